@@ -1,0 +1,33 @@
+"""What services import: ``from redistill import PredictionLogger, ModelClient``. ``python -m redistill`` is the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streams.broker import Security
+    from streams.client.logger import PredictionLogger
+    from streams.client.model import ModelClient
+
+__all__ = ["ModelClient", "PredictionLogger", "Security"]
+
+_HOMES = {
+    "PredictionLogger": "streams.client.logger",
+    "ModelClient": "streams.client.model",
+    "Security": "streams.broker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that a service which only logs needs no ONNX runtime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'redistill' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+if __name__ == "__main__":
+    from workers.cli.main import main
+
+    main()

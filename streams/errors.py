@@ -1,0 +1,50 @@
+"""Errors of the observing side. A decision is a value; an exception says that something could not be done."""
+
+from __future__ import annotations
+
+
+class StreamsError(Exception):
+    """Something on the observing side could not be done."""
+
+    retriable = False
+    """Whether the same call may succeed later without anybody changing anything."""
+
+
+class WireError(StreamsError):
+    """A record could not be read: it belongs in the dead-letter topic.
+
+    Parameters
+    ----------
+    code
+        One word of a closed vocabulary, for counting: ``malformed``, ``oversized``, ``unknown_type``,
+        ``unknown_version``, ``missing_field``, ``invalid_field``.
+    reason
+        What was wrong and where, for a person.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class BrokerUnavailable(StreamsError):
+    """The broker cannot be reached."""
+
+    retriable = True
+
+
+class BrokerRefused(StreamsError):
+    """The broker answered and refused: bad credentials, no permission, or a plain-text listener asked for TLS."""
+
+
+class StateError(StreamsError):
+    """Stored state cannot be used: it is newer than this program, of another configuration, or not authentic."""
+
+
+class GapError(StreamsError):
+    """Records that were not yet counted have left the log."""
+
+
+class ReleaseError(StreamsError):
+    """A release could not be fetched, verified or loaded; what is being served stays."""

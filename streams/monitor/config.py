@@ -1,0 +1,57 @@
+"""What the observing side needs to know of one model: the part of ``model.toml`` that stream workers read, as JSON in SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from streams.wire.block import Schema
+
+Level = Literal["watch", "rollback", "repair"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchConfig:
+    """One model's settings of watching. Pure data; ``workers.spec`` makes it, ``specs.watch`` stores it."""
+
+    model: str
+    level: Level = "watch"
+    task: Literal["classification"] = "classification"
+    schema: Schema
+    label_sources: tuple[str, ...] = ()
+    """Sources that detectors and gates believe, best first; empty: all, by time."""
+    wait_days: float = 30.0
+    """How long a label may take; join rows live as long."""
+    tolerance_points: float = 1.0
+    """Loss of accuracy, in percentage points, that nobody need be woken for."""
+    strictness: float = 0.0
+    """Null hypothesis of harm = upper bound of the base error + strictness x tolerance (0 to 1)."""
+    window_rows: int = 2_000
+    """Rows of one window of distances and accuracy."""
+    window_seconds: float = 3_600.0
+    """A window also closes after this much event time, so that stopped traffic is seen."""
+    confidence_delta: float = 1e-5
+    """River ADWIN on confidence."""
+    error_delta: float = 1e-3
+    """River ADWIN on the error, for models without a reference."""
+    rows_per_alarm: float = 1e6
+    """Rows per promised false alarm; times the label share = labels per false alarm."""
+    join_rows_per_second: float = 2_000.0
+    """Cap on stored join rows; above it a uniform sample is kept."""
+    feature_rows_per_second: float = 50.0
+    """Cap on stored feature rows, nested in the join rows."""
+    store_features: tuple[str, ...] | None = None
+    """Features that may be stored; ``None``: all."""
+    retention_days: float = 30.0
+    seed: int = 0
+
+    def to_json(self) -> bytes:
+        """As stored in ``specs.watch``."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> WatchConfig:
+        """Read what ``to_json`` wrote; unknown keys are ignored, wrong values raise ``msgspec.ValidationError``."""
+        return msgspec.json.decode(data, type=cls)

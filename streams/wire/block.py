@@ -1,0 +1,122 @@
+"""Rows of one model version as numpy columns: what the codec makes and the monitor reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+FeatureKind = Literal["float", "int", "category"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Feature:
+    """One input column as declared in ``[schema]`` or learned from a reference."""
+
+    name: str
+    kind: FeatureKind = "float"
+    minimum: float | None = None
+    """Smallest legal value; ``None``: not declared."""
+    maximum: float | None = None
+    values: tuple[str, ...] = ()
+    """Legal values of a category, in the order of their indices."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schema:
+    """What the columns of a model mean. The order of features is the order of the graph's columns."""
+
+    features: tuple[Feature, ...]
+    classes: tuple[str, ...] = ()
+    """Class names; ``scores[i]`` belongs to ``classes[i]``. Empty for a regression."""
+    slices: tuple[str, ...] = ()
+    """Segment keys or categorical features by which accuracy is broken down."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Feature names in order."""
+        return tuple(f.name for f in self.features)
+
+    def pack(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """Rows of named values as the model's input.
+
+        Categories become indices into their declared values, unseen ones -1; missing and unreadable values NaN.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, F) float32``
+
+        Examples
+        --------
+        >>> s = Schema(features=(Feature(name="x"), Feature(name="r", kind="category", values=("EU", "US"))))
+        >>> s.pack([{"x": 1, "r": "US"}, {"x": None, "r": "MARS"}]).tolist()
+        [[1.0, 1.0], [nan, -1.0]]
+        """
+        out = np.full((len(rows), len(self.features)), np.nan, np.float32)
+        for j, f in enumerate(self.features):
+            index = {v: i for i, v in enumerate(f.values)} if f.kind == "category" else None
+            for i, row in enumerate(rows):
+                value = row.get(f.name)
+                if value is None:
+                    continue
+                if index is not None:
+                    out[i, j] = index.get(str(value), -1)
+                    continue
+                try:
+                    out[i, j] = float(value)
+                except (TypeError, ValueError, OverflowError):
+                    continue
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A column of strings as indices into its distinct values (dictionary encoding)."""
+
+    codes: NDArray[np.int32]  # (n,) index into values, -1 = missing
+    values: tuple[str, ...]
+
+    def strings(self) -> list[str | None]:
+        """The column as Python strings, ``None`` where missing."""
+        return [self.values[c] if c >= 0 else None for c in self.codes.tolist()]
+
+    @classmethod
+    def of(cls, strings: Sequence[str | None]) -> Codes:
+        """Encode strings; values are numbered in the order in which they first occur."""
+        index: dict[str, int] = {}
+        codes = [-1 if s is None else index.setdefault(s, len(index)) for s in strings]
+        return cls(np.asarray(codes, np.int32), tuple(index))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PredictionBlock:
+    """``n`` predictions of one version of one model, in the order in which they stood in the log.
+
+    JSON events and Arrow batches of the same rows give the same block (a property test). Nothing here was checked
+    against what is normal: that is the monitor's work.
+    """
+
+    model: str
+    version: str
+    ids: list[str]  # n
+    served_at: NDArray[np.int64]  # (n,) microseconds since 1970, UTC
+    feature_names: tuple[str, ...]  # F, in the schema's order; unknown extra columns are dropped and counted
+    features: NDArray[np.float32]  # (n, F) row-major; NaN = missing or of a wrong type; categories: index in `values`
+    prediction: Codes | NDArray[np.float64]  # (n,) class names, or numbers
+    scores: NDArray[np.float32] | None  # (n, C); NaN = missing
+    segments: dict[str, Codes] = field(default_factory=dict)  # key -> (n,)
+    latency_ms: NDArray[np.float32] | None = None  # (n,); NaN = unknown
+    sample_rate: NDArray[np.float32] | None = None  # (n,); None = all 1
+    wrong_type: dict[str, int] = field(default_factory=dict)
+    """Values of a wrong type per feature in this block (they are NaN in ``features``)."""
+    unseen: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Category values outside the schema per feature (they are -1 in ``features``), at most 20 names each."""
+    unknown_features: dict[str, int] = field(default_factory=dict)
+    """Rows that carried a feature which the schema does not know, per name, at most 50 names."""
+
+    def __len__(self) -> int:
+        return len(self.ids)

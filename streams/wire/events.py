@@ -1,0 +1,399 @@
+"""The facts that cross a process boundary: one frozen dataclass per event, every field explained.
+
+Every event is a CloudEvent 1.0 in Kafka's binary mode; ``codec`` turns these classes into headers and bytes and back.
+Times are timezone-aware and in UTC. The record key is always the model's name: a hint for locality, never needed
+for correctness. Fields that may be unknown are ``None``; NaN never appears on the wire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import Meta
+
+MODEL_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}$"
+
+ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description="name of a model")]
+VersionName = Annotated[str, Meta(min_length=1, max_length=80, description="version of a model")]
+RowId = Annotated[str, Meta(min_length=1, max_length=200, description="id of a prediction; labels join on it")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]
+Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+
+Basis = Literal["measured", "estimated"]
+FindingStatus = Literal["open", "update", "resolved"]
+FindingKind = Literal[
+    "quality", "input", "prediction", "confidence", "accuracy", "latency", "calibration"
+]
+Severity = Literal["info", "warning", "critical"]
+IncidentClass = Literal["data_bug", "harm", "calibration", "serving"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tensor:
+    """One named input tensor, as in the Open Inference Protocol v2."""
+
+    name: str
+    datatype: str
+    """``FP32``, ``INT64``, ... as the protocol spells them."""
+    shape: list[int]
+    data: list[float]
+    """Row-major values."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionMade:
+    """A service answered one request (``prediction.v1``, topic ``predictions``). Batches are Arrow IPC streams."""
+
+    id: RowId
+    """The caller's id if there is one: labels join on it. The first of two rows with one id wins."""
+    model: ModelName
+    version: VersionName
+    served_at: datetime
+    features: dict[str, float | str | None] | None = None
+    """Value per feature; ``None`` means missing. Numeric values are cast to float32."""
+    inputs: list[Tensor] | None = None
+    """Tensors in place of ``features``."""
+    prediction: str | float
+    """The class name; a number for a regression."""
+    scores: list[float | None] | None = None
+    """``scores[i]`` belongs to ``classes[i]`` of the model's specification."""
+    segment: dict[str, str] = field(default_factory=dict)
+    """Slices that the service knows, for example ``{"region": "EU"}``."""
+    latency_ms: float | None = None
+    """Wall-clock milliseconds of this prediction."""
+    sample_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
+    """Share of the service's predictions that are logged at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelObserved:
+    """The truth about one prediction became known (``label.v1``, topic ``labels``).
+
+    Idempotent on ``(model, id, source, observed_at)``.
+    """
+
+    id: RowId
+    model: ModelName
+    label: str | float | None = None
+    """The class name or number; ``None`` only when ``op`` is ``retract``."""
+    observed_at: datetime
+    source: Annotated[str, Meta(min_length=1, max_length=80)] = "default"
+    confidence: Share | None = None
+    """How sure the source is."""
+    op: Literal["upsert", "retract"] = "upsert"
+    inclusion_probability: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    """Probability with which this row was chosen to be labelled; ``None``: the service chose."""
+    version: VersionName | None = None
+    """With ``version`` and ``prediction`` no join is needed."""
+    prediction: str | float | None = None
+    segment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detector:
+    """What spoke, and with which hyper-parameters (under the names that its paper or library uses)."""
+
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statistic:
+    """The value that crossed the threshold, both in the detector's own unit."""
+
+    value: float
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangePoint:
+    """When the change began: the interval of times that the data cannot tell apart."""
+
+    low: datetime
+    high: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The rows that a statement is about, by serving time, both ends inclusive."""
+
+    start: datetime
+    end: datetime
+    rows: int
+    """Rows served in the window, as far as known."""
+    labelled: int = 0
+    """Rows of them with a label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceEffect:
+    """Accuracy of one slice, as a proportion of correct rows with its interval."""
+
+    key: str
+    value: str
+    n: int
+    reference: float | None
+    current: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contributor:
+    """A column that moved, ranked by ``value / noise_floor``: explains, never accuses."""
+
+    column: str
+    """Feature name, ``prediction`` or ``score``."""
+    distance: str
+    """``psi``, ``js`` or ``ks``; or a contract rule such as ``missing`` or ``unit_change``."""
+    value: float
+    noise_floor: float
+    """The distance that samples of this size show without any change (95% quantile)."""
+    direction: Literal["up", "down", "mixed"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Impact:
+    """How bad it is. *Measured* stands on labels, *estimated* on anything else; they are never mixed."""
+
+    metric: str
+    """``accuracy``, ``error_rate``, ``missing_rate``, ..."""
+    reference: float | None
+    current: float | None
+    low: float | None
+    high: float | None
+    basis: Basis
+    n: int
+    """Rows (labelled rows when measured) behind ``current``."""
+    harmful: bool | None
+    """``None``: not known. Only measured evidence may say ``True``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftFound:
+    """A detector's finding opened, changed or ended (``drift.v1``, topic ``drift``).
+
+    The event is an announcement; its truth is the row in SQL under ``finding_id``.
+    """
+
+    finding_id: UUID
+    """uuid5 of (model, version, kind, detector, scope, how many were opened before)."""
+    model: ModelName
+    version: VersionName
+    status: FindingStatus
+    severity: Severity
+    kind: FindingKind
+    scope: str = "all"
+    """What it is about: ``all``, a feature's name, or ``slice:key=value``."""
+    detector: Detector
+    statistic: Statistic
+    change_point: ChangePoint | None = None
+    window: Window
+    slices: list[SliceEffect] = field(default_factory=list)
+    contributors: list[Contributor] = field(default_factory=list)
+    impact: Impact
+    reason: str
+    """One sentence for a person."""
+    resolution: Literal["recovered", "reverted", "superseded"] | None = None
+    """Set when ``status`` is ``resolved``."""
+    provisional: bool = False
+    """The reference was learned from traffic and nobody vouched for it."""
+    opened_at: datetime
+    at: datetime
+    """Event time of this change of the finding."""
+    revision: int = 0
+    """0 when opened, one more with each update."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IncidentChanged:
+    """What people and machines do about findings (``incident.v1``, topic ``incidents``)."""
+
+    incident_id: UUID
+    model: ModelName
+    version: VersionName
+    incident_class: IncidentClass
+    status: Literal["opened", "updated", "resolved"]
+    cause: Literal["data_bug", "compression_gap", "world_changed", "harmless", "unknown"] | None
+    decision: str | None
+    """``repair``, ``ask_person``, ``wait_for_labels``, ``rollback``, ``none``."""
+    why: str
+    finding_ids: list[UUID]
+    job_id: UUID | None = None
+    attempt: int = 0
+    opened_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateResult:
+    """One condition of publishing: what was found, what was asked, and what follows."""
+
+    name: str
+    value: float | None
+    """In the gate's own unit, which its name ends with (``_points``, ``_bytes``, ``_ratio``, ``_e_value``)."""
+    limit: float | None
+    passed: bool | None
+    """``None``: undecidable with the rows at hand."""
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trigger:
+    """Who or what asked for it."""
+
+    kind: Literal["incident", "actor", "schedule", "baseline", "guard"]
+    id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseChanged:
+    """A candidate was made, refused, published or taken back (``release.v1``, topic ``releases``)."""
+
+    model: ModelName
+    version: VersionName
+    sha256: Sha256
+    """Of ``model.onnx``."""
+    status: Literal["candidate", "rejected", "published", "rolledback"]
+    gates: list[GateResult] = field(default_factory=list)
+    trigger: Trigger
+    job_id: UUID | None = None
+    policy_sha256: Sha256 | None = None
+    """Hash of the limits under which the gates were judged."""
+    epoch: int | None = None
+    """Epoch of the pointer that this change made."""
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointerMoved:
+    """Which version serves (``pointer.v1``, topic ``pointers``, compacted; written by workers only).
+
+    It only *wakes* clients: what they obey is ``NAME/pointer.json`` in the signed repository.
+    """
+
+    model: ModelName
+    stable: VersionName
+    stable_sha256: Sha256
+    """Of the release manifest of ``stable``."""
+    canary: VersionName | None = None
+    share: Share = 0.0
+    epoch: Annotated[int, Meta(ge=1)]
+    """One more with each change of the pointer."""
+    expires_at: datetime | None = None
+    """When the repository's metadata run out, unless signed again."""
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionActivated:
+    """A service began to serve a version (``activation.v1``, topic ``activations``)."""
+
+    model: ModelName
+    instance_id: str
+    version: VersionName
+    sha256: Sha256
+    """Of the ``model.onnx`` that now answers."""
+    epoch: int
+    """0 for the declared fallback."""
+    previous: VersionName | None = None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RequestedLabel:
+    """One row whose label is asked for, with the probability with which it was drawn."""
+
+    id: RowId
+    served_at: datetime
+    inclusion_probability: Annotated[float, Meta(gt=0.0, le=1.0)]
+    uniform: bool = True
+    """Drawn uniformly; rows picked for their worth never feed a detector."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelsRequested:
+    """Rows whose label is worth most (``label-request.v1``, topic ``label-requests``)."""
+
+    request_id: UUID
+    model: ModelName
+    version: VersionName
+    rows: list[RequestedLabel]
+    reason: str
+    wanted_by: datetime | None = None
+    at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """A record that could not be read (topic ``dlq``), with everything needed to look at it or to send it again."""
+
+    topic: str
+    partition: int
+    offset: int
+    code: str
+    reason: str
+    key: bytes | None
+    value: bytes
+    """The raw bytes (base64 in JSON), cut at 256 KiB."""
+    value_bytes: int
+    """Length before the cut."""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    at: datetime
+
+
+Event = (
+    PredictionMade
+    | LabelObserved
+    | DriftFound
+    | IncidentChanged
+    | ReleaseChanged
+    | PointerMoved
+    | VersionActivated
+    | LabelsRequested
+    | DeadLetter
+)
+
+TYPES: dict[str, type[Any]] = {
+    "redistill.prediction.v1": PredictionMade,
+    "redistill.label.v1": LabelObserved,
+    "redistill.drift.v1": DriftFound,
+    "redistill.incident.v1": IncidentChanged,
+    "redistill.release.v1": ReleaseChanged,
+    "redistill.pointer.v1": PointerMoved,
+    "redistill.activation.v1": VersionActivated,
+    "redistill.label-request.v1": LabelsRequested,
+    "redistill.dead-letter.v1": DeadLetter,
+}
+"""``ce_type`` of each event. A new version is a new entry; an old one stays readable for ever."""
+
+TOPICS: dict[type[Any], str] = {
+    PredictionMade: "predictions",
+    LabelObserved: "labels",
+    DriftFound: "drift",
+    IncidentChanged: "incidents",
+    ReleaseChanged: "releases",
+    PointerMoved: "pointers",
+    VersionActivated: "activations",
+    LabelsRequested: "label-requests",
+    DeadLetter: "dlq",
+}
+"""Topic of each event, before the namespace is put in front."""
+
+COMPACTED = frozenset({"pointers"})
+"""Topics of which only the last record per key matters."""
+
+
+def topic_name(topic: str, namespace: str = "") -> str:
+    """Name of a topic in a namespace.
+
+    Examples
+    --------
+    >>> topic_name("drift"), topic_name("drift", "staging")
+    ('drift', 'staging.drift')
+    """
+    return f"{namespace}.{topic}" if namespace else topic

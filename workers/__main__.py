@@ -1,0 +1,5 @@
+"""``python -m workers``: the command line without an installed script."""
+
+from workers.cli.main import main
+
+main()
