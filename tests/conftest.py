@@ -1,0 +1,58 @@
+"""Real servers for the tests. A missing one skips its tests, with the reason, or fails them where REDISTILL_REQUIRE names it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import kafka_server as kafka
+import postgres_server as postgres
+import pytest
+
+REQUIRED = {s for s in os.environ.get("REDISTILL_REQUIRE", "").split(",") if s}
+
+
+def _missing(name: str, why: Exception) -> None:
+    if name in REQUIRED:
+        pytest.fail(f"REDISTILL_REQUIRE names {name}, but: {why}", pytrace=False)
+    pytest.skip(f"{name}: {why}")
+
+
+@pytest.fixture(scope="session")
+def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.KafkaServer]:
+    """A real Kafka for the whole run; each test takes a namespace of its own."""
+    server = kafka.KafkaServer(tmp_path_factory.mktemp("kafka"))
+    try:
+        server.start()
+    except kafka.Unavailable as why:
+        _missing("kafka", why)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
+    """A real PostgreSQL for the whole run."""
+    server = postgres.PostgresServer(tmp_path_factory.mktemp("postgres"))
+    try:
+        server.start()
+    except postgres.Unavailable as why:
+        _missing("postgres", why)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.PostgresServer) -> str:
+    """URL of an empty PostgreSQL database of this test's own."""
+    return postgres_server.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty database, once for each kind: the same tests must pass on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'redistill.db'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
