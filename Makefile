@@ -1,6 +1,6 @@
 # Two commands do everything on a machine that has Python 3.11 and pip: `make demo` and `make test`.
 # Each makes its own environment in .venv; the second time it is there already.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-
@@ -10,7 +10,6 @@ TORCH  ?=
 # TORCH=cpu takes torch's CPU build (0.9 GB in place of 4.7 GB) where its index can be reached.
 BACKEND := $(if $(TORCH),--torch-backend $(TORCH),)
 export OMP_WAIT_POLICY ?= passive
-export PYTHONWARNINGS ?= ignore::DeprecationWarning:kafka
 
 .PHONY: demo test test-fast lint bench faults clean help
 
@@ -18,7 +17,8 @@ help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/uv:
-	@command -v $(PYTHON) >/dev/null || { echo "redistill needs $(PYTHON) (or say make PYTHON=...)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || \
+	  { echo "redistill needs Python 3.11 or 3.12 (say make PYTHON=/path/to/python3.11)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
