@@ -1,0 +1,93 @@
+"""redistill's own processes as children of a test: started, killed, restarted, always by their own pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without any setting of redistill, plus the given ones."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("REDISTILL_")}
+    return {**kept, "OMP_NUM_THREADS": "1", **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()}}
+
+
+@dataclass
+class Worker:
+    """``python -m workers ARGS`` with its output in a file."""
+
+    name: str
+    args: list[str]
+    env: dict[str, str]
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = field(default=0)
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of all starts."""
+        return self.folder / f"{self.name}.log"
+
+    def start(self) -> Worker:
+        """Start the process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "workers", *self.args], env=self.env, stdout=out, stderr=out,
+                start_new_session=True,
+            )  # fmt: skip
+        self.starts += 1
+        return self
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self, sign: int = signal.SIGKILL) -> None:
+        """``kill -9`` (or another signal) to the process itself, not to its children, and wait."""
+        if self.process is not None and self.process.poll() is None:
+            os.kill(self.process.pid, sign)
+            self.process.wait(60)
+
+    def stop(self, seconds: float = 30.0) -> int | None:
+        """SIGTERM; SIGKILL to its whole session when it does not end in time. Returns the exit status."""
+        if self.process is None:
+            return None
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait(10)
+        return self.process.returncode
+
+    def tail(self, n: int = 3_000) -> str:
+        """The end of the log, for a failing test's message."""
+        return self.log.read_text(errors="replace")[-n:] if self.log.exists() else ""
+
+
+def eventually(check: Callable[[], object], seconds: float, what: str, every: float = 0.2) -> object:
+    """Wait until ``check()`` is true and return its value; fail with ``what`` otherwise."""
+    end = time.monotonic() + seconds
+    while True:
+        value = check()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(every)
+
+
+def redistill(args: list[str], env: dict[str, str], seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "workers", *args], env=env, capture_output=True, text=True, timeout=seconds, check=False
+    )
