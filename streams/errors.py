@@ -48,3 +48,17 @@ class GapError(StreamsError):
 
 class ReleaseError(StreamsError):
     """A release could not be fetched, verified or loaded; what is being served stays."""
+
+
+class StoreUnavailable(StreamsError):
+    """The database is away, or stayed locked for too long; nothing was written."""
+
+    retriable = True
+
+
+class StoreUnusable(StreamsError):
+    """The database cannot be used as it is: not upgraded, newer than this program, refused, or not a database."""
+
+
+class LeaseError(StreamsError):
+    """The lease is held by somebody else by now: nothing more may be written under it."""

@@ -1,0 +1,131 @@
+"""Leases: one holder per name, for a time, with a token that grows with each change of holder.
+
+The token fences: whoever writes under a lease calls :func:`check` in the same transaction, which
+locks the lease's row, so that a holder who was taken for dead can write nothing more once another
+one has begun.
+
+Clocks: ``now`` is the caller's. Clocks of two machines may differ by less than a lease's length; a
+larger difference costs availability (a lease taken over early), never correctness (the token is
+compared on every write).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from streams.errors import LeaseError
+from streams.store.database import insert_ignore
+from streams.store.tables import leases
+
+
+def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: float) -> int | None:
+    """Take a lease, or keep it if it is already held under this holder's name.
+
+    Parameters
+    ----------
+    conn
+        A writing transaction.
+    name
+        What is leased, for example ``relay``.
+    holder
+        Who asks: unique per process (or thread) that takes leases.
+    now
+        Microseconds since 1970.
+    seconds
+        How long it lasts unless renewed.
+
+    Returns
+    -------
+    int or None
+        The fencing token; ``None``: somebody else holds it.
+
+    Examples
+    --------
+    >>> from streams.store.tables import metadata
+    >>> db = sa.create_engine("sqlite://")
+    >>> metadata.create_all(db, tables=[leases])
+    >>> with db.begin() as c:
+    ...     acquire(c, "relay", "a", now=0, seconds=1), acquire(c, "relay", "b", now=0, seconds=1)
+    ...     acquire(c, "relay", "b", now=1_000_000, seconds=1)
+    (1, None)
+    2
+    """
+    conn.execute(insert_ignore(leases).values(name=name, holder="", token=0, expires_at=0))
+    row = conn.execute(
+        sa.select(leases.c.holder, leases.c.token, leases.c.expires_at)
+        .where(leases.c.name == name)
+        .with_for_update()
+    ).one()
+    alive = row.expires_at > now
+    if alive and row.holder != holder:
+        return None
+    token = int(row.token) if alive else int(row.token) + 1
+    conn.execute(
+        sa.update(leases)
+        .where(leases.c.name == name)
+        .values(holder=holder, token=token, expires_at=now + round(seconds * 1e6))
+    )
+    return token
+
+
+def renew(conn: sa.Connection, name: str, token: int, *, now: int, seconds: float) -> bool:
+    """Make a lease last until ``now + seconds``.
+
+    Returns
+    -------
+    bool
+        False: somebody else has taken it meanwhile. A lease that ran out but that nobody took is
+        renewed.
+    """
+    done = conn.execute(
+        sa.update(leases)
+        .where(leases.c.name == name, leases.c.token == token, leases.c.holder != "")
+        .values(expires_at=now + round(seconds * 1e6))
+    )
+    return done.rowcount == 1
+
+
+def check(conn: sa.Connection, name: str, token: int, now: int) -> None:
+    """Make sure, until this transaction ends, that the lease is still ours.
+
+    Raises
+    ------
+    LeaseError
+        It ran out, was released, or somebody else holds it.
+    """
+    row = conn.execute(
+        sa.select(leases.c.holder, leases.c.token, leases.c.expires_at)
+        .where(leases.c.name == name)
+        .with_for_update()
+    ).one_or_none()
+    if row is None or row.token != token:
+        holder = row.holder if row is not None and row.holder else "nobody"
+        raise LeaseError(f"the lease {name!r} (token {token}) was taken over; {holder} holds it")
+    if row.expires_at <= now:
+        late = (now - row.expires_at) / 1e6
+        raise LeaseError(f"the lease {name!r} (token {token}) ran out {late:.1f} s ago")
+
+
+def release(conn: sa.Connection, name: str, token: int) -> bool:
+    """Give a lease back, so that another one need not wait for its end. The token stays and will
+    grow.
+
+    Returns
+    -------
+    bool
+        Whether it was ours to give back.
+    """
+    done = conn.execute(
+        sa.update(leases)
+        .where(leases.c.name == name, leases.c.token == token)
+        .values(holder="", expires_at=0)
+    )
+    return done.rowcount == 1
+
+
+def holder_of(conn: sa.Connection, name: str, now: int) -> str | None:
+    """Who holds the lease now; ``None``: nobody does."""
+    row = conn.execute(
+        sa.select(leases.c.holder).where(leases.c.name == name, leases.c.expires_at > now)
+    ).one_or_none()
+    return str(row.holder) if row is not None and row.holder else None

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from streams.errors import StoreUnavailable, StoreUnusable
+from streams.store import database as module
+from streams.store import facts
+from streams.store.database import connect, insert_ignore, upsert
+from streams.store.tables import counters, metadata, outbox
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[module.Database]:
+    db = connect(database_url)
+    metadata.create_all(db.engine)
+    yield db
+    db.dispose()
+
+
+def _put_and_fail(conn: sa.Connection) -> None:
+    facts.put(conn, "a", "2")
+    raise ZeroDivisionError
+
+
+def test_begin_commits_and_rolls_back_on_an_exception(db: module.Database) -> None:
+    with db.begin() as conn:
+        facts.put(conn, "a", "1")
+    with pytest.raises(ZeroDivisionError), db.begin() as conn:
+        _put_and_fail(conn)
+    with db.read() as conn:
+        assert facts.get(conn, "a") == "1"
+        assert facts.get(conn, "b") is None
+
+
+def test_insert_ignore_keeps_the_first_row(db: module.Database) -> None:
+    with db.begin() as conn:
+        for value in (1, 2):
+            conn.execute(insert_ignore(counters).values(model="m", name="n", value=value))
+        assert conn.execute(sa.select(counters.c.value)).scalars().all() == [1]
+
+
+def test_upsert_replaces_only_where_asked(db: module.Database) -> None:
+    newer = upsert(
+        counters,
+        ["model", "name"],
+        where=lambda offered: offered.value > counters.c.value,
+    )
+    with db.begin() as conn:
+        for value in (1, 3, 2):
+            conn.execute(newer, {"model": "m", "name": "n", "value": value})
+        assert conn.execute(sa.select(counters.c.value)).scalars().all() == [3]
+
+
+def test_salt_is_the_same_for_everybody(db: module.Database) -> None:
+    with db.begin() as conn:
+        first = facts.salt(conn, make=lambda n: b"a" * n)
+    with db.begin() as conn:
+        assert facts.salt(conn, make=lambda n: b"b" * n) == first == b"a" * 16
+
+
+def test_growing_keys_are_given_by_both_dialects(db: module.Database) -> None:
+    row = {
+        "topic": "t", "key": "k", "headers": "{}", "value": b"v", "created_at": 2**50,
+    }  # fmt: skip
+    with db.begin() as conn:
+        for i in range(3):
+            conn.execute(sa.insert(outbox).values(event_id=str(i), **row))
+        rows = conn.execute(sa.select(outbox.c.seq).order_by(outbox.c.event_id)).scalars().all()
+    assert rows == sorted(rows)
+    assert len(set(rows)) == 3
+
+
+def test_missing_table_says_what_to_do(database_url: str) -> None:
+    db = connect(database_url)
+    with pytest.raises(StoreUnusable, match="redistill db upgrade"), db.read() as conn:
+        facts.get(conn, "a")
+    db.dispose()
+
+
+def test_password_is_never_shown() -> None:
+    db = connect("postgresql://ann:secret@127.0.0.1:1/x")
+    assert "secret" not in repr(db)
+    with pytest.raises(StoreUnavailable) as caught, db.begin():
+        pass
+    assert "secret" not in str(caught.value)
+    assert "cannot be reached" in str(caught.value)
+
+
+def test_wrong_password_and_missing_database_are_told_apart(postgres_url: str) -> None:
+    url = sa.make_url(postgres_url)
+    missing = connect(url.set(database="nowhere").render_as_string(hide_password=False))
+    with pytest.raises(StoreUnusable, match="does not exist"), missing.begin():
+        pass
+    nobody = connect(url.set(username="nobody_here").render_as_string(hide_password=False))
+    with pytest.raises(StoreUnusable, match="refused"), nobody.begin():
+        pass
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "mysql://a/b", "what"])
+def test_unusable_url_is_refused(url: str) -> None:
+    with pytest.raises(StoreUnusable, match="sqlite:///"):
+        connect(url)
+
+
+def test_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database at all" * 100)
+    with (
+        pytest.raises(StoreUnusable, match="not an intact SQLite"),
+        connect(f"sqlite:///{path}").begin(),
+    ):
+        pass
+
+
+def test_missing_folder_is_said_so(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreUnavailable, match="cannot be used"),
+        connect(f"sqlite:///{tmp_path}/no/such/x.db").begin(),
+    ):
+        pass
+
+
+def test_locked_database_is_retriable_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", 0.2)
+    db = connect(f"sqlite:///{tmp_path}/x.db")
+    metadata.create_all(db.engine)
+    other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked for") as caught, db.begin() as conn:
+        facts.put(conn, "a", "1")
+    assert caught.value.retriable
+    other.execute("ROLLBACK")
+    other.close()
+    with db.begin() as conn:
+        assert facts.get(conn, "a") is None
+
+
+def test_writers_wait_for_each_other_and_none_is_lost(db: module.Database) -> None:
+    def work() -> None:
+        for _ in range(20):
+            with db.begin() as conn:
+                where = (counters.c.model == "m") & (counters.c.name == "n")
+                value = conn.execute(
+                    sa.select(counters.c.value).where(where).with_for_update()
+                ).scalar_one()
+                conn.execute(sa.update(counters).where(where).values(value=value + 1))
+
+    with db.begin() as conn:
+        conn.execute(sa.insert(counters).values(model="m", name="n", value=0))
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    with db.read() as conn:
+        assert conn.execute(sa.select(counters.c.value)).scalar_one() == 80
+
+
+def test_checkpoint_truncates_the_wal(tmp_path: Path) -> None:
+    db = connect(f"sqlite:///{tmp_path}/x.db")
+    metadata.create_all(db.engine)
+    keep = db.engine.connect()  # an open connection, or closing the last one removes the file
+    keep.exec_driver_sql("SELECT 1").fetchall()
+    keep.commit()
+    with db.begin() as conn:
+        facts.put(conn, "a", "1" * 100_000)
+    wal = tmp_path / "x.db-wal"
+    assert wal.stat().st_size > 100_000
+    db.checkpoint()
+    assert wal.stat().st_size == 0
+    keep.close()
