@@ -1,7 +1,8 @@
 """How to reach the broker: one frozen value, and what the Kafka clients want to hear of it.
 
-``servers`` is ``host:port[,host:port]``, or ``dev://host:port?start=UUID`` for the in-memory dev broker, whose topics
-have no ids of their own: theirs are uuid5 of the broker's start and the topic's name.
+``servers`` is ``host:port[,host:port]``, or ``dev://host:port?start=UUID`` for the in-memory dev
+broker, whose topics have no ids of their own: theirs are uuid5 of the broker's start and the
+topic's name.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 from streams.wire.events import topic_name
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+_FOR_EVER_MS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +33,10 @@ class Security:
     """Path of the CA certificates in PEM; ``None``: the system's."""
 
     def __repr__(self) -> str:
-        return f"Security(protocol={self.protocol!r}, mechanism={self.mechanism!r}, username={self.username!r})"
+        return (
+            f"Security(protocol={self.protocol!r}, mechanism={self.mechanism!r}, "
+            f"username={self.username!r})"
+        )
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """A verifying TLS context, or ``None`` where the protocol has none."""
@@ -86,3 +93,143 @@ class Broker:
                     "sasl_plain_password": self.security.password,
                 }
         return out
+
+
+def producer(broker: Broker, **over: Any) -> Any:
+    """A ``kafka.KafkaProducer`` that waits for all replicas and tries again for ever.
+
+    Parameters
+    ----------
+    broker
+        Where, and as whom.
+    over
+        Settings of kafka-python that replace the ones chosen here.
+
+    Raises
+    ------
+    BrokerUnavailable, BrokerRefused
+        With the cause. By default after ten seconds (``bootstrap_timeout_ms``).
+    """
+    from kafka import KafkaProducer
+
+    return _connect(
+        KafkaProducer,
+        broker,
+        {
+            "acks": "all",
+            "linger_ms": 5,
+            "batch_size": 262_144,
+            "max_request_size": 2 << 20,  # a batch of records may exceed one event's megabyte
+            "delivery_timeout_ms": _FOR_EVER_MS,  # the caller keeps what is unsent and decides
+            "max_block_ms": 10_000,  # a missing topic is an error to report, not to wait for
+            "reconnect_backoff_max_ms": 1_000,  # a broker that is back is found within a second
+            "allow_auto_create_topics": False,
+        }
+        | over,
+    )
+
+
+def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
+    """A ``kafka.KafkaConsumer`` without auto-commit that starts at the beginning of the log.
+
+    Raises
+    ------
+    BrokerUnavailable, BrokerRefused
+        With the cause.
+    """
+    from kafka import KafkaConsumer
+
+    return _connect(
+        KafkaConsumer,
+        broker,
+        {
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "reconnect_backoff_max_ms": 1_000,
+            "metadata_max_age_ms": 5_000,  # a topic that is made later is seen within five seconds
+            "allow_auto_create_topics": False,
+        }
+        | over,
+        *topics,
+    )
+
+
+def admin(broker: Broker, **over: Any) -> Any:
+    """A ``kafka.KafkaAdminClient``.
+
+    Raises
+    ------
+    BrokerUnavailable, BrokerRefused
+        With the cause.
+    """
+    from kafka import KafkaAdminClient
+
+    return _connect(KafkaAdminClient, broker, {"reconnect_backoff_max_ms": 1_000} | over)
+
+
+def cause(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> StreamsError:
+    """What is really wrong, given what a Kafka client raised: asks the broker step by step.
+
+    Parameters
+    ----------
+    exc
+        What was raised.
+    broker
+        The broker that was talked to.
+    timeout
+        Seconds for each step at each server.
+
+    Returns
+    -------
+    StreamsError
+        ``BrokerRefused`` where somebody has to change something, ``BrokerUnavailable`` where
+        waiting may help.
+    """
+    from streams._probe import Login, probe
+
+    name = type(exc).__name__
+    if isinstance(exc, StreamsError):
+        return exc
+    if "AuthorizationFailed" in name:
+        user = broker.security.username if broker.security else None
+        return BrokerRefused(
+            f"user {user!r} lacks a permission: {exc}; grant it with the broker's ACLs"
+        )
+    if name in ("UnknownTopicOrPartitionError", "InvalidTopicError"):
+        return BrokerRefused(f"a topic is missing: {exc}; make it with `redistill topics apply`")
+    try:
+        login = Login(
+            protocol=broker.security.protocol if broker.security else "PLAINTEXT",
+            mechanism=broker.security.mechanism if broker.security else "",
+            username=(broker.security.username if broker.security else None) or "",
+            password=(broker.security.password if broker.security else None) or "",
+            context=broker.security.ssl_context() if broker.security else None,
+        )
+    except OSError as error:
+        path = broker.security.ca if broker.security else None
+        return BrokerRefused(f"the CA certificates {path!r} cannot be read: {error}")
+    found: list[StreamsError] = []
+    for server in broker.bootstrap:
+        host, _, port = server.rpartition(":")
+        if not host or not port.isdigit():
+            return BrokerRefused(f"{server!r} is no address: servers are host:port[,host:port]")
+        if (why := probe(host.strip("[]"), int(port), login, timeout=timeout)) is None:
+            return BrokerUnavailable(f"{server} answers now, but {name} was raised: {exc}")
+        found.append(why)
+    if not found:
+        return BrokerRefused("no servers are given: servers are host:port[,host:port]")
+    # A refusal tells more than a server that is away.
+    return next((e for e in found if isinstance(e, BrokerRefused)), found[0])
+
+
+def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:
+    """The text of ``cause``: what was wrong, where, and what to do."""
+    return str(cause(exc, broker, timeout=timeout))
+
+
+def _connect(make: Any, broker: Broker, options: dict[str, Any], *args: Any) -> Any:
+    try:
+        return make(*args, **({"bootstrap_timeout_ms": 10_000} | broker.options() | options))
+    except Exception as exc:
+        why = cause(exc, broker)
+        raise why from (None if why is exc else exc)
