@@ -1,0 +1,201 @@
+"""The process that runs jobs: what it is given, what it gives back, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compress.plan import Report, to_json
+from workers.jobs.child import Child, ChildCancelled, ChildFailed
+
+JOB = '''
+"""A stand-in for compress.pipeline that does what its folder tells it to."""
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+
+class BadData(Exception):
+    retriable = False
+
+def run(folder, *, progress=None):
+    what = json.loads((folder / "job.json").read_text())
+    (folder / "pid").write_text(str(os.getpid()))
+    if what["do"] == "report":
+        progress("train", 0.5)
+        (folder / "report.json").write_bytes(bytes(what["report"], "utf8"))
+        (folder / "environment.json").write_text(json.dumps(dict(os.environ)))
+    elif what["do"] == "raise":
+        raise BadData("reference.parquet has no column 'label'")
+    elif what["do"] == "die":
+        print("about to die", flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what["do"] == "sleep":
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        (folder / "grandchild").write_text(str(other.pid))
+        time.sleep(60)
+    elif what["do"] == "memory":
+        bytearray(what["bytes"])
+'''
+
+
+@pytest.fixture(scope="module")
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "naughty.py").write_text(JOB)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{folder}:{os.getcwd()}",
+        "REDISTILL_DATABASE": "postgresql://secret",
+        "HTTPS_PROXY": "http://proxy",
+    }
+    with Child.start("naughty:run", environment=environment) as started:
+        yield started
+
+
+def order(folder: Path, **what: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "job.json").write_text(json.dumps(what))
+    return folder
+
+
+def report() -> str:
+    return to_json(
+        Report(job_id="j", model="m", mode="repair", decision=None, policy_sha256="0" * 64)
+    ).decode()
+
+
+def gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def wait_for(condition: object, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def test_run_returns_the_report_and_tells_progress(child: Child, tmp_path: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    ran = child.run(
+        order(tmp_path, do="report", report=report()),
+        deadline_s=20,
+        progress=lambda s, x: seen.append((s, x)),
+    )
+    assert ran.report.job_id == "j"
+    assert seen == [("train", 0.5)]
+    assert ran.memory_bytes > 1_000_000
+    assert ran.seconds < 10
+
+
+def test_environment_holds_no_key_no_database_and_no_proxy(child: Child, tmp_path: Path) -> None:
+    child.run(order(tmp_path, do="report", report=report()), deadline_s=20)
+    seen = json.loads((tmp_path / "environment.json").read_text())
+    assert not [k for k in seen if k.startswith("REDISTILL") or "PROXY" in k.upper()]
+    assert seen["OMP_NUM_THREADS"] == "1"
+
+
+def test_error_in_the_job_is_named_and_not_retriable(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match=r"BadData: reference\.parquet has no column") as caught:
+        child.run(order(tmp_path, do="raise"), deadline_s=20)
+    assert caught.value.kind == "BadData"
+    assert not caught.value.retriable
+    assert "Traceback" in caught.value.tail
+
+
+def test_killed_job_is_retriable_and_shows_its_last_line(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match=r"SIGKILL.*about to die") as caught:
+        child.run(order(tmp_path, do="die"), deadline_s=20)
+    assert caught.value.retriable
+
+
+def test_deadline_kills_the_job_and_what_it_started(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(ChildFailed, match="did not finish within") as caught:
+        child.run(order(tmp_path, do="sleep"), deadline_s=1)
+    assert caught.value.kind == "deadline"
+    other = int((tmp_path / "grandchild").read_text())
+    wait_for(lambda: gone(other))
+
+
+def test_cancel_kills_the_job(child: Child, tmp_path: Path) -> None:
+    cancelled = threading.Event()
+    threading.Timer(0.5, cancelled.set).start()
+    with pytest.raises(ChildCancelled):
+        child.run(order(tmp_path, do="sleep"), deadline_s=30, cancelled=cancelled)
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_memory_limit_is_an_error_of_the_job_not_of_the_worker(
+    child: Child, tmp_path: Path
+) -> None:
+    with pytest.raises(ChildFailed, match="MemoryError") as caught:
+        child.run(order(tmp_path, do="memory", bytes=2**31), deadline_s=20, memory_bytes=2**28)
+    assert caught.value.retriable
+    assert child.alive
+
+
+def test_second_run_in_one_folder_waits_or_says_that_it_is_taken(
+    child: Child, tmp_path: Path
+) -> None:
+    cancelled = threading.Event()
+    order(tmp_path, do="sleep")
+
+    def hold() -> None:
+        with contextlib.suppress(ChildCancelled):
+            child.run(tmp_path, deadline_s=60, cancelled=cancelled)
+
+    first = threading.Thread(target=hold)
+    first.start()
+    wait_for((tmp_path / "grandchild").exists)
+    with pytest.raises(ChildFailed, match="another process is still working") as caught:
+        child.run(tmp_path, deadline_s=30)
+    assert caught.value.retriable
+    cancelled.set()
+    first.join(10)
+
+
+def test_jobs_end_when_the_warm_process_is_killed(tmp_path: Path) -> None:
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "naughty.py").write_text(JOB)
+    environment = {**os.environ, "PYTHONPATH": f"{modules}:{os.getcwd()}"}
+    child = Child.start("naughty:run", environment=environment)
+    folder = order(tmp_path / "job", do="sleep")
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            child.run(folder, deadline_s=60)
+        except ChildFailed as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for((folder / "grandchild").exists)
+    os.kill(child.pid, signal.SIGKILL)
+    thread.join(10)
+    assert isinstance(failed[0], ChildFailed)
+    assert failed[0].retriable
+    assert not child.alive
+    wait_for(lambda: gone(int((folder / "pid").read_text())))
+    os.kill(int((folder / "grandchild").read_text()), signal.SIGKILL)  # nobody is left who could
+    child.close()
+
+
+def test_missing_module_is_said_at_once(tmp_path: Path) -> None:
+    with (
+        Child.start("no_such_module:run") as child,
+        pytest.raises(ChildFailed, match="did not start"),
+    ):
+        child.run(order(tmp_path, do="report"), deadline_s=5)
