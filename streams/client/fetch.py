@@ -1,0 +1,312 @@
+"""The reading side of the signed repository: a folder or an HTTP server, read through python-tuf.
+
+python-tuf refuses what is not signed, was changed, is older than what was seen before, or has
+expired; this module adds the transport, a cache that several processes may share, and our formats.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
+from tuf.api.metadata import TargetFile
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
+
+from streams.client.release import (
+    CLIENT_FILES,
+    MANIFEST_FILE,
+    POINTER_FILE,
+    Manifest,
+    PointerFile,
+    target_name,
+    verify,
+)
+from streams.client.transport import FolderFetcher, HttpFetcher
+from streams.errors import ReleaseError
+
+LOCK_SECONDS = 15.0
+"""How long a refresh waits for another process that uses the same cache."""
+
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+class Repository:
+    """A signed repository as a service sees it. Not to be shared by threads without a lock.
+
+    Parameters
+    ----------
+    place
+        The repository's folder, or its ``http(s)://`` address (what ``redistill run web`` serves).
+    trust
+        The root metadata that ``redistill keys export`` wrote: path or bytes. Everything else is
+        checked against it.
+    cache
+        Where to keep metadata and releases; processes may share it. ``None``: a folder of this
+        user's, or a private temporary one where there is none.
+    token, ca
+        See :class:`streams.client.transport.HttpFetcher`.
+
+    Raises
+    ------
+    ReleaseError
+        ``trust`` is no root metadata, ``place`` makes no sense, or the cache cannot be written.
+    """
+
+    def __init__(
+        self,
+        place: str | Path,
+        trust: str | Path | bytes,
+        *,
+        cache: str | Path | None = None,
+        token: str | None = None,
+        ca: str | None = None,
+    ) -> None:
+        self.place = str(place)
+        self._base, web = _base(self.place, token)
+        self._trust = _read_trust(trust)
+        self._token, self._ca = token, ca
+        self._fetcher: FetcherInterface = HttpFetcher(token, ca) if web else FolderFetcher()
+        self.cache = _cache_folder(cache, self.place, self._trust)
+        self._config = UpdaterConfig(
+            prefix_targets_with_hash=False,  # files are named by their hash already
+            snapshot_max_length=20_000_000,  # about 26 bytes a model and role
+            targets_max_length=20_000_000,
+        )
+        self._updater: Updater | None = None
+
+    def reopen(self) -> None:
+        """Drop connections made by another process (call it after a fork)."""
+        if isinstance(self._fetcher, HttpFetcher):
+            self._fetcher = HttpFetcher(self._token, self._ca)
+        self._updater = None
+
+    def close(self) -> None:
+        """Close idle connections."""
+        if isinstance(self._fetcher, HttpFetcher):
+            self._fetcher.close()
+
+    def pointer(self, model: str) -> PointerFile:
+        """Read the signed metadata anew and return the model's pointer.
+
+        Raises
+        ------
+        ReleaseError
+            The repository cannot be reached, or what it holds was refused; the message says why.
+        """
+        with self._locked(), self._explained():
+            updater = Updater(
+                str(self.cache / "metadata"),
+                f"{self._base}/metadata/",
+                None,
+                f"{self._base}/targets/",
+                fetcher=self._fetcher,
+                config=self._config,
+                bootstrap=self._trust,
+            )
+            updater.refresh()
+            self._updater = updater
+            info = self._info(f"{model}/{POINTER_FILE}")
+            if info is None:
+                raise ReleaseError(f"{self.place} holds no release of a model named {model!r}")
+            # The only file whose name does not say its hash: TUF's prefix keeps old and new apart.
+            name = f"{model}/{info.hashes['sha256']}.{POINTER_FILE}"
+            data = self._bytes(info, name)
+        found = PointerFile.from_json(data)
+        if found.model != model:
+            raise ReleaseError(f"the pointer of {model!r} is about {found.model!r}")
+        return found
+
+    def release(self, model: str, manifest_sha256: str) -> Path:
+        """A release's folder in the cache, downloaded and verified, with the files of a service.
+
+        Call :meth:`pointer` first: what it read decides what may be downloaded.
+
+        Parameters
+        ----------
+        model
+            Name of the model.
+        manifest_sha256
+            As the pointer names it.
+
+        Returns
+        -------
+        pathlib.Path
+            Holds ``manifest.json``, ``model.onnx`` and ``golden.npz``.
+
+        Raises
+        ------
+        ReleaseError
+            It is not in the repository, or what was downloaded was refused.
+        """
+        folder = self.cached(model, manifest_sha256)
+        if folder is not None:
+            return folder
+        final = self._release_folder(model, manifest_sha256)
+        with self._locked(), self._explained():
+            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
+            try:
+                info = self._target(target_name(model, MANIFEST_FILE, manifest_sha256))
+                data = self._bytes(info, info.path)
+                (temporary / MANIFEST_FILE).write_bytes(data)
+                manifest = Manifest.from_json(data)
+                if manifest.model != model:
+                    raise ReleaseError(f"the release is of {manifest.model!r}, not of {model!r}")
+                for name in CLIENT_FILES:
+                    entry = manifest.files.get(name)
+                    if entry is None:
+                        raise ReleaseError(f"release {manifest.version} has no {name}")
+                    self._download(target_name(model, name, entry.sha256), temporary / name)
+                verify(temporary, manifest, names=CLIENT_FILES)
+                if final.exists():  # damaged, or `cached` would have found it
+                    shutil.rmtree(final)
+                temporary.rename(final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return final
+
+    def cached(self, model: str, manifest_sha256: str) -> Path | None:
+        """The release's folder if it was downloaded before and is intact; ``None`` otherwise."""
+        folder = self._release_folder(model, manifest_sha256)
+        try:
+            data = (folder / MANIFEST_FILE).read_bytes()
+            if hashlib.sha256(data).hexdigest() != manifest_sha256:
+                return None
+            verify(folder, Manifest.from_json(data), names=CLIENT_FILES)
+        except (OSError, ReleaseError):
+            return None
+        return folder
+
+    def forget(self, model: str, keep: set[str]) -> None:
+        """Delete cached releases of a model but those whose manifest hash is in ``keep``."""
+        parent = self.cache / "releases" / model
+        if parent.is_dir():
+            for folder in parent.iterdir():
+                if folder.is_dir() and folder.name not in keep and not folder.name.startswith("."):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _release_folder(self, model: str, manifest_sha256: str) -> Path:
+        return self.cache / "releases" / model / manifest_sha256
+
+    def _info(self, path: str) -> TargetFile | None:
+        if self._updater is None:
+            raise ReleaseError("the repository was not read yet")
+        return self._updater.get_targetinfo(path)
+
+    def _target(self, path: str) -> TargetFile:
+        info = self._info(path)
+        if info is None:
+            raise ReleaseError(f"{self.place}: {path} is not among the signed files")
+        return info
+
+    def _bytes(self, info: TargetFile, name: str) -> bytes:
+        if info.length > MAX_MANIFEST_BYTES:
+            raise ReleaseError(f"{name} has {info.length} bytes; {MAX_MANIFEST_BYTES} are allowed")
+        data = self._fetcher.download_bytes(f"{self._base}/targets/{name}", info.length)
+        info.verify_length_and_hashes(data)
+        return data
+
+    def _download(self, path: str, destination: Path) -> None:
+        info = self._target(path)
+        if self._updater is not None:
+            self._updater.download_target(info, str(destination))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time in a cache: python-tuf's files there are not made for two."""
+        with (self.cache / "lock").open("ab") as file:
+            end = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end:
+                        raise ReleaseError(
+                            f"the cache {self.cache} stayed locked by another process for "
+                            f"{LOCK_SECONDS:g} s; give each service its own"
+                        ) from None
+                    time.sleep(0.01)
+            yield
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except ExpiredMetadataError as error:
+            raise ReleaseError(
+                f"{self.place}: the signed metadata have expired ({error}); is a repair worker "
+                "running that signs them again?"
+            ) from error
+        except RepositoryError as error:
+            raise ReleaseError(
+                f"{self.place} was refused: {type(error).__name__}: {error}"
+            ) from error
+        except DownloadError as error:
+            raise ReleaseError(f"{self.place} cannot be read: {error}") from error
+        except OSError as error:
+            raise ReleaseError(f"the cache {self.cache} cannot be used: {error}") from error
+
+
+def _base(place: str, token: str | None) -> tuple[str, bool]:
+    """The address that everything is relative to, and whether it is a web address."""
+    url = urlsplit(place)
+    if url.scheme in ("http", "https"):
+        if not url.hostname or url.username or url.query or url.fragment:
+            raise ReleaseError(f"{place}: an address like https://host:8443 was expected")
+        if url.scheme == "http" and token and url.hostname not in ("127.0.0.1", "::1", "localhost"):
+            raise ReleaseError(f"{place}: a token is not sent without TLS; use https")
+        return place.rstrip("/"), True
+    if url.scheme == "file":
+        return Path(unquote(url.path)).absolute().as_uri(), False
+    if "://" in place:
+        raise ReleaseError(
+            f"{place}: a folder, or an address with http:// or https://, was expected"
+        )
+    return Path(place).absolute().as_uri(), False
+
+
+def _read_trust(trust: str | Path | bytes) -> bytes:
+    if isinstance(trust, bytes):
+        return trust
+    try:
+        return Path(trust).read_bytes()
+    except OSError as error:
+        raise ReleaseError(
+            f"the trust file {trust} cannot be read: {error.strerror}; "
+            "`redistill keys export` writes it"
+        ) from error
+
+
+def _cache_folder(cache: str | Path | None, place: str, trust: bytes) -> Path:
+    """A folder for this repository and trust that nobody else can write to."""
+    key = hashlib.sha256(place.encode() + b"\0" + trust).hexdigest()[:16]
+    candidates = [Path(cache)] if cache is not None else [Path("~/.cache/redistill").expanduser()]
+    problem: object = None
+    for parent in candidates:
+        folder = parent / key
+        try:
+            (folder / "metadata").mkdir(parents=True, exist_ok=True, mode=0o700)
+            info = folder.stat()
+            if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                problem = "others may write to it"
+                continue
+            with (folder / "lock").open("ab"):
+                return folder
+        except (OSError, RuntimeError) as error:
+            problem = error
+    if cache is not None:
+        raise ReleaseError(f"the cache {cache} cannot be used: {problem}")
+    folder = Path(tempfile.mkdtemp(prefix="redistill-"))
+    (folder / "metadata").mkdir()
+    return folder

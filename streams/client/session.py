@@ -1,0 +1,303 @@
+"""A release as something that answers: its ONNX graph in memory, and rows in, predictions out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from streams.client.release import (
+    CLIENT_FILES,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    Manifest,
+    verify,
+)
+from streams.errors import ReleaseError
+
+Row = Mapping[str, Any] | Sequence[float | int | str | None] | NDArray[Any]
+"""One row of features: by name (absent ones count as missing), or all in the schema's order."""
+
+_SMALL = 32
+"""Up to this many classes plain Python beats numpy on a single row."""
+
+
+class Session:
+    """An ONNX graph in memory with what its manifest says of it. Safe to call from many threads.
+
+    Parameters
+    ----------
+    model
+        The bytes of ``model.onnx``: already checked, so that what was checked is what is loaded.
+    manifest
+        What it is.
+    threads
+        Threads of ONNX Runtime for one call. One is fastest for small models and leaves the
+        service's cores to the service.
+
+    Raises
+    ------
+    ReleaseError
+        ONNX Runtime cannot load it, or its inputs and outputs are not what the manifest says.
+    """
+
+    __slots__ = ("_index", "_inputs", "_names", "_outputs", "_rowwise", "_run", "manifest", "plain")
+
+    def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what is wrong is raised; nothing need be printed as well
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # classes of a C++ module, without a common base
+            raise ReleaseError(
+                f"{manifest.version}: ONNX Runtime cannot load it: {error}"
+            ) from error
+        self.manifest = manifest
+        self._run = session.run
+        self._names = manifest.schema.names
+        self._inputs = manifest.input.names
+        self._outputs = [manifest.output]
+        self._index = [
+            {v: i for i, v in enumerate(f.values)} if f.kind == "category" else None
+            for f in manifest.schema.features
+        ]
+        self.plain = all(index is None for index in self._index)
+        """Whether all features are numbers."""
+        self._rowwise = _check_ports(session, manifest)
+
+    def pack(self, row: Row) -> NDArray[np.float32]:
+        """One row as the graph's input, ``(1, F) float32``; the rules are those of ``Schema.pack``.
+
+        Raises
+        ------
+        ValueError
+            A sequence of the wrong length: which value belongs to which feature is unknown.
+        """
+        names = self._names
+        if isinstance(row, Mapping):
+            if self.plain:
+                try:  # the common case: every feature is there and a number
+                    return np.array([[row[n] for n in names]], np.float32)
+                except (KeyError, TypeError, ValueError, OverflowError):
+                    pass
+            return self.manifest.schema.pack([row])
+        if len(row) != len(names):
+            raise ValueError(f"{len(names)} features were expected in order, {len(row)} were given")
+        if self.plain:
+            try:
+                return np.array([row], np.float32)
+            except (TypeError, ValueError, OverflowError):
+                pass
+        return self.manifest.schema.pack([self._named(row)])
+
+    def pack_rows(self, rows: Sequence[Row] | NDArray[Any]) -> NDArray[np.float32]:
+        """Many rows as the graph's input, ``(n, F) float32``; a ``(n, F)`` array is taken as
+        packed.
+        """
+        features = len(self._names)
+        if isinstance(rows, np.ndarray):
+            if rows.ndim != 2 or rows.shape[1] != features:
+                raise ValueError(
+                    f"an array of shape (n, {features}) was expected, not {rows.shape}"
+                )
+            return np.ascontiguousarray(rows, np.float32)
+        if not rows:
+            return np.empty((0, features), np.float32)
+        if all(isinstance(r, Mapping) for r in rows):
+            return self.manifest.schema.pack(rows)  # type: ignore[arg-type]
+        return np.concatenate([self.pack(r) for r in rows])
+
+    def _named(self, row: Sequence[Any] | NDArray[Any]) -> dict[str, Any]:
+        """A sequence as named values; numbers given for a category are its indices."""
+        out: dict[str, Any] = {}
+        for name, index, value in zip(self._names, self._index, row, strict=True):
+            if index is not None and isinstance(value, (int, float, np.number)):
+                values = list(index)
+                known = value == value and 0 <= int(value) < len(values)
+                out[name] = values[int(value)] if known else (None if value != value else value)
+            else:
+                out[name] = value
+        return out
+
+    def run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The graph's raw output for packed rows.
+
+        Parameters
+        ----------
+        x
+            ``(n, F) float32``
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, classes) float32``; ``(n, 1)`` for a regression
+        """
+        if self._rowwise and len(x) != 1:
+            parts = [self.run(x[i : i + 1]) for i in range(len(x))]
+            width = max(1, len(self.manifest.schema.classes))
+            return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+        if self.manifest.input.kind == "matrix":
+            feed = {self._inputs[0]: x}
+        elif self.manifest.input.rank == 2:
+            feed = {n: np.ascontiguousarray(x[:, j : j + 1]) for j, n in enumerate(self._inputs)}
+        else:
+            feed = {n: np.ascontiguousarray(x[:, j]) for j, n in enumerate(self._inputs)}
+        out: NDArray[np.float32] = self._run(self._outputs, feed)[0]
+        return out if out.ndim == 2 else out.reshape(len(x), -1)
+
+    def decide(self, raw: list[float]) -> tuple[str | float, list[float] | None]:
+        """One row of output as (prediction, scores).
+
+        Scores are probabilities in the order of the schema's classes. A regression has none.
+        """
+        manifest = self.manifest
+        classes = manifest.schema.classes
+        if manifest.task == "regression":
+            return raw[0], None
+        best = max(range(len(raw)), key=raw.__getitem__)
+        if manifest.output_kind == "probabilities":
+            return classes[best], raw
+        if len(raw) > _SMALL:
+            shifted = np.exp(np.asarray(raw) - raw[best])
+            return classes[best], (shifted / shifted.sum()).tolist()
+        top = raw[best]
+        powers = [math.exp(v - top) if v == v else math.nan for v in raw]
+        total = sum(powers)
+        return classes[best], [p / total for p in powers]
+
+
+def _check_ports(session: Any, manifest: Manifest) -> bool:
+    """Compare the graph's ports with the manifest; whether it takes one row at a time only."""
+    version, features = manifest.version, len(manifest.schema.features)
+    inputs = {i.name: i for i in session.get_inputs()}
+    if set(inputs) != set(manifest.input.names):
+        raise ReleaseError(
+            f"{version}: the graph's inputs are {sorted(inputs)}, the manifest names "
+            f"{sorted(manifest.input.names)}"
+        )
+    rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
+    width = features if manifest.input.kind == "matrix" else 1
+    first: Any = None
+    for port in inputs.values():
+        shape = port.shape
+        if port.type != "tensor(float)" or len(shape) != rank:
+            raise ReleaseError(
+                f"{version}: input {port.name!r} is {port.type} of shape {shape}; float32 with "
+                f"{rank} dimensions was expected"
+            )
+        if rank == 2 and isinstance(shape[1], int) and shape[1] != width:
+            raise ReleaseError(
+                f"{version}: input {port.name!r} takes {shape[1]} columns, the schema has {width}"
+            )
+        first = shape[0]
+    if isinstance(first, int) and first != 1:
+        raise ReleaseError(f"{version}: the graph takes exactly {first} rows at a time; 1 or any")
+    outputs = {o.name: o for o in session.get_outputs()}
+    port = outputs.get(manifest.output)
+    if port is None:
+        raise ReleaseError(
+            f"{version}: no output {manifest.output!r}; the graph has {sorted(outputs)}"
+        )
+    classes = len(manifest.schema.classes) if manifest.task == "classification" else 1
+    wrong = len(port.shape) == 2 and isinstance(port.shape[1], int) and port.shape[1] != classes
+    if port.type != "tensor(float)" or wrong:
+        raise ReleaseError(
+            f"{version}: output {manifest.output!r} is {port.type} of shape {port.shape}; float32 "
+            f"with {classes} values a row was expected"
+        )
+    return isinstance(first, int)
+
+
+def load(folder: Path, *, threads: int = 1) -> Session:
+    """Verify a release's files and bring its graph into memory.
+
+    Parameters
+    ----------
+    folder
+        Holds ``manifest.json`` and the files that it names, at least those of ``CLIENT_FILES``.
+    threads
+        See :class:`Session`.
+
+    Raises
+    ------
+    ReleaseError
+        A file is missing or was changed, or ONNX Runtime cannot load the graph.
+    """
+    try:
+        manifest = Manifest.from_json((folder / MANIFEST_FILE).read_bytes())
+    except OSError as error:
+        raise ReleaseError(f"{folder} holds no readable {MANIFEST_FILE}: {error}") from error
+    verify(folder, manifest, names=CLIENT_FILES)
+    model = (folder / MODEL_FILE).read_bytes()
+    return Session(model, manifest, threads=threads)
+
+
+def self_test(session: Session, golden: Path) -> float:
+    """Run the golden inputs through a loaded release and compare with what its makers saw.
+
+    Parameters
+    ----------
+    session
+        The loaded release.
+    golden
+        ``golden.npz`` with ``inputs`` (k, F) float32 and ``outputs`` (k, classes) float32.
+
+    Returns
+    -------
+    float
+        Largest absolute difference of an output.
+
+    Raises
+    ------
+    ReleaseError
+        The file cannot be read, an output is off by more than the manifest's tolerance or not
+        finite, or a label differs.
+    """
+    manifest = session.manifest
+    try:
+        with np.load(golden, allow_pickle=False) as archive:
+            inputs = np.asarray(archive["inputs"], np.float32)
+            wanted = np.asarray(archive["outputs"], np.float32)
+    except Exception as error:  # a crafted archive can fail in many ways
+        raise ReleaseError(f"{manifest.version}: {GOLDEN_FILE} cannot be read: {error}") from error
+    features = len(manifest.schema.features)
+    if inputs.ndim != 2 or inputs.shape[1] != features or not len(inputs):
+        raise ReleaseError(
+            f"{manifest.version}: golden inputs have shape {inputs.shape}, (k, {features}) expected"
+        )
+    try:
+        found = session.run(inputs)
+    except Exception as error:
+        raise ReleaseError(
+            f"{manifest.version}: the graph fails on its golden inputs: {error}"
+        ) from error
+    wanted = wanted if wanted.ndim == 2 else wanted.reshape(len(inputs), -1)
+    if found.shape != wanted.shape:
+        raise ReleaseError(
+            f"{manifest.version}: golden outputs have shape {wanted.shape}, "
+            f"the graph gave {found.shape}"
+        )
+    if not np.isfinite(found).all():
+        raise ReleaseError(f"{manifest.version}: the graph gives values that are not finite")
+    off = float(np.abs(found - wanted).max())
+    if off > manifest.golden_tolerance:
+        raise ReleaseError(
+            f"{manifest.version}: golden outputs differ by {off:.3g} on this machine; "
+            f"{manifest.golden_tolerance:.3g} is allowed"
+        )
+    if manifest.task == "classification":
+        differ = int((found.argmax(1) != wanted.argmax(1)).sum())
+        if differ:
+            raise ReleaseError(
+                f"{manifest.version}: {differ} of {len(found)} golden labels differ on this machine"
+            )
+    return off

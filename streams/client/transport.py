@@ -1,0 +1,97 @@
+"""How the repository's files are read: from a folder, or over HTTP with a token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import urllib3
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.ngclient import FetcherInterface
+
+CHUNK_BYTES = 256 * 1024
+CONNECT_SECONDS = 3.0
+"""A server in the same network answers within milliseconds; a poll comes again anyway."""
+
+READ_SECONDS = 10.0
+"""Longest silence in the middle of an answer."""
+
+
+class FolderFetcher(FetcherInterface):
+    """Reads ``file://`` addresses."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        path = Path(unquote(urlsplit(url).path))
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise DownloadHTTPError(f"{path} does not exist", 404) from error
+        except OSError as error:
+            raise DownloadError(f"{path} cannot be read: {error}") from error
+
+        def chunks() -> Iterator[bytes]:
+            with file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+
+        return chunks()
+
+
+class HttpFetcher(FetcherInterface):
+    """Reads ``http://`` and ``https://`` addresses, with a bearer token, following no redirects.
+
+    Parameters
+    ----------
+    token
+        Sent as ``Authorization: Bearer``. A redirect would hand it to a stranger.
+    ca
+        Path of the CA certificates in PEM; ``None``: the system's.
+    """
+
+    def __init__(self, token: str | None, ca: str | None) -> None:
+        self._headers = {"User-Agent": "redistill"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._pool = urllib3.PoolManager(
+            maxsize=2,
+            cert_reqs="CERT_REQUIRED",
+            ca_certs=ca,
+            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+            retries=urllib3.Retry(total=1, redirect=0, backoff_factor=0.1),
+        )
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        try:
+            response = self._pool.request(
+                "GET", url, headers=self._headers, preload_content=False, redirect=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError(f"{url}: {_cause(error)}") from error
+        if response.status != 200:
+            response.release_conn()
+            hint = {401: "; give ModelClient the repository's token", 403: "; the token is wrong"}
+            raise DownloadHTTPError(
+                f"{url} answered {response.status}{hint.get(response.status, '')}", response.status
+            )
+
+        def chunks() -> Iterator[bytes]:
+            try:
+                yield from response.stream(CHUNK_BYTES)
+            except urllib3.exceptions.TimeoutError as error:
+                raise SlowRetrievalError(f"{url} stopped answering") from error
+            except urllib3.exceptions.HTTPError as error:
+                raise DownloadError(f"{url}: {_cause(error)}") from error
+            finally:
+                response.release_conn()
+
+        return chunks()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.clear()
+
+
+def _cause(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or error
+    return f"{type(reason).__name__}: {reason}"
