@@ -1,4 +1,4 @@
-"""Tables of the acting side, in the same ``MetaData`` as those of ``streams.store.tables`` (same rules)."""
+"""Tables of the acting side, in the same ``MetaData`` as ``streams.store.tables`` (same rules)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ incidents = sa.Table(
     sa.Column("decision", Text, nullable=True),
     sa.Column("why", Text, nullable=False),
     sa.Column("attempt", Integer, nullable=False),
-    sa.Column("split_salt", Text, nullable=False),  # divides gate rows from training rows, fixed per incident
+    sa.Column(
+        "split_salt", Text, nullable=False
+    ),  # divides gate rows from training rows, fixed per incident
     sa.Column("change_low", Big, nullable=True),
     sa.Column("change_high", Big, nullable=True),
     sa.Column("opened_at", Big, nullable=False),
@@ -43,7 +45,9 @@ incident_findings = sa.Table(
 jobs = sa.Table(
     "jobs",
     metadata,
-    sa.Column("job_id", Text, primary_key=True),  # uuid5(incident, attempt), or of (model, schedule time | command id)
+    sa.Column(
+        "job_id", Text, primary_key=True
+    ),  # uuid5(incident, attempt), or of (model, schedule time | command id)
     sa.Column("number", Integer, nullable=False, unique=True),
     sa.Column("model", Text, nullable=False),
     sa.Column("incident_id", Text, sa.ForeignKey("incidents.incident_id"), nullable=True),
@@ -72,12 +76,16 @@ job_steps = sa.Table(
     "job_steps",
     metadata,
     sa.Column("job_id", Text, sa.ForeignKey("jobs.job_id"), primary_key=True),
-    sa.Column("name", Text, primary_key=True),  # window, diagnose, teacher_logits, train, quantize, gate, seal, publish
+    sa.Column(
+        "name", Text, primary_key=True
+    ),  # window, diagnose, teacher_logits, train, quantize, gate, seal, publish
     sa.Column("state", Text, nullable=False),  # running | done | failed
     sa.Column("detail", Text, nullable=True),  # JSON
     sa.Column("seconds", Float, nullable=True),
     sa.Column("cpu_seconds", Float, nullable=True),
-    sa.Column("token", Big, nullable=False),  # fencing token of the lease under which it was written
+    sa.Column(
+        "token", Big, nullable=False
+    ),  # fencing token of the lease under which it was written
     sa.Column("at", Big, nullable=False),
 )
 
@@ -89,7 +97,9 @@ versions = sa.Table(  # the registry
     sa.Column("sha256", Text, nullable=False),  # of model.onnx
     sa.Column("manifest_sha256", Text, nullable=False),
     sa.Column("kind", Text, nullable=False),  # baseline | added | repaired | scheduled
-    sa.Column("status", Text, nullable=False),  # candidate | rejected | published | rolledback | barred
+    sa.Column(
+        "status", Text, nullable=False
+    ),  # candidate | rejected | published | rolledback | barred
     sa.Column("files", Text, nullable=False),  # JSON {file name: {"sha256": ..., "bytes": ...}}
     sa.Column("report", Text, nullable=False),  # the gate report as JSON
     sa.Column("gate_passed", sa.Boolean, nullable=False),
@@ -139,7 +149,9 @@ repository_roles = sa.Table(  # from which the TUF metadata are made, byte for b
     sa.Column("role", Text, primary_key=True),  # root | targets | snapshot | timestamp | m-NAME
     sa.Column("version", Big, nullable=False),
     sa.Column("expires_at", Big, nullable=False),
-    sa.Column("body", Text, nullable=False),  # JSON of what the role signs besides version and expiry
+    sa.Column(
+        "body", Text, nullable=False
+    ),  # JSON of what the role signs besides version and expiry
 )
 
 intents = sa.Table(  # what commands ask the holder of the lease "repository" to do
@@ -169,12 +181,14 @@ guards = sa.Table(  # a new version against its predecessor until decided or sev
     sa.Column("until", Big, nullable=False),
 )
 
-pauses = sa.Table(  # automatic repair is paused: after a roll back, by the circuit breaker, by a person
-    "pauses",
-    metadata,
-    sa.Column("model", Text, primary_key=True),
-    sa.Column("until", Big, nullable=False),
-    sa.Column("reason", Text, nullable=False),
+pauses = (
+    sa.Table(  # automatic repair is paused: after a roll back, by the circuit breaker, by a person
+        "pauses",
+        metadata,
+        sa.Column("model", Text, primary_key=True),
+        sa.Column("until", Big, nullable=False),
+        sa.Column("reason", Text, nullable=False),
+    )
 )
 
 activations = sa.Table(

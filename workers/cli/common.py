@@ -1,0 +1,92 @@
+"""What the commands share: settings, the open database, printing for people or for programs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streams.store.database import Database
+    from workers.settings import Settings
+
+
+def now_us() -> int:
+    """The wall clock, in microseconds since 1970: commands are where time comes from."""
+    return time.time_ns() // 1_000
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings; keyword arguments that are not ``None`` win over the environment."""
+    from workers.settings import Settings
+
+    return Settings.load(overrides)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[Database]:
+    """The database, checked, and closed at the end."""
+    from workers.store import engine
+
+    database = engine.open(settings)
+    try:
+        yield database
+    finally:
+        database.dispose()
+
+
+def console() -> Console:
+    """Where tables for people go: plain text without a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, for programs."""
+    typer.echo(json.dumps(value, indent=2, sort_keys=False, default=str))
+
+
+def moment(us: int | None) -> str:
+    """A time as people read it.
+
+    Examples
+    --------
+    >>> moment(1_700_000_000_000_000), moment(None)
+    ('2023-11-14 22:13:20Z', '-')
+    """
+    if not us:
+        return "-"
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def ago(us: int | None, now: int) -> str:
+    """How long ago something was, coarsely.
+
+    Examples
+    --------
+    >>> ago(0, 90_000_000), ago(None, 0), ago(1, 7_200_000_001)
+    ('1.5 min', '-', '2.0 h')
+    """
+    return "-" if us is None else duration((now - us) / 1e6)
+
+
+def duration(seconds: float) -> str:
+    """A duration in the unit that suits it.
+
+    Examples
+    --------
+    >>> duration(0.4), duration(75), duration(86_400 * 4)
+    ('0.4 s', '1.2 min', '4.0 days')
+    """
+    for limit, divisor, unit in ((60, 1, "s"), (3_600, 60, "min"), (86_400, 3_600, "h")):
+        if abs(seconds) < limit:
+            return f"{seconds / divisor:.1f} {unit}"
+    return f"{seconds / 86_400:.1f} days"
