@@ -173,8 +173,11 @@ labels = sa.Table(
     sa.Column("slices", Text, nullable=True),
     sa.Column("received_at", Big, nullable=False),
     sa.Column("state", Text, nullable=False),  # waiting | joined | unsampled | orphan | superseded | ignored
+    # when a waiting label is looked up again: each time twice as late, so that one without a prediction costs
+    # some twenty look-ups in its life, not one a flush
+    sa.Column("check_at", Big, nullable=False, default=0),
 )
-sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.received_at)
+sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at)
 sa.Index("ix_labels_model_id_hash", labels.c.model, labels.c.id_hash)
 
 feature_rows = sa.Table(

@@ -152,10 +152,11 @@ def upgrade() -> None:
         sa.Column("slices", sa.Text(), nullable=True),
         sa.Column("received_at", BIG, nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("check_at", BIG, nullable=False),
         sa.PrimaryKeyConstraint("model", "id", "source", "observed_at", name=op.f("pk_labels")),
     )
     op.create_index("ix_labels_model_id_hash", "labels", ["model", "id_hash"])
-    op.create_index("ix_labels_waiting", "labels", ["model", "state", "received_at"])
+    op.create_index("ix_labels_waiting", "labels", ["model", "state", "check_at"])
     op.create_table(
         "feature_rows",
         sa.Column("block_id", BIG, autoincrement=True, nullable=False),
