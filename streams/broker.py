@@ -108,7 +108,7 @@ def producer(broker: Broker, **over: Any) -> Any:
     Raises
     ------
     BrokerUnavailable, BrokerRefused
-        With the cause. By default after ten seconds (``bootstrap_timeout_ms``).
+        With the cause, after at most three seconds for each step and server.
     """
     from kafka import KafkaProducer
 
@@ -185,8 +185,6 @@ def cause(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> Stream
         ``BrokerRefused`` where somebody has to change something, ``BrokerUnavailable`` where
         waiting may help.
     """
-    from streams._probe import Login, probe
-
     name = type(exc).__name__
     if isinstance(exc, StreamsError):
         return exc
@@ -197,24 +195,40 @@ def cause(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> Stream
         )
     if name in ("UnknownTopicOrPartitionError", "InvalidTopicError"):
         return BrokerRefused(f"a topic is missing: {exc}; make it with `redistill topics apply`")
+    return check(broker, timeout=timeout) or BrokerUnavailable(
+        f"{broker.servers} answers now, but {name} was raised: {exc}"
+    )
+
+
+def check(broker: Broker, *, timeout: float = 3.0) -> StreamsError | None:
+    """Ask each server, step by step, whether it lets us in.
+
+    Returns
+    -------
+    StreamsError or None
+        ``None`` as soon as one does; else why not.
+    """
+    from streams._probe import Login, probe
+
+    security = broker.security or Security(protocol="PLAINTEXT")
     try:
-        login = Login(
-            protocol=broker.security.protocol if broker.security else "PLAINTEXT",
-            mechanism=broker.security.mechanism if broker.security else "",
-            username=(broker.security.username if broker.security else None) or "",
-            password=(broker.security.password if broker.security else None) or "",
-            context=broker.security.ssl_context() if broker.security else None,
-        )
+        context = security.ssl_context()
     except OSError as error:
-        path = broker.security.ca if broker.security else None
-        return BrokerRefused(f"the CA certificates {path!r} cannot be read: {error}")
+        return BrokerRefused(f"the CA certificates {security.ca!r} cannot be read: {error}")
+    login = Login(
+        protocol=security.protocol,
+        mechanism=security.mechanism,
+        username=security.username or "",
+        password=security.password or "",
+        context=context,
+    )
     found: list[StreamsError] = []
     for server in broker.bootstrap:
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit():
             return BrokerRefused(f"{server!r} is no address: servers are host:port[,host:port]")
         if (why := probe(host.strip("[]"), int(port), login, timeout=timeout)) is None:
-            return BrokerUnavailable(f"{server} answers now, but {name} was raised: {exc}")
+            return None
         found.append(why)
     if not found:
         return BrokerRefused("no servers are given: servers are host:port[,host:port]")
@@ -228,8 +242,10 @@ def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:
 
 
 def _connect(make: Any, broker: Broker, options: dict[str, Any], *args: Any) -> Any:
+    # Asked first: a client of kafka-python whose constructor fails leaves its sockets open.
+    if (why := check(broker)) is not None:
+        raise why
     try:
         return make(*args, **({"bootstrap_timeout_ms": 10_000} | broker.options() | options))
     except Exception as exc:
-        why = cause(exc, broker)
-        raise why from (None if why is exc else exc)
+        raise cause(exc, broker) from exc
