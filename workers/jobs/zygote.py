@@ -236,9 +236,9 @@ def serve(control: socket.socket, entry: str) -> None:
 def main(argv: list[str]) -> int:
     """Entry point: ``python -m workers.jobs.zygote FD MODULE:FUNCTION``.
 
-    It ends by the closed socket and not by Linux's signal: that comes when the parent's *thread* ends.
+    It ends by the closed socket and not by Linux's signal, which comes when the parent's *thread*
+    ends.
     """
-    _die_with_parent()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to the terminal's whole group; the parent decides

@@ -1,0 +1,225 @@
+"""What is done about an incident. Pure: facts in, a remedy out; every remedy says why.
+
+The order of the rules is the order of their authority: what the model's level allows, what the
+diagnosis found, what people have said, what history forbids, what the budget leaves. The first that
+has an opinion decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from compress.plan import Diagnosis
+from streams.monitor.config import Level
+from streams.wire.events import IncidentClass
+
+FAILED_GATES = 2
+"""So many rejected candidates in a row, and the circuit breaker opens: something else is wrong."""
+
+MINUTE = 60_000_000  # microseconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """The incident and the terms of its model."""
+
+    model: str
+    incident_class: IncidentClass
+    level: Level
+    approval: Literal["automatic", "on_request", "paused"]
+    has_teacher: bool
+    approved: bool = False
+    """A person has said: repair it. Overrides pauses, cool-down and the circuit breaker."""
+    predecessor: str | None = None
+    """Version to which a roll back would go; ``None``: there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Recompression jobs of the last 24 hours against what is allowed."""
+
+    model_jobs: int
+    model_limit: int
+    fleet_jobs: int
+    fleet_limit: int
+    free_at: int
+    """When the oldest of the counted jobs is a day old: microseconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """What has been done about this model lately. Times are microseconds since 1970."""
+
+    live_job: str | None = None
+    """A job of this model that is queued, running or waiting for labels."""
+    paused_until: int | None = None
+    pause_reason: str = ""
+    cooling_until: int | None = None
+    """End of the cool-down after the last automatic change or attempt."""
+    rejected_in_a_row: int = 0
+    """Candidates of automatic jobs that failed their gates since one last passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """Start a job; it begins with the diagnosis, or goes on after one."""
+
+    why: str
+    decision: ClassVar[str] = "repair"
+
+
+@dataclass(frozen=True, slots=True)
+class AskPerson:
+    """Only a person can take this further."""
+
+    why: str
+    decision: ClassVar[str] = "ask_person"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForLabels:
+    """The labels at hand say too little."""
+
+    why: str
+    decision: ClassVar[str] = "wait_for_labels"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing now; decide again later."""
+
+    why: str
+    until: int | None
+    """Microseconds since 1970; ``None``: when the live job has ended."""
+    decision: ClassVar[str] = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """There is nothing to repair."""
+
+    why: str
+    decision: ClassVar[str] = "none"
+
+
+Remedy = Repair | AskPerson | WaitForLabels | Wait | Nothing
+
+
+def decide(
+    subject: Subject, diagnosis: Diagnosis | None, *, budget: Budget, history: History, now: int
+) -> Remedy:
+    """Choose the remedy.
+
+    Parameters
+    ----------
+    subject
+        The incident and the terms of its model.
+    diagnosis
+        What the child found; ``None``: it has not been asked yet. With a diagnosis the question is
+        whether the running job goes on: budget and cool-down were settled when it was started.
+    budget, history
+        What has been spent and done.
+    now
+        Microseconds since 1970.
+
+    Examples
+    --------
+    >>> subject = Subject(
+    ...     model="credit", incident_class="harm", level="repair", approval="automatic",
+    ...     has_teacher=True,
+    ... )
+    >>> budget = Budget(model_jobs=0, model_limit=2, fleet_jobs=0, fleet_limit=24, free_at=0)
+    >>> decide(subject, None, budget=budget, history=History(), now=0).decision
+    'repair'
+    >>> decide(subject, None, budget=budget, history=History(rejected_in_a_row=2), now=0).decision
+    'ask_person'
+    """
+    model = subject.model
+    if subject.incident_class == "data_bug":
+        return AskPerson(
+            "the data that reach the model are broken: fix the pipeline; a model is never retrained"
+            " on broken data"
+        )
+    if subject.incident_class in ("calibration", "serving"):
+        return AskPerson(
+            f"{subject.incident_class} trouble is not repaired automatically yet: look at the"
+            f" findings, then `redistill recompress {model}` if the model is to blame"
+        )
+    if subject.level == "watch":
+        return AskPerson(
+            f"level watch: redistill may not change {model}; register ONNX versions (level"
+            " rollback) or a teacher as well (level repair) to let it act"
+        )
+    if subject.level == "rollback":
+        if subject.predecessor is None:
+            return AskPerson(
+                f"level rollback: {model} has no earlier version to go back to; add one with"
+                f" `redistill add {model} VERSION FILE`"
+            )
+        return AskPerson(
+            f"level rollback: if version {subject.predecessor} is known to cope, run"
+            f" `redistill rollback {model}`"
+        )
+    if not subject.has_teacher:
+        return AskPerson(f"{model} has no teacher to distil from: name one under [teacher]")
+    if subject.approval == "paused":
+        return AskPerson('repairs are paused in model.toml ([repair] approval = "paused")')
+    if diagnosis is not None:
+        return _after_diagnosis(diagnosis)
+    return _may_start(subject, budget, history, now)
+
+
+def _after_diagnosis(diagnosis: Diagnosis) -> Remedy:
+    match diagnosis.cause:
+        case "data_bug":
+            return AskPerson(f"data bug, not repaired by training: {diagnosis.why}")
+        case "world_changed":
+            return AskPerson(
+                "the world changed, the teacher is as wrong as its student and cannot teach it:"
+                f" {diagnosis.why}"
+            )
+        case "harmless":
+            return Nothing(f"harmless: {diagnosis.why}")
+        case "undecided":
+            return WaitForLabels(diagnosis.why)
+        case "compression_gap":
+            return Repair(f"compression gap: {diagnosis.why}")
+
+
+def _may_start(subject: Subject, budget: Budget, history: History, now: int) -> Remedy:
+    if history.live_job is not None:
+        return Wait(f"job {history.live_job} of this model is still at work", until=None)
+    if not subject.approved:
+        if subject.approval == "on_request":
+            return AskPerson(
+                'repairs need approval ([repair] approval = "on_request"):'
+                " `redistill incidents approve ID`"
+            )
+        if history.rejected_in_a_row >= FAILED_GATES:
+            return AskPerson(
+                f"circuit breaker: {history.rejected_in_a_row} candidates in a row failed their"
+                " gates; look at the gates, then `redistill incidents approve ID`"
+            )
+        if history.paused_until is not None and history.paused_until > now:
+            return Wait(
+                f"automatic repair is paused: {history.pause_reason}", until=history.paused_until
+            )
+        if history.cooling_until is not None and history.cooling_until > now:
+            left = (history.cooling_until - now) / MINUTE
+            return Wait(
+                f"cool-down after the last change: {left:.0f} min left", until=history.cooling_until
+            )
+    if budget.model_jobs >= budget.model_limit:
+        return Wait(
+            f"daily budget of the model spent: {budget.model_jobs} of {budget.model_limit} jobs"
+            " ([repair] max_jobs_per_day)",
+            until=budget.free_at,
+        )
+    if budget.fleet_jobs >= budget.fleet_limit:
+        return Wait(
+            f"daily budget of the fleet spent: {budget.fleet_jobs} of {budget.fleet_limit} jobs"
+            " (REDISTILL_MAX_JOBS_PER_DAY)",
+            until=budget.free_at,
+        )
+    return Repair("harm was measured: diagnose it, and repair what compression is to blame for")
