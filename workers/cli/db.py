@@ -14,7 +14,7 @@ def upgrade() -> None:
     """Create the database, or bring it to this program's revision.
 
     A SQLite file is made by the first command that needs it; PostgreSQL needs this once, and both
-    after an upgrade of redistill. It is one transaction, and safe to run from several places at once.
+    after an upgrade of redistill. It is one transaction, and safe to run twice at the same time.
     """
     from workers.store import engine
 
