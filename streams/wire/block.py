@@ -104,15 +104,23 @@ class PredictionBlock:
     version: str
     ids: list[str]  # n
     served_at: NDArray[np.int64]  # (n,) microseconds since 1970, UTC
-    feature_names: tuple[str, ...]  # F, in the schema's order; unknown extra columns are dropped and counted
-    features: NDArray[np.float32]  # (n, F) row-major; NaN = missing or of a wrong type; categories: index in `values`
+    feature_names: tuple[
+        str, ...
+    ]  # F, in the schema's order; unknown extra columns are dropped and counted
+    features: NDArray[
+        np.float32
+    ]  # (n, F) row-major; NaN = missing or of a wrong type; categories: index in `values`
     prediction: Codes | NDArray[np.float64]  # (n,) class names, or numbers
     scores: NDArray[np.float32] | None  # (n, C); NaN = missing
     segments: dict[str, Codes] = field(default_factory=dict)  # key -> (n,)
     latency_ms: NDArray[np.float32] | None = None  # (n,); NaN = unknown
     sample_rate: NDArray[np.float32] | None = None  # (n,); None = all 1
     wrong_type: dict[str, int] = field(default_factory=dict)
-    """Values of a wrong type per feature in this block (they are NaN in ``features``)."""
+    """Values of a wrong type, infinite or beyond float32, per feature (NaN in ``features``)."""
+    invalid: dict[str, int] = field(default_factory=dict)
+    """What was wrong outside the features, per field: rows of a batch that were left out (``id``,
+    ``served_at``, ``prediction``), values taken as missing (``scores``, ``latency_ms``,
+    ``segment``, ``sample_rate``)."""
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
     """Category values outside the schema per feature (they are -1 in ``features``), at most 20 names each."""
     unknown_features: dict[str, int] = field(default_factory=dict)
