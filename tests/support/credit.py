@@ -104,9 +104,33 @@ def feature_dicts(columns: dict[str, Any]) -> list[dict[str, Any]]:
     return [{c: lists[c][i] for c in FEATURES} for i in range(n)]
 
 
-def write_data(folder: Path, seed: int) -> None:
-    """``reference.parquet``, ``trusted.parquet`` and the two training sets' generators, from one seed."""
+def build(folder: Path, *, name: str = "credit", level: str = "repair", seed: int = 0) -> Path:
+    """Train teacher and student, export them, write the data and ``model.toml``; returns its path. About ten seconds."""
+    import torch
+
+    from compress.plan import Training
+    from compress.shrink import distill, export, students
+
+    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(table(rows(rng, 4_000)), folder / "reference.parquet")
     pq.write_table(table(rows(rng, 3_000)), folder / "trusted.parquet")
+
+    def trained(columns: dict[str, Any], hidden: tuple[int, ...], epochs: int) -> students.Mlp:
+        x = matrix(columns)
+        student = students.build(
+            students.default_architecture(7, 2, hidden=hidden, categories=((6, 3),)), seed=seed
+        )
+        student.fit_inputs(x)
+        labels_only = Training(epochs=epochs, batch=128, kd_weight=0.0)
+        return distill.distill(student, x, None, labels=targets(columns), training=labels_only, seed=seed)
+
+    teacher = trained(wide_rows(rng, 12_000), (128, 128), 12)
+    export.to_onnx(teacher, folder / "teacher.onnx", 7)
+    student = trained(rows(rng, 4_000), (64, 64), 16)
+    students.save(folder / "student", student)
+    export.to_onnx(student, folder / "student.onnx", 7)
+    spec = folder / "model.toml"
+    spec.write_text(SPEC.format(name=name, level=level))
+    return spec
