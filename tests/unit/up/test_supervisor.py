@@ -1,0 +1,168 @@
+"""Real processes under the supervisor: started, restarted with pauses, given up, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.errors import UsageError
+from workers.up import Death, Supervisor, Task, delay, last_line
+
+PROGRAMS = {
+    "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(60)\n",
+    "crasher": "import sys\nprint('no database', flush=True)\nsys.exit(1)\n",
+    "misused": "import sys\nprint('bad option', flush=True)\nsys.exit(2)\n",
+    "deaf": (
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('up', flush=True)\ntime.sleep(60)\n"
+    ),
+    "polite": (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "print('up', flush=True)\ntime.sleep(60)\n"
+    ),
+}
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    for name, text in PROGRAMS.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    root = str(Path(__file__).resolve().parents[3])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
+
+
+@pytest.fixture
+def deaths() -> list[Death]:
+    return []
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path, deaths: list[Death]) -> Iterator[Supervisor]:
+    made = Supervisor(tmp_path / "logs", on_death=deaths.append)
+    yield made
+    made.stop(seconds=2)
+
+
+def until(supervisor: Supervisor, check: Callable[[], bool], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "it did not happen in time"
+        supervisor.poll()
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended (a zombie that nobody collects counts as ended)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_killed_process_is_started_again(
+    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
+) -> None:
+    supervisor.start(Task(name="a", module="sleeper", env=env))
+    until(supervisor, lambda: last_line(supervisor.log("a")) == "up")
+    old = supervisor.kill("a")
+    until(supervisor, lambda: supervisor.starts("a") == 2)
+    assert supervisor.pid("a") not in (None, old)
+    assert [(d.status, d.again_in) for d in deaths] == [(-signal.SIGKILL, 0.2)]
+    assert "signal 9" in str(deaths[0])
+
+
+def test_pauses_grow_when_a_process_cannot_start(
+    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
+) -> None:
+    supervisor.start(Task(name="b", module="crasher", env=env))
+    until(supervisor, lambda: len(deaths) == 3)
+    assert [d.again_in for d in deaths] == [0.2, 0.4, 0.8]
+    assert str(deaths[0]).startswith("b ended with status 1 after")
+    assert "no database" in str(deaths[0])
+
+
+def test_steady_run_forgets_earlier_deaths(tmp_path: Path, env: dict[str, str]) -> None:
+    now = [0.0]
+    deaths: list[Death] = []
+    supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: now[0])
+    supervisor.start(Task(name="b", module="crasher", env=env))
+    for _ in range(3):
+        until(supervisor, lambda: supervisor.pid("b") is None)
+        supervisor.poll()
+        now[0] += 100.0 if len(deaths) == 2 else 1.0
+        supervisor.poll()
+    until(supervisor, lambda: len(deaths) == 3)
+    assert [d.again_in for d in deaths[:2]] == [0.2, 0.4]
+    supervisor.stop(seconds=2)
+
+
+def test_wrong_usage_is_not_tried_again(
+    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
+) -> None:
+    supervisor.start(Task(name="c", module="misused", env=env))
+    until(supervisor, lambda: bool(deaths))
+    assert deaths[0].again_in is None
+    time.sleep(0.3)
+    supervisor.poll()
+    assert supervisor.starts("c") == 1
+
+
+def test_stop_terminates_and_kills_only_the_deaf(
+    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
+) -> None:
+    for name in ("polite", "deaf"):
+        supervisor.start(Task(name=name, module=name, env=env))
+    for name in ("polite", "deaf"):
+        until(supervisor, lambda name=name: last_line(supervisor.log(name)) == "up")  # type: ignore[misc]
+    began = time.monotonic()
+    assert supervisor.stop(seconds=1.0) == {"polite": 0, "deaf": -signal.SIGKILL}
+    assert time.monotonic() - began < 5.0
+    assert deaths == []
+
+
+def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> None:
+    supervisor.start(Task(name="a", module="sleeper", env=env))
+    with pytest.raises(UsageError, match="a runs already"):
+        supervisor.start(Task(name="a", module="sleeper", env=env))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="parent death signals are Linux's")
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom workers.up import Supervisor, Task\n"
+        "s = Supervisor(Path(sys.argv[1]))\ns.start(Task(name='a', module='sleeper'))\n"
+        "print(s.pid('a'), flush=True)\ntime.sleep(60)\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "logs")], env=env, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    end = time.monotonic() + 15
+    while last_line(tmp_path / "logs" / "a.log") != "up":
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert not gone(child)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    while not gone(child):
+        assert time.monotonic() < end, "the child outlived its supervisor"
+        time.sleep(0.02)
+
+
+def test_delay_is_bounded() -> None:
+    assert max(delay(n) for n in range(1, 2_000)) == 10.0
+
+
+def test_last_line_skips_empty_ones_and_survives_a_missing_file(tmp_path: Path) -> None:
+    assert last_line(tmp_path / "none.log") == ""
+    (tmp_path / "a.log").write_bytes(b"one\ntwo \xff\n\n")
+    assert last_line(tmp_path / "a.log") == "two \ufffd"

@@ -1,0 +1,91 @@
+"""The demo's outside world: one small file says what the scanner does to the digits now, and the
+services obey it.
+
+It is the demo's stage direction, not part of redistill: what redistill knows reaches it through the
+broker only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+FILE = "world.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """What the services are asked about."""
+
+    scene: str = "healthy"
+    """Name of the scene; the services keep their own truth per scene and version."""
+    veil: float = 0.0
+    """Strength of the grey veil on the scanner, 0 = clean."""
+    priors: dict[int, float] = field(default_factory=dict)
+    """Shares of some digits; empty: as in the data."""
+    closing: bool = False
+    """The services stop and close their clients."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """What one service served in one scene with one version, and how much of it was right: its own
+    truth, on all rows."""
+
+    scene: str
+    version: str
+    rows: int
+    correct: int
+    first: float
+    """Unix seconds of its first row."""
+    last: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stats:
+    """What a service writes after every tick; the whole state, so that a reader needs one file."""
+
+    service: str
+    at: float
+    """Unix seconds."""
+    requests: int
+    failed: int
+    """Requests that got no answer: an exception, or an answer that is no digit."""
+    version: str
+    epoch: int
+    tallies: list[Tally]
+    sent: int
+    """Rows that the logger handed to the broker."""
+    dropped: int
+    """Rows that the logger had to drop."""
+    last_error: str | None = None
+    predict_us: float | None = None
+    """Median microseconds of one ``predict`` call in the last tick."""
+
+
+def write(path: Path, value: World | Stats) -> None:
+    """Replace a file as a whole: a reader sees the old or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(msgspec.json.encode(value))
+    os.replace(temporary, path)
+
+
+def read_world(folder: Path) -> World:
+    """What the world is like now."""
+    return msgspec.json.decode((folder / FILE).read_bytes(), type=World)
+
+
+def read_stats(folder: Path) -> list[Stats]:
+    """What the services wrote last, by name; a service that wrote nothing yet is missing."""
+
+    def found() -> Iterator[Stats]:
+        for path in sorted(folder.glob("stats-*.json")):
+            with contextlib.suppress(FileNotFoundError):
+                yield msgspec.json.decode(path.read_bytes(), type=Stats)
+
+    return list(found())
