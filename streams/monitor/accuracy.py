@@ -1,0 +1,565 @@
+"""Measured accuracy: from labelled outcomes to findings of harm.
+
+``account`` is pure: the same outcomes in the same order give the same findings, however they were
+cut into calls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import StateError
+from streams.monitor.base import BaseError
+from streams.monitor.config import WatchConfig
+from streams.monitor.findings import finding_id, utc
+from streams.monitor.harm import HarmChange, HarmTest, Memory
+from streams.monitor.intervals import clopper_pearson, paired_e_value, window_interval
+from streams.monitor.sequential import upward
+from streams.wire.events import (
+    ChangePoint,
+    Contributor,
+    Detector,
+    DriftFound,
+    Impact,
+    Statistic,
+    Window,
+)
+
+__all__ = [
+    "AccuracyState",
+    "BaseError",
+    "Outcomes",
+    "account",
+    "account_each",
+    "delay",
+    "paired_e_value",
+    "window_interval",
+]
+
+LEARNING_OUTCOMES = 1_000
+"""Outcomes from which a version without a base error learns one."""
+SMALLEST_BASE = 100
+"""A base error of fewer rows is not believed; the version learns one from its own outcomes
+instead."""
+SETTLED_OUTCOMES = 100
+"""Outcomes after which the label share is known well enough to freeze the threshold."""
+FORMAT = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Outcomes:
+    """Predictions joined with their labels, in the order in which the labels were numbered."""
+
+    error: NDArray[np.uint8]  # (n,) 1 = wrong
+    served_at: NDArray[np.int64]  # (n,) microseconds since 1970
+    observed_at: NDArray[np.int64]  # (n,) when the label was observed, microseconds
+    confidence: NDArray[np.float32] | None = None  # (n,) largest score; NaN = unknown
+    uniform: NDArray[np.bool_] | None = None  # (n,) drawn uniformly; None = all
+    p_include: NDArray[np.float64] | None = None  # (n,) NaN = the service chose
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+
+@dataclass(slots=True, eq=False)
+class AccuracyState:
+    """What is remembered of one version's outcomes. Treat as a value: ``account`` returns a new
+    one."""
+
+    version: str
+    n: int = 0
+    """Outcomes seen."""
+    errors: int = 0
+    uniform_n: int = 0
+    """Outcomes that the test saw."""
+    opened: int = 0
+    """Findings opened so far."""
+    finding: DriftFound | None = None
+    """The open finding."""
+    base: BaseError | None = None
+    """The base error in use; ``None`` while it is being learned."""
+    share: float = 1.0
+    """Label share for which the test is tuned."""
+    settled: bool = False
+    """The threshold is frozen until the test's next reset."""
+    test: HarmTest | None = None
+    learning: Memory = field(default_factory=Memory)
+    """First outcomes of a version without a base error."""
+
+    def to_bytes(self) -> bytes:
+        """Arrays and JSON with a format number; no pickle."""
+        memory = self.test.memory if self.test else self.learning
+        header = {
+            "format": FORMAT,
+            "version": self.version,
+            "n": self.n,
+            "errors": self.errors,
+            "uniform_n": self.uniform_n,
+            "opened": self.opened,
+            "finding": self.finding,
+            "base": self.base,
+            "share": self.share,
+            "settled": self.settled,
+            "test": self._test_numbers(),
+            "memory": {
+                "errors": np.packbits(np.array(memory.errors, np.uint8)).tobytes(),
+                "n": len(memory.errors),
+                "times": _pack_times(memory.times),
+                "folded_errors": np.array(memory.folded_errors, np.uint8).tobytes(),
+                "folded_times": _pack_times(memory.folded_times),
+            },
+        }
+        return msgspec.msgpack.encode(header)
+
+    def _test_numbers(self) -> dict[str, Any] | None:
+        t = self.test
+        if t is None:
+            return None
+        return {
+            **t.numbers(),
+            "_tolerance": t.tolerance,
+            "_threshold": t.threshold,
+            "_strictness": t.strictness,
+        }
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> AccuracyState:
+        """Read what ``to_bytes`` wrote.
+
+        Raises
+        ------
+        StateError
+            If the bytes are not an accuracy state, or of a newer format.
+        """
+        try:
+            d = msgspec.msgpack.decode(data)
+            if d["format"] > FORMAT:
+                raise StateError(
+                    f"a stored accuracy state has format {d['format']}, this program knows"
+                    f" {FORMAT}: upgrade redistill"
+                )
+            memory = Memory()
+            m = d["memory"]
+            bits = np.unpackbits(np.frombuffer(m["errors"], np.uint8), count=m["n"])
+            memory.errors = bits.tolist()
+            memory.times = _unpack_times(m["times"])
+            memory.folded_errors = np.frombuffer(m["folded_errors"], np.uint8).tolist()
+            memory.folded_times = _unpack_times(m["folded_times"])
+            base = None if d["base"] is None else msgspec.convert(d["base"], BaseError)
+            state = cls(
+                version=d["version"],
+                n=d["n"],
+                errors=d["errors"],
+                uniform_n=d["uniform_n"],
+                opened=d["opened"],
+                finding=None if d["finding"] is None else msgspec.convert(d["finding"], DriftFound),
+                base=base,
+                share=d["share"],
+                settled=d["settled"],
+            )
+            if d["test"] is None:
+                state.learning = memory
+            else:
+                numbers = dict(d["test"])
+                assert_base = base
+                if assert_base is None:
+                    raise StateError("a stored accuracy state has a test without a base error")
+                test = HarmTest(
+                    assert_base,
+                    tolerance=numbers.pop("_tolerance"),
+                    labels_per_alarm=numbers.pop("_threshold"),
+                    strictness=numbers.pop("_strictness"),
+                    share=state.share,
+                )
+                test.restore(numbers, memory)
+                state.test = test
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, zlib.error) as error:
+            raise StateError(f"a stored accuracy state cannot be read: {error}") from error
+        return state
+
+
+def _pack_times(times: list[int]) -> bytes:
+    return zlib.compress(np.diff(np.array(times, np.int64), prepend=0).tobytes(), 1)
+
+
+def _unpack_times(data: bytes) -> list[int]:
+    deltas = np.frombuffer(zlib.decompress(data), np.int64)
+    return [int(t) for t in np.cumsum(deltas)]
+
+
+def account(
+    state: AccuracyState | None,
+    outcomes: Outcomes,
+    *,
+    version: str,
+    base: BaseError | None,
+    config: WatchConfig,
+    label_share: float | None = None,
+    contributors: Sequence[Contributor] = (),
+) -> tuple[AccuracyState, list[DriftFound]]:
+    """Take new outcomes of one version into account.
+
+    Parameters
+    ----------
+    state
+        What the last call returned; ``None`` at first. It is not changed.
+    outcomes
+        New outcomes, in the order of their numbers.
+    version
+        The version that made the predictions.
+    base
+        Its base error; ``None`` (or fewer than 100 rows): the first 1,000 outcomes make a
+        provisional one, and until then River's ADWIN may open a finding that does not say whether
+        it is harmful.
+    label_share
+        Labels per served row, as known before these outcomes; ``None``: as if every row had one,
+        which is slower.
+    contributors
+        What moved in the newest closed windows (``observe.contributors``), attached to what opens.
+
+    Returns
+    -------
+    tuple
+        The new state, and what opened, changed or ended.
+    """
+    new, findings, _ = account_each(
+        state,
+        outcomes,
+        version=version,
+        base=base,
+        config=config,
+        label_share=label_share,
+        contributors=contributors,
+    )
+    return new, findings
+
+
+def account_each(
+    state: AccuracyState | None,
+    outcomes: Outcomes,
+    *,
+    version: str,
+    base: BaseError | None,
+    config: WatchConfig,
+    label_share: float | None = None,
+    contributors: Sequence[Contributor] = (),
+) -> tuple[AccuracyState, list[DriftFound], list[int]]:
+    """``account`` that also says with which outcome each finding came (index into ``outcomes``)."""
+    s = _copied(state) if state is not None else AccuracyState(version=version)
+    run = _Run(s, outcomes, config, contributors)
+    run.prepare(base, label_share)
+    run.all()
+    return s, run.findings, run.positions
+
+
+def _copied(state: AccuracyState) -> AccuracyState:
+    return dataclasses.replace(
+        state,
+        test=state.test.copy() if state.test else None,
+        learning=state.learning.copy(),
+    )
+
+
+class _Run:
+    """One call of ``account`` on a state of its own."""
+
+    def __init__(
+        self,
+        state: AccuracyState,
+        outcomes: Outcomes,
+        config: WatchConfig,
+        contributors: Sequence[Contributor],
+    ) -> None:
+        self.state = state
+        self.outcomes = outcomes
+        self.config = config
+        self.contributors = list(contributors)
+        self.findings: list[DriftFound] = []
+        self.positions: list[int] = []
+
+    def prepare(self, base: BaseError | None, label_share: float | None) -> None:
+        s = self.state
+        if label_share is not None:
+            self._share(min(max(label_share, 1e-4), 1.0))
+        if base is not None and base.n >= SMALLEST_BASE and base != s.base:
+            if s.finding is not None and len(self.outcomes):
+                self._end(s.finding, "superseded", 0, "the base error was replaced")
+            s.base, s.test, s.learning = base, self._new_test(base), Memory()
+
+    def _share(self, share: float) -> None:
+        """Follow the label share: freely until it is settled, then only when it doubled or
+        halved."""
+        s = self.state
+        ratio = share / s.share
+        if s.settled:
+            if 0.5 < ratio < 2:
+                return
+            s.share = share
+            if s.test:
+                s.test.retune(share=share)
+            return
+        s.share = share
+        s.settled = s.uniform_n >= SETTLED_OUTCOMES
+        if s.test and ratio != 1:
+            s.test.retune(labels_per_alarm=self.config.rows_per_alarm * share, share=share)
+
+    def _new_test(self, base: BaseError) -> HarmTest:
+        return HarmTest(
+            base,
+            tolerance=self.config.tolerance_points / 100,
+            labels_per_alarm=self.config.rows_per_alarm * self.state.share,
+            strictness=self.config.strictness,
+            share=self.state.share,
+        )
+
+    def all(self) -> None:
+        """Take all outcomes, one by one."""
+        o, s = self.outcomes, self.state
+        uniform = None if o.uniform is None else o.uniform.tolist()
+        served = o.served_at.tolist()
+        for i, e in enumerate(o.error.tolist()):
+            s.n += 1
+            s.errors += e
+            if uniform is not None and not uniform[i]:
+                continue
+            s.uniform_n += 1
+            if s.test is None:
+                self._learn(e, served[i], i)
+                continue
+            change = s.test.update(e, served[i])
+            if change is not None:
+                self._changed(change, i)
+
+    def _learn(self, error: int, at: int, i: int) -> None:
+        from streams.monitor.detectors import error_changes  # River takes a second to import
+
+        s = self.state
+        memory = s.learning
+        memory.append(error, at)
+        n = len(memory)
+        for _, before, now, width in error_changes(memory.errors, n - 1, self.config.error_delta):
+            if now > before and s.finding is None:
+                self._adwin_opened(before, now, width, i)
+            elif s.finding is not None and now < before:
+                self._end(s.finding, "reverted", i, f"error back to {now:.1%}")
+        if n < LEARNING_OUTCOMES:
+            return
+        errors = np.array(memory.errors)
+        if s.finding is not None:
+            start = int(np.searchsorted(np.array(memory.times), _us(s.finding.window.start)))
+            self._end(s.finding, "superseded", i, "a base error is known from now on")
+            if start >= SMALLEST_BASE:
+                errors = errors[:start]
+        s.base = BaseError.from_errors(errors, provisional=True)
+        s.learning = Memory()
+        s.test = self._new_test(s.base)
+
+    def _adwin_opened(self, before: float, now: float, width: int, i: int) -> None:
+        memory = self.state.learning
+        low, high = clopper_pearson(round((1 - now) * width), width)
+        start = utc(memory.times[-width])
+        self._open(
+            i,
+            DriftFound(
+                finding_id=self._next_id("adwin"),
+                model=self.config.model,
+                version=self.state.version,
+                status="open",
+                severity="info",
+                kind="accuracy",
+                detector=Detector(name="adwin", parameters={"delta": self.config.error_delta}),
+                statistic=Statistic(value=now - before, threshold=0.0),
+                change_point=ChangePoint(low=start, high=start),
+                window=Window(start=start, end=utc(memory.times[-1]), rows=width, labelled=width),
+                contributors=self.contributors,
+                impact=Impact(
+                    metric="accuracy",
+                    reference=1 - before,
+                    current=1 - now,
+                    low=low,
+                    high=high,
+                    basis="measured",
+                    n=width,
+                    harmful=None,
+                ),
+                reason=(
+                    f"error {before:.1%} -> {now:.1%} (measured on {width} labels)"
+                    f" since {_when(start)}; no base error is known yet, so whether that is harm"
+                    " is not known"
+                ),
+                provisional=True,
+                opened_at=utc(int(self.outcomes.observed_at[i])),
+                at=utc(int(self.outcomes.observed_at[i])),
+            ),
+        )
+
+    def _next_id(self, detector: str) -> Any:
+        s = self.state
+        s.opened += 1
+        return finding_id(self.config.model, s.version, "accuracy", detector, "all", s.opened - 1)
+
+    def _open(self, i: int, found: DriftFound) -> None:
+        self.state.finding = found
+        self._emit(i, found)
+
+    def _emit(self, i: int, found: DriftFound) -> None:
+        self.findings.append(found)
+        self.positions.append(i)
+
+    def _end(self, found: DriftFound, resolution: Any, i: int, why: str) -> None:
+        self._emit(
+            i,
+            dataclasses.replace(
+                found,
+                status="resolved",
+                resolution=resolution,
+                severity="info",
+                revision=found.revision + 1,
+                at=utc(int(self.outcomes.observed_at[i])),
+                reason=why,
+            ),
+        )
+        self.state.finding = None
+
+    def _changed(self, change: HarmChange, i: int) -> None:
+        s, base = self.state, self.state.base
+        if base is None:  # a test never runs without one
+            return
+        at = utc(int(self.outcomes.observed_at[i]))
+        low, high = clopper_pearson(change.n - change.errors, change.n)
+        ended = change.status == "resolved"
+        impact = Impact(
+            metric="accuracy",
+            reference=1 - base.rate,
+            current=1 - change.rate,
+            low=low,
+            high=high,
+            basis="measured",
+            n=change.n,
+            harmful=True,
+        )
+        statistic = Statistic(value=change.value, threshold=change.threshold)
+        window = Window(
+            start=utc(change.low),
+            end=utc(int(self.outcomes.served_at[i])),
+            rows=round(change.n / s.share),
+            labelled=change.n,
+        )
+        text = (
+            f"error {base.rate:.1%} -> {change.rate:.1%} (measured on {change.n} labels)"
+            f" since {_when(utc(change.high))}"
+        )
+        if s.finding is None:
+            self._open(
+                i,
+                DriftFound(
+                    finding_id=self._next_id("harm"),
+                    model=self.config.model,
+                    version=s.version,
+                    status="open",
+                    severity="critical",
+                    kind="accuracy",
+                    detector=Detector(
+                        name="shiryaev_roberts",
+                        parameters={
+                            "null": min(
+                                base.upper
+                                + self.config.strictness * self.config.tolerance_points / 100,
+                                0.95,
+                            ),
+                            "tolerance_points": self.config.tolerance_points,
+                            "strictness": self.config.strictness,
+                            "label_share": s.share,
+                        },
+                    ),
+                    statistic=statistic,
+                    change_point=ChangePoint(low=utc(change.low), high=utc(change.high)),
+                    window=window,
+                    contributors=self.contributors,
+                    impact=impact,
+                    reason=text,
+                    provisional=base.provisional,
+                    opened_at=at,
+                    at=at,
+                ),
+            )
+            return
+        found = dataclasses.replace(
+            s.finding,
+            status=change.status,
+            severity="info" if ended else "critical",
+            statistic=statistic,
+            window=window,
+            impact=impact,
+            contributors=self.contributors or s.finding.contributors,
+            revision=s.finding.revision + 1,
+            at=at,
+            resolution="recovered" if ended else None,
+            reason=(
+                f"error back to {change.rate:.1%} (measured on {change.n} labels),"
+                f" {base.rate:.1%} in the reference"
+                if ended
+                else text
+            ),
+        )
+        s.finding = None if ended else found
+        if ended:
+            s.settled = False
+        self._emit(i, found)
+
+
+def _us(when: datetime) -> int:
+    return int((when - _EPOCH) / timedelta(microseconds=1))
+
+
+def _when(when: datetime) -> str:
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def delay(base: BaseError, config: WatchConfig, drop_points: float, label_share: float) -> float:
+    """Labelled rows until a lasting drop of accuracy is found, in the mean: what ``register`` tells
+    people.
+
+    Parameters
+    ----------
+    drop_points
+        Loss of accuracy in percentage points.
+    label_share
+        Labels per served row.
+
+    Returns
+    -------
+    float
+        Labelled rows; infinite where the reference is too small to tell such a drop from the base
+        error.
+
+    Examples
+    --------
+    >>> from streams.wire.block import Schema
+    >>> config = WatchConfig(model="credit", schema=Schema(features=()))
+    >>> base = BaseError.from_errors(np.tile([0] * 9 + [1], 2000))
+    >>> 400 < delay(base, config, 5, 0.1) < 700
+    True
+    """
+    tolerance = config.tolerance_points / 100
+    rate = base.rate + drop_points / 100
+    if drop_points / 100 < tolerance or rate >= 1:
+        return float("inf") if rate < 1 else 1.0
+    mixture = upward(
+        min(base.upper + config.strictness * tolerance, 0.95),
+        smallest=max(0.01, tolerance * (1 - config.strictness)),
+        threshold=max(1_000.0, config.rows_per_alarm * label_share),
+        share=label_share,
+        curve=base.inflation,
+    )
+    return mixture.delay(rate)
