@@ -1,4 +1,5 @@
-"""Errors of the compressing side. A rejected candidate is no error: it is a decision in the report."""
+"""Errors of the compressing side. A rejected candidate is no error: it is a decision in the
+report."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ class BadJob(CompressError):
 
 
 class BadModel(CompressError):
-    """A model cannot be used: corrupt, external data, another input shape, unknown operators, no output."""
+    """A model cannot be used: corrupt, external data, another input shape, unknown operators, no
+    output."""
 
 
 class BadData(CompressError):

@@ -1,19 +1,22 @@
-"""What a job is asked to do, and what it answers: ``job.json`` in, ``report.json`` out, both plain dataclasses.
+"""What a job is asked to do, and what it answers: ``job.json`` in, ``report.json`` out, both plain
+dataclasses.
 
-A job folder holds (all Parquet feature columns are float32, named and ordered as in ``schema``; categories are indices)::
+A job folder holds (all Parquet feature columns are float32, named and ordered as in ``schema``;
+categories are indices)::
 
     job.json                     Job
-    fresh.parquet                id_hash int64, served_at timestamp[us, UTC], FEATURES, label utf8?, source utf8?,
+    fresh.parquet                id_hash int64, served_at timestamp[us, UTC], FEATURES, label utf8?,
+    source utf8?,
                                  p_include float64?, split utf8 ("train" | "gate"), prediction utf8?
     reference.parquet            FEATURES, label utf8?          pool for replay
     trusted.parquet              FEATURES, label utf8           never trained on, never served
-    incumbent/model.onnx         what serves now; incumbent/training/{architecture.json, weights.safetensors} if known
-    teacher/model.onnx           absent in modes that do not need it
-    predecessor/model.onnx       only for mode "compare"
-    steps.json                   written here: finished steps with the hashes of what they made (resume)
-    work/                        written here: intermediate files, content-addressed
-    candidate/                   written here: model.onnx, report.json, golden.npz, reference_rows.parquet, training/
-    report.json                  Report
+    incumbent/model.onnx         what serves now; incumbent/training/{architecture.json,
+    weights.safetensors} if known teacher/model.onnx           absent in modes that do not need it
+    predecessor/model.onnx       only for mode "compare" steps.json                   written here:
+    finished steps with the hashes of what they made (resume) work/                        written
+    here: intermediate files, content-addressed candidate/                   written here:
+    model.onnx, report.json, golden.npz, reference_rows.parquet, training/ report.json
+    Report
 """
 
 from __future__ import annotations
@@ -24,21 +27,25 @@ from typing import Any, Literal
 import msgspec
 
 Mode = Literal["repair", "gate", "diagnose", "compare", "baseline"]
-"""``repair``: train, shrink, judge. ``gate``: judge the finished candidate again, with more rows. ``diagnose``: how much
-teacher and incumbent lost on the fresh labelled rows. ``compare``: incumbent against predecessor, paired. ``baseline``:
-what the first model, or an added one, is worth on trusted rows (and, for an added one, against the incumbent)."""
+"""``repair``: train, shrink, judge. ``gate``: judge the finished candidate again, with more rows.
+``diagnose``: how much teacher and incumbent lost on the fresh labelled rows. ``compare``: incumbent
+against predecessor, paired. ``baseline``: what the first model, or an added one, is worth on
+trusted rows (and, for an added one, against the incumbent)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What a candidate must satisfy. The hash of this object's JSON is the *policy hash* of a release."""
+    """What a candidate must satisfy. The hash of this object's JSON is the *policy hash* of a
+    release."""
 
     min_e_value: float = 100.0
-    """Fresh gate: anytime-valid paired e-value that the candidate beats the incumbent (Ville: error <= 1/e)."""
+    """Fresh gate: anytime-valid paired e-value that the candidate beats the incumbent (Ville: error
+    <= 1/e)."""
     trusted_margin_points: float = 1.0
     """Trusted gate: the lower 95% bound of the paired difference must be above minus this."""
     max_worst_slice_loss_points: float = 5.0
-    """Largest loss that any slice with at least ``min_slice_rows`` rows may show (upper bound of the loss)."""
+    """Largest loss that any slice with at least ``min_slice_rows`` rows may show (upper bound of
+    the loss)."""
     min_slice_rows: int = 50
     max_f1_loss_points: float = 2.0
     """Macro F1 on trusted rows, against the incumbent."""
@@ -51,7 +58,8 @@ class Limits:
     min_agreement: float = 0.97
     """Share of trusted rows on which the int8 student's class equals the fp32 student's."""
     domain_auc_blind: float = 0.8
-    """Where labels enter the loss and fresh rows are this separable from trusted ones, the trusted gate is blind."""
+    """Where labels enter the loss and fresh rows are this separable from trusted ones, the trusted
+    gate is blind."""
     min_verified_rows: int = 100
     scheduled_margin_points: float = 1.0
     scheduled_min_gain: float = 0.10
@@ -60,7 +68,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """How a student is re-distilled (figures of a small tabular MLP; measured, see docs/decisions.md)."""
+    """How a student is re-distilled (figures of a small tabular MLP; measured, see
+    docs/decisions.md)."""
 
     epochs: int = 16
     batch: int = 64
@@ -68,7 +77,8 @@ class Training:
     weight_decay: float = 1e-4
     temperature: float = 2.0
     kd_weight: float = 1.0
-    """Share of the distillation loss; the rest is cross-entropy on labels (used with ``train_on = labels``)."""
+    """Share of the distillation loss; the rest is cross-entropy on labels (used with ``train_on =
+    labels``)."""
     max_fresh_rows: int = 1_500
     replay_ratio: float = 1.0
     """Replay rows per fresh row."""
@@ -150,7 +160,9 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected", tag_fi
     reasons: tuple[str, ...]
 
 
-class Undecidable(msgspec.Struct, frozen=True, kw_only=True, tag="undecidable", tag_field="decision"):
+class Undecidable(
+    msgspec.Struct, frozen=True, kw_only=True, tag="undecidable", tag_field="decision"
+):
     """Too few rows to decide."""
 
     gate: str
@@ -184,14 +196,16 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """What student and teacher lost since the change point, on the same labelled fresh rows, in points."""
+    """What student and teacher lost since the change point, on the same labelled fresh rows, in
+    points."""
 
     cause: Literal["data_bug", "compression_gap", "world_changed", "harmless", "undecided"]
     why: str
     student_loss_points: Measure | None
     teacher_loss_points: Measure | None
     disagreement: Measure | None
-    """Share of fresh rows where student and teacher differ: bounds what compression can be blamed for."""
+    """Share of fresh rows where student and teacher differ: bounds what compression can be blamed
+    for."""
     labelled: int
     """Labelled fresh rows."""
 
@@ -209,7 +223,8 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """``report.json``: everything that was found, measured in this job; the gate report of a release."""
+    """``report.json``: everything that was found, measured in this job; the gate report of a
+    release."""
 
     format: int = 1
     job_id: str
@@ -239,7 +254,8 @@ class Report:
 
 
 def to_json(value: Job | Report | Limits) -> bytes:
-    """Canonical JSON (sorted keys): the same value gives the same bytes, so that its hash means something."""
+    """Canonical JSON (sorted keys): the same value gives the same bytes, so that its hash means
+    something."""
     return msgspec.json.encode(value, order="sorted")
 
 

@@ -1,0 +1,354 @@
+"""What a model is worth on labelled rows, and whether one is better than another: measures with
+their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, betaln
+
+from compress.judge import intervals
+from compress.plan import Comparison, Measure
+
+Classes = NDArray[np.int64]
+"""(n,) index of a class per row; -1 where a label is missing."""
+
+
+def _exp(log_value: float) -> float:
+    return math.exp(min(log_value, 700.0))
+
+
+def paired_e_value(wins: float, losses: float) -> tuple[float, float]:
+    """Evidence that the first of two models is better, and that it is worse, on rows that both
+    answered.
+
+    Only rows that exactly one of them got right count. If the first were not better, each of them
+    would be a win with probability at most one half. Against that the e-value bets with every
+    probability above one half at once, evenly (a Beta(1, 1) mixture cut at one half): under "not
+    better" it is a supermartingale that starts at 1, so that it *ever* reaches 1/a with
+    probability at most a, however often one looks and whenever one stops.
+
+    Parameters
+    ----------
+    wins, losses
+        Rows that only the first, or only the second, got right.
+
+    Returns
+    -------
+    tuple
+        (e_better, e_worse).
+
+    References
+    ----------
+    Ville 1939, Étude critique de la notion de collectif; Robbins 1970, Statistical methods related
+    to the law of the iterated logarithm (mixtures); Ramdas, Grünwald, Vovk, Shafer 2023,
+    Game-theoretic statistics and safe anytime-valid inference (Statistical Science 38).
+
+    Examples
+    --------
+    >>> [round(e, 2) for e in paired_e_value(9, 0)]
+    [102.3, 0.1]
+    >>> paired_e_value(0, 0)
+    (1.0, 1.0)
+    """
+
+    def evidence(right: float, wrong: float) -> float:
+        above_half = float(betainc(wrong + 1.0, right + 1.0, 0.5))  # of Beta(right + 1, wrong + 1)
+        if above_half <= 0.0:
+            return 0.0
+        log_mixture = (right + wrong + 1.0) * math.log(2.0) + float(betaln(right + 1, wrong + 1))
+        return _exp(log_mixture + math.log(above_half))
+
+    if wins + losses == 0:
+        return 1.0, 1.0
+    return evidence(wins, losses), evidence(losses, wins)
+
+
+_BETS: NDArray[np.float64] = np.linspace(0.02, 0.98, 49)
+"""Stakes over which ``margin_e_value`` mixes, as shares of the largest that can never go broke."""
+
+
+def margin_e_value(
+    wins: float, losses: float, ties: float, *, margin: float
+) -> tuple[float, float]:
+    """Evidence that the first model is not worse by ``margin``, and that it is, anytime valid.
+
+    The difference on one row is 1, 0 or -1. A gambler who stakes a share of what he has on
+    "difference + margin > 0" cannot expect to gain if the truth is -margin or less; the e-value is
+    the mean over many stakes (Waudby-Smith and Ramdas 2024, Estimating means of bounded random
+    variables by betting).
+
+    Parameters
+    ----------
+    wins, losses, ties
+        Rows that only the first, only the second, or both or none got right.
+    margin
+        Of accuracy, in 0..1.
+
+    Returns
+    -------
+    tuple
+        (e_not_worse, e_worse).
+
+    Examples
+    --------
+    >>> e_not_worse, e_worse = margin_e_value(0, 0, 500, margin=0.01)
+    >>> e_not_worse > 20, e_worse < 1
+    (True, True)
+    """
+
+    def evidence(gains: Sequence[tuple[float, float]]) -> float:
+        stake = _BETS / -min(gain for _, gain in gains)
+        total = sum((n * np.log1p(stake * gain) for n, gain in gains), np.zeros_like(stake))
+        top = float(total.max())
+        return _exp(top + math.log(float(np.exp(total - top).mean())))
+
+    up = [(wins, 1.0 + margin), (ties, margin), (losses, margin - 1.0)]
+    down = [(wins, -1.0 - margin), (ties, -margin), (losses, 1.0 - margin)]
+    return evidence(up), evidence(down)
+
+
+def rows_to_decide(wins: int, losses: int, ties: int, *, threshold: float) -> int | None:
+    """Labelled rows after which ``paired_e_value`` would reach the threshold if the shares stay.
+
+    Returns
+    -------
+    int or None
+        ``None``: it would not within a million rows.
+
+    Examples
+    --------
+    >>> rows_to_decide(4, 1, 15, threshold=100.0), rows_to_decide(1, 1, 10, threshold=100.0)
+    (117, None)
+    """
+    n = wins + losses + ties
+    if wins <= losses:
+        return None
+
+    def enough(rows: int) -> bool:
+        return paired_e_value(wins * rows / n, losses * rows / n)[0] >= threshold
+
+    low, high = 1, 2
+    while not enough(high):
+        low, high = high, high * 2
+        if high > 1_000_000:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def compare(first: Classes, second: Classes, labels: Classes) -> Comparison:
+    """Two models on the same labelled rows.
+
+    Parameters
+    ----------
+    first, second
+        ``(n,)`` what they answered.
+    labels
+        ``(n,)``, -1 = no label (such rows are left out).
+    """
+    has = labels >= 0
+    a, b = (first == labels)[has], (second == labels)[has]
+    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
+    e_better, e_worse = paired_e_value(wins, losses)
+    return Comparison(
+        wins=wins,
+        losses=losses,
+        ties=int(has.sum()) - wins - losses,
+        e_better=e_better,
+        e_worse=e_worse,
+    )
+
+
+def accuracy(
+    answers: Classes, labels: Classes, weights: NDArray[np.float64] | None = None
+) -> Measure | None:
+    """Share of labelled rows that were answered right.
+
+    Parameters
+    ----------
+    answers, labels
+        ``(n,)``; rows with label -1 are left out.
+    weights
+        ``(n,)``, 1 / probability of having been labelled; the interval then stands on the
+        effective number of rows (Kish).
+
+    Returns
+    -------
+    Measure or None
+        ``None`` without labelled rows.
+    """
+    has = labels >= 0
+    n = int(has.sum())
+    if n == 0:
+        return None
+    right = (answers == labels)[has].astype(np.float64)
+    weight = np.ones(n) if weights is None else weights[has]
+    share = float((right * weight).sum() / weight.sum())
+    effective = float(weight.sum() ** 2 / (weight**2).sum())
+    low, high = intervals.proportion(share * effective, effective)
+    return Measure(value=share, low=low, high=high, n=n)
+
+
+def agreement(first: Classes, second: Classes) -> Measure:
+    """Share of rows on which two models answer the same."""
+    n = len(first)
+    same = int((first == second).sum())
+    low, high = intervals.proportion(same, n)
+    return Measure(value=same / n if n else 1.0, low=low, high=high, n=n)
+
+
+def macro_f1(
+    answers: Classes, labels: Classes, n_classes: int, weights: NDArray[np.float64] | None = None
+) -> float:
+    """Mean over the classes that occur of the harmonic mean of precision and recall.
+
+    Examples
+    --------
+    >>> round(macro_f1(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 3), 3)
+    0.733
+    """
+    weight = np.ones(len(labels)) if weights is None else weights
+    cells = np.bincount(labels * n_classes + answers, weights=weight, minlength=n_classes**2)
+    table = cells.reshape(n_classes, n_classes)  # (label, answer)
+    hits, actual, claimed = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    occurs = actual > 0
+    f1 = 2 * hits[occurs] / (actual + claimed)[occurs]
+    return float(f1.mean()) if len(f1) else 0.0
+
+
+def f1_difference(
+    first: Classes,
+    second: Classes,
+    labels: Classes,
+    n_classes: int,
+    *,
+    seed: int,
+    rounds: int = 200,
+) -> Measure:
+    """Macro F1 of the first model minus that of the second, with a paired bootstrap interval.
+
+    Parameters
+    ----------
+    first, second, labels
+        ``(n,)``, every row labelled.
+    seed, rounds
+        Of the bootstrap (rows are drawn with multinomial counts, the same for both models).
+    """
+    value = macro_f1(first, labels, n_classes) - macro_f1(second, labels, n_classes)
+    n = len(labels)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=rounds)
+    each = [
+        macro_f1(first, labels, n_classes, w) - macro_f1(second, labels, n_classes, w)
+        for w in draws.astype(np.float64)
+    ]
+    low, high = np.quantile(each, [0.025, 0.975])
+    return Measure(value=value, low=float(low), high=float(high), n=n)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceLoss:
+    """How much a candidate lost against the incumbent on one slice of the labelled rows."""
+
+    name: str
+    """``region=EU``, or ``class=default``."""
+    n: int
+    wins: int
+    losses: int
+
+    @property
+    def loss(self) -> float:
+        """Share of rows lost net; negative where the candidate gained."""
+        return (self.losses - self.wins) / self.n
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Interval of the loss."""
+        low, high = intervals.paired_difference(
+            self.losses, self.wins, self.n, confidence=confidence
+        )
+        return low, high
+
+
+def slice_losses(
+    candidate: Classes,
+    incumbent: Classes,
+    labels: Classes,
+    groups: dict[str, NDArray[np.bool_]],
+    *,
+    min_rows: int,
+) -> list[SliceLoss]:
+    """Losses on every slice with enough rows, the worst first.
+
+    Parameters
+    ----------
+    groups
+        Slice name -> ``(n,)`` which rows belong to it.
+    min_rows
+        Smaller slices are left out: on few rows any loss is noise.
+    """
+    right, was_right = candidate == labels, incumbent == labels
+    out = []
+    for name, member in groups.items():
+        if (n := int(member.sum())) >= max(1, min_rows):
+            wins = int((right & ~was_right & member).sum())
+            losses = int((was_right & ~right & member).sum())
+            out.append(SliceLoss(name=name, n=n, wins=wins, losses=losses))
+    return sorted(out, key=lambda s: (-s.loss, s.name))
+
+
+def domain_auc(
+    fresh: NDArray[np.float64], trusted: NDArray[np.float64], *, seed: int, max_rows: int = 2_000
+) -> Measure:
+    """How well a linear classifier tells fresh rows from trusted ones: .5 not at all, 1 always.
+
+    Ridge regression on standardised columns, fitted on one half of the rows and judged on the
+    other, both ways round.
+
+    Parameters
+    ----------
+    fresh, trusted
+        ``(n, columns)`` and ``(m, columns)``, encoded (``data.encode``): no NaN.
+    seed
+        Of the halves.
+    max_rows
+        Of each kind; more are drawn at random.
+
+    Returns
+    -------
+    Measure
+        Area under the ROC curve with the interval of Hanley and McNeil 1982.
+    """
+    rng = np.random.default_rng(seed)
+    sides = [x[rng.permutation(len(x))[:max_rows]] for x in (fresh, trusted)]
+    x = np.concatenate(sides)
+    y = np.concatenate([np.ones(len(sides[0])), np.zeros(len(sides[1]))])
+    half = rng.permutation(len(x)) % 2
+    scores = np.zeros(len(x))
+    for k in (0, 1):
+        fit, judge = half != k, half == k
+        mean, deviation = x[fit].mean(axis=0), x[fit].std(axis=0)
+        scale = np.where(deviation > 1e-9, deviation, 1.0)
+        z, out = (x[fit] - mean) / scale, (x[judge] - mean) / scale
+        target = y[fit] - y[fit].mean()
+        gram = z.T @ z + 1e-2 * len(z) * np.eye(z.shape[1])
+        # the ranks of the two halves are only comparable because both are centred on their own fit
+        scores[judge] = np.clip(out, -8.0, 8.0) @ np.linalg.solve(gram, z.T @ target)
+    order = np.argsort(np.argsort(scores, kind="stable"), kind="stable").astype(np.float64)
+    unique, inverse = np.unique(scores, return_inverse=True)
+    ranks = (np.bincount(inverse, weights=order) / np.bincount(inverse))[inverse] + 1.0
+    n, m = float(y.sum()), float(len(y) - y.sum())
+    if n == 0 or m == 0 or len(unique) == 1:
+        return Measure(value=0.5, low=None, high=None, n=len(x))
+    auc = float((ranks[y == 1].sum() - n * (n + 1) / 2) / (n * m))
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
+    half_width = 1.96 * math.sqrt(max(0.0, variance))
+    return Measure(
+        value=auc, low=max(0.0, auc - half_width), high=min(1.0, auc + half_width), n=len(x)
+    )
