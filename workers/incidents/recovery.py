@@ -1,11 +1,11 @@
 """Has a model recovered? The resolving half of the detector of harm, over a new version's outcomes.
 
 A version that was published against harm has no finding of its own that could be resolved, so the
-question is asked here. With an error of at most ``U`` promised, a Shiryaev-Roberts mixture
-downwards (Shin, Ramdas, Rinaldo: E-detectors, 2022) must show that the error of the version that
-serves now is below ``q = U + max(tolerance, half of what was lost)``; and its estimate must lie
-within tolerance. When the version began is known, so the estimate is the mean of all its labelled
-rows: the best suffix, which the running detector has to use, would pick lucky runs.
+question is asked here. With an error of at most ``U`` promised, the same mixture downwards that
+resolves findings must show that the error of the version that serves now is below
+``q = U + max(tolerance, half of what was lost)``; and its estimate must lie within tolerance. When
+the version began is known, so the estimate is the mean of all its labelled rows: the best suffix,
+which the running detector has to use, would pick lucky runs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ALTERNATIVES = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55]) / 100  # distances below q, proportions
+from streams.monitor.base import BaseError
+from streams.monitor.sequential import downward
 
 MIN_THRESHOLD = 200.0
-"""Rows per false "recovered" at least, whatever the budget of alarms is."""
+"""Labelled rows per false "recovered" at least, whatever the budget of alarms is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,11 +38,11 @@ class Recovery:
 def judge(
     errors: NDArray[np.uint8],
     *,
-    base: float,
-    upper: float,
+    base: BaseError,
     harmed: float,
     tolerance: float,
-    threshold: float = MIN_THRESHOLD,
+    share: float = 1.0,
+    labels_per_alarm: float = 1e6,
 ) -> Recovery:
     """Judge the outcomes of a version in the order in which they were numbered.
 
@@ -50,47 +51,37 @@ def judge(
     errors
         ``(n,)`` 1 = wrong, of rows labelled at random.
     base
-        Plain error rate that was promised.
-    upper
-        Its upper bound, from which harm was declared.
+        What was promised before the harm.
     harmed
         Error rate while harm was declared.
     tolerance
         Loss that nobody need be woken for: a proportion, not points.
-    threshold
-        Rows per false alarm of the mixture (A/100 in the notes), at least 200.
+    share
+        Share of the rows that get a label, for the tempering.
+    labels_per_alarm
+        The detector's budget; a hundredth of it is enough to end an alarm.
 
     Examples
     --------
-    >>> judge(np.zeros(60, np.uint8), base=.05, upper=.06, harmed=.6, tolerance=.02).recovered
+    >>> base = BaseError.from_errors(np.tile([1] + [0] * 19, 100))
+    >>> judge(np.zeros(60, np.uint8), base=base, harmed=.6, tolerance=.02).recovered
     True
-    >>> judge(np.tile([1, 0], 60), base=.05, upper=.06, harmed=.6, tolerance=.02).recovered
+    >>> judge(np.tile([1, 0], 60), base=base, harmed=.6, tolerance=.02).recovered
     False
     """
     n = len(errors)
-    q = min(max(upper + tolerance, upper + (harmed - upper) / 2), 0.97)
-    fired = _fires(errors, q, base, max(MIN_THRESHOLD, threshold))
+    q = min(max(base.upper + tolerance, base.upper + (harmed - base.upper) / 2), 0.97)
+    mixture = downward(
+        q,
+        healthy=base.rate,
+        threshold=max(MIN_THRESHOLD, labels_per_alarm / 100),
+        share=share,
+        curve=base.inflation,
+    )
+    fired = next((i for i, wrong in enumerate(errors.tolist()) if mixture.update(wrong)), None)
     if fired is None:
         return Recovery(recovered=False, error=float(errors.mean()) if n else None, n=n, level=q)
     running = np.cumsum(errors)[fired:] / np.arange(fired + 1, n + 1)
-    good = np.flatnonzero(running <= upper + tolerance)
+    good = np.flatnonzero(running <= base.upper + tolerance)
     at = int(good[0]) if len(good) else len(running) - 1
     return Recovery(recovered=bool(len(good)), error=float(running[at]), n=fired + 1 + at, level=q)
-
-
-def _fires(errors: NDArray[np.uint8], q: float, base: float, threshold: float) -> int | None:
-    """Index at which the mixture against ``error >= q`` crosses its threshold; ``None``: it does
-    not."""
-    p = q - ALTERNATIVES
-    p = p[p > 0.1 * q]
-    if not len(p):
-        p = np.array([q / 2])
-    if 0.2 * q < base < q:
-        p = np.append(p, base)
-    factors = np.stack([(1 - p) / (1 - q), p / q])  # (2, K): right, wrong
-    value = np.zeros(len(p))
-    for i, wrong in enumerate(errors):
-        value = (1 + value) * factors[int(wrong)]
-        if value.mean() >= threshold:
-            return i
-    return None

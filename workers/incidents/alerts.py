@@ -1,0 +1,29 @@
+"""Telling people. Today an alert is a log line beside the ``incident.v1`` event, which carries the
+same words: whatever a team uses to page subscribes to the topic ``incidents`` or to the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+PAGES = frozenset({"ask_person"})
+"""Decisions that need a person now."""
+
+
+def tell(*, incident_id: str, model: str, status: str, decision: str | None, why: str) -> None:
+    """Log one change of an incident; a line of level *warning* is meant to wake somebody."""
+    fields: dict[str, Any] = {
+        "action": "incident_" + status,
+        "incident_id": incident_id,
+        "model": model,
+        "decision": decision,
+        "why": why,
+    }
+    if decision in PAGES and status != "resolved":
+        log.warning("incident_needs_a_person", **fields)
+    else:
+        log.info("incident_changed", **fields)
