@@ -87,6 +87,24 @@ def delay(deaths: int) -> float:
     return min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(deaths - 1, 30))
 
 
+def spawn(task: Task, log: Path) -> subprocess.Popen[bytes]:
+    """Start a task once, its output appended to ``log``; it ends when the calling thread does."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        os.replace(log, log.with_suffix(".log.old"))
+    command = [sys.executable, "-m", "workers.tether", str(os.getpid()), task.module, *task.args]
+    with log.open("ab") as out:
+        # a session of its own: Ctrl-C in the terminal reaches the supervisor only, which then
+        # stops all in order
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=None if task.env is None else dict(task.env),
+            start_new_session=True,
+        )
+
+
 class Supervisor:
     """Keeps tasks running. Nothing happens in the background: call ``poll`` often, from the thread
     that made it.
@@ -128,21 +146,7 @@ class Supervisor:
         self._spawn(child)
 
     def _spawn(self, child: _Child) -> None:
-        path = self.log(child.task.name)
-        if path.exists() and path.stat().st_size > LOG_BYTES:
-            os.replace(path, path.with_suffix(".log.old"))
-        command = [sys.executable, "-m", "workers.tether", str(os.getpid()), child.task.module]
-        with path.open("ab") as out:
-            # a session of its own: Ctrl-C in the terminal reaches the supervisor only, which then
-            # stops all in order
-            child.process = subprocess.Popen(
-                [*command, *child.task.args],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=None if child.task.env is None else dict(child.task.env),
-                start_new_session=True,
-            )
+        child.process = spawn(child.task, self.log(child.task.name))
         child.started, child.due = self._clock(), None
         child.starts += 1
 

@@ -164,11 +164,15 @@ class Service:
 
 
 def main(argv: list[str]) -> int:
-    """Entry point of the process: the path of its ``Config`` as JSON."""
-    config = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Config)
+    """Entry point of the process: the path of its ``Config`` as JSON, which may come later."""
     stop = threading.Event()
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: stop.set())
+    path = Path(argv[0])
+    while not path.exists():  # started early, so that its imports are done when the curtain rises
+        if stop.wait(0.05):
+            return 0
+    config = msgspec.json.decode(path.read_bytes(), type=Config)
     service = Service(config)
     due = time.monotonic() + TICK_SECONDS * config.number / 3  # services do not tick in step
     try:

@@ -72,6 +72,8 @@ sources = ["clerks"]
 
 [watch]
 tolerance_points = 2.0
+# keep every row's features: a minute of traffic must be enough to train and to judge on
+feature_rows_per_second = 600
 
 [serving]
 batch = 1
@@ -82,6 +84,7 @@ max_bytes = 1_000_000
 max_p95_ms = 5.0
 max_jobs_per_day = 10
 wait_hours = 1
+fresh_rows = 1_500
 
 [privacy]
 retention_days = 1

@@ -1,0 +1,289 @@
+"""What really happened, as the database has it: the story asserts nothing that is not found
+here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from streams.store import tables as seen
+from streams.store.database import Database
+from workers.store import tables as acted
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """A row of ``findings``; times are microseconds since 1970."""
+
+    finding_id: str
+    version: str
+    kind: str
+    scope: str
+    status: str
+    harmful: bool | None
+    opened_at: int
+    stored_at: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Incident:
+    """A row of ``incidents``."""
+
+    incident_id: str
+    version: str
+    incident_class: str
+    status: str
+    stage: str
+    cause: str | None
+    decision: str | None
+    why: str
+    opened_at: int
+    resolved_at: int | None
+    resolution: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A row of ``job_steps``."""
+
+    name: str
+    state: str
+    seconds: float | None
+    cpu_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A row of ``jobs`` with its steps, oldest first."""
+
+    job_id: str
+    number: int
+    incident_id: str | None
+    state: str
+    outcome: Mapping[str, Any]
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    steps: tuple[Step, ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.finished_at is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A row of the registry."""
+
+    version: str
+    sha256: str
+    kind: str
+    status: str
+    job_id: str | None
+    report: Mapping[str, Any]
+    bytes: int | None
+    """Size of ``model.onnx``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """One change of the pointer."""
+
+    epoch: int
+    stable: str
+    sha256: str
+    change: str
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activation:
+    """A service said that it began to serve a version."""
+
+    instance_id: str
+    version: str
+    epoch: int
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Everything about one model, read in one transaction; lists are in the order of time."""
+
+    findings: tuple[Finding, ...] = ()
+    incidents: tuple[Incident, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    moves: tuple[Move, ...] = ()
+    activations: tuple[Activation, ...] = ()
+    rows: int = 0
+    """Predictions counted into state."""
+    dead: int = 0
+    """Records that went to the dead-letter topic."""
+    lost_ranges: int = 0
+    """Gaps: ranges of offsets that left the log before they were counted."""
+    labels: int = 0
+
+    def activated(self, epoch: int) -> dict[str, Activation]:
+        """The first activation of each service at this epoch or a later one."""
+        out: dict[str, Activation] = {}
+        for a in self.activations:
+            if a.epoch >= epoch:
+                out.setdefault(a.instance_id, a)
+        return out
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Accuracy on the labelled rows of a version: what redistill itself knows."""
+
+    correct: int
+    n: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right rows, ``None`` without any."""
+        return self.correct / self.n if self.n else None
+
+    def interval(self) -> tuple[float, float]:
+        """Exact 95% interval of the accuracy."""
+        from streams.monitor.intervals import clopper_pearson
+
+        return clopper_pearson(self.correct, self.n)
+
+
+def read(database: Database, model: str) -> Snapshot:
+    """Everything about one model, now."""
+    with database.read() as conn:
+        versions = [
+            Version(
+                version=r["version"],
+                sha256=r["sha256"],
+                kind=r["kind"],
+                status=r["status"],
+                job_id=r["job_id"],
+                report=json.loads(r["report"]),
+                bytes=json.loads(r["files"]).get("model.onnx", {}).get("bytes"),
+            )
+            for r in _rows(conn, acted.versions, model, acted.versions.c.created_at)
+        ]
+        return Snapshot(
+            findings=tuple(
+                Finding(
+                    **_pick(r, "finding_id version kind scope status harmful opened_at stored_at"),
+                    body=json.loads(r["body"]),
+                )
+                for r in _rows(conn, seen.findings, model, seen.findings.c.stored_at)
+            ),
+            incidents=tuple(
+                Incident(
+                    **_pick(
+                        r,
+                        "incident_id version incident_class status stage cause decision why "
+                        "opened_at resolved_at resolution",
+                    )
+                )
+                for r in _rows(conn, acted.incidents, model, acted.incidents.c.opened_at)
+            ),
+            jobs=tuple(
+                Job(
+                    **_pick(r, "job_id number incident_id state created_at started_at finished_at"),
+                    outcome=json.loads(r["outcome"] or "{}"),
+                    steps=_steps(conn, r["job_id"]),
+                )
+                for r in _rows(conn, acted.jobs, model, acted.jobs.c.number)
+            ),
+            versions={v.version: v for v in versions},
+            moves=tuple(
+                Move(**_pick(r, "epoch stable sha256 change at"))
+                for r in _rows(conn, acted.pointer_history, model, acted.pointer_history.c.epoch)
+            ),
+            activations=tuple(
+                Activation(**_pick(r, "instance_id version epoch at"))
+                for r in _rows(conn, acted.activations, model, acted.activations.c.at)
+            ),
+            **_counts(conn),
+        )
+
+
+def measured(
+    database: Database, model: str, version: str, *, since: int = 0, until: int | None = None
+) -> Measured:
+    """Accuracy of a version on labelled rows served in ``[since, until)``, microseconds."""
+    o = seen.outcomes.c
+    query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(o.correct), 0)).where(
+        o.model == model, o.version == version, o.served_at >= since
+    )
+    if until is not None:
+        query = query.where(o.served_at < until)
+    with database.read() as conn:
+        n, correct = conn.execute(query).one()
+    return Measured(correct=int(correct), n=int(n))
+
+
+def labels_until(database: Database, model: str, version: str, *, since: int, made: int) -> int:
+    """Labelled rows served since a time that had been joined by another: what a detector needed."""
+    o = seen.outcomes.c
+    query = sa.select(sa.func.count()).where(
+        o.model == model, o.version == version, o.served_at >= since, o.made_at <= made
+    )
+    with database.read() as conn:
+        return int(conn.execute(query).scalar_one())
+
+
+def announced(database: Database) -> dict[str, int]:
+    """Announcements sent, by topic, and those ``unsent``."""
+    o = seen.outbox.c
+    query = sa.select(o.topic, o.sent_at.is_(None), sa.func.count()).group_by(
+        o.topic, o.sent_at.is_(None)
+    )
+    out = {"unsent": 0}
+    with database.read() as conn:
+        for topic, unsent, n in conn.execute(query):
+            key = "unsent" if unsent else topic
+            out[key] = out.get(key, 0) + n
+    return out
+
+
+def _rows(
+    conn: sa.Connection, table: sa.Table, model: str, order: sa.ColumnElement[Any]
+) -> Sequence[Mapping[str, Any]]:
+    query = sa.select(table).where(table.c.model == model).order_by(order)
+    return [dict(r) for r in conn.execute(query).mappings()]
+
+
+def _pick(row: Mapping[str, Any], names: str) -> dict[str, Any]:
+    return {name: row[name] for name in names.split()}
+
+
+def _steps(conn: sa.Connection, job_id: str) -> tuple[Step, ...]:
+    s = acted.job_steps.c
+    query = sa.select(s.name, s.state, s.seconds, s.cpu_seconds).where(s.job_id == job_id)
+    return tuple(
+        Step(name=r.name, state=r.state, seconds=r.seconds, cpu_seconds=r.cpu_seconds)
+        for r in conn.execute(query.order_by(s.at))
+    )
+
+
+def _counts(conn: sa.Connection) -> dict[str, int]:
+    o = seen.offsets.c
+    of_topic = {"predictions": 0, "labels": 0}
+    dead = 0
+    for topic, rows, lost in conn.execute(
+        sa.select(o.topic, sa.func.sum(o.rows), sa.func.sum(o.dead)).group_by(o.topic)
+    ):
+        of_topic[topic.rsplit(".", 1)[-1]] = int(rows)
+        dead += int(lost)
+    gaps = int(conn.execute(sa.select(sa.func.count()).select_from(seen.gaps)).scalar_one())
+    return {
+        "rows": of_topic["predictions"],
+        "labels": of_topic["labels"],
+        "dead": dead,
+        "lost_ranges": gaps,
+    }

@@ -1,0 +1,193 @@
+"""Where the story is told: live on a terminal, as plain lines in a log, as JSON lines for
+programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from workers.demo.world import Stats
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+SPARKS = "▁▂▃▄▅▆▇█"
+HISTORY = 48
+"""Points of the accuracy curve on the terminal."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beat:
+    """Something happened, and was found in the database, on a topic or in a service's own count."""
+
+    at: float
+    """Seconds since the demo's start."""
+    scene: str
+    what: str
+    """A constant name, for programs."""
+    text: str
+    """One sentence, for people."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Every figure of the sentence, and more, for programs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Live:
+    """What a person watches between two beats."""
+
+    at: float
+    scene: str
+    doing: str
+    services: tuple[Stats, ...] = ()
+    correct: float | None = None
+    """Truth: share of right rows in the last second, all services."""
+    measured: tuple[float, int] | None = None
+    """Accuracy on labelled rows of the serving version in this scene, and how many they are."""
+
+
+class Screen(Protocol):
+    """A way to tell the story."""
+
+    def say(self, beat: Beat) -> None:
+        """Tell one beat."""
+
+    def show(self, live: Live) -> None:
+        """Show what is going on now; called several times a second."""
+
+    def close(self) -> None:
+        """End: nothing is shown afterwards."""
+
+
+class LineScreen:
+    """One line per beat, for a log or a pipe."""
+
+    def __init__(self, out: IO[str] | None = None) -> None:
+        self._out = out or sys.stdout
+        self._scene = ""
+
+    def say(self, beat: Beat) -> None:
+        """Print the sentence behind its time, under the name of its scene."""
+        if beat.scene != self._scene:
+            self._scene = beat.scene
+            print(f"--- {beat.scene}", file=self._out)
+        print(f"{beat.at:6.1f} s  {beat.text}", file=self._out, flush=True)
+
+    def show(self, live: Live) -> None:
+        """Lines say only what happened."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class JsonScreen:
+    """One JSON object per beat, for programs."""
+
+    def __init__(self, out: IO[str] | None = None) -> None:
+        self._out = out or sys.stdout
+
+    def say(self, beat: Beat) -> None:
+        """Print ``{"at", "scene", "event", "text", ...facts}``."""
+        line = {
+            "at": round(beat.at, 3),
+            "scene": beat.scene,
+            "event": beat.what,
+            "text": beat.text,
+            **beat.facts,
+        }
+        print(json.dumps(line), file=self._out, flush=True)
+
+    def show(self, live: Live) -> None:
+        """Programs read facts only."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class RichScreen:
+    """The story scrolls above a live table of the services and a curve of the accuracy."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.live import Live as RichLive
+
+        self._console = console
+        self._scene = ""
+        self._curve: list[float] = []
+        self._last = Live(at=0.0, scene="", doing="")
+        self._live = RichLive(console=console, refresh_per_second=8, transient=True)
+        self._live.start()
+
+    def say(self, beat: Beat) -> None:
+        """Print the sentence above the live part."""
+        from rich.text import Text
+
+        if beat.scene != self._scene:
+            self._scene = beat.scene
+            self._console.print(Text(f"\n{beat.scene}", style="bold"))
+        style = {"failed": "bold red", "summary": "bold green"}.get(beat.what, "")
+        line = Text.assemble((f"{beat.at:6.1f} s  ", "dim"), (beat.text, style))
+        self._console.print(line)
+
+    def show(self, live: Live) -> None:
+        """Draw the live part again."""
+        if live.correct is not None and int(live.at * 2) != int(self._last.at * 2):
+            self._curve = [*self._curve[-(HISTORY - 1) :], live.correct]
+        self._last = live
+        self._live.update(self._render())
+
+    def close(self) -> None:
+        """Take the live part away; the story stays."""
+        self._live.stop()
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        live = self._last
+        parts: list[RenderableType] = [Text()]
+        if live.services:
+            table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+            for name in ("service", "version", "requests", "failed", "predict"):
+                table.add_column(
+                    name, justify="left" if name in ("service", "version") else "right"
+                )
+            for s in live.services:
+                micros = "-" if s.predict_us is None else f"{s.predict_us:.0f} µs"
+                failed = Text(str(s.failed), style="red" if s.failed else "green")
+                table.add_row(s.service, s.version, f"{s.requests:,}", failed, micros)
+            parts.append(table)
+        if self._curve:
+            now = "" if live.correct is None else f"{100 * live.correct:5.1f}% of all rows"
+            line = Text.assemble(("accuracy  ", "dim"), (spark(self._curve), "cyan"), f" {now}")
+            if live.measured is not None:
+                value, n = live.measured
+                line.append(f", {100 * value:.1f}% measured on {n:,} labels", style="dim")
+            parts.append(line)
+        parts.append(Spinner("dots", text=Text(f" {live.at:.0f} s  {live.doing}", style="dim")))
+        return Group(*parts)
+
+
+def spark(values: list[float]) -> str:
+    """A curve in one line of text; the scale is 0 to 1.
+
+    Examples
+    --------
+    >>> spark([0.0, 0.5, 1.0])
+    '▁▅█'
+    """
+    top = len(SPARKS) - 1
+    return "".join(SPARKS[round(min(1.0, max(0.0, v)) * top)] for v in values)
+
+
+def choose(*, as_json: bool) -> Screen:
+    """JSON if asked for; live on a terminal; plain lines otherwise."""
+    if as_json:
+        return JsonScreen()
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return RichScreen(console) if console.is_terminal else LineScreen()
