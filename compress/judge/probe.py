@@ -1,0 +1,270 @@
+"""First load of a graph, in a child process with little memory and time; and its latency, away from
+torch.
+
+``python -m compress.judge.probe`` reads one request (JSON) from standard input, and answers with
+one JSON line per graph. Whatever a graph does to this process, the parent only sees a missing line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import BadModel, CompressError
+from compress.judge import graph, latency
+
+MEMORY_BYTES = 2 << 30
+"""Address space that loading may take beyond what the process has when it starts to load."""
+CPU_SECONDS = 60
+"""A tabular student loads in milliseconds; latency takes under a second for each graph."""
+WALL_SECONDS = 120.0
+"""Twice the CPU time: a busy machine, not a graph, may be the reason."""
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph to be probed."""
+
+    name: str
+    path: str
+    call: graph.Call
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is asked."""
+
+    subjects: tuple[Subject, ...]
+    rows: bytes
+    """Rows to run, float32, one after the other."""
+    width: int
+    """Columns of a row."""
+    batch: int
+    """Rows of a timed call."""
+    memory_bytes: int
+    cpu_seconds: int
+    latency: bool
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one graph."""
+
+    name: str
+    error: str | None = None
+    """Why it must not be used; ``None``: it loads and answers."""
+    operators: tuple[str, ...] = ()
+    """Operators of the graph that ONNX Runtime made of it."""
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+    @property
+    def integer_operators(self) -> tuple[str, ...]:
+        """Those that compute on integers."""
+        return tuple(o for o in self.operators if o in graph.INTEGER_OPERATORS)
+
+
+@dataclass
+class Probe:
+    """A child that is started early, so that its imports overlap with other work."""
+
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls) -> Probe:
+        """Start the child; it waits for its request."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "compress.judge.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # nothing of this process's environment but where Python finds its modules
+            env={
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            close_fds=True,
+        )
+        return cls(process)
+
+    def close(self) -> None:
+        """End the child if it still waits."""
+        if self.process.poll() is None:
+            self.process.kill()
+        with contextlib.suppress(ValueError, OSError):
+            self.process.communicate()
+
+    def ask(
+        self,
+        subjects: Sequence[Subject],
+        rows: NDArray[np.float32],
+        *,
+        batch: int,
+        measure: bool,
+        memory_bytes: int = MEMORY_BYTES,
+        cpu_seconds: int = CPU_SECONDS,
+        wall_seconds: float = WALL_SECONDS,
+    ) -> dict[str, Answer]:
+        """Probe graphs; a child answers once.
+
+        Parameters
+        ----------
+        subjects
+            The graphs.
+        rows
+            ``(n, F) float32``, real rows.
+        batch
+            Rows of a timed call.
+        measure
+            Whether latency is wanted.
+        memory_bytes, cpu_seconds, wall_seconds
+            Limits of the child.
+
+        Returns
+        -------
+        dict
+            An answer for every subject; the one at which the child died says how.
+
+        Raises
+        ------
+        CompressError
+            The child could not even start to work.
+        """
+        request = Request(
+            subjects=tuple(subjects),
+            rows=np.ascontiguousarray(rows, np.float32).tobytes(),
+            width=rows.shape[1],
+            batch=batch,
+            memory_bytes=memory_bytes,
+            cpu_seconds=cpu_seconds,
+            latency=measure,
+        )
+        how = ""
+        try:
+            out, err = self.process.communicate(msgspec.json.encode(request), timeout=wall_seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            how = f"took more than {wall_seconds:.0f} s"
+        answers: dict[str, Answer] = {}
+        for line in out.splitlines():
+            answer = msgspec.json.decode(line, type=Answer)
+            answers[answer.name] = answer
+        code = self.process.returncode
+        if code == 0 and not how:
+            return answers
+        tail = (err.decode(errors="replace").strip().splitlines() or [""])[-1][:200]
+        if code == START_FAILED:
+            raise CompressError(f"the child that loads graphs could not start: {tail}")
+        how = how or (f"died by signal {-code}" if code < 0 else f"ended with status {code}")
+        how += f" ({tail})" if tail else ""
+        waiting = [s for s in subjects if s.name not in answers]
+        if not waiting:  # it died while it timed them: none of them can be blamed or trusted
+            return {
+                name: a
+                if a.p50_ms is not None or a.error
+                else Answer(name=name, error=f"the limited child {how} while it timed the graphs")
+                for name, a in answers.items()
+            }
+        culprit, *others = waiting
+        answers[culprit.name] = Answer(
+            name=culprit.name, error=f"the limited child {how} while it loaded this graph"
+        )
+        retry = [
+            s for s in subjects if s.name in answers and answers[s.name].error is None and measure
+        ]
+        if others or retry:  # the innocent get another child
+            again = Probe.start()
+            try:
+                answers |= again.ask(
+                    [*retry, *others],
+                    rows,
+                    batch=batch,
+                    measure=measure,
+                    memory_bytes=memory_bytes,
+                    cpu_seconds=cpu_seconds,
+                    wall_seconds=wall_seconds,
+                )
+            finally:
+                again.close()
+        return answers
+
+
+START_FAILED = 3
+"""Exit status of a child that could not read its request."""
+
+
+def _load(subject: Subject, rows: NDArray[np.float32]) -> Answer:
+    path = Path(subject.path)
+    try:
+        graph.check_file(path)
+        loaded = graph.Graph(path, subject.call)
+        loaded.self_test(rows)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "optimised.onnx"
+            graph.session(path, optimised=made)
+            return Answer(name=subject.name, operators=graph.operators(made))
+    except BadModel as error:
+        return Answer(name=subject.name, error=str(error))
+    except MemoryError:
+        return Answer(name=subject.name, error="loading it takes more memory than is allowed")
+
+
+def main() -> int:
+    """Entry point of the child."""
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    except msgspec.DecodeError as error:
+        print(error, file=sys.stderr)
+        return START_FAILED
+    page = resource.getpagesize()
+    statm = Path("/proc/self/statm")
+    now = int(statm.read_text().split()[0]) * page if statm.exists() else 0
+    for limit, value in (
+        (resource.RLIMIT_AS, now + request.memory_bytes),
+        (resource.RLIMIT_CPU, request.cpu_seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (bound, bound))
+    rows = np.frombuffer(request.rows, np.float32).reshape(-1, request.width)
+    loaded = []
+    for subject in request.subjects:
+        loaded.append(_load(subject, rows))
+        _say(loaded[-1])
+    good = [s for s, a in zip(request.subjects, loaded, strict=True) if a.error is None]
+    if request.latency and good:
+        x = np.resize(rows, (request.batch, rows.shape[1])).astype(np.float32)
+        graphs = [graph.Graph(Path(s.path), s.call) for s in good]
+        measured = latency.interleaved([partial(g.raw, x) for g in graphs])
+        operators = {a.name: a.operators for a in loaded}
+        for subject, m in zip(good, measured, strict=True):
+            _say(
+                Answer(
+                    name=subject.name,
+                    operators=operators[subject.name],
+                    p50_ms=m.p50_ms,
+                    p95_ms=m.p95_ms,
+                )
+            )
+    return 0
+
+
+def _say(answer: Answer) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
