@@ -18,9 +18,14 @@ MODEL_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}$"
 
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description="name of a model")]
 VersionName = Annotated[str, Meta(min_length=1, max_length=80, description="version of a model")]
-RowId = Annotated[str, Meta(min_length=1, max_length=200, description="id of a prediction; labels join on it")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")]
+RowId = Annotated[
+    str, Meta(min_length=1, max_length=200, description="id of a prediction; labels join on it")
+]
+Sha256 = Annotated[
+    str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")
+]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+Moment = Annotated[datetime, Meta(tz=True)]
 
 Basis = Literal["measured", "estimated"]
 FindingStatus = Literal["open", "update", "resolved"]
@@ -51,7 +56,7 @@ class PredictionMade:
     """The caller's id if there is one: labels join on it. The first of two rows with one id wins."""
     model: ModelName
     version: VersionName
-    served_at: datetime
+    served_at: Moment
     features: dict[str, float | str | None] | None = None
     """Value per feature; ``None`` means missing. Numeric values are cast to float32."""
     inputs: list[Tensor] | None = None
@@ -79,7 +84,7 @@ class LabelObserved:
     model: ModelName
     label: str | float | None = None
     """The class name or number; ``None`` only when ``op`` is ``retract``."""
-    observed_at: datetime
+    observed_at: Moment
     source: Annotated[str, Meta(min_length=1, max_length=80)] = "default"
     confidence: Share | None = None
     """How sure the source is."""
@@ -112,16 +117,16 @@ class Statistic:
 class ChangePoint:
     """When the change began: the interval of times that the data cannot tell apart."""
 
-    low: datetime
-    high: datetime
+    low: Moment
+    high: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
     """The rows that a statement is about, by serving time, both ends inclusive."""
 
-    start: datetime
-    end: datetime
+    start: Moment
+    end: Moment
     rows: int
     """Rows served in the window, as far as known."""
     labelled: int = 0
@@ -201,8 +206,8 @@ class DriftFound:
     """Set when ``status`` is ``resolved``."""
     provisional: bool = False
     """The reference was learned from traffic and nobody vouched for it."""
-    opened_at: datetime
-    at: datetime
+    opened_at: Moment
+    at: Moment
     """Event time of this change of the finding."""
     revision: int = 0
     """0 when opened, one more with each update."""
@@ -224,8 +229,8 @@ class IncidentChanged:
     finding_ids: list[UUID]
     job_id: UUID | None = None
     attempt: int = 0
-    opened_at: datetime
-    at: datetime
+    opened_at: Moment
+    at: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -265,7 +270,7 @@ class ReleaseChanged:
     """Hash of the limits under which the gates were judged."""
     epoch: int | None = None
     """Epoch of the pointer that this change made."""
-    at: datetime
+    at: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -283,10 +288,10 @@ class PointerMoved:
     share: Share = 0.0
     epoch: Annotated[int, Meta(ge=1)]
     """One more with each change of the pointer."""
-    expires_at: datetime | None = None
+    expires_at: Moment | None = None
     """When the repository's metadata run out, unless signed again."""
     reason: str
-    at: datetime
+    at: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,7 +306,7 @@ class VersionActivated:
     epoch: int
     """0 for the declared fallback."""
     previous: VersionName | None = None
-    at: datetime
+    at: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -309,7 +314,7 @@ class RequestedLabel:
     """One row whose label is asked for, with the probability with which it was drawn."""
 
     id: RowId
-    served_at: datetime
+    served_at: Moment
     inclusion_probability: Annotated[float, Meta(gt=0.0, le=1.0)]
     uniform: bool = True
     """Drawn uniformly; rows picked for their worth never feed a detector."""
@@ -324,8 +329,8 @@ class LabelsRequested:
     version: VersionName
     rows: list[RequestedLabel]
     reason: str
-    wanted_by: datetime | None = None
-    at: datetime
+    wanted_by: Moment | None = None
+    at: Moment
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -343,7 +348,7 @@ class DeadLetter:
     value_bytes: int
     """Length before the cut."""
     headers: list[tuple[str, str]] = field(default_factory=list)
-    at: datetime
+    at: Moment
 
 
 Event = (

@@ -1,0 +1,357 @@
+"""Batches of predictions in Arrow -> blocks. The layout is described in ``arrow_encode``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from streams.errors import WireError
+from streams.wire.arrow_encode import FORMAT, TIME
+from streams.wire.arrow_open import open_batch
+from streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from streams.wire.columns import (
+    MAX_SEGMENTS,
+    MAX_UNKNOWN,
+    MAX_VALUES,
+    Category,
+    class_codes,
+    clean,
+    count,
+    finite,
+    number_text,
+    printable,
+    rates,
+)
+from streams.wire.envelope import checked_names
+
+MAX_FEATURES = 10_000
+_MAX_ID_CHARACTERS = 200
+
+
+def decode_batch(data: bytes, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:
+    """Read a batch.
+
+    Rows without an id, a time or a prediction are left out and counted in ``invalid``; a feature of
+    another type than the schema's is missing in all rows and counted in ``wrong_type``.
+
+    Parameters
+    ----------
+    data
+        One Arrow IPC stream.
+    schema_of
+        Schema of a model; ``None`` if nobody registered it: then it is inferred from the batch.
+
+    Raises
+    ------
+    WireError
+        The whole batch cannot be read, or none of its rows can.
+    """
+    batch = open_batch(data)
+    metadata = {k: v.decode("utf-8", "replace") for k, v in (batch.schema.metadata or {}).items()}
+    if (given := metadata.get(b"redistill.format", FORMAT)) != FORMAT:
+        raise WireError("unknown_version", f"batch format {given[:20]!r}; {FORMAT} is read")
+    model, version = checked_names(
+        metadata.get(b"redistill.model"), metadata.get(b"redistill.version")
+    )
+    names = _names(metadata.get(b"redistill.features", "[]"))
+    invalid: dict[str, int] = {}
+    batch, ids, served_at = _usable(batch, invalid)
+    if not ids:
+        raise WireError("invalid_field", f"a batch without a usable row (left out: {invalid})")
+    schema = schema_of(model) or _infer(batch, names)
+    found = _Features(schema)
+    found.read_numbers(names, _list_column(batch, "features", len(names)))
+    for column in batch.schema.names:
+        if column.startswith("feature."):
+            found.read_column(column.removeprefix("feature."), batch.column(column))
+    latency, rate = (_float_column(batch, name) for name in ("latency_ms", "sample_rate"))
+    return PredictionBlock(
+        model=model,
+        version=version,
+        ids=ids,
+        served_at=served_at,
+        feature_names=schema.names,
+        features=found.out,
+        prediction=_prediction(batch.column("prediction"), schema.classes),
+        scores=_scores(batch, len(schema.classes), invalid),
+        segments=_segments(batch, schema.slices),
+        latency_ms=None if latency is None else finite(latency, "latency_ms", invalid),
+        sample_rate=None if rate is None else rates(rate, invalid),
+        wrong_type=found.wrong,
+        invalid=invalid,
+        unseen=found.unseen,
+        unknown_features=found.unknown,
+    )
+
+
+class _Features:
+    """The feature columns of a batch on their way into the schema's order."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.at = {f.name: (j, f) for j, f in enumerate(schema.features)}
+        self.out = np.empty((0, 0), np.float32)  # (n, F), made by read_numbers
+        self.wrong: dict[str, int] = {}
+        self.unseen: dict[str, dict[str, int]] = {}
+        self.unknown: dict[str, int] = {}
+        self.met: set[str] = set()
+
+    def read_numbers(self, names: Sequence[str], values: NDArray[np.float32]) -> None:
+        """The numeric features, ``(n, len(names)) float32``."""
+        if tuple(names) == self.schema.names and self.numeric(names):
+            self.out = values.copy() if not values.flags.writeable else values
+            self.met.update(names)
+            clean(self.out, names, self.wrong)
+            return
+        self.out = np.full((len(values), len(self.at)), np.nan, np.float32)
+        for i, name in enumerate(names):
+            if (place := self._place(name, len(values))) is None:
+                continue
+            j, feature = place
+            self.out[:, j] = values[:, i]
+            if feature.kind == "category":
+                distinct, where = np.unique(values[:, i], return_inverse=True)
+                coded = Category(feature)
+                texts = [None if v != v else number_text(v) for v in distinct.tolist()]
+                self.out[:, j] = self._coded(coded, texts, where.astype(np.int64))
+        known = [f.name for f in self.schema.features]
+        clean(self.out, known, self.wrong)
+
+    def numeric(self, names: Sequence[str]) -> bool:
+        """Whether all are numeric in the schema."""
+        return all(self.at[name][1].kind != "category" for name in names)
+
+    def read_column(self, name: str, column: Any) -> None:
+        """A feature with a column of its own: words, or booleans."""
+        if name in self.met:
+            raise WireError("invalid_field", f"feature {name[:80]!r} occurs twice")
+        if (place := self._place(name, len(column))) is None:
+            return
+        j, feature = place
+        if feature.kind != "category" or pa.types.is_boolean(column.type):
+            if missing := len(column) - column.null_count:
+                count(self.wrong, name, missing)
+            return
+        codes, values = _codes(column, f"feature.{name}")
+        self.out[:, j] = self._coded(Category(feature), [*values, None], codes)
+
+    def _place(self, name: str, rows: int) -> tuple[int, Feature] | None:
+        self.met.add(name)
+        if (place := self.at.get(name)) is None and len(self.unknown) < MAX_UNKNOWN:
+            count(self.unknown, printable(name), rows)
+        return place
+
+    def _coded(
+        self, category: Category, values: Sequence[str | None], codes: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Values by code -> indices by row; only values that occur are judged, all of them once."""
+        rows = np.bincount(codes, minlength=len(values)) if codes.min(initial=0) >= 0 else None
+        if rows is None:
+            codes = np.where(codes < 0, len(values) - 1, codes)
+            rows = np.bincount(codes, minlength=len(values))
+        table = np.full(len(values), np.nan)
+        for i in np.flatnonzero(rows).tolist():
+            table[i] = category.encode_many(values[i], int(rows[i]), self.unseen)
+        coded: NDArray[np.float64] = table[codes]
+        return coded
+
+
+@lru_cache(maxsize=256)
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = msgspec.json.decode(text, type=list[str])
+    except (msgspec.MsgspecError, UnicodeError) as exc:
+        raise WireError("invalid_field", f"metadata redistill.features: {exc}") from None
+    if len(names) > MAX_FEATURES or len(set(names)) != len(names):
+        raise WireError(
+            "invalid_field", f"redistill.features: {len(names)} names; distinct, ≤ {MAX_FEATURES}"
+        )
+    return tuple(names)
+
+
+def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, list[str], NDArray[np.int64]]:
+    """Rows that have an id, a time and a prediction."""
+    for name, good in _NEEDED.items():
+        if (at := batch.schema.get_field_index(name)) < 0:
+            raise WireError("missing_field", f"column {name} is missing")
+        if not good(kind := batch.schema.field(at).type):
+            raise WireError("invalid_field", f"column {name} is of type {kind}")
+    bad = {
+        "id": _bad_ids(batch.column("id")),
+        "served_at": _bad_times(batch.column("served_at")),
+        "prediction": _bad_predictions(batch.column("prediction")),
+    }
+    left_out = np.zeros(batch.num_rows, np.bool_)
+    for name, mask in bad.items():
+        if mask is not None and mask.any():
+            count(invalid, name, int(mask.sum()))
+            left_out |= mask
+    if left_out.any():
+        batch = batch.filter(pa.array(~left_out))
+    moments = batch.column("served_at")
+    if moments.type != TIME:
+        try:
+            moments = moments.cast(TIME, safe=False)
+        except pa.ArrowInvalid as exc:
+            raise WireError("invalid_field", f"column served_at: {exc}") from None
+    # through numpy: several times faster than to_pylist
+    ids: list[str] = batch.column("id").to_numpy(zero_copy_only=False).tolist()
+    return batch, ids, moments.view(pa.int64()).to_numpy()
+
+
+def _bad_ids(column: Any) -> NDArray[np.bool_] | None:
+    """Rows whose id is missing, empty, too long or contains NUL; ``None``: none."""
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    _, offsets, data = column.buffers()
+    if offsets is None or not len(column):
+        return None
+    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
+    sizes = np.diff(ends)
+    nul = data is not None and b"\0" in bytes(data)
+    if not column.null_count and not nul and sizes.min() >= 1 and sizes.max() <= _MAX_ID_CHARACTERS:
+        return None  # no more bytes than characters are allowed
+    lengths = pc.utf8_length(column)
+    wrong = pc.or_kleene(pc.less(lengths, 1), pc.greater(lengths, _MAX_ID_CHARACTERS))
+    return _mask(wrong) | _mask(pc.match_substring(column, "\0"))
+
+
+def _bad_times(column: Any) -> NDArray[np.bool_] | None:
+    return _mask(pc.is_null(column)) if column.null_count else None
+
+
+def _bad_predictions(column: Any) -> NDArray[np.bool_] | None:
+    if not _is_words(column.type):
+        return np.isnan(column.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
+    if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
+        column = column.dictionary_decode()
+    return _mask(pc.is_null(column)) if column.null_count else None
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_words(kind: Any) -> bool:
+    return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
+
+
+_NEEDED: dict[str, Callable[[Any], bool]] = {
+    "id": _is_text,
+    "served_at": lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None,
+    "prediction": lambda kind: _is_words(kind) or pa.types.is_floating(kind),
+}
+
+
+def _mask(column: Any) -> NDArray[np.bool_]:
+    """A boolean column; null counts as true."""
+    return pc.fill_null(column, True).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _codes(column: Any, name: str) -> tuple[NDArray[np.int64], list[str]]:
+    """A column of words as codes (-1 = missing) and values."""
+    if not _is_words(column.type):
+        raise WireError("invalid_field", f"column {name[:80]} is of type {column.type}")
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    values = column.dictionary.to_pylist()
+    indices = column.indices
+    if indices.null_count:
+        indices = pc.fill_null(indices.cast(pa.int64()), -1)
+    codes: NDArray[np.int64] = indices.to_numpy().astype(np.int64)
+    if None in values:
+        missing = np.array([v is None for v in values])
+        codes = np.where((codes >= 0) & missing[codes], -1, codes)
+    return codes, ["" if v is None else v for v in values]
+
+
+def _list_column(batch: Any, name: str, width: int) -> NDArray[np.float32]:
+    """A FixedSizeList<float32>[width] column as ``(n, width)``, null as NaN."""
+    n = batch.num_rows
+    at = batch.schema.get_field_index(name)
+    if at < 0:
+        if width:
+            raise WireError("missing_field", f"column {name} is missing")
+        return np.empty((n, 0), np.float32)
+    column = batch.column(at)
+    kind = column.type
+    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+        raise WireError("invalid_field", f"column {name} is of type {kind}")
+    if width not in (kind.list_size, -1):
+        raise WireError("invalid_field", f"{width} names, but {name} is of type {kind}")
+    width = kind.list_size
+    child = column.values.slice(column.offset * width, n * width)
+    out = child.to_numpy(zero_copy_only=False).reshape(n, width)
+    if column.null_count:
+        out = np.where(_mask(pc.is_null(column))[:, None], np.float32(np.nan), out)
+    return out  # type: ignore[no-any-return]
+
+
+def _float_column(batch: Any, name: str) -> NDArray[Any] | None:
+    """A float column with NaN for null; ``None`` if it is not there or all missing."""
+    if (at := batch.schema.get_field_index(name)) < 0:
+        return None
+    column = batch.column(at)
+    if not pa.types.is_floating(column.type):
+        raise WireError("invalid_field", f"column {name} is of type {column.type}")
+    out: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return None if np.isnan(out).all() else out
+
+
+def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.float64]:
+    if not _is_words(column.type):
+        numbers: NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
+        return class_codes(numbers.tolist(), classes) if classes else numbers
+    codes, values = _codes(column, "prediction")
+    used = np.unique(codes).tolist()
+    table = np.zeros(len(values), np.int32)
+    coded = class_codes([values[c] for c in used], classes)
+    table[used] = coded.codes
+    return Codes(table[codes], coded.values)
+
+
+def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float32] | None:
+    if batch.schema.get_field_index("scores") < 0:
+        return None
+    values = _list_column(batch, "scores", -1)
+    if width and values.shape[1] != width:
+        count(invalid, "scores", len(values))
+        return None
+    values = finite(values, "scores", invalid)
+    return None if np.isnan(values).all() else values
+
+
+def _segments(batch: Any, slices: tuple[str, ...]) -> dict[str, Codes]:
+    have = {n.removeprefix("segment.") for n in batch.schema.names if n.startswith("segment.")}
+    keys = [k for k in slices if k in have] if slices else sorted(have)[:MAX_SEGMENTS]
+    out = {}
+    for key in keys:
+        codes, values = _codes(batch.column(f"segment.{key}"), f"segment.{key}")
+        if (codes >= 0).any():
+            out[key] = Codes(codes.astype(np.int32), tuple(map(printable, values)))
+    return out
+
+
+def _infer(batch: Any, names: Sequence[str]) -> Schema:
+    """As ``infer_schema`` would from the same rows."""
+    found = [Feature(name=name) for name in names]
+    for column in batch.schema.names:
+        if column.startswith("feature."):
+            name = column.removeprefix("feature.")
+            if pa.types.is_boolean(batch.column(column).type):
+                found.append(Feature(name=name))
+                continue
+            codes, values = _codes(batch.column(column), column)
+            _, first = np.unique(codes[codes >= 0], return_index=True)
+            order = codes[codes >= 0][np.sort(first)].tolist()[:MAX_VALUES]
+            kept = tuple(sorted(values[c] for c in order))
+            found.append(
+                Feature(name=name, kind="category", values=kept) if kept else Feature(name=name)
+            )
+    return Schema(features=tuple(sorted(found, key=lambda f: f.name)))

@@ -1,0 +1,278 @@
+"""Values as they stand on the wire -> columns of a block. JSON rows and Arrow batches end here.
+
+One set of rules for both: a number in a categorical feature is read as its text, a string in a
+numeric one is of a wrong type, null and NaN are missing, infinity and what float32 cannot hold is
+of a wrong type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.wire.block import Codes, Feature, Schema
+
+MAX_UNSEEN = 20
+"""Names of unseen categories kept per feature and block; the rest is counted under ``REST``."""
+MAX_UNKNOWN = 50
+"""Names of unknown features kept per block."""
+MAX_SEGMENTS = 20
+"""Segment keys read where the schema declares no slices."""
+MAX_VALUES = 50
+"""Values of a category that is inferred."""
+REST = "..."
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
+
+
+def number_text(value: float) -> str:
+    """A number as the name of a category or class, the same from float64 (JSON) and float32.
+
+    Examples
+    --------
+    >>> number_text(3.0), number_text(2.5)
+    ('3', '2.5')
+    """
+    with np.errstate(over="ignore"):
+        single = float(np.float32(value))
+    return str(int(single)) if single.is_integer() else str(np.float32(single))
+
+
+def clean(features: NDArray[np.float32], names: Sequence[str], wrong: dict[str, int]) -> None:
+    """Turn infinities into NaN, in place, and count them in ``wrong``."""
+    infinite = np.isinf(features)
+    if infinite.any():
+        features[infinite] = np.nan
+        for j in np.flatnonzero(infinite.any(0)).tolist():
+            count(wrong, names[j], int(infinite[:, j].sum()))
+
+
+def finite(values: NDArray[Any], name: str, invalid: dict[str, int]) -> NDArray[np.float32]:
+    """Values as float32; infinities become NaN and are counted, once a row."""
+    with np.errstate(over="ignore"):
+        out = values.astype(np.float32)
+    infinite = np.isinf(out)
+    if infinite.any():
+        out[infinite] = np.nan
+        count(invalid, name, int(infinite.reshape(len(out), -1).any(1).sum()))
+    return out
+
+
+def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] | None:
+    """Sample rates: what is outside (0, 1] is counted and taken as 1; ``None`` if all are 1."""
+    good = (values > 0) & (values <= 1)
+    if not good.all():
+        count(invalid, "sample_rate", int((~good & ~np.isnan(values)).sum()))
+    out = np.where(good, values, 1.0).astype(np.float32)
+    return None if (out == 1.0).all() else out
+
+
+def printable(text: str) -> str:
+    """A name from the wire as reports may carry it: at most 80 characters, without NUL.
+
+    PostgreSQL stores no NUL in text; one such name would stop every flush.
+    """
+    return text[:80].replace("\0", "\ufffd")
+
+
+def count(counts: dict[str, int], name: str, n: int = 1) -> None:
+    """Add to a counter."""
+    counts[name] = counts.get(name, 0) + n
+
+
+class Category:
+    """A category's declared values, and what to do with others."""
+
+    def __init__(self, feature: Feature) -> None:
+        self.name = feature.name
+        self._index: dict[Any, float] = {v: float(i) for i, v in enumerate(feature.values)}
+        self._index[None] = np.nan
+        self._get = self._index.__getitem__
+
+    def encode(
+        self, column: Sequence[Any], unseen: dict[str, dict[str, int]]
+    ) -> NDArray[np.float64]:
+        """Indices of values: unseen ones -1 and counted, missing NaN.
+
+        Parameters
+        ----------
+        column
+            ``n`` strings, numbers or ``None``.
+        unseen
+            Counter per feature and value, changed in place.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n,) float64``
+        """
+        try:
+            return np.fromiter(map(self._get, column), np.float64, len(column))
+        except KeyError:
+            return np.array([self._one(v, unseen) for v in column], np.float64)
+
+    def encode_many(self, value: Any, rows: int, unseen: dict[str, dict[str, int]]) -> float:
+        """Index of one value that stands in many rows."""
+        index = self._one(value, unseen)
+        if index < 0 and rows > 1:
+            self.saw(value, rows - 1, unseen)
+        return index
+
+    def _one(self, value: Any, unseen: dict[str, dict[str, int]]) -> float:
+        if value is None or value != value:
+            return np.nan
+        text = value if isinstance(value, str) else number_text(value)
+        if (found := self._index.get(text)) is None:
+            self.saw(text, 1, unseen)
+            return -1.0
+        return found
+
+    def saw(self, text: str, n: int, unseen: dict[str, dict[str, int]]) -> None:
+        """Count a value that is not declared."""
+        seen = unseen.setdefault(self.name, {})
+        name = printable(text)
+        count(seen, name if name in seen or len(seen) < MAX_UNSEEN else REST, n)
+
+
+def class_codes(values: Sequence[str | float], classes: Sequence[str]) -> Codes:
+    """Predictions as class codes: the declared classes first, then others as they occur.
+
+    Examples
+    --------
+    >>> class_codes(["no", 1.0, "no"], ("yes", "no"))
+    Codes(codes=array([1, 2, 1], dtype=int32), values=('yes', 'no', '1'))
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    try:
+        codes = np.fromiter(map(index.__getitem__, values), np.int32, len(values))  # type: ignore[arg-type]
+    except KeyError:
+        texts = [v if isinstance(v, str) else number_text(v) for v in values]
+        codes = np.array([index.setdefault(t, len(index)) for t in texts], np.int32)
+    return Codes(codes, (*classes, *map(printable, list(index)[len(classes) :])))
+
+
+def times(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """RFC 3339 times as microseconds since 1970.
+
+    Parameters
+    ----------
+    texts
+        ``n`` times with a zone (``Z`` or an offset).
+
+    Returns
+    -------
+    tuple
+        ``(n,) int64``, and what was wrong with which: those are 0.
+
+    Examples
+    --------
+    >>> times(["1970-01-01T00:00:01Z", "1970-01-01T01:00:00.5+01:00", "yesterday"])
+    (array([1000000,  500000,       0]), {2: "served_at 'yesterday' is no RFC 3339 time"})
+    """
+    if (fast := _uniform_times(texts)) is not None:
+        return fast, {}
+    out = np.zeros(len(texts), np.int64)
+    wrong: dict[int, str] = {}
+    for i, text in enumerate(texts):
+        try:
+            out[i] = microseconds(datetime.fromisoformat(text))
+        except (ValueError, OverflowError):
+            wrong[i] = f"served_at {text[:40]!r} is no RFC 3339 time"
+        except TypeError:
+            wrong[i] = f"served_at {text[:40]!r} has no time zone"
+    return out, wrong
+
+
+def microseconds(moment: datetime) -> int:
+    """Microseconds since 1970; ``TypeError`` without a time zone."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _form(text: bytes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Template, which places are digits, their weights in microseconds, their largest values."""
+    template = np.frombuffer(text, np.uint8)
+    fraction = [10.0 ** (5 - i) for i in range(6)]
+    weights = [0] * 8 + [3.6e10, 3.6e9, 6e8, 6e7, 1e7, 1e6, *fraction]
+    limits = [9] * 8 + [2, 9, 5, 9, 5, 9] + [9] * 6
+    is_digit = template == ord("0")
+    k = int(is_digit.sum())
+    return template, is_digit, np.array(weights[:k]), np.array(limits[:k], np.uint8)
+
+
+_FORMS = {
+    len(text): _form(text)
+    for text in (
+        b"0000-00-00T00:00:00Z",
+        b"0000-00-00T00:00:00.000Z",
+        b"0000-00-00T00:00:00.000000Z",
+    )
+}
+
+
+def _uniform_times(texts: Sequence[str]) -> NDArray[np.int64] | None:
+    """All as ``YYYY-MM-DDTHH:MM:SS[.ffffff]Z``: some 40 array operations, no parse a row."""
+    n = len(texts)
+    joined = "".join(texts).encode("ascii", "replace")
+    width = len(texts[0]) if n else 0
+    if width not in _FORMS or len(joined) != n * width:
+        return None
+    rows = np.frombuffer(joined, np.uint8).reshape(n, width)
+    template, is_digit, weights, limits = _FORMS[width]
+    digits = rows[:, is_digit] - np.uint8(ord("0"))  # below "0" wraps round to above 9
+    if (rows[:, ~is_digit] != template[~is_digit]).any() or (digits > limits).any():
+        return None  # of another form, a leap second, or nonsense: judged one by one
+    if (digits[:, 8] * 10 + digits[:, 9] > 23).any():
+        return None
+    out: NDArray[np.int64] = (digits @ weights).astype(np.int64)  # exact: all below 2^53
+    try:
+        out += _days(np.ascontiguousarray(rows[:, :10]).view("S10")[:, 0]) * _DAY_US
+    except ValueError:
+        return None
+    return out
+
+
+def _days(dates: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Days since 1970 of ``YYYY-MM-DD``; most often all are the same."""
+    first = date.fromisoformat(dates[0].decode()).toordinal() - _EPOCH_DAY
+    if (dates == dates[0]).all():
+        return np.full(len(dates), first, np.int64)
+    distinct, where = np.unique(dates, return_inverse=True)
+    ordinals = [date.fromisoformat(d.decode()).toordinal() for d in distinct]
+    return (np.array(ordinals, np.int64) - _EPOCH_DAY)[where]
+
+
+def infer_schema(rows: Iterable[Mapping[str, Any]]) -> Schema:
+    """Columns of a model that nobody registered, from its first rows.
+
+    A feature is a category if most of its values that are not missing are strings. Features are
+    sorted by name; categories have their first ``MAX_VALUES`` values, sorted.
+
+    Examples
+    --------
+    >>> infer_schema([{"age": 3, "region": "EU"}, {"age": None, "region": "US"}])
+    Schema(features=(Feature(name='age', kind='float', ...), Feature(name='region', kind='category',
+    minimum=None, maximum=None, values=('EU', 'US'))), classes=(), slices=())
+    """
+    numbers: dict[str, int] = {}
+    strings: dict[str, dict[str, int]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, str):
+                count(strings.setdefault(name, {}), value)
+            else:
+                numbers[name] = numbers.get(name, 0) + (value is not None)
+    return Schema(
+        features=tuple(
+            Feature(name=name, kind="category", values=tuple(sorted(list(seen)[:MAX_VALUES])))
+            if sum((seen := strings.get(name, {})).values()) > numbers.get(name, 0)
+            else Feature(name=name)
+            for name in sorted(numbers.keys() | strings.keys())
+        )
+    )

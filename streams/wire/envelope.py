@@ -1,0 +1,210 @@
+"""CloudEvents around our events: headers, types, and what is wrong with an unreadable record.
+
+Binary mode: attributes stand in Kafka headers (``ce_specversion``, ``ce_type``, ``ce_id``,
+``ce_source``, optionally ``ce_time``), the event itself in the value. Structured mode: all of it in
+one JSON object with content type ``application/cloudevents+json``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from streams.errors import WireError
+from streams.wire.events import MODEL_PATTERN, TYPES
+
+JSON = b"application/json"
+ARROW = b"application/vnd.apache.arrow.stream"
+STRUCTURED = b"application/cloudevents+json"
+
+MAX_EVENT_BYTES = 1_048_576
+"""Largest value that is read; Kafka's own default limit."""
+MAX_ROWS = 5_000
+"""Most rows of one Arrow batch."""
+
+Headers = Sequence[tuple[str, bytes]]
+
+_NAME_OF = {event: name for name, event in TYPES.items()}
+_TYPE_PATTERN = re.compile(r"redistill\.([a-z-]+)\.v(\d+)")
+_FAMILIES = {m[1] for t in TYPES if (m := _TYPE_PATTERN.fullmatch(t))}
+_MODEL = re.compile(MODEL_PATTERN)
+_REQUIRED = ("ce_specversion", "ce_type", "ce_id", "ce_source")
+
+
+class Record(NamedTuple):
+    """One record as it stood in the log."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class RecordLike(Protocol):
+    """What the codec needs of a record: also the records of aiokafka and kafka-python have it."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The model's name, as a hint."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event."""
+
+    @property
+    def headers(self) -> Headers:
+        """CloudEvents attributes and the content type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An event as a Kafka record. ``topic`` stands before the namespace is put in front."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    event_id: str
+
+
+class Envelope(NamedTuple):
+    """What the headers said: the type of the event and how its data are written."""
+
+    event: type[Any]
+    content_type: bytes
+    data: bytes
+
+
+def type_name(event: type[Any]) -> str:
+    """``ce_type`` of an event's class.
+
+    Examples
+    --------
+    >>> from streams.wire.events import LabelObserved
+    >>> type_name(LabelObserved)
+    'redistill.label.v1'
+    """
+    return _NAME_OF[event]
+
+
+def headers_of(
+    event: type[Any], *, source: str, event_id: str, content_type: bytes = JSON
+) -> list[tuple[str, bytes]]:
+    """Headers of an event. The id is last: readers compare all that precedes it in one step."""
+    return [
+        ("content-type", content_type),
+        ("ce_specversion", b"1.0"),
+        ("ce_type", _NAME_OF[event].encode()),
+        ("ce_source", source.encode()),
+        ("ce_id", event_id.encode()),
+    ]
+
+
+def open_envelope(record: RecordLike) -> Envelope:
+    """Read a record's headers and check its size.
+
+    Raises
+    ------
+    WireError
+        ``malformed``, ``oversized``, ``missing_field``, ``invalid_field``, ``unknown_type`` or
+        ``unknown_version``.
+    """
+    value = record.value
+    if value is None:
+        raise WireError("malformed", "the record has no value (a tombstone)")
+    if len(value) > MAX_EVENT_BYTES:
+        raise WireError("oversized", f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read")
+    headers = {name.lower(): text for name, text in record.headers or ()}
+    content = headers.get("content-type", JSON).split(b";")[0].strip().lower()
+    if content == STRUCTURED:
+        return _structured(value)
+    for name in _REQUIRED:
+        if not headers.get(name):
+            raise WireError("missing_field", f"header {name} is missing")
+    if headers["ce_specversion"] != b"1.0":
+        raise WireError(
+            "unknown_version", f"CloudEvents {_text(headers['ce_specversion'])}; 1.0 is read"
+        )
+    return Envelope(find_type(_text(headers["ce_type"])), content, value)
+
+
+def find_type(name: str) -> type[Any]:
+    """Class of a ``ce_type``.
+
+    Raises
+    ------
+    WireError
+        ``unknown_version`` if another version of it is known, else ``unknown_type``.
+
+    Examples
+    --------
+    >>> find_type("redistill.label.v1").__name__
+    'LabelObserved'
+    """
+    if (event := TYPES.get(name)) is not None:
+        return event
+    match = _TYPE_PATTERN.fullmatch(name)
+    if match and match[1] in _FAMILIES:
+        known = ", ".join(t for t in TYPES if t.startswith(f"redistill.{match[1]}.v"))
+        raise WireError("unknown_version", f"{name!r}; this program reads {known}")
+    raise WireError("unknown_type", f"ce_type {name[:80]!r}")
+
+
+def checked_names(model: str | None, version: str | None) -> tuple[str, str]:
+    """A model's name and version, if they are ones.
+
+    Raises
+    ------
+    WireError
+        They are missing, or are no names.
+    """
+    if not model or not version:
+        raise WireError("missing_field", "the name or the version of the model is missing")
+    if not _MODEL.fullmatch(model):
+        raise WireError("invalid_field", f"model {model[:100]!r} is no name ({MODEL_PATTERN})")
+    if len(version) > 80 or not version.isprintable():
+        raise WireError("invalid_field", f"version {version[:100]!r} is no name of a version")
+    return model, version
+
+
+def _structured(value: bytes) -> Envelope:
+    try:
+        outer = msgspec.json.decode(value, type=_Structured)
+    except msgspec.ValidationError as exc:
+        raise WireError(_code(exc), f"structured CloudEvent: {exc}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise WireError("malformed", f"structured CloudEvent: {exc}") from None
+    if outer.specversion != "1.0":
+        raise WireError("unknown_version", f"CloudEvents {outer.specversion[:20]}; 1.0 is read")
+    if outer.datacontenttype.split(";")[0].strip().lower() != JSON.decode():
+        raise WireError("invalid_field", f"datacontenttype {outer.datacontenttype[:80]!r}")
+    return Envelope(find_type(outer.type), JSON, bytes(outer.data))
+
+
+def invalid(exc: msgspec.ValidationError) -> WireError:
+    """The error of a value that is JSON but not what the event's class says."""
+    return WireError(_code(exc), str(exc))
+
+
+def _code(exc: msgspec.ValidationError) -> str:
+    return "missing_field" if "missing required field" in str(exc) else "invalid_field"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+class _Structured(msgspec.Struct):
+    specversion: str
+    type: str
+    id: str
+    source: str
+    data: msgspec.Raw
+    datacontenttype: str = "application/json"

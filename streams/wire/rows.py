@@ -1,0 +1,385 @@
+"""Single JSON predictions -> columns: the hottest path of the product, some 2 us a row.
+
+For each schema a ``msgspec.Struct`` type is made whose fields are the model's features, so that
+nearly all work happens in C: decode into structs, pack the numbers of all rows into one buffer, let
+numpy cast it. A row that does not fit the type (a string in a numeric feature, ``NaN``, a feature
+that the schema does not know) is read again by the tolerant path, which counts what was wrong and
+yields a row of the same type.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+
+from streams.errors import WireError
+from streams.wire.block import Codes, PredictionBlock, Schema
+from streams.wire.columns import (
+    MAX_SEGMENTS,
+    MAX_UNKNOWN,
+    Category,
+    class_codes,
+    clean,
+    count,
+    finite,
+    printable,
+    rates,
+    times,
+)
+from streams.wire.envelope import invalid
+from streams.wire.events import RowId, VersionName
+
+_MAX_SCORES = 10_000
+
+
+class Row(msgspec.Struct, gc=False):
+    """A prediction as it stands in JSON; its features' type is made per schema."""
+
+    id: RowId
+    model: str
+    version: VersionName
+    served_at: str
+    prediction: str | float
+    features: Any = None
+    scores: list[float] | None = None
+    segment: dict[str, str] | None = None
+    latency_ms: float | None = None
+    sample_rate: float = 1.0
+
+
+class Plan:
+    """How rows of one schema are read. ``extras`` are further feature names to expect and count."""
+
+    def __init__(self, schema: Schema, extras: tuple[str, ...] = ()) -> None:
+        self.schema = schema
+        self.extras = extras
+        self.names = schema.names
+        self.numeric = [f for f in schema.features if f.kind != "category"]
+        self.categories = [Category(f) for f in schema.features if f.kind == "category"]
+        self._known = frozenset(self.names)
+        at = {name: j for j, name in enumerate(self.names)}
+        self.numeric_at = [at[f.name] for f in self.numeric]
+        self.category_at = [at[c.name] for c in self.categories]
+        order = [*(f.name for f in self.numeric), *(c.name for c in self.categories)]
+        text = str | float | None
+        fields: list[tuple[str, Any, Any]] = [
+            (f"f{i}", float | None if i < len(self.numeric) else text, None)
+            for i in range(len(order))
+        ]
+        fields += [(f"x{i}", msgspec.Raw, None) for i in range(len(extras))]
+        self.features_type = msgspec.defstruct(
+            "Features",
+            fields,
+            rename=dict(zip([f[0] for f in fields], [*order, *extras], strict=True)),
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        self._order = [(name, i < len(self.numeric)) for i, name in enumerate(order)]
+        row_type = msgspec.defstruct(
+            "Row", [("features", self.features_type | None, None)], bases=(Row,), gc=False
+        )
+        decoder: Any = msgspec.json.Decoder(row_type)
+        self.decode: Callable[[bytes], Row] = decoder.decode
+        self.pack = struct.Struct(f"{len(self.numeric)}d").pack
+
+    def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
+        """Read one row that does not fit; what is wrong is counted in ``group``.
+
+        Raises
+        ------
+        WireError
+            The row's own fields are broken: it is a dead letter.
+        """
+        row = _tolerant(raw, group)
+        row.features = self.features(row.features, group)
+        return row
+
+    def features(self, given: Mapping[str, Any] | None, group: Group) -> Any:
+        """Any features as this plan's type: of a wrong type -> missing, and counted."""
+        if given is None:
+            return None
+        values: list[Any] = []
+        for name, is_number in self._order:
+            value = given.get(name)
+            kinds = (int, float) if is_number else (int, float, str)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                count(group.wrong, name)
+                value = None
+            values.append(_float(value) if isinstance(value, int) else value)
+        for name in given.keys() - self._known:
+            group.unknown(name, 1)
+        return self.features_type(*values)
+
+
+class AnyPlan:
+    """How rows are read whose schema nobody knows: the features stay a mapping."""
+
+    def __init__(self) -> None:
+        row_type = msgspec.defstruct(
+            "Row", [("features", dict[str, Any] | None, None)], bases=(Row,), gc=False
+        )
+        decoder: Any = msgspec.json.Decoder(row_type)
+        self.decode: Callable[[bytes], Row] = decoder.decode
+
+    def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
+        """Read one row that does not fit, as ``Plan.tolerant`` does."""
+        return _tolerant(raw, group)
+
+
+ANY = AnyPlan()
+
+
+@lru_cache(maxsize=512)
+def plan_of(schema: Schema, extras: tuple[str, ...] = ()) -> Plan:
+    """The plan of a schema; it is made once."""
+    return Plan(schema, extras)
+
+
+class Group:
+    """Rows of one model version, and what was wrong in them, on the way to a block."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self.model = model
+        self.version = version
+        self.rows: list[Row] = []
+        self.index: list[int] = []
+        self.wrong: dict[str, int] = {}
+        self.invalid: dict[str, int] = {}
+        self.unknown_features: dict[str, int] = {}
+
+    def unknown(self, name: str, n: int) -> None:
+        """Count rows with a feature that the schema does not know."""
+        name = printable(name)
+        if name in self.unknown_features or len(self.unknown_features) < MAX_UNKNOWN:
+            count(self.unknown_features, name, n)
+
+    def scores_of(self, value: Any) -> list[float] | None:
+        """Scores of a row that did not fit; ``None`` and counted where they are no numbers."""
+        if value is None:
+            return None
+        if isinstance(value, list) and len(value) <= _MAX_SCORES:
+            numbers = [_number(v) for v in value if v is not None]
+            if None not in numbers:
+                return [np.nan if v is None else _float(v) for v in value]
+        count(self.invalid, "scores")
+        return None
+
+    def segment_of(self, value: Any) -> dict[str, str] | None:
+        """Segments of a row that did not fit: numbers as text, the rest counted and left out."""
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            count(self.invalid, "segment")
+            return None
+        out: dict[str, str] = {}
+        for key, item in value.items():
+            if isinstance(item, str):
+                out[key] = item
+            elif (number := _number(item)) is not None:
+                out[key] = str(item) if isinstance(item, int) else str(number)
+            elif item is not None:
+                count(self.invalid, "segment")
+        return out
+
+    def number_of(self, name: str, value: Any) -> float | None:
+        """A number of a row that did not fit; ``None`` and counted where it is none."""
+        if value is not None and (number := _number(value)) is not None:
+            return number
+        if value is not None:
+            count(self.invalid, name)
+        return None
+
+
+def finish(
+    group: Group, schema: Schema, plan: Plan
+) -> tuple[PredictionBlock | None, list[int], list[tuple[int, WireError]]]:
+    """Make the block of a group.
+
+    Parameters
+    ----------
+    group
+        Its rows, all decoded by plans of ``schema``.
+    schema, plan
+        The schema, and its plan with the extra names that were met.
+
+    Returns
+    -------
+    tuple
+        The block (``None`` if no row is left), the index of the record of each row, and dead rows.
+    """
+    rows, index = group.rows, group.index
+    ids = [r.id for r in rows]
+    served_at, wrong = times([r.served_at for r in rows])
+    if "\0" in "".join(ids):
+        wrong |= {i: "id contains a NUL character" for i, text in enumerate(ids) if "\0" in text}
+    if wrong:
+        dead = [(index[i], WireError("invalid_field", why)) for i, why in sorted(wrong.items())]
+        group.rows = [r for i, r in enumerate(rows) if i not in wrong]
+        group.index = [k for i, k in enumerate(index) if i not in wrong]
+        block, index, _ = finish(group, schema, plan)
+        return block, index, dead
+    if not rows:
+        return None, [], []
+    unseen: dict[str, dict[str, int]] = {}
+    block = PredictionBlock(
+        model=group.model,
+        version=group.version,
+        ids=ids,
+        served_at=served_at,
+        feature_names=plan.names,
+        features=_feature_columns(group, plan, unseen),
+        prediction=_predictions([r.prediction for r in rows], schema.classes),
+        scores=_scores(group, len(schema.classes)),
+        segments=_segments([r.segment for r in rows], schema.slices),
+        latency_ms=_latency(group),
+        sample_rate=_sample_rate(group),
+        wrong_type=group.wrong,
+        invalid=group.invalid,
+        unseen=unseen,
+        unknown_features=group.unknown_features,
+    )
+    return block, index, []
+
+
+def _feature_columns(
+    group: Group, plan: Plan, unseen: dict[str, dict[str, int]]
+) -> NDArray[np.float32]:
+    """``(n, F)`` in the schema's order."""
+    n, k, width = len(group.rows), len(plan.numeric), len(plan.names)
+    empty = (None,) * width
+    tuples = [astuple(r.features) if r.features is not None else empty for r in group.rows]
+    for i, name in enumerate(plan.extras, start=width):
+        if met := sum(1 for t in tuples if len(t) > i and t[i] is not None):
+            group.unknown(name, met)
+    numbers = tuples if k == width and not plan.extras else [t[:k] for t in tuples]
+    pack = plan.pack
+    try:
+        wide = np.frombuffer(b"".join([pack(*t) for t in numbers])).reshape(n, k)
+    except struct.error:  # a missing value somewhere: three times slower, and rare enough
+        wide = np.array(numbers, np.float64).reshape(n, k)
+    with np.errstate(over="ignore"):
+        out = wide.astype(np.float32)
+    clean(out, [f.name for f in plan.numeric], group.wrong)
+    if k == width and plan.numeric_at == list(range(width)):
+        return out
+    features = np.empty((n, width), np.float32)
+    features[:, plan.numeric_at] = out
+    for i, (category, at) in enumerate(zip(plan.categories, plan.category_at, strict=True), k):
+        features[:, at] = category.encode([t[i] for t in tuples], unseen)
+    return features
+
+
+def _predictions(
+    values: list[str | float], classes: tuple[str, ...]
+) -> Codes | NDArray[np.float64]:
+    if not classes and not any(isinstance(v, str) for v in values):
+        return np.array(values, np.float64)
+    return class_codes(values, classes)
+
+
+def _scores(group: Group, width: int) -> NDArray[np.float32] | None:
+    lists = [r.scores for r in group.rows]
+    first = next((s for s in lists if s is not None), None)
+    if first is None:
+        return None
+    width = width or len(first)
+    if None not in lists and set(map(len, lists)) == {width}:  # type: ignore[arg-type]
+        flat = np.fromiter(chain.from_iterable(lists), np.float64, len(lists) * width)  # type: ignore[arg-type]
+        wide = flat.reshape(-1, width)
+    else:
+        wide = np.full((len(lists), width), np.nan)
+        for i, s in enumerate(lists):
+            if s is not None and len(s) == width:
+                wide[i] = s
+            elif s is not None:
+                count(group.invalid, "scores")
+    return finite(wide, "scores", group.invalid)
+
+
+def _segments(given: list[dict[str, str] | None], slices: tuple[str, ...]) -> dict[str, Codes]:
+    if not any(given):
+        return {}
+    keys: Sequence[str] = slices
+    if not slices:
+        keys = sorted({k for s in given if s for k in s})[:MAX_SEGMENTS]
+    columns = {key: Codes.of([s.get(key) if s else None for s in given]) for key in keys}
+    return {
+        k: Codes(c.codes, tuple(map(printable, c.values))) for k, c in columns.items() if c.values
+    }
+
+
+def _latency(group: Group) -> NDArray[np.float32] | None:
+    values = [r.latency_ms for r in group.rows]
+    if values.count(None) == len(values):
+        return None
+    return finite(np.array(values, np.float64), "latency_ms", group.invalid)
+
+
+def _sample_rate(group: Group) -> NDArray[np.float32] | None:
+    values = [r.sample_rate for r in group.rows]
+    if values.count(1.0) == len(values):
+        return None
+    return rates(np.array(values, np.float64), group.invalid)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return _float(value)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _tolerant(raw: dict[str, Any], group: Group) -> Row:
+    given = raw.pop("features", None)
+    if given is not None and not isinstance(given, dict):
+        raise WireError("invalid_field", "features is no object")
+    if raw.pop("inputs", None) is not None and given is None:
+        raise WireError("invalid_field", "tensor inputs are not read by this version")
+    scores, segment = raw.pop("scores", None), raw.pop("segment", None)
+    latency, rate = raw.pop("latency_ms", None), raw.pop("sample_rate", None)
+    try:
+        row = msgspec.convert(raw, Row)
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from None
+    if row.prediction != row.prediction:
+        raise WireError("invalid_field", "prediction is NaN")
+    row.features = given
+    row.scores = group.scores_of(scores)
+    row.segment = group.segment_of(segment)
+    row.latency_ms = group.number_of("latency_ms", latency)
+    rate = group.number_of("sample_rate", rate)
+    row.sample_rate = 1.0 if rate is None else rate
+    return row
+
+
+def lenient(data: bytes) -> dict[str, Any]:
+    """A JSON object as Python's own writer makes it: ``NaN`` and ``Infinity`` are let in.
+
+    Raises
+    ------
+    WireError
+        ``malformed``.
+    """
+    try:
+        raw = json.loads(data)
+        json.dumps(raw, ensure_ascii=False).encode()  # lone surrogates have no bytes
+    except (ValueError, RecursionError) as exc:
+        raise WireError("malformed", f"no JSON: {str(exc)[:200]}") from None
+    if not isinstance(raw, dict):
+        raise WireError("malformed", "the value is no JSON object")
+    return raw
