@@ -164,6 +164,8 @@ class ModelSpec:
     ``model`` and ``teacher`` (ONNX); ``reference`` and ``trusted`` (Parquet in the layout of a job
     folder: float32 features with categories as indices, ``label`` utf8, in time order);
     ``training/FILE``; ``teacher_weights``."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Shares found by ``register`` on trusted rows: ``error`` and ``teacher_error``."""
     origin: str = "file"
     """``file``, or ``traffic`` for a schema that was learned from events."""
 
@@ -203,6 +205,7 @@ class ModelSpec:
                 if content.get(section):
                     content[section][key] = bool(content[section][key])
         content.pop("origin")
+        content.pop("measured")
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

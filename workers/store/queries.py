@@ -1,0 +1,226 @@
+"""Questions to the database that commands and workers share, each with a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from streams.store.tables import (
+    feature_rows,
+    findings,
+    input_states,
+    labels,
+    model_locks,
+    outcomes,
+    specs,
+    windows,
+)
+from workers.spec import ModelSpec
+from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers
+
+DAY_US = 86_400 * 1_000_000
+WEEK_US = 7 * DAY_US
+RECENT_OUTCOMES = 2_000
+"""Measured accuracy is that of so many of a version's last labelled rows."""
+
+
+def spec_of(conn: sa.Connection, model: str) -> ModelSpec | None:
+    """The specification of a model; ``None``: it is not registered."""
+    text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one_or_none()
+    return None if text is None else ModelSpec.from_json(text)
+
+
+def models(conn: sa.Connection) -> list[str]:
+    """Names of all registered models, in order."""
+    return list(conn.execute(sa.select(specs.c.model).order_by(specs.c.model)).scalars())
+
+
+def used_objects(conn: sa.Connection) -> set[str]:
+    """SHA-256 of every object that a registered specification names."""
+    out: set[str] = set()
+    for text in conn.execute(sa.select(specs.c.spec)).scalars():
+        out |= set(ModelSpec.from_json(text).objects.values())
+    return out
+
+
+def rows_per_alarm(
+    conn: sa.Connection, model: str, *, alarms_per_week: float, now: int
+) -> float | None:
+    """Served rows of a model per promised false alarm, from a week of the fleet's labelled traffic.
+
+    Labels per alarm are the same for all models, ``A = max(1000, the fleet's labelled rows a week /
+    alarms a week)``, so that the alarms of all models add up to what the operator accepts.
+
+    Returns
+    -------
+    float or None
+        ``None``: a week of labelled traffic is not known yet, of the fleet or of this model.
+    """
+    since = now - WEEK_US
+    first = conn.execute(sa.select(sa.func.min(outcomes.c.made_at))).scalar_one()
+    if first is None or first > since:
+        return None
+    recent = outcomes.c.made_at > since
+    fleet = conn.execute(
+        sa.select(sa.func.count()).select_from(outcomes).where(recent)
+    ).scalar_one()
+    mine = conn.execute(
+        sa.select(sa.func.count()).select_from(outcomes).where(recent, outcomes.c.model == model)
+    ).scalar_one()
+    served = conn.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(windows.c.rows), 0)).where(
+            windows.c.model == model, windows.c.last_served_at > since
+        )
+    ).scalar_one()
+    if not mine or not served:
+        return None
+    per_alarm = max(1_000.0, fleet / alarms_per_week)
+    return float(per_alarm * max(1.0, float(served) / mine))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Traffic:
+    """What a model's last days looked like; rates are per day."""
+
+    days: float
+    """How long was looked at: since the first row, at most seven days."""
+    rows: float
+    labels: float
+    gate_rows: float
+    """Rows with both label and stored features: what a gate can judge on."""
+
+
+def traffic(conn: sa.Connection, model: str, now: int) -> Traffic | None:
+    """Rates of the last week; ``None``: nothing was served in it."""
+    since = now - WEEK_US
+    served, first = conn.execute(
+        sa.select(sa.func.sum(windows.c.rows), sa.func.min(windows.c.first_served_at)).where(
+            windows.c.model == model, windows.c.last_served_at > since
+        )
+    ).one()
+    states, first_state = conn.execute(
+        sa.select(
+            sa.func.sum(input_states.c.rows), sa.func.min(input_states.c.first_served_at)
+        ).where(input_states.c.model == model, input_states.c.last_served_at > since)
+    ).one()
+    begun = min((t for t in (first, first_state) if t is not None), default=None)
+    if begun is None:
+        return None
+    days = max(60e6, min(now - begun, WEEK_US)) / DAY_US
+    # A model younger than a week has everything it ever served in its input states.
+    rows = float(states or 0) if begun > since else float(served or 0)
+    made = conn.execute(
+        sa.select(sa.func.count()).where(outcomes.c.model == model, outcomes.c.made_at > since)
+    ).scalar_one()
+    rates = conn.execute(
+        sa.select(model_locks.c.join_exponent, model_locks.c.feature_exponent).where(
+            model_locks.c.model == model
+        )
+    ).one_or_none()
+    stored = conn.execute(
+        sa.select(sa.func.count()).where(feature_rows.c.model == model)
+    ).scalar_one()
+    nested = 0.0
+    if stored:
+        nested = 1.0 if rates is None else 2.0 ** -max(0, rates[1] - rates[0])
+    return Traffic(days=days, rows=rows / days, labels=made / days, gate_rows=made * nested / days)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """One model as ``redistill models`` shows it."""
+
+    model: str
+    level: str
+    version: str | None
+    """What the pointer names; at level watch the version that served last."""
+    correct: int
+    labelled: int
+    """The version's last labelled rows, at most ``RECENT_OUTCOMES``, drawn uniformly."""
+    labels_waiting: int
+    gate_rows_per_day: float | None
+    last_served_at: int | None
+    last_label_at: int | None
+    incident: tuple[str, str, str] | None
+    """Class, stage and reason of the worst open incident."""
+    job: str | None
+    """State of the live job."""
+    open_findings: int
+    paused_until: int | None
+    last_change: str | None
+    """How the pointer came to where it is: ``publish``, ``rollback``, ``automatic_rollback``."""
+
+
+def overview(conn: sa.Connection, model: str, now: int) -> Overview:
+    """Everything that the table of models shows of one."""
+    level = conn.execute(sa.select(specs.c.level).where(specs.c.model == model)).scalar_one()
+    pointer = conn.execute(
+        sa.select(pointers.c.stable, pointer_history.c.change)
+        .join(
+            pointer_history,
+            (pointer_history.c.model == pointers.c.model)
+            & (pointer_history.c.epoch == pointers.c.epoch),
+            isouter=True,
+        )
+        .where(pointers.c.model == model)
+    ).one_or_none()
+    newest = conn.execute(
+        sa.select(input_states.c.version, input_states.c.last_served_at)
+        .where(input_states.c.model == model)
+        .order_by(input_states.c.last_served_at.desc())
+        .limit(1)
+    ).one_or_none()
+    version = pointer.stable if pointer else (newest.version if newest else None)
+    recent = (
+        sa.select(outcomes.c.correct)
+        .where(
+            outcomes.c.model == model,
+            outcomes.c.version == (version or ""),
+            outcomes.c.uniform.is_(True),
+        )
+        .order_by(outcomes.c.seq.desc())
+        .limit(RECENT_OUTCOMES)
+        .subquery()
+    )
+    labelled, correct = conn.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(recent.c.correct), 0))
+    ).one()
+    waiting = conn.execute(
+        sa.select(sa.func.count()).where(labels.c.model == model, labels.c.state == "waiting")
+    ).scalar_one()
+    last_label = conn.execute(
+        sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model)
+    ).scalar_one()
+    incident = conn.execute(
+        sa.select(incidents.c.incident_class, incidents.c.stage, incidents.c.why)
+        .where(incidents.c.model == model, incidents.c.status == "open")
+        .order_by((incidents.c.incident_class == "harm").desc(), incidents.c.opened_at)
+        .limit(1)
+    ).one_or_none()
+    job = conn.execute(
+        sa.select(jobs.c.state).where(jobs.c.model == model, jobs.c.live_mark == 1)
+    ).scalar_one_or_none()
+    open_findings = conn.execute(
+        sa.select(sa.func.count()).where(findings.c.model == model, findings.c.status != "resolved")
+    ).scalar_one()
+    paused = conn.execute(
+        sa.select(pauses.c.until).where(pauses.c.model == model, pauses.c.until > now)
+    ).scalar_one_or_none()
+    rates = traffic(conn, model, now)
+    return Overview(
+        model=model,
+        level=level,
+        version=version,
+        correct=int(correct),
+        labelled=int(labelled),
+        labels_waiting=int(waiting),
+        gate_rows_per_day=None if rates is None else rates.gate_rows,
+        last_served_at=newest.last_served_at if newest else None,
+        last_label_at=last_label,
+        incident=None if incident is None else (incident[0], incident[1], incident[2]),
+        job=job,
+        open_findings=int(open_findings),
+        paused_until=paused,
+        last_change=pointer.change if pointer else None,
+    )
