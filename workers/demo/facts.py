@@ -237,6 +237,14 @@ def labels_until(database: Database, model: str, version: str, *, since: int, ma
         return int(conn.execute(query).scalar_one())
 
 
+def labels_of(database: Database, model: str, source: str) -> int:
+    """Labels of a source that were stored."""
+    c = seen.labels.c
+    query = sa.select(sa.func.count()).where(c.model == model, c.source == source)
+    with database.read() as conn:
+        return int(conn.execute(query).scalar_one())
+
+
 def announced(database: Database) -> dict[str, int]:
     """Announcements sent, by topic, and those ``unsent``."""
     o = seen.outbox.c
