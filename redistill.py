@@ -1,12 +1,16 @@
-"""What services import: ``from redistill import PredictionLogger, ModelClient``. ``python -m redistill`` is the command line."""
+"""What services import: ``from redistill import PredictionLogger, ModelClient``.
+
+``python -m redistill`` is the command line.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streams.broker import Security
     from streams.client.logger import PredictionLogger
+
+    from streams.broker import Security
     from streams.client.model import ModelClient
 
 __all__ = ["ModelClient", "PredictionLogger", "Security"]

@@ -1,4 +1,7 @@
-"""Real servers for the tests. A missing one skips its tests, with the reason, or fails them where REDISTILL_REQUIRE names it."""
+"""Real servers for the tests.
+
+A missing one skips its tests, with the reason, or fails them where REDISTILL_REQUIRE names it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the observing side needs to know of one model: the part of ``model.toml`` that stream workers read, as JSON in SQL."""
+"""What the observing side needs to know of one model.
+
+The part of ``model.toml`` that stream workers read, as JSON in SQL.
+"""
 
 from __future__ import annotations
 

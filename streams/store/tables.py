@@ -1,7 +1,7 @@
 """Tables of the observing side. Both sides share one database and one ``MetaData``; ``workers.store`` migrates it.
 
 Rules: times are integers, microseconds since 1970 in UTC; ids of rows are 64-bit hashes; blobs carry a format number.
-Stream workers write these tables and read ``specs`` and ``profiles``; workers write ``specs`` and ``profiles`` and read all.
+Stream workers write these tables and read ``specs`` and ``profiles``; workers write those two and read all.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ specs = sa.Table(
     "specs",
     metadata,
     sa.Column("model", Text, primary_key=True),
-    sa.Column("revision", Big, nullable=False),  # grows with each change of any row of the model's specs or profiles
+    sa.Column(
+        "revision", Big, nullable=False
+    ),  # grows with each change of any row of the model's specs or profiles
     sa.Column("config_sha256", Text, nullable=False),
     sa.Column("level", Text, nullable=False),
     sa.Column("watch", Text, nullable=False),  # streams.monitor.config.WatchConfig as JSON
-    sa.Column("spec", Text, nullable=False),  # the whole of model.toml as JSON (workers.spec.ModelSpec)
+    sa.Column(
+        "spec", Text, nullable=False
+    ),  # the whole of model.toml as JSON (workers.spec.ModelSpec)
     sa.Column("registered_at", Big, nullable=False),
     sa.Column("updated_at", Big, nullable=False),
 )
@@ -41,7 +45,9 @@ profiles = sa.Table(
     metadata,
     sa.Column("model", Text, primary_key=True),
     sa.Column("version", Text, primary_key=True),
-    sa.Column("profile", Blob, nullable=True),  # streams.monitor.reference.Profile.to_bytes(), at most 1 MB
+    sa.Column(
+        "profile", Blob, nullable=True
+    ),  # streams.monitor.reference.Profile.to_bytes(), at most 1 MB
     sa.Column("base_error", Text, nullable=True),  # streams.monitor.accuracy.BaseError.to_json()
     sa.Column("provisional", sa.Boolean, nullable=False, default=False),
     sa.Column("predecessor", Text, nullable=True),
@@ -60,7 +66,9 @@ offsets = sa.Table(
     sa.Column("next_offset", Big, nullable=False),
     sa.Column("counted", Big, nullable=False),  # records read into state (a batch is one record)
     sa.Column("dead", Big, nullable=False),  # records sent to dlq
-    sa.Column("skipped", Big, nullable=False),  # offsets that never held a record for us (gaps, control records)
+    sa.Column(
+        "skipped", Big, nullable=False
+    ),  # offsets that never held a record for us (gaps, control records)
     sa.Column("rows", Big, nullable=False),  # rows in the counted records
     sa.Column("updated_at", Big, nullable=False),
 )
@@ -150,7 +158,9 @@ join_rows = sa.Table(
     sa.Column("served_at", Big, nullable=False),
     sa.Column("topic_id", Text, nullable=False),
     sa.Column("partition", Integer, nullable=False),
-    sa.Column("window", Big, nullable=False),  # number of the window of its partition in which it was served
+    sa.Column(
+        "window", Big, nullable=False
+    ),  # number of the window of its partition in which it was served
     sqlite_with_rowid=False,
 )
 sa.Index("ix_join_rows_served_at", join_rows.c.served_at)
@@ -172,7 +182,9 @@ labels = sa.Table(
     sa.Column("prediction", Text, nullable=True),
     sa.Column("slices", Text, nullable=True),
     sa.Column("received_at", Big, nullable=False),
-    sa.Column("state", Text, nullable=False),  # waiting | joined | unsampled | orphan | superseded | ignored
+    sa.Column(
+        "state", Text, nullable=False
+    ),  # waiting | joined | unsampled | orphan | superseded | ignored
     # when a waiting label is looked up again: each time twice as late, so that one without a prediction costs
     # some twenty look-ups in its life, not one a flush
     sa.Column("check_at", Big, nullable=False, default=0),
@@ -194,7 +206,9 @@ feature_rows = sa.Table(
     # features FixedSizeList<float32>[F] (categories as indices); names in the schema metadata key "features"
     sa.Column("data", Blob, nullable=False),
 )
-sa.Index("ix_feature_rows_model_last_served_at", feature_rows.c.model, feature_rows.c.last_served_at)
+sa.Index(
+    "ix_feature_rows_model_last_served_at", feature_rows.c.model, feature_rows.c.last_served_at
+)
 
 outcomes = sa.Table(
     "outcomes",
@@ -206,7 +220,9 @@ outcomes = sa.Table(
     sa.Column("id", Text, nullable=False),
     sa.Column("correct", Integer, nullable=False),  # 0 or 1, as first counted; never changed
     sa.Column("prediction", Text, nullable=False),
-    sa.Column("label", Text, nullable=True),  # the current one: corrections and retractions change it
+    sa.Column(
+        "label", Text, nullable=True
+    ),  # the current one: corrections and retractions change it
     sa.Column("score", Float, nullable=True),
     sa.Column("slices", Text, nullable=True),
     sa.Column("served_at", Big, nullable=False),
@@ -250,29 +266,37 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("seq", Big, primary_key=True, autoincrement=True),
-    sa.Column("event_id", Text, nullable=False, unique=True),  # ce_id: consumers drop what they have seen
+    sa.Column(
+        "event_id", Text, nullable=False, unique=True
+    ),  # ce_id: consumers drop what they have seen
     sa.Column("topic", Text, nullable=False),
     sa.Column("key", Text, nullable=False),
     sa.Column("headers", Text, nullable=False),  # JSON object
     sa.Column("value", Blob, nullable=False),
-    sa.Column("after_snapshot", Big, nullable=True),  # wait until this snapshot of the repository is published
+    sa.Column(
+        "after_snapshot", Big, nullable=True
+    ),  # wait until this snapshot of the repository is published
     sa.Column("created_at", Big, nullable=False),
     sa.Column("sent_at", Big, nullable=True),
 )
 sa.Index("ix_outbox_unsent", outbox.c.sent_at, outbox.c.seq)
 
-facts = sa.Table(  # single values that both sides read: published_snapshot, schema_version, salt, ...
-    "facts",
-    metadata,
-    sa.Column("name", Text, primary_key=True),
-    sa.Column("value", Text, nullable=False),
+facts = (
+    sa.Table(  # single values that both sides read: published_snapshot, schema_version, salt, ...
+        "facts",
+        metadata,
+        sa.Column("name", Text, primary_key=True),
+        sa.Column("value", Text, nullable=False),
+    )
 )
 
 counters = sa.Table(
     "counters",
     metadata,
     sa.Column("model", Text, primary_key=True),  # "" where no model is meant
-    sa.Column("name", Text, primary_key=True),  # labels_unsampled, labels_orphan, labels_ignored, rows_duplicate, ...
+    sa.Column(
+        "name", Text, primary_key=True
+    ),  # labels_unsampled, labels_orphan, labels_ignored, rows_duplicate, ...
     sa.Column("value", Big, nullable=False),
 )
 
@@ -284,13 +308,17 @@ unregistered = sa.Table(
     sa.Column("rows", Big, nullable=False),
     sa.Column("first_seen_at", Big, nullable=False),
     sa.Column("last_seen_at", Big, nullable=False),
-    sa.Column("sample", Blob, nullable=True),  # Arrow IPC stream of at most 1,000 rows, strings kept
+    sa.Column(
+        "sample", Blob, nullable=True
+    ),  # Arrow IPC stream of at most 1,000 rows, strings kept
 )
 
 leases = sa.Table(  # one holder per name; the token grows with each change of holder and fences every write
     "leases",
     metadata,
-    sa.Column("name", Text, primary_key=True),  # "repository", "relay", "scheduler", "stream-file", "job:<id>", ...
+    sa.Column(
+        "name", Text, primary_key=True
+    ),  # "repository", "relay", "scheduler", "stream-file", "job:<id>", ...
     sa.Column("holder", Text, nullable=False),
     sa.Column("token", Big, nullable=False),
     sa.Column("expires_at", Big, nullable=False),

@@ -36,9 +36,16 @@ output = "y"
 output_kind = "logits"
 [schema]
 order = ["income", "debt_ratio", "age", "utilisation", "tenure", "inquiries", "region"]
-features = {{ income = "float", debt_ratio = "float", age = "float", utilisation = {{ type = "float", min = 0, max = 1 }}, tenure = "float", inquiries = "int", region = ["EU", "US", "APAC"] }}
 classes = ["repay", "default"]
 slices = ["region"]
+[schema.features]
+income = "float"
+debt_ratio = "float"
+age = "float"
+utilisation = {{ type = "float", min = 0, max = 1 }}
+tenure = "float"
+inquiries = "int"
+region = ["EU", "US", "APAC"]
 [data]
 reference = "reference.parquet"
 trusted = "trusted.parquet"
@@ -65,7 +72,12 @@ def rows(rng: np.random.Generator, n: int, *, boom: bool = False) -> dict[str, A
     }
     region = rng.integers(0, 3, n)
     # up to 1 the risk grows with the ratio; beyond 2 (only in the boom) it falls again: lenders got careful
-    risk = 3.0 * np.sin(1.3 * ratio) + 1.2 * (out["utilisation"] - 0.5) - 0.6 * np.log(out["income"]) + 0.3 * (region - 1)
+    risk = (
+        3.0 * np.sin(1.3 * ratio)
+        + 1.2 * (out["utilisation"] - 0.5)
+        - 0.6 * np.log(out["income"])
+        + 0.3 * (region - 1)
+    )
     out["label"] = np.where(risk + rng.normal(0.0, 0.35, n) > 0, "default", "repay")
     out["income"][rng.random(n) < 0.02] = np.nan
     out["region"] = np.asarray(REGIONS, dtype=object)[region]
@@ -91,21 +103,29 @@ def targets(columns: dict[str, Any]) -> NDArray[np.int64]:
 
 def table(columns: dict[str, Any]) -> pa.Table:
     """Columns as Arrow, NaN as null."""
-    return pa.table({k: pa.array(list(v) if v.dtype == object else v, from_pandas=True) for k, v in columns.items()})
+    return pa.table(
+        {
+            k: pa.array(list(v) if v.dtype == object else v, from_pandas=True)
+            for k, v in columns.items()
+        }
+    )
 
 
 def feature_dicts(columns: dict[str, Any]) -> list[dict[str, Any]]:
     """One dictionary of features per row, missing as ``None``: what a service has at hand."""
     n = len(columns["label"])
     lists = {
-        c: [None if isinstance(v, float) and v != v else v for v in np.asarray(columns[c], object).tolist()]
+        c: [
+            None if isinstance(v, float) and v != v else v
+            for v in np.asarray(columns[c], object).tolist()
+        ]
         for c in FEATURES
     }
     return [{c: lists[c][i] for c in FEATURES} for i in range(n)]
 
 
 def build(folder: Path, *, name: str = "credit", level: str = "repair", seed: int = 0) -> Path:
-    """Train teacher and student, export them, write the data and ``model.toml``; returns its path. About ten seconds."""
+    """Train teacher and student, export them, write data and ``model.toml``; about ten seconds."""
     import torch
 
     from compress.plan import Training
@@ -124,7 +144,9 @@ def build(folder: Path, *, name: str = "credit", level: str = "repair", seed: in
         )
         student.fit_inputs(x)
         labels_only = Training(epochs=epochs, batch=128, kd_weight=0.0)
-        return distill.distill(student, x, None, labels=targets(columns), training=labels_only, seed=seed)
+        return distill.distill(
+            student, x, None, labels=targets(columns), training=labels_only, seed=seed
+        )
 
     teacher = trained(wide_rows(rng, 12_000), (128, 128), 12)
     export.to_onnx(teacher, folder / "teacher.onnx", 7)

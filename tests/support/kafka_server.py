@@ -29,7 +29,9 @@ def jars() -> Path:
     """Folder with Kafka's jars, fetched on first use."""
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
-            raise Unavailable(f"{program} is not installed (apt-get install openjdk-17-jre-headless maven)")
+            raise Unavailable(
+                f"{program} is not installed (apt-get install openjdk-17-jre-headless maven)"
+            )
     if not (JARS / "complete").exists():
         JARS.mkdir(parents=True, exist_ok=True)
         run = subprocess.run(
@@ -101,7 +103,9 @@ class KafkaServer:
         properties = self._properties()
         if not (self.folder / "data" / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            users = [f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in self.scram.items()]
+            users = [
+                f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in self.scram.items()
+            ]
             done = subprocess.run(
                 self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties), *users),
                 capture_output=True, text=True, timeout=60, check=False,
@@ -110,7 +114,10 @@ class KafkaServer:
                 raise Unavailable(f"Kafka's storage could not be formatted: {done.stderr[-600:]}")
         with (self.folder / "kafka.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._java("kafka.Kafka", str(properties)), stdout=log, stderr=log, start_new_session=True
+                self._java("kafka.Kafka", str(properties)),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         process = self.process
         if not wait_open(self.port, seconds, lambda: process.poll() is None):

@@ -22,7 +22,9 @@ class Unavailable(Exception):
 
 def program(name: str) -> str:
     """Path of one of the server's programs, also where the distribution keeps them off PATH."""
-    found = shutil.which(name) or next(iter(sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))[::-1]), None)
+    found = shutil.which(name) or next(
+        iter(sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))[::-1]), None
+    )
     if found is None:
         raise Unavailable(f"{name} is not installed (apt-get install postgresql)")
     return found
@@ -53,7 +55,9 @@ class PostgresServer:
             self.folder.mkdir(parents=True, exist_ok=True)
             if user:
                 os.chown(self.folder, user["user"], user["group"])
-                for parent in self.folder.parents:  # the server's account must be able to reach its folder
+                for (
+                    parent
+                ) in self.folder.parents:  # the server's account must be able to reach its folder
                     if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
                         parent.chmod(parent.stat().st_mode | 0o011)
             done = subprocess.run(
@@ -70,7 +74,9 @@ class PostgresServer:
             )  # fmt: skip
         process = self.process
         if not wait_open(self.port, seconds, lambda: process.poll() is None):
-            raise Unavailable(f"PostgreSQL did not start: {(self.folder / 'postgres.log').read_text()[-800:]}")
+            raise Unavailable(
+                f"PostgreSQL did not start: {(self.folder / 'postgres.log').read_text()[-800:]}"
+            )
         return self
 
     def url(self, database: str = "postgres") -> str:
@@ -82,7 +88,9 @@ class PostgresServer:
         import psycopg
 
         name = "t" + uuid.uuid4().hex[:12]
-        with psycopg.connect(f"postgresql://redistill@127.0.0.1:{self.port}/postgres", autocommit=True) as c:
+        with psycopg.connect(
+            f"postgresql://redistill@127.0.0.1:{self.port}/postgres", autocommit=True
+        ) as c:
             c.execute(f"CREATE DATABASE {name}")
         return self.url(name)
 

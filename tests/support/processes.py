@@ -15,7 +15,11 @@ from pathlib import Path
 def environment(**settings: str) -> dict[str, str]:
     """This process's environment without any setting of redistill, plus the given ones."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("REDISTILL_")}
-    return {**kept, "OMP_NUM_THREADS": "1", **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()}}
+    return {
+        **kept,
+        "OMP_NUM_THREADS": "1",
+        **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()},
+    }
 
 
 @dataclass
@@ -74,7 +78,9 @@ class Worker:
         return self.log.read_text(errors="replace")[-n:] if self.log.exists() else ""
 
 
-def eventually(check: Callable[[], object], seconds: float, what: str, every: float = 0.2) -> object:
+def eventually(
+    check: Callable[[], object], seconds: float, what: str, every: float = 0.2
+) -> object:
     """Wait until ``check()`` is true and return its value; fail with ``what`` otherwise."""
     end = time.monotonic() + seconds
     while True:
@@ -86,8 +92,15 @@ def eventually(check: Callable[[], object], seconds: float, what: str, every: fl
         time.sleep(every)
 
 
-def redistill(args: list[str], env: dict[str, str], seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+def redistill(
+    args: list[str], env: dict[str, str], seconds: float = 120.0
+) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "workers", *args], env=env, capture_output=True, text=True, timeout=seconds, check=False
+        [sys.executable, "-m", "workers", *args],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )

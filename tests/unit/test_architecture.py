@@ -18,7 +18,12 @@ def imported_by(statement: str) -> set[str]:
     """Top-level modules that a fresh interpreter holds after a statement."""
     code = f"import sys; {statement}; print(' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=120
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=120,
     )
     return set(done.stdout.split())
 
@@ -53,7 +58,11 @@ def test_packages_in_pyproject_match_the_folders() -> None:
 
 
 def test_only_one_home_for_each_framework() -> None:
-    homes = {"faust": "streams/engine/", "river": "streams/monitor/detectors.py", "apscheduler": "workers/jobs/scheduler.py"}
+    homes = {
+        "faust": "streams/engine/",
+        "river": "streams/monitor/detectors.py",
+        "apscheduler": "workers/jobs/scheduler.py",
+    }
     for framework, home in homes.items():
         pattern = re.compile(rf"^\s*(import|from) {framework}\b", re.M)
         strangers = [
@@ -70,7 +79,8 @@ def test_only_settings_read_the_environment() -> None:
         str(p.relative_to(ROOT))
         for room in ROOMS
         for p in (ROOT / room).rglob("*.py")
-        if re.search(r"os\.(environ|getenv)\b", p.read_text()) and p.name not in {"settings.py", "child.py"}
+        if re.search(r"os\.(environ|getenv)\b", p.read_text())
+        and p.name not in {"settings.py", "child.py"}
     ]
     assert readers == []
 
@@ -78,11 +88,15 @@ def test_only_settings_read_the_environment() -> None:
 def test_no_promise_that_cannot_be_kept() -> None:
     spoken = re.compile(r"exactly[- ]once", re.I)
     allowed = {"docs/decisions.md", "tests/unit/test_architecture.py"}
-    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
     guilty = [
         f
         for f in tracked
-        if f not in allowed and f.endswith((".py", ".md", ".toml")) and spoken.search((ROOT / f).read_text())
+        if f not in allowed
+        and f.endswith((".py", ".md", ".toml"))
+        and spoken.search((ROOT / f).read_text())
     ]
     assert guilty == []
 
@@ -92,5 +106,8 @@ def test_no_init_below_tests() -> None:
 
 
 def test_no_module_is_named_like_the_standard_library() -> None:
-    names = {p.stem for room in ROOMS for p in (ROOT / room).rglob("*.py")} - {"__init__", "__main__"}
+    names = {p.stem for room in ROOMS for p in (ROOT / room).rglob("*.py")} - {
+        "__init__",
+        "__main__",
+    }
     assert names & set(sys.stdlib_module_names) == set()

@@ -60,7 +60,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Keep compressed models honest in production: find harm, rebuild the model, prove it better, publish or roll back.",
+    help="Keep compressed models honest in production: find harm, rebuild the model, prove it better,"
+    " publish or roll back.",
 )
 
 

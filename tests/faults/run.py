@@ -1,0 +1,329 @@
+"""``make faults KILLS=n``: workers under load on a real Kafka, n random ``kill -9``, then the count.
+
+Two stream workers and a repair worker run on a real broker and a real database (PostgreSQL where it is
+installed, else SQLite with one stream worker). A load of predictions (JSON events) and labels of the credit
+model goes on; after a while its world shifts, so that a repair is under way while workers die. Killed workers
+are restarted after a random pause. Then the load ends, the workers catch up, and what they stored is compared
+with what the broker acknowledged, record by record.
+
+The last line is ``n kills, x lost, y doubled, z invariants broken``; exit 0 only if x = y = z = 0. Every run
+prints its seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+import credit
+import kafka_server
+import numpy as np
+import onnxruntime as ort
+import postgres_server
+import processes
+import sqlalchemy as sa
+
+from streams.broker import Broker, producer
+from streams.store.database import connect
+from streams.wire.codec import encode
+from streams.wire.events import LabelObserved, PredictionMade
+
+NAME, NAMESPACE = "credit", "faults"
+
+
+@dataclass
+class Ledger:
+    """What the broker acknowledged, per (topic, partition): records and rows."""
+
+    records: Counter[tuple[str, int]] = field(default_factory=Counter)
+    rows: Counter[tuple[str, int]] = field(default_factory=Counter)
+    labelled: int = 0
+    predicted: int = 0
+
+
+class Load(threading.Thread):
+    """Predictions of the student and late labels, until told to stop; only acknowledged records count."""
+
+    def __init__(self, broker: Broker, model: Path, *, rows_per_second: int, seed: int) -> None:
+        super().__init__(name="load", daemon=True)
+        self.broker, self.rate, self.ledger = broker, rows_per_second, Ledger()
+        self.session = ort.InferenceSession(str(model))
+        self.rng = np.random.default_rng(seed)
+        self.boom, self.halt, self.failure = False, threading.Event(), None
+        self.serial = 0
+
+    def run(self) -> None:
+        """Produce until ``halt`` is set."""
+        try:
+            self._run()
+        except Exception as error:
+            self.failure = error
+
+    def _run(self) -> None:
+        out = producer(self.broker, linger_ms=5, retries=2**31 - 1)
+        late: list[tuple[float, LabelObserved]] = []
+        while not self.halt.is_set():
+            began = time.monotonic()
+            n = max(1, self.rate // 4)
+            columns = credit.rows(self.rng, n, boom=self.boom)
+            logits = self.session.run(None, {"x": credit.matrix(columns)})[0]
+            scores = np.exp(logits - logits.max(1, keepdims=True))
+            scores /= scores.sum(1, keepdims=True)
+            now = datetime.now(UTC)
+            pending = []
+            for i, features in enumerate(credit.feature_dicts(columns)):
+                self.serial += 1
+                row = f"r{self.serial:08d}"
+                event = PredictionMade(
+                    id=row, model=NAME, version="2026-03", served_at=now, features=features,
+                    prediction=credit.CLASSES[int(logits[i].argmax())], scores=scores[i].tolist(),
+                    segment={"region": features["region"]},
+                )  # fmt: skip
+                pending.append(("predictions", encode(event, source="load")))
+                if self.rng.random() < 0.2:
+                    label = LabelObserved(
+                        id=row, model=NAME, label=columns["label"][i], observed_at=now, source="ledger",
+                        inclusion_probability=0.2,
+                    )  # fmt: skip
+                    late.append((began + 1.0, label))
+            due = [label for at, label in late if at <= began]
+            late = [(at, label) for at, label in late if at > began]
+            pending += [("labels", encode(label, source="load")) for label in due]
+            futures = [
+                (
+                    topic,
+                    out.send(self.broker.topic(topic), value=e.value, key=e.key, headers=e.headers),
+                )
+                for topic, e in pending
+            ]
+            out.flush(60)
+            for topic, future in futures:
+                meta = future.get(60)
+                self.ledger.records[topic, meta.partition] += 1
+                self.ledger.rows[topic, meta.partition] += 1
+            self.ledger.predicted += n
+            self.ledger.labelled += len(due)
+            self.halt.wait(max(0.0, 0.25 - (time.monotonic() - began)))
+        out.close()
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="of the kills' times and victims")
+    parser.add_argument("--rows-per-second", type=int, default=400)
+    parser.add_argument(
+        "--keep", type=Path, help="folder for logs and data; default: a temporary one"
+    )
+    parser.add_argument(
+        "--database", choices=["postgres", "sqlite"], help="default: postgres where it is installed"
+    )
+    return parser.parse_args(argv)
+
+
+def start_database(
+    folder: Path, wanted: str | None
+) -> tuple[str, postgres_server.PostgresServer | None]:
+    """URL of an empty database, and the server behind it if it is PostgreSQL."""
+    if wanted != "sqlite":
+        server = postgres_server.PostgresServer(folder / "postgres")
+        try:
+            server.start()
+            return server.new_database(), server
+        except postgres_server.Unavailable as why:
+            if wanted == "postgres":
+                raise
+            print(f"PostgreSQL: {why}; using SQLite")
+    return f"sqlite:///{folder / 'redistill.db'}", None
+
+
+def must(args: list[str], env: dict[str, str]) -> str:
+    """Run a command of redistill; stop with its words if it fails."""
+    done = processes.redistill(args, env, 180.0)
+    if done.returncode:
+        raise SystemExit(f"redistill {' '.join(args)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kill_at_random(workers: list[processes.Worker], load: Load, kills: int, seed: int) -> None:
+    """Kill a random worker ``kills`` times, restart each after a random pause; shift the world early on."""
+    rng = random.Random(seed)
+    waiting: list[tuple[float, processes.Worker]] = []
+    done = 0
+    while done < kills or waiting:
+        if load.failure is not None:
+            raise load.failure
+        now = time.monotonic()
+        for at, worker in [w for w in waiting if w[0] <= now]:
+            waiting.remove((at, worker))
+            worker.start()
+        alive = [w for w in workers if w.alive]
+        if done < kills and alive:
+            victim = rng.choice(alive)
+            victim.kill()
+            done += 1
+            print(f"  kill {done}/{kills}: {victim.name}", flush=True)
+            waiting.append((now + rng.uniform(0.0, 2.0), victim))
+            if done == max(1, kills // 4):
+                load.boom = True
+        time.sleep(rng.uniform(1.0, 4.0))
+        for worker in workers:  # the watchdog may have ended a worker, as a supervisor would see it
+            if not worker.alive and all(w is not worker for _, w in waiting):
+                print(
+                    f"  {worker.name} had ended with {worker.process and worker.process.returncode}; restarted"
+                )
+                worker.start()
+
+
+def compare(database_url: str, ledger: Ledger) -> tuple[int, int, dict[str, Any]]:
+    """Rows lost and rows doubled: acknowledged by the broker against stored in SQL."""
+    database = connect(database_url)
+    with database.read() as conn:
+        stored = {
+            (r.topic.removeprefix(f"{NAMESPACE}."), r.partition): r
+            for r in conn.execute(
+                sa.text("SELECT topic, partition, counted, dead, rows FROM offsets")
+            )
+        }
+        one = lambda query: int(conn.execute(sa.text(query)).scalar() or 0)  # noqa: E731
+        facts = {
+            "labels": one("SELECT count(*) FROM labels"),
+            "state_rows": one("SELECT sum(rows) FROM input_states"),
+            "outcomes": one("SELECT count(*) FROM outcomes"),
+            "outcome_twice": one("SELECT count(*) - count(DISTINCT id_hash) FROM outcomes"),
+            "releases_per_job": one(
+                "SELECT max(n) FROM (SELECT count(*) AS n FROM versions WHERE job_id IS NOT NULL GROUP BY job_id) t"
+            ),
+            "published": one("SELECT count(*) FROM pointer_history WHERE epoch > 1"),
+            "jobs": one("SELECT count(*) FROM jobs"),
+            "dead": one("SELECT sum(dead) FROM offsets"),
+        }
+    lost = doubled = 0
+    for key, rows in ledger.rows.items():
+        counted = stored[key].rows if key in stored else 0
+        lost += max(0, rows - counted)
+        doubled += max(0, counted - rows)
+    lost += max(0, ledger.labelled - facts["labels"]) + max(
+        0, ledger.predicted - facts["state_rows"]
+    )
+    doubled += max(0, facts["state_rows"] - ledger.predicted) + facts["outcome_twice"]
+    doubled += max(0, facts["releases_per_job"] - 1)
+    return lost, doubled, facts
+
+
+def caught_up(database_url: str, ledger: Ledger) -> bool:
+    """Whether as many records are behind the offsets as were acknowledged, and no label waits for its row."""
+    with connect(database_url).read() as conn:
+        behind = conn.execute(
+            sa.text("SELECT coalesce(sum(counted + dead), 0) FROM offsets")
+        ).scalar()
+        waiting = conn.execute(
+            sa.text("SELECT count(*) FROM labels WHERE state = 'waiting'")
+        ).scalar()
+        live = conn.execute(
+            sa.text("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
+        ).scalar()
+        unsent = conn.execute(sa.text("SELECT count(*) FROM outbox WHERE sent_at IS NULL")).scalar()
+    return (
+        int(behind or 0) >= sum(ledger.records.values()) and not waiting and not live and not unsent
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run it; 0 only if nothing was lost, doubled or broken."""
+    args = arguments(argv)
+    folder = args.keep or Path(tempfile.mkdtemp(prefix="redistill-faults-"))
+    print(f"seed {args.seed}, {args.kills} kills, logs in {folder}", flush=True)
+    broker_server = kafka_server.KafkaServer(folder / "kafka").start()
+    url, postgres = start_database(folder, args.database)
+    workers: list[processes.Worker] = []
+    load: Load | None = None
+    try:
+        env = processes.environment(
+            broker=broker_server.bootstrap, database=url, home=str(folder / "home"), namespace=NAMESPACE,
+            max_jobs_per_day="50",
+        )  # fmt: skip
+        spec = credit.build(folder / "model", name=NAME, level="repair", seed=args.seed)
+        for command in (
+            ["db", "upgrade"],
+            ["topics", "apply"],
+            ["keys", "init"],
+            ["register", str(spec)],
+        ):
+            must(command, env)
+        streams = ["stream-1", "stream-2"] if postgres else ["stream-1"]
+        workers = [processes.Worker(name, ["run", "stream"], env, folder) for name in streams]
+        workers.append(processes.Worker("repair", ["run", "repair"], env, folder))
+        for worker in workers:
+            worker.start()
+        broker = Broker(broker_server.bootstrap, None, NAMESPACE)
+        load = Load(
+            broker,
+            folder / "model" / "student.onnx",
+            rows_per_second=args.rows_per_second,
+            seed=args.seed,
+        )
+        load.start()
+        time.sleep(8)
+        kill_at_random(workers, load, args.kills, args.seed)
+        time.sleep(5)
+        load.halt.set()
+        load.join(90)
+        if load.failure is not None:
+            raise load.failure
+        ledger = load.ledger
+        try:
+            processes.eventually(
+                lambda: caught_up(url, ledger), 240, "the workers catch up", every=1.0
+            )
+        except AssertionError as late:
+            print(f"  {late}")
+        check = processes.redistill(["check-history", "--json"], env)
+        for worker in workers:
+            worker.stop()
+        lost, doubled, facts = compare(url, ledger)
+        try:
+            verdicts = [
+                json.loads(line) for line in check.stdout.splitlines() if line.startswith("{")
+            ]
+            broken = [v for v in verdicts if v.get("holds") is False]
+        except json.JSONDecodeError:
+            broken = [{"check-history": check.stdout + check.stderr}]
+        if check.returncode and not broken:
+            broken = [{"check-history": check.stdout + check.stderr}]
+        for verdict in broken:
+            print("  broken:", json.dumps(verdict)[:600])
+        print(
+            f"  {ledger.predicted} predictions, {ledger.labelled} labels acknowledged; stored: {json.dumps(facts)}"
+        )
+        print(f"  restarts: {', '.join(f'{w.name} {w.starts - 1}' for w in workers)}")
+        print(
+            f"{args.kills} kills, {lost} lost, {doubled} doubled, {len(broken)} invariants broken",
+            flush=True,
+        )
+        return 0 if not (lost or doubled or broken) else 1
+    finally:
+        if load is not None:
+            load.halt.set()
+        for worker in workers:
+            worker.stop(10)
+        if postgres is not None:
+            postgres.stop()
+        broker_server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
