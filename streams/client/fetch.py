@@ -237,7 +237,11 @@ class Repository:
                             f"{LOCK_SECONDS:g} s; give each service its own"
                         ) from None
                     time.sleep(0.01)
-            yield
+            try:
+                yield
+            finally:
+                # Closing is not enough: a child forked meanwhile holds the same open file.
+                fcntl.flock(file, fcntl.LOCK_UN)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streams.client.release import (
     CLIENT_FILES,
+    FALLBACK,
     GOLDEN_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -47,7 +48,18 @@ class Session:
         ONNX Runtime cannot load it, or its inputs and outputs are not what the manifest says.
     """
 
-    __slots__ = ("_index", "_inputs", "_names", "_outputs", "_rowwise", "_run", "manifest", "plain")
+    __slots__ = (
+        "_index",
+        "_inputs",
+        "_model",
+        "_names",
+        "_outputs",
+        "_rowwise",
+        "_run",
+        "manifest",
+        "plain",
+        "positional",
+    )
 
     def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 1) -> None:
         options = ort.SessionOptions()
@@ -62,6 +74,7 @@ class Session:
                 f"{manifest.version}: ONNX Runtime cannot load it: {error}"
             ) from error
         self.manifest = manifest
+        self._model = model
         self._run = session.run
         self._names = manifest.schema.names
         self._inputs = manifest.input.names
@@ -72,7 +85,13 @@ class Session:
         ]
         self.plain = all(index is None for index in self._index)
         """Whether all features are numbers."""
+        self.positional = manifest.version == FALLBACK
+        """Whether the features' names are unknown: a bare fallback takes values as they come."""
         self._rowwise = _check_ports(session, manifest)
+
+    def reload(self, threads: int = 1) -> Session:
+        """The same graph loaded anew: threads of ONNX Runtime do not live on after a fork."""
+        return Session(self._model, self.manifest, threads=threads)
 
     def pack(self, row: Row) -> NDArray[np.float32]:
         """One row as the graph's input, ``(1, F) float32``; the rules are those of ``Schema.pack``.
@@ -83,6 +102,8 @@ class Session:
             A sequence of the wrong length: which value belongs to which feature is unknown.
         """
         names = self._names
+        if self.positional and isinstance(row, Mapping):
+            row = list(row.values())
         if isinstance(row, Mapping):
             if self.plain:
                 try:  # the common case: every feature is there and a number
@@ -112,7 +133,7 @@ class Session:
             return np.ascontiguousarray(rows, np.float32)
         if not rows:
             return np.empty((0, features), np.float32)
-        if all(isinstance(r, Mapping) for r in rows):
+        if not self.positional and all(isinstance(r, Mapping) for r in rows):
             return self.manifest.schema.pack(rows)  # type: ignore[arg-type]
         return np.concatenate([self.pack(r) for r in rows])
 

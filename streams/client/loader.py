@@ -1,0 +1,151 @@
+"""From a pointer to something that answers: download, try in a child, load, self-test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from streams.client.fallback import load_fallback
+from streams.client.fetch import Repository
+from streams.client.probe import probe
+from streams.client.release import FALLBACK, GOLDEN_FILE, POINTER_FILE, PointerFile
+from streams.client.session import Session, load, self_test
+from streams.errors import ReleaseError
+
+RETRY_SECONDS = 600.0
+"""Longest wait before a release that could not be loaded is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What answers. Replaced as a whole, never changed."""
+
+    session: Session
+    version: str
+    sha256: str
+    """Of ``model.onnx``."""
+    manifest_sha256: str
+    """Empty for a fallback that is no known release."""
+    epoch: int
+
+    def pointed(self, pointer: PointerFile) -> Serving:
+        """The same session under another pointer."""
+        return replace(self, version=pointer.stable, epoch=pointer.epoch)
+
+    def reloaded(self, threads: int) -> Serving:
+        """The same release in a session of this process."""
+        return replace(self, session=self.session.reload(threads))
+
+
+class Loader:
+    """Brings releases of one model from the repository into memory.
+
+    Parameters
+    ----------
+    repository
+        Where from.
+    model
+        Name of the model.
+    threads
+        Threads of ONNX Runtime for one call.
+    retry_s
+        Wait before a release that failed is tried again; doubled each time.
+    """
+
+    def __init__(self, repository: Repository, model: str, *, threads: int, retry_s: float) -> None:
+        self._repository = repository
+        self._model = model
+        self._threads = threads
+        self._retry_s = retry_s
+        self._failed: dict[str, tuple[int, float, str]] = {}
+
+    def load(self, pointer: PointerFile) -> Serving:
+        """The release that a pointer names.
+
+        Raises
+        ------
+        ReleaseError
+            It was refused, by what check; or it was refused lately and is not tried again yet.
+        """
+        key = pointer.manifest_sha256
+        tries, not_before, message = self._failed.get(key, (0, 0.0, ""))
+        if time.monotonic() < not_before:
+            raise ReleaseError(message)
+        try:
+            folder = self._repository.release(self._model, key)
+            self._try_out(folder)
+            session = load(folder, threads=self._threads)
+            if session.manifest.sha256 != pointer.sha256:
+                raise ReleaseError("the pointer and the release name different bytes")
+            self_test(session, folder / GOLDEN_FILE)
+        except ReleaseError as error:
+            wait = min(RETRY_SECONDS, self._retry_s * 2.0 ** min(tries, 20))
+            self._failed[key] = (tries + 1, time.monotonic() + wait, str(error))
+            raise
+        self._failed.clear()
+        return Serving(session, pointer.stable, pointer.sha256, key, pointer.epoch)
+
+    def from_cache(self) -> Serving | None:
+        """What served before a restart; ``None`` if the cache does not hold it whole."""
+        path = self._repository.cache / "releases" / self._model / POINTER_FILE
+        try:
+            pointer = PointerFile.from_json(path.read_bytes())
+            key = pointer.manifest_sha256
+            folder = self._repository.cached(self._model, key)
+            if folder is None or pointer.model != self._model:
+                return None
+            self._try_out(folder)
+            session = load(folder, threads=self._threads)
+            self_test(session, folder / GOLDEN_FILE)
+        except (OSError, ReleaseError):
+            return None
+        return Serving(session, pointer.stable, pointer.sha256, key, pointer.epoch)
+
+    def fallback(self, path: Path, pointer: PointerFile | None) -> Serving:
+        """The declared fallback: under its version if its bytes are a known release.
+
+        Raises
+        ------
+        ReleaseError
+            It is missing or no usable model.
+        """
+        release = None
+        if pointer is not None:
+            release = self._repository.cached(self._model, pointer.manifest_sha256)
+        session, sha256 = load_fallback(path, self._model, self._threads, release)
+        for version, known in (pointer.known if pointer is not None else {}).items():
+            if known.sha256 == sha256:
+                with contextlib.suppress(ReleaseError):
+                    folder = self._repository.release(self._model, known.manifest_sha256)
+                    session = load(folder, threads=self._threads)
+                    return Serving(session, version, sha256, known.manifest_sha256, 0)
+        return Serving(session, FALLBACK, sha256, "", 0)
+
+    def remember(self, pointer: PointerFile, keep: set[str]) -> None:
+        """Note in the cache what serves, and forget releases that are neither kept nor known.
+
+        Raises
+        ------
+        OSError
+            The cache cannot be written.
+        """
+        folder = self._repository.cache / "releases" / self._model
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{POINTER_FILE}.{os.getpid()}"
+        temporary.write_bytes(pointer.to_json())
+        temporary.replace(folder / POINTER_FILE)
+        known = {release.manifest_sha256 for release in pointer.known.values()}
+        self._repository.forget(self._model, keep | known)
+
+    def _try_out(self, folder: Path) -> None:
+        """Load a release in a limited child, once per cache and ONNX Runtime."""
+        import onnxruntime
+
+        mark = folder / f".tried-{onnxruntime.__version__}"
+        if not mark.exists():
+            probe(folder)
+            with contextlib.suppress(OSError):
+                mark.touch()

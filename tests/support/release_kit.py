@@ -1,0 +1,281 @@
+"""Small ONNX models, and an installation that can seal and publish them: database, keys, keeper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from streams.store.database import Database, connect
+from streams.store.tables import metadata, specs
+from streams.wire.block import Feature, Schema
+from streams.wire.events import Trigger
+from workers.releases import keys, registry
+from workers.releases.files import Place
+from workers.releases.keeper import Keeper
+from workers.releases.roles import Lifetimes
+from workers.releases.seal import Sealed, seal
+
+SCHEMA = Schema(
+    features=(
+        Feature(name="income"),
+        Feature(name="age"),
+        Feature(name="region", kind="category", values=("EU", "US")),
+    ),
+    classes=("repay", "default"),
+)
+NUMERIC = Schema(
+    features=tuple(Feature(name=f"f{i}") for i in range(20)), classes=("a", "b", "c", "d")
+)
+ACTOR = Trigger(kind="actor", id="cli:test")
+START = 1_760_000_000.0
+"""Seconds since 1970 at which the tests' clock begins."""
+
+
+def graph(
+    weights: NDArray[np.float32], bias: NDArray[np.float32], *, batch: int | None = None
+) -> onnx.ModelProto:
+    """``y = nan_to_zero(x) @ weights + bias`` with the input ``x`` and the output ``y``."""
+    features, classes = weights.shape
+    shape = ["n" if batch is None else batch, features]
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["gone"]),
+        helper.make_node("Where", ["gone", "zero", "x"], ["clean"]),
+        helper.make_node("MatMul", ["clean", "w"], ["h"]),
+        helper.make_node("Add", ["h", "b"], ["y"]),
+    ]
+    built = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [shape[0], classes])],
+        [
+            numpy_helper.from_array(weights.astype(np.float32), "w"),
+            numpy_helper.from_array(bias.astype(np.float32), "b"),
+            numpy_helper.from_array(np.zeros((), np.float32), "zero"),
+        ],
+    )
+    return model_of(built)
+
+
+def model_of(built: onnx.GraphProto, **options: Any) -> onnx.ModelProto:
+    """A graph as a model that today's ONNX Runtime loads."""
+    imports = options.pop("opset_imports", [helper.make_opsetid("", 17)])
+    return helper.make_model(built, opset_imports=imports, ir_version=9, **options)
+
+
+def linear(seed: int, schema: Schema = SCHEMA) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights (F, C) and biases (C,) of a made-up model."""
+    rng = np.random.default_rng(seed)
+    shape = (len(schema.features), len(schema.classes))
+    return rng.normal(size=shape).astype(np.float32), rng.normal(size=shape[1]).astype(np.float32)
+
+
+def rows(schema: Schema, n: int, seed: int = 0) -> NDArray[np.float32]:
+    """Rows (n, F) that a model may meet; categories are indices."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, len(schema.features))).astype(np.float32)
+    for j, feature in enumerate(schema.features):
+        if feature.kind == "category":
+            x[:, j] = rng.integers(0, len(feature.values), n)
+    return x
+
+
+def write_candidate(
+    folder: Path, seed: int, schema: Schema = SCHEMA, *, tolerance: float = 1e-4
+) -> Path:
+    """A candidate's folder as the pipeline leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, bias = linear(seed, schema)
+    onnx.save(graph(weights, bias), folder / "model.onnx")
+    x = rows(schema, 32)
+    np.savez(
+        folder / "golden.npz",
+        inputs=x,
+        outputs=np.nan_to_num(x) @ weights + bias,
+        tolerance=np.float32(tolerance),
+    )
+    (folder / "report.json").write_bytes(report())
+    (folder / "training").mkdir(exist_ok=True)
+    (folder / "training" / "architecture.json").write_text(json.dumps({"seed": seed}))
+    (folder / "reference_rows.parquet").write_bytes(b"rows of customers")
+    return folder
+
+
+def report(passed: bool = True) -> bytes:
+    """A gate report with one gate."""
+    gate = {
+        "name": "fresh_e_value",
+        "value": 250.0,
+        "limit": 100.0,
+        "passed": passed,
+        "why": "test",
+    }
+    return json.dumps({"format": 1, "gates": [gate]}).encode()
+
+
+@dataclass
+class FakeClock:
+    """Time that stands until it is moved, in seconds since 1970."""
+
+    now: float = START
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@dataclass
+class Installation:
+    """A database, a home with keys, and a keeper."""
+
+    database: Database
+    place: Place
+    clock: Callable[[], float]
+    keeper: Keeper
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+
+    @property
+    def now(self) -> int:
+        """Microseconds since 1970."""
+        return round(self.clock() * 1e6)
+
+    @property
+    def trust(self) -> bytes:
+        """Root metadata for clients."""
+        return (self.place.keys / "root.json").read_bytes()
+
+    def register(self, model: str, level: str = "repair") -> None:
+        """A row of ``specs``, as ``redistill register`` leaves it."""
+        with self.database.begin() as conn:
+            conn.execute(
+                sa.insert(specs).values(
+                    model=model,
+                    revision=1,
+                    config_sha256="0" * 64,
+                    level=level,
+                    watch="{}",
+                    spec="{}",
+                    registered_at=self.now,
+                    updated_at=self.now,
+                )
+            )
+
+    def seal(
+        self, model: str, version: str, seed: int, kind: Any = "repaired", **more: Any
+    ) -> Sealed:
+        """Seal a made-up candidate."""
+        schema = more.pop("schema", SCHEMA)
+        candidate = write_candidate(
+            self.place.home / "candidates" / f"{model}-{version}", seed, schema
+        )
+        return seal(
+            candidate,
+            place=self.place,
+            model=model,
+            version=version,
+            kind=kind,
+            schema=schema,
+            output="y",
+            output_kind="logits",
+            created_at=datetime.fromtimestamp(self.clock(), UTC).replace(microsecond=0),
+            **more,
+        )
+
+    def add(
+        self,
+        model: str,
+        version: str,
+        seed: int,
+        kind: Any = "repaired",
+        *,
+        passed: bool = True,
+        **more: Any,
+    ) -> Sealed:
+        """Seal and enter a version."""
+        sealed = self.seal(model, version, seed, kind, **more)
+        with self.database.begin() as conn:
+            registry.add_version(
+                conn,
+                sealed,
+                report=report(passed),
+                gate_passed=passed,
+                trigger=ACTOR,
+                actor="cli:test",
+                now=self.now,
+            )
+        return sealed
+
+    def publish(self, model: str, version: str) -> registry.Moved:
+        """Move the pointer, and let clients see it."""
+        with self.database.begin() as conn:
+            moved = registry.publish(
+                conn,
+                model,
+                version,
+                trigger=ACTOR,
+                actor="cli:test",
+                reason="test",
+                now=self.now,
+                lifetimes=self.lifetimes,
+            )
+        self.tick()
+        return moved
+
+    def rollback(self, model: str, **more: Any) -> registry.Moved:
+        """Move the pointer back, and let clients see it."""
+        with self.database.begin() as conn:
+            moved = registry.rollback(
+                conn,
+                model,
+                trigger=ACTOR,
+                actor="cli:test",
+                reason="test",
+                now=self.now,
+                lifetimes=self.lifetimes,
+                cool_down_seconds=3_600,
+                **more,
+            )
+        self.tick()
+        return moved
+
+    def tick(self) -> Any:
+        """One round of the keeper, which must succeed."""
+        done = self.keeper.tick()
+        if self.keeper.problem is not None:
+            raise self.keeper.problem
+        return done
+
+
+def install(
+    home: Path,
+    url: str,
+    *,
+    clock: Callable[[], float] | None = None,
+    lifetimes: Lifetimes | None = None,
+    holder: str = "test",
+) -> Installation:
+    """A new installation in ``home``."""
+    clock = clock or FakeClock()
+    lifetimes = lifetimes or Lifetimes()
+    database = connect(url)
+    metadata.create_all(database.engine)
+    place = Place(home)
+    keys.init(place.keys, passphrase=None, now=datetime.fromtimestamp(clock(), UTC))
+    keeper = Keeper(
+        database, place, holder=holder, clock=clock, lifetimes=lifetimes, cool_down_seconds=3_600
+    )
+    keeper.tick()
+    return Installation(database, place, clock, keeper, lifetimes)

@@ -1,0 +1,115 @@
+"""Events about releases and pointers, put into the outbox of the change that they announce."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+import sqlalchemy as sa
+
+from streams.store import outbox
+from streams.wire.events import GateResult, PointerMoved, ReleaseChanged, Trigger
+from workers.releases import roles
+from workers.releases.roles import moment
+
+SOURCE = "redistill/releases"
+
+_IDS = uuid.UUID("7f0f3a52-5d2c-4a52-9d3a-6c1f9c2f6f1e")
+"""Namespace of the ids of announcements: the same change has the same id."""
+
+
+class Released(Protocol):
+    """What an announcement says of a version (``versions.Version``)."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def manifest_sha256(self) -> str: ...
+    @property
+    def report(self) -> Mapping[str, Any]: ...
+    @property
+    def policy_sha256(self) -> str | None: ...
+    @property
+    def job_id(self) -> str | None: ...
+
+
+def announce_release(
+    conn: sa.Connection,
+    row: Released,
+    *,
+    status: Literal["candidate", "rejected", "published", "rolledback"],
+    trigger: Trigger,
+    now: int,
+    epoch: int | None = None,
+    after: int | None = None,
+) -> None:
+    """Announce that a candidate was made, refused, published or taken back."""
+    event = ReleaseChanged(
+        model=row.model,
+        version=row.version,
+        sha256=row.sha256,
+        status=status,
+        gates=gates(row.report),
+        trigger=trigger,
+        job_id=None if row.job_id is None else uuid.UUID(row.job_id),
+        policy_sha256=row.policy_sha256,
+        epoch=epoch,
+        at=moment(now),
+    )
+    key = f"release|{row.model}|{row.version}|{status}|{epoch}"
+    outbox.add(
+        conn,
+        event,
+        source=SOURCE,
+        now=now,
+        event_id=str(uuid.uuid5(_IDS, key)),
+        after_snapshot=after,
+    )
+
+
+def announce_moved(
+    conn: sa.Connection,
+    row: Released,
+    epoch: int,
+    reason: str,
+    *,
+    now: int,
+    after: int | None = None,
+) -> None:
+    """Announce what the pointer names.
+
+    Parameters
+    ----------
+    after
+        The snapshot with which it moved; ``None``: nothing moved, this is for those that missed it.
+    """
+    until = roles.valid_until(conn)
+    event = PointerMoved(
+        model=row.model,
+        stable=row.version,
+        stable_sha256=row.manifest_sha256,
+        epoch=epoch,
+        expires_at=None if until is None else moment(until),
+        reason=reason,
+        at=moment(now),
+    )
+    key = f"pointer|{row.model}|{epoch}|{now if after is None else 'moved'}"
+    outbox.add(
+        conn,
+        event,
+        source=SOURCE,
+        now=now,
+        event_id=str(uuid.uuid5(_IDS, key)),
+        after_snapshot=after,
+    )
+
+
+def gates(report: Mapping[str, Any]) -> list[GateResult]:
+    """The gates of a stored report, as events carry them."""
+    return msgspec.convert(list(report.get("gates", ())), list[GateResult])

@@ -1,0 +1,176 @@
+"""Files of the repository: written whole or not at all, named by what they hold.
+
+Public files lie below ``repository/``, which is what clients read. ``reference_rows.parquet`` holds
+rows of the service's customers and no client needs it: it is kept beside, in ``private/``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from streams.client.release import FileEntry, sha256_of, target_name
+from workers.errors import RegistryError
+
+PRIVATE_NAMES = frozenset({"reference_rows.parquet"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one installation keeps its releases.
+
+    Parameters
+    ----------
+    home
+        ``Settings.root``: holds ``repository/``, ``private/`` and ``keys/``.
+    """
+
+    home: Path
+
+    @property
+    def repository(self) -> Path:
+        """What clients read: ``metadata/`` and ``targets/``."""
+        return self.home / "repository"
+
+    @property
+    def metadata(self) -> Path:
+        """TUF metadata."""
+        return self.repository / "metadata"
+
+    @property
+    def targets(self) -> Path:
+        """Released files, a folder per model."""
+        return self.repository / "targets"
+
+    @property
+    def private(self) -> Path:
+        """Files of releases that only workers read."""
+        return self.home / "private"
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys."""
+        return self.home / "keys"
+
+    def path(self, model: str, name: str, sha256: str) -> Path:
+        """Where a release's file lies."""
+        parent = self.private if name in PRIVATE_NAMES else self.targets
+        return parent / target_name(model, name, sha256)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a crash or a full disk leaves the old one or none, and sync it.
+
+    Raises
+    ------
+    RegistryError
+        The disk is full, or the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def store(place: Place, model: str, name: str, source: Path) -> FileEntry:
+    """Copy a file to where its hash says it belongs; nothing is done if it lies there already.
+
+    Raises
+    ------
+    RegistryError
+        The disk is full, or the place cannot be written: nothing was left half-written.
+    """
+    entry = FileEntry(sha256=sha256_of(source), bytes=source.stat().st_size)
+    path = place.path(model, name, entry.sha256)
+    if not intact(path, entry):
+        temporary = path.with_name(f".{entry.sha256[:16]}.{secrets.token_hex(4)}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with source.open("rb") as reader, temporary.open("xb") as writer:
+                shutil.copyfileobj(reader, writer)
+                writer.flush()
+                os.fsync(writer.fileno())
+            if sha256_of(temporary) != entry.sha256:
+                raise RegistryError(f"{source} changed while it was read")
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+    return entry
+
+
+def intact(path: Path, entry: FileEntry) -> bool:
+    """Whether a file is there with the bytes that it should have."""
+    try:
+        return path.stat().st_size == entry.bytes and sha256_of(path) == entry.sha256
+    except OSError:
+        return False
+
+
+def damaged(place: Place, model: str, files: Mapping[str, FileEntry]) -> list[str]:
+    """Names of a release's files that are missing or have other bytes."""
+    return [n for n, e in files.items() if not intact(place.path(model, n, e.sha256), e)]
+
+
+def restore(
+    place: Place, model: str, files: Mapping[str, FileEntry], folder: Path, *, names: set[str]
+) -> None:
+    """Put a release's files into a folder under their own names (what a job reads).
+
+    Parameters
+    ----------
+    names
+        Which of them; a name that ends with ``/`` means all below it. Those that the release does
+        not have are left out.
+
+    Raises
+    ------
+    RegistryError
+        A file is damaged or cannot be written.
+    """
+    for name, entry in files.items():
+        if name not in names and f"{name.partition('/')[0]}/" not in names:
+            continue
+        source, destination = place.path(model, name, entry.sha256), folder / name
+        if not intact(source, entry):
+            raise RegistryError(f"{model}: {name} of a release is missing or damaged ({source})")
+        try:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, destination)
+        except OSError as error:
+            raise cannot_write(destination, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> RegistryError:
+    """Say what stopped a file from being written, and what that means."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return RegistryError(
+            f"no room to write {path.parent}: {error.strerror}. Nothing was published; make room "
+            "and do it again"
+        )
+    return RegistryError(f"{path} cannot be written: {error.strerror}")

@@ -1,0 +1,341 @@
+"""The rules by which a model's pointer moves.
+
+Every function works in the caller's transaction, so that a job's end, the registry, the pointer,
+the signed roles, the announcements and the audit entry are one change or none. The files of a
+release were stored and synced before (``seal``); its metadata are written afterwards by the holder
+of the lease ``repository``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from streams.client.release import KnownRelease, PointerFile
+from streams.store.database import insert_ignore, upsert
+from streams.wire.events import Trigger
+from workers import audit
+from workers.errors import RegistryError
+from workers.releases import history, roles
+from workers.releases.announce import announce_moved, announce_release
+from workers.releases.roles import Lifetimes, moment
+from workers.releases.versions import (
+    Version,
+    add_version,
+    all_versions,
+    find,
+    get,
+    level_of,
+    revise,
+)
+from workers.store.tables import barred, guards, pauses, pointer_history, pointers, versions
+
+__all__ = [
+    "Moved", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
+    "publish", "rollback",
+]  # fmt: skip
+
+GUARD_SECONDS = 7 * 86_400.0
+"""How long a new version is compared with its predecessor at most."""
+
+Change = Literal["publish", "rollback", "automatic_rollback"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """What a publish or roll back did."""
+
+    model: str
+    version: str
+    """What the pointer names now."""
+    previous: str | None
+    """What it named before."""
+    epoch: int
+    snapshot: int | None
+    """Snapshot with which clients see it; ``None``: the pointer stood there already."""
+
+
+def publish(
+    conn: sa.Connection,
+    model: str,
+    version: str,
+    *,
+    trigger: Trigger,
+    actor: str,
+    reason: str,
+    now: int,
+    lifetimes: Lifetimes,
+    guard_seconds: float = GUARD_SECONDS,
+) -> Moved:
+    """Move a model's pointer to a version that passed its gates.
+
+    Publishing what serves already changes nothing. From then on the version is compared with its
+    predecessor (``guard``).
+
+    Raises
+    ------
+    RegistryError
+        There is no such version, it did not pass, its bytes are barred or gone, the model is only
+        watched, or there are no signing keys. Nothing was changed.
+    """
+    if level_of(conn, model) == "watch":
+        raise RegistryError(
+            f'{model} is only watched: set level = "rollback" or "repair" in its model.toml'
+        )
+    row = get(conn, model, version)
+    current = _pointer(conn, model)
+    if current is not None and current.stable == version:
+        return Moved(
+            model=model, version=version, previous=version, epoch=current.epoch, snapshot=None
+        )
+    _check_publishable(conn, row, first=current is None)
+    return _move(
+        conn,
+        row,
+        current,
+        change="publish",
+        trigger=trigger,
+        actor=actor,
+        reason=reason,
+        now=now,
+        lifetimes=lifetimes,
+        guard_seconds=guard_seconds,
+    )
+
+
+def rollback(
+    conn: sa.Connection,
+    model: str,
+    *,
+    trigger: Trigger,
+    actor: str,
+    reason: str,
+    now: int,
+    lifetimes: Lifetimes,
+    cool_down_seconds: float,
+    to: str | None = None,
+    change: Literal["rollback", "automatic_rollback"] = "rollback",
+) -> Moved:
+    """Move a model's pointer back to bytes that served before, and pause automatic repair.
+
+    Parameters
+    ----------
+    to
+        Which version; ``None``: what the present one replaced.
+    change
+        ``automatic_rollback`` also bars the bytes that are taken away: they are never published
+        again.
+
+    Raises
+    ------
+    RegistryError
+        Nothing was published before, or the version asked for cannot serve. Nothing was changed.
+    """
+    current = _pointer(conn, model)
+    if current is None:
+        raise RegistryError(f"{model} has no published version: there is nothing to roll back")
+    target = history.predecessor(conn, model) if to is None else to
+    if target is None:
+        raise RegistryError(
+            f"{model}: nothing that can serve was published before {current.stable}"
+        )
+    row = get(conn, model, target)
+    if target == current.stable:
+        return Moved(
+            model=model, version=target, previous=target, epoch=current.epoch, snapshot=None
+        )
+    if target not in history.published(conn, model):
+        raise RegistryError(f"{model} {target} never served: use `redistill publish` for it")
+    _check_bytes(conn, row)
+    if change == "automatic_rollback":
+        bar(conn, model, get(conn, model, current.stable).sha256, reason=reason, now=now)
+    moved = _move(
+        conn,
+        row,
+        current,
+        change=change,
+        trigger=trigger,
+        actor=actor,
+        reason=reason,
+        now=now,
+        lifetimes=lifetimes,
+    )
+    pause(conn, model, until=now + round(cool_down_seconds * 1e6), reason=f"rolled back: {reason}")
+    return moved
+
+
+def bar(conn: sa.Connection, model: str, sha256: str, *, reason: str, now: int) -> None:
+    """Never publish these bytes again; an earlier reason is kept."""
+    conn.execute(insert_ignore(barred).values(model=model, sha256=sha256, reason=reason, at=now))
+
+
+def pause(conn: sa.Connection, model: str, *, until: int, reason: str) -> None:
+    """Pause automatic repair of a model; a longer pause is not shortened."""
+    conn.execute(
+        upsert(pauses, ["model"], where=lambda new: new.until > pauses.c.until).values(
+            model=model, until=until, reason=reason
+        )
+    )
+
+
+def announce_pointer(conn: sa.Connection, model: str, *, now: int) -> None:
+    """Say again what serves: for consumers that missed it, and for new ones."""
+    current = _pointer(conn, model)
+    if current is not None:
+        row = get(conn, model, current.stable)
+        announce_moved(conn, row, current.epoch, current.reason, now=now)
+        conn.execute(sa.update(pointers).where(pointers.c.model == model).values(announced_at=now))
+
+
+def _move(
+    conn: sa.Connection,
+    row: Version,
+    current: sa.Row[Any] | None,
+    *,
+    change: Change,
+    trigger: Trigger,
+    actor: str,
+    reason: str,
+    now: int,
+    lifetimes: Lifetimes,
+    guard_seconds: float = 0.0,
+) -> Moved:
+    model, previous = row.model, None if current is None else str(current.stable)
+    epoch = 1 if current is None else int(current.epoch) + 1
+    conn.execute(
+        upsert(pointers, ["model"]).values(
+            model=model,
+            stable=row.version,
+            epoch=epoch,
+            reason=reason,
+            moved_at=now,
+            announced_at=now,
+        )
+    )
+    conn.execute(
+        sa.insert(pointer_history).values(
+            model=model,
+            epoch=epoch,
+            stable=row.version,
+            sha256=row.sha256,
+            change=change,
+            reason=reason,
+            trigger=msgspec.json.encode(trigger).decode(),
+            at=now,
+        )
+    )
+    mark = (versions.c.model == model) & (versions.c.version == row.version)
+    conn.execute(
+        sa.update(versions)
+        .where(mark)
+        .values(status="published", published_at=sa.func.coalesce(versions.c.published_at, now))
+    )
+    if change != "publish":
+        left = "rolledback" if change == "rollback" else "barred"
+        gone = (versions.c.model == model) & (versions.c.version == previous)
+        conn.execute(sa.update(versions).where(gone).values(status=left))
+    conn.execute(
+        sa.update(guards)
+        .where(guards.c.model == model, guards.c.state == "watching")
+        .values(state="superseded")
+    )
+    if change == "publish" and previous is not None:
+        conn.execute(
+            sa.insert(guards).values(
+                model=model,
+                epoch=epoch,
+                version=row.version,
+                predecessor=previous,
+                state="watching",
+                last_seq=0,
+                result=None,
+                since=now,
+                until=now + round(guard_seconds * 1e6),
+            )
+        )
+    revise(conn, model, now)
+    servable = history.servable(conn, model)
+    pointer = PointerFile(
+        model=model,
+        stable=row.version,
+        manifest_sha256=row.manifest_sha256,
+        sha256=row.sha256,
+        epoch=epoch,
+        reason=reason,
+        moved_at=moment(now),
+        known={
+            v.version: KnownRelease(sha256=v.sha256, manifest_sha256=v.manifest_sha256)
+            for v in servable
+        },
+    )
+    files = [item for v in servable for item in v.files.items()]
+    snapshot = roles.point(conn, pointer, files, now=now, lifetimes=lifetimes)
+    if change == "publish":
+        announce_release(
+            conn, row, status="published", trigger=trigger, now=now, epoch=epoch, after=snapshot
+        )
+    elif previous is not None:
+        gone_row = get(conn, model, previous)
+        announce_release(
+            conn,
+            gone_row,
+            status="rolledback",
+            trigger=trigger,
+            now=now,
+            epoch=epoch,
+            after=snapshot,
+        )
+    announce_moved(conn, row, epoch, reason, now=now, after=snapshot)
+    audit.append(
+        conn,
+        actor,
+        f"release.{change}",
+        model,
+        {
+            "version": row.version,
+            "previous": previous,
+            "sha256": row.sha256,
+            "epoch": epoch,
+            "reason": reason,
+        },
+        now,
+    )
+    return Moved(
+        model=model, version=row.version, previous=previous, epoch=epoch, snapshot=snapshot
+    )
+
+
+def _check_publishable(conn: sa.Connection, row: Version, *, first: bool) -> None:
+    name = f"{row.model} {row.version}"
+    if not row.gate_passed:
+        failed = [g["name"] for g in row.report.get("gates", ()) if g.get("passed") is not True]
+        why = f": {', '.join(failed)}" if failed else ""
+        raise RegistryError(f"{name} did not pass its gates{why}; see `redistill jobs`")
+    if row.kind == "baseline" and not first:
+        served = row.version in history.published(conn, row.model)
+        hint = "use `redistill rollback --to` to go back to it" if served else "use `redistill add`"
+        raise RegistryError(
+            f"{name} is a baseline: its report counts for the first pointer only; {hint}"
+        )
+    _check_bytes(conn, row)
+
+
+def _check_bytes(conn: sa.Connection, row: Version) -> None:
+    """Whether a version's bytes may serve, and are still there."""
+    reason = conn.execute(
+        sa.select(barred.c.reason).where(barred.c.model == row.model, barred.c.sha256 == row.sha256)
+    ).scalar_one_or_none()
+    if reason is not None:
+        raise RegistryError(f"{row.model} {row.version} is barred: {reason}")
+    if not row.files:
+        raise RegistryError(f"the files of {row.model} {row.version} were removed by retention")
+
+
+def _pointer(conn: sa.Connection, model: str) -> sa.Row[Any] | None:
+    """The pointer, locked until the transaction ends."""
+    return conn.execute(
+        sa.select(pointers).where(pointers.c.model == model).with_for_update()
+    ).one_or_none()

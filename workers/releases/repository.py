@@ -1,0 +1,238 @@
+"""The writing side of the signed repository: metadata made from rows, byte for byte.
+
+A change of a pointer raises versions in ``repository_roles`` in the caller's transaction
+(``roles.point``). Whoever holds the lease ``repository`` then makes the documents from the rows
+(:func:`documents`, pure) and writes them, ``timestamp.json`` last (:func:`publish_metadata`).
+ed25519 signatures are deterministic: the same rows give the same bytes, and a crash anywhere in
+between is repaired by doing it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tuf.api.metadata import (
+    DelegatedRole,
+    Delegations,
+    Metadata,
+    MetaFile,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
+from tuf.api.serialization.json import JSONSerializer
+
+from streams.client.release import POINTER_FILE
+from streams.store import facts, lease
+from streams.store.database import Database
+from workers.releases.files import Place, write_whole
+from workers.releases.keys import Keys
+from workers.releases.roles import PREFIX, Role, moment, read_roles, versions_of
+
+LEASE = "repository"
+OLD_VERSIONS = 20
+"""Superseded documents that stay for clients in the middle of a refresh."""
+
+_Signed = TypeVar("_Signed", Snapshot, Targets, Timestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Everything that clients read, besides the released files."""
+
+    metadata: dict[str, bytes]
+    """By file name; ``timestamp.json`` is the last."""
+    pointers: dict[str, bytes]
+    """By path below ``targets/``."""
+    snapshot: int
+
+
+def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str] = ()) -> Documents:
+    """Make every document that the rows ask for. Pure: the same rows and keys give the same bytes.
+
+    Parameters
+    ----------
+    found
+        All roles, read in one transaction.
+    keys
+        What signs them.
+    present
+        Names of metadata files that are known to be there: they are not made again.
+
+    Returns
+    -------
+    Documents
+        ``timestamp.json`` and the pointers are always among them.
+    """
+    metadata: dict[str, bytes] = {}
+    pointers: dict[str, bytes] = {}
+    for text in found["root"].body["documents"]:
+        metadata[f"{json.loads(text)['signed']['version']}.root.json"] = text.encode()
+    models = found["targets"].body["models"]
+    for model in models:
+        role = found[PREFIX + model]
+        data = str(role.body["pointer"]).encode()
+        target = TargetFile.from_data(f"{model}/{POINTER_FILE}", data, ["sha256"])
+        pointers[f"{model}/{target.hashes['sha256']}.{POINTER_FILE}"] = data
+        name = f"{role.version}.{role.name}.json"
+        if name not in present:
+            targets = {
+                path: TargetFile(length=size, hashes={"sha256": sha256}, path=path)
+                for path, (sha256, size) in role.body["files"].items()
+            }
+            signed = Targets(role.version, expires=moment(role.expires_at), targets=targets)
+            signed.targets[target.path] = target
+            metadata[name] = _sign(signed, role.name, keys)
+    top = found["targets"]
+    name = f"{top.version}.targets.json"
+    if name not in present:
+        key = keys.models.public_key
+        delegated = {
+            PREFIX + m: DelegatedRole(PREFIX + m, [key.keyid], 1, True, paths=[f"{m}/*"])
+            for m in models
+        }
+        delegations = Delegations({key.keyid: key}, delegated) if models else None
+        signed = Targets(top.version, expires=moment(top.expires_at), delegations=delegations)
+        metadata[name] = _sign(signed, "targets", keys)
+    snapshot = found["snapshot"]
+    meta = {
+        f"{role.name}.json": MetaFile(version=role.version)
+        for role in found.values()
+        if role.name == "targets" or role.name.startswith(PREFIX)
+    }
+    metadata[f"{snapshot.version}.snapshot.json"] = _sign(
+        Snapshot(snapshot.version, expires=moment(snapshot.expires_at), meta=meta),
+        "snapshot",
+        keys,
+    )
+    stamp = found["timestamp"]
+    metadata["timestamp.json"] = _sign(
+        Timestamp(
+            stamp.version,
+            expires=moment(stamp.expires_at),
+            snapshot_meta=MetaFile(version=snapshot.version),
+        ),
+        "timestamp",
+        keys,
+    )
+    return Documents(metadata, pointers, snapshot.version)
+
+
+def publish_metadata(
+    database: Database, place: Place, keys: Keys, *, token: int, clock: Callable[[], int]
+) -> int | None:
+    """Write what the rows ask for, unless it is there already.
+
+    ``timestamp.json`` is replaced inside a transaction that holds the lease's row: a holder that
+    was taken for dead cannot put an old one over a new one.
+
+    Parameters
+    ----------
+    token
+        Of the lease ``repository``.
+    clock
+        Microseconds since 1970, asked when the lease is checked.
+
+    Returns
+    -------
+    int or None
+        Version of the snapshot that was published; ``None``: there was nothing to do.
+
+    Raises
+    ------
+    LeaseError
+        Somebody else holds the lease by now.
+    RegistryError
+        A file could not be written; the next call does it again.
+    """
+    stamp = place.metadata / "timestamp.json"
+    with database.read() as conn:
+        newest = versions_of(conn, ("snapshot", "timestamp"))
+        done = facts.published_snapshot(conn)
+        if not newest:
+            return None
+        if done == newest["snapshot"] and _stamped(stamp) == newest["timestamp"]:
+            return None
+        found = read_roles(conn)
+    present = {p.name for p in place.metadata.glob("*.json")}
+    made = documents(found, keys, present=present)
+    for path, data in made.pointers.items():
+        if not (place.targets / path).exists():
+            write_whole(place.targets / path, data)
+    last = made.metadata.pop("timestamp.json")
+    for name, data in made.metadata.items():
+        if name not in present:
+            write_whole(place.metadata / name, data)
+    with database.begin() as conn:
+        lease.check(conn, LEASE, token, clock())
+        write_whole(stamp, last)
+        facts.put(conn, facts.PUBLISHED_SNAPSHOT, str(made.snapshot))
+    _remove_old(place.metadata, {r.name: r.version for r in found.values()})
+    return made.snapshot
+
+
+def mend(place: Place, found: Mapping[str, Role], keys: Keys) -> list[str]:
+    """Write documents again that are there but are not what the rows say.
+
+    Returns
+    -------
+    list of str
+        Their names. A wrong ``timestamp.json`` is removed: :func:`publish_metadata` writes it.
+    """
+    if not found:
+        return []
+    made = documents(found, keys)
+    bad = []
+    for folder, group in ((place.metadata, made.metadata), (place.targets, made.pointers)):
+        for name, data in group.items():
+            path = folder / name
+            if not path.exists() or path.read_bytes() == data:
+                continue
+            if name != "timestamp.json":
+                write_whole(path, data)
+            elif _stamped(path) == found["timestamp"].version:
+                path.unlink()
+            else:
+                continue  # an older one, which publishing replaces
+            bad.append(name)
+    return bad
+
+
+def published_versions(place: Place) -> dict[str, int]:
+    """Newest version of each role's metadata that clients may have seen."""
+    newest = {"timestamp": _stamped(place.metadata / "timestamp.json")}
+    for path in place.metadata.glob("*.*.json"):
+        number, _, name = path.name.removesuffix(".json").partition(".")
+        if number.isdigit():
+            newest[name] = max(newest.get(name, 0), int(number))
+    return newest
+
+
+def _sign(signed: _Signed, role: str, keys: Keys) -> bytes:
+    metadata: Metadata[_Signed] = Metadata(signed)
+    metadata.sign(keys.signer(role))
+    return metadata.to_bytes(JSONSerializer(compact=True))
+
+
+def _stamped(path: Path) -> int:
+    """Version of the timestamp that clients see now; 0 if there is none that can be read."""
+    try:
+        return int(json.loads(path.read_bytes())["signed"]["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _remove_old(folder: Path, current: Mapping[str, int]) -> None:
+    for path in folder.glob("*.*.json"):
+        number, _, name = path.name.removesuffix(".json").partition(".")
+        if (
+            number.isdigit()
+            and name != "root"
+            and int(number) < current.get(name, 0) - OLD_VERSIONS
+        ):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,272 @@
+"""Versions, expiries and contents of the signed roles, as rows.
+
+They change in the transaction that moves a pointer; ``repository`` makes the documents from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from streams.client.release import FileEntry, PointerFile, target_name
+from streams.store.database import insert_ignore
+from workers.errors import RegistryError
+from workers.releases.files import PRIVATE_NAMES
+from workers.releases.keys import Keys, renewed_root
+from workers.store.tables import repository_roles as roles
+
+PREFIX = "m-"
+"""Of the role of a model: names such as ``root`` are taken by TUF."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lifetimes:
+    """How long signed metadata are valid, in hours. They are signed again at half of it."""
+
+    root: float = 24.0 * 365
+    targets: float = 24.0 * 30
+    """Of ``targets`` and of every model's role."""
+    snapshot: float = 24.0 * 7
+    timestamp: float = 24.0 * 7
+    """How long clients believe a repository that nobody signs any more."""
+
+    def of(self, role: str) -> timedelta:
+        """Lifetime of a role's metadata."""
+        hours = self.targets if role.startswith(PREFIX) else getattr(self, role)
+        return timedelta(hours=hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A row of ``repository_roles``."""
+
+    name: str
+    version: int
+    expires_at: int
+    body: Mapping[str, Any]
+
+
+def read_roles(conn: sa.Connection) -> dict[str, Role]:
+    """All roles by name; empty before the first release."""
+    rows = conn.execute(sa.select(roles).order_by(roles.c.role))
+    return {r.role: Role(r.role, r.version, r.expires_at, json.loads(r.body)) for r in rows}
+
+
+def versions_of(conn: sa.Connection, names: Iterable[str]) -> dict[str, int]:
+    """Versions of some roles, without their contents."""
+    rows = conn.execute(sa.select(roles.c.role, roles.c.version).where(roles.c.role.in_(names)))
+    return {str(r.role): int(r.version) for r in rows}
+
+
+def ensure(conn: sa.Connection, trust: bytes, *, now: int, lifetimes: Lifetimes) -> None:
+    """Make the rows of a new repository from its root metadata; nothing to do for an old one.
+
+    Raises
+    ------
+    RegistryError
+        The database belongs to a repository with another root: its clients trust other keys.
+    """
+    known = conn.execute(sa.select(roles.c.body).where(roles.c.role == "root")).scalar_one_or_none()
+    text = trust.decode()
+    if known is None:
+        for name, version, body in (
+            ("root", int(json.loads(text)["signed"]["version"]), {"documents": [text]}),
+            ("targets", 1, {"models": []}),
+            ("snapshot", 1, {}),
+            ("timestamp", 1, {}),
+        ):
+            conn.execute(
+                insert_ignore(roles).values(
+                    role=name,
+                    version=version,
+                    expires_at=_expiry(name, now, lifetimes),
+                    body=_dump(body),
+                )
+            )
+    elif json.loads(known)["documents"][0] != text:
+        raise RegistryError(
+            "this database's repository was made with other keys (its root metadata are not those "
+            "of keys/root.json): put the old keys back"
+        )
+
+
+def point(
+    conn: sa.Connection,
+    pointer: PointerFile,
+    files: Iterable[tuple[str, FileEntry]],
+    *,
+    now: int,
+    lifetimes: Lifetimes,
+) -> int:
+    """Put a model's new pointer into the rows.
+
+    Parameters
+    ----------
+    conn
+        The transaction in which the pointer moves.
+    pointer
+        What services shall obey.
+    files
+        Name inside its release and entry of every file that services may fetch; private ones are
+        left out.
+
+    Returns
+    -------
+    int
+        Version of the snapshot that will hold it: give it to the outbox as ``after_snapshot``.
+
+    Raises
+    ------
+    RegistryError
+        The repository was never made: there are no keys.
+    """
+    model = pointer.model
+    # The row of the snapshot is what concurrent transactions queue at, in one order for all.
+    snapshot = _raise_version(conn, "snapshot", now, lifetimes)
+    _raise_version(conn, "timestamp", now, lifetimes)
+    body = {
+        "pointer": pointer.to_json().decode(),
+        "files": {
+            target_name(model, name, entry.sha256): [entry.sha256, entry.bytes]
+            for name, entry in files
+            if name not in PRIVATE_NAMES
+        },
+    }
+    role = PREFIX + model
+    inserted = conn.execute(
+        insert_ignore(roles).values(
+            role=role, version=1, expires_at=_expiry(role, now, lifetimes), body=_dump(body)
+        )
+    )
+    if inserted.rowcount == 1:
+        models = _body(conn, "targets")["models"]
+        _raise_version(conn, "targets", now, lifetimes, {"models": sorted({*models, model})})
+    else:
+        _raise_version(conn, role, now, lifetimes, body)
+    return snapshot
+
+
+def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) -> list[str]:
+    """Raise every role that is past half of its life, so that it is signed anew.
+
+    Returns
+    -------
+    list of str
+        The roles renewed. The root is renewed where its key is at hand; else see :func:`expiring`.
+    """
+    if not (found := read_roles(conn)):
+        return []
+    due = [r.name for r in found.values() if _past_half(r, now, lifetimes)]
+    if keys.root is None:
+        due = [name for name in due if name != "root"]
+    if not due:
+        return []
+    for name in sorted({*due, "snapshot", "timestamp"}, key=_lock_order):
+        if name == "root" and keys.root is not None:
+            documents = list(found["root"].body["documents"])
+            expires = moment(_expiry("root", now, lifetimes))
+            fresh = renewed_root(documents[-1].encode(), keys.root, expires=expires)
+            _raise_version(
+                conn, "root", now, lifetimes, {"documents": [*documents, fresh.decode()]}
+            )
+        else:
+            _raise_version(conn, name, now, lifetimes)
+    return due
+
+
+def expiring(found: Mapping[str, Role], *, now: int, lifetimes: Lifetimes) -> list[str]:
+    """Roles past half of their life: what nobody has renewed."""
+    return [r.name for r in found.values() if _past_half(r, now, lifetimes)]
+
+
+def valid_until(conn: sa.Connection) -> int | None:
+    """When clients stop believing the repository (microseconds); ``None`` before it was made."""
+    value = conn.execute(sa.select(sa.func.min(roles.c.expires_at))).scalar_one()
+    return None if value is None else int(value)
+
+
+def lift(
+    conn: sa.Connection, seen: Mapping[str, int], *, now: int, lifetimes: Lifetimes
+) -> list[str]:
+    """Raise roles above versions that clients have seen, after a backup was restored.
+
+    Parameters
+    ----------
+    seen
+        Newest published version by role.
+
+    Returns
+    -------
+    list of str
+        The roles that were behind.
+    """
+    behind = [
+        role
+        for role in read_roles(conn).values()
+        if role.name != "root" and seen.get(role.name, 0) > role.version
+    ]
+    if behind:
+        for role in behind:
+            version = seen[role.name]
+            conn.execute(sa.update(roles).where(roles.c.role == role.name).values(version=version))
+        for name in sorted({*(r.name for r in behind), "snapshot", "timestamp"}, key=_lock_order):
+            _raise_version(conn, name, now, lifetimes)
+    return [r.name for r in behind]
+
+
+def _raise_version(
+    conn: sa.Connection,
+    role: str,
+    now: int,
+    lifetimes: Lifetimes,
+    body: Mapping[str, Any] | None = None,
+) -> int:
+    values: dict[str, Any] = {
+        "version": roles.c.version + 1,
+        "expires_at": _expiry(role, now, lifetimes),
+    }
+    if body is not None:
+        values["body"] = _dump(body)
+    version = conn.execute(
+        sa.update(roles).where(roles.c.role == role).values(**values).returning(roles.c.version)
+    ).scalar_one_or_none()
+    if version is None:
+        raise RegistryError(
+            "nothing can be published yet: there are no signing keys; run `redistill keys init`"
+        )
+    return int(version)
+
+
+def _body(conn: sa.Connection, role: str) -> Any:
+    return json.loads(
+        conn.execute(sa.select(roles.c.body).where(roles.c.role == role)).scalar_one()
+    )
+
+
+def _lock_order(role: str) -> tuple[int, str]:
+    """``point`` takes the snapshot's row first: everybody must."""
+    order = {"snapshot": 0, "timestamp": 1}
+    return order.get(role, 2), role
+
+
+def _past_half(role: Role, now: int, lifetimes: Lifetimes) -> bool:
+    return moment(role.expires_at) - moment(now) < lifetimes.of(role.name) / 2
+
+
+def _expiry(role: str, now: int, lifetimes: Lifetimes) -> int:
+    end = moment(now) + lifetimes.of(role)
+    return int(end.replace(microsecond=0).timestamp()) * 1_000_000
+
+
+def moment(us: int) -> datetime:
+    """A time of SQL as TUF has it: whole seconds, UTC."""
+    return datetime.fromtimestamp(us // 1_000_000, UTC)
+
+
+def _dump(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"))

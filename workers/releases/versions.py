@@ -1,0 +1,203 @@
+"""Rows of the registry: versions as they were sealed and judged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from streams.client.release import FileEntry
+from streams.store.database import upsert
+from streams.store.tables import profiles, specs
+from streams.wire.events import Trigger
+from workers import audit
+from workers.errors import RegistryError
+from workers.releases.announce import announce_release
+from workers.releases.seal import Sealed
+from workers.store.tables import versions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """A row of ``versions``."""
+
+    model: str
+    version: str
+    sha256: str
+    manifest_sha256: str
+    kind: str
+    status: str
+    files: dict[str, FileEntry]
+    """Empty when retention has removed them."""
+    report: dict[str, Any]
+    gate_passed: bool
+    policy_sha256: str | None
+    predecessor: str | None
+    job_id: str | None
+    created_at: int
+    published_at: int | None
+
+
+def add_version(
+    conn: sa.Connection,
+    sealed: Sealed,
+    *,
+    report: bytes,
+    gate_passed: bool,
+    trigger: Trigger,
+    actor: str,
+    now: int,
+    profile: bytes | None = None,
+    base_error: str | None = None,
+    provisional: bool = False,
+) -> Version:
+    """Enter a sealed release as a candidate, or as rejected where a gate failed.
+
+    Parameters
+    ----------
+    report
+        The gate report as JSON (``compress.plan.Report``).
+    gate_passed
+        Whether every gate passed. A baseline's report counts for the first pointer only.
+    trigger
+        What made it.
+    profile, base_error, provisional
+        What is normal for this version, for the stream workers (``profiles``).
+
+    Returns
+    -------
+    Version
+        The row; the existing one if the same release was entered before.
+
+    Raises
+    ------
+    RegistryError
+        The version's name is taken by other bytes, or the model is not registered.
+    """
+    manifest = sealed.manifest
+    level_of(conn, manifest.model)
+    old = find(conn, manifest.model, manifest.version)
+    if old is not None:
+        if old.manifest_sha256 != sealed.manifest_sha256 and old.sha256 != manifest.sha256:
+            raise RegistryError(
+                f"{manifest.model} has a version {manifest.version} with other bytes already: "
+                "choose another name"
+            )
+        return old
+    status = "candidate" if gate_passed else "rejected"
+    conn.execute(
+        sa.insert(versions).values(
+            model=manifest.model,
+            version=manifest.version,
+            sha256=manifest.sha256,
+            manifest_sha256=sealed.manifest_sha256,
+            kind=manifest.kind,
+            status=status,
+            files=msgspec.json.encode(sealed.files, order="sorted").decode(),
+            report=report.decode(),
+            gate_passed=gate_passed,
+            policy_sha256=manifest.policy_sha256,
+            predecessor=manifest.predecessor,
+            job_id=manifest.job_id,
+            created_at=now,
+            published_at=None,
+        )
+    )
+    if profile is not None or base_error is not None:
+        conn.execute(
+            upsert(profiles, ["model", "version"]).values(
+                model=manifest.model,
+                version=manifest.version,
+                profile=profile,
+                base_error=base_error,
+                provisional=provisional,
+                predecessor=manifest.predecessor,
+                created_at=now,
+            )
+        )
+        revise(conn, manifest.model, now)
+    row = get(conn, manifest.model, manifest.version)
+    announce_release(
+        conn, row, status="candidate" if gate_passed else "rejected", trigger=trigger, now=now
+    )
+    audit.append(
+        conn,
+        actor,
+        f"release.{status}",
+        manifest.model,
+        {"version": row.version, "sha256": row.sha256, "manifest": row.manifest_sha256},
+        now,
+    )
+    return row
+
+
+def find(conn: sa.Connection, model: str, version: str) -> Version | None:
+    """A version's row; ``None`` if there is none."""
+    row = (
+        conn.execute(
+            sa.select(versions).where(versions.c.model == model, versions.c.version == version)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else _version(row)
+
+
+def get(conn: sa.Connection, model: str, version: str) -> Version:
+    """A version's row.
+
+    Raises
+    ------
+    RegistryError
+        There is none; the message names those that there are.
+    """
+    found = find(conn, model, version)
+    if found is None:
+        names = conn.execute(
+            sa.select(versions.c.version)
+            .where(versions.c.model == model)
+            .order_by(versions.c.created_at.desc())
+            .limit(10)
+        ).scalars()
+        known = ", ".join(names) or "it has none"
+        raise RegistryError(f"{model} has no version {version!r} (known: {known})")
+    return found
+
+
+def all_versions(conn: sa.Connection, model: str) -> list[Version]:
+    """All versions of a model, newest first."""
+    query = (
+        sa.select(versions)
+        .where(versions.c.model == model)
+        .order_by(versions.c.created_at.desc(), versions.c.version)
+    )
+    return [_version(row) for row in conn.execute(query).mappings()]
+
+
+def level_of(conn: sa.Connection, model: str) -> str:
+    """The level at which a model was taken in; raises ``RegistryError`` for an unknown model."""
+    level = conn.execute(
+        sa.select(specs.c.level).where(specs.c.model == model)
+    ).scalar_one_or_none()
+    if level is None:
+        raise RegistryError(f"there is no model named {model!r}: register it first")
+    return str(level)
+
+
+def revise(conn: sa.Connection, model: str, now: int) -> None:
+    """Tell the stream workers to read the model's specification and profiles again."""
+    conn.execute(
+        sa.update(specs)
+        .where(specs.c.model == model)
+        .values(revision=specs.c.revision + 1, updated_at=now)
+    )
+
+
+def _version(row: sa.RowMapping) -> Version:
+    values: dict[str, Any] = {str(k): v for k, v in row.items()}
+    values["files"] = msgspec.json.decode(row["files"], type=dict[str, FileEntry])
+    values["report"] = json.loads(row["report"])
+    return Version(**values)
