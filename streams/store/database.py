@@ -52,7 +52,8 @@ class Database:
         self.engine = engine
         self.url = engine.url
         self.is_sqlite = engine.dialect.name == "sqlite"
-        self._writer = engine.execution_options(**{_WRITE: True})
+        # without preserve_rowcount an INSERT on PostgreSQL does not say whether it inserted
+        self._writer = engine.execution_options(**{_WRITE: True, "preserve_rowcount": True})
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"

@@ -106,7 +106,7 @@ def add(
         insert_ignore(outbox).values(
             event_id=encoded.event_id,
             topic=encoded.topic,
-            key=encoded.key.decode(),
+            key=(encoded.key or b"").decode(),
             headers=json.dumps(headers),
             value=encoded.value,
             after_snapshot=after_snapshot,
@@ -218,7 +218,7 @@ def relay(
             sent = sender.send(
                 prefix + row["topic"],
                 value=bytes(row["value"]),
-                key=row["key"].encode(),
+                key=row["key"].encode() or None,
                 headers=headers,
             )
             pending.append((row["seq"], sent))

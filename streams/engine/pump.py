@@ -1,0 +1,468 @@
+"""From record lists to batches: decode, observe, sample. No Kafka, no asyncio, so that tests and
+benchmarks drive it.
+
+One thread owns a pump. It reads SQL (specifications, states) and never writes: what changed since
+the last batch is in the batch that :meth:`Pump.close` returns, which another thread may flush while
+this one goes on. If that flush did not happen, :meth:`Pump.reset` forgets everything that SQL does
+not know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+import structlog
+from numpy.typing import NDArray
+
+from streams.engine.sampling import Sampler
+from streams.engine.unknown import UnknownRows
+from streams.errors import StateError, WireError
+from streams.monitor.observe import InputState, Observed, observe, tick
+from streams.store import specs
+from streams.store.batch import Batch, Gap, Place, ProfileRow, Progress, StateRow, WindowRow
+from streams.store.database import Database
+from streams.store.facts import salt
+from streams.store.specs import Watched
+from streams.store.tables import input_states, model_locks
+from streams.wire.block import PredictionBlock, Schema
+from streams.wire.codec import decode, decode_predictions
+from streams.wire.columns import microseconds, number_text
+from streams.wire.events import DeadLetter, LabelObserved
+from streams.wire.hashing import id_hashes, signed
+
+log = structlog.get_logger(__name__)
+
+KEPT_STATES = 2_000
+"""Input states in memory; clean ones beyond it are read again from SQL when their traffic comes
+back.
+"""
+DEAD_BYTES = 256 * 1024
+"""A dead letter carries this much of the record."""
+
+
+@dataclass(slots=True)
+class _Held:
+    state: InputState | None
+    dirty: bool = False
+    used: int = 0
+
+
+class Pump:
+    """Turns records into one batch after the other.
+
+    Parameters
+    ----------
+    database
+        Read for specifications, states and rates.
+    state_key
+        Authenticates the pickled part of stored states.
+    kinds
+        What each topic (as the broker names it) holds: ``predictions`` or ``labels``.
+    clock
+        Seconds since 1970: only for times of arrival and for rates.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        state_key: bytes,
+        kinds: Mapping[str, str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._key = state_key
+        self._kinds = dict(kinds)
+        self._clock = clock
+        self._sampler = Sampler(hard_limit=5_000 if database.is_sqlite else 20_000)
+        self._unknown = UnknownRows(database)
+        self._held: dict[tuple[str, str, Place], _Held] = {}
+        self._progress: dict[Place, Progress] = {}
+        self._position: dict[Place, int] = {}
+        self._batch = Batch()
+        self._batches = 0
+        self.rows = 0
+        """Rows in the open batch."""
+        with database.begin() as conn:
+            self._salt = salt(conn)
+        self._watched: dict[str, Watched] = {}
+        self.refresh()
+
+    # --- what is watched ---------------------------------------------------------------------
+
+    @property
+    def watched(self) -> Mapping[str, Watched]:
+        """What was last read from SQL."""
+        return self._watched
+
+    def refresh(self) -> None:
+        """Read what changed in specifications, profiles and rates. Cheap when nothing did."""
+        with self._database.read() as conn:
+            self._watched = specs.load(conn, self._watched)
+            c = model_locks.c
+            for model, join, feature in conn.execute(
+                sa.select(c.model, c.join_exponent, c.feature_exponent)
+            ):
+                self._sampler.join_exponents[model] = join
+                self._sampler.feature_exponents[model] = feature
+
+    def _schema(self, model: str) -> Schema | None:
+        watched = self._watched.get(model)
+        return None if watched is None else watched.config.schema
+
+    def _known(self, model: str, version: str) -> Watched | None:
+        """The model, if this version of it is watched."""
+        watched = self._watched.get(model)
+        if watched is not None and watched.knows(version):
+            return watched
+        if self._unknown.is_new(model, version):
+            self.refresh()  # registered a moment ago? asked once for each unknown version
+            watched = self._watched.get(model)
+            if watched is not None and watched.knows(version):
+                return watched
+        return None
+
+    # --- positions ---------------------------------------------------------------------------
+
+    def assign(self, place: Place, topic: str, *, stored: int | None, start: int) -> None:
+        """A partition is ours from now on.
+
+        Parameters
+        ----------
+        place, topic
+            Which, and its name at the broker.
+        stored
+            ``next_offset`` in SQL; ``None``: never read.
+        start
+            Where reading begins: ``stored``, or else the log's start.
+        """
+        self._position[place] = start
+        self._progress[place] = Progress(
+            topic=topic, expected=stored, first_offset=start, next_offset=start
+        )
+
+    def position(self, place: Place) -> int | None:
+        """The next offset to take; ``None``: the partition is not ours."""
+        return self._position.get(place)
+
+    def lost(self, place: Place, first: int, last: int) -> None:
+        """Record that offsets left the log before they were read (both ends inclusive)."""
+        p = self._progress[place]
+        self._batch.gaps.append(Gap(place=place, topic=p.topic, first=first, last=last))
+        self.skip(place, last + 1)
+
+    def skip(self, place: Place, to: int) -> None:
+        """Go on at ``to``: what is before it holds no record for us."""
+        p = self._progress[place]
+        if to > p.next_offset:
+            p.skipped += to - p.next_offset
+            p.next_offset = self._position[place] = to
+
+    def reset(self) -> None:
+        """Forget every partition and everything that was not flushed."""
+        self._held.clear()
+        self._progress.clear()
+        self._position.clear()
+        self._batch = Batch()
+        self._sampler.clear()
+        self._unknown.clear()
+        self.rows = 0
+
+    # --- records -----------------------------------------------------------------------------
+
+    def take(self, place: Place, records: Sequence[Any]) -> int:
+        """Count a list of records of one partition in; what was counted before is skipped.
+
+        Returns
+        -------
+        int
+            Rows in it.
+        """
+        p = self._progress[place]
+        if records and records[0].offset < p.next_offset:
+            records = [r for r in records if r.offset >= p.next_offset]
+        if not records:
+            return 0
+        kind = self._kinds[p.topic]
+        take = self._take_predictions if kind == "predictions" else self._take_labels
+        rows, dead = take(place, records)
+        last = int(records[-1].offset)
+        for record, error in dead:
+            self._bury(p.topic, place[1], record, error)
+        p.counted += len(records) - len(dead)
+        p.dead += len(dead)
+        p.skipped += last + 1 - p.next_offset - len(records)
+        p.rows += rows
+        p.next_offset = self._position[place] = last + 1
+        self.rows += rows + len(dead)
+        return rows
+
+    def _take_predictions(
+        self, place: Place, records: Sequence[Any]
+    ) -> tuple[int, list[tuple[Any, Exception]]]:
+        decoded = decode_predictions(records, self._schema)
+        dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
+        rows = 0
+        for block, record_of in zip(decoded.blocks, decoded.record_of, strict=True):
+            try:
+                self._count_in(place, block, records, record_of)
+                rows += len(block)
+            except Exception as error:
+                # A row that the monitor chokes on is a defect of ours, and no reason to stop
+                # everybody else's monitoring: the state is a value, so nothing of this block was
+                # counted.
+                log.exception(
+                    "block_failed",
+                    action="block_failed",
+                    model=block.model,
+                    version=block.version,
+                    partition=place[1],
+                    offset=int(records[int(record_of[0])].offset),
+                )
+                why = WireError("failed", f"{type(error).__name__}: {error}")
+                dead += [(records[i], why) for i in np.unique(record_of).tolist()]
+        return rows, dead
+
+    def _count_in(
+        self,
+        place: Place,
+        block: PredictionBlock,
+        records: Sequence[Any],
+        record_of: NDArray[np.int64],
+    ) -> None:
+        watched = self._known(block.model, block.version)
+        if watched is None:
+            self._unknown.add(block, records, record_of, self._now())
+            self._batch.count(block.model, "rows_unknown", len(block))
+            return
+        profile, _ = watched.profiles.get(block.version, (None, None))
+        held = self._hold(block.model, block.version, place)
+        seen = observe(held.state, block, profile=profile, config=watched.config, partition=place)
+        hashes = id_hashes(block.ids, self._salt)
+        self._sampler.add(block, hashes, seen.row_windows, config=watched.config, place=place)
+        self._keep(held, seen, block.model, block.version, place)
+
+    def _hold(self, model: str, version: str, place: Place) -> _Held:
+        key = (model, version, place)
+        held = self._held.get(key)
+        if held is None:
+            held = self._held[key] = _Held(self._stored_state(model, version, place))
+        held.used = self._batches
+        return held
+
+    def _stored_state(self, model: str, version: str, place: Place) -> InputState | None:
+        c = input_states.c
+        with self._database.read() as conn:
+            blob = conn.execute(
+                sa.select(c.state).where(
+                    c.model == model,
+                    c.version == version,
+                    c.topic_id == place[0],
+                    c.partition == place[1],
+                )
+            ).scalar_one_or_none()
+        if blob is None:
+            return None
+        try:
+            return InputState.from_bytes(bytes(blob), self._key)
+        except StateError as error:
+            log.error(
+                "state_rebuilt",
+                action="state_rebuilt",
+                model=model,
+                version=version,
+                partition=place[1],
+                error=str(error),
+            )
+            self._batch.count(model, "states_rebuilt")
+            return None
+
+    def _keep(self, held: _Held, seen: Observed, model: str, version: str, place: Place) -> None:
+        held.state, held.dirty = seen.state, True
+        batch = self._batch
+        batch.findings += seen.findings
+        for w in seen.windows:
+            batch.windows.append(
+                WindowRow(
+                    model=model,
+                    version=version,
+                    place=place,
+                    number=w.number,
+                    rows=w.rows,
+                    first_served_at=w.first_served_at,
+                    last_served_at=w.last_served_at,
+                    summary=_json(w.summary),
+                )
+            )
+        learned = getattr(seen, "profile", None)
+        if learned is not None:
+            batch.profiles.append(
+                ProfileRow(model=model, version=version, profile=learned.to_bytes())
+            )
+
+    def _take_labels(
+        self, place: Place, records: Sequence[Any]
+    ) -> tuple[int, list[tuple[Any, Exception]]]:
+        dead: list[tuple[Any, Exception]] = []
+        events: list[LabelObserved] = []
+        for record in records:
+            try:
+                events.append(decode(record, expect=LabelObserved))
+            except WireError as error:
+                dead.append((record, error))
+        hashes = signed(id_hashes([e.id for e in events], self._salt)).tolist()
+        now = self._now()
+        for event, id_hash in zip(events, hashes, strict=True):
+            watched = self._watched.get(event.model)
+            if watched is None:
+                self._batch.count(event.model, "labels_unknown")
+                continue
+            sources = watched.config.label_sources
+            believed = not sources or event.source in sources
+            self._batch.labels.append(_label_row(event, id_hash, now, believed=believed))
+        return len(events), dead
+
+    def _bury(self, topic: str, partition: int, record: Any, error: Exception) -> None:
+        value = record.value or b""
+        code = error.code if isinstance(error, WireError) else "failed"
+        reason = error.reason if isinstance(error, WireError) else str(error)
+        log.warning(
+            "dead_letter",
+            action="dead_letter",
+            topic=topic,
+            partition=partition,
+            offset=int(record.offset),
+            code=code,
+            reason=reason[:300],
+        )
+        self._batch.dead.append(
+            DeadLetter(
+                topic=topic,
+                partition=partition,
+                offset=int(record.offset),
+                code=code,
+                reason=_safe(reason)[:2_000],
+                key=record.key,
+                value=value[:DEAD_BYTES],
+                value_bytes=len(value),
+                headers=[
+                    (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
+                    for k, v in list(record.headers or ())[:50]
+                ],
+                at=datetime.fromtimestamp(_timestamp_ms(record) / 1000, UTC),
+            )
+        )
+
+    # --- batches -----------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Close windows by the clock, for the states that are in memory."""
+        now = self._now()
+        for (model, version, place), held in self._held.items():
+            watched = self._watched.get(model)
+            if watched is None or held.state is None or place not in self._progress:
+                continue
+            profile, _ = watched.profiles.get(version, (None, None))
+            seen = tick(held.state, now, profile=profile, config=watched.config)
+            if seen.windows or seen.findings:
+                self._keep(held, seen, model, version, place)
+
+    def close(self) -> Batch | None:
+        """What changed since the last call, to be flushed; ``None``: nothing.
+
+        The batch expects SQL as it is once the batch before it is flushed.
+        """
+        batch, self._batch = self._batch, Batch()
+        for place, p in self._progress.items():
+            states = [(m, v, h) for (m, v, at), h in self._held.items() if at == place and h.dirty]
+            if p.next_offset == (p.first_offset if p.expected is None else p.expected) and not (
+                states or p.expected is None
+            ):
+                continue
+            batch.progress[place] = p
+            self._progress[place] = Progress(
+                topic=p.topic,
+                expected=p.next_offset,
+                first_offset=p.first_offset,
+                next_offset=p.next_offset,
+            )
+            for model, version, held in states:
+                if held.state is None:
+                    continue
+                batch.states.append(
+                    StateRow(
+                        model=model,
+                        version=version,
+                        place=place,
+                        state=held.state.to_bytes(self._key),
+                        rows=held.state.rows,
+                        first_served_at=held.state.first_served_at,
+                        last_served_at=held.state.last_served_at,
+                    )
+                )
+                held.dirty = False
+        configs = {m: w.config for m, w in self._watched.items()}
+        self._sampler.close(batch, configs, now=self._clock())
+        self._unknown.close(batch)
+        self.rows = 0
+        self._batches += 1
+        self._evict()
+        return batch if batch.progress else None
+
+    def _evict(self) -> None:
+        if len(self._held) > KEPT_STATES:
+            oldest = sorted(self._held, key=lambda k: self._held[k].used)
+            # two batches old: nothing of it is on its way to SQL any more
+            for key in oldest[: len(self._held) - KEPT_STATES]:
+                if not self._held[key].dirty and self._held[key].used < self._batches - 2:
+                    del self._held[key]
+
+    def _now(self) -> int:
+        return round(self._clock() * 1e6)
+
+
+def _safe(text: str) -> str:
+    """Without NUL, which no event may carry."""
+    return text.replace("\0", "\ufffd")
+
+
+def _timestamp_ms(record: Any) -> int:
+    """Of a client's record (``timestamp``) or of the wire's own (``timestamp_ms``)."""
+    found = getattr(record, "timestamp", None) or getattr(record, "timestamp_ms", None) or 0
+    return max(0, int(found))
+
+
+def _label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -> dict[str, Any]:
+    return {
+        "model": event.model,
+        "id": event.id,
+        "source": event.source,
+        "observed_at": microseconds(event.observed_at),
+        "id_hash": id_hash,
+        "label": _text(event.label),
+        "op": event.op,
+        "confidence": event.confidence,
+        "p_include": event.inclusion_probability,
+        "uniform": True,
+        "version": event.version,
+        "prediction": _text(event.prediction),
+        "slices": _json(event.segment) if event.segment else None,
+        "received_at": now,
+        "state": "waiting" if believed else "ignored",
+        "check_at": 0,
+    }
+
+
+def _text(value: str | float | None) -> str | None:
+    return value if value is None or isinstance(value, str) else number_text(value)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()

@@ -1,0 +1,342 @@
+"""The flush: everything that some records changed, and how far they were read, in one transaction.
+
+So each offset changes state exactly once, whatever dies when: after a crash the records are read
+again, from the ``next_offset`` that was committed together with the state that had counted them.
+Two workers that believe to own a partition are told apart by a compare-and-set on ``next_offset``:
+the second one writes nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID, uuid5
+
+import msgspec
+import sqlalchemy as sa
+
+from streams.store import outbox
+from streams.store.batch import Batch, Flushed, Moved, Place
+from streams.store.bulk import insert_new
+from streams.store.database import Database, insert_ignore, upsert
+from streams.store.rates import set_rate
+from streams.store.tables import (
+    counters,
+    feature_rows,
+    findings,
+    gaps,
+    input_states,
+    join_rows,
+    labels,
+    offsets,
+    profiles,
+    specs,
+    unregistered,
+    windows,
+)
+from streams.wire.events import DriftFound
+
+SOURCE = "redistill/stream"
+"""``ce_source`` of what stream workers announce."""
+
+_NAMESPACE = UUID("0b0f5f0e-55a5-5c9e-9d57-5f2b6a2a7c11")
+
+
+class _MovedError(Exception):
+    """Ends the transaction; never leaves this module."""
+
+
+def flush(database: Database, batch: Batch, *, now: int) -> Flushed | Moved:
+    """Write a batch, or nothing.
+
+    Parameters
+    ----------
+    database
+        Where to.
+    batch
+        What; it is not changed, so that it can be tried again.
+    now
+        Microseconds since 1970.
+
+    Returns
+    -------
+    Flushed or Moved
+        ``Moved``: another worker has taken partitions over; drop the batch and read them again.
+
+    Raises
+    ------
+    StoreUnavailable
+        Nothing was written; try again.
+    """
+    places: list[Place] = []
+    try:
+        with database.begin() as conn:
+            places = [p for p in sorted(batch.progress) if not _move(conn, p, batch, now)]
+            if places:
+                raise _MovedError
+            return _write(conn, batch, now)
+    except _MovedError:
+        return Moved(tuple(places))
+
+
+def _move(conn: sa.Connection, place: Place, batch: Batch, now: int) -> bool:
+    """Compare-and-set of one partition's ``next_offset``."""
+    p = batch.progress[place]
+    topic_id, partition = place
+    if p.expected is None:
+        new = insert_ignore(offsets).values(
+            topic_id=topic_id,
+            partition=partition,
+            topic=p.topic,
+            first_offset=p.first_offset,
+            next_offset=p.next_offset,
+            counted=p.counted,
+            dead=p.dead,
+            skipped=p.skipped,
+            rows=p.rows,
+            updated_at=now,
+        )
+        return conn.execute(new).rowcount == 1
+    c = offsets.c
+    moved = (
+        sa.update(offsets)
+        .where(c.topic_id == topic_id, c.partition == partition, c.next_offset == p.expected)
+        .values(
+            next_offset=p.next_offset,
+            counted=c.counted + p.counted,
+            dead=c.dead + p.dead,
+            skipped=c.skipped + p.skipped,
+            rows=c.rows + p.rows,
+            updated_at=now,
+        )
+    )
+    return conn.execute(moved).rowcount == 1
+
+
+def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
+    for model, e in sorted(batch.join_exponents.items()):
+        set_rate(conn, model, join=e, now=now)
+    for model, e in sorted(batch.feature_exponents.items()):
+        set_rate(conn, model, feature=e, now=now)
+    if batch.gaps:
+        conn.execute(
+            insert_ignore(gaps),
+            [
+                {
+                    "topic_id": g.place[0],
+                    "partition": g.place[1],
+                    "topic": g.topic,
+                    "first": g.first,
+                    "last": g.last,
+                    "found_at": now,
+                }
+                for g in batch.gaps
+            ],
+        )
+    _write_states(conn, batch, now)
+    counts = dict(batch.counters)
+    new_joins = 0
+    for model, rows in sorted(batch.joins.items()):
+        new = insert_new(conn, join_rows, rows.by_hash(model))
+        _add(counts, model, "rows_duplicate", len(rows) - new)
+        new_joins += new
+    new_labels = 0
+    if batch.labels:
+        names = list(batch.labels[0])
+        columns = {n: [row[n] for row in batch.labels] for n in names}
+        new_labels = insert_new(conn, labels, columns)
+    if batch.features:
+        conn.execute(
+            sa.insert(feature_rows),
+            [
+                {
+                    "model": b.model,
+                    "version": b.version,
+                    "first_served_at": b.first_served_at,
+                    "last_served_at": b.last_served_at,
+                    "rows": b.rows,
+                    "bytes": len(b.data),
+                    "data": b.data,
+                }
+                for b in batch.features
+            ],
+        )
+    announced = store_findings(conn, batch.findings, now=now)
+    for letter in batch.dead:
+        # its id follows from its place: sent twice, it is counted once
+        place = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
+        outbox.add(conn, letter, source=SOURCE, event_id=str(uuid5(_NAMESPACE, place)), now=now)
+    _write_unknown(conn, batch)
+    for row in batch.profiles:
+        _learned(conn, row.model, row.version, row.profile, now)
+    _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
+    add_counters(conn, counts)
+    return Flushed(join_rows=new_joins, labels=new_labels, findings=announced)
+
+
+def _add(counts: dict[tuple[str, str], int], model: str, name: str, n: int) -> None:
+    counts[model, name] = counts.get((model, name), 0) + n
+
+
+def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
+    if batch.states:
+        conn.execute(
+            upsert(input_states, ["model", "version", "topic_id", "partition"]),
+            [
+                {
+                    "model": s.model,
+                    "version": s.version,
+                    "topic_id": s.place[0],
+                    "partition": s.place[1],
+                    "state": s.state,
+                    "rows": s.rows,
+                    "first_served_at": s.first_served_at,
+                    "last_served_at": s.last_served_at,
+                    "updated_at": now,
+                }
+                for s in batch.states
+            ],
+        )
+    if batch.windows:
+        conn.execute(
+            insert_ignore(windows),
+            [
+                {
+                    "model": w.model,
+                    "version": w.version,
+                    "topic_id": w.place[0],
+                    "partition": w.place[1],
+                    "number": w.number,
+                    "rows": w.rows,
+                    "first_served_at": w.first_served_at,
+                    "last_served_at": w.last_served_at,
+                    "summary": w.summary,
+                    "closed_at": now,
+                }
+                for w in batch.windows
+            ],
+        )
+
+
+def _write_unknown(conn: sa.Connection, batch: Batch) -> None:
+    c = unregistered.c
+    for (model, version), u in sorted(batch.unknown.items()):
+        conn.execute(
+            insert_ignore(unregistered).values(
+                model=model,
+                version=version,
+                rows=0,
+                first_seen_at=u.first_seen_at,
+                last_seen_at=u.last_seen_at,
+                sample=None,
+            )
+        )
+        conn.execute(
+            sa.update(unregistered)
+            .where(c.model == model, c.version == version)
+            .values(
+                rows=c.rows + u.rows,
+                last_seen_at=u.last_seen_at,
+                sample=c.sample if u.sample is None else u.sample,
+            )
+        )
+
+
+def _learned(conn: sa.Connection, model: str, version: str, profile: bytes, now: int) -> None:
+    """Store a profile learned from traffic, unless there is one: somebody's word weighs more."""
+    new = insert_ignore(profiles).values(
+        model=model, version=version, profile=profile, provisional=True, created_at=now
+    )
+    c = profiles.c
+    if conn.execute(new).rowcount != 1:
+        done = conn.execute(
+            sa.update(profiles)
+            .where(c.model == model, c.version == version, c.profile.is_(None))
+            .values(profile=profile, provisional=True)
+        )
+        if done.rowcount != 1:
+            return
+    conn.execute(
+        sa.update(specs).where(specs.c.model == model).values(revision=specs.c.revision + 1)
+    )
+
+
+def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: int) -> int:
+    """Store changes of findings and announce them; one that is not newer than what is stored is
+    dropped.
+
+    Returns
+    -------
+    int
+        Changes that were stored and announced.
+    """
+    announced = 0
+    newer = upsert(
+        findings,
+        ["finding_id"],
+        update=["status", "severity", "harmful", "revision", "body", "updated_at", "stored_at"],
+        where=lambda offered: offered.revision > findings.c.revision,
+    )
+    for f in changes:
+        row = {
+            "finding_id": str(f.finding_id),
+            "model": f.model,
+            "version": f.version,
+            "kind": f.kind,
+            "scope": f.scope,
+            "status": f.status,
+            "severity": f.severity,
+            "harmful": f.impact.harmful,
+            "revision": f.revision,
+            "body": msgspec.json.encode(f).decode(),
+            "opened_at": _us(f.opened_at.timestamp()),
+            "updated_at": _us(f.at.timestamp()),
+            "stored_at": now,
+        }
+        if conn.execute(newer, row).rowcount == 1:
+            event_id = str(uuid5(f.finding_id, str(f.revision)))
+            outbox.add(conn, f, source=SOURCE, event_id=event_id, now=now)
+            announced += 1
+    return announced
+
+
+def add_counters(conn: sa.Connection, counts: dict[tuple[str, str], int]) -> None:
+    """Add to the counters, in the order of their keys, so that two transactions never deadlock on
+    them.
+    """
+    statement = insert_ignore(counters)
+    for (model, name), n in sorted(counts.items()):
+        if not n:
+            continue
+        done = conn.execute(
+            sa.update(counters)
+            .where(counters.c.model == model, counters.c.name == name)
+            .values(value=counters.c.value + n)
+        )
+        if (
+            done.rowcount == 0
+            and not conn.execute(statement.values(model=model, name=name, value=n)).rowcount
+        ):
+            # another transaction made the row in between
+            conn.execute(
+                sa.update(counters)
+                .where(counters.c.model == model, counters.c.name == name)
+                .values(value=counters.c.value + n)
+            )
+
+
+def progress_of(conn: sa.Connection, places: Iterable[Place]) -> dict[Place, int]:
+    """``next_offset`` of each partition that has one."""
+    out: dict[Place, int] = {}
+    for topic_id, partition in places:
+        found = conn.execute(
+            sa.select(offsets.c.next_offset).where(
+                offsets.c.topic_id == topic_id, offsets.c.partition == partition
+            )
+        ).scalar_one_or_none()
+        if found is not None:
+            out[topic_id, partition] = int(found)
+    return out
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)

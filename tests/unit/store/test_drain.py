@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from stream_rows import CONFIG, START, label, new_database, prediction, record, us, watch
+
+from streams.engine.pump import Pump
+from streams.monitor.config import WatchConfig
+from streams.store import tables as t
+from streams.store.database import Database
+from streams.store.drain import Drained, drain
+from streams.store.flush import flush
+from streams.store.rates import Raiser, set_rate
+from streams.wire.events import LabelObserved, PredictionMade
+
+P0, L0 = ("topic-id-p", 0), ("topic-id-l", 0)
+KEY = b"k" * 32
+S = 1_000_000
+NOW = us(START) + 3_600 * S
+DAYS = 86_400 * S
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    db = new_database(database_url)
+    watch(db)
+    yield db
+    db.dispose()
+
+
+class Stream:
+    """A stream worker without Kafka: send rows and labels, in any order."""
+
+    def __init__(self, db: Database, *, now: int = NOW, config: WatchConfig = CONFIG) -> None:
+        self.db, self.now, self.config = db, now, config
+        self.pump = Pump(
+            db,
+            state_key=KEY,
+            kinds={"predictions": "predictions", "labels": "labels"},
+            clock=lambda: self.now / 1e6,
+        )
+        self.offsets = {P0: 0, L0: 0}
+        self.pump.assign(P0, "predictions", stored=None, start=0)
+        self.pump.assign(L0, "labels", stored=None, start=0)
+
+    def send(self, *events: PredictionMade | LabelObserved) -> Stream:
+        for event in events:
+            place = P0 if isinstance(event, PredictionMade) else L0
+            self.pump.take(place, [record(event, self.offsets[place])])
+            self.offsets[place] += 1
+        batch = self.pump.close()
+        assert batch is not None
+        flush(self.db, batch, now=self.now)
+        return self
+
+    def drain(self, **changes: Any) -> Drained:
+        done = drain(self.db, self.config, now=self.now, state_key=KEY, **changes)
+        assert done is not None
+        return done
+
+    def rows(self, table: sa.Table) -> list[Any]:
+        with self.db.read() as conn:
+            return list(conn.execute(sa.select(table)))
+
+    def counters(self) -> dict[str, int]:
+        return {r.name: r.value for r in self.rows(t.counters)}
+
+
+def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(5)), *(label(i) for i in range(5, 8)))
+    assert s.drain() == Drained(waiting=3)
+    s.now += 2 * S
+    s.send(*(prediction(i, right=i != 6) for i in range(5, 8)), *(label(i) for i in range(5)))
+    assert s.drain().outcomes == 8
+    outcomes = sorted(s.rows(t.outcomes), key=lambda o: o.seq)
+    assert [o.seq for o in outcomes] == list(range(1, 9))
+    assert [o.correct for o in outcomes] == [int(o.id != "row-6") for o in outcomes]
+    assert {o.label for o in outcomes} == {"repay", "default"}
+    assert all(json.loads(o.slices)["region"] in ("EU", "US") for o in outcomes)
+    (state,) = s.rows(t.accuracy_states)
+    assert (state.last_seq, state.n, state.errors) == (8, 8, 1)
+    assert {r.state for r in s.rows(t.labels)} == {"joined"}
+    assert s.drain() == Drained()
+
+
+def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -> None:
+    s = Stream(db)
+    s.send(label(1))
+    looked = 0
+    while {r.state for r in s.rows(t.labels)} == {"waiting"}:
+        (row,) = s.rows(t.labels)
+        s.now = max(s.now, row.check_at)
+        s.drain()
+        looked += 1
+    assert {r.state for r in s.rows(t.labels)} == {"orphan"}
+    assert looked < 30
+    assert s.now == NOW + round(CONFIG.wait_days * DAYS)
+    assert s.counters()["labels_orphan"] == 1
+
+
+def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -> None:
+    s = Stream(db)
+    with db.begin() as conn:
+        set_rate(conn, "credit", join=30, now=0)  # so long ago that nothing older can be waited for
+    s.pump.refresh()
+    s.send(prediction(1), label(1))
+    assert s.drain().unsampled == 1
+    assert s.counters()["labels_unsampled"] == 1
+    assert s.rows(t.outcomes) == []
+
+
+def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> None:
+    s = Stream(db)
+    s.send(prediction(1))
+    with db.begin() as conn:
+        set_rate(conn, "credit", join=30, now=s.now)
+    s.now += 10 * S
+    s.send(label(1))
+    assert s.drain().outcomes == 1
+
+
+def test_label_that_brings_its_prediction_needs_no_join(db: Database) -> None:
+    s = Stream(db)
+    s.send(label(1, version="7", prediction="default", segment={"region": "US"}))
+    assert s.drain().outcomes == 1
+    (o,) = s.rows(t.outcomes)
+    assert (o.correct, o.prediction, o.window, json.loads(o.slices)) == (
+        0,
+        "default",
+        None,
+        {"region": "US"},
+    )
+    assert o.served_at == o.observed_at
+
+
+def test_source_with_priority_wins_and_others_are_ignored(db: Database) -> None:
+    config = dataclasses.replace(CONFIG, label_sources=("ledger", "analyst"))
+    watch(db, config)
+    s = Stream(db, config=config)
+    s.send(
+        prediction(1),
+        label(1, source="analyst", label="default", seconds=99),
+        label(1, source="ledger", label="repay", seconds=1),
+        label(1, source="stranger", label="default", seconds=200),
+    )
+    assert s.drain().outcomes == 1
+    (o,) = s.rows(t.outcomes)
+    assert (o.source, o.label, o.correct) == ("ledger", "repay", 1)
+    assert {r.source: r.state for r in s.rows(t.labels)} == {
+        "ledger": "joined", "analyst": "superseded", "stranger": "ignored",
+    }  # fmt: skip
+
+
+def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> None:
+    s = Stream(db)
+    s.send(prediction(1), label(1))
+    s.drain()
+    before = s.rows(t.accuracy_states)
+    s.now += S
+    s.send(label(1, label="default", seconds=500))
+    assert s.drain().corrected == 1
+    (o,) = s.rows(t.outcomes)
+    assert (o.label, o.correct) == ("default", 1)
+    assert s.rows(t.accuracy_states) == before
+    s.now += S
+    s.send(label(1, op="retract", label=None, seconds=600))
+    assert s.drain().corrected == 1
+    (o,) = s.rows(t.outcomes)
+    assert (o.label, o.correct) == (None, 1)
+
+
+def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None:
+    s = Stream(db)
+    s.send(label(1), label(1, op="retract", label=None, seconds=100))
+    s.now += S
+    s.send(prediction(1))
+    assert s.drain().outcomes == 0
+    assert s.rows(t.outcomes) == []
+    assert {r.state for r in s.rows(t.labels)} == {"superseded"}
+
+
+def test_label_sent_twice_counts_once(db: Database) -> None:
+    s = Stream(db)
+    s.send(prediction(1), label(1), label(1))
+    s.drain()
+    s.send(label(1))
+    assert s.drain().outcomes == 0
+    assert len(s.rows(t.outcomes)) == 1
+    assert s.counters()["labels_duplicate"] == 2
+
+
+def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
+    watch(db, versions=("7", "8"))
+    s = Stream(db)
+    s.send(prediction(1), prediction(2, version="8"), label(1), label(2))
+    s.drain()
+    assert {(o.version, o.seq, o.id) for o in s.rows(t.outcomes)} == {
+        ("7", 1, "row-1"),
+        ("8", 1, "row-2"),
+    }
+
+
+def test_work_of_one_call_is_bounded(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(30)), *(label(i) for i in range(30)))
+    done = [s.drain(limit=10) for _ in range(4)]
+    assert [d.outcomes for d in done] == [10, 10, 10, 0]
+    assert [d.more for d in done] == [True, True, True, False]
+
+
+def test_harm_is_found_stored_and_announced(db: Database) -> None:
+    s = Stream(db)
+    n = 600
+    s.send(*(prediction(i, right=i % 10 != 0) for i in range(n)), *(label(i) for i in range(n)))
+    while s.drain(limit=100).more:
+        pass
+    assert s.rows(t.findings) == []
+    s.send(
+        *(prediction(i, right=i % 2 == 0) for i in range(n, 2 * n)),
+        *(label(i) for i in range(n, 2 * n)),
+    )
+    found = 0
+    while (done := s.drain(limit=100)).more:
+        found += done.findings
+    (row,) = s.rows(t.findings)
+    assert (row.kind, row.status, row.harmful, row.version) == ("accuracy", row.status, True, "7")
+    announced = [r for r in s.rows(t.outbox) if r.topic == "drift"]
+    assert len(announced) == found + done.findings >= 1
+    assert json.loads(row.body)["impact"]["basis"] == "measured"
+
+
+def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> None:
+    db = new_database(postgres_url)
+    watch(db)
+    s = Stream(db)
+    s.send(prediction(1), label(1))
+    with db.begin() as conn:
+        conn.execute(sa.insert(t.model_locks).values(model="credit"))
+    with db.begin() as conn:
+        conn.execute(sa.select(t.model_locks).with_for_update()).all()
+        assert drain(db, CONFIG, now=s.now, state_key=KEY) is None
+    assert s.drain().outcomes == 1
+    db.dispose()
+
+
+def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
+    config = dataclasses.replace(CONFIG, join_rows_per_second=10, feature_rows_per_second=10)
+    s = Stream(db, config=config)
+    s.send(prediction(0))
+    with db.begin() as conn:
+        set_rate(conn, "credit", join=3, feature=4, now=s.now)
+    raiser = Raiser(join_cap=5_000)
+    raised = []
+    for second in range(0, 80, 10):
+        with db.begin() as conn:
+            raised.append(raiser.measure(conn, config, now=s.now + second * S))
+    assert raised == [False] * 7 + [True]
+    (lock,) = s.rows(t.model_locks)
+    assert (lock.join_exponent, lock.feature_exponent) == (2, 3)
+    assert [r.exponent for r in sorted(s.rows(t.join_rates), key=lambda r: r.since)] == [3, 2]

@@ -1,0 +1,325 @@
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from stream_rows import CONFIG, batch_record, label, new_database, prediction, record, watch
+
+from streams.engine.pump import Pump
+from streams.store import tables as t
+from streams.store.batch import Batch, Flushed, Moved, Progress
+from streams.store.database import Database
+from streams.store.flush import flush, store_findings
+from streams.wire.codec import Record, decode
+from streams.wire.events import (
+    DeadLetter,
+    Detector,
+    DriftFound,
+    Impact,
+    Statistic,
+    Window,
+)
+
+P0 = ("topic-id-p", 0)
+L0 = ("topic-id-l", 0)
+KEY = b"k" * 32
+NOW = 1_800_000_000_000_000
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    db = new_database(database_url)
+    watch(db)
+    yield db
+    db.dispose()
+
+
+def make_pump(db: Database, *, start: int = 0, stored: int | None = None) -> Pump:
+    pump = Pump(
+        db,
+        state_key=KEY,
+        kinds={"predictions": "predictions", "labels": "labels"},
+        clock=lambda: NOW / 1e6,
+    )
+    pump.assign(P0, "predictions", stored=stored, start=start)
+    pump.assign(L0, "labels", stored=None, start=0)
+    return pump
+
+
+def close(pump: Pump) -> Batch:
+    batch = pump.close()
+    assert batch is not None
+    return batch
+
+
+def one(db: Database, table: sa.Table, **where: object) -> sa.Row[tuple[object, ...]]:
+    with db.read() as conn:
+        query = sa.select(table).where(*(table.c[k] == v for k, v in where.items()))
+        return conn.execute(query).one()
+
+
+def count(db: Database, table: sa.Table) -> int:
+    with db.read() as conn:
+        return int(conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def test_flush_writes_state_offsets_rows_and_labels_together(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(i), i) for i in range(50)])
+    pump.take(P0, [batch_record(range(50, 150), 50)])
+    pump.take(L0, [record(label(i), i) for i in range(5)])
+    assert flush(db, close(pump), now=NOW) == Flushed(join_rows=150, labels=5, findings=0)
+    offsets = one(db, t.offsets, topic_id=P0[0])
+    assert (offsets.first_offset, offsets.next_offset, offsets.counted, offsets.rows) == (
+        0,
+        51,
+        51,
+        150,
+    )
+    state = one(db, t.input_states)
+    assert (state.rows, state.first_served_at) == (150, 1772323200000000)
+    join = one(db, t.join_rows, served_at=state.last_served_at)
+    assert (join.version, join.prediction, join.score, join.window) == ("7", "repay", 0.75, 1)
+    assert json.loads(join.slices) == {"region": "EU"}
+    assert count(db, t.windows) == 1
+    assert count(db, t.labels) == 5
+
+
+def test_feature_rows_are_one_arrow_stream_per_version(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(i), i) for i in range(20)])
+    flush(db, close(pump), now=NOW)
+    row = one(db, t.feature_rows)
+    table = pa.ipc.open_stream(io.BytesIO(row.data)).read_all()
+    assert row.rows == table.num_rows == 20
+    assert row.bytes == len(row.data)
+    assert json.loads(table.schema.metadata[b"features"]) == ["income", "age", "region"]
+    assert table.column_names == ["id", "id_hash", "served_at", "prediction", "score", "features"]
+    first = table.to_pylist()[1]
+    assert (first["id"], first["prediction"], first["features"]) == (
+        "row-1",
+        "repay",
+        [1001, 21, 0],
+    )
+
+
+def test_second_flush_goes_on_where_the_first_ended(db: Database) -> None:
+    pump = make_pump(db)
+    for start in (0, 10):
+        pump.take(P0, [record(prediction(i), i) for i in range(start, start + 10)])
+        assert isinstance(flush(db, close(pump), now=NOW), Flushed)
+    assert one(db, t.offsets, topic_id=P0[0]).counted == 20
+    assert one(db, t.input_states).rows == 20
+
+
+def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database) -> None:
+    slow, quick = make_pump(db), make_pump(db)
+    slow.take(P0, [record(prediction(i), i) for i in range(10)])
+    slow.take(L0, [record(label(0), 0)])
+    quick.take(P0, [record(prediction(i), i) for i in range(4)])
+    assert isinstance(flush(db, close(quick), now=NOW), Flushed)
+    assert flush(db, close(slow), now=NOW) == Moved((L0, P0))
+    assert one(db, t.offsets, topic_id=P0[0]).next_offset == 4
+    assert one(db, t.input_states).rows == 4
+    assert count(db, t.labels) == 0
+    slow.reset()
+    slow.assign(P0, "predictions", stored=4, start=4)
+    slow.take(P0, [record(prediction(i), i) for i in range(10)])  # the first four are skipped
+    assert isinstance(flush(db, close(slow), now=NOW), Flushed)
+    assert one(db, t.offsets, topic_id=P0[0]).counted == 10
+    assert one(db, t.input_states).rows == 10
+
+
+def test_flush_tried_again_writes_once(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(i), i) for i in range(10)])
+    batch = close(pump)
+    assert isinstance(flush(db, batch, now=NOW), Flushed)
+    # the first answer was lost: the second try finds the offset moved, and writes nothing
+    assert isinstance(flush(db, batch, now=NOW), Moved)
+    assert one(db, t.offsets, topic_id=P0[0]).counted == 10
+
+
+def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(1), 0), record(prediction(1, right=False), 1)])
+    flush(db, close(pump), now=NOW)
+    pump.take(P0, [record(prediction(1, right=False), 2)])
+    flush(db, close(pump), now=NOW)
+    assert one(db, t.join_rows).prediction == "repay"
+    assert one(db, t.counters, name="rows_duplicate").value == 2
+    assert one(db, t.input_states).rows == 3
+
+
+def test_unreadable_records_become_dead_letters_once(db: Database) -> None:
+    pump = make_pump(db)
+    good = record(prediction(1), 0)
+    bad = Record("predictions", 0, 1, 1_700_000_000_000, b"credit", b"{no json", good.headers)
+    whole = record(label(1, id="aXb"), 0)
+    nul = whole._replace(value=(whole.value or b"").replace(b"aXb", b"a\\u0000b"))
+    pump.take(P0, [good, bad])
+    pump.take(L0, [nul])
+    batch = close(pump)
+    flush(db, batch, now=NOW)
+    row = one(db, t.offsets, topic_id=P0[0])
+    assert (row.counted, row.dead, row.next_offset) == (1, 1, 2)
+    with db.read() as conn:
+        sent = conn.execute(sa.select(t.outbox).order_by(t.outbox.c.seq)).all()
+    assert [s.topic for s in sent] == ["dlq", "dlq"]
+    letter = decode(Record("dlq", 0, 0, 0, None, sent[0].value, _headers(sent[0].headers)))
+    assert isinstance(letter, DeadLetter)
+    assert (letter.topic, letter.partition, letter.offset, letter.value) == (
+        "predictions",
+        0,
+        1,
+        b"{no json",
+    )
+    assert letter.code == "malformed"
+
+
+def _headers(text: str) -> list[tuple[str, bytes]]:
+    return [(k, v.encode()) for k, v in json.loads(text).items()]
+
+
+def test_unregistered_models_are_counted_and_sampled_without_state(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(i, model="other", version="1"), i) for i in range(30)])
+    pump.take(P0, [record(prediction(i, version="9"), 30 + i) for i in range(3)])
+    flush(db, close(pump), now=NOW)
+    other, unknown = one(db, t.unregistered, model="other"), one(db, t.unregistered, model="credit")
+    assert (other.rows, unknown.rows, unknown.version) == (30, 3, "9")
+    assert count(db, t.input_states) == 0
+    table = pa.ipc.open_stream(io.BytesIO(other.sample)).read_all()
+    assert table.num_rows == 30
+    assert table["feature.region"].to_pylist()[:2] == ["US", "EU"]
+    assert one(db, t.offsets, topic_id=P0[0]).counted == 33
+
+
+def test_model_registered_meanwhile_is_seen_without_a_restart(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(0, version="8"), 0)])
+    flush(db, close(pump), now=NOW)
+    watch(db, versions=("8",))
+    pump.take(P0, [record(prediction(1, version="8"), 1)])
+    flush(db, close(pump), now=NOW)
+    assert one(db, t.input_states).version == "8"
+    assert one(db, t.unregistered).rows == 1
+
+
+def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(0), 0)])
+    pump.lost(P0, 1, 9)
+    pump.take(P0, [record(prediction(10), 10), record(prediction(12), 12)])  # 11: a control record
+    flush(db, close(pump), now=NOW)
+    gap, row = one(db, t.gaps), one(db, t.offsets, topic_id=P0[0])
+    assert (gap.first, gap.last) == (1, 9)
+    assert (row.counted, row.skipped, row.next_offset) == (3, 10, 13)
+    assert row.next_offset - row.first_offset == row.counted + row.dead + row.skipped
+
+
+def test_stored_features_obey_privacy(db: Database) -> None:
+    watch(db, dataclasses.replace(CONFIG, store_features=("age",)))
+    pump = make_pump(db)
+    pump.take(P0, [record(prediction(i), i) for i in range(3)])
+    flush(db, close(pump), now=NOW)
+    table = pa.ipc.open_stream(io.BytesIO(one(db, t.feature_rows).data)).read_all()
+    assert json.loads(table.schema.metadata[b"features"]) == ["age"]
+    assert table["features"].to_pylist() == [[20.0], [21.0], [22.0]]
+
+
+def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples(db: Database) -> None:
+    config = dataclasses.replace(CONFIG, join_rows_per_second=20, feature_rows_per_second=1)
+    watch(db, config)
+    pump = make_pump(db)
+    pump.take(P0, [batch_record(range(4_000), 0)])
+    flush(db, close(pump), now=NOW)
+    with db.read() as conn:
+        hashes = conn.execute(sa.select(t.join_rows.c.id_hash)).scalars().all()
+        lock = conn.execute(sa.select(t.model_locks)).one()
+        rate = conn.execute(sa.select(t.join_rates)).one()
+        blob = conn.execute(sa.select(t.feature_rows)).one()
+    e = lock.join_exponent
+    assert e >= 4
+    assert rate.exponent == e
+    assert 60 <= len(hashes) <= 200  # ten seconds of the cap at once
+    assert all((h & (2**64 - 1)) >> (64 - e) == 0 for h in hashes)
+    features = pa.ipc.open_stream(io.BytesIO(blob.data)).read_all()["id_hash"].to_pylist()
+    assert 10 <= len(features) <= 60
+    assert set(features) <= set(hashes)
+    # every later row is judged by the same rate, on every worker
+    other = make_pump(db, stored=1, start=1)
+    other.take(P0, [batch_record(range(4_000, 8_000), 1)])
+    later = close(other).joins["credit"].id_hash
+    assert later
+    assert all((h & (2**64 - 1)) >> (64 - e) == 0 for h in later)
+
+
+def finding(revision: int, status: str = "open") -> DriftFound:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    return DriftFound(
+        finding_id=UUID(int=5),
+        model="credit",
+        version="7",
+        status=status,  # type: ignore[arg-type]
+        severity="warning",
+        kind="quality",
+        detector=Detector(name="missing"),
+        statistic=Statistic(value=1, threshold=0),
+        window=Window(start=at, end=at, rows=1),
+        impact=Impact(
+            metric="missing_rate",
+            reference=0,
+            current=1,
+            low=None,
+            high=None,
+            basis="measured",
+            n=1,
+            harmful=None,
+        ),
+        reason="x",
+        opened_at=at,
+        at=at,
+        revision=revision,
+    )
+
+
+def test_findings_are_stored_and_announced_once_a_revision(db: Database) -> None:
+    with db.begin() as conn:
+        assert store_findings(conn, [finding(0), finding(1, "update")], now=NOW) == 2
+    with db.begin() as conn:
+        assert store_findings(conn, [finding(0), finding(1), finding(2, "resolved")], now=NOW) == 1
+    row = one(db, t.findings)
+    assert (row.status, row.revision, row.opened_at) == ("resolved", 2, 1767225600000000)
+    with db.read() as conn:
+        sent = conn.execute(sa.select(t.outbox.c.topic, t.outbox.c.event_id)).all()
+    assert [s.topic for s in sent] == ["drift"] * 3
+    assert len({s.event_id for s in sent}) == 3
+
+
+def test_batch_without_partitions_is_none(db: Database) -> None:
+    pump = make_pump(db)
+    flush(db, close(pump), now=NOW)  # registers where counting began
+    assert one(db, t.offsets, topic_id=P0[0]).next_offset == 0
+    assert pump.close() is None
+
+
+def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> None:
+    batches = [
+        Batch(
+            progress={
+                P0: Progress(topic="p", expected=None, first_offset=0, next_offset=n, counted=n)
+            }
+        )
+        for n in (3, 5)
+    ]
+    assert isinstance(flush(db, batches[0], now=NOW), Flushed)
+    assert flush(db, batches[1], now=NOW) == Moved((P0,))
+    assert one(db, t.offsets).next_offset == 3
