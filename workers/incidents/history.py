@@ -12,7 +12,8 @@ from streams.wire.events import IncidentClass
 from workers.incidents.policy import Budget, History, Subject
 from workers.incidents.terms import DAY, Rules, Terms
 from workers.jobs import store
-from workers.store.tables import jobs, pauses, pointer_history, pointers, versions
+from workers.releases import history as releases
+from workers.store.tables import jobs, pauses, pointer_history
 
 AUTOMATIC = ("incident", "schedule", "guard")
 """Triggers of changes after which a model is left alone for the cool-down."""
@@ -39,21 +40,9 @@ def gather(
         approval=terms.approval,
         has_teacher=terms.has_teacher,
         approved=approved,
-        predecessor=predecessor(conn, model),
+        predecessor=releases.predecessor(conn, model),
     )
     return subject, _budget(conn, terms, rules, now), _history(conn, incident, model, rules)
-
-
-def predecessor(conn: sa.Connection, model: str) -> str | None:
-    """The version before the one that serves, in publication history."""
-    return conn.execute(
-        sa.select(versions.c.predecessor)
-        .join(
-            pointers,
-            sa.and_(pointers.c.model == versions.c.model, pointers.c.stable == versions.c.version),
-        )
-        .where(versions.c.model == model)
-    ).scalar_one_or_none()
 
 
 def _budget(conn: sa.Connection, terms: Terms, rules: Rules, now: int) -> Budget:

@@ -504,6 +504,18 @@ def job_ended(
                     decision=remedy.decision,
                     why=f"the candidate was rejected: {why}; {remedy.why}",
                 )
+        case "cancelled":  # the sweep decides anew: another version may serve by now
+            update(
+                conn,
+                incident,
+                actor=actor,
+                action="incident.job_cancelled",
+                now=now,
+                job_id=job.job_id,
+                stage="detected",
+                decision="wait",
+                why=why,
+            )
         case _:
             update(
                 conn,

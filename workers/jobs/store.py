@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from streams.errors import LeaseError
 from streams.store import lease
 from streams.store.database import Database, insert_ignore, upsert
-from streams.store.tables import facts
+from streams.store.tables import facts, leases, specs
 from workers.errors import LeaseLost, WorkersError
 from workers.jobs.retry import MAX_TRIES
 from workers.store.tables import job_steps, jobs
@@ -228,8 +228,6 @@ def claim(database: Database, holder: str, *, now: int) -> Claim | None:
 
 
 def _claimable(now: int) -> sa.Select[Any]:
-    from streams.store.tables import leases
-
     held = sa.exists().where(
         leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
     )
@@ -271,6 +269,10 @@ def fenced(database: Database, held: Claim, clock: Callable[[], int]) -> Iterato
         It was cancelled or expired.
     """
     with database.begin() as conn:
+        # The model first, as everybody who decides about it does: no two wait for each other.
+        conn.execute(
+            sa.select(specs.c.model).where(specs.c.model == held.job.model).with_for_update()
+        )
         try:
             lease.check(conn, held.lease, held.token, clock())
         except LeaseError as error:
@@ -379,6 +381,11 @@ def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forg
     lease.release(conn, held.lease, held.token)
 
 
+def release(conn: sa.Connection, held: Claim) -> None:
+    """Give the lease of a job that has ended back."""
+    lease.release(conn, held.lease, held.token)
+
+
 def exhausted(job: Job) -> bool:
     """Whether its workers died too often."""
     return job.tries > MAX_TRIES
@@ -386,8 +393,6 @@ def exhausted(job: Job) -> bool:
 
 def overdue(conn: sa.Connection, now: int) -> list[Job]:
     """Live jobs beyond their deadline that no worker is at work on."""
-    from streams.store.tables import leases
-
     held = sa.exists().where(
         leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
     )

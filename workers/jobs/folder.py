@@ -1,0 +1,55 @@
+"""A job's folder: what the child is given, written whole, fetched by hash.
+
+Reference rows, trusted rows and the teacher were stored by ``register`` under their SHA-256; the
+incumbent's files lie in the release repository. Nothing is believed: each is hashed again on the
+way in, so that a damaged disk ends a job with the name of the file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from streams.client.release import sha256_of
+from workers.errors import WorkersError
+
+
+class FolderError(WorkersError):
+    """A file that a job needs is missing or damaged."""
+
+
+def fetch(source: Path, target: Path, sha256: str, *, what: str) -> None:
+    """Copy a file whose hash is known, unless it is there.
+
+    Parameters
+    ----------
+    source
+        Where it was stored.
+    target
+        Where the child expects it.
+    sha256
+        What it must hash to.
+    what
+        What it is, for the error.
+
+    Raises
+    ------
+    FolderError
+        It is missing, or its bytes are others.
+    """
+    if target.is_file() and sha256_of(target) == sha256:
+        return
+    if not source.is_file():
+        raise FolderError(
+            f"{what} is missing: {source} does not exist; run `redistill register` again with the"
+            " model's files in place"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.new")  # one process works in a job's folder
+    try:
+        shutil.copyfile(source, temporary)
+        if sha256_of(temporary) != sha256:
+            raise FolderError(f"{what} is damaged: {source} does not hash to {sha256[:12]}...")
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)

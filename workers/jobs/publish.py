@@ -1,0 +1,252 @@
+"""From an accepted candidate to a release, and from a rejected one to its announcement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from compress.plan import Report, read_report, to_json
+from streams.client.release import sha256_of
+from streams.client.session import Session
+from streams.monitor.base import BaseError
+from streams.monitor.reference import build_profile
+from streams.store import outbox
+from streams.wire.block import Codes, PredictionBlock, Schema
+from streams.wire.events import GateResult, ReleaseChanged, Trigger
+from workers.jobs.orders import Context
+from workers.releases import registry
+from workers.releases.announce import SOURCE
+from workers.releases.files import Place
+from workers.releases.registry import Moved
+from workers.releases.roles import Lifetimes
+from workers.releases.seal import Sealed, seal, version_name
+
+PROFILE_ROWS = 20_000
+"""Rows of the fresh window from which a new version's profile is learned, the newest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A sealed candidate and what is normal for it."""
+
+    sealed: Sealed
+    sha256: str
+    """Of ``model.onnx``."""
+    report: bytes
+    profile: bytes
+    base_error: str | None
+
+
+class Publisher:
+    """Makes releases.
+
+    Parameters
+    ----------
+    place
+        Where releases are kept.
+    lifetimes
+        Of the signed metadata.
+    woken
+        Called after a publish: whoever signs should not wait for its next round.
+    load_memory_bytes, load_seconds
+        Limits of the child in which a release is first loaded.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        lifetimes: Lifetimes,
+        woken: Callable[[], None],
+        load_memory_bytes: int,
+        load_seconds: float,
+    ) -> None:
+        self._place = place
+        self._lifetimes = lifetimes
+        self._woken = woken
+        self._load_memory_bytes = load_memory_bytes
+        self._load_seconds = load_seconds
+
+    def prepare(self, folder: Path, context: Context) -> Candidate:
+        """Seal the candidate in a job's folder. Files only: the same folder gives the same release.
+
+        Raises
+        ------
+        ReleaseError, RegistryError
+            It does not load, fails its golden test, or cannot be stored.
+        """
+        job, spec = context.job, context.terms.spec
+        report = read_report((folder / "report.json").read_bytes())
+        candidate = folder / "candidate"
+        sha256 = sha256_of(candidate / "model.onnx")
+        sealed = seal(
+            candidate,
+            place=self._place,
+            model=job.model,
+            version=version_name(job.number, sha256),
+            kind="scheduled" if job.trigger_kind == "schedule" else "repaired",
+            schema=spec.schema,
+            output=None,
+            output_kind="logits",
+            created_at=datetime.fromtimestamp((job.frozen_at or job.created_at) / 1e6, UTC),
+            policy_sha256=report.policy_sha256,
+            predecessor=context.version,
+            job_id=job.job_id,
+            cpu_flags=_cpu_flags(report),
+            load_memory_bytes=self._load_memory_bytes,
+            load_seconds=self._load_seconds,
+        )
+        session = Session((candidate / "model.onnx").read_bytes(), sealed.manifest)
+        profile = _profile(folder / "fresh.parquet", session, spec.schema, context)
+        return Candidate(
+            sealed=sealed,
+            sha256=sha256,
+            report=to_json(report),
+            profile=profile,
+            base_error=_base_error(report),
+        )
+
+    def publish(
+        self, conn: sa.Connection, candidate: Candidate, context: Context, *, actor: str, now: int
+    ) -> Moved:
+        """Enter the candidate and move the pointer to it, in the caller's transaction.
+
+        Raises
+        ------
+        RegistryError
+            Its bytes are barred, or there are no signing keys.
+        """
+        registry.add_version(
+            conn,
+            candidate.sealed,
+            report=candidate.report,
+            gate_passed=True,
+            trigger=trigger_of(context),
+            actor=actor,
+            now=now,
+            profile=candidate.profile,
+            base_error=candidate.base_error,
+            provisional=True,
+        )
+        return registry.publish(
+            conn,
+            context.job.model,
+            candidate.sealed.manifest.version,
+            trigger=trigger_of(context),
+            actor=actor,
+            reason=_reason(context),
+            now=now,
+            lifetimes=self._lifetimes,
+        )
+
+    def published(self) -> None:
+        """After the commit: have it signed and announced."""
+        self._woken()
+
+    def rejected(
+        self, conn: sa.Connection, report: Report, context: Context, *, now: int
+    ) -> str | None:
+        """Announce a candidate that failed its gates: the one that came nearest, with its gates.
+
+        Its files stay in the job's folder and go with it.
+
+        Returns
+        -------
+        str or None
+            Its SHA-256; ``None``: there was no candidate.
+        """
+        if not report.variants:
+            return None
+        nearest = max(
+            report.variants,
+            key=lambda v: (v.name == report.chosen, sum(g.passed is True for g in v.gates)),
+        )
+        gates = nearest.gates or report.gates
+        event = ReleaseChanged(
+            model=context.job.model,
+            version=version_name(context.job.number, nearest.sha256),
+            sha256=nearest.sha256,
+            status="rejected",
+            gates=[
+                GateResult(name=g.name, value=g.value, limit=g.limit, passed=g.passed, why=g.why)
+                for g in gates
+            ],
+            trigger=trigger_of(context),
+            job_id=UUID(context.job.job_id),
+            policy_sha256=report.policy_sha256,
+            at=datetime.fromtimestamp(now / 1e6, UTC),
+        )
+        outbox.add(conn, event, source=SOURCE, now=now)
+        return nearest.sha256
+
+
+def trigger_of(context: Context) -> Trigger:
+    """Who or what asked for the job."""
+    return Trigger(kind=context.trigger, id=context.job.trigger_id)
+
+
+def _reason(context: Context) -> str:
+    if context.incident is not None:
+        return f"repair of incident {context.incident['incident_id']}"
+    return f"{context.job.trigger_kind} job {context.job.number}"
+
+
+def _cpu_flags(report: Report) -> tuple[str, ...]:
+    flags: Any = report.environment.get("cpu_flags", ())
+    return tuple(str(f) for f in flags)
+
+
+def _base_error(report: Report) -> str | None:
+    """The candidate's error on the labelled gate rows; their order is not known any more, so runs
+    of errors cannot be seen. The version's own first outcomes replace it."""
+    chosen = next((v for v in report.variants if v.name == report.chosen), None)
+    if chosen is None or chosen.fresh_accuracy is None or not chosen.fresh_accuracy.n:
+        return None
+    n = chosen.fresh_accuracy.n
+    wrong = min(n, round((1 - chosen.fresh_accuracy.value) * n))
+    errors = np.repeat(np.array([1, 0], np.uint8), [wrong, n - wrong])
+    return BaseError.from_errors(errors, ordered=False, provisional=True).to_json()
+
+
+def _profile(path: Path, session: Session, schema: Schema, context: Context) -> bytes:
+    """What is normal for the new version: the fresh rows, with what it answers to them."""
+    table = pq.read_table(path).slice(0)
+    table = table.slice(max(0, len(table) - PROFILE_ROWS))
+    features = np.stack(
+        [table[name].to_numpy().astype(np.float32) for name in schema.names], axis=1
+    )
+    scores = probabilities(session.run(np.ascontiguousarray(features)))
+    answers = [schema.classes[i] for i in scores.argmax(axis=1).tolist()]
+    block = PredictionBlock(
+        model=context.job.model,
+        version=context.version,
+        ids=[str(h) for h in table["id_hash"].to_pylist()],
+        served_at=pc.cast(table["served_at"], "int64").to_numpy(),
+        feature_names=schema.names,
+        features=features,
+        prediction=Codes.of(answers),
+        scores=scores,
+    )
+    return build_profile(block, schema).to_bytes()
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of ``(n, C)`` logits.
+
+    Examples
+    --------
+    >>> probabilities(np.zeros((1, 2), np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    out: np.ndarray = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return out
