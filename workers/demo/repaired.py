@@ -8,10 +8,9 @@ from workers.demo import data, facts
 from workers.demo.director import DemoFailed, Director, accuracy_facts, accuracy_text
 from workers.demo.facts import Finding, Job, Version
 from workers.demo.pieces import begun, enough, first, opened, seconds_of, served, words_of
-from workers.demo.service import LABEL_SHARE
 from workers.demo.stage import SERVICES
 from workers.demo.teacher import BASELINE, MODEL
-from workers.demo.world import World
+from workers.demo.world import LABEL_SHARE, World
 
 RECOVERY_SECONDS = 5.0
 RECOVERED_WITHIN_POINTS = 4.0

@@ -15,7 +15,6 @@ import statistics
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,34 +22,12 @@ import numpy as np
 
 from redistill import ModelClient, PredictionLogger
 from workers.demo import data, world
-from workers.demo.world import Stats, Tally, World
+from workers.demo.world import LABEL_SHARE, LABEL_SOURCE, Config, Stats, Tally, World
 
 TICK_SECONDS = 0.32
 ROWS_PER_TICK = 32
-LABEL_SHARE = 0.10
 LABEL_DELAY_SECONDS = 2.0
-LABEL_SOURCE = "clerks"
 DIGITS = frozenset(data.CLASSES)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
-    """What a service is told at its start."""
-
-    name: str
-    folder: str
-    """Where the world's file is read and the statistics are written."""
-    servers: str
-    namespace: str = ""
-    repository: str
-    """URL or folder of the signed repository."""
-    trust: str
-    """Path of the trusted root."""
-    model: str
-    cache: str
-    seed: int
-    number: int
-    """Which of the services this is: they draw different rows."""
 
 
 class Service:

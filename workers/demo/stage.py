@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from workers.demo import world
-from workers.demo.service import Config
 from workers.demo.teacher import MODEL
-from workers.demo.world import Stats, World
+from workers.demo.world import Config, Stats, World
 from workers.errors import WorkersError
 from workers.settings import Settings, environment
 from workers.up import Death, Supervisor, Task, last_line, spawn

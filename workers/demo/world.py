@@ -17,6 +17,10 @@ import msgspec
 
 FILE = "world.json"
 
+LABEL_SHARE = 0.10
+"""Share of the rows that get a label, drawn at random."""
+LABEL_SOURCE = "clerks"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
@@ -30,6 +34,26 @@ class World:
     """Shares of some digits; empty: as in the data."""
     closing: bool = False
     """The services stop and close their clients."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """What a service is told at its start."""
+
+    name: str
+    folder: str
+    """Where the world's file is read and the statistics are written."""
+    servers: str
+    namespace: str = ""
+    repository: str
+    """URL or folder of the signed repository."""
+    trust: str
+    """Path of the trusted root."""
+    model: str
+    cache: str
+    seed: int
+    number: int
+    """Which of the services this is: they draw different rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
