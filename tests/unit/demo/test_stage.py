@@ -103,7 +103,7 @@ def test_waiting_ends_at_the_deadline_and_says_for_what(stage: Stage) -> None:
 def test_failing_command_ends_the_story_with_what_it_printed(stage: Stage) -> None:
     director = Director(stage, JsonScreen(io.StringIO()))
     with pytest.raises(
-        DemoFailed, match=r"`redistill db show --nonsense` ended with status 2.*nonsense"
+        DemoFailed, match=r"(?s)`redistill db show --nonsense` ended with status 2.*nonsense"
     ):
         director.command("db", "show", "--nonsense")
 
