@@ -294,14 +294,14 @@ def _list_column(batch: Any, name: str, width: int) -> NDArray[np.float32]:
 
 
 def _float_column(batch: Any, name: str) -> NDArray[Any] | None:
-    """A float column with NaN for null; ``None`` if it is not there or all missing."""
+    """A float column with NaN for null; ``None`` if it is not there."""
     if (at := batch.schema.get_field_index(name)) < 0:
         return None
     column = batch.column(at)
     if not pa.types.is_floating(column.type):
         raise WireError("invalid_field", f"column {name} is of type {column.type}")
     out: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return None if np.isnan(out).all() else out
+    return out
 
 
 def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.float64]:
@@ -323,8 +323,7 @@ def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float
     if width and values.shape[1] != width:
         count(invalid, "scores", len(values))
         return None
-    values = finite(values, "scores", invalid)
-    return None if np.isnan(values).all() else values
+    return finite(values, "scores", invalid)
 
 
 def _segments(batch: Any, slices: tuple[str, ...]) -> dict[str, Codes]:

@@ -54,15 +54,15 @@ def clean(features: NDArray[np.float32], names: Sequence[str], wrong: dict[str, 
             count(wrong, names[j], int(infinite[:, j].sum()))
 
 
-def finite(values: NDArray[Any], name: str, invalid: dict[str, int]) -> NDArray[np.float32]:
-    """Values as float32; infinities become NaN and are counted, once a row."""
+def finite(values: NDArray[Any], name: str, invalid: dict[str, int]) -> NDArray[np.float32] | None:
+    """Values as float32, ``None`` if none is left; infinities become NaN, counted once a row."""
     with np.errstate(over="ignore"):
         out = values.astype(np.float32)
     infinite = np.isinf(out)
     if infinite.any():
         out[infinite] = np.nan
         count(invalid, name, int(infinite.reshape(len(out), -1).any(1).sum()))
-    return out
+    return None if np.isnan(out).all() else out
 
 
 def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] | None:

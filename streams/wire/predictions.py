@@ -31,6 +31,7 @@ Schemas = Callable[[str], Schema | None]
 
 _LEARN_FROM = 200
 """Rows of an unregistered model version from which its columns are inferred."""
+_BROKEN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _STRETCH = 64
 """Records that are tried at once: one that does not fit makes so many take the slower way."""
 _OFTEN = 3
@@ -151,7 +152,7 @@ class _Decoding:
             if max(map(len, values)) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
                 return False
             rows = list(map(model.decode, values))  # type: ignore[arg-type]
-        except (msgspec.MsgspecError, TypeError):  # one that does not fit, or a tombstone
+        except (*_BROKEN, TypeError):  # one that does not fit, or a tombstone
             return False
         version = rows[0].version
         if {r.model for r in rows} != {model.name} or {r.version for r in rows} != {version}:
@@ -212,7 +213,7 @@ class _Decoding:
             row = None
             try:
                 named = self._model(_PEEK.decode(data).model)
-            except msgspec.MsgspecError:
+            except _BROKEN:
                 named = model
             if named is not model:
                 model = named
@@ -263,7 +264,7 @@ class _Decoding:
 def _try(model: _Model, data: bytes) -> Row | None:
     try:
         return model.decode(data)
-    except msgspec.MsgspecError:
+    except _BROKEN:
         return None
 
 

@@ -50,6 +50,7 @@ class Row(msgspec.Struct, gc=False):
     served_at: str
     prediction: str | float
     features: Any = None
+    inputs: None = None  # tensors take the slow path, which refuses them
     scores: list[float] | None = None
     segment: dict[str, str] | None = None
     latency_ms: float | None = None
