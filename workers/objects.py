@@ -6,6 +6,7 @@ here.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -53,7 +54,8 @@ def put_bytes(folder: Path, data: bytes) -> str:
         finally:
             os.close(descriptor)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise WorkersError(f"{target} cannot be written: {error.strerror}") from error
     return sha256
 

@@ -7,6 +7,7 @@ of its files.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +45,8 @@ class Prepared:
     base: BaseError | None
     """How often that version is wrong; ``None``: to be learned from traffic."""
     warnings: tuple[str, ...]
-    folder: Path
-    """The object store."""
+    contents: tuple[bytes, ...]
+    """The files themselves, for the object store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,12 @@ class Stored:
 
 
 def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
-    """Read, check and measure all files of a specification, and copy them into the object store.
+    """Read, check and measure all files of a specification; nothing is written.
 
     Raises
     ------
     SpecError
         Naming everything that is wrong with the files.
-    WorkersError
-        The object store cannot be written.
     """
     problems: list[str] = []
     warnings: list[str] = []
@@ -106,25 +105,21 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
     measured: dict[str, float] = {}
     base = _base_error(spec, data, scores, measured, warnings)
     profile = _profile(spec, data, scores)
-    stored = {
-        role: objects.put_bytes(settings.objects_folder, rows.to_parquet(spec))
-        for role, rows in data.items()
-    }
-    stored |= _store_files(spec, settings.objects_folder)
-    spec = replace(spec.with_objects(stored), measured=measured)
+    contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
+    hashes = {role: hashlib.sha256(content).hexdigest() for role, content in contents.items()}
     return Prepared(
-        spec=spec,
+        spec=replace(spec.with_objects(hashes), measured=measured),
         profile=profile,
         base=base,
         warnings=tuple(dict.fromkeys(warnings)),
-        folder=settings.objects_folder,
+        contents=tuple(contents.values()),
     )
 
 
 def store(
     database: Database, prepared: Prepared, settings: Settings, *, actor: str, now: int
 ) -> Stored:
-    """Write the rows that make a model watched, in one transaction with its audit entry.
+    """Keep the files, then write the rows that make a model watched, in one transaction.
 
     The pointer is never moved here, and the profile of a version that was made by a repair stays.
 
@@ -132,7 +127,14 @@ def store(
     ----------
     now
         Microseconds since 1970.
+
+    Raises
+    ------
+    WorkersError
+        The object store cannot be written; nothing was registered.
     """
+    for content in prepared.contents:
+        objects.put_bytes(settings.objects_folder, content)
     spec = prepared.spec
     sha256 = spec.config_sha256()
     version = spec.model.version
@@ -298,8 +300,8 @@ def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes
     return data_bytes
 
 
-def _store_files(spec: ModelSpec, folder: Path) -> dict[str, str]:
-    """Copy the files that are stored as they are."""
+def _files(spec: ModelSpec) -> dict[str, bytes]:
+    """The files that are stored as they are, by role."""
     paths: dict[str, Path] = {}
     if spec.model.onnx is not None:
         paths["model"] = Path(spec.model.onnx)
@@ -312,12 +314,12 @@ def _store_files(spec: ModelSpec, folder: Path) -> dict[str, str]:
         paths["teacher"] = Path(spec.teacher.onnx)
         if spec.teacher.weights is not None:
             paths["teacher_weights"] = Path(spec.teacher.weights)
-    out: dict[str, str] = {}
+    out: dict[str, bytes] = {}
     for role, path in paths.items():
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise SpecError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
-            out[role] = objects.put_bytes(folder, path.read_bytes())
+            out[role] = path.read_bytes()
         except OSError as error:
             raise SpecError(f"{path} cannot be read: {error.strerror}") from error
     return out

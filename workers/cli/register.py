@@ -1,0 +1,159 @@
+"""``redistill register``: put models under watch, from ``model.toml`` or from the traffic seen so far."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from workers.cli import common
+
+if TYPE_CHECKING:
+    from workers.registration import Prepared, Stored
+    from workers.settings import Settings
+    from workers.spec import ModelSpec
+
+app = typer.Typer(help="Put a model under watch: from model.toml, or from the traffic seen so far.")
+
+
+@app.command()
+def register(
+    what: list[str] = typer.Argument(
+        ...,
+        metavar="PATH...",
+        help="model.toml, or its folder; with --from-traffic a model's name.",
+    ),
+    from_traffic: bool = typer.Option(
+        False,
+        "--from-traffic",
+        help="Learn the columns from the model's events and write NAME.toml for you to edit.",
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", help="Where --from-traffic writes the file; default: NAME.toml."
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Check and measure everything, but store nothing."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON document instead of sentences."),
+) -> None:
+    """Put models under watch.
+
+    Reads model.toml and the files it names, checks all of them, measures how often the model is wrong on
+    trusted rows, and says what that means: how large a drop is found after how many labels. Level
+    "watch" needs nothing but a schema; "rollback" the model's ONNX file and trusted rows; "repair" a
+    teacher and a reference as well. Doing it again with the same files changes nothing.
+
+    \b
+    redistill register model.toml
+    redistill register credit --from-traffic
+    """
+    settings = common.load()
+    results = []
+    for item in what:
+        if from_traffic:
+            path = out or Path(f"{item}.toml")
+            spec, warnings = _learn(settings, item, path, write=not dry_run)
+        else:
+            from workers.spec import ModelSpec
+
+            spec, warnings = ModelSpec.load(item), ()
+        results.append(_register(settings, spec, warnings, dry_run=dry_run, quiet=as_json))
+    if as_json:
+        common.print_json(results if len(results) > 1 else results[0])
+
+
+def _learn(
+    settings: Settings, name: str, path: Path, *, write: bool
+) -> tuple[ModelSpec, tuple[str, ...]]:
+    from dataclasses import replace
+
+    from workers import traffic
+    from workers.errors import UsageError
+    from workers.spec_file import parse
+
+    with common.opened(settings) as database, database.read() as conn:
+        text, warnings = traffic.to_toml(traffic.look(conn, name))
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UsageError(
+            f"{path} exists already: register it (`redistill register {path}`), or write elsewhere"
+            " with --out"
+        )
+    spec = replace(parse(text, path.absolute()), origin="traffic")
+    if write:
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}; use --out") from error
+        typer.echo(f"wrote {path}: look it over", err=True)
+    return spec, warnings
+
+
+def _register(
+    settings: Settings,
+    spec: ModelSpec,
+    warnings: tuple[str, ...],
+    *,
+    dry_run: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    from workers import explain, registration
+    from workers.store import queries
+
+    now = common.now_us()
+    prepared = registration.prepare(spec, settings)
+    with common.opened(settings) as database:
+        with database.read() as conn:
+            traffic = queries.traffic(conn, spec.name, now)
+        said = explain.explain(prepared, settings, traffic)
+        stored = None
+        if not dry_run:
+            stored = registration.store(
+                database, prepared, settings, actor=f"cli:{getpass.getuser()}", now=now
+            )
+    found = (*warnings, *prepared.warnings, *said.warnings)
+    if not quiet:
+        _print(prepared, stored, said.sentences, found)
+    return {
+        "model": spec.name,
+        "level": spec.level,
+        "version": spec.model.version,
+        "changed": None if stored is None else stored.changed,
+        "revision": None if stored is None else stored.revision,
+        "config_sha256": prepared.spec.config_sha256(),
+        "base_error": None
+        if prepared.base is None
+        else {
+            "rate": prepared.base.rate,
+            "upper": prepared.base.upper,
+            "n": prepared.base.n,
+            "ordered": prepared.base.ordered,
+        },
+        "teacher_error": prepared.spec.measured.get("teacher_error"),
+        "delays": said.delays,
+        "sentences": list(said.sentences),
+        "warnings": list(found),
+    }
+
+
+def _print(
+    prepared: Prepared,
+    stored: Stored | None,
+    sentences: tuple[str, ...],
+    warnings: tuple[str, ...],
+) -> None:
+    spec = prepared.spec
+    if stored is None:
+        done = "checked, nothing was stored"
+    elif not stored.changed:
+        done = f"unchanged, revision {stored.revision}"
+    elif stored.was is None:
+        done = "registered"
+    else:
+        done = f"changed, revision {stored.revision}"
+    typer.echo(f"{spec.name}: {done} (level {spec.level})")
+    for sentence in sentences:
+        typer.echo(f"  {sentence}")
+    for warning in warnings:
+        typer.echo(f"  warning: {warning}")
