@@ -76,9 +76,9 @@ class Training:
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     temperature: float = 2.0
-    kd_weight: float = 1.0
-    """Share of the distillation loss; the rest is cross-entropy on labels (used with ``train_on =
-    labels``)."""
+    kd_weight: float = 0.0
+    """With ``train_on = labels``: the teacher's share of the loss, the rest is cross-entropy on the
+    labels. With ``teacher`` it has no say: the teacher is all of the loss."""
     max_fresh_rows: int = 1_500
     replay_ratio: float = 1.0
     """Replay rows per fresh row."""
@@ -241,6 +241,8 @@ class Report:
     teacher: Variant | None = None
     fresh: Comparison | None = None
     trusted: Comparison | None = None
+    domain_auc: Measure | None = None
+    """How well fresh rows can be told from trusted ones; measured when labels entered the loss."""
     diagnosis: Diagnosis | None = None
     policy_sha256: str
     rows: dict[str, int] = field(default_factory=dict)

@@ -194,6 +194,8 @@ class Graph:
         The file.
     call
         How it is called.
+    name
+        In messages; the file's by default.
 
     Raises
     ------
@@ -201,8 +203,8 @@ class Graph:
         It cannot be loaded, or its inputs and outputs are not what ``call`` says.
     """
 
-    def __init__(self, path: Path, call: Call) -> None:
-        self.name = path.name
+    def __init__(self, path: Path, call: Call, *, name: str | None = None) -> None:
+        self.name = name or path.name
         self.call = call
         self._session = session(path)
         inputs = self._session.get_inputs()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -80,7 +81,7 @@ class Probe:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls) -> Probe:
+    def start(cls) -> Self:
         """Start the child; it waits for its request."""
         process = subprocess.Popen(
             [sys.executable, "-m", "compress.judge.probe"],
@@ -96,6 +97,12 @@ class Probe:
             close_fds=True,
         )
         return cls(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the child if it still waits."""
@@ -184,8 +191,7 @@ class Probe:
             s for s in subjects if s.name in answers and answers[s.name].error is None and measure
         ]
         if others or retry:  # the innocent get another child
-            again = Probe.start()
-            try:
+            with Probe.start() as again:
                 answers |= again.ask(
                     [*retry, *others],
                     rows,
@@ -195,8 +201,6 @@ class Probe:
                     cpu_seconds=cpu_seconds,
                     wall_seconds=wall_seconds,
                 )
-            finally:
-                again.close()
         return answers
 
 

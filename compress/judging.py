@@ -1,0 +1,218 @@
+"""Candidates on the bench: probed in a child, run over the rows, judged, one of them chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from compress import candidate, gate
+from compress.build import Facts
+from compress.errors import BadModel
+from compress.folder import Context
+from compress.gate import Judgement
+from compress.judge.assess import Bench, Subject
+from compress.judge.conditions import Rule
+from compress.judge.evaluate import Classes
+from compress.judge.evidence import Evidence, rows_of
+from compress.judge.graph import Graph
+from compress.judge.probe import Answer, Probe
+from compress.judge.probe import Subject as Probed
+from compress.plan import Report, to_json
+from compress.rows import Rows
+from compress.steps import array_key, key_of, sha256_of
+
+PROBE_ROWS = 32
+MAX_MISMATCH = 0.01
+"""Where the incumbent's file answers more rows than this share otherwise than was logged, something
+else was served."""
+OTHERS = ("incumbent", "teacher")
+"""Models that are probed and measured beside the candidates."""
+
+
+def probe(
+    context: Context, child: Probe, subjects: Mapping[str, Path], sample: Rows
+) -> dict[str, Answer]:
+    """First load and latency of the given files and of the incumbent and teacher: a step.
+
+    Raises
+    ------
+    BadModel
+        Incumbent or teacher fails.
+    """
+    job = context.job
+    asked = [
+        Probed(name=name, path=str(path.resolve()), call=context.call("incumbent"))
+        for name, path in subjects.items()
+    ] + [
+        Probed(name=role, path=str(context.path(role).resolve()), call=context.call(role))
+        for role in OTHERS
+        if role not in subjects and context.path(role).is_file()
+    ]
+    some = sample.x[np.linspace(0, len(sample) - 1, PROBE_ROWS).astype(np.intp)]
+    key = key_of(
+        "probe",
+        [(p.name, sha256_of(Path(p.path)), p.call) for p in asked],
+        array_key(some),
+        job.serving_batch,
+    )
+
+    def make(out: Path) -> None:
+        answers = child.ask(asked, some, batch=job.serving_batch, measure=True)
+        out.write_bytes(msgspec.json.encode(answers, order="sorted"))
+
+    answers = read_answers(context.steps.make("probe", key, make, suffix=".json"))
+    for role in OTHERS:
+        if role not in subjects and role in answers and (error := answers[role].error):
+            raise BadModel(f"{role}/model.onnx: {error}")
+    return answers
+
+
+def read_answers(path: Path) -> dict[str, Answer]:
+    """What ``probe`` wrote."""
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, Answer])
+
+
+def other(
+    context: Context, role: str, answers: Mapping[str, Answer], trusted: Rows, gate_rows: Rows
+) -> Subject | None:
+    """Incumbent or teacher on the bench; ``None`` where the job brought none."""
+    path = context.path(role)
+    if not path.is_file():
+        return None
+    probed = answers.get(role, Answer(name=role))
+    return Subject.of(role, path, context.graph(role), trusted, gate_rows, probed)
+
+
+def check_log(context: Context, rows: Rows, found: Classes) -> None:
+    """Warn where what was logged is not what the incumbent's file answers.
+
+    Parameters
+    ----------
+    rows
+        Rows with logged predictions.
+    found
+        ``(n,)`` classes that the incumbent answers.
+    """
+    logged = rows.prediction >= 0
+    n = int(logged.sum())
+    differ = int((rows.prediction != found)[logged].sum())
+    if n and differ > MAX_MISMATCH * n:
+        context.warnings.append(
+            f"on {differ} of {n} fresh rows the incumbent's file answers otherwise than was logged:"
+            " another version served them, or its features are logged otherwise than it gets them"
+        )
+
+
+def judge(
+    context: Context,
+    *,
+    variants: Mapping[str, Path],
+    training: Path,
+    facts: Facts,
+    answers: Mapping[str, Answer],
+    fresh: Rows,
+    gate_rows: Rows,
+    trusted: Rows,
+    chosen: str | None = None,
+) -> Report:
+    """Judge the candidates of a repair, and put the chosen one into ``candidate/``.
+
+    Parameters
+    ----------
+    variants
+        Name -> ONNX file, ``fp32`` among them.
+    chosen
+        Choice of an earlier judgement, which stands; ``None``: choose now.
+
+    Returns
+    -------
+    Report
+        Its decision is about the chosen variant.
+    """
+    job, steps = context.job, context.steps
+    context.budget.check("judge")
+    steps.progress("judge", 0.0)
+    bench = Bench(
+        spec=job.graph,
+        limits=job.limits,
+        trusted=trusted,
+        gate=gate_rows,
+        seed=job.seed,
+        labels_in_loss=facts.labels_in_loss,
+        training_sources=facts.training_sources,
+        domain_auc=facts.domain_auc,
+    )
+    incumbent = other(context, "incumbent", answers, trusted, gate_rows)
+    teacher = other(context, "teacher", answers, trusted, gate_rows)
+    if incumbent is not None:
+        check_log(context, gate_rows, incumbent.gate)
+    rule: Rule = "beat" if job.trigger == "incident" else "keep"
+    subjects: dict[str, Subject] = {}
+    for name, path in variants.items():
+        if answers[name].error is None:
+            graph = Graph(path, context.call("incumbent"))
+            subjects[name] = Subject.of(name, path, graph, trusted, gate_rows, answers[name])
+    fp32 = subjects.get("fp32")
+
+    judged: dict[str, tuple[Evidence, Judgement]] = {}
+    for name in job.candidates:
+        if name in subjects:
+            evidence = bench.evidence(subjects[name], incumbent=incumbent, fp32=fp32)
+        else:
+            evidence = Evidence(variant=name, load_error=answers[name].error)
+        judged[name] = evidence, gate.decide(evidence, job.limits, rule=rule)
+    chosen = chosen or _choose(context, judged, answers)
+    evidence, judgement = judged[chosen]
+
+    report = context.report(
+        facts.counts | {"gate_verified": rows_of(evidence.verified)},
+        decision=judgement.decision,
+        chosen=chosen if chosen in subjects else None,
+        gates=judgement.gates,
+        variants=tuple(
+            replace(bench.variant(subjects[name], fp32), gates=own.gates)
+            for name, (_, own) in judged.items()
+            if name in subjects
+        ),
+        incumbent=None if incumbent is None else bench.variant(incumbent),
+        teacher=None if teacher is None else bench.variant(teacher),
+        fresh=evidence.fresh,
+        trusted=evidence.trusted,
+        domain_auc=facts.domain_auc,
+    )
+    if chosen in subjects:
+        graph = Graph(variants[chosen], context.call("incumbent"))
+        candidate.write(
+            context.folder,
+            model=variants[chosen],
+            training=training,
+            golden=candidate.golden_rows(graph, [trusted.x, fresh.x]),
+            exact=not answers[chosen].integer_operators,
+            table=candidate.reference_table(graph, fresh, job.graph, labels=fresh.gate),
+            report=to_json(report),
+        )
+    steps.progress("judge", 1.0)
+    return report
+
+
+def _choose(
+    context: Context,
+    judged: Mapping[str, tuple[Evidence, Judgement]],
+    answers: Mapping[str, Answer],
+) -> str:
+    """Choose a variant, once per candidate: later judgements keep to it."""
+    key = key_of("choice", sorted(judged), {n: msgspec.to_builtins(a) for n, a in answers.items()})
+
+    def make(out: Path) -> None:
+        out.write_bytes(msgspec.json.encode(gate.choose(list(judged.values()))))
+
+    return read_choice(context.steps.make("choice", key, make, suffix=".json"))
+
+
+def read_choice(path: Path) -> str:
+    """Which variant an earlier judgement chose."""
+    return msgspec.json.decode(path.read_bytes(), type=str)

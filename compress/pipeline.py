@@ -1,0 +1,88 @@
+"""The only door to this package: a job's folder in, a report and a candidate's folder out.
+
+``run`` reads ``job.json`` and does what its mode says. It needs no network, no environment and no
+key, may be killed at any moment, and goes on where it stopped when it is run again.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from compress import build, folder, measure, repair
+from compress.folder import Context
+from compress.plan import Report, to_json
+from compress.shrink import export, quantize, students
+from compress.steps import Budget, Progress, Steps, nothing, write
+
+MODES: dict[str, Callable[[Context], Report]] = {
+    "repair": repair.repair,
+    "gate": repair.gate,
+    "diagnose": measure.diagnose,
+    "compare": measure.compare,
+    "baseline": measure.baseline,
+}
+
+
+def run(
+    job_folder: Path,
+    *,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Do a job.
+
+    Parameters
+    ----------
+    job_folder
+        Laid out as ``compress.plan`` says. One process at a time may work in it.
+    progress
+        Called with the name of a step and the share of it that is done: 0 at its start, 1 at its
+        end (at once, if it was finished by an earlier run).
+    clock
+        Monotonic seconds, for the deadline.
+
+    Returns
+    -------
+    Report
+        Also written to ``report.json``, as the last thing. A candidate that is refused is a
+        decision in it, not an error.
+
+    Raises
+    ------
+    BadJob, BadData, BadModel
+        What was given cannot be used; the message says what was wrong and where.
+    DeadlineExceeded
+        Finished steps are kept.
+    """
+    job_folder = Path(job_folder)
+    job = folder.read(job_folder)
+    budget = Budget(seconds=job.deadline_s, clock=clock)
+    steps = Steps(job_folder, budget=budget, progress=progress or nothing)
+    threads = build.one_thread()
+    try:
+        report = MODES[job.mode](Context(folder=job_folder, job=job, steps=steps, budget=budget))
+    finally:
+        torch.set_num_threads(threads)
+    write(job_folder / folder.REPORT, to_json(report))
+    return report
+
+
+def warm() -> None:
+    """Load what the first job of a process would otherwise wait for: the exporter alone costs 3 s.
+
+    For a process from which jobs are forked, before it is forked. Starts no thread.
+    """
+    threads = build.one_thread()
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            path, out = Path(scratch) / "a.onnx", Path(scratch) / "b.onnx"
+            student = students.build(students.Architecture(inputs=2, hidden=(2,), outputs=2))
+            export.to_onnx(student, path, 2)
+            quantize.dynamic_int8(path, out)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,84 @@
+"""Modes ``repair`` (train, shrink, judge) and ``gate`` (judge what was made before once more)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from compress import build, data, judging
+from compress.errors import BadJob
+from compress.folder import CANDIDATE, Context
+from compress.judge.probe import Probe
+from compress.plan import Report
+from compress.steps import sha256_of
+
+
+def repair(context: Context) -> Report:
+    """Train, shrink and judge.
+
+    Raises
+    ------
+    BadJob, BadData, BadModel, DeadlineExceeded
+        It could not be done.
+    """
+    with Probe.start() as child:  # its imports overlap with the training
+        fresh, reference, trusted = (context.read(r) for r in ("fresh", "reference", "trusted"))
+        context.graph("incumbent")  # refused now, and not after the training
+        built, prepared = build.build(context, fresh, reference, trusted)
+        answers = judging.probe(context, child, built.variants, trusted)
+    return judging.judge(
+        context,
+        variants=built.variants,
+        training=built.training,
+        facts=built.facts,
+        answers=answers,
+        fresh=fresh,
+        gate_rows=prepared.gate,
+        trusted=trusted,
+    )
+
+
+def gate(context: Context) -> Report:
+    """Judge the finished candidate again, with the gate rows that there are now.
+
+    Nothing is trained; the choice among the variants stands, so that one of them is tested on the
+    fresh labels however often it is asked.
+
+    Raises
+    ------
+    BadJob
+        There is no finished candidate, or its files were changed.
+    """
+    steps = context.steps
+    facts, trained = build.read_facts(steps.finished("facts"))
+    context.warnings += facts.warnings
+    made = ("fp32", *(v for v in context.job.candidates if v != "fp32"))
+    variants = {v: steps.finished("export" if v == "fp32" else v) for v in made}
+    training = steps.finished("train")
+    answers = judging.read_answers(steps.finished("probe"))
+    chosen = judging.read_choice(steps.finished("choice"))
+    model = context.folder / CANDIDATE / "model.onnx"
+    if model.is_file() and sha256_of(model) != sha256_of(variants[chosen]):
+        raise BadJob(
+            f"{CANDIDATE}/model.onnx is not the {chosen} variant that was judged before: it was"
+            " changed since"
+        )
+    fresh, trusted = context.read("fresh"), context.read("trusted")
+    rows, dropped = data.gate_rows(fresh, trained)
+    counts = facts.counts | {
+        "fresh": len(fresh),
+        "gate": len(rows),
+        "gate_labelled": int(rows.labelled.sum()),
+        "dropped_gate": dropped,
+        "trusted": len(trusted),
+    }
+    return judging.judge(
+        context,
+        variants=variants,
+        training=training,
+        facts=msgspec.structs.replace(facts, counts=counts),
+        answers=answers,
+        fresh=fresh,
+        gate_rows=rows,
+        trusted=trusted,
+        chosen=chosen,
+    )

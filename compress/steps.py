@@ -1,0 +1,260 @@
+"""Work that survives ``kill -9``: every step is written aside, synced, renamed, and recorded with
+its hash.
+
+A step is known by its *key*, the hash of all that determines its result. A recorded step whose file
+is still whole is not done again; anything else is, and gives the same bytes. The record itself
+(``steps.json``) is replaced by renaming, so that it is always one of its whole versions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.errors import BadJob, DeadlineExceeded
+
+RECORD, WORK = "steps.json", "work"
+
+Progress = Callable[[str, float], None]
+"""Called with a step's name and the share of it that is done: 0 when it starts, 1 when it is
+done."""
+
+
+def nothing(step: str, share: float) -> None:
+    """A ``Progress`` that tells nobody."""
+
+
+@dataclass(kw_only=True)
+class Budget:
+    """The job's deadline.
+
+    Parameters
+    ----------
+    seconds
+        From now.
+    clock
+        Monotonic seconds.
+    """
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock()
+
+    def check(self, step: str) -> None:
+        """Stop here if the deadline has passed.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Naming the step that was reached.
+        """
+        spent = self.clock() - self.began
+        if spent > self.seconds:
+            raise DeadlineExceeded(
+                f"the deadline of {self.seconds:g} s passed at step {step!r}, after {spent:.1f} s;"
+                " finished steps are kept and are not done again"
+            )
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished step in ``steps.json``."""
+
+    key: str
+    """Hash of all that determines the result."""
+    path: str
+    """What it made, below the job's folder: a file or a folder."""
+    sha256: str
+    seconds: float
+    """Wall-clock seconds that it took when it was done."""
+    cpu_seconds: float
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True):
+    format: int = 1
+    steps: dict[str, Step] = {}
+
+
+def sync(path: Path) -> None:
+    """Force a file, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(path: Path) -> None:
+    """Force a file, or a folder with all that is in it, to the disk."""
+    if path.is_dir():
+        for child in sorted(path.iterdir()):
+            sync_tree(child)
+    sync(path)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Replace a file: a reader, or the next start after a crash, finds the old or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(data)
+    sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file; of a folder: of the names and hashes in it."""
+    if path.is_dir():
+        listing = "".join(f"{sha256_of(p)} {p.name}\n" for p in sorted(path.iterdir()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def array_key(*arrays: NDArray[np.generic]) -> str:
+    """Hash of the content, shape and type of arrays."""
+    digest = hashlib.sha256()
+    for a in arrays:
+        digest.update(f"{a.dtype.str}{a.shape}".encode())
+        digest.update(np.ascontiguousarray(a).tobytes())
+    return digest.hexdigest()
+
+
+def key_of(*parts: object) -> str:
+    """Hash of strings, numbers, dataclasses and containers of them."""
+    encoded = msgspec.json.encode(parts, order="sorted")
+    return hashlib.sha256(encoded).hexdigest()
+
+
+class Steps:
+    """The steps of one job folder.
+
+    Parameters
+    ----------
+    folder
+        The job's folder. One process at a time works in it.
+    budget
+        Checked before each step.
+    progress
+        Told about each step.
+    """
+
+    def __init__(self, folder: Path, *, budget: Budget, progress: Progress = nothing) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        """What each step took in this run; a reused one took 0."""
+        self._work = folder / WORK
+        self._work.mkdir(exist_ok=True)
+        for left in self._work.glob(".*"):  # unfinished pieces of a run that was killed
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._record = _Record()
+        record = folder / RECORD
+        if record.is_file():
+            try:
+                self._record = msgspec.json.decode(record.read_bytes(), type=_Record)
+            except msgspec.DecodeError as error:
+                raise BadJob(
+                    f"{RECORD} cannot be read ({error}): remove it to start again"
+                ) from error
+            if self._record.format != 1:
+                raise BadJob(
+                    f"{RECORD} has format {self._record.format}, this program reads 1: it was"
+                    " written by a newer one"
+                )
+
+    def _whole(self, name: str) -> Step | None:
+        """A recorded step whose result is still what it was."""
+        step = self._record.steps.get(name)
+        if step is None:
+            return None
+        path = self.folder / step.path
+        return step if path.exists() and sha256_of(path) == step.sha256 else None
+
+    def make(self, name: str, key: str, make: Callable[[Path], None], *, suffix: str = "") -> Path:
+        """Do a step, unless it was done before with the same key and its result is whole.
+
+        Parameters
+        ----------
+        name
+            The step.
+        key
+            Hash of all that determines the result.
+        make
+            Writes the result, a file or a folder, to the path that it is given.
+        suffix
+            Of the file's name, with the dot.
+
+        Returns
+        -------
+        Path
+            The result, named by the key.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Before the step is started.
+        """
+        self.budget.check(name)
+        done = self._whole(name)
+        if done is not None and done.key == key:
+            self.seconds[name] = 0.0
+            self.progress(name, 1.0)
+            return self.folder / done.path
+        self.progress(name, 0.0)
+        began, cpu = time.perf_counter(), time.process_time()
+        final = self._work / f"{name}-{key[:16]}{suffix}"
+        part = self._work / f".{name}{suffix}"
+        make(part)
+        sync_tree(part)
+        if final.is_dir():
+            shutil.rmtree(final)
+        part.replace(final)
+        sync(self._work)
+        self.seconds[name] = time.perf_counter() - began
+        step = Step(
+            key=key,
+            path=str(final.relative_to(self.folder)),
+            sha256=sha256_of(final),
+            seconds=self.seconds[name],
+            cpu_seconds=time.process_time() - cpu,
+        )
+        self._record = _Record(steps={**self._record.steps, name: step})
+        write(
+            self.folder / RECORD,
+            msgspec.json.format(msgspec.json.encode(self._record), indent=1) + b"\n",
+        )
+        self.progress(name, 1.0)
+        return final
+
+    def finished(self, name: str) -> Path:
+        """Result of a step of an earlier run, whatever its key.
+
+        Raises
+        ------
+        BadJob
+            It was never done, or its result was changed since.
+        """
+        step = self._record.steps.get(name)
+        if step is None:
+            raise BadJob(
+                f"mode 'gate' judges a finished candidate, but step {name!r} was never done in this"
+                " folder: run it in mode 'repair' first"
+            )
+        if self._whole(name) is None:
+            raise BadJob(
+                f"{step.path} was changed or removed since step {name!r} made it: run the job in"
+                " mode 'repair' again"
+            )
+        return self.folder / step.path
