@@ -140,6 +140,81 @@ def adwin(delta: float) -> Any:
     return drift.ADWIN(delta=delta)  # type: ignore[no-untyped-call]
 
 
+class ConfidenceWatch:
+    """River's ADWIN on the confidence of every row: tells when it falls, and when it is back.
+
+    Parameters
+    ----------
+    delta
+        ADWIN's significance.
+    """
+
+    __slots__ = ("adwin", "delta", "level", "n")
+
+    def __init__(self, delta: float) -> None:
+        self.delta = delta
+        self.adwin = adwin(delta)
+        self.level = 0.0
+        """Mean at the last boundary of a pane, before any change since."""
+        self.n = 0
+
+    def copy(self) -> ConfidenceWatch:
+        """An independent copy."""
+        other = ConfidenceWatch.__new__(ConfidenceWatch)
+        other.delta, other.level, other.n = self.delta, self.level, self.n
+        other.adwin = copy(self.adwin)
+        return other
+
+    def update(self, values: Sequence[float]) -> list[tuple[int, float, float, int]]:
+        """Take the confidences of some rows.
+
+        Returns
+        -------
+        list of (int, float, float, int)
+            Per change: index of the row, mean before, mean since, rows since.
+        """
+        detector, found = self.adwin, []
+        take = detector.update
+        for i, value in enumerate(values):
+            take(value)
+            if detector.drift_detected:
+                found.append((i, self.level, float(detector.estimation), int(detector.width)))
+                self.level = float(detector.estimation)
+        self.n += len(values)
+        return found
+
+    def settle(self) -> None:
+        """Mark the boundary of a pane: at the same rows however the stream is cut into blocks."""
+        self.level = float(self.adwin.estimation)
+
+    def plain(self, key: bytes) -> dict[str, Any]:
+        """For ``InputState.to_bytes``."""
+        return {
+            "river": RIVER_VERSION,
+            "delta": self.delta,
+            "level": self.level,
+            "n": self.n,
+            "adwin": dump(self.adwin, key),
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any], key: bytes) -> ConfidenceWatch | None:
+        """Read what ``plain`` told; ``None`` if another version of River wrote it.
+
+        Raises
+        ------
+        StateError
+            If it is not authentic.
+        """
+        body = authentic(plain["adwin"], key)
+        if plain["river"] != RIVER_VERSION:
+            return None
+        watch = cls.__new__(cls)
+        watch.delta, watch.level, watch.n = plain["delta"], plain["level"], plain["n"]
+        watch.adwin = unpickle(body)
+        return watch
+
+
 def error_changes(
     errors: Sequence[int], start: int, delta: float
 ) -> list[tuple[int, float, float, int]]:
@@ -178,13 +253,7 @@ def error_changes(
 # ---------------------------------------------------------------------------------------
 
 _MAC_BYTES = 32
-_ALLOWED = {
-    ("river.drift.adwin", "ADWIN"),
-    ("river._river_rust.drift", "AdaptiveWindowing"),
-    ("river._river_rust.drift", "PageHinkley"),
-    ("copyreg", "_reconstructor"),
-    ("builtins", "object"),
-}
+_ALLOWED = {("river.drift.adwin", "ADWIN"), ("river._river_rust.drift", "AdaptiveWindowing")}
 
 
 class _Unpickler(pickle.Unpickler):
@@ -204,13 +273,13 @@ def dump(detector: Any, key: bytes) -> bytes:
     return _mac(key, body) + body
 
 
-def load(data: bytes, key: bytes) -> Any:
-    """Read what ``dump`` wrote; nothing is unpickled before its HMAC was verified.
+def authentic(data: bytes, key: bytes) -> bytes:
+    """The pickle within what ``dump`` wrote.
 
     Raises
     ------
     StateError
-        If the bytes were not written under this key, or name a class that is not River's.
+        If the bytes were not written under this key.
     """
     mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]
     if not hmac.compare_digest(mac, _mac(key, body)):
@@ -218,12 +287,34 @@ def load(data: bytes, key: bytes) -> Any:
             "stored detector state is not authentic: it was changed, or written under another"
             " state key"
         )
+    return body
+
+
+def unpickle(body: bytes) -> Any:
+    """Unpickle River's classes, and nothing else.
+
+    Raises
+    ------
+    StateError
+        If another class is named, or the bytes are no pickle.
+    """
     try:
         return _Unpickler(io.BytesIO(body)).load()
     except StateError:
         raise
     except Exception as error:
         raise StateError(f"stored detector state cannot be read: {error}") from error
+
+
+def load(data: bytes, key: bytes) -> Any:
+    """Read what ``dump`` wrote; nothing is unpickled before its HMAC was verified.
+
+    Raises
+    ------
+    StateError
+        If the bytes are not authentic, or name a class that is not River's.
+    """
+    return unpickle(authentic(data, key))
 
 
 def copy(detector: Any) -> Any:

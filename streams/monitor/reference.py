@@ -1,28 +1,325 @@
-"""What is normal: built from reference rows, read and written as bytes."""
+"""Building a profile from reference rows: bin edges, histograms, ranges, categories, and how far
+its stretches differ."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-from streams.wire.block import PredictionBlock, Schema
+import numpy as np
+from numpy.typing import NDArray
 
+from streams.monitor.counts import Counts, Layout, columns, count
+from streams.monitor.distance import distances
+from streams.monitor.normal import QUANTILES, Bins, Column, Habits, Profile, Role, between
+from streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Profile:
-    """What the rows of one model version look like when nothing is wrong."""
+__all__ = ["Column", "Profile", "build_profile"]
 
-    schema: Schema
-    rows: int
-    provisional: bool = False
-
-    def to_bytes(self) -> bytes:
-        return b""
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Profile:
-        raise NotImplementedError
+PANE_ROWS = 500
+"""Rows after which blatant breaks of the contract are looked for, within a window."""
+WINDOW_ROWS = 2_000
+"""Rows of a window of distances, as in ``WatchConfig.window_rows``."""
+COARSE_BINS = 20
+"""Quantile bins of the distances of a number."""
+WIDE_MODEL = 500
+"""Features from which on there are only half as many, to stay below 1 MB."""
+CATEGORY_BINS = 20
+"""Most frequent values of a category that have a bin of their own in the distances."""
+SPREAD = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 100.0, 1000.0)
+"""Edges around the median, in interquartile ranges: where a column lands that changed its unit."""
+CENTRE = (0.01, 0.03, 0.1, 0.25)
+MANY_DISTINCT = 1_000
+"""Different values are counted up to here."""
 
 
 def build_profile(block: PredictionBlock, schema: Schema, *, provisional: bool = False) -> Profile:
-    """Learn what is normal from reference rows in time order."""
-    return Profile(schema=schema, rows=len(block), provisional=provisional)
+    """Learn what is normal from reference rows.
+
+    Parameters
+    ----------
+    block
+        Reference rows, in time order if they have one; 10 rows are enough to go on with, though
+        they tell little.
+    schema
+        The model's features. Declared bounds and category values are taken from it.
+    provisional
+        The rows come from traffic and nobody vouched for them.
+    """
+    classes = schema.classes or _classes(block)
+    values = columns(block, schema.names, classes)
+    features = [
+        *schema.features,
+        Feature(name="prediction", kind="category" if classes else "float", values=classes),
+        Feature(name="score", kind="float"),
+    ]
+    wide = len(schema.features) > WIDE_MODEL
+    drafts = [_column(values[j], f, wide=wide) for j, f in enumerate(features)]
+    profile = Profile(
+        schema=schema,
+        classes=classes,
+        rows=len(block),
+        columns=tuple(drafts),
+        provisional=provisional,
+    )
+    return _with_habits(profile, values)
+
+
+def _with_habits(profile: Profile, values: NDArray[np.float32]) -> Profile:
+    """The profile with the habits that stretches of its own rows show."""
+    panes = [
+        count(values[:, i : i + PANE_ROWS], profile.layout)
+        for i in range(0, values.shape[1] - PANE_ROWS + 1, PANE_ROWS)
+    ]
+    if len(panes) < 2:
+        return profile
+    floors = _distance_habits(panes, profile.bins, profile.layout)
+    found = [
+        replace(c, habits=_habits(j, c, panes, profile.layout, values[j], float(floors[j])))
+        for j, c in enumerate(profile.columns)
+    ]
+    return Profile(
+        schema=profile.schema,
+        classes=profile.classes,
+        rows=profile.rows,
+        columns=tuple(found),
+        provisional=profile.provisional,
+    )
+
+
+def _classes(block: PredictionBlock) -> tuple[str, ...]:
+    if not isinstance(block.prediction, Codes):
+        return ()
+    used = np.bincount(block.prediction.codes[block.prediction.codes >= 0])
+    return tuple(block.prediction.values[i] for i in np.flatnonzero(used))
+
+
+def _column(x: NDArray[np.float32], feature: Feature, *, wide: bool) -> Column:
+    """What one column of the reference says, its habits apart."""
+    valid = x[~np.isnan(x)]
+    n = len(valid)
+    distinct, counts = np.unique(valid, return_counts=True)
+    top = float(counts.max() / n) if n else 0.0
+    groups: tuple[int, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    low = high = 0.0
+    once = 0
+    role: Role = "number"
+    if feature.kind == "category":
+        role = "category"
+        k = len(feature.values)
+        edges = np.arange(k + 1, dtype=np.float32) - np.float32(0.5)
+        groups = _groups(valid, k)
+        if n >= 20 and len(distinct) > n / 2:
+            role = "identifier"
+        once = int((counts == 1).sum())
+        coarse = np.arange(len(edges))
+    else:
+        edges, coarse = _edges(valid, 10 if wide else COARSE_BINS, _declared(feature))
+        if n:
+            low, high = (float(q) for q in np.quantile(valid, (0.005, 0.995)))
+            quantiles = tuple(float(q) for q in np.quantile(valid, QUANTILES))
+        if _is_clock(valid, len(distinct)):
+            role = "clock"
+    below = np.searchsorted(np.sort(valid), edges)
+    return Column(
+        name=feature.name,
+        role=role,
+        edges=tuple(edges.tolist()),
+        below=tuple(below.tolist()),
+        coarse=tuple(coarse.tolist()),
+        groups=groups,
+        valid=n,
+        missing=len(x) - n,
+        distinct=min(len(distinct), MANY_DISTINCT),
+        top=top,
+        once=once,
+        quantiles=quantiles,
+        low=low,
+        high=high,
+        minimum=feature.minimum,
+        maximum=feature.maximum,
+    )
+
+
+def _is_clock(valid: NDArray[np.float32], distinct: int) -> bool:
+    """Whether the values grow (or fall) from row to row: a time, a counter."""
+    if len(valid) < 20 or distinct < 10:
+        return False
+    steps = np.diff(valid)
+    return bool((steps >= 0).mean() >= 0.999 or (steps <= 0).mean() >= 0.999)
+
+
+def _groups(valid: NDArray[np.float32], k: int) -> tuple[int, ...]:
+    """Bin of each interval of a category: unseen and rare values share one, the frequent ones have
+    their own."""
+    counts = np.bincount(valid[valid >= 0].astype(np.int64), minlength=k)[:k]
+    frequent = set(np.argsort(-counts, kind="stable")[:CATEGORY_BINS].tolist())
+    own = iter(range(1, CATEGORY_BINS + 1))
+    bins = [next(own) if i in frequent else 0 for i in range(k)]
+    return (0, *bins, 0)  # below the first edge: unseen; above the last: never
+
+
+def _declared(feature: Feature) -> NDArray[np.float32]:
+    """Edges that tell how many values are below the declared minimum and above the declared
+    maximum."""
+    bounds = []
+    if feature.minimum is not None:
+        bounds.append(np.float32(feature.minimum))
+    if feature.maximum is not None:
+        bounds.append(np.nextafter(np.float32(feature.maximum), np.float32(np.inf)))
+    return np.array(bounds, np.float32)
+
+
+def _edges(
+    valid: NDArray[np.float32], bins: int, declared: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Edges of a number's counts, and the indices of those that bound the bins of its distances."""
+    if not len(valid):
+        return np.unique(np.append(declared, np.float32(0))), np.zeros(1, np.int64)
+    marks = np.unique(np.quantile(valid, np.arange(1, bins) / bins).astype(np.float32))
+    # a value that fills several quantiles gets a bin of its own: up to it, it, beyond it
+    marks = np.unique(
+        np.concatenate([marks, np.nextafter(marks, np.float32(np.inf))[_heavy(valid, marks)]])
+    )
+    q1, median, q3 = np.quantile(valid, (0.25, 0.5, 0.75))
+    width = q3 - q1
+    if width > 0:
+        steps = np.array(SPREAD + CENTRE) * width
+        extra = np.concatenate([median - steps, median + steps])
+    else:
+        extra = np.array([], np.float64)
+    with np.errstate(over="ignore"):
+        extra = extra.astype(np.float32)
+    edges = np.unique(np.concatenate([marks, extra[np.isfinite(extra)], declared]))
+    return edges, np.searchsorted(edges, marks)
+
+
+def _heavy(valid: NDArray[np.float32], marks: NDArray[np.float32]) -> NDArray[np.bool_]:
+    ordered = np.sort(valid)
+    share = (ordered.searchsorted(marks, "right") - ordered.searchsorted(marks)) / len(valid)
+    return np.asarray(share >= 0.05)
+
+
+def quantiles_of(
+    below: NDArray[np.int64], valid: int, edges: NDArray[np.float32], low: float, high: float
+) -> NDArray[np.float64]:
+    """Quantiles at ``QUANTILES`` from counts below edges, interpolated between edges; ``low`` and
+    ``high`` bound them."""
+    x = np.concatenate([[min(low, float(edges[0]))], edges, [max(high, float(edges[-1]))]])
+    y = np.concatenate([[0], below, [valid]])
+    first = np.searchsorted(y, 0, "right") - 1  # the last edge with nothing below it
+    last = np.searchsorted(y, valid)  # the first edge with everything below it
+    x, y = x[first : last + 1].astype(np.float64), y[first : last + 1]
+    if len(x) == 1:
+        return np.full(len(QUANTILES), x[0])
+    x[0], x[-1] = max(x[0], low), min(x[-1], high)
+    return np.asarray(np.interp(np.array(QUANTILES) * valid, y, x))
+
+
+def outside(
+    below: NDArray[np.int64], valid: int, edges: NDArray[np.float32], low: float, high: float
+) -> float:
+    """Share of values outside ``low`` to ``high``, as far as the edges tell (never too much)."""
+    if not valid:
+        return 0.0
+    i = int(np.searchsorted(edges, low, "right")) - 1
+    j = int(np.searchsorted(edges, high, "right"))
+    under = int(below[i]) if i >= 0 else 0
+    over = valid - int(below[j]) if j < len(edges) else 0
+    return (under + over) / valid
+
+
+def _distance_habits(panes: list[Counts], bins: Bins, layout: Layout) -> NDArray[np.float64]:
+    """PSI of windows of the reference against the whole: its 95% quantile per column."""
+    per_window = WINDOW_ROWS // PANE_ROWS
+    psi = []
+    for i in range(0, len(panes) - per_window + 1, per_window):
+        window = panes[i]
+        for pane in panes[i + 1 : i + per_window]:
+            window = window.plus(pane)
+        histogram = np.bincount(
+            bins.source,
+            weights=between(window.below, window.valid, layout.offsets),
+            minlength=len(bins.reference),
+        ).astype(np.float64)
+        psi.append(distances(bins.reference, histogram, bins.starts, bins.sizes).psi)
+    if not psi:
+        return np.zeros(layout.columns)
+    return np.asarray(np.quantile(np.array(psi), 0.95, axis=0))
+
+
+def _habits(
+    j: int,
+    column: Column,
+    panes: list[Counts],
+    layout: Layout,
+    x: NDArray[np.float32],
+    distance: float,
+) -> Habits:
+    own = slice(int(layout.offsets[j]), int(layout.offsets[j + 1]))
+    missing = max(1 - int(p.valid[j]) / p.rows for p in panes)
+    full = [p for p in panes if p.valid[j] >= PANE_ROWS // 4]
+    constant = any(p.low[j] == p.high[j] for p in full)
+    if column.role == "category":
+        return Habits(missing=missing, unseen=_novelty(x), constant=constant, distance=distance)
+    width = column.quantiles[3] - column.quantiles[1] if column.quantiles else 0.0
+    if width <= 0 or not full:
+        return Habits(missing=missing, constant=constant, distance=distance)
+    edges = layout.edges[j]
+    reference = np.array(column.quantiles)
+    shapes = np.array(
+        [
+            quantiles_of(p.below[own], int(p.valid[j]), edges, float(p.low[j]), float(p.high[j]))
+            for p in full
+        ]
+    )
+    slopes = [slope(reference, s)[0] for s in shapes]
+    medians = shapes[:, 2]
+    return Habits(
+        missing=missing,
+        scale_low=min(1.0, *slopes) if len(slopes) > 1 else min(1.0, slopes[0]),
+        scale_high=max(1.0, *slopes) if len(slopes) > 1 else max(1.0, slopes[0]),
+        shift=float(np.abs(medians - reference[2]).max() / width),
+        jump=float(np.abs(np.diff(medians)).max(initial=0.0) / width),
+        outside=max(
+            outside(p.below[own], int(p.valid[j]), edges, column.low, column.high) for p in full
+        ),
+        constant=constant,
+        distance=distance,
+    )
+
+
+def _novelty(x: NDArray[np.float32]) -> float:
+    """Largest share of a pane's values that no earlier pane of the second half had not seen."""
+    half = max(1, len(x) // PANE_ROWS // 2) * PANE_ROWS
+    known = set(np.unique(x[:half][~np.isnan(x[:half])]).tolist())
+    worst = 0.0
+    for i in range(half, len(x) - PANE_ROWS + 1, PANE_ROWS):
+        pane = x[i : i + PANE_ROWS]
+        pane = pane[~np.isnan(pane)]
+        if len(pane):
+            values, counts = np.unique(pane, return_counts=True)
+            new = [v not in known for v in values.tolist()]
+            worst = max(worst, float(counts[new].sum() / len(pane)))
+            known.update(values.tolist())
+    return worst
+
+
+def slope(
+    reference: NDArray[np.float64], window: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Least-squares line that maps the reference's quantiles to a window's: slope, intercept, and
+    share explained.
+
+    Examples
+    --------
+    >>> [round(v, 6) for v in slope(np.array([-1.0, 0.0, 2.0]), np.array([1.4, 3.2, 6.8]))]
+    [1.8, 3.2, 1.0]
+    """
+    rx, wx = reference - reference.mean(), window - window.mean()
+    var = float(rx @ rx)
+    spread = float(wx @ wx)
+    a = float(rx @ wx) / var if var > 0 else 1.0
+    b = float(window.mean() - a * reference.mean())
+    explained = 1.0 if spread == 0 else float((a * rx) @ (a * rx)) / spread
+    return a, b, min(explained, 1.0)

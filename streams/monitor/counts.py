@@ -1,0 +1,172 @@
+"""Counting columns: the hot loop. A segment of rows is sorted once per column, then edges are
+looked up in it.
+
+A column is a feature, the prediction, or the confidence (the largest score). What is kept per
+column are whole numbers: valid values, and for every edge how many values lie below it. Adding them
+for two segments gives those of both, exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.wire.block import Codes, PredictionBlock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Edges of all columns, flat: column ``j`` owns ``offsets[j]:offsets[j+1]``."""
+
+    edges: tuple[NDArray[np.float32], ...]  # C arrays, each strictly growing
+    offsets: NDArray[np.int64]  # (C + 1,)
+
+    @classmethod
+    def of(cls, edges: list[NDArray[np.float32]]) -> Layout:
+        """Lay out the edges of ``C`` columns."""
+        sizes = np.array([len(e) for e in edges], np.int64)
+        return cls(tuple(edges), np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]))
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return len(self.edges)
+
+
+@dataclass(slots=True, eq=False)
+class Counts:
+    """Counts of some rows; all arrays have one entry per column but ``below``, which has one per
+    edge."""
+
+    rows: int
+    valid: NDArray[np.int64]  # (C,) values that are neither missing nor infinite
+    below: NDArray[np.int64]  # (E,) values below each edge
+    total: NDArray[np.float64]  # (C,) sum of the valid values
+    squares: NDArray[np.float64]  # (C,) sum of their squares
+    low: NDArray[np.float32]  # (C,) smallest value, inf if none
+    high: NDArray[np.float32]  # (C,) largest value, -inf if none
+    wrong: NDArray[np.int64]  # (C,) values of a wrong type (they are missing in `valid`)
+
+    @classmethod
+    def zeros(cls, layout: Layout) -> Counts:
+        """Counts of no rows."""
+        c = layout.columns
+        return cls(
+            rows=0,
+            valid=np.zeros(c, np.int64),
+            below=np.zeros(int(layout.offsets[-1]), np.int64),
+            total=np.zeros(c),
+            squares=np.zeros(c),
+            low=np.full(c, np.inf, np.float32),
+            high=np.full(c, -np.inf, np.float32),
+            wrong=np.zeros(c, np.int64),
+        )
+
+    def plus(self, other: Counts) -> Counts:
+        """Counts of the rows of both."""
+        return Counts(
+            rows=self.rows + other.rows,
+            valid=self.valid + other.valid,
+            below=self.below + other.below,
+            total=self.total + other.total,
+            squares=self.squares + other.squares,
+            low=np.minimum(self.low, other.low),
+            high=np.maximum(self.high, other.high),
+            wrong=self.wrong + other.wrong,
+        )
+
+
+def count(values: NDArray[np.float32], layout: Layout) -> Counts:
+    """Count a segment.
+
+    Parameters
+    ----------
+    values
+        ``(C, n) float32``, NaN = missing; not infinite (see ``columns``).
+    """
+    c, n = values.shape
+    missing = np.isnan(values)
+    if missing.any():
+        valid = n - np.count_nonzero(missing, axis=1)
+        numbers = np.where(missing, np.float64(0), values)
+        low, high = (
+            np.fmin.reduce(values, axis=1, initial=np.inf),
+            np.fmax.reduce(values, axis=1, initial=-np.inf),
+        )
+    else:
+        valid = np.full(c, n, np.int64)
+        numbers = values.astype(np.float64)
+        low, high = values.min(axis=1, initial=np.inf), values.max(axis=1, initial=-np.inf)
+    ordered = np.sort(values, axis=1)  # NaN last
+    below = np.empty(int(layout.offsets[-1]), np.int64)
+    at = 0
+    for j, edges in enumerate(layout.edges):
+        end = at + len(edges)
+        below[at:end] = ordered[j, : valid[j]].searchsorted(edges)
+        at = end
+    return Counts(
+        rows=n,
+        valid=valid,
+        below=below,
+        total=numbers.sum(axis=1),
+        squares=np.einsum("ij,ij->i", numbers, numbers),
+        low=low,
+        high=high,
+        wrong=np.zeros(c, np.int64),
+    )
+
+
+def confidence(block: PredictionBlock) -> NDArray[np.float32]:
+    """The largest score of each row, ``(n,) float32``; NaN where there is none."""
+    scores = block.scores
+    if scores is None or scores.shape[1] == 0:
+        return np.full(len(block), np.nan, np.float32)
+    best = np.fmax.reduce(scores, axis=1)
+    best[np.isinf(best)] = np.nan
+    return np.asarray(best, np.float32)
+
+
+def columns(
+    block: PredictionBlock, names: tuple[str, ...], classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    """A block as the columns that are counted.
+
+    Parameters
+    ----------
+    names
+        Features in the profile's order; a feature that the block does not have is missing in every
+        row.
+    classes
+        Classes in the profile's order; another class becomes -1.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(F + 2, n) float32``: features, then the prediction (index of its class, or the number
+        itself), then the confidence. Infinite values are NaN.
+    """
+    n, f = len(block), len(names)
+    out = np.empty((f + 2, n), np.float32)
+    if names == block.feature_names:
+        out[:f] = block.features.T
+    else:
+        where = {name: i for i, name in enumerate(block.feature_names)}
+        for j, name in enumerate(names):
+            i = where.get(name)
+            out[j] = np.nan if i is None else block.features[:, i]
+    out[f] = _prediction(block.prediction, classes)
+    out[f + 1] = confidence(block)
+    out[np.isinf(out)] = np.nan
+    return out
+
+
+def _prediction(
+    prediction: Codes | NDArray[np.float64], classes: tuple[str, ...]
+) -> NDArray[np.float32]:
+    if not isinstance(prediction, Codes):
+        return prediction.astype(np.float32)
+    index = {name: i for i, name in enumerate(classes)}
+    table = np.array([index.get(v, -1) for v in prediction.values] + [np.nan], np.float32)
+    return table[prediction.codes]  # -1 = missing = the last entry

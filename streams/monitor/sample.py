@@ -1,0 +1,101 @@
+"""The first rows of a version that has no profile: kept until they are enough to learn one from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.monitor.counts import confidence
+from streams.monitor.normal import Profile
+from streams.monitor.reference import build_profile
+from streams.wire.block import Codes, PredictionBlock, Schema
+
+LEARNING_ROWS = 10_000
+"""Rows from which a profile is learned."""
+LEARNING_BYTES = 4_000_000
+"""Wide models learn from fewer rows: the sample is part of the stored state."""
+FEWEST_ROWS = 500
+
+
+def rows_needed(features: int) -> int:
+    """Rows that a model with so many features learns its profile from.
+
+    Examples
+    --------
+    >>> rows_needed(20), rows_needed(1_000)
+    (10000, 1000)
+    """
+    return max(FEWEST_ROWS, min(LEARNING_ROWS, LEARNING_BYTES // (4 * max(1, features))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Rows collected so far. A value: ``plus`` returns a new one."""
+
+    names: tuple[str, ...]
+    blocks: tuple[
+        tuple[NDArray[np.float32], list[str | None] | NDArray[np.float64], NDArray[np.float32]], ...
+    ] = ()
+    """(features (n, F), prediction (n,), confidence (n,)) each."""
+    rows: int = 0
+
+    def plus(self, block: PredictionBlock, start: int, end: int) -> Sample:
+        """With rows ``start:end`` of a block."""
+        p = block.prediction
+        prediction = (
+            Codes(p.codes[start:end], p.values).strings() if isinstance(p, Codes) else p[start:end]
+        )
+        part = (block.features[start:end].copy(), prediction, confidence(block)[start:end])
+        return Sample(self.names, (*self.blocks, part), self.rows + end - start)
+
+    def profile(self, model: str, version: str, schema: Schema) -> Profile:
+        """The provisional profile that these rows make."""
+        predictions = [p for _, p, _ in self.blocks]
+        prediction: Codes | NDArray[np.float64]
+        if all(isinstance(p, list) for p in predictions):
+            prediction = Codes.of([s for p in predictions for s in p])
+        else:
+            prediction = np.concatenate([np.asarray(p, np.float64) for p in predictions])
+        block = PredictionBlock(
+            model=model,
+            version=version,
+            ids=[""] * self.rows,
+            served_at=np.zeros(self.rows, np.int64),
+            feature_names=self.names,
+            features=np.concatenate([f for f, _, _ in self.blocks]),
+            prediction=prediction,
+            scores=np.concatenate([c for _, _, c in self.blocks])[:, None],
+        )
+        return build_profile(block, schema, provisional=True)
+
+    def plain(self) -> dict[str, Any]:
+        """For ``InputState.to_bytes``."""
+        return {
+            "names": self.names,
+            "rows": self.rows,
+            "blocks": [
+                (
+                    f.tobytes(),
+                    p if isinstance(p, list) else np.asarray(p, np.float64).tobytes(),
+                    c.tobytes(),
+                )
+                for f, p, c in self.blocks
+            ],
+        }
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Sample:
+        """Read what ``plain`` told."""
+        names = tuple(plain["names"])
+        blocks = tuple(
+            (
+                np.frombuffer(f, np.float32).reshape(-1, len(names)),
+                p if isinstance(p, list) else np.frombuffer(p, np.float64),
+                np.frombuffer(c, np.float32),
+            )
+            for f, p, c in plain["blocks"]
+        )
+        return cls(names, blocks, plain["rows"])
