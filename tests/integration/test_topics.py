@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from streams.broker import Broker, admin
+from streams.wire.events import TOPICS
+
+pytestmark = pytest.mark.kafka
+
+Run = Callable[..., tuple[int, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def namespace(kafka_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"t{uuid.uuid4().hex[:8]}"
+    monkeypatch.setenv("REDISTILL_BROKER", kafka_server.bootstrap)
+    monkeypatch.setenv("REDISTILL_NAMESPACE", name)
+    return name
+
+
+@pytest.fixture
+def run(namespace: str) -> Run:
+    from workers.cli.topics import app
+
+    def call(*args: str) -> tuple[int, list[dict[str, Any]]]:
+        result = CliRunner().invoke(app, ["apply", "--json", *args])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, json.loads(result.output)
+
+    return call
+
+
+def test_apply_creates_every_topic_once(run: Run, namespace: str) -> None:
+    code, found = run("--dry-run")
+    assert code == 3
+    assert {f["state"] for f in found} == {"missing"}
+    code, found = run("--partitions", "4")
+    assert code == 0
+    assert {f["topic"]: f["partitions"] for f in found} == {
+        f"{namespace}.{t}": 4 if t in ("predictions", "labels") else 1 for t in TOPICS.values()
+    }
+    assert {f["state"] for f in found} == {"created"}
+    code, found = run("--partitions", "4")
+    assert code == 0
+    assert {f["state"] for f in found} == {"fine"}
+
+
+def test_apply_says_what_differs_and_changes_nothing(
+    run: Run, namespace: str, kafka_server: Any
+) -> None:
+    client = admin(Broker(kafka_server.bootstrap))
+    client.create_topics(
+        {
+            f"{namespace}.pointers": {"num_partitions": 1, "replication_factor": 1},
+            f"{namespace}.predictions": {
+                "num_partitions": 2,
+                "replication_factor": 1,
+                "configs": {"retention.ms": "60000"},
+            },
+        }
+    )
+    client.close()
+    for _ in range(2):
+        code, found = run()
+        notes = {f["topic"].removeprefix(f"{namespace}."): " ".join(f["notes"]) for f in found}
+        assert code == 3
+        assert "cleanup.policy is 'delete', 'compact' was expected" in notes["pointers"]
+        assert "retention.ms is 60000" in notes["predictions"]
+        assert "at most 2 stream workers" in notes["predictions"]
+        assert notes["labels"] == ""
