@@ -96,7 +96,9 @@ def store(place: Place, model: str, name: str, source: Path) -> FileEntry:
     """
     entry = FileEntry(sha256=sha256_of(source), bytes=source.stat().st_size)
     path = place.path(model, name, entry.sha256)
-    if not intact(path, entry):
+    if intact(path, entry):
+        os.utime(path)  # young again: retention must not take it before a row names it
+    else:
         temporary = path.with_name(f".{entry.sha256[:16]}.{secrets.token_hex(4)}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

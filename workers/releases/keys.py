@@ -89,8 +89,8 @@ def init(folder: Path, *, passphrase: str | None, now: datetime) -> Path:
     KeysError
         A file could not be written.
     """
-    trust = folder / TRUST_FILE
-    if trust.exists():
+    document_path = folder / TRUST_FILE
+    if document_path.exists():
         raise UsageError(
             f"{folder} holds keys already, and clients trust them; `redistill keys export` shows "
             "the public part"
@@ -109,10 +109,10 @@ def init(folder: Path, *, passphrase: str | None, now: datetime) -> Path:
         for role, key in private.items():
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
             _write_new(folder / f"{role}.pem", pem, 0o600)
-        _write_new(trust, document, 0o644)  # last: without it, init was not finished
+        _write_new(document_path, document, 0o644)  # last: without it, init was not finished
     except OSError as error:
         raise KeysError(f"the keys cannot be written to {folder}: {error.strerror}") from error
-    return trust
+    return document_path
 
 
 def load(folder: Path, *, passphrase: str | None) -> Keys:
@@ -123,14 +123,9 @@ def load(folder: Path, *, passphrase: str | None) -> Keys:
     KeysError
         They are missing, others may read them, or the passphrase is wrong; the message says which.
     """
+    document = trust(folder)
     try:
-        trust = (folder / TRUST_FILE).read_bytes()
-    except FileNotFoundError as error:
-        raise KeysError(f"no signing keys in {folder}: run `redistill keys init`") from error
-    except OSError as error:
-        raise KeysError(f"{folder / TRUST_FILE} cannot be read: {error.strerror}") from error
-    try:
-        root = Metadata[Root].from_bytes(trust).signed
+        root = Metadata[Root].from_bytes(document).signed
     except Exception as error:  # python-tuf raises a class for each layer of the format
         raise KeysError(f"{folder / TRUST_FILE} is no root metadata: {error}") from error
     if not isinstance(root, Root):
@@ -146,13 +141,27 @@ def load(folder: Path, *, passphrase: str | None) -> Keys:
         timestamp=signers["timestamp"],
         models=signers["models"],
         root=None if offline else _load_key(folder / "root.pem", passphrase),
-        trust=trust,
+        trust=document,
     )
 
 
 def exist(folder: Path) -> bool:
     """Whether ``init`` has been run for this folder."""
     return (folder / TRUST_FILE).exists()
+
+
+def trust(folder: Path) -> bytes:
+    """The public root metadata.
+
+    Raises
+    ------
+    KeysError
+        There are no keys.
+    """
+    try:
+        return (folder / TRUST_FILE).read_bytes()
+    except OSError as error:
+        raise KeysError(f"no signing keys in {folder}: run `redistill keys init`") from error
 
 
 def export(folder: Path, destination: Path) -> None:
@@ -163,10 +172,7 @@ def export(folder: Path, destination: Path) -> None:
     KeysError
         There are none, or the destination cannot be written.
     """
-    try:
-        data = (folder / TRUST_FILE).read_bytes()
-    except OSError as error:
-        raise KeysError(f"no signing keys in {folder}: run `redistill keys init`") from error
+    data = trust(folder)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         destination.write_bytes(data)

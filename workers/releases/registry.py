@@ -35,7 +35,7 @@ from workers.store.tables import barred, guards, pauses, pointer_history, pointe
 
 __all__ = [
     "Moved", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
-    "publish", "rollback",
+    "publish", "rollback", "sign_again",
 ]  # fmt: skip
 
 GUARD_SECONDS = 7 * 86_400.0
@@ -190,6 +190,28 @@ def announce_pointer(conn: sa.Connection, model: str, *, now: int) -> None:
         conn.execute(sa.update(pointers).where(pointers.c.model == model).values(announced_at=now))
 
 
+def sign_again(conn: sa.Connection, model: str, *, now: int, lifetimes: Lifetimes) -> int | None:
+    """List anew what services may fetch, after retention removed some; the pointer stays.
+
+    Returns
+    -------
+    int or None
+        The snapshot with which clients see it; ``None`` without a pointer.
+    """
+    current = _pointer(conn, model)
+    if current is None:
+        return None
+    return _sign_pointer(
+        conn,
+        get(conn, model, current.stable),
+        epoch=current.epoch,
+        reason=current.reason,
+        moved_at=current.moved_at,
+        now=now,
+        lifetimes=lifetimes,
+    )
+
+
 def _move(
     conn: sa.Connection,
     row: Version,
@@ -257,22 +279,9 @@ def _move(
             )
         )
     revise(conn, model, now)
-    servable = history.servable(conn, model)
-    pointer = PointerFile(
-        model=model,
-        stable=row.version,
-        manifest_sha256=row.manifest_sha256,
-        sha256=row.sha256,
-        epoch=epoch,
-        reason=reason,
-        moved_at=moment(now),
-        known={
-            v.version: KnownRelease(sha256=v.sha256, manifest_sha256=v.manifest_sha256)
-            for v in servable
-        },
+    snapshot = _sign_pointer(
+        conn, row, epoch=epoch, reason=reason, moved_at=now, now=now, lifetimes=lifetimes
     )
-    files = [item for v in servable for item in v.files.items()]
-    snapshot = roles.point(conn, pointer, files, now=now, lifetimes=lifetimes)
     if change == "publish":
         announce_release(
             conn, row, status="published", trigger=trigger, now=now, epoch=epoch, after=snapshot
@@ -306,6 +315,35 @@ def _move(
     return Moved(
         model=model, version=row.version, previous=previous, epoch=epoch, snapshot=snapshot
     )
+
+
+def _sign_pointer(
+    conn: sa.Connection,
+    row: Version,
+    *,
+    epoch: int,
+    reason: str,
+    moved_at: int,
+    now: int,
+    lifetimes: Lifetimes,
+) -> int:
+    """Write what the model's role shall sign; the snapshot with which clients see it."""
+    servable = history.servable(conn, row.model)
+    pointer = PointerFile(
+        model=row.model,
+        stable=row.version,
+        manifest_sha256=row.manifest_sha256,
+        sha256=row.sha256,
+        epoch=epoch,
+        reason=reason,
+        moved_at=moment(moved_at),
+        known={
+            v.version: KnownRelease(sha256=v.sha256, manifest_sha256=v.manifest_sha256)
+            for v in servable
+        },
+    )
+    files = [item for v in servable for item in v.files.items()]
+    return roles.point(conn, pointer, files, now=now, lifetimes=lifetimes)
 
 
 def _check_publishable(conn: sa.Connection, row: Version, *, first: bool) -> None:

@@ -35,6 +35,11 @@ class Lifetimes:
     timestamp: float = 24.0 * 7
     """How long clients believe a repository that nobody signs any more."""
 
+    @classmethod
+    def of_pointer(cls, hours: float) -> Lifetimes:
+        """Lifetimes under which a pointer is believed for ``hours`` after the last signature."""
+        return cls(targets=max(720.0, 2 * hours), snapshot=hours, timestamp=hours)
+
     def of(self, role: str) -> timedelta:
         """Lifetime of a role's metadata."""
         hours = self.targets if role.startswith(PREFIX) else getattr(self, role)
@@ -217,6 +222,14 @@ def lift(
         for name in sorted({*(r.name for r in behind), "snapshot", "timestamp"}, key=_lock_order):
             _raise_version(conn, name, now, lifetimes)
     return [r.name for r in behind]
+
+
+def pointer_text(conn: sa.Connection, model: str) -> str | None:
+    """The JSON of a model's signed pointer; ``None`` before the first."""
+    text = conn.execute(
+        sa.select(roles.c.body).where(roles.c.role == PREFIX + model)
+    ).scalar_one_or_none()
+    return None if text is None else str(json.loads(text)["pointer"])
 
 
 def _raise_version(

@@ -1,0 +1,72 @@
+"""What ``publish`` and ``rollback`` share: ask the holder of the repository, and say what it did."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from workers.cli import common
+
+if TYPE_CHECKING:
+    from streams.store.database import Database
+    from workers.releases.keeper import Keeper
+    from workers.settings import Settings
+
+
+def keeper_of(settings: Settings, database: Database, *, holder: str) -> Keeper:
+    """A keeper of the repository, as the settings describe it."""
+    from workers.releases.files import Place
+    from workers.releases.keeper import Keeper
+    from workers.releases.roles import Lifetimes
+
+    secret = settings.key_passphrase
+    return Keeper(
+        database,
+        Place(settings.root),
+        holder=holder,
+        passphrase=None if secret is None else secret.get_secret_value(),
+        lifetimes=Lifetimes.of_pointer(settings.pointer_ttl_hours),
+        cool_down_seconds=settings.cool_down_minutes * 60,
+    )
+
+
+def move(
+    kind: Literal["publish", "rollback"], model: str, body: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Move a pointer and wait until clients can see it.
+
+    Raises
+    ------
+    RegistryError
+        It was refused, or nobody did it in time.
+    KeysError
+        No repair worker runs, and the keys cannot be read here.
+    """
+    from workers.errors import RegistryError
+    from workers.releases import intents
+
+    settings = common.load()
+    given = {key: value for key, value in body.items() if value}
+    with common.opened(settings) as database:
+        keeper = keeper_of(settings, database, holder=f"{settings.instance}-cli")
+        try:
+            result = intents.perform(
+                database,
+                keeper,
+                kind,
+                model,
+                given,
+                actor=f"cli:{getpass.getuser()}",
+                wait_seconds=settings.command_wait_seconds,
+            )
+        finally:
+            keeper.close()
+    if not result.ok:
+        raise RegistryError(result.message)
+    if as_json:
+        common.print_json({"model": model, **result.body})
+    else:
+        typer.echo(result.message)

@@ -1,0 +1,116 @@
+"""What Prometheus is told: read from the database when it asks, so that no process has to be up."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from streams.store import facts, outbox
+from streams.store.database import Database
+from workers.releases import roles
+from workers.store.tables import incidents, jobs, pointers
+
+
+def prefix(namespace: str) -> str:
+    """Start of every metric's name.
+
+    Examples
+    --------
+    >>> prefix(""), prefix("staging.eu-1")
+    ('redistill', 'staging_eu_1_redistill')
+    """
+    safe = re.sub(r"[^a-zA-Z0-9_]", "_", namespace)
+    return f"{safe}_redistill" if safe else "redistill"
+
+
+class Metrics:
+    """One registry per application.
+
+    Attributes
+    ----------
+    registry
+        What ``/metrics`` shows.
+    requests
+        Answers by ``area`` (metadata, targets, health, metrics, other) and ``status``.
+    """
+
+    def __init__(self, database: Database, namespace: str) -> None:
+        name = prefix(namespace)
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            f"{name}_web_requests",
+            "Answers of the web process.",
+            ["area", "status"],
+            registry=self.registry,
+        )
+        self.registry.register(_FromSql(database, name))
+
+
+class _FromSql(Collector):
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not need a database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask the database; one failed scrape is told as ``..._up 0``."""
+        name = self._name
+        try:
+            with self._database.read() as conn:
+                until = roles.valid_until(conn)
+                published = facts.published_snapshot(conn)
+                unsent = outbox.backlog(conn)
+                epochs = conn.execute(sa.select(pointers.c.model, pointers.c.epoch)).all()
+                open_incidents = conn.execute(
+                    sa.select(incidents.c.model, incidents.c.incident_class, sa.func.count())
+                    .where(incidents.c.status == "open")
+                    .group_by(incidents.c.model, incidents.c.incident_class)
+                ).all()
+                live = conn.execute(
+                    sa.select(jobs.c.model, jobs.c.state, sa.func.count())
+                    .where(jobs.c.live_mark == 1)
+                    .group_by(jobs.c.model, jobs.c.state)
+                ).all()
+        except Exception:
+            yield _gauge(f"{name}_up", "Whether the database could be read.", 0)
+            return
+        yield _gauge(f"{name}_up", "Whether the database could be read.", 1)
+        yield _gauge(f"{name}_repository_snapshot", "Newest published snapshot.", published)
+        if until is not None:
+            yield _gauge(
+                f"{name}_repository_valid_seconds",
+                "Until clients stop believing the signed repository.",
+                until / 1e6 - time.time(),
+            )
+        yield _gauge(f"{name}_outbox_unsent", "Announcements that wait.", unsent.rows)
+        oldest = 0.0 if unsent.oldest_at is None else time.time() - unsent.oldest_at / 1e6
+        yield _gauge(f"{name}_outbox_oldest_seconds", "Age of the oldest of them.", oldest)
+        epoch = GaugeMetricFamily(
+            f"{name}_pointer_epoch", "Changes of the pointer.", labels=["model"]
+        )
+        for row in epochs:
+            epoch.add_metric([row.model], row.epoch)
+        yield epoch
+        family = GaugeMetricFamily(
+            f"{name}_incidents_open", "Open incidents.", labels=["model", "class"]
+        )
+        for model, kind, count in open_incidents:
+            family.add_metric([model, kind], count)
+        yield family
+        family = GaugeMetricFamily(f"{name}_jobs_live", "Live jobs.", labels=["model", "state"])
+        for model, state, count in live:
+            family.add_metric([model, state], count)
+        yield family
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
