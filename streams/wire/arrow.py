@@ -33,6 +33,9 @@ from streams.wire.envelope import checked_names
 
 MAX_FEATURES = 10_000
 _MAX_ID_CHARACTERS = 200
+_TO_MICROSECONDS = pc.CastOptions(TIME, allow_time_truncate=True)
+_DAMAGED = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError)
+"""What pyarrow raises where a stream is damaged in a way that its checks let through."""
 
 
 def decode_batch(data: bytes, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:
@@ -53,7 +56,14 @@ def decode_batch(data: bytes, schema_of: Callable[[str], Schema | None]) -> Pred
     WireError
         The whole batch cannot be read, or none of its rows can.
     """
-    batch = open_batch(data)
+    try:
+        return _decode(open_batch(data), schema_of)
+    except _DAMAGED as exc:
+        why = f"damaged Arrow stream: {type(exc).__name__}: {str(exc)[:200]}"
+        raise WireError("malformed", why) from None
+
+
+def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:
     metadata = {k: v.decode("utf-8", "replace") for k, v in (batch.schema.metadata or {}).items()}
     if (given := metadata.get(b"redistill.format", FORMAT)) != FORMAT:
         raise WireError("unknown_version", f"batch format {given[:20]!r}; {FORMAT} is read")
@@ -198,7 +208,7 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, list[str], NDArra
     moments = batch.column("served_at")
     if moments.type != TIME:
         try:
-            moments = moments.cast(TIME, safe=False)
+            moments = moments.cast(options=_TO_MICROSECONDS)
         except pa.ArrowInvalid as exc:
             raise WireError("invalid_field", f"column served_at: {exc}") from None
     # through numpy: several times faster than to_pylist

@@ -1,0 +1,281 @@
+"""Arrow batches from anywhere: bad rows are left out, bad batches are dead letters, nothing crashes."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streams.errors import WireError
+from streams.wire.arrow import decode_batch
+from streams.wire.arrow_encode import encode_batch
+from streams.wire.block import Feature, PredictionBlock, Schema
+
+SCHEMA = Schema(
+    features=(
+        Feature(name="x"),
+        Feature(name="c", kind="category", values=("a", "b", "2")),
+        Feature(name="y"),
+    ),
+    classes=("no", "yes"),
+)
+TIME = pa.timestamp("us", "UTC")
+METADATA = {
+    "redistill.format": "1",
+    "redistill.model": "m",
+    "redistill.version": "1",
+    "redistill.features": '["x", "y"]',
+}
+
+
+def lists(values: list[Any], width: int) -> Any:
+    return pa.array(values, pa.list_(pa.float32(), width))
+
+
+def columns() -> dict[str, Any]:
+    return {
+        "id": pa.array(["r0", "r1", "r2"]),
+        "served_at": pa.array([0, 1, 2], pa.int64()).cast(TIME),
+        "prediction": pa.array(["no", "yes", "no"]).dictionary_encode(),
+        "features": lists([[1, 2], [3, 4], [5, 6]], 2),
+        "feature.c": pa.array(["a", "b", None]).dictionary_encode(),
+        "scores": lists([[0.75, 0.25]] * 3, 2),
+    }
+
+
+def write(
+    changes: dict[str, Any],
+    metadata: dict[str, Any] | None = None,
+    batches: int = 1,
+    **options: Any,
+) -> bytes:
+    all_columns = {k: v for k, v in (columns() | changes).items() if v is not None}
+    meta = {k: v for k, v in (METADATA | (metadata or {})).items() if v is not None}
+    batch = pa.record_batch(list(all_columns.values()), names=list(all_columns))
+    batch = batch.replace_schema_metadata(meta)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, **options) as writer:
+        for _ in range(batches):
+            writer.write_batch(batch)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read(raw: bytes, schema: Schema | None = SCHEMA) -> PredictionBlock:
+    return decode_batch(raw, lambda model: schema)
+
+
+def test_batch_becomes_columns_in_the_schemas_order() -> None:
+    block = read(write({}))
+    np.testing.assert_array_equal(
+        block.features, np.array([[1, 0, 2], [3, 1, 4], [5, np.nan, 6]], np.float32)
+    )
+    assert block.features.flags.writeable
+    assert block.ids == ["r0", "r1", "r2"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "invalid"),
+    [
+        ({"id": pa.array([None, "r1", "r2"])}, [1, 2], {"id": 1}),
+        ({"id": pa.array(["r0", "", "x" * 201])}, [0], {"id": 2}),
+        ({"id": pa.array(["r0", "a\0b", "é" * 150])}, [0, 2], {"id": 1}),
+        ({"served_at": pa.array([None, 1, 2], pa.int64()).cast(TIME)}, [1, 2], {"served_at": 1}),
+        ({"prediction": pa.array(["no", None, "no"])}, [0, 2], {"prediction": 1}),
+        ({"prediction": pa.array([0.5, float("nan"), 1.0])}, [0, 2], {"prediction": 1}),
+        (
+            {"prediction": pa.DictionaryArray.from_arrays([0, 1, 0], ["no", None])},
+            [0, 2],
+            {"prediction": 1},
+        ),
+        (
+            {"id": pa.array([None, "b", "c"]), "prediction": pa.array([None, "no", None])},
+            [1],
+            {"id": 1, "prediction": 2},
+        ),
+    ],
+)
+def test_rows_without_an_identity_are_left_out_and_counted(
+    changes: dict[str, Any], left: list[int], invalid: dict[str, int]
+) -> None:
+    block = read(write(changes))
+    assert block.invalid == invalid
+    assert len(block) == len(left)
+    assert block.features[:, 0].tolist() == [[1.0, 3.0, 5.0][i] for i in left]
+    assert block.served_at.tolist() == left
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"feature.x": pa.array(["1", None, "b"]), "features": lists([[2], [4], [6]], 1)}, {"x": 2}),
+        ({"feature.x": pa.array([True, False, True]), "features": lists([[2], [4], [6]], 1)}, {"x": 3}),
+        ({"feature.c": pa.array([True, None, False])}, {"c": 2}),
+        ({"features": lists([[np.inf, 2], [3, 4], [-np.inf, 6]], 2)}, {"x": 2}),
+    ],
+)  # fmt: skip
+def test_feature_of_another_type_is_missing_and_counted(
+    changes: dict[str, Any], wrong: dict[str, int]
+) -> None:
+    one_list = changes.get("features", columns()["features"]).type.list_size == 1
+    block = read(write(changes, {"redistill.features": '["y"]'} if one_list else None))
+    assert block.wrong_type == wrong
+    assert block.features[:, 2].tolist() == [2, 4, 6]
+    (name,) = wrong
+    assert np.isnan(block.features[:, SCHEMA.names.index(name)]).sum() >= wrong[name]
+
+
+def test_category_among_the_numbers_is_read_as_text() -> None:
+    changes = {"features": lists([[2, 1], [2.5, 1], [np.nan, 1]], 2), "feature.c": None}
+    block = read(write(changes, {"redistill.features": '["c", "y"]'}))
+    np.testing.assert_array_equal(block.features[:, 1], [2, -1, np.nan])
+    assert block.unseen == {"c": {"2.5": 1}}
+    assert np.isnan(block.features[:, 0]).all()
+
+
+def test_nulls_at_any_depth_are_missing() -> None:
+    block = read(write({"features": lists([None, [3, None], [5, 6]], 2), "scores": None}))
+    np.testing.assert_array_equal(
+        block.features[:, [0, 2]], np.array([[np.nan] * 2, [3, np.nan], [5, 6]], np.float32)
+    )
+    assert block.scores is None
+    assert block.wrong_type == {}
+
+
+def test_scores_of_another_length_are_missing_and_counted() -> None:
+    block = read(write({"scores": lists([[1]] * 3, 1)}))
+    assert block.scores is None
+    assert block.invalid == {"scores": 3}
+
+
+def test_times_of_other_units_and_zones_are_the_same_instant() -> None:
+    for kind in (
+        pa.timestamp("s", "UTC"),
+        pa.timestamp("ms", "+01:00"),
+        pa.timestamp("ns", "Asia/Kolkata"),
+    ):
+        moments = pa.array([1, 2, 3], pa.int64()).cast(pa.timestamp("s", "UTC")).cast(kind)
+        assert read(write({"served_at": moments})).served_at.tolist() == [
+            10**6,
+            2 * 10**6,
+            3 * 10**6,
+        ]
+
+
+def test_large_and_sliced_columns_are_read() -> None:
+    wide = {name: pa.concat_arrays([c, c]).slice(3) for name, c in columns().items()}
+    wide["id"] = wide["id"].cast(pa.large_string())
+    wide["prediction"] = wide["prediction"].cast(pa.string())
+    raw = write(wide)
+    np.testing.assert_array_equal(read(raw).features, read(write({})).features)
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (lambda: b"", "malformed"),
+        (lambda: b"garbage" * 20, "malformed"),
+        (lambda: write({})[:-200], "malformed"),
+        (lambda: write({}, batches=0), "malformed"),
+        (lambda: write({}, batches=2), "oversized"),
+        (lambda: write({k: pa.concat_arrays([c] * 1700) for k, c in columns().items()}), "oversized"),
+        (lambda: write({}, options=pa.ipc.IpcWriteOptions(compression="zstd")), "invalid_field"),
+        (lambda: write({k: c.slice(0, 0) for k, c in columns().items()}), "invalid_field"),
+        (lambda: write({"id": pa.array([None, None, ""])}), "invalid_field"),
+        (lambda: write({"id": None}), "missing_field"),
+        (lambda: write({"id": pa.array([1, 2, 3])}), "invalid_field"),
+        (lambda: write({"served_at": pa.array([1, 2, 3])}), "invalid_field"),
+        (lambda: write({"served_at": pa.array([1, 2, 3]).cast(pa.timestamp("us"))}), "invalid_field"),
+        (lambda: write({"served_at": pa.array([2**62] * 3).cast(pa.timestamp("s", "UTC"))}), "invalid_field"),
+        (lambda: write({"prediction": pa.array([1, 2, 3])}), "invalid_field"),
+        (lambda: write({"features": None}), "missing_field"),
+        (lambda: write({"features": lists([[1]] * 3, 1)}), "invalid_field"),
+        (lambda: write({"features": pa.array([[1.0, 2.0]] * 3)}), "invalid_field"),
+        (lambda: write({"features": pa.array([1.0] * 3)}), "invalid_field"),
+        (lambda: write({"scores": pa.array([1.0] * 3)}), "invalid_field"),
+        (lambda: write({"feature.c": pa.array([1, 2, 3])}), "invalid_field"),
+        (lambda: write({"feature.x": pa.array(["a"] * 3)}), "invalid_field"),
+        (lambda: write({"latency_ms": pa.array(["a"] * 3)}), "invalid_field"),
+        (lambda: write({"segment.s": pa.array([1, 2, 3])}), "invalid_field"),
+        (lambda: write({}, {"redistill.format": "2"}), "unknown_version"),
+        (lambda: write({}, {"redistill.model": None}), "missing_field"),
+        (lambda: write({}, {"redistill.model": "No Name"}), "invalid_field"),
+        (lambda: write({}, {"redistill.version": ""}), "missing_field"),
+        (lambda: write({}, {"redistill.features": "x, y"}), "invalid_field"),
+        (lambda: write({}, {"redistill.features": '["x", "x"]'}), "invalid_field"),
+        (lambda: write({}, {"redistill.features": '["x"]'}), "invalid_field"),
+    ],
+)  # fmt: skip
+def test_broken_batch_is_named(raw: Callable[[], bytes], code: str) -> None:
+    with pytest.raises(WireError) as caught:
+        read(raw())
+    assert caught.value.code == code
+
+
+def test_column_that_occurs_twice_is_refused() -> None:
+    batch = pa.record_batch(
+        [*columns().values(), columns()["id"]], names=[*columns(), "id"]
+    ).replace_schema_metadata(METADATA)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    with pytest.raises(WireError, match="twice"):
+        read(sink.getvalue().to_pybytes())
+
+
+def test_columns_of_an_unregistered_model_are_inferred() -> None:
+    block = read(write({}), None)
+    assert block.feature_names == ("c", "x", "y")
+    np.testing.assert_array_equal(
+        block.features, np.array([[0, 1, 2], [1, 3, 4], [np.nan, 5, 6]], np.float32)
+    )
+
+
+FUZZ = """
+import random, sys
+sys.path.insert(0, sys.argv[1])
+from streams.errors import WireError
+from streams.wire.arrow import decode_batch
+raw = open(sys.argv[2], "rb").read()
+rng = random.Random(int(sys.argv[3]))
+read = dead = 0
+for _ in range(int(sys.argv[4])):
+    data = bytearray(raw)
+    for _ in range(rng.choice([1, 1, 2, 8])):
+        data[rng.randrange(len(data))] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
+    try:
+        block = decode_batch(bytes(data), lambda model: None)
+        assert block.features.shape[0] == len(block.ids) == len(block.served_at)
+        "".join(block.ids).encode()
+        read += 1
+    except WireError:
+        dead += 1
+print(read, dead)
+"""
+
+
+def test_damaged_batches_never_end_the_process(tmp_path: Any) -> None:
+    raw = encode_batch(
+        model="m", version="1", ids=[f"id-{i}" for i in range(20)],
+        served_at=np.arange(20), feature_names=["x", "y"],
+        features=np.ones((20, 2), np.float32), categories={"c": ["a", None] * 10},
+        prediction=["no", "yes"] * 10, scores=np.ones((20, 2), np.float32),
+        segments={"s": ["u"] * 20}, latency_ms=np.ones(20, np.float32),
+    )  # fmt: skip
+    (path := tmp_path / "batch").write_bytes(raw)
+    root = str(Path(__file__).parents[3])
+    seed = random.SystemRandom().randrange(10**6)
+    done = subprocess.run(
+        [sys.executable, "-c", FUZZ, root, str(path), str(seed), "6000"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, (seed, done.stderr[-2000:])
+    read_, dead = map(int, done.stdout.split())
+    assert read_ > 500
+    assert dead > 500
