@@ -62,3 +62,9 @@ class StoreUnusable(StreamsError):
 
 class LeaseError(StreamsError):
     """The lease is held by somebody else by now: nothing more may be written under it."""
+
+
+class FileError(StreamsError):
+    """A file that was given to a command cannot be used: missing, of another format, or without a column it needs."""
+
+    exit_code = 2
