@@ -245,6 +245,14 @@ def labels_of(database: Database, model: str, source: str) -> int:
         return int(conn.execute(query).scalar_one())
 
 
+def next_offsets(database: Database) -> dict[tuple[str, int], int]:
+    """Next offset to read, by topic and partition, of the topics that stream workers read."""
+    o = seen.offsets.c
+    with database.read() as conn:
+        rows = conn.execute(sa.select(o.topic, o.partition, o.next_offset)).all()
+    return {(topic, partition): next_offset for topic, partition, next_offset in rows}
+
+
 def announced(database: Database) -> dict[str, int]:
     """Announcements sent, by topic, and those ``unsent``."""
     o = seen.outbox.c

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,11 +252,15 @@ class Stage:
             writer.writerows(rows)
         return path
 
-    def broker_forgot(self) -> list[str]:
-        """Partitions from which the dev broker dropped records before they were read; sentences."""
-        if self._devbroker is None:
-            return []
-        return self._devbroker.forgotten()
+    def broker_forgot(self, read: Mapping[tuple[str, int], int]) -> list[str]:
+        """Partitions from which the dev broker dropped records before they were read; sentences.
+
+        Parameters
+        ----------
+        read
+            Next offset to read by topic and partition.
+        """
+        return [] if self._devbroker is None else self._devbroker.forgotten(read)
 
     # --- the end ---
 

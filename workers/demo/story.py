@@ -72,7 +72,7 @@ def closing(d: Director) -> dict[str, Any]:
         f"{requests:,} rows served, {sent:,} sent, {seen.rows:,} counted: they must be equal",
     )
     d.expect(seen.dead == 0 and seen.lost_ranges == 0, "records were lost or could not be read")
-    forgot = stage.broker_forgot()
+    forgot = stage.broker_forgot(facts.next_offsets(opened(d)))
     d.expect(not forgot, "the dev broker forgot records too early: " + "; ".join(forgot))
     printed = d.command("check-history", seconds=60)
     d.say("history", "`redistill check-history`: " + printed.splitlines()[-1], printed=printed)
