@@ -25,7 +25,7 @@ name = "{name}"
 task = "classification"
 level = "{level}"
 [model]
-version = "2026-03"
+version = "{version}"
 onnx = "student.onnx"
 training = "student/"
 output = "y"
@@ -124,7 +124,14 @@ def feature_dicts(columns: dict[str, Any]) -> list[dict[str, Any]]:
     return [{c: lists[c][i] for c in FEATURES} for i in range(n)]
 
 
-def build(folder: Path, *, name: str = "credit", level: str = "repair", seed: int = 0) -> Path:
+def build(
+    folder: Path,
+    *,
+    name: str = "credit",
+    level: str = "repair",
+    version: str = "2026-03",
+    seed: int = 0,
+) -> Path:
     """Train teacher and student, export them, write data and ``model.toml``; about ten seconds."""
     import torch
 
@@ -154,5 +161,5 @@ def build(folder: Path, *, name: str = "credit", level: str = "repair", seed: in
     students.save(folder / "student", student)
     export.to_onnx(student, folder / "student.onnx", 7)
     spec = folder / "model.toml"
-    spec.write_text(SPEC.format(name=name, level=level))
+    spec.write_text(SPEC.format(name=name, level=level, version=version))
     return spec
