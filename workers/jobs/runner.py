@@ -104,6 +104,7 @@ class Runner:
         self._clock = clock
         self._stop = stop
         self._restart = restart
+        self._starting = threading.Lock()
         self._next_look: dict[str, int] = {}  # outcomes at which a waiting job is looked at again
 
     @property
@@ -366,7 +367,7 @@ class Runner:
                     share=share,
                 )
 
-        return self._warm_child().run(
+        return self.warm_child().run(
             folder,
             deadline_s=self._limits.deadline_s,
             memory_bytes=self._limits.memory_bytes,
@@ -377,12 +378,14 @@ class Runner:
     def _order(self, context: orders.Context, mode: Mode) -> Any:
         return orders.order_of(context, mode, deadline_s=self._limits.deadline_s)
 
-    def _warm_child(self) -> Child:
-        if not self._child.alive:
-            log.warning("child_restarted", action="child_restarted")
-            self._child.close()
-            self._child = self._restart()
-        return self._child
+    def warm_child(self) -> Child:
+        """The process for jobs; a new one if it is gone. Safe to call from several threads."""
+        with self._starting:
+            if not self._child.alive:
+                log.warning("child_restarted", action="child_restarted")
+                self._child.close()
+                self._child = self._restart()
+            return self._child
 
     def _since(self, conn: sa.Connection, job: Job) -> int | None:
         for step in store.steps(conn, job.job_id):

@@ -1,0 +1,175 @@
+"""Reading ``drift`` (what to look up) and ``activations`` (who serves what) from the broker.
+
+Neither is needed for anything to be right: findings are swept from SQL, and activations are shown
+to people. So whatever the broker does, the worker goes on; offsets are committed after SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from streams.broker import Broker, consumer
+from streams.errors import StreamsError, WireError
+from streams.store.database import Database, insert_ignore
+from streams.wire.codec import Record, decode
+from streams.wire.events import TOPICS, DriftFound, VersionActivated
+from workers.store.tables import activations
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.5
+"""A poll returns at once when there are records; this only bounds how late a stop is noticed."""
+
+MAX_RECORDS = 500
+
+HEADER = "ce_id"
+
+
+class Listener:
+    """A consumer that is made when it is needed and again after every failure.
+
+    Parameters
+    ----------
+    broker
+        Where.
+    group
+        Consumer group; one for all repair workers of an installation.
+    database
+        Where activations are stored.
+    found
+        Called with the id of each finding that was announced, once per poll and id.
+    clock
+        Microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        group: str,
+        database: Database,
+        found: Callable[[str], Any],
+        clock: Callable[[], int],
+        connect: Callable[..., Any] = consumer,
+    ) -> None:
+        self._broker = broker
+        self._group = group
+        self._database = database
+        self._found = found
+        self._clock = clock
+        self._connect = connect
+        self._consumer: Any = None
+        self.unreadable = 0
+        """Records that could not be read."""
+
+    def run_once(self) -> bool:
+        """Poll once and handle what came.
+
+        Returns
+        -------
+        bool
+            Whether there may be more.
+
+        Raises
+        ------
+        BrokerUnavailable, BrokerRefused
+            With the cause; the next call tries again.
+        StreamsError
+            SQL could not be written: nothing was committed, the records come again.
+        """
+        try:
+            if self._consumer is None:
+                self._consumer = self._connect(
+                    self._broker,
+                    self._broker.topic(TOPICS[DriftFound]),
+                    self._broker.topic(TOPICS[VersionActivated]),
+                    group_id=self._group,
+                    max_poll_records=MAX_RECORDS,
+                )
+            polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000))
+            batches = [(tp, list(records)) for tp, records in polled.items() if records]
+            if not batches:
+                return True
+            self._handle([r for _, records in batches for r in records])
+            self._consumer.commit()
+        except Exception:
+            self._drop()  # kafka-python: an unguarded poll or commit may never work again
+            raise
+        return True
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._consumer is not None:
+            try:
+                self._consumer.close(timeout_ms=1_000)
+            except Exception as error:  # it is being thrown away
+                log.debug("consumer_close_failed", action="consumer_close_failed", error=str(error))
+            self._consumer = None
+
+    def _handle(self, records: list[Any]) -> None:
+        findings: dict[str, None] = {}
+        served: list[dict[str, Any]] = []
+        for raw in records:
+            try:
+                event = decode(_record(raw))
+            except WireError as error:
+                self.unreadable += 1
+                log.warning(
+                    "record_unreadable",
+                    action="record_unreadable",
+                    topic=raw.topic,
+                    partition=raw.partition,
+                    offset=raw.offset,
+                    error=str(error),
+                )
+                continue
+            if isinstance(event, DriftFound):
+                findings[str(event.finding_id)] = None
+            elif isinstance(event, VersionActivated):
+                headers = dict(raw.headers or ())
+                served.append(
+                    {
+                        "event_id": headers[HEADER].decode(),
+                        "model": event.model,
+                        "instance_id": event.instance_id,
+                        "version": event.version,
+                        "sha256": event.sha256,
+                        "epoch": event.epoch,
+                        "at": round(event.at.timestamp() * 1e6),
+                    }
+                )
+        if served:
+            with self._database.begin() as conn:
+                conn.execute(insert_ignore(activations), served)
+        for finding_id in findings:
+            try:
+                self._found(finding_id)
+            except StreamsError:
+                raise
+            except Exception as error:
+                # One finding that cannot be handled must not hold up the topic: the sweep sees it
+                # again, and says so.
+                log.exception(
+                    "finding_failed",
+                    action="finding_failed",
+                    finding_id=finding_id,
+                    error=str(error),
+                )
+
+
+def _record(raw: Any) -> Record:
+    return Record(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        timestamp_ms=raw.timestamp,
+        key=raw.key,
+        value=raw.value,
+        headers=raw.headers or (),
+    )

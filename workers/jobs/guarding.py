@@ -1,0 +1,227 @@
+"""After a publish: the predecessor's ONNX is run again on labelled rows that the new version
+served, and whoever is worse goes (``workers.releases.guard`` decides and acts)."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import sqlalchemy as sa
+import structlog
+
+from compress.plan import Comparison, to_json
+from compress.plan import Job as Order
+from streams.errors import LeaseError
+from streams.store import lease
+from streams.store.database import Database
+from streams.store.tables import outcomes
+from workers.incidents.terms import Terms, load
+from workers.jobs import window
+from workers.jobs.child import Child, ChildFailed
+from workers.jobs.folder import fetch
+from workers.releases import guard, versions
+from workers.releases.files import Place, write_whole
+from workers.releases.guard import Guard
+from workers.releases.roles import Lifetimes
+from workers.releases.versions import Version
+
+log = structlog.get_logger(__name__)
+
+LEASE = "guard"
+LEASE_SECONDS = 60.0
+"""A comparison takes a second; the lease has to outlast the child's limit below."""
+
+CHILD_SECONDS = 45.0
+
+NEW_ROWS = 25
+"""A comparison is made again at each so many new labelled rows."""
+
+
+class Guarding:
+    """Compares what was published with what it replaced, one model after the other.
+
+    Parameters
+    ----------
+    database, home
+        As for ``Runner``.
+    holder
+        Unique per process start.
+    child
+        The warm process.
+    lifetimes, cool_down_seconds
+        For the roll back.
+    moved
+        Called after a roll back: whoever signs should not wait for its next round.
+    clock
+        Microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        home: Path,
+        holder: str,
+        child: Callable[[], Child],
+        lifetimes: Lifetimes,
+        cool_down_seconds: float,
+        memory_bytes: int | None,
+        moved: Callable[[], None],
+        clock: Callable[[], int],
+        stop: threading.Event,
+    ) -> None:
+        self._database = database
+        self._home = home
+        self._holder = holder
+        self._child = child
+        self._lifetimes = lifetimes
+        self._cool_down_seconds = cool_down_seconds
+        self._memory_bytes = memory_bytes
+        self._moved = moved
+        self._clock = clock
+        self._stop = stop
+        self._next_look: dict[tuple[str, int], int] = {}
+
+    def run_once(self) -> int:
+        """Look at every comparison that runs; how many were settled one way or the other."""
+        with self._database.read() as conn:
+            running = guard.due(conn)
+        if not running:
+            self._next_look.clear()
+            return 0
+        now = self._clock()
+        with self._database.begin() as conn:
+            token = lease.acquire(conn, LEASE, self._holder, now=now, seconds=LEASE_SECONDS)
+            if token is None:
+                return 0
+            guard.expire(conn, now=now)
+        settled = 0
+        for one in running:
+            if one.until > now and not self._stop.is_set():
+                settled += self._look(one, token)
+        return settled
+
+    def _look(self, one: Guard, token: int) -> bool:
+        key = (one.model, one.epoch)
+        with self._database.read() as conn:
+            terms = load(conn, one.model)
+            labelled = window.labelled_outcomes(conn, one.model, one.version, one.since)
+            newest = _newest(conn, one)
+            if terms is None or labelled < self._next_look.get(key, NEW_ROWS):
+                return False
+            current = versions.get(conn, one.model, one.version)
+            before = versions.get(conn, one.model, one.predecessor)
+            # every label that there is: nobody was trained on rows served afterwards
+            wanted = window.Wanted(
+                model=one.model,
+                version=one.version,
+                features=terms.spec.schema.names,
+                salt=str(one.epoch),
+                train_rows=0,
+                since=one.since,
+            )
+            rows = window.read(conn, wanted)
+        have = rows.counts["labelled"]
+        self._next_look[key] = labelled + max(NEW_ROWS, NEW_ROWS - have)
+        if have < NEW_ROWS:
+            return False
+        try:
+            comparison = self._compare(one, terms, current, before, rows)
+        except ChildFailed as error:
+            log.warning(
+                "guard_failed",
+                action="guard_failed",
+                model=one.model,
+                version=one.version,
+                error=str(error),
+            )
+            return False
+        now = self._clock()
+        with self._database.begin() as conn:
+            load(conn, one.model, lock=True)
+            try:
+                lease.check(conn, LEASE, token, now)
+            except LeaseError as error:
+                log.warning("guard_lost", action="guard_lost", error=str(error))
+                return False
+            done = guard.settle(
+                conn,
+                one,
+                comparison,
+                last_seq=newest,
+                actor=f"worker:{self._holder}",
+                now=now,
+                lifetimes=self._lifetimes,
+                cool_down_seconds=self._cool_down_seconds,
+            )
+        log.info(
+            "guard_looked",
+            action="guard_looked",
+            model=one.model,
+            version=one.version,
+            verdict=done.verdict,
+            note=done.note,
+            wins=comparison.wins,
+            losses=comparison.losses,
+            e_better=comparison.e_better,
+            e_worse=comparison.e_worse,
+        )
+        if done.moved is not None:
+            self._moved()
+        return done.verdict != "go_on"
+
+    def _compare(
+        self, one: Guard, terms: Terms, current: Version, before: Version, rows: window.Window
+    ) -> Comparison:
+        folder = self._home / "jobs" / f"guard-{one.model}-{one.epoch}"
+        try:
+            for name, version in (("incumbent", current), ("predecessor", before)):
+                entry = version.files.get("model.onnx")
+                if entry is None:
+                    raise ChildFailed(
+                        f"the files of {version.version} are not kept any more",
+                        kind="gone",
+                        retriable=False,
+                    )
+                source = Place(self._home).path(one.model, "model.onnx", entry.sha256)
+                fetch(source, folder / name / "model.onnx", entry.sha256, what=version.version)
+            window.write(rows, folder / "fresh.parquet")
+            write_whole(folder / "job.json", to_json(_order(one, terms)))
+            ran = self._child().run(
+                folder,
+                deadline_s=CHILD_SECONDS,
+                memory_bytes=self._memory_bytes,
+                cancelled=self._stop,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if ran.report.fresh is None:
+            raise ChildFailed("the report compares nothing", kind="BadJob", retriable=False)
+        return ran.report.fresh
+
+
+def _order(one: Guard, terms: Terms) -> Order:
+    return Order(
+        job_id=str(uuid5(NAMESPACE_URL, f"guard|{one.model}|{one.epoch}")),
+        model=one.model,
+        mode="compare",
+        trigger="incident",
+        # a class is the largest output whatever its kind; versions made here have one output
+        graph=replace(terms.spec.graph(), output=None),
+        limits=terms.spec.limits(),
+        serving_batch=terms.spec.serving.batch,
+        seed=UUID(int=one.epoch).int,
+        deadline_s=CHILD_SECONDS,
+    )
+
+
+def _newest(conn: sa.Connection, one: Guard) -> int:
+    o = outcomes.c
+    query = sa.select(sa.func.coalesce(sa.func.max(o.seq), 0)).where(
+        o.model == one.model, o.version == one.version
+    )
+    return int(conn.execute(query).scalar_one())

@@ -1,0 +1,173 @@
+"""What is kept no longer is deleted: rows by the model's own retention, files by the fleet's.
+
+In small transactions, so that a flush never waits long; a round that is cut short is finished by
+the next one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from streams.errors import StreamsError
+from streams.store import outbox
+from streams.store.database import Database
+from streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
+from workers.errors import WorkersError
+from workers.incidents.terms import DAY, Terms, load_all
+from workers.jobs.store import DONE
+from workers.releases import retention as releases
+from workers.releases.files import Place
+from workers.releases.roles import Lifetimes
+from workers.store.tables import activations, intents, jobs
+
+log = structlog.get_logger(__name__)
+
+BATCH = 2_000
+"""Rows deleted in one transaction: some 10 ms on SQLite."""
+
+ROUNDS = 500
+"""Batches of one table in one run: a million rows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keep:
+    """How long the fleet keeps things, in days."""
+
+    jobs_days: float
+    outbox_days: float
+    releases: int
+    """Published releases per model."""
+
+
+@dataclass(slots=True)
+class Deleted:
+    """What one run removed."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    folders: int = 0
+    files: int = 0
+
+    def count(self, table: str, n: int) -> None:
+        """Add deleted rows of a table."""
+        if n:
+            self.rows[table] = self.rows.get(table, 0) + n
+
+
+def run(
+    database: Database,
+    *,
+    home: Path,
+    keep: Keep,
+    lifetimes: Lifetimes,
+    clock: Callable[[], int],
+) -> Deleted:
+    """Delete what is older than it may be.
+
+    Returns
+    -------
+    Deleted
+        How much it was.
+    """
+    now, done = clock(), Deleted()
+    with database.read() as conn:
+        models = load_all(conn)
+    for terms in models:
+        _delete_rows(database, terms, now, done)
+        try:
+            pruned = releases.prune(
+                database,
+                Place(home),
+                terms.model,
+                keep=keep.releases,
+                rejected_before=now - round(keep.jobs_days * DAY),
+                now=now,
+                lifetimes=lifetimes,
+            )
+        except (WorkersError, StreamsError, OSError) as error:
+            log.warning("prune_failed", action="prune_failed", model=terms.model, error=str(error))
+        else:
+            done.files += pruned.files
+    _batches(
+        database,
+        done,
+        "outbox",
+        lambda c: outbox.prune(c, before=now - round(keep.outbox_days * DAY), limit=BATCH),
+    )
+    old = now - round(keep.jobs_days * DAY)
+    _old_rows(database, done, activations, activations.c.at < old)
+    _old_rows(database, done, intents, intents.c.done_at < old)
+    done.folders = _delete_folders(database, home / "jobs", old)
+    if done.rows or done.folders or done.files:
+        log.info(
+            "retention",
+            action="retention",
+            rows=done.rows,
+            folders=done.folders,
+            files=done.files,
+        )
+    return done
+
+
+def _delete_rows(database: Database, terms: Terms, now: int, done: Deleted) -> None:
+    """Rows of one model: join rows live as long as a label may take, the rest by its retention."""
+    watch = terms.watch
+    kept = now - round(watch.retention_days * DAY)
+    joined = now - round(watch.wait_days * DAY)
+    for table, at, before in (
+        (join_rows, join_rows.c.served_at, joined),
+        (labels, labels.c.received_at, min(kept, joined)),
+        (outcomes, outcomes.c.served_at, min(kept, joined)),
+        (feature_rows, feature_rows.c.last_served_at, kept),
+        (windows, windows.c.closed_at, kept),
+    ):
+        _old_rows(database, done, table, sa.and_(table.c.model == terms.model, at < before))
+
+
+def _old_rows(
+    database: Database, done: Deleted, table: sa.Table, where: sa.ColumnElement[bool]
+) -> None:
+    keys = list(table.primary_key.columns)
+
+    def delete(conn: sa.Connection) -> int:
+        old = sa.select(*keys).where(where).limit(BATCH)
+        match = keys[0].in_(old) if len(keys) == 1 else sa.tuple_(*keys).in_(old)
+        return conn.execute(sa.delete(table).where(match)).rowcount
+
+    _batches(database, done, table.name, delete)
+
+
+def _batches(
+    database: Database, done: Deleted, name: str, delete: Callable[[sa.Connection], int]
+) -> None:
+    for _ in range(ROUNDS):
+        with database.begin() as conn:
+            n = delete(conn)
+        done.count(name, n)
+        if n < BATCH:
+            return
+
+
+def _delete_folders(database: Database, folder: Path, before: int) -> int:
+    """Folders of jobs that ended long ago, or of which nothing is known any more."""
+    if not folder.is_dir():
+        return 0
+    with database.read() as conn:
+        kept = set(
+            conn.execute(
+                sa.select(jobs.c.job_id).where(
+                    sa.or_(jobs.c.state.not_in(DONE), jobs.c.finished_at >= before)
+                )
+            ).scalars()
+        )
+    n = 0
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in kept and path.stat().st_mtime * 1e6 < before:
+            shutil.rmtree(path, ignore_errors=True)
+            n += 1
+    return n

@@ -1,0 +1,261 @@
+"""What happens by the clock: recompressions on a cron expression, retention, expiry of stuck jobs.
+
+APScheduler is only the alarm clock, in memory: it wakes, and what is due is found from SQL. A job's
+id follows from the model and its scheduled time, so two workers, or one that slept, make one job.
+This is the only file that imports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from streams.errors import LeaseError
+from streams.store import lease
+from streams.store.database import Database
+from workers import audit
+from workers.incidents.terms import Terms, load, load_all
+from workers.jobs import store
+from workers.store.tables import jobs
+
+log = structlog.get_logger(__name__)
+
+LEASE = "scheduler"
+LEASE_SECONDS = 30.0
+
+OPTIONS: dict[str, Any] = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+"""However late a wake-up is, it counts; several missed ones are one; none overtakes another."""
+
+ACTOR = "schedule"
+
+
+def last_fire(expression: str, now: datetime) -> datetime | None:
+    """The latest time at or before ``now`` at which a cron expression was due.
+
+    Parameters
+    ----------
+    expression
+        Five fields, in UTC.
+    now
+        Aware.
+
+    Returns
+    -------
+    datetime or None
+        ``None``: not once within eight years.
+
+    Raises
+    ------
+    ValueError
+        It is no cron expression.
+
+    Examples
+    --------
+    >>> last_fire("0 3 * * SUN", datetime(2026, 11, 25, 12, tzinfo=UTC)).isoformat()
+    '2026-11-22T03:00:00+00:00'
+    """
+    trigger = CronTrigger.from_crontab(expression, timezone=UTC)
+    back = timedelta(minutes=2)
+    while back < timedelta(days=8 * 366):
+        found = trigger.get_next_fire_time(None, now - back)
+        if found is None or found > now:
+            back *= 4
+            continue
+        while (later := trigger.get_next_fire_time(found, found)) is not None and later <= now:
+            found = later
+        due: datetime = found.astimezone(UTC)
+        return due
+    return None
+
+
+def make_due(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
+    """Make the job of a model's last scheduled time, unless there is one.
+
+    A time before the model was registered does not count. Where another job is live the row is made
+    all the same, ended, with the reason: a schedule that did nothing leaves a trace.
+
+    Returns
+    -------
+    str or None
+        The job's id; ``None``: nothing was due.
+    """
+    if terms.schedule is None or terms.level != "repair":
+        return None
+    fire = last_fire(terms.schedule, datetime.fromtimestamp(now / 1e6, UTC))
+    if fire is None or fire.timestamp() * 1e6 <= terms.registered_at:
+        return None
+    job_id = store.job_id_of(terms.model, fire.isoformat())
+    if store.get(conn, job_id) is not None:
+        return None
+    if conn.execute(_later(terms.model, fire)).first() is not None:
+        return None  # the expression was changed: its past is not made up for
+    refusal = _refusal(conn, terms)
+    made = store.create(
+        conn,
+        job_id,
+        model=terms.model,
+        trigger=("schedule", fire.isoformat()),
+        deadline_at=now + terms.wait,
+        now=now,
+        state="queued" if refusal is None else "cancelled",
+        outcome=None if refusal is None else {"reasons": [refusal], "why": refusal},
+    )
+    if not made:
+        return None
+    audit.append(
+        conn,
+        ACTOR,
+        "job.scheduled",
+        terms.model,
+        {"job_id": job_id, "time": fire.isoformat(), "refused": refusal},
+        now,
+    )
+    log.info("job_scheduled", action="job_scheduled", model=terms.model, job_id=job_id)
+    return job_id
+
+
+def _later(model: str, fire: datetime) -> sa.Select[Any]:
+    return sa.select(jobs.c.job_id).where(
+        jobs.c.model == model,
+        jobs.c.trigger_kind == "schedule",
+        jobs.c.trigger_id > fire.isoformat(),
+    )
+
+
+def _refusal(conn: sa.Connection, terms: Terms) -> str | None:
+    live = store.live(conn, terms.model)
+    if live is not None:
+        return f"job {live.job_id} of this model was still at work"
+    if terms.approval == "paused":
+        return 'repairs are paused in model.toml ([repair] approval = "paused")'
+    return None
+
+
+class Scheduler:
+    """Wakes at the times of the models' schedules, and does the housekeeping of the fleet.
+
+    Parameters
+    ----------
+    database
+        The rows.
+    holder
+        Unique per process start; whoever holds the lease ``scheduler`` does the work.
+    chores
+        Name → (every so many seconds, function): retention, expiry.
+    made
+        Called when a job was made.
+    clock
+        Microseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        holder: str,
+        chores: dict[str, tuple[float, Callable[[], Any]]],
+        made: Callable[[], None],
+        clock: Callable[[], int],
+        reread_seconds: float = 30.0,
+    ) -> None:
+        self._database = database
+        self._holder = holder
+        self._made = made
+        self._clock = clock
+        self._known: dict[str, str] = {}
+        self._timer = BackgroundScheduler(timezone=UTC)
+        start = datetime.now(UTC)
+        self._timer.add_job(
+            self.reread,
+            IntervalTrigger(seconds=reread_seconds, timezone=UTC),
+            id="reread",
+            next_run_time=start,
+            **OPTIONS,
+        )
+        for name, (seconds, work) in chores.items():
+            self._timer.add_job(
+                self._chore,
+                IntervalTrigger(seconds=seconds, timezone=UTC),
+                args=(name, work),
+                id=f"chore:{name}",
+                next_run_time=start + timedelta(seconds=min(seconds, 5.0)),
+                **OPTIONS,
+            )
+
+    def start(self) -> None:
+        """Begin to wake."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Wake no more; what is at work is finished."""
+        if self._timer.running:
+            self._timer.shutdown(wait=True)
+
+    def reread(self) -> None:
+        """Read the schedules again, and make up for what was due while nobody was awake."""
+        with self._database.read() as conn:
+            wanted = {t.model: t.schedule for t in load_all(conn) if t.schedule is not None}
+        for model in self._known.keys() - wanted.keys():
+            self._timer.remove_job(f"cron:{model}")
+        for model, expression in wanted.items():
+            if self._known.get(model) != expression:
+                self._timer.add_job(
+                    self.fire,
+                    CronTrigger.from_crontab(expression, timezone=UTC),
+                    args=(model,),
+                    id=f"cron:{model}",
+                    replace_existing=True,
+                    **OPTIONS,
+                )
+            self.fire(model)
+        self._known = wanted
+
+    def fire(self, model: str) -> str | None:
+        """Make the job that is due for a model; its id if one was made."""
+        if (token := self._hold()) is None:
+            return None
+        now = self._clock()
+        with self._database.begin() as conn:
+            terms = load(conn, model, lock=True)
+            if terms is None or not self._still(conn, token, now):
+                return None
+            job_id = make_due(conn, terms, now=now)
+        if job_id is not None:
+            self._made()
+        return job_id
+
+    def _chore(self, name: str, work: Callable[[], Any]) -> None:
+        if self._hold() is None:
+            return
+        try:
+            work()
+        except Exception as error:  # the next round may do better
+            expected = getattr(error, "retriable", None) is not None
+            log.warning(
+                "chore_failed",
+                action="chore_failed",
+                chore=name,
+                error=f"{type(error).__name__}: {error}",
+                exc_info=not expected,
+            )
+
+    def _hold(self) -> int | None:
+        with self._database.begin() as conn:
+            return lease.acquire(
+                conn, LEASE, self._holder, now=self._clock(), seconds=LEASE_SECONDS
+            )
+
+    def _still(self, conn: sa.Connection, token: int, now: int) -> bool:
+        try:
+            lease.check(conn, LEASE, token, now)
+        except LeaseError as error:
+            log.warning("scheduler_lost", action="scheduler_lost", error=str(error))
+            return False
+        return True
