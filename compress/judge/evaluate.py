@@ -317,7 +317,7 @@ def domain_auc(
     seed
         Of the halves.
     max_rows
-        Of each kind; more are drawn at random.
+        Of each kind; more are drawn at random. At least two of each kind are needed.
 
     Returns
     -------
@@ -327,28 +327,28 @@ def domain_auc(
     rng = np.random.default_rng(seed)
     sides = [x[rng.permutation(len(x))[:max_rows]] for x in (fresh, trusted)]
     x = np.concatenate(sides)
-    y = np.concatenate([np.ones(len(sides[0])), np.zeros(len(sides[1]))])
-    half = rng.permutation(len(x)) % 2
-    scores = np.zeros(len(x))
+    y = np.concatenate([np.ones(len(sides[0]), bool), np.zeros(len(sides[1]), bool)])
+    half = np.concatenate([rng.permutation(len(side)) % 2 for side in sides])
+    areas = []
     for k in (0, 1):
         fit, judge = half != k, half == k
         mean, deviation = x[fit].mean(axis=0), x[fit].std(axis=0)
         scale = np.where(deviation > 1e-9, deviation, 1.0)
-        z, out = (x[fit] - mean) / scale, (x[judge] - mean) / scale
-        target = y[fit] - y[fit].mean()
+        z = (x[fit] - mean) / scale
         gram = z.T @ z + 1e-2 * len(z) * np.eye(z.shape[1])
-        # the ranks of the two halves are only comparable because both are centred on their own fit
-        scores[judge] = np.clip(out, -8.0, 8.0) @ np.linalg.solve(gram, z.T @ target)
-    order = np.argsort(np.argsort(scores, kind="stable"), kind="stable").astype(np.float64)
-    unique, inverse = np.unique(scores, return_inverse=True)
-    ranks = (np.bincount(inverse, weights=order) / np.bincount(inverse))[inverse] + 1.0
-    n, m = float(y.sum()), float(len(y) - y.sum())
-    if n == 0 or m == 0 or len(unique) == 1:
-        return Measure(value=0.5, low=None, high=None, n=len(x))
-    auc = float((ranks[y == 1].sum() - n * (n + 1) / 2) / (n * m))
+        direction = np.linalg.solve(gram, z.T @ (y[fit] - y[fit].mean()))
+        areas.append(_auc(np.clip((x[judge] - mean) / scale, -8.0, 8.0) @ direction, y[judge]))
+    auc, n, m = float(np.mean(areas)), y.sum() / 2, (~y).sum() / 2
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    # of one half: the two halves were fitted on each other and are not independent
     variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
-    half_width = 1.96 * math.sqrt(max(0.0, variance))
-    return Measure(
-        value=auc, low=max(0.0, auc - half_width), high=min(1.0, auc + half_width), n=len(x)
-    )
+    width = 1.96 * math.sqrt(max(0.0, float(variance)))
+    return Measure(value=auc, low=max(0.0, auc - width), high=min(1.0, auc + width), n=len(x))
+
+
+def _auc(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Share of pairs (positive, negative) in which the positive scores higher; ties count half."""
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]  # mean rank of equal scores, from 1
+    n, m = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * m))

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from compress.judge import evaluate
+
+
+def crossed(steps: np.ndarray, e_value, threshold: float) -> float:
+    """Share of runs whose e-value ever reached the threshold; ``steps`` (runs, rows) of -1, 0, 1."""
+    wins, losses = (steps == 1).cumsum(axis=1), (steps == -1).cumsum(axis=1)
+    known: dict[tuple[int, int], bool] = {}
+    out = 0
+    for w, lo in zip(wins, losses, strict=True):
+        for t, pair in enumerate(zip(w.tolist(), lo.tolist(), strict=True)):
+            key = (*pair, t + 1) if e_value.__code__.co_argcount == 3 else pair
+            if key not in known:
+                known[key] = e_value(*key) >= threshold
+            if known[key]:
+                out += 1
+                break
+    return out / len(steps)
+
+
+def test_paired_e_value_keeps_its_promise_under_the_null_when_looked_at_after_every_row() -> None:
+    steps = np.where(np.random.default_rng(1).random((4_000, 400)) < 0.5, 1, -1)
+    share = crossed(steps, lambda w, lo: evaluate.paired_e_value(w, lo)[0], 20.0)
+    assert 0.01 < share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4_000)
+
+
+def test_paired_e_value_never_favours_a_model_that_is_worse() -> None:
+    steps = np.where(np.random.default_rng(2).random((2_000, 400)) < 0.4, 1, -1)
+    better = crossed(steps, lambda w, lo: evaluate.paired_e_value(w, lo)[0], 20.0)
+    worse = crossed(steps, lambda w, lo: evaluate.paired_e_value(w, lo)[1], 20.0)
+    assert better <= 0.01
+    assert worse > 0.85
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(3, 1), (0, 4), (30, 12)])
+def test_paired_e_value_is_the_mixture_over_all_odds_above_one_half(wins: int, losses: int) -> None:
+    def likelihood_ratio(p: float) -> float:
+        return (2 * p) ** wins * (2 * (1 - p)) ** losses
+
+    expected = 2 * integrate.quad(likelihood_ratio, 0.5, 1.0)[0]
+    assert evaluate.paired_e_value(wins, losses)[0] == pytest.approx(expected)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_paired_e_value_is_an_average_of_what_the_next_row_brings(wins: int, losses: int) -> None:
+    """A martingale at one half: what it is now is the mean of what it can become."""
+    now = evaluate.paired_e_value(wins, losses)[0]
+    win = evaluate.paired_e_value(wins + 1, losses)[0]
+    loss = evaluate.paired_e_value(wins, losses + 1)[0]
+    assert (win + loss) / 2 == pytest.approx(now, rel=1e-9)
+
+
+def test_paired_e_value_survives_counts_beyond_floating_point() -> None:
+    assert evaluate.paired_e_value(100_000, 10) == (math.exp(700.0), 0.0)
+
+
+@pytest.mark.parametrize("p_win", [0.0, 0.1])
+def test_margin_e_value_keeps_its_promise_at_the_margin(p_win: float) -> None:
+    rng, margin = np.random.default_rng(3), 0.05
+    draws = rng.random((1_500, 300))
+    steps = np.where(draws < p_win, 1, np.where(draws < 2 * p_win + margin, -1, 0))
+    share = crossed(
+        steps,
+        lambda w, lo, n: evaluate.margin_e_value(w, lo, n - w - lo, margin=margin)[0],
+        20.0,
+    )
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1_500)
+
+
+def test_margin_e_value_finds_a_model_worse_than_the_margin() -> None:
+    kept, worse = evaluate.margin_e_value(10, 60, 430, margin=0.01)
+    assert kept < 0.1
+    assert worse > 20
+
+
+def test_rows_to_decide_is_where_the_e_value_crosses() -> None:
+    need = evaluate.rows_to_decide(8, 4, 38, threshold=100.0)
+    assert need is not None
+    at, before = need / 50, (need - 1) / 50
+    assert evaluate.paired_e_value(8 * at, 4 * at)[0] >= 100.0
+    assert evaluate.paired_e_value(8 * before, 4 * before)[0] < 100.0
+
+
+def test_compare_leaves_unlabelled_rows_out() -> None:
+    labels = np.array([0, 1, 2, -1, 1])
+    c = evaluate.compare(np.array([0, 1, 0, 0, 0]), np.array([0, 0, 2, 1, 0]), labels)
+    assert (c.wins, c.losses, c.ties) == (1, 1, 2)
+
+
+def test_accuracy_weights_rows_by_how_rarely_they_were_labelled() -> None:
+    labels, answers = np.array([0, 0, 1, -1]), np.array([0, 0, 0, 0])
+    plain = evaluate.accuracy(answers, labels)
+    weighted = evaluate.accuracy(answers, labels, np.array([1.0, 1.0, 2.0, 1.0]))
+    assert plain is not None
+    assert weighted is not None
+    assert (plain.value, plain.n) == (pytest.approx(2 / 3), 3)
+    assert weighted.value == pytest.approx(0.5)
+    assert weighted.high - weighted.low > plain.high - plain.low
+    assert evaluate.accuracy(answers, np.full(4, -1)) is None
+
+
+def test_macro_f1_counts_rare_classes_as_much_as_common_ones() -> None:
+    labels = np.array([0] * 98 + [1] * 2)
+    assert evaluate.macro_f1(np.zeros(100, np.int64), labels, 2) == pytest.approx(
+        0.5 * 2 * 98 / 198
+    )
+
+
+def test_f1_difference_is_zero_with_a_zero_interval_for_equal_models() -> None:
+    y = np.random.default_rng(0).integers(0, 3, 300)
+    m = evaluate.f1_difference(y, y, y, 3, seed=0)
+    assert (m.value, m.low, m.high) == (0.0, 0.0, 0.0)
+
+
+def test_f1_difference_has_an_interval_around_a_real_loss() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 600)
+    worse = np.where(rng.random(600) < 0.2, (y + 1) % 3, y)
+    m = evaluate.f1_difference(worse, y, y, 3, seed=0)
+    assert m.low is not None
+    assert m.high is not None
+    assert m.low < m.value < m.high < -0.1
+
+
+def test_slice_losses_put_the_worst_first_and_skip_small_slices() -> None:
+    y = np.zeros(200, np.int64)
+    was = y.copy()
+    now = y.copy()
+    now[:30] = 1
+    groups = {
+        "region=EU": np.arange(200) < 100,
+        "region=US": np.arange(200) >= 100,
+        "region=IS": np.arange(200) < 20,
+    }
+    losses = evaluate.slice_losses(now, was, y, groups, min_rows=50)
+    assert [(s.name, s.n, s.loss) for s in losses] == [
+        ("region=EU", 100, 0.3),
+        ("region=US", 100, 0.0),
+    ]
+    low, high = losses[0].bounds(0.95)
+    assert 0.2 < low < 0.3 < high < 0.41
+
+
+def test_domain_auc_is_half_for_one_domain_and_one_for_two() -> None:
+    rng = np.random.default_rng(0)
+    same = evaluate.domain_auc(rng.normal(size=(400, 8)), rng.normal(size=(300, 8)), seed=0)
+    apart = evaluate.domain_auc(rng.normal(size=(400, 8)) + 2, rng.normal(size=(300, 8)), seed=0)
+    assert same.value == pytest.approx(0.5, abs=0.06)
+    assert apart.value > 0.99
+
+
+def test_domain_auc_covers_one_half_where_there_is_one_domain() -> None:
+    hits = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        m = evaluate.domain_auc(rng.normal(size=(200, 6)), rng.normal(size=(200, 6)), seed=seed)
+        assert m.low is not None
+        assert m.high is not None
+        hits += m.low < 0.5 < m.high
+    assert hits >= 54
+
+
+def test_domain_auc_equals_the_rank_statistic_when_one_column_says_it_all() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0.7, 1, (500, 1)), rng.normal(0, 1, (500, 1))
+    expected = stats.mannwhitneyu(a[:, 0], b[:, 0]).statistic / (500 * 500)
+    assert evaluate.domain_auc(a, b, seed=0).value == pytest.approx(expected, abs=0.03)
+
+
+def test_domain_auc_of_constant_rows_is_half() -> None:
+    m = evaluate.domain_auc(np.ones((50, 3)), np.ones((50, 3)), seed=0)
+    assert m.value == 0.5
