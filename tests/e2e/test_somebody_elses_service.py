@@ -35,7 +35,9 @@ class Site:
     def __init__(self, folder: Path, bootstrap: str) -> None:
         self.folder = folder
         self.database = folder / "home" / "redistill.db"
-        self.env = environment(broker=bootstrap, home=str(folder / "home"), flush_seconds="0.2", cool_down_minutes="0")
+        self.env = environment(
+            broker=bootstrap, home=str(folder / "home"), flush_seconds="0.2", cool_down_minutes="0"
+        )
         self.workers: dict[str, Worker] = {}
 
     def command(self, *args: str) -> str:
