@@ -362,5 +362,7 @@ def _suspects(counts: Counts, allowed: Allowed) -> list[int]:
     out = (counts.below[allowed.low] + valid - counts.below[allowed.high]) / n
     inner = (counts.below[allowed.inner[:, 1]] - counts.below[allowed.inner[:, 0]]) / n
     odd = (out >= 0.2) | (inner < 0.6 * allowed.usual) | (inner > 1.5 * allowed.usual)
-    odd &= counts.low[allowed.shaped] < counts.high[allowed.shaped]  # a constant has a rule of its own
+    odd &= (
+        counts.low[allowed.shaped] < counts.high[allowed.shaped]
+    )  # a constant has a rule of its own
     return [int(j) for j in allowed.shaped[odd & (valid >= SMALLEST_ROWS)]]

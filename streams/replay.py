@@ -1,0 +1,454 @@
+"""The monitor over a file: the very ``observe``, ``tick`` and ``account`` of the stream worker,
+without broker and registration.
+
+For tuning, back-tests and questions such as *would it have told us in March?*. Rows are in stream
+order. Labels are drawn with a seed and arrive late, as in life.
+"""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from streams.errors import FileError
+from streams.monitor.accuracy import AccuracyState, Outcomes, account_each, window_interval
+from streams.monitor.base import BaseError
+from streams.monitor.config import WatchConfig
+from streams.monitor.intervals import clopper_pearson
+from streams.monitor.normal import Profile
+from streams.monitor.observe import InputState, Observed, observe, tick
+from streams.monitor.reference import build_profile
+from streams.replay_rows import open_source
+from streams.replay_table import Rows, Table, stream_blocks
+from streams.wire.events import DriftFound
+
+BLOCK_ROWS = 500
+"""Rows that are observed at a time, as in an Arrow batch of the client."""
+PRIOR_ROWS = 200
+"""The label share that was asked for counts like this many rows beside those seen."""
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayOptions:
+    """What to read and how to watch."""
+
+    label: str = "label"
+    prediction: str = "prediction"
+    scores: tuple[str, ...] = ()
+    reference_label: str | None = None
+    """``None``: the same name as in the stream."""
+    reference_prediction: str | None = None
+    time: str | None = None
+    """Column of serving times; ``None``: row numbers are seconds since 1970, and no window is
+    closed by the clock."""
+    slices: tuple[str, ...] = ()
+    """Columns by which the summary breaks accuracy down."""
+    classes: tuple[str, ...] = ()
+    """``None``-free list of class names; empty: those of the reference."""
+    label_rate: float = 1.0
+    """Random share of the labels that is kept."""
+    label_delay: int = 0
+    """Rows after which a label arrives."""
+    seed: int = 0
+    tolerance_points: float = 1.0
+    strictness: float = 0.0
+    rows_per_alarm: float = 1e6
+    window_rows: int = 2_000
+    window_seconds: float = 3_600.0
+    model: str = "replay"
+    version: str = "1"
+
+    def __post_init__(self) -> None:
+        wrong = []
+        if not 0 <= self.label_rate <= 1:
+            wrong.append(f"label rate {self.label_rate} is not within 0 and 1")
+        if self.label_delay < 0:
+            wrong.append(f"label delay {self.label_delay} is negative")
+        if not 0 <= self.tolerance_points < 100:
+            wrong.append(f"tolerance {self.tolerance_points} is not within 0 and 100 points")
+        if not 0 <= self.strictness <= 1:
+            wrong.append(f"strictness {self.strictness} is not within 0 and 1")
+        if not self.rows_per_alarm >= 1:
+            wrong.append(f"rows per alarm {self.rows_per_alarm} is below 1")
+        if self.window_rows < 1:
+            wrong.append(f"a window of {self.window_rows} rows is empty")
+        if wrong:
+            raise FileError("; ".join(wrong))
+
+
+@dataclass(slots=True)
+class Replay:
+    """What the lines of one replay told, in sum."""
+
+    rows: int = 0
+    total: int | None = None
+    """Rows of the stream, where the file tells."""
+    labels: int = 0
+    wrong: int = 0
+    opened: dict[str, int] = field(default_factory=dict)
+    """Findings opened, by kind."""
+    harm_opened: int = 0
+    harm_open: bool = False
+    events: int = 0
+    windows: int = 0
+    base: BaseError | None = None
+    base_note: str = ""
+    notes: list[str] = field(default_factory=list)
+    slices: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """(column, value) -> [labelled, wrong]."""
+    findings: list[Line] = field(default_factory=list)
+    """Every ``drift.v1`` line, in order."""
+
+
+def run_replay(
+    stream: str | Path | pa.Table,
+    reference: str | Path | pa.Table,
+    options: ReplayOptions,
+    *,
+    write: Callable[[Line], None],
+    progress: Callable[[Replay], None] | None = None,
+) -> Replay:
+    """Run the monitor over a file and write a line for everything it says.
+
+    Parameters
+    ----------
+    stream, reference
+        Parquet or CSV file, or a table. Every column that is not named in the options is a feature.
+    write
+        Takes each line as a JSON-like dict: findings as they would have been published, with
+        ``row`` and ``id``; closed windows with their accuracy; the summary, last.
+    progress
+        Called after every block.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or a column or value cannot be used.
+    """
+    began = clock.perf_counter()
+    rows = open_source(stream, "the stream")
+    table = Table.learn(open_source(reference, "the reference"), rows, options)
+    result = Replay(total=rows.rows, base_note=table.base_note, notes=list(table.notes))
+    config = WatchConfig(
+        model=options.model,
+        schema=table.schema,
+        tolerance_points=options.tolerance_points,
+        strictness=options.strictness,
+        window_rows=options.window_rows,
+        window_seconds=options.window_seconds,
+        rows_per_alarm=options.rows_per_alarm,
+        seed=options.seed,
+    )
+    profile = build_profile(table.reference, table.schema)
+    result.base = table.base
+    run = _Run(options, config, profile, table.base, result)
+    for block in stream_blocks(rows, table, options, BLOCK_ROWS):
+        for line in run.block(block):
+            write(line)
+        if progress is not None:
+            progress(result)
+    for line in run.end():
+        write(line)
+    write(run.summary(clock.perf_counter() - began))
+    return result
+
+
+@dataclass(slots=True)
+class _Window:
+    """A window of accuracy: closed rows wait here for their labels."""
+
+    first: int
+    last: int
+    rows: int = 0
+    """Rows with a prediction."""
+    labelled: int = 0
+    wrong: int = 0
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Labels:
+    """Labels on their way, of one block."""
+
+    row: NDArray[np.int64]
+    error: NDArray[np.uint8]
+    served_at: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    window: NDArray[np.int64]
+
+    def split(self, before: int) -> tuple[_Labels, _Labels]:
+        """Those of rows below ``before``, and the rest."""
+        i = int(np.searchsorted(self.row, before))
+        names = ("row", "error", "served_at", "confidence", "window")
+        return (
+            _Labels(*(getattr(self, n)[:i] for n in names)),
+            _Labels(*(getattr(self, n)[i:] for n in names)),
+        )
+
+
+class _Run:
+    """The loop of one replay: state in, lines out."""
+
+    def __init__(
+        self,
+        options: ReplayOptions,
+        config: WatchConfig,
+        profile: Profile,
+        base: BaseError | None,
+        result: Replay,
+    ) -> None:
+        self.options = options
+        self.config = config
+        self.profile = profile
+        self.base = base
+        self.result = result
+        self.rng = np.random.default_rng(options.seed)
+        self.input: InputState | None = None
+        self.accuracy: AccuracyState | None = None
+        self.waiting: list[_Labels] = []
+        self.windows: dict[int, _Window] = {}
+        self.last_time = 0
+
+    def block(self, rows: Rows) -> list[Line]:
+        """Everything that the next rows bring about, in order of rows."""
+        r, o = self.result, self.options
+        start, n = r.rows, len(rows.block)
+        lines: list[tuple[int, Line]] = []
+        if o.time is not None and self.input is not None:
+            ticked = tick(
+                self.input, int(rows.block.served_at[0]), profile=self.profile, config=self.config
+            )
+            lines += self._observed(ticked, start)
+        moved = self.input.moved if self.input else ()
+        observed = observe(
+            self.input,
+            rows.block,
+            profile=self.profile,
+            config=self.config,
+            partition=("replay", 0),
+        )
+        lines += self._observed(observed, start)
+        self._into_windows(rows, observed, start)
+        r.rows += n
+        self.last_time = int(rows.block.served_at[-1])
+        arrived = self._arrived(r.rows - o.label_delay)
+        lines += self._account(arrived, start, rows.block.served_at, moved)
+        lines += self._windows(r.rows - 1)
+        lines.sort(key=lambda pair: pair[0])
+        return [line for _, line in lines]
+
+    def _observed(self, observed: Observed, start: int) -> list[tuple[int, Line]]:
+        self.input = observed.state
+        for closed in observed.windows:
+            window = self.windows.get(closed.number)
+            if window is not None:
+                window.closed = True
+        return [
+            self._finding(start + max(i, 0), found)
+            for i, found in zip(observed.finding_rows, observed.findings, strict=True)
+        ]
+
+    def _into_windows(self, rows: Rows, observed: Observed, start: int) -> None:
+        """Note which rows each window has, and let labels set out."""
+        numbers = observed.row_windows
+        closed = {w.number for w in observed.windows}
+        for number in np.unique(numbers).tolist():
+            where = np.flatnonzero(numbers == number)
+            first, last = start + int(where[0]), start + int(where[-1])
+            window = self.windows.setdefault(number, _Window(first, last))
+            window.last = last
+            window.rows += int(rows.predicted[where].sum())
+            window.closed = number in closed
+        drawn = self.rng.random(len(rows.block)) < self.options.label_rate
+        keep = np.flatnonzero(drawn & rows.labelled)
+        if len(keep):
+            self.waiting.append(
+                _Labels(
+                    start + keep,
+                    rows.error[keep],
+                    rows.block.served_at[keep],
+                    rows.confidence[keep],
+                    numbers[keep],
+                )
+            )
+            for column, codes in rows.slices.items():
+                values = codes.strings()
+                for i in keep.tolist():
+                    value = values[i]
+                    if value is not None:
+                        count = self.result.slices.setdefault((column, value), [0, 0])
+                        count[0] += 1
+                        count[1] += int(rows.error[i])
+
+    def _arrived(self, before: int) -> list[_Labels]:
+        """Labels of rows below ``before``: those whose delay is over."""
+        arrived: list[_Labels] = []
+        while self.waiting and len(self.waiting[0].row):
+            now, later = self.waiting[0].split(before)
+            if len(now.row):
+                arrived.append(now)
+            if len(later.row):
+                self.waiting[0] = later
+                break
+            self.waiting.pop(0)
+        return arrived
+
+    def _account(
+        self,
+        arrived: list[_Labels],
+        start: int,
+        served_at: NDArray[np.int64] | None,
+        moved: Any,
+    ) -> list[tuple[int, Line]]:
+        lines: list[tuple[int, Line]] = []
+        r, o = self.result, self.options
+        for labels in arrived:
+            at = labels.row + o.label_delay
+            if served_at is None:
+                observed_at = np.full(len(at), self.last_time)
+                at = np.full(len(at), r.rows - 1)
+            else:
+                observed_at = served_at[np.clip(at - start, 0, len(served_at) - 1)]
+            outcomes = Outcomes(
+                error=labels.error,
+                served_at=labels.served_at,
+                observed_at=observed_at,
+                confidence=labels.confidence,
+            )
+            self.accuracy, found, positions = account_each(
+                self.accuracy,
+                outcomes,
+                version=o.version,
+                base=self.base,
+                config=self.config,
+                label_share=self._share(int(labels.row[0])),
+                contributors=moved,
+            )
+            lines += [self._finding(int(at[i]), f) for i, f in zip(positions, found, strict=True)]
+            r.labels += len(labels.row)
+            r.wrong += int(labels.error.sum())
+            for number in np.unique(labels.window).tolist():
+                mine = labels.window == number
+                window = self.windows[number]
+                window.labelled += int(mine.sum())
+                window.wrong += int(labels.error[mine].sum())
+        return lines
+
+    def _share(self, row: int) -> float:
+        """Labels per row so far: what was asked for, corrected by what came."""
+        asked = self.options.label_rate * PRIOR_ROWS
+        return max((asked + self.result.labels) / (PRIOR_ROWS + row), 1e-4)
+
+    def _windows(self, now: int, *, everything: bool = False) -> list[tuple[int, Line]]:
+        """Lines of the windows whose labels can be there by row ``now``."""
+        lines = []
+        for number in sorted(self.windows):
+            window = self.windows[number]
+            due = window.last + self.options.label_delay
+            if not everything and (not window.closed or due > now):
+                break
+            del self.windows[number]
+            row = min(due, now)
+            lines.append((row, self._window_line(row, window)))
+        return lines
+
+    def _window_line(self, row: int, window: _Window) -> Line:
+        self.result.windows += 1
+        current = low = high = None
+        if window.labelled:
+            correct = window.labelled - window.wrong
+            current = correct / window.labelled
+            low, high = window_interval(correct, window.labelled, window.rows)
+        return {
+            "row": row,
+            "from": window.first,
+            "to": window.last,
+            "accuracy": {
+                "basis": "measured",
+                "current": current,
+                "low": low,
+                "high": high,
+                "n": window.labelled,
+            },
+        }
+
+    def _finding(self, row: int, found: DriftFound) -> tuple[int, Line]:
+        r = self.result
+        r.events += 1
+        if found.status == "open":
+            r.opened[found.kind] = r.opened.get(found.kind, 0) + 1
+        if found.impact.harmful:
+            r.harm_opened += found.status == "open"
+            r.harm_open = found.status != "resolved"
+        line: Line = msgspec.to_builtins(found)
+        line["row"] = row
+        line["id"] = str(found.finding_id)
+        r.findings.append(line)
+        return row, line
+
+    def end(self) -> list[Line]:
+        """The file is over: labels still on their way come in, and the last window closes."""
+        if self.result.rows == 0:
+            return []
+        moved = self.input.moved if self.input else ()
+        last = self.result.rows - 1
+        lines = self._account(self._arrived(self.result.rows), last, None, moved)
+        lines += self._windows(last, everything=True)
+        return [line for _, line in lines]
+
+    def summary(self, seconds: float) -> Line:
+        """The last line."""
+        r = self.result
+        base = self.accuracy.base if self.accuracy is not None else self.base
+        return {
+            "summary": {
+                "rows": r.rows,
+                "seconds": round(seconds, 3),
+                "rows_per_second": round(r.rows / seconds) if seconds > 0 else None,
+                "labels": r.labels,
+                "accuracy": 1 - r.wrong / r.labels if r.labels else None,
+                "windows": r.windows,
+                "events": r.events,
+                "findings": dict(sorted(r.opened.items())),
+                "harm": {"opened": r.harm_opened, "open": r.harm_open},
+                "base_error": None
+                if base is None
+                else {
+                    "rate": base.rate,
+                    "upper": base.upper,
+                    "n": base.n,
+                    "provisional": base.provisional,
+                },
+                "slices": [_slice(key, value, n, k) for (key, value), (n, k) in r.slices.items()],
+                "notes": [*r.notes, *([r.base_note] if r.base_note else [])],
+            }
+        }
+
+
+def _slice(key: str, value: str, n: int, wrong: int) -> Line:
+    low, high = clopper_pearson(n - wrong, n)
+    return {
+        "key": key,
+        "value": value,
+        "n": n,
+        "accuracy": 1 - wrong / n,
+        "low": low,
+        "high": high,
+    }
+
+
+def read_lines(path: str | Path) -> Iterator[Line]:
+    """Lines that a replay wrote."""
+    with Path(path).open("rb") as file:
+        for line in file:
+            yield msgspec.json.decode(line)

@@ -1,0 +1,235 @@
+"""``redistill replay``: run the monitor over a file, with no broker and no registration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streams.replay import Replay
+
+app = typer.Typer(help="Run the monitor over a file: no broker, no registration.")
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    """Names between commas."""
+    return tuple(n.strip() for n in (text or "").split(",") if n.strip())
+
+
+@app.command()
+def replay(
+    stream: Path = typer.Argument(help="Parquet or CSV file, rows in the order of the stream."),
+    reference: Path = typer.Option(
+        ...,
+        "--reference",
+        help="Rows that show what is normal, in time order, with honest predictions.",
+    ),
+    label: str = typer.Option("label", "--label", help="Column of labels; may hold nulls."),
+    prediction: str = typer.Option("prediction", "--prediction", help="Column of predictions."),
+    scores: str = typer.Option(
+        "", "--scores", help="Columns of scores, comma-separated; their maximum is the confidence."
+    ),
+    reference_label: str = typer.Option(
+        None, "--reference-label", help="The reference's column of labels, if named otherwise."
+    ),
+    reference_prediction: str = typer.Option(
+        None, "--reference-prediction", help="The reference's column of predictions."
+    ),
+    time: str = typer.Option(
+        None,
+        "--time",
+        help="Column of serving times (numbers are seconds). Without it rows are seconds.",
+    ),
+    slices: str = typer.Option(
+        "", "--slices", help="Columns by which the summary breaks accuracy down, comma-separated."
+    ),
+    classes: str = typer.Option(
+        "", "--classes", help="Class names, comma-separated. Default: those of the reference."
+    ),
+    label_rate: float = typer.Option(
+        1.0, "--label-rate", help="Random share of the labels that is kept, 0 to 1."
+    ),
+    label_delay: int = typer.Option(0, "--label-delay", help="Rows after which a label arrives."),
+    seed: int = typer.Option(0, "--seed", help="Of the draw of labels."),
+    tolerance: float = typer.Option(
+        1.0, "--tolerance", help="Loss of accuracy, in points, that nobody need be woken for."
+    ),
+    strictness: float = typer.Option(
+        0.0,
+        "--strictness",
+        help="0: any loss counts once it exceeds the tolerance; .5: also silent on lasting losses"
+        " of half the tolerance, and slower.",
+    ),
+    rows_per_alarm: float = typer.Option(
+        1e6, "--rows-per-alarm", help="Rows per false alarm that you can live with."
+    ),
+    window_rows: int = typer.Option(2_000, "--window-rows", help="Rows of a window."),
+    json_path: str = typer.Option(
+        None, "--json", help="File for the lines of JSON; - is standard output."
+    ),
+) -> None:
+    """Run the monitor over a file, as the stream worker would have run it.
+
+    Every column that is not named in an option is a feature. The base error comes from the
+    reference's labels and predictions, in the order of the file. Labels are drawn with a seed and
+    arrive late; those still on their way when the file ends come in after its last row.
+
+    --json writes a line per finding as it would have been published, with its row; a line per
+    window with its measured accuracy; and a summary, last. Exit code 0 whatever was found; 2: a
+    file cannot be used.
+
+    Example: redistill replay stream.parquet --reference reference.parquet --label-rate 0.1
+    --label-delay 500 --tolerance 2 --json out.jsonl
+    """
+    import msgspec
+
+    from streams.replay import ReplayOptions, run_replay
+
+    options = ReplayOptions(
+        label=label,
+        prediction=prediction,
+        scores=_names(scores),
+        reference_label=reference_label,
+        reference_prediction=reference_prediction,
+        time=time,
+        slices=_names(slices),
+        classes=_names(classes),
+        label_rate=label_rate,
+        label_delay=label_delay,
+        seed=seed,
+        tolerance_points=tolerance,
+        strictness=strictness,
+        rows_per_alarm=rows_per_alarm,
+        window_rows=window_rows,
+    )
+    lines: list[dict[str, Any]] = []
+    out = _opened(json_path)
+
+    def write(line: dict[str, Any]) -> None:
+        if out is not None:
+            out.write(msgspec.json.encode(line) + b"\n")
+        if "row" not in line or "finding_id" in line:
+            lines.append(line)
+
+    from rich.console import Console
+
+    console = Console(stderr=json_path == "-", highlight=False)
+    try:
+        with _Progress(console) as progress:
+            result = run_replay(stream, reference, options, write=write, progress=progress)
+    finally:
+        if out is not None:
+            out.flush()
+            if json_path != "-":
+                out.close()
+    _tell(console, result, lines)
+
+
+def _opened(path: str | None) -> Any:
+    from streams.errors import FileError
+
+    if path is None:
+        return None
+    if path == "-":
+        return sys.stdout.buffer
+    try:
+        return Path(path).open("wb")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+class _Progress:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+        self.bar = Progress(
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("rows", total=None)
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, result: Replay) -> None:
+        opened = sum(result.opened.values())
+        self.bar.update(
+            self.task,
+            completed=result.rows,
+            total=result.total,
+            description=f"rows, {opened} findings"
+            + (" [red]harm[/red]" if result.harm_open else ""),
+        )
+
+
+def _tell(console: Console, result: Replay, lines: list[dict[str, Any]]) -> None:
+    """The findings and the summary, for people."""
+    from rich.table import Table
+
+    summary = lines[-1]["summary"]
+    findings = lines[:-1]
+    if findings and console.is_terminal:
+        table = Table("row", "what", "status", "why", box=None, pad_edge=False)
+        for f in findings:
+            red = bool(f["impact"]["harmful"]) and f["status"] != "resolved"
+            table.add_row(
+                str(f["row"]), _what(f), f["status"], f["reason"], style="red" if red else None
+            )
+        console.print(table)
+    else:
+        for f in findings:
+            console.print(
+                f"row {f['row']}: {_what(f)} {f['status']}: {f['reason']}",
+                soft_wrap=True,
+                markup=False,
+            )
+    base = summary["base_error"]
+    accuracy = summary["accuracy"]
+    console.print(
+        f"{summary['rows']:,} rows in {summary['seconds']} s, {summary['labels']:,} labels"
+        + ("" if accuracy is None else f", accuracy {accuracy:.1%} (measured)")
+        + (
+            ", base error not known"
+            if base is None
+            else f", base error {base['rate']:.1%} (upper bound {base['upper']:.1%}, n = {base['n']:,})"
+        ),
+        soft_wrap=True,
+        markup=False,
+    )
+    harm = summary["harm"]
+    console.print(
+        "no harm found"
+        if not harm["opened"]
+        else f"harm found {harm['opened']} time(s), {'still going on' if harm['open'] else 'over'}",
+        markup=False,
+    )
+    for s in summary["slices"]:
+        console.print(
+            f"{s['key']} = {s['value']}: accuracy {s['accuracy']:.1%}"
+            f" ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
+            soft_wrap=True,
+            markup=False,
+        )
+    for note in summary["notes"]:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _what(finding: dict[str, Any]) -> str:
+    scope = "" if finding["scope"] == "all" else f" {finding['scope']}"
+    return f"{finding['kind']}{scope}" + (" HARM" if finding["impact"]["harmful"] else "")
