@@ -129,3 +129,19 @@ def holder_of(conn: sa.Connection, name: str, now: int) -> str | None:
         sa.select(leases.c.holder).where(leases.c.name == name, leases.c.expires_at > now)
     ).one_or_none()
     return str(row.holder) if row is not None and row.holder else None
+
+
+def expires_at(conn: sa.Connection, name: str) -> int:
+    """When the lease ends unless renewed, microseconds since 1970; 0 if nobody ever held it."""
+    found = conn.execute(sa.select(leases.c.expires_at).where(leases.c.name == name)).scalar()
+    return int(found or 0)
+
+
+def expire(conn: sa.Connection, name: str, holder: str) -> bool:
+    """End the lease of a holder that is known to be dead. Its token stays and will grow."""
+    done = conn.execute(
+        sa.update(leases)
+        .where(leases.c.name == name, leases.c.holder == holder)
+        .values(holder="", expires_at=0)
+    )
+    return done.rowcount == 1

@@ -1,0 +1,167 @@
+"""When a worker that looks alive is not: a thread that ends the process, for the supervisor to
+start again.
+
+It is a thread because everything else may hang: Faust waits without a word for a group that it may
+not join, and an event loop that is stuck runs no task. It never acts merely because the broker or
+the database is away: workers wait for them.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+EXIT_STATUS = 70
+"""EX_SOFTWARE: the supervisor starts it again."""
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What the worker reports; times are ``time.monotonic()`` seconds. Written by one thread, read
+    by another.
+    """
+
+    ticked_at: float = 0.0
+    """When the main loop last ran."""
+    pending_error: str | None = None
+    """An error that aiokafka keeps to itself, such as a missing group permission."""
+    joined: bool = False
+    """An assignment (an empty one too) was received and not taken back since."""
+    assigned: bool = False
+    """It holds partitions, and they are being read."""
+    fetched_at: float = 0.0
+    lag: int = 0
+    """Records that are in the log and not in SQL."""
+    progress: int = 0
+    """Sum of next offsets in SQL: changes while work is being done."""
+    store_away: bool = False
+    """The last flush failed because the database is away."""
+    fatal: str | None = None
+    """Something that cannot heal was seen, such as a lost lease."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Decides whether to end the process. Pure but for its memory: time is an argument.
+
+    Parameters
+    ----------
+    patience
+        Seconds that any of the conditions must last: longer than a rebalance with dead members
+        (three sessions).
+    """
+
+    patience: float = 30.0
+    _since: dict[str, float] = field(default_factory=dict)
+    _progress: int = -1
+
+    def verdict(self, v: Vitals, now: float) -> str | None:
+        """Why the process should end; ``None``: it should not.
+
+        Examples
+        --------
+        >>> judge = Judge(patience=30)
+        >>> v = Vitals(ticked_at=0, joined=False)
+        >>> judge.verdict(v, 1), judge.verdict(v, 29)
+        (None, None)
+        >>> judge.verdict(v, 40)
+        'the main loop has not run for 40 s'
+        """
+        if v.fatal is not None:
+            return v.fatal
+        if now - v.ticked_at >= self.patience:
+            return f"the main loop has not run for {now - v.ticked_at:.0f} s"
+        if v.progress != self._progress:
+            self._progress = v.progress
+            self._since.pop("stuck", None)
+        found = {
+            "pending": v.pending_error,
+            "joined": None if v.joined else "no assignment: the group was not joined",
+            "fetcher": (
+                "the fetcher does not fetch"
+                if v.assigned and now - v.fetched_at >= self.patience / 2
+                else None
+            ),
+            "stuck": (
+                f"{v.lag} records wait, and the offsets in SQL stand still"
+                if v.assigned and v.lag > 0 and not v.store_away
+                else None
+            ),
+        }
+        for name, what in found.items():
+            if what is None:
+                self._since.pop(name, None)
+            elif now - self._since.setdefault(name, now) >= self.patience:
+                return f"{what} (for {now - self._since[name]:.0f} s)"
+        return None
+
+    def forgive(self) -> None:
+        """Begin anew: there was a reason outside."""
+        self._since.clear()
+
+
+class Watchdog(threading.Thread):
+    """Looks at the vitals every second.
+
+    Parameters
+    ----------
+    vitals
+        What the worker reports.
+    servers
+        ``host:port`` of the brokers: while none of them answers, nothing is held against the
+        worker.
+    die
+        Ends the process; given the reason.
+    """
+
+    def __init__(
+        self,
+        vitals: Vitals,
+        *,
+        servers: Sequence[str],
+        die: Callable[[str], None],
+        patience: float = 30.0,
+        every: float = 1.0,
+    ) -> None:
+        super().__init__(name="watchdog", daemon=True)
+        self._vitals = vitals
+        self._servers = list(servers)
+        self._die = die
+        self._judge = Judge(patience=patience)
+        self._every = every
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Until stopped."""
+        while not self._stop.wait(self._every):
+            why = self._judge.verdict(self._vitals, time.monotonic())
+            if why is None:
+                continue
+            stalled = time.monotonic() - self._vitals.ticked_at >= self._judge.patience
+            if self._vitals.fatal is None and not stalled and not self._reachable():
+                self._judge.forgive()
+                continue
+            log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
+            self._die(why)
+            return
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+
+    def _reachable(self) -> bool:
+        for server in self._servers:
+            host, _, port = server.rpartition(":")
+            try:
+                with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
+                    return True
+            except OSError:
+                continue
+        return False

@@ -1,0 +1,197 @@
+"""What a stream worker does after its flushes: join labels, announce, keep its leases, tidy up.
+
+A thread of its own: none of this may hold up the flush, and any worker may do it for all of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import structlog
+
+from streams.engine.health import Vitals
+from streams.engine.metrics import Metrics
+from streams.errors import StoreUnavailable
+from streams.store import lease, outbox
+from streams.store.database import Database
+from streams.store.drain import drain
+from streams.store.outbox import Relay
+from streams.store.rates import MEASURE_SECONDS, Raiser
+from streams.store.specs import Watched
+from streams.store.tables import findings
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 10.0
+ROUNDS = 5
+"""Calls of one model before the next model has its turn."""
+REST_SECONDS = 30.0
+"""A model whose labels cannot be joined is left alone so long, instead of failing twice a second.
+"""
+
+
+@dataclass(slots=True)
+class Held:
+    """A lease of this worker."""
+
+    name: str
+    token: int
+
+
+class Housekeeper(threading.Thread):
+    """Runs every ``every`` seconds, and at once when woken.
+
+    Parameters
+    ----------
+    watched
+        Gives the models that are watched.
+    leases
+        Held by this worker; losing one is fatal.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        watched: Callable[[], Mapping[str, Watched]],
+        relay: Relay,
+        state_key: bytes,
+        leases: list[Held],
+        vitals: Vitals,
+        metrics: Metrics,
+        every: float = 0.5,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(name="housekeeper", daemon=True)
+        self._database = database
+        self._watched = watched
+        self._relay = relay
+        self._key = state_key
+        self._leases = leases
+        self._vitals = vitals
+        self._metrics = metrics
+        self._every = every
+        self._clock = clock
+        self._raiser = Raiser(join_cap=5_000 if database.is_sqlite else float("inf"))
+        self._due: dict[str, float] = {}
+        self._resting: dict[str, float] = {}
+        self._wake = threading.Event()
+        self._ending = threading.Event()
+
+    def wake(self) -> None:
+        """Something was flushed."""
+        self._wake.set()
+
+    def stop(self, seconds: float) -> None:
+        """End, and give the leases back."""
+        self._ending.set()
+        self._wake.set()
+        if self.is_alive():
+            self.join(seconds)
+        self._relay.close()
+        try:
+            with self._database.begin() as conn:
+                for held in self._leases:
+                    lease.release(conn, held.name, held.token)
+        except StoreUnavailable as error:
+            log.info("lease_kept", action="lease_kept", error=str(error))
+
+    def run(self) -> None:
+        """Until stopped."""
+        while not self._ending.is_set():
+            self._wake.wait(self._every)
+            self._wake.clear()
+            self.once()
+
+    def once(self) -> None:
+        """One round of everything that is due."""
+        for what in (self._renew, self._drain, self._relay_some, self._measure, self._tidy):
+            if self._ending.is_set():
+                return
+            try:
+                what()
+            except StoreUnavailable as error:
+                log.warning(
+                    "store_away", action="store_away", doing=what.__name__, error=str(error)
+                )
+            except Exception:
+                log.exception(
+                    "housekeeping_failed", action="housekeeping_failed", doing=what.__name__
+                )
+
+    def _is_due(self, name: str, every: float) -> bool:
+        now = time.monotonic()
+        if now < self._due.get(name, 0.0):
+            return False
+        self._due[name] = now + every
+        return True
+
+    def _now(self) -> int:
+        return round(self._clock() * 1e6)
+
+    def _renew(self) -> None:
+        if not self._leases or not self._is_due("renew", LEASE_SECONDS / 4):
+            return
+        with self._database.begin() as conn:
+            for held in self._leases:
+                if not lease.renew(
+                    conn, held.name, held.token, now=self._now(), seconds=LEASE_SECONDS
+                ):
+                    self._vitals.fatal = f"the lease {held.name!r} was taken by another worker"
+
+    def _drain(self) -> None:
+        for model, watched in self._watched().items():
+            if time.monotonic() < self._resting.get(model, 0.0):
+                continue
+            try:
+                for _ in range(ROUNDS):
+                    done = drain(
+                        self._database, watched.config, now=self._now(), state_key=self._key
+                    )
+                    if done is None:
+                        break
+                    self._metrics.outcomes.labels(model).inc(done.outcomes)
+                    if not done.more or self._ending.is_set():
+                        break
+                else:
+                    self._wake.set()  # there is more: come back at once, after the others had their turn
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("drain_failed", action="drain_failed", model=model)
+                self._resting[model] = time.monotonic() + REST_SECONDS
+
+    def _relay_some(self) -> None:
+        sent = self._relay.run_once()
+        self._metrics.relayed.inc(sent)
+
+    def _measure(self) -> None:
+        if self._is_due("rates", MEASURE_SECONDS):
+            for watched in self._watched().values():
+                with self._database.begin() as conn:
+                    self._raiser.measure(conn, watched.config, now=self._now())
+        if self._is_due("metrics", 5.0):
+            with self._database.read() as conn:
+                waiting = outbox.backlog(conn)
+                still_open: dict[str, int] = dict(
+                    conn.execute(
+                        sa.select(findings.c.model, sa.func.count())
+                        .where(findings.c.status != "resolved")
+                        .group_by(findings.c.model)
+                    )
+                    .tuples()
+                    .all()
+                )
+            self._metrics.outbox_rows.set(waiting.rows)
+            age = 0.0 if waiting.oldest_at is None else (self._now() - waiting.oldest_at) / 1e6
+            self._metrics.outbox_age.set(max(0.0, age))
+            for model in self._watched():
+                self._metrics.findings_open.labels(model).set(still_open.get(model, 0))
+
+    def _tidy(self) -> None:
+        if self._database.is_sqlite and self._is_due("checkpoint", 60.0):
+            self._database.checkpoint()

@@ -1,0 +1,53 @@
+"""What Prometheus may ask a stream worker. One registry per worker, so that two in one process do
+not collide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+
+class Metrics:
+    """The worker's numbers.
+
+    Parameters
+    ----------
+    namespace
+        Prefix of every metric: ``redistill`` or ``<namespace>_redistill``.
+    """
+
+    def __init__(self, namespace: str = "") -> None:
+        prefix = f"{namespace}_redistill" if namespace else "redistill"
+        self.registry = CollectorRegistry()
+        own: dict[str, Any] = {
+            "namespace": prefix.replace(".", "_").replace("-", "_"),
+            "subsystem": "stream",
+            "registry": self.registry,
+        }
+        self.rows = Counter("rows", "Rows counted into SQL.", ["topic"], **own)
+        self.records = Counter("records", "Records counted into SQL.", ["topic"], **own)
+        self.dead = Counter("dead_letters", "Records sent to dlq.", ["topic"], **own)
+        self.gaps = Counter("gap_offsets", "Offsets lost before they were read.", ["topic"], **own)
+        self.flushes = Histogram(
+            "flush_seconds",
+            "Time of one flush to SQL.",
+            buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            **own,
+        )
+        self.moved = Counter("moved", "Batches dropped because another worker had moved on.", **own)
+        self.away = Counter("store_away", "Flushes that found the database away.", **own)
+        self.lag = Gauge("lag", "Records in the log that are not in SQL.", **own)
+        self.partitions = Gauge("partitions", "Partitions held.", **own)
+        self.states = Gauge("states", "Input states in memory.", **own)
+        self.outcomes = Counter("outcomes", "Predictions joined with a label.", ["model"], **own)
+        self.findings_open = Gauge("findings_open", "Open findings.", ["model"], **own)
+        self.outbox_rows = Gauge("outbox_rows", "Announcements not sent yet.", **own)
+        self.outbox_age = Gauge("outbox_age_seconds", "Age of the oldest of them.", **own)
+        self.relayed = Counter("relayed", "Announcements sent.", **own)
+
+    def serve(self, port: int, host: str = "127.0.0.1") -> int:
+        """Serve ``/metrics``; returns the port (chosen by the system if 0)."""
+        server, _ = start_http_server(port, addr=host, registry=self.registry)
+        return int(server.server_port)

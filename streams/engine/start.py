@@ -1,0 +1,139 @@
+"""What can be wrong at the start, asked before Faust would hang or stay silent about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from streams.broker import Broker, admin, cause
+from streams.devbroker import topic_id
+from streams.errors import BrokerRefused
+
+log = structlog.get_logger(__name__)
+
+
+def topic_ids(broker: Broker, topics: Iterable[str], client: Any = None) -> dict[str, str]:
+    """Id of each topic that exists: a topic deleted and made again has another one.
+
+    Parameters
+    ----------
+    broker
+        Where; the dev broker's topics get ids of their own.
+    topics
+        Names as the broker knows them.
+    client
+        An open ``KafkaAdminClient``; ``None``: one is opened and closed.
+
+    Raises
+    ------
+    BrokerUnavailable, BrokerRefused
+        With the cause.
+    """
+    names = sorted(topics)
+    if broker.is_dev:
+        return {t: topic_id(broker, t) for t in names}
+    asked = admin(broker) if client is None else client
+    try:
+        found = asked.describe_topics(names)
+    except Exception as error:
+        raise cause(error, broker) from error
+    finally:
+        if client is None:
+            asked.close()
+    out: dict[str, str] = {}
+    for topic in found:
+        code = topic.get("error_code", 0)
+        if code == 29:
+            raise BrokerRefused(
+                f"user {_user(broker)!r} may not describe the topic {topic['name']!r}: "
+                "grant READ on it with the broker's ACLs"
+            )
+        if code == 0 and topic.get("topic_id") is not None:
+            out[topic["name"]] = str(topic["topic_id"])
+    return out
+
+
+def check(broker: Broker, topics: Iterable[str], *, group: str, session_seconds: float) -> None:
+    """Make sure that a worker could work.
+
+    Raises
+    ------
+    BrokerUnavailable
+        Away.
+    BrokerRefused
+        Bad credentials, wrong CA, no TLS, a missing topic or permission, or a session timeout that
+        the broker does not allow. The message says what to do.
+    """
+    if broker.is_dev:
+        return
+    client = admin(broker)
+    try:
+        ids = topic_ids(broker, topics, client)
+        if missing := sorted(set(topics) - ids.keys()):
+            raise BrokerRefused(
+                f"missing topics: {', '.join(missing)}; make them with `redistill topics apply`"
+            )
+        _check_group(client, broker, group)
+        _check_session(client, session_seconds)
+    finally:
+        client.close()
+
+
+def _check_group(client: Any, broker: Broker, group: str) -> None:
+    """Faust would hang in silence: the error of a group that it may not join stays inside aiokafka."""
+    try:
+        client.list_group_offsets({group: None})
+    except Exception as error:
+        if "Authorization" in type(error).__name__:
+            raise BrokerRefused(
+                f"user {_user(broker)!r} may not use the consumer group {group!r}: "
+                "grant READ on it with the broker's ACLs"
+            ) from error
+        log.info("group_not_checked", action="group_not_checked", error=repr(error))
+
+
+def _check_session(client: Any, seconds: float) -> None:
+    limits = _broker_settings(client)
+    low = int(limits.get("group.min.session.timeout.ms") or 0)
+    high = int(limits.get("group.max.session.timeout.ms") or 2**31)
+    if not low <= seconds * 1000 <= high:
+        raise BrokerRefused(
+            f"the session timeout of {seconds:g} s is outside what the broker allows "
+            f"({low / 1000:g} to {high / 1000:g} s): set REDISTILL_SESSION_TIMEOUT_SECONDS"
+        )
+
+
+def _broker_settings(client: Any) -> Mapping[str, str]:
+    """Settings of any one broker; none where we may not ask (the watchdog is there for that)."""
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    try:
+        node = client.describe_cluster()["brokers"][0]["node_id"]
+        answer = client.describe_configs(
+            [ConfigResource(ConfigResourceType.BROKER, str(node))], config_filter="all"
+        )
+        found: dict[str, str] = {}
+        _collect(answer, found)
+    except Exception as error:
+        log.info("session_not_checked", action="session_not_checked", error=repr(error))
+        return {}
+    return found
+
+
+def _collect(answer: Any, into: dict[str, str]) -> None:
+    """Names and values wherever they stand in the answer: its nesting differs between versions."""
+    if isinstance(answer, Mapping):
+        for name, value in answer.items():
+            if isinstance(name, str) and name.startswith("group."):
+                into[name] = str(value.get("value") if isinstance(value, Mapping) else value)
+            else:
+                _collect(value, into)
+    elif isinstance(answer, list | tuple):
+        for item in answer:
+            _collect(item, into)
+
+
+def _user(broker: Broker) -> str | None:
+    return broker.security.username if broker.security else None

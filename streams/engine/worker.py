@@ -1,0 +1,421 @@
+"""The main loop: lists from the bulk consumer to the pump, batches from the pump to SQL, offsets
+back to Kafka.
+
+Three threads: Faust's event loop (this module), one that owns the pump, one that flushes. While a
+batch is being flushed the pump goes on with the next one; it waits when that one is full. Whatever
+goes wrong with a batch, nothing is repaired: everything that SQL does not know is forgotten and
+read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+from faust.types import TP
+
+from streams.broker import Broker
+from streams.engine.consumer import QUEUED_LISTS, Bulk, BulkConsumer
+from streams.engine.health import Vitals
+from streams.engine.metrics import Metrics
+from streams.engine.pump import Pump
+from streams.engine.start import topic_ids
+from streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
+from streams.store.batch import Batch, Flushed, Moved, Place
+from streams.store.database import Database
+from streams.store.flush import flush, progress_of
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+FULL_ROWS = 50_000
+"""Rows of one batch: beyond it the pump waits for the flush. Bounds memory, whatever the lag."""
+TOPIC_CHECK_SECONDS = 10.0
+OBSERVE_SECONDS = 2.0
+
+
+class StreamWorker:
+    """Host of the bulk consumer.
+
+    Parameters
+    ----------
+    flush_seconds
+        Longest time between two flushes.
+    wake
+        Called after each flush: there may be labels to join and findings to announce.
+    """
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        broker: Broker,
+        pump: Pump,
+        topics: Iterable[str],
+        flush_seconds: float,
+        vitals: Vitals,
+        metrics: Metrics,
+        wake: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.topics = frozenset(topics)
+        self.epoch = 0
+        self.queue: asyncio.Queue[Bulk] = asyncio.Queue(QUEUED_LISTS)
+        self.consumer: BulkConsumer | None = None
+        self._database = database
+        self._broker = broker
+        self._pump = pump
+        self._flush_seconds = flush_seconds
+        self._vitals = vitals
+        self._metrics = metrics
+        self._wake = wake
+        self._clock = clock
+        self._compute = ThreadPoolExecutor(1, "pump")
+        self._writer = ThreadPoolExecutor(1, "flush")
+        self._lock = asyncio.Lock()
+        self._places: dict[TP, Place] = {}
+        self._stored: dict[Place, int] = {}
+        self._ids: dict[str, str] = {}
+        self._holes: dict[Place, tuple[int, int]] = {}
+        self._flushing: asyncio.Task[bool] | None = None
+        self._void = False
+        self._refresh_due = False
+        self._stopping = False
+
+    # --- what the consumer asks --------------------------------------------------------------
+
+    async def start_offsets(self, tps: Iterable[TP]) -> Mapping[TP, int]:
+        """Forget everything that is not in SQL, and begin where SQL ends."""
+        wanted = sorted(tp for tp in tps if tp.topic in self.topics)
+        self._new_epoch()
+        async with self._lock:
+            await self._settle()
+            await self._in_pump(self._pump.reset)
+            self._places.clear()
+            self._holes.clear()
+            self._void = False
+            if not wanted:
+                return {}
+            ids = await self._until_there(lambda: topic_ids(self._broker, self.topics))
+            self._ids = ids
+            places = {tp: (ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids}
+            stored = await self._until_there(lambda: self._read_progress(places.values()))
+            consumer = self._consumer()
+            earliest = await consumer.earliest_offsets(*places)
+            starts: dict[TP, int] = {}
+            for tp, place in places.items():
+                begin = partial(self._begin, tp, place, stored.get(place), int(earliest[tp]))
+                starts[tp] = await self._in_pump(begin)
+            self._places = places
+            self._stored = {place: stored.get(place, starts[tp]) for tp, place in places.items()}
+            log.info(
+                "assigned",
+                action="assigned",
+                partitions=[f"{tp.topic}/{tp.partition}@{o}" for tp, o in starts.items()],
+            )
+        self._vitals.assigned = bool(places)
+        self._vitals.fetched_at = time.monotonic()
+        self._metrics.partitions.set(len(places))
+        return starts
+
+    def _begin(self, tp: TP, place: Place, stored: int | None, earliest: int) -> int:
+        start = earliest if stored is None else stored
+        self._pump.assign(place, tp.topic, stored=stored, start=start)
+        if start < earliest:
+            self._lost(tp, place, start, earliest - 1)
+            return earliest
+        return start
+
+    async def revoked(self) -> None:
+        """Store what was taken, then let go."""
+        self._vitals.joined = self._vitals.assigned = False
+        self._new_epoch()
+        async with self._lock:
+            try:
+                await self._settle()
+            finally:
+                if self._flushing is not None and not self._flushing.done():
+                    self._flushing.cancel()  # if it is written after all, the next owner sees it moved
+                self._compute.submit(self._pump.reset)
+                self._places.clear()
+                self._metrics.partitions.set(0)
+
+    def joined(self) -> None:
+        """An assignment was received, perhaps an empty one."""
+        self._vitals.joined = True
+
+    # --- the loop ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until :meth:`stop`."""
+        loop = asyncio.get_running_loop()
+        next_flush = next_tick = loop.time()
+        next_check = loop.time() + TOPIC_CHECK_SECONDS
+        while not self._stopping:
+            self._vitals.ticked_at = time.monotonic()
+            if self.consumer is not None:
+                self._vitals.fetched_at = time.monotonic() - loop.time() + self.consumer.last_fetch
+            try:
+                if self._void:
+                    await self._read_again("moved")
+                if self._busy() and self._pump.rows >= FULL_ROWS and self._flushing is not None:
+                    await asyncio.wait({self._flushing}, timeout=0.5)
+                    continue
+                items = await self._gather(max(0.01, min(next_flush - loop.time(), 0.5)))
+                async with self._lock:
+                    await self._take(items)
+                    if loop.time() >= next_tick:
+                        await self._in_pump(self._pump.tick)
+                        next_tick = loop.time() + 1.0
+                    if self._refresh_due:
+                        self._refresh_due = False
+                        await self._in_pump(self._pump.refresh)
+                    full = self._pump.rows >= FULL_ROWS
+                    if (full or loop.time() >= next_flush) and not self._busy():
+                        next_flush = loop.time() + self._flush_seconds
+                        batch = await self._in_pump(self._pump.close)
+                        if batch is not None:
+                            self._flushing = asyncio.create_task(self._flush(batch))
+                if loop.time() >= next_check:
+                    next_check = loop.time() + TOPIC_CHECK_SECONDS
+                    await self._check_topics()
+            except StoreUnavailable as error:
+                log.warning("store_away", action="store_away", error=str(error))
+                await self._read_again("store_away")
+
+    async def observe(self) -> None:
+        """Measure the lag, for metrics and the watchdog; in a task of its own, since the broker may
+        be away.
+        """
+        while not self._stopping:
+            await asyncio.sleep(OBSERVE_SECONDS)
+            places = dict(self._places)
+            if not places or self.consumer is None:
+                self._metrics.lag.set(0)
+                self._vitals.lag = 0
+                continue
+            try:
+                async with asyncio.timeout(10):
+                    ends = await self.consumer.highwaters(*places)
+            except Exception as error:
+                log.debug("lag_unknown", action="lag_unknown", error=repr(error))
+                continue
+            behind = {tp: int(ends[tp]) - self._stored.get(p, 0) for tp, p in places.items()}
+            self._vitals.lag = sum(max(0, b) for b in behind.values())
+            self._metrics.lag.set(self._vitals.lag)
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more, store what was taken, commit; at most so long."""
+        self._stopping = True
+        self._new_epoch()
+        try:
+            async with asyncio.timeout(seconds), self._lock:
+                await self._settle()
+        except TimeoutError:
+            log.warning("stopped_unflushed", action="stopped_unflushed", rows=self._pump.rows)
+        if self._flushing is not None and not self._flushing.done():
+            self._flushing.cancel()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._compute.shutdown(wait=False, cancel_futures=True)
+        self._writer.shutdown(wait=False, cancel_futures=True)
+
+    # --- steps -------------------------------------------------------------------------------
+
+    async def _gather(self, seconds: float) -> list[Bulk]:
+        """What is queued, at least one list or after a while none."""
+        items: list[Bulk] = []
+        try:
+            async with asyncio.timeout(seconds):
+                items.append(await self.queue.get())
+        except TimeoutError:
+            return items
+        while not self.queue.empty() and len(items) < QUEUED_LISTS:
+            items.append(self.queue.get_nowait())
+        return items
+
+    async def _take(self, items: list[Bulk]) -> None:
+        ready: list[tuple[Place, list[Any]]] = []
+        ahead: dict[Place, int] = {}
+        for item in items:
+            place = self._places.get(item.tp)
+            if item.epoch != self.epoch or place is None:
+                continue
+            expected = ahead.get(place, self._pump.position(place))
+            first = int(item.records[0].offset)
+            if expected is not None and first > expected:
+                await self._in_pump(partial(self._take_all, ready))
+                ready, ahead = [], {}
+                if not await self._bridge(item.tp, place, expected, first):
+                    continue
+            ready.append((place, item.records))
+            ahead[place] = int(item.records[-1].offset) + 1
+        if ready:
+            await self._in_pump(partial(self._take_all, ready))
+
+    def _take_all(self, ready: list[tuple[Place, list[Any]]]) -> None:
+        for place, records in ready:
+            self._pump.take(place, records)
+
+    async def _bridge(self, tp: TP, place: Place, expected: int, first: int) -> bool:
+        """A list begins beyond what is expected: were records lost, missed, or were there none?
+
+        Returns
+        -------
+        bool
+            Whether to take the list.
+        """
+        consumer = self._consumer()
+        earliest = int((await consumer.earliest_offsets(tp))[tp])
+        if earliest > expected:
+            end = min(earliest, first)
+            await self._in_pump(lambda: self._lost(tp, place, expected, end - 1))
+            expected = end
+        if first == expected:
+            return True
+        if self._holes.get(place) == (expected, first):
+            # Asked again, the log answered the same: these offsets hold no record for us (control
+            # records of transactions, compaction).
+            del self._holes[place]
+            await self._in_pump(lambda: self._pump.skip(place, first))
+            return True
+        log.info(
+            "seek_back",
+            action="seek_back",
+            topic=tp.topic,
+            partition=tp.partition,
+            expected=expected,
+            first=first,
+        )
+        self._holes[place] = (expected, first)
+        await consumer.seek_wait({tp: expected})
+        return False
+
+    def _lost(self, tp: TP, place: Place, first: int, last: int) -> None:
+        log.error(
+            "gap",
+            action="gap",
+            topic=tp.topic,
+            partition=tp.partition,
+            first=first,
+            last=last,
+            lost=last - first + 1,
+        )
+        self._metrics.gaps.labels(tp.topic).inc(last - first + 1)
+        self._pump.lost(place, first, last)
+
+    def _busy(self) -> bool:
+        return self._flushing is not None and not self._flushing.done()
+
+    async def _settle(self) -> None:
+        """Wait for the flush under way, and flush the rest. Needs the lock."""
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        if self._void:
+            return
+        batch = await self._in_pump(self._pump.close)
+        if batch is not None:
+            self._flushing = asyncio.create_task(self._flush(batch))
+            await asyncio.wait({self._flushing})
+
+    async def _flush(self, batch: Batch) -> bool:
+        """Flush until it is done or void."""
+        delay = 0.2
+        while True:
+            started = time.perf_counter()
+            try:
+                result = await asyncio.get_running_loop().run_in_executor(
+                    self._writer,
+                    lambda: flush(self._database, batch, now=round(self._clock() * 1e6)),
+                )
+            except StoreUnavailable as error:
+                self._vitals.store_away = True
+                self._metrics.away.inc()
+                log.warning("store_away", action="store_away", error=str(error), again_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(5.0, delay * 2)
+                continue
+            except Exception as error:
+                log.exception("flush_failed", action="flush_failed")
+                self._void = True
+                self._vitals.fatal = f"a flush failed: {type(error).__name__}: {error}"
+                return False
+            break
+        self._vitals.store_away = False
+        self._metrics.flushes.observe(time.perf_counter() - started)
+        if isinstance(result, Moved):
+            log.warning("moved", action="moved", places=[f"{t}/{p}" for t, p in result.places])
+            self._metrics.moved.inc()
+            self._void = True
+            return False
+        self._done(batch, result)
+        return True
+
+    def _done(self, batch: Batch, result: Flushed) -> None:
+        places = {place: tp for tp, place in self._places.items()}
+        for place, p in batch.progress.items():
+            self._stored[place] = p.next_offset
+            self._metrics.rows.labels(p.topic).inc(p.rows)
+            self._metrics.records.labels(p.topic).inc(p.counted)
+            self._metrics.dead.labels(p.topic).inc(p.dead)
+            if (tp := places.get(place)) is not None and self.consumer is not None:
+                self.consumer.stored(tp, p.next_offset)
+        self._vitals.progress = sum(self._stored.values())
+        self._refresh_due = True
+        if result.findings:
+            log.info("findings", action="findings", changes=result.findings)
+        self._wake()
+
+    async def _read_again(self, why: str) -> None:
+        self._void = True
+        log.info("read_again", action="read_again", reason=why)
+        await self._consumer().perform_seek()
+
+    async def _check_topics(self) -> None:
+        if self._broker.is_dev or not self._places:
+            return
+        try:
+            ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
+        except (BrokerUnavailable, BrokerRefused) as error:
+            log.warning("topics_unknown", action="topics_unknown", error=str(error))
+            return
+        changed = [t for t in self._ids if t in ids and ids[t] != self._ids[t]]
+        if changed:
+            log.error("topic_recreated", action="topic_recreated", topics=changed)
+            await self._read_again("topic_recreated")
+
+    def _new_epoch(self) -> None:
+        self.epoch += 1
+        while not self.queue.empty():
+            self.queue.get_nowait()
+
+    def _consumer(self) -> BulkConsumer:
+        if self.consumer is None:
+            raise RuntimeError("the consumer was not attached")
+        return self.consumer
+
+    def _read_progress(self, places: Iterable[Place]) -> dict[Place, int]:
+        with self._database.read() as conn:
+            return progress_of(conn, places)
+
+    async def _in_pump(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._compute, call)
+
+    async def _until_there(self, call: Callable[[], T]) -> T:
+        """Until broker and database answer; Faust and the watchdog limit how long that may take."""
+        delay = 0.2
+        while True:
+            try:
+                return await asyncio.to_thread(call)
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                self._vitals.store_away = isinstance(error, StoreUnavailable)
+                log.warning("waiting", action="waiting", error=str(error), again_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(5.0, delay * 2)
