@@ -1,0 +1,277 @@
+"""Invariants of the acting side: jobs, releases, pointers, leases, services, the audit chain, bounds."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from streams.client.release import FALLBACK, sha256_of
+from streams.store import facts
+from streams.store.database import JOURNAL_BYTES
+from streams.store.tables import leases, outbox
+from workers import audit
+from workers.history import Evidence, Finding, Rule
+from workers.releases.files import Place
+from workers.store.tables import (
+    activations,
+    barred,
+    job_steps,
+    jobs,
+    pointer_history,
+    pointers,
+    versions,
+)
+
+LIVE = frozenset({"queued", "running", "waiting_labels"})
+CLOCK_US = 5_000_000
+"""Clocks of two machines may differ so much."""
+RELAY_LAG_US = 600_000_000
+"""A relay that is alive sends within seconds; ten minutes are a fault."""
+
+
+def one_job(e: Evidence) -> Finding:
+    """Invariant 3."""
+    broken: list[str] = []
+    rows = e.conn.execute(sa.select(jobs)).all()
+    attempts: dict[tuple[str, int], int] = {}
+    live: dict[str, int] = {}
+    for row in rows:
+        if row.incident_id is not None:
+            key = (row.incident_id, row.attempt)
+            attempts[key] = attempts.get(key, 0) + 1
+        if row.state in LIVE:
+            live[row.model] = live.get(row.model, 0) + 1
+        if (row.state in LIVE) != (row.live_mark == 1):
+            broken.append(
+                f"job {row.number} of {row.model} is {row.state}, its mark says otherwise"
+            )
+    broken += [
+        f"attempt {a} of incident {i[:8]} has {n} jobs" for (i, a), n in attempts.items() if n > 1
+    ]
+    broken += [f"{model} has {n} live jobs" for model, n in live.items() if n > 1]
+    made = e.conn.execute(
+        sa.select(versions.c.job_id, sa.func.count().label("n"))
+        .where(versions.c.job_id.is_not(None))
+        .group_by(versions.c.job_id)
+    ).all()
+    broken += [f"job {r.job_id[:8]} made {r.n} releases" for r in made if r.n > 1]
+    return Finding(
+        figures={"jobs": len(rows), "live": sum(live.values()), "releases": len(made)},
+        broken=broken,
+    )
+
+
+def passed_gates(e: Evidence) -> Finding:
+    """Invariant 4."""
+    broken: list[str] = []
+    served = e.conn.execute(
+        sa.select(pointer_history.c.model, pointer_history.c.stable, pointer_history.c.epoch)
+    ).all()
+    first = {r.model: r.stable for r in served if r.epoch == 1}
+    ever = {(r.model, r.stable) for r in served}
+    rows = e.conn.execute(sa.select(versions)).all()
+    for row in rows:
+        if row.status != "published" and (row.model, row.version) not in ever:
+            continue
+        name = f"{row.model} {row.version}"
+        if not row.gate_passed:
+            broken.append(f"{name} was published without having passed its gates")
+        try:
+            report = json.loads(row.report)
+        except ValueError:
+            broken.append(f"{name}: its gate report cannot be read")
+            continue
+        if report.get("policy_sha256") != row.policy_sha256:
+            broken.append(f"{name} was judged under another policy than it names")
+        if row.sha256 not in set(_judged(report)):
+            broken.append(f"{name}: its gate report is not about its bytes ({row.sha256[:8]})")
+        failed = [g["name"] for g in report.get("gates", ()) if g.get("passed") is not True]
+        if failed:
+            broken.append(f"{name}: its report says that {', '.join(failed)} did not pass")
+        if row.kind == "baseline" and first.get(row.model) != row.version:
+            broken.append(f"{name} is a baseline and was not the first that served")
+    published = sum((r.model, r.version) in ever for r in rows)
+    return Finding(figures={"versions": len(rows), "published": published}, broken=broken)
+
+
+def _judged(report: dict[str, Any]) -> Iterator[str]:
+    """SHA-256 of the graph that a report says passed."""
+    chosen = report.get("chosen")
+    for variant in report.get("variants", ()):
+        if variant.get("name") == chosen:
+            yield str(variant.get("sha256"))
+    if report.get("mode") == "baseline" and report.get("incumbent"):
+        yield str(report["incumbent"].get("sha256"))
+
+
+def pointers_stand(e: Evidence) -> Finding:
+    """Invariant 5."""
+    broken: list[str] = []
+    place = Place(e.home)
+    known = {(r.model, r.version): r for r in e.conn.execute(sa.select(versions))}
+    never = {(r.model, r.sha256): r.at for r in e.conn.execute(sa.select(barred))}
+    history: dict[str, list[Any]] = {}
+    for row in e.conn.execute(
+        sa.select(pointer_history).order_by(pointer_history.c.model, pointer_history.c.epoch)
+    ):
+        history.setdefault(row.model, []).append(row)
+    checked = 0
+    for model, moves in history.items():
+        epochs = [m.epoch for m in moves]
+        if epochs != list(range(1, len(epochs) + 1)):
+            broken.append(f"{model}: the epochs of its pointer are not 1 to {len(epochs)}")
+        if any(b.at < a.at - CLOCK_US for a, b in itertools.pairwise(moves)):
+            broken.append(f"{model}: a later epoch has an earlier time")
+        for move in moves:
+            version = known.get((model, move.stable))
+            if version is None:
+                broken.append(
+                    f"{model}: epoch {move.epoch} names {move.stable}, which is not known"
+                )
+            elif version.sha256 != move.sha256:
+                broken.append(
+                    f"{model}: epoch {move.epoch} names other bytes than {move.stable} has"
+                )
+            if move.at > never.get((model, move.sha256), move.at):
+                broken.append(f"{model}: epoch {move.epoch} serves bytes that were barred before")
+    rows = e.conn.execute(sa.select(pointers)).all()
+    for row in rows:
+        moves = history.get(row.model, [])
+        if not moves or (moves[-1].epoch, moves[-1].stable) != (row.epoch, row.stable):
+            broken.append(f"{row.model}: its pointer is not the last of its history")
+        for name in dict.fromkeys(v for v in (row.stable, _previous(moves)) if v is not None):
+            entry = known.get((row.model, name))
+            if entry is not None:
+                checked += 1
+                broken += _files(place, row.model, entry)
+    return Finding(
+        figures={
+            "pointers": len(rows),
+            "moves": sum(map(len, history.values())),
+            "releases": checked,
+        },
+        broken=broken,
+    )
+
+
+def _previous(moves: list[Any]) -> str | None:
+    """What served before the present version."""
+    current = moves[-1].stable if moves else None
+    return next((m.stable for m in reversed(moves) if m.stable != current), None)
+
+
+def _files(place: Place, model: str, row: Any) -> list[str]:
+    """Whether every file of a release is there, with the bytes that were signed."""
+    files = json.loads(row.files)
+    if not files:
+        return [f"{model} {row.version}: its files were removed, it cannot be loaded again"]
+    broken = []
+    for name, entry in files.items():
+        path = place.path(model, name, entry["sha256"])
+        if not path.is_file():
+            broken.append(f"{model} {row.version}: {name} is missing ({path})")
+        elif path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+            broken.append(
+                f"{model} {row.version}: {name} has other bytes than were signed ({path})"
+            )
+    return broken
+
+
+def fenced(e: Evidence) -> Finding:
+    """Invariant 6: later steps of a job were written under the same or a later lease."""
+    broken: list[str] = []
+    tokens = {r.name: r.token for r in e.conn.execute(sa.select(leases))}
+    highest: dict[str, int] = {}
+    steps = e.conn.execute(sa.select(job_steps).order_by(job_steps.c.at, job_steps.c.token)).all()
+    for step in steps:
+        before = highest.get(step.job_id, 0)
+        if step.token < before:
+            broken.append(
+                f"job {step.job_id[:8]}: step {step.name} was written under lease {step.token}, after"
+                f" lease {before} had written"
+            )
+        highest[step.job_id] = max(before, step.token)
+    for job_id, token in highest.items():
+        held = tokens.get(f"job:{job_id}")
+        if held is not None and token > held:
+            broken.append(f"job {job_id[:8]}: a step names lease {token}, the last given is {held}")
+    return Finding(figures={"steps": len(steps), "leases": len(tokens)}, broken=broken)
+
+
+def served_only_pointed(e: Evidence) -> Finding:
+    """Invariant 7."""
+    broken: list[str] = []
+    pointed: dict[tuple[str, str], int] = {}
+    at_epoch: dict[tuple[str, int], str] = {}
+    for row in e.conn.execute(sa.select(pointer_history).order_by(pointer_history.c.epoch)):
+        pointed.setdefault((row.model, row.sha256), row.at)
+        at_epoch[row.model, row.epoch] = row.sha256
+    rows = e.conn.execute(sa.select(activations)).all()
+    fallbacks = 0
+    for row in rows:
+        if row.epoch == 0 and row.version == FALLBACK:
+            fallbacks += 1
+            continue
+        name = f"{row.instance_id} served {row.model} {row.version} ({row.sha256[:8]})"
+        since = pointed.get((row.model, row.sha256))
+        if since is None:
+            broken.append(f"{name}, which no pointer ever named")
+        elif row.at < since - CLOCK_US:
+            broken.append(f"{name} before a pointer named it")
+        elif row.epoch and at_epoch.get((row.model, row.epoch)) != row.sha256:
+            broken.append(f"{name} under epoch {row.epoch}, which named other bytes")
+    return Finding(
+        figures={"activations": len(rows), "declared_fallbacks": fallbacks}, broken=broken
+    )
+
+
+def bounded(e: Evidence) -> Finding:
+    """Invariant 8."""
+    verified = audit.verify(e.conn)
+    broken = [] if verified.problem is None else [f"the audit chain breaks: {verified.problem}"]
+    published = facts.published_snapshot(e.conn)
+    ready = outbox.c.sent_at.is_(None) & sa.or_(
+        outbox.c.after_snapshot.is_(None), outbox.c.after_snapshot <= published
+    )
+    unsent, oldest = e.conn.execute(
+        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(ready)
+    ).one()
+    lag = 0 if oldest is None else max(0, e.now - oldest)
+    # Without a relay a backlog is only pending: nobody promised to send it meanwhile.
+    relay = e.conn.execute(
+        sa.select(leases.c.expires_at).where(leases.c.name == "relay")
+    ).scalar_one_or_none()
+    if relay is not None and relay > e.now and lag > RELAY_LAG_US:
+        broken.append(f"a relay is alive, and an announcement waits since {lag / 1e6:,.0f} s")
+    figures: dict[str, int | float | str] = {
+        "audit_entries": verified.entries,
+        "audit_head": verified.head[:16],
+        "unsent": unsent,
+        "outbox_lag_s": round(lag / 1e6, 1),
+    }
+    if e.wal_bytes is not None:
+        figures["wal_bytes"] = e.wal_bytes
+        if e.wal_bytes > 4 * JOURNAL_BYTES:
+            broken.append(
+                f"SQLite's log has {e.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are allowed: a reader"
+                " stays open"
+            )
+    return Finding(figures=figures, broken=broken)
+
+
+RULES: list[tuple[int, str, Rule]] = [
+    (3, "one job per incident attempt, one live job per model, one release per job", one_job),
+    (4, "a published release passed its gates, for its bytes, under its policy", passed_gates),
+    (
+        5,
+        "pointers name existing, verified releases; epochs only grow; back is possible",
+        pointers_stand,
+    ),
+    (6, "a worker whose lease was taken writes nothing more", fenced),
+    (7, "services serve only what was pointed to, or their declared fallback", served_only_pointed),
+    (8, "the audit chain verifies; backlogs and files stay bounded", bounded),
+]
