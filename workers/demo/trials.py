@@ -108,7 +108,7 @@ def killed(d: Director) -> dict[str, Any]:
         seconds=45,
     )
     down = d.now - at
-    goal = sum(s.sent for s in d.stage.stats())
+    goal = sum(s.requests for s in d.stage.stats())
     d.until("the backlog to be counted", lambda s: s.rows >= goal, seconds=30)
     caught = d.now - at
     seen = d.snapshot()

@@ -83,10 +83,12 @@ class Stats:
     version: str
     epoch: int
     tallies: list[Tally]
+    logged: int
+    """Predictions, labels and activations that were handed to the logger."""
     sent: int
-    """Rows that the logger handed to the broker."""
+    """Of these, acknowledged by the broker."""
     dropped: int
-    """Rows that the logger had to drop."""
+    """Of these, dropped or refused."""
     last_error: str | None = None
     predict_us: float | None = None
     """Median microseconds of one ``predict`` call in the last tick."""

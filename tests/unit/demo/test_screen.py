@@ -48,7 +48,7 @@ def test_terminal_shows_services_and_keeps_the_story() -> None:
     screen = RichScreen(Console(file=out, force_terminal=True, width=100, highlight=False))
     stats = Stats(
         service="north", at=1.0, requests=1234, failed=2, version="r1-abc", epoch=2, tallies=[],
-        sent=1234, dropped=0, predict_us=81.4,
+        logged=1234, sent=1234, dropped=0, predict_us=81.4,
     )  # fmt: skip
     for n in range(6):
         screen.show(

@@ -29,7 +29,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def stats(name: str, *tallies: Tally) -> Stats:
     return Stats(
         service=name, at=time.time(), requests=sum(t.rows for t in tallies), failed=0, version="1",
-        epoch=1, tallies=list(tallies), sent=0, dropped=0,
+        epoch=1, tallies=list(tallies), logged=0, sent=0, dropped=0,
     )  # fmt: skip
 
 
