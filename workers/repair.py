@@ -27,8 +27,9 @@ from workers.jobs import retention
 from workers.jobs.child import Child
 from workers.jobs.guarding import Guarding
 from workers.jobs.publish import Publisher
-from workers.jobs.runner import Limits, Runner
+from workers.jobs.runner import Runner
 from workers.jobs.scheduler import Scheduler
+from workers.jobs.tools import Tools, Warm
 from workers.releases.files import Place
 from workers.releases.keeper import Keeper
 from workers.releases.roles import Lifetimes
@@ -92,7 +93,6 @@ class RepairWorker:
         )
         self._stop = stop
         self.holder = holder
-        memory_bytes = settings.child_memory_mb * 2**20
 
         self.keeper = Keeper(
             database,
@@ -104,11 +104,11 @@ class RepairWorker:
             lifetimes=lifetimes,
             cool_down_seconds=settings.cool_down_minutes * 60,
         )
-        self.runner = Runner(
-            database,
+        self.tools = Tools(
+            database=database,
             home=home,
             holder=holder,
-            child=child,
+            child=Warm(child),
             rules=rules,
             publisher=Publisher(
                 Place(home),
@@ -117,22 +117,18 @@ class RepairWorker:
                 load_memory_bytes=settings.load_memory_mb * 2**20,
                 load_seconds=settings.load_seconds,
             ),
-            limits=Limits(deadline_s=settings.child_seconds, memory_bytes=memory_bytes),
+            deadline_s=settings.child_seconds,
+            memory_bytes=settings.child_memory_mb * 2**20,
             clock=clock,
             stop=stop,
         )
+        self.runner = Runner(self.tools)
         self.sweep = sweep.Sweep(database, rules=rules, actor=f"worker:{holder}", clock=clock)
         self.guarding = Guarding(
-            database,
-            home=home,
-            holder=holder,
-            child=self.runner.warm_child,
+            self.tools,
             lifetimes=lifetimes,
             cool_down_seconds=settings.cool_down_minutes * 60,
-            memory_bytes=memory_bytes,
             moved=self._sign,
-            clock=clock,
-            stop=stop,
         )
         self.relay = Relay(database, broker, holder=holder)
         self.listener = Listener(
@@ -199,7 +195,7 @@ class RepairWorker:
         if late:
             log.warning("duties_late", action="duties_late", duties=late)
         with ExitStack() as stack:  # each is tried, whatever the others do
-            stack.callback(self.runner.close)
+            stack.callback(self.tools.child.close)
             stack.callback(self.listener.close)
             stack.callback(self.relay.close)
             stack.callback(self.keeper.close)

@@ -141,7 +141,7 @@ class Child:
         ----------
         entry
             ``module:function`` with the signature of ``compress.pipeline.run``; the module is
-            loaded now.
+            loaded now, and its ``warm()`` called if it has one.
         environment
             What to take the permitted variables from; ``None``: this process's.
         """

@@ -40,10 +40,7 @@ def fetch(source: Path, target: Path, sha256: str, *, what: str) -> None:
     if target.is_file() and sha256_of(target) == sha256:
         return
     if not source.is_file():
-        raise FolderError(
-            f"{what} is missing: {source} does not exist; run `redistill register` again with the"
-            " model's files in place"
-        )
+        raise FolderError(f"{what} is missing: {source} does not exist; restore it from a backup")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.new")  # one process works in a job's folder
     try:

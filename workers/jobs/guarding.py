@@ -4,10 +4,8 @@ served, and whoever is worse goes (``workers.releases.guard`` decides and acts).
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import sqlalchemy as sa
@@ -17,12 +15,12 @@ from compress.plan import Comparison, to_json
 from compress.plan import Job as Order
 from streams.errors import LeaseError
 from streams.store import lease
-from streams.store.database import Database
 from streams.store.tables import outcomes
 from workers.incidents.terms import Terms, load
 from workers.jobs import window
-from workers.jobs.child import Child, ChildFailed
+from workers.jobs.child import ChildCancelled, ChildFailed
 from workers.jobs.folder import fetch
+from workers.jobs.tools import Tools
 from workers.releases import guard, versions
 from workers.releases.files import Place, write_whole
 from workers.releases.guard import Guard
@@ -46,68 +44,50 @@ class Guarding:
 
     Parameters
     ----------
-    database, home
-        As for ``Runner``.
-    holder
-        Unique per process start.
-    child
-        The warm process.
+    tools
+        Of the worker.
     lifetimes, cool_down_seconds
         For the roll back.
     moved
         Called after a roll back: whoever signs should not wait for its next round.
-    clock
-        Microseconds since 1970.
     """
 
     def __init__(
         self,
-        database: Database,
+        tools: Tools,
         *,
-        home: Path,
-        holder: str,
-        child: Callable[[], Child],
         lifetimes: Lifetimes,
         cool_down_seconds: float,
-        memory_bytes: int | None,
         moved: Callable[[], None],
-        clock: Callable[[], int],
-        stop: threading.Event,
     ) -> None:
-        self._database = database
-        self._home = home
-        self._holder = holder
-        self._child = child
+        self._tools = tools
         self._lifetimes = lifetimes
         self._cool_down_seconds = cool_down_seconds
-        self._memory_bytes = memory_bytes
         self._moved = moved
-        self._clock = clock
-        self._stop = stop
         self._next_look: dict[tuple[str, int], int] = {}
 
     def run_once(self) -> int:
         """Look at every comparison that runs; how many were settled one way or the other."""
-        with self._database.read() as conn:
+        with self._tools.database.read() as conn:
             running = guard.due(conn)
         if not running:
             self._next_look.clear()
             return 0
-        now = self._clock()
-        with self._database.begin() as conn:
-            token = lease.acquire(conn, LEASE, self._holder, now=now, seconds=LEASE_SECONDS)
+        now = self._tools.clock()
+        with self._tools.database.begin() as conn:
+            token = lease.acquire(conn, LEASE, self._tools.holder, now=now, seconds=LEASE_SECONDS)
             if token is None:
                 return 0
             guard.expire(conn, now=now)
         settled = 0
         for one in running:
-            if one.until > now and not self._stop.is_set():
+            if one.until > now and not self._tools.stop.is_set():
                 settled += self._look(one, token)
         return settled
 
     def _look(self, one: Guard, token: int) -> bool:
         key = (one.model, one.epoch)
-        with self._database.read() as conn:
+        with self._tools.database.read() as conn:
             terms = load(conn, one.model)
             labelled = window.labelled_outcomes(conn, one.model, one.version, one.since)
             newest = _newest(conn, one)
@@ -131,6 +111,8 @@ class Guarding:
             return False
         try:
             comparison = self._compare(one, terms, current, before, rows)
+        except ChildCancelled:
+            return False
         except ChildFailed as error:
             log.warning(
                 "guard_failed",
@@ -140,8 +122,8 @@ class Guarding:
                 error=str(error),
             )
             return False
-        now = self._clock()
-        with self._database.begin() as conn:
+        now = self._tools.clock()
+        with self._tools.database.begin() as conn:
             load(conn, one.model, lock=True)
             try:
                 lease.check(conn, LEASE, token, now)
@@ -153,7 +135,7 @@ class Guarding:
                 one,
                 comparison,
                 last_seq=newest,
-                actor=f"worker:{self._holder}",
+                actor=self._tools.actor,
                 now=now,
                 lifetimes=self._lifetimes,
                 cool_down_seconds=self._cool_down_seconds,
@@ -177,7 +159,7 @@ class Guarding:
     def _compare(
         self, one: Guard, terms: Terms, current: Version, before: Version, rows: window.Window
     ) -> Comparison:
-        folder = self._home / "jobs" / f"guard-{one.model}-{one.epoch}"
+        folder = self._tools.home / "jobs" / f"guard-{one.model}-{one.epoch}"
         try:
             for name, version in (("incumbent", current), ("predecessor", before)):
                 entry = version.files.get("model.onnx")
@@ -187,15 +169,15 @@ class Guarding:
                         kind="gone",
                         retriable=False,
                     )
-                source = Place(self._home).path(one.model, "model.onnx", entry.sha256)
+                source = Place(self._tools.home).path(one.model, "model.onnx", entry.sha256)
                 fetch(source, folder / name / "model.onnx", entry.sha256, what=version.version)
             window.write(rows, folder / "fresh.parquet")
             write_whole(folder / "job.json", to_json(_order(one, terms)))
-            ran = self._child().run(
+            ran = self._tools.child().run(
                 folder,
                 deadline_s=CHILD_SECONDS,
-                memory_bytes=self._memory_bytes,
-                cancelled=self._stop,
+                memory_bytes=self._tools.memory_bytes,
+                cancelled=self._tools.stop,
             )
         finally:
             shutil.rmtree(folder, ignore_errors=True)

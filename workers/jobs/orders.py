@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -16,6 +16,7 @@ from compress.plan import Mode, to_json
 from streams.monitor.base import BaseError
 from streams.store.tables import findings, profiles
 from streams.wire.events import DriftFound
+from workers import objects
 from workers.errors import WorkersError
 from workers.incidents import lifecycle
 from workers.incidents.terms import Terms, load
@@ -160,18 +161,23 @@ def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wan
 def order_of(context: Context, mode: Mode, *, deadline_s: float) -> Order:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
     spec = context.terms.spec
+    graph = spec.graph()
+    if context.incumbent.kind in ("repaired", "scheduled"):
+        # made here: one output of logits, whatever the baseline's were called
+        graph = replace(graph, output=None, output_kind="logits")
     return Order(
         job_id=context.job.job_id,
         model=context.job.model,
         mode=mode,
         trigger=context.trigger,
         train_on=context.job.options.get("train_on", "teacher"),
-        graph=spec.graph(),
+        graph=graph,
         limits=spec.limits(),
         training=spec.training,
         serving_batch=spec.serving.batch,
         tolerance_points=spec.watch.tolerance_points,
         base_error=context.base_error,
+        teacher_base_error=spec.measured.get("teacher_error"),
         data_bug_columns=context.data_bug_columns,
         seed=UUID(context.job.job_id).int % 2**31,
         deadline_s=deadline_s,
@@ -187,16 +193,16 @@ def fill(folder: Path, context: Context, order: Order, *, home: Path) -> None:
         A file is missing or damaged; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    objects = context.terms.spec.objects
+    stored = context.terms.spec.objects
     for role, name in (
         ("reference", "reference.parquet"),
         ("trusted", "trusted.parquet"),
         ("teacher", "teacher/model.onnx"),
     ):
-        if role not in objects:
+        if role not in stored:
             raise NotPossible(f"{context.job.model} was registered without {role}: add it")
-        sha256 = objects[role]
-        fetch(home / "objects" / sha256, folder / name, sha256, what=role)
+        sha256 = stored[role]
+        fetch(objects.path_of(home / "objects", sha256), folder / name, sha256, what=role)
     place = Place(home)
     files = context.incumbent.files
     for name in ("model.onnx", *TRAINING):

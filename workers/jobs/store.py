@@ -360,7 +360,7 @@ def park(
             outcome=json.dumps({**held.job.outcome, **outcome}, sort_keys=True),
         )
     )
-    lease.release(conn, held.lease, held.token)
+    release(conn, held)
 
 
 def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forgive: bool) -> None:
@@ -368,14 +368,15 @@ def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forg
 
     ``forgive``: this try does not count (the worker was asked to stop).
     """
+    job = get(conn, held.job.job_id) or held.job
     conn.execute(
         sa.update(jobs)
-        .where(jobs.c.job_id == held.job.job_id)
+        .where(jobs.c.job_id == job.job_id)
         .values(
             state="queued",
             not_before=not_before,
-            tries=max(0, held.job.tries - 1) if forgive else jobs.c.tries,
-            outcome=json.dumps({**held.job.outcome, "last_error": why}, sort_keys=True),
+            tries=max(0, job.tries - 1) if forgive else job.tries,
+            outcome=json.dumps({**job.outcome, "last_error": why}, sort_keys=True),
         )
     )
     lease.release(conn, held.lease, held.token)

@@ -166,7 +166,9 @@ def _kill(job: _Running) -> None:
 def serve(control: socket.socket, entry: str) -> None:
     """Take orders until the parent closes the socket; then end every job and return."""
     began = time.monotonic()
-    importlib.import_module(entry.partition(":")[0])
+    module = importlib.import_module(entry.partition(":")[0])
+    if (warm := getattr(module, "warm", None)) is not None:
+        warm()
 
     def say(message: dict[str, Any]) -> None:
         control.sendall(json.dumps(message).encode() + b"\n")

@@ -1,0 +1,271 @@
+"""The credit model, registered at level *repair*, published, served and labelled: everything that a
+repair needs, made by the real parts, in SQL and files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import credit
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from loop import SECOND
+
+from compress.plan import Job, to_json
+from streams.client.session import Session
+from streams.store import facts
+from streams.store.database import Database, insert_ignore
+from streams.store.drain import drain
+from streams.store.tables import feature_rows, input_states, join_rows, labels
+from streams.wire.events import Trigger
+from streams.wire.hashing import id_hashes, signed
+from workers import registration
+from workers.incidents.terms import load
+from workers.jobs.child import Child
+from workers.releases import keys, registry
+from workers.releases.files import Place
+from workers.releases.keeper import Keeper
+from workers.releases.roles import Lifetimes
+from workers.releases.seal import seal
+from workers.settings import Settings
+from workers.spec import ModelSpec
+from workers.store import engine
+
+BASELINE = "2026-03"
+
+
+def settings_of(home: Path, url: str | None = None, **over: Any) -> Settings:
+    """Settings of an installation in ``home``; nothing listens at its broker."""
+    return Settings.load(
+        {"home": home, "database": url, "servers": "127.0.0.1:9", "poll_seconds": 0.1, **over}
+    )
+
+
+def install(home: Path, spec_path: Path, child: Child, settings: Settings) -> None:
+    """Register the model, make keys, and publish the baseline."""
+    engine.upgrade(settings)
+    database = engine.open(settings)
+    now = now_us()
+    spec = ModelSpec.load(spec_path)
+    prepared = registration.prepare(spec, settings)
+    registration.store(database, prepared, settings, actor="test", now=now)
+    keys.init(settings.keys_folder, passphrase=None, now=datetime.now(UTC))
+
+    source, folder = spec_path.parent, home / "baseline"
+    (folder / "incumbent").mkdir(parents=True)
+    shutil.copy(source / "student.onnx", folder / "incumbent" / "model.onnx")
+    shutil.copytree(source / "student", folder / "incumbent" / "training")
+    from workers import objects
+
+    for role in ("reference", "trusted"):
+        path = objects.path_of(settings.objects_folder, prepared.spec.objects[role])
+        shutil.copy(path, folder / f"{role}.parquet")
+    job = Job(job_id="baseline", model=spec.name, mode="baseline", graph=spec.graph())
+    (folder / "job.json").write_bytes(to_json(job))
+    ran = child.run(folder, deadline_s=120)
+    sealed = seal(
+        folder / "candidate",
+        place=Place(settings.root),
+        model=spec.name,
+        version=BASELINE,
+        kind="baseline",
+        schema=spec.schema,
+        output="y",
+        output_kind="logits",
+        created_at=datetime.now(UTC),
+    )
+    trigger = Trigger(kind="baseline", id=BASELINE)
+    with database.begin() as conn:
+        registry.add_version(
+            conn,
+            sealed,
+            report=to_json(ran.report),
+            gate_passed=True,
+            trigger=trigger,
+            actor="test",
+            now=now,
+        )
+    keeper = Keeper(database, Place(settings.root), holder="install")
+    keeper.tick()
+    with database.begin() as conn:
+        registry.publish(
+            conn,
+            spec.name,
+            BASELINE,
+            trigger=trigger,
+            actor="test",
+            reason="first",
+            now=now,
+            lifetimes=Lifetimes(),
+        )
+    keeper.tick()
+    keeper.close()
+    database.dispose()
+
+
+def now_us() -> int:
+    """The wall clock."""
+    return round(datetime.now(UTC).timestamp() * 1e6)
+
+
+@dataclass
+class Service:
+    """Serves rows with a version's graph, and leaves in SQL what a stream worker would.
+
+    Parameters
+    ----------
+    database, model, version
+        Whose rows.
+    session
+        The graph that answers.
+    """
+
+    database: Database
+    model: str
+    version: str
+    session: Session
+    served: int = 0
+
+    def serve(
+        self,
+        columns: dict[str, Any],
+        *,
+        at: int,
+        label_share: float = 1.0,
+        source: str = "ledger",
+        wrong: bool = False,
+        seed: int = 0,
+    ) -> float:
+        """Serve rows, one a millisecond from ``at``; label a random share of them.
+
+        ``wrong``: every label is the other class.
+
+        Returns
+        -------
+        float
+            Accuracy of the answers, by the truth.
+        """
+        x = credit.matrix(columns)
+        n = len(x)
+        ids = [f"{self.version}-{self.served + i}" for i in range(n)]
+        self.served += n
+        answers = [credit.CLASSES[i] for i in self.session.run(x).argmax(axis=1)]
+        truth = columns["label"].tolist()
+        with self.database.begin() as conn:
+            salt = facts.salt(conn)
+            hashes = signed(id_hashes(ids, salt))
+            served_at = at + np.arange(n) * 1_000
+            conn.execute(
+                insert_ignore(join_rows),
+                [
+                    {
+                        "model": self.model,
+                        "id_hash": int(hashes[i]),
+                        "version": self.version,
+                        "prediction": answers[i],
+                        "score": 0.9,
+                        "slices": None,
+                        "served_at": int(served_at[i]),
+                        "topic_id": "t",
+                        "partition": 0,
+                        "window": 0,
+                    }
+                    for i in range(n)
+                ],
+            )
+            conn.execute(
+                sa.insert(feature_rows).values(
+                    model=self.model,
+                    version=self.version,
+                    first_served_at=int(served_at[0]),
+                    last_served_at=int(served_at[-1]),
+                    rows=n,
+                    bytes=1,
+                    data=blob(ids, hashes, served_at, answers, x),
+                )
+            )
+            self._count(conn, at)
+            chosen = np.flatnonzero(np.random.default_rng(seed).random(n) < label_share)
+            flipped = dict(zip(credit.CLASSES, reversed(credit.CLASSES), strict=True))
+            if len(chosen):
+                conn.execute(
+                    sa.insert(labels),
+                    [
+                        {
+                            "model": self.model,
+                            "id": ids[i],
+                            "source": source,
+                            "observed_at": int(served_at[i]) + SECOND,
+                            "id_hash": int(hashes[i]),
+                            "label": flipped[truth[i]] if wrong else truth[i],
+                            "op": "upsert",
+                            "uniform": True,
+                            "received_at": int(served_at[i]) + SECOND,
+                            "state": "waiting",
+                            "check_at": 0,
+                        }
+                        for i in chosen.tolist()
+                    ],
+                )
+        self.drain(at + n * 1_000 + 2 * SECOND)
+        return float(np.mean([a == t for a, t in zip(answers, truth, strict=True)]))
+
+    def drain(self, now: int) -> None:
+        """Make outcomes of the labels, and findings of the outcomes."""
+        with self.database.read() as conn:
+            terms = load(conn, self.model)
+        assert terms is not None
+        while (done := drain(self.database, terms.watch, state_key=b"k" * 32, now=now)) is not None and done.more:
+            pass
+
+    def _count(self, conn: sa.Connection, at: int) -> None:
+        key = {"model": self.model, "version": self.version, "topic_id": "t", "partition": 0}
+        conn.execute(
+            sa.delete(input_states).where(
+                *(input_states.c[name] == value for name, value in key.items())
+            )
+        )
+        conn.execute(
+            sa.insert(input_states).values(**key, state=b"", rows=self.served, updated_at=at)
+        )
+
+
+def blob(ids: list[str], hashes: Any, served_at: Any, answers: list[str], x: Any) -> bytes:
+    """Feature rows in the layout of ``feature_rows.data``."""
+    values = pa.FixedSizeListArray.from_arrays(pa.array(np.ravel(x)), x.shape[1])
+    batch = pa.record_batch(
+        {
+            "id": pa.array(ids),
+            "id_hash": pa.array(np.asarray(hashes)),
+            "served_at": pa.array(served_at, pa.timestamp("us", tz="UTC")),
+            "prediction": pa.array(answers),
+            "score": pa.array(np.full(len(ids), 0.9, np.float32)),
+            "features": values,
+        }
+    ).replace_schema_metadata({"features": json.dumps(credit.FEATURES)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def service(database: Database, settings: Settings, version: str | None = None) -> Service:
+    """A service with the version that the pointer names (or another one)."""
+    from streams.client.release import Manifest
+    from workers.store.tables import pointers
+
+    with database.read() as conn:
+        wanted = version or conn.execute(sa.select(pointers.c.stable)).scalar_one()
+        row = registry.get(conn, "credit", wanted)
+    place = Place(settings.root)
+    model = place.path("credit", "model.onnx", row.files["model.onnx"].sha256).read_bytes()
+    manifest = Manifest.from_json(
+        place.path("credit", "manifest.json", row.manifest_sha256).read_bytes()
+    )
+    return Service(database, "credit", wanted, Session(model, manifest))
