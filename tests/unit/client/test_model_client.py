@@ -1,0 +1,526 @@
+"""The client in a service: it follows the pointer, and nothing that fails takes it down."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from release_kit import SCHEMA, FakeClock, Installation, copy_of, install, linear, rows
+
+from streams.client.fetch import Repository
+from streams.client.model import ModelClient
+from streams.client.release import FALLBACK
+from streams.errors import ReleaseError
+from streams.wire.events import PointerMoved, VersionActivated
+from workers.releases.roles import Lifetimes
+
+ROW = {"income": 1.0, "age": 2.0, "region": "US"}
+NEVER = 3_600.0
+"""A poll that does not come in a test."""
+
+
+class FakeLogger:
+    """The part of a PredictionLogger that a client uses."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Callable[[PointerMoved], None]] = {}
+        self.reported: list[VersionActivated] = []
+
+    def on_pointer(self, model: str, callback: Callable[[PointerMoved], None]) -> None:
+        self.callbacks[model] = callback
+
+    def report(self, event: VersionActivated) -> None:
+        self.reported.append(event)
+
+    def announce(self, epoch: int, model: str = "credit") -> None:
+        self.callbacks[model](
+            PointerMoved(
+                model=model,
+                stable="whatever",
+                stable_sha256="0" * 64,
+                epoch=epoch,
+                reason="",
+                at=datetime.now(UTC),
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("template")
+    inst = install(folder / "home", f"sqlite:///{folder}/r.db", clock=time.time)
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.add("credit", "v2", 2)
+    inst.publish("credit", "v1")
+    return inst
+
+
+@pytest.fixture
+def shop(template: Installation, tmp_path: Path) -> Installation:
+    """An installation that serves v1 of ``credit`` and has v2 ready."""
+    return copy_of(template, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
+
+
+@pytest.fixture
+def connect(shop: Installation, tmp_path: Path) -> Iterator[Callable[..., ModelClient]]:
+    """Makes clients of the shop, and closes them."""
+    made: list[ModelClient] = []
+
+    def make(**more: Any) -> ModelClient:
+        options = {
+            "repository": shop.place.repository,
+            "trust": shop.trust,
+            "cache": tmp_path / "cache",
+            "poll_s": NEVER,
+        }
+        made.append(ModelClient("credit", **{**options, **more}))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close()
+
+
+def expected(seed: int) -> list[float]:
+    weights, bias = linear(seed)
+    logits = SCHEMA.pack([ROW])[0] @ weights + bias
+    powers = np.exp(logits - logits.max())
+    return [float(x) for x in powers / powers.sum()]
+
+
+def until(check: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.01)
+
+
+def test_client_serves_what_the_pointer_names_and_follows_it(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    out = client.predict(ROW)
+    assert (out.version, out.model, out.features) == ("v1", "credit", ROW)
+    assert out.scores == pytest.approx(expected(1), rel=1e-5)
+    assert out.prediction == SCHEMA.classes[int(np.argmax(expected(1)))]
+    assert out.latency_ms > 0
+    moved = shop.publish("credit", "v2")
+    assert client.refresh() is True
+    assert (client.version, client.epoch) == ("v2", moved.epoch)
+    assert client.predict(ROW).scores == pytest.approx(expected(2), rel=1e-5)
+    assert client.refresh() is False
+    assert client.last_error is None
+
+
+def test_roll_back_serves_the_exact_bytes_before_without_loading_them_again(
+    shop: Installation, connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    before = client.sha256
+    shop.publish("credit", "v2")
+    client.refresh()
+    monkeypatch.setattr(client._loader, "load", None)  # would raise
+    moved = shop.rollback("credit")
+    assert client.refresh() is True
+    assert (client.version, client.epoch, client.sha256) == ("v1", moved.epoch, before)
+
+
+def test_batch_answers_like_single_rows_and_by_one_version(
+    connect: Callable[..., ModelClient],
+) -> None:
+    client = connect()
+    some = [ROW, [2.0, 1.0, "EU"], {"income": None, "age": 3, "region": "MARS"}]
+    batch = client.predict_batch(some)
+    single = [client.predict(r) for r in some]
+    assert [b.prediction for b in batch] == [s.prediction for s in single]
+    for b, s in zip(batch, single, strict=True):
+        assert b.scores == pytest.approx(s.scores, rel=1e-5)
+    assert len(client.predict_batch(rows(SCHEMA, 7))) == 7
+    assert client.predict_batch([]) == []
+
+
+def test_pointer_event_wakes_the_client_and_it_reports_what_it_activated(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    logger = FakeLogger()
+    client = connect(log=logger)
+    assert [(e.version, e.epoch, e.previous) for e in logger.reported] == [("v1", 1, None)]
+    moved = shop.publish("credit", "v2")
+    began = time.monotonic()
+    logger.announce(moved.epoch)
+    until(lambda: client.version == "v2")
+    assert time.monotonic() - began < 5
+    until(lambda: len(logger.reported) == 2)
+    last = logger.reported[-1]
+    assert (last.version, last.epoch, last.previous) == ("v2", moved.epoch, "v1")
+    assert last.sha256 == client.sha256
+
+
+def test_event_of_a_forged_epoch_changes_nothing(
+    connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.client.model.HURRY_SECONDS", (0.0, 0.01, 0.01))
+    logger = FakeLogger()
+    client = connect(log=logger)
+    looks = []
+    real = client.refresh
+    monkeypatch.setattr(client, "refresh", lambda: looks.append(1) or real())
+    logger.announce(1_000_000)
+    until(lambda: len(looks) == 3)
+    time.sleep(0.1)
+    assert len(looks) == 3  # bounded
+    assert (client.version, client.last_error) == ("v1", None)
+    logger.announce(1)  # old news
+    time.sleep(0.1)
+    assert len(looks) == 3
+
+
+def test_poll_finds_a_new_pointer_without_any_event(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect(poll_s=0.05)
+    shop.publish("credit", "v2")
+    until(lambda: client.version == "v2")
+
+
+def test_swap_under_concurrent_calls_fails_none_and_mixes_nothing(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    wanted = {"v1": expected(1), "v2": expected(2)}
+    stop, wrong, seen = threading.Event(), [], set()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                out = client.predict(ROW)
+                if out.scores != pytest.approx(wanted[out.version], rel=1e-4):
+                    wrong.append(out)
+                seen.add(out.version)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for k in range(4):
+        shop.publish("credit", "v2") if k % 2 == 0 else shop.rollback("credit")
+        assert client.refresh()
+    stop.set()
+    for t in threads:
+        t.join()
+    assert wrong == []
+    assert seen == {"v1", "v2"}
+
+
+# --- what fails ---------------------------------------------------------------------------------
+
+
+def metadata_files(shop: Installation) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in shop.place.metadata.iterdir()}
+
+
+def test_replayed_repository_is_refused_and_what_serves_stays(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    old = metadata_files(shop)
+    shop.publish("credit", "v2")
+    client = connect()
+    for name, data in old.items():
+        (shop.place.metadata / name).write_bytes(data)
+    assert client.refresh() is False
+    assert "BadVersionNumberError" in str(client.last_error)
+    assert client.predict(ROW).version == "v2"
+
+
+def test_changed_pointer_is_refused(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    shop.publish("credit", "v2")
+    for path in (shop.place.targets / "credit").glob("*.pointer.json"):
+        path.write_bytes(path.read_bytes().replace(b'"epoch":2', b'"epoch":9'))
+    assert client.refresh() is False
+    assert "LengthOrHashMismatchError" in str(client.last_error)
+    assert client.version == "v1"
+
+
+def test_changed_model_is_refused(shop: Installation, connect: Callable[..., ModelClient]) -> None:
+    client = connect()
+    sealed = shop.add("credit", "v3", 3)
+    shop.publish("credit", "v3")
+    path = shop.place.path("credit", "model.onnx", sealed.manifest.sha256)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    assert client.refresh() is False
+    assert "refused" in str(client.last_error)
+    assert client.predict(ROW).version == "v1"
+
+
+def test_metadata_signed_by_a_stranger_are_refused(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
+) -> None:
+    client = connect()
+    other = install(tmp_path / "other", f"sqlite:///{tmp_path}/other.db", clock=time.time)
+    other.register("credit")
+    other.add("credit", "v9", 9, "baseline")
+    other.publish("credit", "v9")
+    for k in range(3):  # newer versions than ours
+        other.add("credit", f"v{k}", k)
+        other.publish("credit", f"v{k}")
+    shutil.rmtree(shop.place.repository)
+    shutil.copytree(other.place.repository, shop.place.repository)
+    assert client.refresh() is False
+    assert client.last_error is not None
+    assert client.version == "v1"
+
+
+def test_expired_metadata_are_refused_until_they_are_signed_again(tmp_path: Path) -> None:
+    clock = FakeClock(time.time() - 10 * 86_400)
+    inst = install(
+        tmp_path / "home",
+        f"sqlite:///{tmp_path}/r.db",
+        clock=clock,
+        lifetimes=Lifetimes(timestamp=24, snapshot=24),
+    )
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.publish("credit", "v1")
+    options: dict[str, Any] = {
+        "repository": inst.place.repository,
+        "trust": inst.trust,
+        "cache": tmp_path / "cache",
+        "poll_s": NEVER,
+    }
+    with pytest.raises(ReleaseError, match="expired"):
+        ModelClient("credit", **options)
+    clock.now = time.time()
+    assert set(inst.tick().renewed) >= {"timestamp", "snapshot"}
+    with ModelClient("credit", **options) as client:
+        assert client.version == "v1"
+
+
+def test_release_that_fails_here_is_not_served_and_not_tried_at_each_look(
+    shop: Installation, connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect()
+    shop.publish("credit", "v2")
+    tries = []
+
+    def refuse(folder: Path) -> None:
+        tries.append(folder)
+        raise ReleaseError("this machine cannot run it")
+
+    monkeypatch.setattr("streams.client.loader.probe", refuse)
+    for marks in (tmp for tmp in client._repository.cache.rglob(".tried-*")):
+        marks.unlink()
+    assert client.refresh() is False
+    assert client.refresh() is False
+    assert client.last_error == "this machine cannot run it"
+    assert len(tries) == 1
+    assert client.predict(ROW).version == "v1"
+
+
+def test_repository_that_is_away_leaves_what_serves(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    shop.place.repository.rename(shop.place.home / "away")
+    assert client.refresh() is False
+    assert "cannot be read" in str(client.last_error)
+    assert client.predict(ROW).version == "v1"
+    (shop.place.home / "away").rename(shop.place.repository)
+    assert client.refresh() is False
+    assert client.last_error is None
+
+
+def test_restart_without_the_repository_serves_from_the_cache(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    shop.publish("credit", "v2")
+    connect().close()
+    shutil.rmtree(shop.place.repository)
+    again = connect()
+    assert (again.version, again.epoch) == ("v2", 2)
+    assert "cannot be read" in str(again.last_error)
+
+
+def test_restart_with_a_damaged_cache_downloads_again(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    first = connect()
+    first.close()
+    for path in first._repository.cache.rglob("model.onnx"):
+        path.write_bytes(b"rotten")
+    assert connect().predict(ROW).scores == pytest.approx(expected(1), rel=1e-5)
+
+
+def test_without_anything_to_serve_the_start_says_what_to_do(
+    shop: Installation, tmp_path: Path
+) -> None:
+    with pytest.raises(ReleaseError, match="declare a fallback"):
+        ModelClient(
+            "credit", repository=tmp_path / "nowhere", trust=shop.trust, cache=tmp_path / "c"
+        )
+    with pytest.raises(ReleaseError, match="no release of a model named 'other'"):
+        ModelClient("other", repository=shop.place.repository, trust=shop.trust, cache=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"trust": "/does/not/exist.json"}, "keys export"),
+        ({"trust": b"{}"}, "refused"),
+        ({"repository": "ftp://host/x"}, "http://"),
+        ({"repository": "http://registry.example", "token": "t"}, "without TLS"),
+        ({"cache": "/proc/nowhere"}, "cache"),
+    ],
+)
+def test_wrong_arguments_are_told(
+    connect: Callable[..., ModelClient], change: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ReleaseError, match=why):
+        connect(**change)
+
+
+# --- fallback -----------------------------------------------------------------------------------
+
+
+def test_fallback_that_is_a_known_release_serves_under_its_version(
+    shop: Installation, connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.publish("credit", "v2")
+
+    def refuse(folder: Path) -> None:
+        raise ReleaseError("not here")
+
+    monkeypatch.setattr("streams.client.loader.probe", refuse)
+    client = connect(fallback=shop.place.home / "candidates" / "credit-v1" / "model.onnx")
+    assert (client.version, client.epoch, client.last_error) == ("v1", 0, "not here")
+    assert client.predict(ROW).scores == pytest.approx(expected(1), rel=1e-5)
+
+
+def test_unknown_fallback_serves_unmonitored_until_the_repository_is_back(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
+) -> None:
+    shop.seal("credit", "v7", 7)  # sealed, but never served: nobody knows it
+    away = shop.place.repository.rename(tmp_path / "away")
+    logger = FakeLogger()
+    fallback = shop.place.home / "candidates" / "credit-v7" / "model.onnx"
+    client = connect(fallback=fallback, log=logger)
+    assert (client.version, client.epoch) == (FALLBACK, 0)
+    out = client.predict([1.0, 2.0, 1.0])
+    assert out.prediction in ("0", "1")  # a bare file knows no names
+    assert client.predict({"a": 1.0, "b": 2.0, "c": 1.0}).scores == out.scores
+    assert [e.version for e in logger.reported] == [FALLBACK]
+    away.rename(shop.place.repository)
+    assert client.refresh() is True
+    assert client.version == "v1"
+
+
+def test_fallback_with_a_manifest_knows_names(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
+) -> None:
+    release = Repository(shop.place.repository, shop.trust, cache=tmp_path / "other")
+    folder = release.release("credit", release.pointer("credit").manifest_sha256)
+    shutil.rmtree(shop.place.repository)
+    client = connect(fallback=folder)
+    assert client.version == FALLBACK
+    assert client.predict(ROW).prediction in SCHEMA.classes
+
+
+@pytest.mark.parametrize("content", [None, b"garbage"])
+def test_fallback_that_cannot_be_used_is_told_at_the_start(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path, content: bytes | None
+) -> None:
+    shutil.rmtree(shop.place.repository)
+    path = tmp_path / "fallback.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ReleaseError, match=r"fallback\.onnx"):
+        connect(fallback=path)
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def _in_child(client: ModelClient, pipe: Any, go: Any) -> None:
+    first = client.predict(ROW)
+    pipe.send((os.getpid(), first.version, first.scores))
+    go.wait(20)
+    until(lambda: client.version == "v2")
+    pipe.send((os.getpid(), client.version, client.predict(ROW).scores))
+
+
+def test_after_a_fork_the_child_answers_and_follows_by_itself(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect(poll_s=0.1)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    go = context.Event()
+    child = context.Process(target=_in_child, args=(client, theirs, go))
+    child.start()
+    assert ours.poll(20)
+    pid, version, scores = ours.recv()
+    assert (pid, version) == (child.pid, "v1")
+    assert scores == pytest.approx(expected(1), rel=1e-5)
+    shop.publish("credit", "v2")
+    go.set()
+    assert ours.poll(20)
+    _, version, scores = ours.recv()
+    assert version == "v2"
+    assert scores == pytest.approx(expected(2), rel=1e-5)
+    child.join(10)
+    assert child.exitcode == 0
+    until(lambda: client.version == "v2")  # the parent goes on as well
+
+
+def test_processes_may_share_a_cache(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    clients = [connect() for _ in range(4)]
+    shop.publish("credit", "v2")
+    threads = [threading.Thread(target=c.refresh) for c in clients]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [(c.version, c.last_error) for c in clients] == [("v2", None)] * 4
+
+
+def test_cache_keeps_known_releases_and_forgets_the_others(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    folder = client._repository.cache / "releases" / "credit"
+    stale = folder / ("0" * 64)
+    stale.mkdir()
+    shop.publish("credit", "v2")
+    client.refresh()
+    kept = {p.name for p in folder.iterdir() if p.is_dir()}
+    assert stale.name not in kept
+    assert len(kept) == 2
+    pointer = json.loads((folder / "pointer.json").read_bytes())
+    assert pointer["stable"] == "v2"
+
+
+def test_forgotten_client_ends_its_thread(connect: Callable[..., ModelClient]) -> None:
+    client = connect(poll_s=0.05)
+    thread = client._thread
+    assert thread is not None
+    client.close()
+    assert not thread.is_alive()
+    assert client.predict(ROW).version == "v1"  # what serves goes on serving
