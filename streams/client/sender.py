@@ -1,0 +1,172 @@
+"""The thread that owns the Kafka producer: connects, sends, tries again for ever, says why not."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from streams.broker import Broker, check, producer
+from streams.client.batcher import Outgoing
+from streams.client.outbox import Outbox
+from streams.errors import BrokerRefused, StreamsError
+
+_FLYING_BYTES = 4 << 20  # copies inside the producer; the rest waits in the outbox
+_DELIVERY_MS = 30_000
+"""A record unsettled for so long comes back, and the producer is made anew: one that is idempotent
+never recovers from a broker that lost its state."""
+_BLOCK_MS = 2_000  # how long a missing topic may hold up the others
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between attempts to connect
+_TOPIC_PAUSE = 2.0  # seconds for which a topic that failed is left alone
+_TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError", "InvalidRecordError")
+
+
+class Sender:
+    """Sends what stands in an outbox. ``run`` is the body of a daemon thread.
+
+    Parameters
+    ----------
+    broker
+        Where to.
+    outbox
+        What.
+    sent, dropped
+        Called with a record that was acknowledged, or that the broker will never take and why.
+    trouble
+        Called with what is wrong, each time that something is; ``None`` when all is well again.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        outbox: Outbox,
+        *,
+        sent: Callable[[Outgoing], None],
+        dropped: Callable[[Outgoing, str], None],
+        trouble: Callable[[str | None], None],
+    ) -> None:
+        self.broker = broker
+        self.outbox = outbox
+        self.sent = sent
+        self.dropped = dropped
+        self.trouble = trouble
+        self.stopping = threading.Event()
+        self.producer: Any = None
+        self._held: dict[str, float] = {}  # topic -> until when it is left alone
+        self._taken: dict[int, Outgoing] = {}  # with the producer, and not settled
+        self._broken = False  # the producer has to be made anew
+
+    def run(self) -> None:
+        """Send until ``stopping`` is set."""
+        while not self.stopping.is_set():
+            if self.producer is None and not self._connect():
+                continue
+            if self._broken:
+                self._disconnect()
+                continue
+            now = time.monotonic()
+            self._held = {t: until for t, until in list(self._held.items()) if until > now}
+            taken = self.outbox.take(self._held, _FLYING_BYTES)
+            if taken is None:
+                self.outbox.wait(0.1)
+            else:
+                self._send(*taken)
+        self._disconnect()
+
+    def forget(self) -> None:
+        """After a fork, in the child: the connection is the parent's. It is not even closed here."""
+        if self.producer is not None:
+            atexit.unregister(self.producer._cleanup)
+            self.producer._closed = True  # its destructor would talk to the parent's sockets
+
+    def _connect(self) -> bool:
+        pause = _FIRST_PAUSE
+        while not self.stopping.is_set():
+            if self.outbox.is_settled(self.outbox.last()):
+                self.outbox.wait(0.5)  # nothing to send: no need to reach the broker
+                continue
+            try:
+                made = producer(
+                    self.broker,
+                    linger_ms=0,
+                    delivery_timeout_ms=_DELIVERY_MS,
+                    request_timeout_ms=_DELIVERY_MS // 2,
+                    max_block_ms=_BLOCK_MS,
+                )
+            except StreamsError as exc:
+                self.trouble(str(exc))
+            except Exception as exc:  # kafka-python is missing, or anything that it may raise
+                self.trouble(f"{type(exc).__name__}: {exc}")
+            else:
+                # Closed by us, after what is waiting was sent; its own hook would run before ours.
+                atexit.unregister(made._cleanup)
+                self.producer, self._broken = made, False
+                self.trouble(None)
+                return True
+            self.stopping.wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return False
+
+    def _disconnect(self) -> None:
+        made, self.producer = self.producer, None
+        if made is not None:
+            with suppress(Exception):
+                made.close(timeout=1)
+        for number in list(self._taken):  # what the producer never spoke of again
+            if self._taken.pop(number, None) is not None:
+                self.outbox.give_back(number)
+
+    def _send(self, number: int, record: Outgoing) -> None:
+        self._taken[number] = record
+        topic = self.broker.topic(record.topic)
+        try:
+            future = self.producer.send(
+                topic, value=record.value, key=record.key, headers=record.headers
+            )
+        except Exception as exc:
+            # Without an answer there is no metadata of the topic: ask whether it is the broker.
+            why = (
+                (check(self.broker) or _missing(topic)) if "Timeout" in type(exc).__name__ else exc
+            )
+            self._failed(number, why)
+            return
+        future.add_callback(self._acknowledged, number)
+        future.add_errback(self._failed_later, number)
+
+    def _acknowledged(self, number: int, _metadata: Any) -> None:
+        if self._taken.pop(number, None) is None:
+            return
+        if (record := self.outbox.settle(number)) is not None:
+            self.sent(record)
+        self.trouble(None)
+
+    def _failed_later(self, number: int, exc: BaseException) -> None:
+        self._failed(number, exc)
+
+    def _failed(self, number: int, exc: BaseException) -> None:
+        if (record := self._taken.pop(number, None)) is None:
+            return
+        name = type(exc).__name__
+        if name in _TOO_LARGE:
+            if self.outbox.settle(number) is not None:
+                self.dropped(record, f"{name}: {exc}")
+            return
+        topic = self.broker.topic(record.topic)
+        self._held[record.topic] = time.monotonic() + _TOPIC_PAUSE
+        self.outbox.give_back(number)
+        if isinstance(exc, StreamsError):
+            self.trouble(str(exc))
+        elif "Authorization" in name:
+            self.trouble(f"topic {topic!r}: no permission to write ({exc}); grant it by an ACL")
+        elif "UnknownTopic" in name:
+            self.trouble(str(_missing(topic)))
+        else:
+            self.trouble(f"topic {topic!r}: {name}: {exc}")
+            self._broken = True
+
+
+def _missing(topic: str) -> BrokerRefused:
+    return BrokerRefused(f"topic {topic!r} is missing; make it with `redistill topics apply`")
