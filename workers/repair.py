@@ -7,6 +7,7 @@ broker that is away stops nothing but the announcements.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import uuid
@@ -17,6 +18,7 @@ from typing import Any
 import structlog
 
 from streams.broker import Broker
+from streams.engine import logs
 from streams.store.database import Database
 from streams.store.outbox import Relay
 from workers.duties import Duty
@@ -33,6 +35,7 @@ from workers.jobs.tools import Tools, Warm
 from workers.releases.files import Place
 from workers.releases.keeper import Keeper
 from workers.releases.roles import Lifetimes
+from workers.repair_metrics import RepairMetrics
 from workers.settings import Settings
 from workers.store import engine
 
@@ -88,9 +91,7 @@ class RepairWorker:
         holder = f"{settings.instance}:{uuid.uuid4().hex[:8]}"
         home = settings.root
         rules = Rules.of(settings)
-        lifetimes = Lifetimes(
-            snapshot=settings.pointer_ttl_hours, timestamp=settings.pointer_ttl_hours
-        )
+        lifetimes = Lifetimes.of_pointer(settings.pointer_ttl_hours)
         self._stop = stop
         self.holder = holder
 
@@ -175,9 +176,14 @@ class RepairWorker:
             name: Duty(name, work, every_seconds=seconds, stop=stop)
             for name, work, seconds in duties
         }
+        self.metrics = RepairMetrics(database, self.duties, namespace=settings.namespace)
+        self._metrics_port = settings.metrics_port
 
     def start(self) -> None:
         """Start every duty."""
+        if self._metrics_port is not None:
+            port = self.metrics.serve(self._metrics_port)
+            log.info("metrics", action="metrics", url=f"http://127.0.0.1:{port}/metrics")
         for duty in self.duties.values():
             duty.start()
         self.scheduler.start()
@@ -199,6 +205,7 @@ class RepairWorker:
             stack.callback(self.listener.close)
             stack.callback(self.relay.close)
             stack.callback(self.keeper.close)
+            stack.callback(self.metrics.close)
         return not late
 
     def _found(self, finding_id: str) -> None:
@@ -250,6 +257,8 @@ def run(
     DatabaseError
         The database is away, not upgraded, or newer than this program.
     """
+    logs.configure(settings.log_level)
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)  # a line per wake-up otherwise
     broker = settings.broker()
     with Child.start() as child:  # before any thread, connection or key
         database = engine.open(settings)

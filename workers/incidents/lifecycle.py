@@ -530,6 +530,28 @@ def job_ended(
             )
 
 
+def cancelled_by_person(
+    conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int
+) -> None:
+    """A person took the job away: the incident stays open and waits for a person, too."""
+    if job.incident_id is None:
+        return
+    incident = get(conn, job.incident_id)
+    if incident is None or incident["status"] != "open":
+        return
+    update(
+        conn,
+        incident,
+        actor=actor,
+        action="incident.job_cancelled",
+        now=now,
+        job_id=job.job_id,
+        stage="awaiting_person",
+        decision="ask_person",
+        why=f"job {job.number} was cancelled: {why}; `redistill incidents approve ID` tries again",
+    )
+
+
 def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int) -> None:
     """Tell the job's incident that it waits for labels."""
     if job.incident_id is None:

@@ -1,0 +1,188 @@
+"""``redistill incidents``: what was found, why it happened, what was done, and what a person may do."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from workers.cli import common
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List incidents, or show one: what was found, why, and what was done.",
+)
+
+AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
+
+
+@app.command("list")
+def list_(
+    model: str | None = typer.Option(None, "--model", help="Of this model only."),
+    everything: bool = typer.Option(False, "--all", help="Resolved ones as well, newest first."),
+    limit: int = typer.Option(50, "--limit", min=1, max=10_000, help="At most so many."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """List open incidents, those that need a person first.
+
+    \b
+    redistill incidents list
+    redistill incidents list --all --model credit
+    """
+    from workers.store import incident_queries as queries
+
+    with common.opened(common.load()) as database, database.read() as conn:
+        rows = queries.listed(conn, model=model, resolved=everything, limit=limit)
+    if as_json:
+        common.print_json(rows)
+        return
+    if not rows:
+        typer.echo("no incidents" if everything else "no open incidents")
+        return
+    from rich.table import Table
+
+    now = common.now_us()
+    table = Table(box=None, pad_edge=False)
+    for name in ("ID", "MODEL", "VERSION", "CLASS", "STAGE", "CAUSE", "DECISION", "OPENED", "WHY"):
+        table.add_column(name, overflow="fold", no_wrap=name == "ID")
+    for row in rows:
+        table.add_row(
+            row["incident_id"][:8],
+            row["model"],
+            row["version"],
+            row["incident_class"],
+            row["resolution"] or row["stage"],
+            row["cause"] or "-",
+            row["decision"] or "-",
+            common.ago(row["opened_at"], now) + " ago",
+            row["why"],
+        )
+    common.console().print(table)
+
+
+@app.command()
+def show(
+    incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show one incident: findings, contributors, and every step with its time.
+
+    \b
+    redistill incidents show 3f2a81c0
+    """
+    from workers.incidents import lifecycle
+    from workers.store import incident_queries as queries
+
+    with common.opened(common.load()) as database, database.read() as conn:
+        found = queries.detail(conn, lifecycle.find(conn, incident))
+    if as_json:
+        common.print_json(found)
+    else:
+        _print(found)
+
+
+@app.command()
+def resolve(
+    incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
+    reason: str = typer.Option(..., "--reason", help="Why it is over, for the record."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """End an incident: you have dealt with it, or it is none.
+
+    Its job, if one is at work, is cancelled. The findings that it is about will not open it again;
+    new ones will.
+
+    \b
+    redistill incidents resolve 3f2a81c0 --reason "the feed was mended"
+    """
+    from workers.errors import UsageError
+    from workers.incidents import lifecycle, terms
+
+    if not reason.strip():
+        raise UsageError("--reason is empty: say why the incident is over")
+    with common.opened(common.load()) as database, database.begin() as conn:
+        row = lifecycle.find(conn, incident)
+        terms.load(conn, row["model"], lock=True)
+        row = lifecycle.find(conn, row["incident_id"])
+        if row["status"] != "open":
+            raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
+        done = lifecycle.resolve(
+            conn, row, "person", why=reason.strip(), actor=_actor(), now=common.now_us()
+        )
+    _say(done, f"incident {done['incident_id']} is resolved", as_json)
+
+
+@app.command()
+def approve(
+    incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Let an incident be repaired although the policy waits or asks.
+
+    Overrides approval on request, pauses, the cool-down and the circuit breaker; never the level of
+    the model, the daily budget or the gates.
+
+    \b
+    redistill incidents approve 3f2a81c0
+    """
+    from workers.incidents import lifecycle, terms
+
+    settings = common.load()
+    rules = terms.Rules.of(settings)
+    with common.opened(settings) as database, database.begin() as conn:
+        row = lifecycle.find(conn, incident)
+        lifecycle.approve(conn, row, rules, actor=_actor(), now=common.now_us())
+        row = lifecycle.find(conn, row["incident_id"])
+    _say(row, f"attempt {row['attempt']} of incident {row['incident_id']} is queued", as_json)
+
+
+def _actor() -> str:
+    return f"cli:{getpass.getuser()}"
+
+
+def _say(row: Mapping[str, Any], sentence: str, as_json: bool) -> None:
+    if as_json:
+        common.print_json(dict(row))
+    else:
+        typer.echo(sentence)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    console = common.console()
+    state = found["resolution"] or found["stage"]
+    console.print(
+        f"[bold]{found['incident_class']}[/bold] of {found['model']} {found['version']}: {state}"
+    )
+    console.print(f"  {found['why']}")
+    console.print(f"  id {found['incident_id']}")
+    console.print(
+        f"  cause {found['cause'] or 'not known yet'}, decision {found['decision'] or '-'},"
+        f" attempts {found['attempt']}"
+    )
+    if found["change_low"] is not None:
+        low, high = common.moment(found["change_low"]), common.moment(found["change_high"])
+        console.print(f"  the change began between {low} and {high}")
+    for finding in found["findings"]:
+        console.print(
+            f"\n[bold]finding[/bold] {finding['kind']} ({finding['scope']}),"
+            f" {finding['status']}: {finding['reason']}"
+        )
+        for c in finding["contributors"][:5]:
+            console.print(
+                f"    {c['column']}: {c['distance']} {c['value']:.3g}"
+                f" (chance gives {c['noise_floor']:.3g})"
+            )
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for name in ("TIME", "AFTER", "STEP", "WHAT"):
+        table.add_column(name, overflow="fold")
+    for step in found["timeline"]:
+        after = common.duration((step["at"] - found["opened_at"]) / 1e6)
+        table.add_row(common.moment(step["at"]), after, step["what"], step["why"])
+    console.print(table)

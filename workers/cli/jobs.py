@@ -1,0 +1,175 @@
+"""``redistill jobs``: recompressions, their steps, and their gates."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from workers.cli import common
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List recompression jobs, or show one with its steps and gates.",
+)
+
+AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
+
+
+@app.command("list")
+def list_(
+    model: str | None = typer.Option(None, "--model", help="Of this model only."),
+    live: bool = typer.Option(False, "--live", help="Only those that are not over."),
+    limit: int = typer.Option(30, "--limit", min=1, max=10_000, help="At most so many."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """List jobs, those at work first.
+
+    \b
+    redistill jobs list --model credit
+    """
+    from workers.store import incident_queries as queries
+
+    with common.opened(common.load()) as database, database.read() as conn:
+        rows = queries.jobs_listed(conn, model=model, live=live, limit=limit)
+    if as_json:
+        common.print_json(rows)
+        return
+    if not rows:
+        typer.echo("no jobs")
+        return
+    from rich.table import Table
+
+    now = common.now_us()
+    table = Table(box=None, pad_edge=False)
+    for name in ("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        outcome = row["outcome"]
+        took = outcome.get("seconds")
+        table.add_row(
+            str(row["number"]),
+            row["model"],
+            row["state"],
+            _trigger(row),
+            common.ago(row["created_at"], now) + " ago",
+            "-" if took is None else common.duration(took),
+            str(outcome.get("why") or outcome.get("last_error") or "-"),
+        )
+    common.console().print(table)
+
+
+@app.command()
+def show(
+    job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Show one job: each step with its time, each gate with its value against its limit.
+
+    \b
+    redistill jobs show 12
+    """
+    from workers.store import incident_queries as queries
+
+    with common.opened(common.load()) as database, database.read() as conn:
+        found = queries.job_detail(conn, queries.find_job(conn, job))
+    if as_json:
+        common.print_json(found)
+    else:
+        _print(found)
+
+
+@app.command()
+def cancel(
+    job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
+    reason: str = typer.Option("cancelled by hand", "--reason", help="Why, for the record."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Cancel a job that is not over; the worker that is at it stops within a second or two.
+
+    \b
+    redistill jobs cancel 12 --reason "wrong labels"
+    """
+    from workers import audit
+    from workers.errors import UsageError
+    from workers.incidents import lifecycle, terms
+    from workers.jobs import store
+    from workers.store import incident_queries as queries
+
+    settings = common.load()
+    actor, now = f"cli:{getpass.getuser()}", common.now_us()
+    with common.opened(settings) as database, database.begin() as conn:
+        found = queries.find_job(conn, job)
+        terms.load(conn, found.model, lock=True)
+        found = queries.find_job(conn, found.job_id)
+        if found.state not in store.LIVE:
+            raise UsageError(f"job {found.number} is over: {found.state}")
+        store.finish(
+            conn, found, "cancelled", outcome={"reasons": [reason], "why": reason}, now=now
+        )
+        lifecycle.cancelled_by_person(conn, found, why=reason, actor=actor, now=now)
+        audit.append(
+            conn, actor, "job.cancelled", found.model, {"job_id": found.job_id, "why": reason}, now
+        )
+        done = queries.job_detail(conn, queries.find_job(conn, found.job_id))
+    if as_json:
+        common.print_json(done)
+    else:
+        typer.echo(f"job {found.number} of {found.model} is cancelled")
+
+
+def _trigger(row: Mapping[str, Any]) -> str:
+    if row["trigger_kind"] == "incident":
+        return f"incident {row['trigger_id'][:8]}"
+    return str(row["trigger_id"]) if row["trigger_kind"] == "actor" else str(row["trigger_kind"])
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    from workers.store.incident_queries import step_text
+
+    console = common.console()
+    outcome = found["outcome"]
+    console.print(
+        f"[bold]job {found['number']}[/bold] of {found['model']}: {found['state']}"
+        + (f", {outcome['version']}" if "version" in outcome else "")
+    )
+    if why := outcome.get("why") or outcome.get("last_error"):
+        console.print(f"  {why}")
+    console.print(f"  id {found['job_id']}, asked by {_trigger(found)}")
+    console.print(
+        f"  made {common.moment(found['created_at'])}, waits for labels until"
+        f" {common.moment(found['deadline_at'])}"
+    )
+    if found["steps"]:
+        console.print()
+        table = Table(box=None, pad_edge=False)
+        for name in ("STEP", "WHAT"):
+            table.add_column(name, overflow="fold")
+        for step in found["steps"]:
+            table.add_row(step["name"], step_text(step))
+        console.print(table)
+    if found["gates"]:
+        console.print()
+        table = Table(box=None, pad_edge=False)
+        for name in ("GATE", "VALUE", "LIMIT", "", "WHY"):
+            table.add_column(name, overflow="fold")
+        words = {True: "passed", False: "FAILED", None: "undecided"}
+        for gate in found["gates"]:
+            table.add_row(
+                gate["name"],
+                _number(gate["value"]),
+                _number(gate["limit"]),
+                words[gate["passed"]],
+                gate["why"],
+            )
+        console.print(table)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

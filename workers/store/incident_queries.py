@@ -1,0 +1,164 @@
+"""What the commands (and later the dashboard) show of incidents and jobs: queries with names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from streams.store.tables import findings
+from workers.errors import UsageError
+from workers.incidents import lifecycle
+from workers.jobs import store
+from workers.store.tables import incident_findings, incidents, jobs
+
+NEEDS_A_PERSON = "awaiting_person"
+
+
+def listed(
+    conn: sa.Connection, *, model: str | None, resolved: bool, limit: int
+) -> list[dict[str, Any]]:
+    """Incidents, those that need a person first, then the newest."""
+    i = incidents.c
+    query = sa.select(incidents)
+    if model is not None:
+        query = query.where(i.model == model)
+    if not resolved:
+        query = query.where(i.open_mark == 1)
+    urgent = sa.case((sa.and_(i.open_mark == 1, i.stage == NEEDS_A_PERSON), 0), else_=1)
+    rows = conn.execute(query.order_by(urgent, i.opened_at.desc()).limit(limit))
+    return [dict(row) for row in rows.mappings()]
+
+
+def detail(conn: sa.Connection, incident: Mapping[str, Any]) -> dict[str, Any]:
+    """One incident with its findings and a timeline of what happened, oldest first.
+
+    Returns
+    -------
+    dict
+        The row, and ``findings`` (each with ``attached_at``), ``jobs``, and ``timeline``: a list of
+        ``at`` (microseconds), ``what``, ``why``, ``seconds``.
+    """
+    incident_id = incident["incident_id"]
+    attached = conn.execute(
+        sa.select(findings.c.body, findings.c.intake_note, incident_findings.c.attached_at)
+        .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)
+        .where(incident_findings.c.incident_id == incident_id)
+        .order_by(incident_findings.c.attached_at)
+    )
+    made = conn.execute(
+        sa.select(jobs).where(jobs.c.incident_id == incident_id).order_by(jobs.c.attempt)
+    )
+    found = [
+        {**json.loads(r.body), "attached_at": r.attached_at, "note": r.intake_note}
+        for r in attached
+    ]
+    own = [job_detail(conn, store.job_of(row)) for row in made.mappings().all()]
+    return {
+        **dict(incident),
+        "findings": found,
+        "jobs": own,
+        "timeline": timeline(conn, incident_id, own),
+    }
+
+
+def timeline(
+    conn: sa.Connection, incident_id: str, own: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Changes of an incident and steps of its jobs, in the order in which they happened."""
+    out: list[dict[str, Any]] = [
+        {
+            "at": entry["at"],
+            "what": entry["what"].removeprefix("incident."),
+            "why": f"{entry['body'].get('why') or ''} [{entry['actor']}]",
+            "seconds": None,
+        }
+        for entry in lifecycle.timeline(conn, incident_id)
+    ]
+    for job in own:
+        out += [
+            {
+                "at": step["at"],
+                "what": f"job {job['number']}: {step['name']}",
+                "why": step_text(step),
+                "seconds": step["seconds"],
+            }
+            for step in job["steps"]
+        ]
+    return sorted(out, key=lambda step: step["at"])
+
+
+def step_text(step: Mapping[str, Any]) -> str:
+    """One line about a step.
+
+    Examples
+    --------
+    >>> step_text({"state": "done", "seconds": 0.25, "cpu_seconds": None, "detail": {}})
+    'done in 0.25 s'
+    """
+    text = str(step["state"])
+    if step["seconds"] is not None:
+        text += f" in {step['seconds']:.2f} s"
+    if step["cpu_seconds"]:
+        text += f" ({step['cpu_seconds']:.2f} s of CPU)"
+    detail = step["detail"]
+    if why := detail.get("why") or (detail.get("decision") or {}).get("why"):
+        text += f": {why}"
+    elif "version" in detail:
+        text += f": {detail['version']}, epoch {detail['epoch']}"
+    elif "train" in detail:
+        text += f": {detail['train']} rows to train on, {detail['gate_labelled']} gate rows"
+    return text
+
+
+def jobs_listed(
+    conn: sa.Connection, *, model: str | None, live: bool, limit: int
+) -> list[dict[str, Any]]:
+    """Jobs, live ones first, then the newest."""
+    query = sa.select(jobs)
+    if model is not None:
+        query = query.where(jobs.c.model == model)
+    if live:
+        query = query.where(jobs.c.live_mark == 1)
+    first = sa.case((jobs.c.live_mark == 1, 0), else_=1)
+    rows = conn.execute(query.order_by(first, jobs.c.number.desc()).limit(limit))
+    return [_plain(store.job_of(row)) for row in rows.mappings()]
+
+
+def find_job(conn: sa.Connection, what: str) -> store.Job:
+    """A job by its number, its id, or how its id begins.
+
+    Raises
+    ------
+    UsageError
+        None is meant, or several are.
+    """
+    match = jobs.c.job_id.startswith(what, autoescape=True)
+    if what.isdigit() and len(what) < 10:
+        match = sa.or_(jobs.c.number == int(what), match)
+    rows = conn.execute(sa.select(jobs).where(match).limit(2)).mappings().all()
+    exact = [r for r in rows if str(r["number"]) == what or r["job_id"] == what]
+    rows = exact or rows
+    if not rows:
+        raise UsageError(f"there is no job {what!r}: see `redistill jobs list`")
+    if len(rows) > 1:
+        raise UsageError(f"several jobs begin with {what!r}: give more of the id, or the number")
+    return store.job_of(rows[0])
+
+
+def job_detail(conn: sa.Connection, job: store.Job) -> dict[str, Any]:
+    """One job with its steps (``detail`` read) and, where it was judged, its ``gates``."""
+    steps = [
+        {**step, "detail": json.loads(step["detail"] or "{}")}
+        for step in store.steps(conn, job.job_id)
+    ]
+    gates: list[dict[str, Any]] = next(
+        (s["detail"].get("gates", []) for s in steps if s["name"] == "gate"), []
+    )
+    return {**_plain(job), "steps": steps, "gates": gates}
+
+
+def _plain(job: store.Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in store.Job.__dataclass_fields__}
