@@ -1,6 +1,6 @@
 """The flush: everything that some records changed, and how far they were read, in one transaction.
 
-So each offset changes state exactly once, whatever dies when: after a crash the records are read
+So each offset changes state once, whatever dies when: after a crash the records are read
 again, from the ``next_offset`` that was committed together with the state that had counted them.
 Two workers that believe to own a partition are told apart by a compare-and-set on ``next_offset``:
 the second one writes nothing at all.
