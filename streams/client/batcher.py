@@ -14,17 +14,11 @@ import msgspec
 import numpy as np
 
 from streams.errors import WireError
-from streams.wire.codec import (
-    ARROW,
-    JSON,
-    MAX_EVENT_BYTES,
-    encode,
-    encode_batch,
-    headers_of,
-)
+from streams.wire.arrow_encode import encode_batch
 from streams.wire.columns import number_text
-from streams.wire.envelope import checked_names
+from streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
 from streams.wire.events import TOPICS, Event, PredictionMade
+from streams.wire.messages import encode
 
 MIN_BATCH_ROWS = 20
 """Fewer rows go as single JSON events: a tiny Arrow batch costs its reader more than they do."""
@@ -45,7 +39,7 @@ class Logged(NamedTuple):
     features: Mapping[str, Any] | None
     segment: Mapping[str, Any] | None
     latency_ms: Any
-    sample_rate: float
+    sample_rate: Any
 
 
 @dataclass(frozen=True, slots=True)

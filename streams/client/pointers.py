@@ -14,8 +14,8 @@ from typing import Any
 
 from streams.broker import Broker, consumer
 from streams.errors import StreamsError, WireError
-from streams.wire.codec import decode
 from streams.wire.events import TOPICS, PointerMoved
+from streams.wire.messages import decode
 
 Callback = Callable[[PointerMoved], None]
 

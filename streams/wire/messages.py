@@ -1,0 +1,117 @@
+"""Small events -> records and back: everything but predictions, which come in thousands."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, TypeVar
+
+import msgspec
+
+from streams.errors import WireError
+from streams.wire.envelope import (
+    JSON,
+    MAX_EVENT_BYTES,
+    Encoded,
+    RecordLike,
+    headers_of,
+    invalid,
+    open_envelope,
+    type_name,
+)
+from streams.wire.events import TOPICS, TYPES, DeadLetter, Event
+
+MAX_LETTER_BYTES = 262_144
+"""A dead letter carries no more of the raw value than this."""
+
+E = TypeVar("E")
+
+_ENCODER = msgspec.json.Encoder()
+_DECODERS = {event: msgspec.json.Decoder(event) for event in TYPES.values()}
+
+
+def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded:
+    """An event as a Kafka record.
+
+    Parameters
+    ----------
+    event
+        Any event of ``events``.
+    source
+        Who says it: CloudEvents' ``source``, a URI reference such as ``/redistill/stream/0``.
+    event_id
+        CloudEvents' ``id``: the same id means the same event, sent again. Default: a random one.
+
+    Raises
+    ------
+    WireError
+        ``invalid_field``: the event breaks its own contract (a name that is none, NaN, a time
+        without a zone); nobody could read it. ``oversized``: it is larger than is read.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> from streams.wire.envelope import Record
+    >>> from streams.wire.events import LabelObserved
+    >>> at = datetime(2026, 1, 2, tzinfo=UTC)
+    >>> made = encode(LabelObserved(id="a", model="m", label="x", observed_at=at), source="/doc")
+    >>> made.topic, made.key, decode(Record("labels", 0, 0, 0, made.key, made.value, made.headers))
+    ('labels', b'm', LabelObserved(id='a', model='m', label='x', ...))
+    """
+    kind = type(event)
+    value = _ENCODER.encode(event)
+    if len(value) > MAX_EVENT_BYTES:
+        raise WireError("oversized", f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read")
+    read_value(value, kind)  # what is written can be read
+    key = event.key if isinstance(event, DeadLetter) else event.model.encode()
+    event_id = event_id or str(uuid.uuid4())
+    headers = headers_of(kind, source=source, event_id=event_id)
+    return Encoded(TOPICS[kind], key, value, headers, event_id)
+
+
+def decode(record: RecordLike, *, expect: type[E] | None = None) -> E | Any:
+    """Read one event.
+
+    Parameters
+    ----------
+    record
+        Binary or structured mode, JSON.
+    expect
+        The class that may come on this topic.
+
+    Returns
+    -------
+    Event
+        An instance of ``expect``, or of any class of ``events``. Fields that this program does not
+        know are ignored.
+
+    Raises
+    ------
+    WireError
+        With a code for counting and a reason for a person: the record belongs in ``dlq``.
+    """
+    envelope = open_envelope(record)
+    if expect is not None and envelope.event is not expect:
+        raise WireError(
+            "unknown_type", f"{type_name(envelope.event)} where {type_name(expect)} is expected"
+        )
+    if envelope.content_type != JSON:
+        raise WireError("invalid_field", f"content-type {envelope.content_type[:80]!r}")
+    return read_value(envelope.data, envelope.event)
+
+
+def read_value(data: bytes, event: type[E]) -> E:
+    """Read the JSON of one event of a known class.
+
+    Raises
+    ------
+    WireError
+        ``malformed``, ``missing_field`` or ``invalid_field``.
+    """
+    if b"\\u0000" in data:
+        raise WireError("invalid_field", "a text contains NUL, which no database stores")
+    try:
+        return _DECODERS[event].decode(data)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as exc:
+        raise invalid(exc) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as exc:
+        raise WireError("malformed", f"no JSON: {str(exc)[:200]}") from None
