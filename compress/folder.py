@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from compress.errors import BadJob
+from compress.errors import BadJob, BadModel
 from compress.judge.graph import Call, Graph, check_file
 from compress.plan import Job, Report, read_job, to_json
 from compress.rows import Rows, read_rows, read_trusted
@@ -63,8 +63,11 @@ class Context:
         path = self.path(role)
         if not path.is_file():
             raise BadJob(f"mode {self.job.mode!r} needs {role}/model.onnx in the job's folder")
-        check_file(path)
-        return Graph(path, self.call(role), name=f"{role}/model.onnx")
+        try:
+            check_file(path)
+            return Graph(path, self.call(role), name=f"{role}/model.onnx")
+        except BadModel as error:
+            raise BadModel(f"{role}: {error}") from error
 
     def read(self, role: str) -> Rows:
         """Rows of ``fresh``, ``reference`` or ``trusted`` (every row of the last has a label).

@@ -67,7 +67,7 @@ def probe(
     answers = read_answers(context.steps.make("probe", key, make, suffix=".json"))
     for role in OTHERS:
         if role not in subjects and role in answers and (error := answers[role].error):
-            raise BadModel(f"{role}/model.onnx: {error}")
+            raise BadModel(f"{role}: {error}")
     return answers
 
 

@@ -131,7 +131,7 @@ def baseline(context: Context) -> Report:
     with Probe.start() as child:
         probed = judging.probe(context, child, {role: path}, trusted)
     if error := probed[role].error:
-        raise BadModel(f"{role}/model.onnx: {error}")
+        raise BadModel(f"{role}: {error}")
 
     context.steps.progress("judge", 0.0)
     graph = context.graph(role)

@@ -102,13 +102,17 @@ def to_onnx(module: nn.Module, path: Path, n_features: int) -> None:
 
 
 class _quiet:
-    """The exporter warns once per missing optional library through ``logging``; only its errors are
-    of interest."""
+    """The exporter warns once per missing optional library, and traces every step for its authors,
+    through ``logging``; only its errors are of interest."""
+
+    _names = ("torch.onnx._internal.exporter._registration", "torch.__trace")
 
     def __enter__(self) -> None:
-        self._logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
+        self._loggers = [logging.getLogger(name) for name in self._names]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
 
     def __exit__(self, *exc: object) -> None:
-        self._logger.setLevel(self._level)
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

@@ -69,7 +69,8 @@ def make_digits(
     quantize.static_int8(folder / "fp32.onnx", folder / "incumbent" / "model.onnx", pool[:512])
     students.save(folder / "incumbent" / "training", student)
     write_rows(folder / "reference.parquet", pool, np.concatenate([parts.train.y] * 2))
-    write_rows(folder / "trusted.parquet", parts.trusted.x, parts.trusted.y)
+    trusted = digits.jitter(parts.trusted.x, rng)  # like traffic: the two must be one domain
+    write_rows(folder / "trusted.parquet", trusted, parts.trusted.y)
     return World(folder=folder, seed=seed, parts=parts)
 
 
