@@ -77,6 +77,14 @@ def test_decide_rejects_and_names_the_failed_gate(change: dict[str, Any], name: 
     assert [r.split(":")[0] for r in decision.reasons] == [name]
 
 
+def test_agreement_passes_when_a_few_fresh_rows_cannot_tell() -> None:
+    one_of_21 = Measure(value=20 / 21, low=0.76, high=0.9988, n=21)
+    judged = gate.decide(replace(GOOD, fresh_agreement=one_of_21), LIMITS)
+    assert isinstance(judged.decision, Accepted)
+    shown = {g.name: g for g in judged.gates}["agreement"]
+    assert shown.value == 0.99  # the trusted rows', which say more
+
+
 def test_decide_names_every_failed_gate_even_where_others_are_open() -> None:
     bad = replace(GOOD, p95_ms=2.0, bytes=60_000, fresh=None)
     decision = gate.decide(bad, LIMITS).decision
