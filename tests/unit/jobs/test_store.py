@@ -1,0 +1,219 @@
+"""Jobs in SQL: made once, worked on by one worker, written only by whoever holds them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import HOUR, NOW, SECOND, Clock
+
+from streams.store.database import Database
+from workers.errors import LeaseLost
+from workers.jobs import store
+from workers.jobs.heartbeat import Heartbeat
+from workers.store.tables import job_steps, jobs
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    with opened.begin() as conn:
+        loop.register(conn, loop.spec())
+        loop.register(conn, loop.spec("other"))
+    yield opened
+    opened.dispose()
+
+
+def make(database: Database, job_id: str, *, model: str = "credit", now: int = NOW) -> bool:
+    with database.begin() as conn:
+        return store.create(
+            conn,
+            store.job_id_of(job_id),
+            model=model,
+            trigger=("actor", "cli:ann"),
+            deadline_at=now + HOUR,
+            now=now,
+        )
+
+
+def state(database: Database, job_id: str) -> store.Job:
+    with database.read() as conn:
+        job = store.get(conn, store.job_id_of(job_id))
+    assert job is not None
+    return job
+
+
+def test_job_is_made_once_and_one_per_model_is_live(database: Database) -> None:
+    assert make(database, "a")
+    assert not make(database, "a")
+    assert not make(database, "b")
+    assert make(database, "c", model="other")
+    with database.read() as conn:
+        rows = conn.execute(sa.select(jobs.c.number).order_by(jobs.c.number)).scalars().all()
+    assert rows == [1, 2]
+
+
+def test_ended_job_makes_room_for_the_next(database: Database) -> None:
+    make(database, "a")
+    with database.begin() as conn:
+        store.finish(conn, state(database, "a"), "rejected", outcome={}, now=NOW)
+    assert make(database, "b")
+    assert not make(database, "a")
+
+
+def test_claim_is_exclusive_until_its_lease_ends(database: Database) -> None:
+    make(database, "a")
+    first = store.claim(database, "one", now=NOW)
+    assert first is not None
+    assert store.claim(database, "two", now=NOW + SECOND) is None
+    later = NOW + round((store.LEASE_SECONDS + 1) * 1e6)
+    second = store.claim(database, "two", now=later)
+    assert second is not None
+    assert second.token > first.token
+    assert second.job.tries == 2
+
+
+def test_zombie_writes_nothing_after_the_job_was_taken_over(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    zombie = store.claim(database, "one", now=clock())
+    clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
+    heir = store.claim(database, "two", now=clock())
+    assert zombie is not None
+    assert heir is not None
+    with pytest.raises(LeaseLost), store.fenced(database, zombie, clock) as conn:
+        store.record_step(conn, zombie, "publish", "done", now=clock())
+    with store.fenced(database, heir, clock) as conn:
+        store.record_step(conn, heir, "train", "done", now=clock())
+    with database.read() as conn:
+        assert conn.execute(sa.select(job_steps.c.name)).scalars().all() == ["train"]
+
+
+def test_cancelled_job_can_be_written_no_more(database: Database) -> None:
+    make(database, "a")
+    claim = store.claim(database, "one", now=NOW)
+    assert claim is not None
+    with database.begin() as conn:
+        store.finish(conn, claim.job, "cancelled", outcome={}, now=NOW)
+    with pytest.raises(store.JobEnded), store.fenced(database, claim, Clock()):
+        pytest.fail("it was let in")
+
+
+def test_finished_step_renews_the_tries_but_only_once(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    for _ in range(3):
+        claim = store.claim(database, f"w{clock()}", now=clock())
+        assert claim is not None
+        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
+    assert not store.exhausted(claim.job)
+    for done in ("train", "train"):
+        claim = store.claim(database, f"w{clock()}", now=clock())
+        assert claim is not None
+        with store.fenced(database, claim, clock) as conn:
+            store.record_step(conn, claim, done, "done", now=clock())
+        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
+    assert state(database, "a").tries == 2  # renewed by the first, not by the second
+
+
+def test_job_is_exhausted_when_its_workers_die_in_the_same_step(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    for _ in range(4):
+        claim = store.claim(database, f"w{clock()}", now=clock())
+        assert claim is not None
+        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
+    assert store.exhausted(claim.job)
+
+
+def test_parked_job_is_only_claimed_on_purpose(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    claim = store.claim(database, "one", now=clock())
+    assert claim is not None
+    with store.fenced(database, claim, clock) as conn:
+        store.park(conn, claim, outcome={"wait": {"rows": 25}}, gate_rows=7, now=clock())
+    assert store.claim(database, "two", now=clock()) is None
+    assert not make(database, "b")
+    again = store.claim_waiting(database, claim.job.job_id, "two", now=clock())
+    assert again is not None
+    assert again.job.gate_rows == 7
+    assert again.job.outcome["wait"] == {"rows": 25}
+    assert store.claim_waiting(database, claim.job.job_id, "three", now=clock()) is None
+
+
+def test_requeued_job_waits_for_its_time(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    claim = store.claim(database, "one", now=clock())
+    assert claim is not None
+    with store.fenced(database, claim, clock) as conn:
+        store.requeue(conn, claim, not_before=clock() + 2 * SECOND, why="it crashed", forgive=False)
+    assert store.claim(database, "two", now=clock() + SECOND) is None
+    again = store.claim(database, "two", now=clock() + 2 * SECOND)
+    assert again is not None
+    assert again.job.tries == 2
+    assert again.job.outcome["last_error"] == "it crashed"
+
+
+def test_overdue_jobs_are_those_that_nobody_is_at(database: Database) -> None:
+    make(database, "a")
+    make(database, "c", model="other")
+    late = NOW + 2 * HOUR
+    assert store.claim(database, "one", now=late) is not None
+    with database.read() as conn:
+        assert [j.model for j in store.overdue(conn, late)] == ["other"]
+        assert store.overdue(conn, NOW) == []
+
+
+def test_four_workers_share_jobs_without_taking_one_twice(database: Database) -> None:
+    with database.begin() as conn:
+        for i in range(12):
+            loop.register(conn, loop.spec(f"m{i}"), version=None)
+    for i in range(12):
+        make(database, f"j{i}", model=f"m{i}")
+    taken: list[str] = []
+    lock = threading.Lock()
+
+    def work(name: str) -> None:
+        while (claim := store.claim(database, name, now=NOW)) is not None:
+            with store.fenced(database, claim, Clock()) as conn:
+                store.finish(conn, claim.job, "succeeded", outcome={}, now=NOW)
+                store.release(conn, claim)
+            with lock:
+                taken.append(claim.job.job_id)
+
+    threads = [threading.Thread(target=work, args=(f"w{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(taken) == len(set(taken)) == 12
+
+
+@pytest.mark.parametrize(
+    ("how", "end"), [("stop", "stopped"), ("cancel", "ended"), ("take", "lost")]
+)
+def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end: str) -> None:
+    make(database, "a")
+    clock = Clock()
+    claim = store.claim(database, "one", now=clock())
+    assert claim is not None
+    stop = threading.Event()
+    with Heartbeat(database, claim, clock=clock, stop=stop, beat_seconds=0.05) as beat:
+        assert not beat.cancelled.wait(0.3)
+        if how == "stop":
+            stop.set()
+        elif how == "cancel":
+            with database.begin() as conn:
+                store.finish(conn, claim.job, "cancelled", outcome={}, now=clock())
+        else:
+            with database.begin() as conn:
+                from streams.store.tables import leases
+
+                conn.execute(sa.update(leases).values(token=99, holder="two"))
+        assert beat.cancelled.wait(5)
+    assert beat.end == end

@@ -1,0 +1,260 @@
+"""Which rows a job gets: sides that never change, labels by whom they come from, bounded amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import loop
+import numpy as np
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+from loop import NOW, SECOND
+
+from streams.store.database import Database
+from streams.store.tables import feature_rows, labels, outcomes
+from workers.jobs import window
+
+WANTED = window.Wanted(
+    model="credit",
+    version="v1",
+    features=("x", "y"),
+    salt="s",
+    train_rows=1_000,
+    since=NOW,
+)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    yield opened
+    opened.dispose()
+
+
+def block(
+    database: Database,
+    hashes: range,
+    *,
+    at: int = NOW,
+    version: str = "v1",
+    names: tuple[str, ...] = ("x", "y"),
+) -> None:
+    """Rows with ids ``1, 2, ...``, one a second; x is the id."""
+    n = len(hashes)
+    served = at + np.arange(n) * SECOND
+    values = np.column_stack([np.asarray(hashes)] * len(names)).astype(np.float32)
+    table = pa.record_batch(
+        {
+            "id": pa.array([str(h) for h in hashes]),
+            "id_hash": pa.array(list(hashes), pa.int64()),
+            "served_at": pa.array(served, pa.timestamp("us", tz="UTC")),
+            "prediction": pa.array(["repay"] * n),
+            "score": pa.array(np.ones(n, np.float32)),
+            "features": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(names)),
+        }
+    ).replace_schema_metadata({"features": '["' + '","'.join(names) + '"]'})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(feature_rows).values(
+                model="credit",
+                version=version,
+                first_served_at=int(served[0]),
+                last_served_at=int(served[-1]),
+                rows=n,
+                bytes=1,
+                data=sink.getvalue().to_pybytes(),
+            )
+        )
+
+
+def outcome(database: Database, hashes: range, *, label: str | None = "repay") -> None:
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(outcomes),
+            [
+                {
+                    "model": "credit",
+                    "version": "v1",
+                    "seq": h,
+                    "id_hash": h,
+                    "id": str(h),
+                    "correct": 1,
+                    "prediction": "repay",
+                    "label": label,
+                    "served_at": NOW + h,
+                    "observed_at": NOW,
+                    "source": "ledger",
+                    "p_include": 0.25,
+                    "uniform": True,
+                    "made_at": NOW,
+                }
+                for h in hashes
+            ],
+        )
+
+
+def spoken(database: Database, hashes: range, source: str, label: str, op: str = "upsert") -> None:
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(labels),
+            [
+                {
+                    "model": "credit",
+                    "id": str(h),
+                    "source": source,
+                    "observed_at": NOW + (1 if op == "retract" else 0),
+                    "id_hash": h,
+                    "label": None if op == "retract" else label,
+                    "op": op,
+                    "uniform": True,
+                    "received_at": NOW,
+                    "state": "ignored",
+                }
+                for h in hashes
+            ],
+        )
+
+
+def read(database: Database, wanted: window.Wanted = WANTED) -> window.Window:
+    with database.read() as conn:
+        return window.read(conn, wanted)
+
+
+def column(found: window.Window, name: str, side: str | None = None) -> list[object]:
+    rows = found.table.to_pylist()
+    return [r[name] for r in rows if side in (None, r["split"])]
+
+
+def test_rows_keep_their_side_and_gate_rows_are_labelled(database: Database) -> None:
+    block(database, range(1, 201))
+    outcome(database, range(1, 101))
+    found = read(database)
+    gate = set(column(found, "id_hash", "gate"))
+    train = set(column(found, "id_hash", "train"))
+    assert gate
+    assert not gate & train
+    assert all(v is not None for v in column(found, "label", "gate"))
+    assert gate | train >= set(range(1, 101))
+    assert found.counts["gate_labelled"] == len(gate)
+    assert found.counts["labelled"] == 100
+    outcome(database, range(101, 201))
+    later = read(database)
+    assert gate < set(column(later, "id_hash", "gate"))
+    assert train >= set(column(later, "id_hash", "train")) - set(range(101, 201))
+
+
+def test_values_labels_and_sources_arrive_as_stored(database: Database) -> None:
+    block(database, range(1, 11))
+    outcome(database, range(1, 11), label="default")
+    found = read(database)
+    rows = found.table.to_pylist()
+    assert [r["x"] for r in rows] == [float(r["id_hash"]) for r in rows]
+    assert {(r["label"], r["source"], r["p_include"]) for r in rows} == {
+        ("default", "ledger", 0.25)
+    }
+    assert found.table.schema.field("x").type == pa.float32()
+
+
+def test_retracted_label_is_no_label(database: Database) -> None:
+    block(database, range(1, 41))
+    outcome(database, range(1, 41), label=None)
+    found = read(database)
+    assert found.counts["labelled"] == 0
+    assert column(found, "id_hash", "gate") == []
+
+
+def test_rows_before_the_change_and_of_other_versions_are_left_out(database: Database) -> None:
+    block(database, range(1, 11), at=NOW - 5 * SECOND)
+    block(database, range(101, 111), version="v0")
+    found = read(database)
+    assert set(column(found, "id_hash")) <= set(range(6, 11))
+    assert found.counts["scanned"] == 10
+
+
+def test_training_rows_end_where_the_window_was_frozen_gate_rows_do_not(
+    database: Database,
+) -> None:
+    block(database, range(1, 101))
+    outcome(database, range(1, 101))
+    frozen = NOW + 30 * SECOND
+    found = read(database, replace(WANTED, frozen_at=frozen))
+    train = [r for r in found.table.to_pylist() if r["split"] == "train"]
+    gate = [r for r in found.table.to_pylist() if r["split"] == "gate"]
+    assert max(r["served_at"].timestamp() * 1e6 for r in train) <= frozen
+    assert max(r["served_at"].timestamp() * 1e6 for r in gate) > frozen
+
+
+def test_unlabelled_training_rows_are_the_newest_and_bounded(database: Database) -> None:
+    for start in (1, 101, 201):
+        block(database, range(start, start + 100), at=NOW + start * SECOND)
+    found = read(database, replace(WANTED, train_rows=20))
+    assert found.counts["train"] == 20
+    assert min(h for h in column(found, "id_hash") if isinstance(h, int)) > 200
+
+
+def test_same_id_served_twice_is_one_row(database: Database) -> None:
+    block(database, range(1, 51))
+    block(database, range(1, 51), at=NOW + 100 * SECOND)
+    hashes = column(read(database), "id_hash")
+    assert len(hashes) == len(set(hashes))
+
+
+def test_window_without_a_change_is_the_last_rows(database: Database) -> None:
+    block(database, range(1, 101))
+    block(database, range(101, 201), at=NOW + 100 * SECOND)
+    found = read(database, replace(WANTED, since=None, last_rows=50))
+    assert min(h for h in column(found, "id_hash") if isinstance(h, int)) > 150
+    assert found.since == NOW + 150 * SECOND
+    again = read(database, replace(WANTED, since=found.since))
+    assert again.table.equals(found.table)
+
+
+def test_source_that_was_asked_for_trains_and_the_believed_one_judges(database: Database) -> None:
+    block(database, range(1, 101))
+    outcome(database, range(1, 51), label="repay")
+    spoken(database, range(1, 101), "contractor", "default")
+    plain = read(database)
+    assert set(column(plain, "source")) <= {"ledger", None}
+    found = read(database, replace(WANTED, source="contractor"))
+    for row in found.table.to_pylist():
+        believed = row["split"] == "gate" and row["id_hash"] <= 50
+        assert row["source"] == ("ledger" if believed else "contractor")
+        assert row["label"] == ("repay" if believed else "default")
+
+
+def test_source_may_take_a_label_back(database: Database) -> None:
+    block(database, range(1, 21))
+    spoken(database, range(1, 21), "contractor", "default")
+    spoken(database, range(1, 11), "contractor", "", op="retract")
+    found = read(database, replace(WANTED, source="contractor"))
+    labelled = {r["id_hash"] for r in found.table.to_pylist() if r["label"] is not None}
+    assert labelled == set(range(11, 21))
+
+
+def test_missing_features_are_said_with_the_setting_that_left_them_out(
+    database: Database,
+) -> None:
+    block(database, range(1, 11), names=("x",))
+    with pytest.raises(window.WindowError, match=r"'y'.*store_features"):
+        read(database)
+
+
+def test_no_rows_are_an_empty_table_with_every_column(database: Database) -> None:
+    found = read(database)
+    assert len(found.table) == 0
+    assert found.newest is None
+    assert found.table.column_names == [
+        "id_hash", "served_at", "x", "y", "label", "source", "p_include", "split", "prediction",
+    ]  # fmt: skip
+
+
+def test_split_is_even_and_another_for_each_salt() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**50, 20_000)
+    one, two = window.split_is_gate(hashes, "a"), window.split_is_gate(hashes, "b")
+    assert abs(one.mean() - 0.5) < 0.02
+    assert abs((one == two).mean() - 0.5) < 0.02
