@@ -88,19 +88,10 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
     if problems:
         raise SpecError(_listed(spec.name, problems))
 
+    answers = _answers(spec, settings, data, calls)
+
     def scores(role: str, rows: Dataset) -> NDArray[np.float32] | None:
-        section = graphs[role]
-        if role not in calls or section is None or section.onnx is None:
-            return None
-        return scoring.answers(
-            Path(section.onnx),
-            calls[role],
-            rows.features,
-            classes=len(spec.schema.classes),
-            place=f"[{role}] onnx",
-            memory_mb=settings.load_memory_mb,
-            seconds=settings.load_seconds,
-        )
+        return answers.get((role, rows.role))
 
     measured: dict[str, float] = {}
     base = _base_error(spec, data, scores, measured, warnings)
@@ -114,6 +105,18 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
         warnings=tuple(dict.fromkeys(warnings)),
         contents=tuple(contents.values()),
     )
+
+
+def keep_files(prepared: Prepared, settings: Settings) -> None:
+    """Put the files into the object store; ``store`` does it too, and twice is once.
+
+    Raises
+    ------
+    WorkersError
+        The object store cannot be written.
+    """
+    for content in prepared.contents:
+        objects.put_bytes(settings.objects_folder, content)
 
 
 def store(
@@ -133,8 +136,7 @@ def store(
     WorkersError
         The object store cannot be written; nothing was registered.
     """
-    for content in prepared.contents:
-        objects.put_bytes(settings.objects_folder, content)
+    keep_files(prepared, settings)
     spec = prepared.spec
     sha256 = spec.config_sha256()
     version = spec.model.version
@@ -201,6 +203,30 @@ def _read_data(spec: ModelSpec, problems: list[str], warnings: list[str]) -> dic
             out[role] = rows
             warnings.extend(rows.warnings)
     return out
+
+
+def _answers(
+    spec: ModelSpec,
+    settings: Settings,
+    data: Mapping[str, Dataset],
+    calls: Mapping[str, scoring.Call],
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Probabilities by graph (``model``, ``teacher``) and file (``reference``, ``trusted``)."""
+    asked = [
+        (graph, role)
+        for graph in calls
+        for role in data
+        if graph == "model" or role == "trusted" or "trusted" not in data
+    ]
+    if not asked:
+        return {}
+    found = scoring.answers(
+        [(calls[graph], data[role].features) for graph, role in asked],
+        classes=len(spec.schema.classes),
+        memory_mb=settings.load_memory_mb,
+        seconds=settings.load_seconds,
+    )
+    return dict(zip(asked, found, strict=True))
 
 
 def _base_error(

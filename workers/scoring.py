@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,9 @@ BATCH = 1_024
 class Call:
     """How a graph is called."""
 
+    path: Path
+    place: str
+    """Where it was named, for messages, for example ``[model] onnx``."""
     inputs: tuple[str, ...]
     """One name: a matrix; else one per feature."""
     rank: int
@@ -62,79 +65,84 @@ def inspect(path: Path, schema: Schema, *, output: str | None, kind: str, place:
         name = output_name(facts, output)
     except ReleaseError as error:
         raise SpecError(f"{place} = {str(path)!r}: {error}") from error
-    return Call(layout.names, layout.rank if layout.kind == "columns" else 2, name, kind)
+    rank = layout.rank if layout.kind == "columns" else 2
+    return Call(path, place, layout.names, rank, name, kind)
 
 
 def answers(
-    path: Path,
-    call: Call,
-    features: NDArray[np.float32],
+    asked: Sequence[tuple[Call, NDArray[np.float32]]],
     *,
     classes: int,
-    place: str,
     memory_mb: int,
     seconds: float,
-) -> NDArray[np.float32]:
-    """Class probabilities of a graph for rows.
+) -> list[NDArray[np.float32]]:
+    """Class probabilities of graphs for rows, all from one child.
 
     Parameters
     ----------
-    features
-        ``(n, F) float32``
+    asked
+        A graph and rows for it, ``(n, F) float32``, each.
     memory_mb, seconds
         Limits of the child, in MiB and seconds of CPU and of the wall clock.
 
     Returns
     -------
-    numpy.ndarray
-        ``(n, classes) float32``; a row of NaN where the model answers NaN.
+    list of numpy.ndarray
+        ``(n, classes) float32`` each; a row of NaN where the model answers NaN.
 
     Raises
     ------
     SpecError
-        It cannot be loaded or run, or gives another number of outputs than there are classes.
+        A graph cannot be loaded or run, or gives another number of outputs than there are classes.
     """
-    where = f"{place} = {str(path)!r}"
     with tempfile.TemporaryDirectory(prefix="redistill-score-") as scratch:
         folder = Path(scratch)
-        np.save(folder / "x.npy", np.ascontiguousarray(features, np.float32))
-        request = {
-            "onnx": str(path.absolute()),
-            "inputs": list(call.inputs),
-            "rank": call.rank,
-            "output": call.output,
-            "memory_bytes": (memory_mb + 2_048) << 20,  # ONNX Runtime maps 1-2 GiB before it reads
-            "seconds": max(1, round(seconds)),
-        }
-        (folder / "call.json").write_text(json.dumps(request))
-        paths = [p for p in (str(Path(__file__).resolve().parents[1]), *sys.path) if p]
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "workers.scoring", str(folder)],
-                env={
-                    "PYTHONPATH": os.pathsep.join(paths),
-                    "OMP_NUM_THREADS": "1",
-                    "PATH": os.defpath,
-                },
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=seconds + 30,  # importing is slow on a busy machine
-                check=False,
+        requests = []
+        for i, (call, rows) in enumerate(asked):
+            np.save(folder / f"x{i}.npy", np.ascontiguousarray(rows, np.float32))
+            requests.append(
+                {
+                    "onnx": str(call.path.absolute()),
+                    "place": f"{call.place} = {str(call.path)!r}",
+                    "inputs": list(call.inputs),
+                    "rank": call.rank,
+                    "output": call.output,
+                }
             )
-        except subprocess.TimeoutExpired as error:
-            raise SpecError(f"{where}: running it took longer than {seconds:g} s") from error
-        if done.returncode != 0:
-            told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            why = told[0] if told else f"the limited child ended with {done.returncode}"
-            raise SpecError(f"{where} cannot be run: {why[:400]}")
-        raw: NDArray[np.float32] = np.load(folder / "y.npy", allow_pickle=False)
-    if raw.ndim != 2 or raw.shape != (len(features), classes):
-        raise SpecError(
-            f"{where}: output {call.output!r} has shape {raw.shape};"
-            f" ({len(features)}, {classes}) was expected, one column per class"
+        # ONNX Runtime maps 1 to 2 GiB before it has read anything.
+        limits = {"memory_bytes": (memory_mb + 2_048) << 20, "seconds": max(1, round(seconds))}
+        (folder / "calls.json").write_text(json.dumps({"limits": limits, "calls": requests}))
+        _run(folder, seconds)
+        raw = [np.load(folder / f"y{i}.npy", allow_pickle=False) for i in range(len(asked))]
+    out = []
+    for (call, rows), given in zip(asked, raw, strict=True):
+        if given.shape != (len(rows), classes):
+            raise SpecError(
+                f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape {given.shape};"
+                f" ({len(rows)}, {classes}) was expected, one column per class"
+            )
+        out.append(probabilities(given) if call.kind == "logits" else given)
+    return out
+
+
+def _run(folder: Path, seconds: float) -> None:
+    paths = [p for p in (str(Path(__file__).resolve().parents[1]), *sys.path) if p]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "workers.scoring", str(folder)],
+            env={"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PATH": os.defpath},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds + 30,  # importing is slow on a busy machine
+            check=False,
         )
-    return probabilities(raw) if call.kind == "logits" else raw
+    except subprocess.TimeoutExpired as error:
+        raise SpecError(f"running the models took longer than {seconds:g} s") from error
+    if done.returncode != 0:
+        told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        ended = f"the child in which the models run ended with {done.returncode}"
+        raise SpecError(told[0][:600] if told else ended)
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -151,42 +159,49 @@ def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def main(arguments: list[str]) -> int:
-    """What the child does: limits first, then the graph."""
+    """What the child does: limits first, then the graphs."""
     import resource
 
     folder = Path(arguments[0])
-    call = json.loads((folder / "call.json").read_text())
-    resource.setrlimit(resource.RLIMIT_AS, (call["memory_bytes"],) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (call["seconds"], call["seconds"] + 1))
+    asked = json.loads((folder / "calls.json").read_text())
+    memory, seconds = asked["limits"]["memory_bytes"], asked["limits"]["seconds"]
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for i, call in enumerate(asked["calls"]):
+        x = np.load(folder / f"x{i}.npy", allow_pickle=False)
+        try:
+            np.save(folder / f"y{i}.npy", _answer(call, x))
+        except MemoryError:
+            print(f"{call['place']}: it needs more memory than it may have", file=sys.stderr)
+            return 1
+        except Exception as error:  # classes of a C++ module, without a common base
+            why = str(error).replace("\n", " ")
+            print(f"{call['place']} cannot be run: {why}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    x = np.load(folder / "x.npy", allow_pickle=False)
-    try:
-        session = ort.InferenceSession(
-            Path(call["onnx"]).read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
-        fixed = session.get_inputs()[0].shape[0]
-        step = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
-        parts = []
-        for start in range(0, len(x), step):
-            rows = x[start : start + step]
-            short = step - len(rows) if step == fixed else 0
-            if short:  # a graph of fixed batch takes whole batches only
-                rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
-            out = np.asarray(session.run([call["output"]], _feed(call, rows))[0], np.float32)
-            parts.append(out[: len(out) - short] if short else out)
-    except MemoryError:
-        print("it needs more memory than it may have", file=sys.stderr)
-        return 1
-    except Exception as error:  # classes of a C++ module, without a common base
-        print(str(error).replace("\n", " "), file=sys.stderr)
-        return 1
-    np.save(folder / "y.npy", np.concatenate(parts))
-    return 0
+    session = ort.InferenceSession(
+        Path(call["onnx"]).read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+    fixed = session.get_inputs()[0].shape[0]
+    step = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
+    parts = []
+    for start in range(0, len(x), step):
+        rows = x[start : start + step]
+        short = step - len(rows) if step == fixed else 0
+        if short:  # a graph of fixed batch takes whole batches only
+            rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
+        out = np.asarray(session.run([call["output"]], _feed(call, rows))[0], np.float32)
+        parts.append(out[: len(out) - short] if short else out)
+    return np.concatenate(parts)
 
 
 def _feed(call: Mapping[str, Any], rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ import typer
 from workers.cli import common
 
 if TYPE_CHECKING:
+    from streams.store.database import Database
+    from workers.baseline import Judged
     from workers.registration import Prepared, Stored
     from workers.settings import Settings
     from workers.spec import ModelSpec
@@ -101,20 +105,28 @@ def _register(
     from workers import explain, registration
     from workers.store import queries
 
-    now = common.now_us()
-    prepared = registration.prepare(spec, settings)
-    with common.opened(settings) as database:
+    now, actor = common.now_us(), f"cli:{getpass.getuser()}"
+    published, stored = None, None
+    later: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        database = stack.enter_context(common.opened(settings))
+        first = None
+        if spec.level != "watch" and not dry_run:
+            first = _first_release(stack, database, settings, spec, now)
+        prepared = registration.prepare(spec, settings)
         with database.read() as conn:
             traffic = queries.traffic(conn, spec.name, now)
         said = explain.explain(prepared, settings, traffic)
-        stored = None
         if not dry_run:
-            stored = registration.store(
-                database, prepared, settings, actor=f"cli:{getpass.getuser()}", now=now
-            )
-    found = (*warnings, *prepared.warnings, *said.warnings)
+            judged = None if first is None else first(prepared)
+            stored = registration.store(database, prepared, settings, actor=actor, now=now)
+            later = _differences(database, prepared)
+            if judged is not None:
+                published = _publish(database, settings, judged, actor)
+                later += judged.report.warnings
+    found = (*warnings, *prepared.warnings, *said.warnings, *later)
     if not quiet:
-        _print(prepared, stored, said.sentences, found)
+        _print(prepared, stored, (*said.sentences, *([published] if published else [])), found)
     return {
         "model": spec.name,
         "level": spec.level,
@@ -132,9 +144,58 @@ def _register(
         },
         "teacher_error": prepared.spec.measured.get("teacher_error"),
         "delays": said.delays,
+        "published": published,
         "sentences": list(said.sentences),
         "warnings": list(found),
     }
+
+
+def _first_release(
+    stack: ExitStack, database: Database, settings: Settings, spec: ModelSpec, now: int
+) -> Callable[[Prepared], Judged] | None:
+    """How the model's first release will be judged; ``None`` where it serves already.
+
+    The process that judges loads while the files are read.
+    """
+    from workers import baseline, registration
+
+    with database.read() as conn:
+        if baseline.serves(conn, spec.name) is not None:
+            return None
+    baseline.check_keys(database, settings, now=now)
+    child = stack.enter_context(baseline.start_child())
+
+    def judge(prepared: Prepared) -> Judged:
+        registration.keep_files(prepared, settings)
+        return baseline.judge(prepared.spec, settings, child, now=now)
+
+    return judge
+
+
+def _differences(database: Database, prepared: Prepared) -> tuple[str, ...]:
+    from workers import baseline
+
+    with database.read() as conn:
+        told = baseline.differs(conn, prepared.spec)
+    return () if told is None else (told,)
+
+
+def _publish(database: Database, settings: Settings, judged: Judged, actor: str) -> str:
+    from workers import baseline
+    from workers.cli.pointer import keeper_of
+
+    keeper = keeper_of(settings, database, holder=f"{settings.instance}-register")
+    try:
+        return baseline.publish(
+            database,
+            keeper,
+            judged,
+            actor=actor,
+            now=common.now_us(),
+            wait_seconds=settings.command_wait_seconds,
+        )
+    finally:
+        keeper.close()
 
 
 def _print(
