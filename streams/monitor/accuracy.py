@@ -7,22 +7,18 @@ cut into calls.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from streams.errors import StateError
 from streams.monitor.base import BaseError
 from streams.monitor.config import WatchConfig
 from streams.monitor.findings import finding_id, utc
 from streams.monitor.harm import HarmChange, HarmTest, Memory
 from streams.monitor.intervals import clopper_pearson, paired_e_value, window_interval
+from streams.monitor.outcomes import AccuracyState, Outcomes
 from streams.monitor.sequential import upward
 from streams.wire.events import (
     ChangePoint,
@@ -52,149 +48,7 @@ SMALLEST_BASE = 100
 instead."""
 SETTLED_OUTCOMES = 100
 """Outcomes after which the label share is known well enough to freeze the threshold."""
-FORMAT = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Outcomes:
-    """Predictions joined with their labels, in the order in which the labels were numbered."""
-
-    error: NDArray[np.uint8]  # (n,) 1 = wrong
-    served_at: NDArray[np.int64]  # (n,) microseconds since 1970
-    observed_at: NDArray[np.int64]  # (n,) when the label was observed, microseconds
-    confidence: NDArray[np.float32] | None = None  # (n,) largest score; NaN = unknown
-    uniform: NDArray[np.bool_] | None = None  # (n,) drawn uniformly; None = all
-    p_include: NDArray[np.float64] | None = None  # (n,) NaN = the service chose
-
-    def __len__(self) -> int:
-        return len(self.error)
-
-
-@dataclass(slots=True, eq=False)
-class AccuracyState:
-    """What is remembered of one version's outcomes. Treat as a value: ``account`` returns a new
-    one."""
-
-    version: str
-    n: int = 0
-    """Outcomes seen."""
-    errors: int = 0
-    uniform_n: int = 0
-    """Outcomes that the test saw."""
-    opened: int = 0
-    """Findings opened so far."""
-    finding: DriftFound | None = None
-    """The open finding."""
-    base: BaseError | None = None
-    """The base error in use; ``None`` while it is being learned."""
-    share: float = 1.0
-    """Label share for which the test is tuned."""
-    settled: bool = False
-    """The threshold is frozen until the test's next reset."""
-    test: HarmTest | None = None
-    learning: Memory = field(default_factory=Memory)
-    """First outcomes of a version without a base error."""
-
-    def to_bytes(self) -> bytes:
-        """Arrays and JSON with a format number; no pickle."""
-        memory = self.test.memory if self.test else self.learning
-        header = {
-            "format": FORMAT,
-            "version": self.version,
-            "n": self.n,
-            "errors": self.errors,
-            "uniform_n": self.uniform_n,
-            "opened": self.opened,
-            "finding": self.finding,
-            "base": self.base,
-            "share": self.share,
-            "settled": self.settled,
-            "test": self._test_numbers(),
-            "memory": {
-                "errors": np.packbits(np.array(memory.errors, np.uint8)).tobytes(),
-                "n": len(memory.errors),
-                "times": _pack_times(memory.times),
-                "folded_errors": np.array(memory.folded_errors, np.uint8).tobytes(),
-                "folded_times": _pack_times(memory.folded_times),
-            },
-        }
-        return msgspec.msgpack.encode(header)
-
-    def _test_numbers(self) -> dict[str, Any] | None:
-        t = self.test
-        if t is None:
-            return None
-        return {
-            **t.numbers(),
-            "_tolerance": t.tolerance,
-            "_threshold": t.threshold,
-            "_strictness": t.strictness,
-        }
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> AccuracyState:
-        """Read what ``to_bytes`` wrote.
-
-        Raises
-        ------
-        StateError
-            If the bytes are not an accuracy state, or of a newer format.
-        """
-        try:
-            d = msgspec.msgpack.decode(data)
-            if d["format"] > FORMAT:
-                raise StateError(
-                    f"a stored accuracy state has format {d['format']}, this program knows"
-                    f" {FORMAT}: upgrade redistill"
-                )
-            memory = Memory()
-            m = d["memory"]
-            bits = np.unpackbits(np.frombuffer(m["errors"], np.uint8), count=m["n"])
-            memory.errors = bits.tolist()
-            memory.times = _unpack_times(m["times"])
-            memory.folded_errors = np.frombuffer(m["folded_errors"], np.uint8).tolist()
-            memory.folded_times = _unpack_times(m["folded_times"])
-            base = None if d["base"] is None else msgspec.convert(d["base"], BaseError)
-            state = cls(
-                version=d["version"],
-                n=d["n"],
-                errors=d["errors"],
-                uniform_n=d["uniform_n"],
-                opened=d["opened"],
-                finding=None if d["finding"] is None else msgspec.convert(d["finding"], DriftFound),
-                base=base,
-                share=d["share"],
-                settled=d["settled"],
-            )
-            if d["test"] is None:
-                state.learning = memory
-            else:
-                numbers = dict(d["test"])
-                assert_base = base
-                if assert_base is None:
-                    raise StateError("a stored accuracy state has a test without a base error")
-                test = HarmTest(
-                    assert_base,
-                    tolerance=numbers.pop("_tolerance"),
-                    labels_per_alarm=numbers.pop("_threshold"),
-                    strictness=numbers.pop("_strictness"),
-                    share=state.share,
-                )
-                test.restore(numbers, memory)
-                state.test = test
-        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, zlib.error) as error:
-            raise StateError(f"a stored accuracy state cannot be read: {error}") from error
-        return state
-
-
-def _pack_times(times: list[int]) -> bytes:
-    return zlib.compress(np.diff(np.array(times, np.int64), prepend=0).tobytes(), 1)
-
-
-def _unpack_times(data: bytes) -> list[int]:
-    deltas = np.frombuffer(zlib.decompress(data), np.int64)
-    return [int(t) for t in np.cumsum(deltas)]
 
 
 def account(
@@ -255,19 +109,11 @@ def account_each(
     contributors: Sequence[Contributor] = (),
 ) -> tuple[AccuracyState, list[DriftFound], list[int]]:
     """``account`` that also says with which outcome each finding came (index into ``outcomes``)."""
-    s = _copied(state) if state is not None else AccuracyState(version=version)
+    s = state.copy() if state is not None else AccuracyState(version=version)
     run = _Run(s, outcomes, config, contributors)
     run.prepare(base, label_share)
     run.all()
     return s, run.findings, run.positions
-
-
-def _copied(state: AccuracyState) -> AccuracyState:
-    return dataclasses.replace(
-        state,
-        test=state.test.copy() if state.test else None,
-        learning=state.learning.copy(),
-    )
 
 
 class _Run:
@@ -288,13 +134,27 @@ class _Run:
         self.positions: list[int] = []
 
     def prepare(self, base: BaseError | None, label_share: float | None) -> None:
+        """Follow the label share, the base error and the settings."""
         s = self.state
         if label_share is not None:
             self._share(min(max(label_share, 1e-4), 1.0))
+        if not len(self.outcomes):
+            return
         if base is not None and base.n >= SMALLEST_BASE and base != s.base:
-            if s.finding is not None and len(self.outcomes):
-                self._end(s.finding, "superseded", 0, "the base error was replaced")
-            s.base, s.test, s.learning = base, self._new_test(base), Memory()
+            self._start_again(base, "the base error was replaced")
+        elif s.base is not None and s.test is not None and self._retold(s.test):
+            self._start_again(s.base, "tolerance or strictness was changed")
+
+    def _retold(self, test: HarmTest) -> bool:
+        """Whether the settings are no longer those of the test."""
+        c = self.config
+        return (test.tolerance, test.strictness) != (c.tolerance_points / 100, c.strictness)
+
+    def _start_again(self, base: BaseError, why: str) -> None:
+        s = self.state
+        if s.finding is not None:
+            self._end(s.finding, "superseded", 0, why)
+        s.base, s.test, s.learning = base, self._new_test(base), Memory()
 
     def _share(self, share: float) -> None:
         """Follow the label share: freely until it is settled, then only when it doubled or
@@ -356,7 +216,7 @@ class _Run:
             return
         errors = np.array(memory.errors)
         if s.finding is not None:
-            start = int(np.searchsorted(np.array(memory.times), _us(s.finding.window.start)))
+            start = memory.times.index(_us(s.finding.window.start))
             self._end(s.finding, "superseded", i, "a base error is known from now on")
             if start >= SMALLEST_BASE:
                 errors = errors[:start]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streams.monitor.counts import Counts
 from streams.monitor.intervals import upper_bound
 from streams.monitor.normal import Column, Profile
-from streams.monitor.reference import outside, quantiles_of, slope
+from streams.monitor.units import CONTINUOUS, SCALE, SMALLEST_ROWS, UnitChange, unit_changes
 
 Rule = Literal[
     "missing", "wrong_type", "out_of_range", "unseen_category", "unit_change", "constant"
@@ -27,8 +27,6 @@ Rule = Literal[
 
 SIGMAS = 6.0
 """Standard errors that a share must be above what is allowed."""
-SMALLEST_ROWS = 100
-"""Rows below which nothing is checked."""
 MARGINS: dict[str, tuple[float, float]] = {
     "missing": (0.15, 0.05),
     "wrong_type": (0.10, 0.01),
@@ -36,24 +34,8 @@ MARGINS: dict[str, tuple[float, float]] = {
     "unseen_category": (0.10, 0.02),
 }
 """Share above what is allowed that is worth a person's time: in a pane, in a window."""
-PANES_NEEDED: dict[str, int] = {"unit_change": 2, "constant": 2}
+PANES_NEEDED: dict[str, int] = {"constant": 2}
 """Bad panes in a row that open a finding; 1 for the other rules."""
-
-SCALE = 1.5
-"""A slope outside the habitual ones by this factor, together with values outside the reference, is
-another unit."""
-PURE_SCALE = 4.0
-"""A slope outside the habitual ones by this factor is another unit wherever the values are."""
-OFFSET = 6.0
-"""So is a shift of this many interquartile ranges (about 8 standard deviations) at an unchanged
-slope."""
-OUTSIDE = 0.3
-"""Share of a window outside the central 99% of the reference, above the habitual one."""
-SAME_SHAPE = 0.95
-"""Share of the quantiles' spread that a straight line must explain: a change of unit keeps the
-shape."""
-CONTINUOUS = 50
-"""Different values that a column needs for the rules of unit and constancy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,11 +67,6 @@ class Allowed:
     over: NDArray[np.int64]
     first: NDArray[np.int64]  # first edge of each column
     varied: NDArray[np.bool_]  # columns that may not become constant
-    shaped: NDArray[np.int64]  # (S,) columns whose unit is checked; the next four belong to them
-    low: NDArray[np.int64]  # (S,) edge (flat index) below the central 99%
-    high: NDArray[np.int64]  # (S,) edge above it
-    inner: NDArray[np.int64]  # (S, 2) edges around the middle half
-    usual: NDArray[np.float64]  # (S,) share of the reference between those two
 
     @classmethod
     def of(cls, profile: Profile) -> Allowed:
@@ -118,17 +95,6 @@ class Allowed:
                     bad += col.valid - col.below[over[j] - offsets[j]]
                 if col.minimum is not None or col.maximum is not None:
                     ranged[j] = upper_bound(bad, col.valid, 1e-4) if col.valid >= 1_000 else 0.0
-        shaped = [j for j, col in enumerate(features[:-2]) if _has_unit(col)]
-        low, high, inner, usual = [], [], [], []
-        for j in shaped:
-            col, edges = features[j], profile.layout.edges[j]
-            low.append(max(0, int(np.searchsorted(edges, col.low, "right")) - 1))
-            high.append(min(len(edges) - 1, int(np.searchsorted(edges, col.high, "right"))))
-            a, b = (int(np.searchsorted(edges, col.quantiles[i])) for i in (1, 3))
-            b = min(max(b, a + 1), len(edges) - 1)
-            inner.append((a + offsets[j], b + offsets[j]))
-            usual.append((col.below[b] - col.below[a]) / col.valid)
-        at = offsets[:-1][shaped]
         return cls(
             missing=missing,
             unseen=unseen,
@@ -137,11 +103,6 @@ class Allowed:
             over=over,
             first=offsets[:-1],
             varied=np.array([*map(_varies, features[:-2]), False, False]),
-            shaped=np.array(shaped, np.int64),
-            low=at + np.array(low, np.int64),
-            high=at + np.array(high, np.int64),
-            inner=np.array(inner, np.int64).reshape(-1, 2),
-            usual=np.array(usual),
         )
 
 
@@ -151,25 +112,10 @@ def allowed_by(profile: Profile) -> Allowed:
     return Allowed.of(profile)
 
 
-def _decided(column: Column) -> bool:
-    return column.minimum is not None and column.maximum is not None
-
-
-def _has_unit(column: Column) -> bool:
-    return (
-        column.role == "number"
-        and not _decided(column)
-        and column.valid >= SMALLEST_ROWS
-        and column.distinct >= CONTINUOUS
-        and column.top < 0.25
-        and column.quantiles[3] > column.quantiles[1]
-    )
-
-
 def _varies(column: Column) -> bool:
     return (
         column.role == "number"
-        and not _decided(column)
+        and not column.bounded
         and column.distinct >= CONTINUOUS
         and column.top < 0.05
         and not column.habits.constant
@@ -181,7 +127,7 @@ def breaches(
     profile: Profile,
     *,
     whole_window: bool,
-    before: Counts | None = None,
+    stepped: NDArray[np.float64] | None = None,
     lenient: bool = False,
 ) -> list[Breach]:
     """What is broken in some rows.
@@ -192,9 +138,9 @@ def breaches(
         Counts of a pane or of a window.
     whole_window
         Use the margins of a window, not those of a pane.
-    before
-        Counts of the window before: a unit changes from one row to the next, a wandering column
-        does not.
+    stepped
+        What ``units.steps`` said: only these columns can have changed their unit; ``None``: not
+        looked for, unless ``lenient``.
     lenient
         Halve the margins: a finding is only over when not even that is exceeded.
     """
@@ -226,7 +172,8 @@ def breaches(
                 )
             )
     found += _constant(counts, profile)
-    found += _units(counts, profile, before, ease=0.75 if lenient else 1.0)
+    if lenient or stepped is not None:
+        found += [_unit(u) for u in unit_changes(counts, profile, None if lenient else stepped)]
     return found
 
 
@@ -281,88 +228,15 @@ def _constant(counts: Counts, profile: Profile) -> list[Breach]:
     ]
 
 
-def _units(counts: Counts, profile: Profile, before: Counts | None, *, ease: float) -> list[Breach]:
-    found = []
-    for j in _suspects(counts, allowed_by(profile)):
-        column, edges = profile.columns[j], profile.layout.edges[j]
-        valid = int(counts.valid[j])
-        shape, below = _shape(counts, profile, j)
-        a, b, explained = slope(np.array(column.quantiles), shape)
-        if explained < SAME_SHAPE and not _collapsed(shape, column):
-            continue
-        out = outside(below, valid, edges, column.low, column.high)
-        if not _another_unit(column, a, float(shape[2]), out, ease):
-            continue
-        if before is not None and before.valid[j] >= SMALLEST_ROWS:
-            earlier, _ = _shape(before, profile, j)
-            if not _abrupt(column, earlier, shape):
-                continue
-        found.append(
-            Breach(
-                rule="unit_change",
-                column=j,
-                value=a,
-                reference=1.0,
-                hits=round(out * valid),
-                rows=valid,
-                threshold=SCALE,
-                detail=f"about {a:.3g} x the usual value {'+' if b >= 0 else '-'} {abs(b):.3g}",
-            )
-        )
-    return found
-
-
-def _shape(
-    counts: Counts, profile: Profile, j: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    own = slice(int(profile.layout.offsets[j]), int(profile.layout.offsets[j + 1]))
-    below = counts.below[own]
-    edges, low, high = profile.layout.edges[j], float(counts.low[j]), float(counts.high[j])
-    return quantiles_of(below, int(counts.valid[j]), edges, low, high), below
-
-
-def _abrupt(column: Column, earlier: NDArray[np.float64], now: NDArray[np.float64]) -> bool:
-    """Whether the column jumped further since the last window than the reference ever drifts in
-    that time."""
-    reference = np.array(column.quantiles)
-    width = reference[3] - reference[1]
-    if abs(now[2] - earlier[2]) / width >= 0.5 + 8 * column.habits.jump:
-        return True
-    a, b = slope(reference, now)[0], slope(reference, earlier)[0]
-    return abs(math.log(max(a, 1e-12) / max(b, 1e-12))) >= math.log(SCALE) * 0.8
-
-
-def _another_unit(column: Column, a: float, median: float, out: float, ease: float) -> bool:
-    """Whether a slope, a median and a share outside the reference cannot be a mere shift of the
-    inputs."""
-    habits = column.habits
-    up, down = a / habits.scale_high, habits.scale_low / max(a, 1e-12)
-    if max(up, down) >= PURE_SCALE * ease:
-        return True
-    far = out >= min(0.9, OUTSIDE + habits.outside) * ease
-    if max(up, down) >= SCALE * (1 + (ease - 1) / 2) and far:
-        return True
-    width = column.quantiles[3] - column.quantiles[1]
-    return abs(median - column.quantiles[2]) / width >= (OFFSET + 2 * habits.shift) * ease
-
-
-def _collapsed(shape: NDArray[np.float64], column: Column) -> bool:
-    """The bulk fell between two edges, so that its shape cannot be seen: as when a unit became much
-    larger."""
-    return bool(shape[3] - shape[1] < 0.05 * (column.quantiles[3] - column.quantiles[1]))
-
-
-def _suspects(counts: Counts, allowed: Allowed) -> list[int]:
-    """Columns of which much is outside, or whose middle half is no longer about half: few, so the
-    rest may be slow."""
-    if not len(allowed.shaped):
-        return []
-    valid = counts.valid[allowed.shaped]
-    n = np.maximum(valid, 1)
-    out = (counts.below[allowed.low] + valid - counts.below[allowed.high]) / n
-    inner = (counts.below[allowed.inner[:, 1]] - counts.below[allowed.inner[:, 0]]) / n
-    odd = (out >= 0.2) | (inner < 0.6 * allowed.usual) | (inner > 1.5 * allowed.usual)
-    odd &= (
-        counts.low[allowed.shaped] < counts.high[allowed.shaped]
-    )  # a constant has a rule of its own
-    return [int(j) for j in allowed.shaped[odd & (valid >= SMALLEST_ROWS)]]
+def _unit(change: UnitChange) -> Breach:
+    sign = "+" if change.intercept >= 0 else "-"
+    return Breach(
+        rule="unit_change",
+        column=change.column,
+        value=change.slope,
+        reference=1.0,
+        hits=round(change.outside * change.rows),
+        rows=change.rows,
+        threshold=SCALE,
+        detail=f"about {change.slope:.3g} x the usual value {sign} {abs(change.intercept):.3g}",
+    )

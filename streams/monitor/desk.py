@@ -19,6 +19,7 @@ from streams.monitor.reports import (
     opened,
 )
 from streams.monitor.state import InputState, OpenFinding
+from streams.monitor.units import STEP_PANES, quartiles, steps
 from streams.wire.events import Contributor, DriftFound, FindingKind, Impact, Statistic
 
 TOGETHER = 5
@@ -45,7 +46,8 @@ class Desk:
     def pane_closed(self, profile: Profile, pane: Counts, place: Place) -> None:
         """Look for what is blatant in the last 500 rows."""
         s = self.state
-        found = breaches(pane, profile, whole_window=False, before=s.before)
+        s.shapes = (*s.shapes[1 - STEP_PANES :], quartiles(pane, profile))
+        found = breaches(pane, profile, whole_window=False, stepped=steps(s.shapes))
         streaks = {
             f"{b.rule}|{b.column}": s.streaks.get(f"{b.rule}|{b.column}", 0) + 1 for b in found
         }
@@ -58,7 +60,7 @@ class Desk:
 
     def window_closed(self, profile: Profile, whole: Counts, place: Place) -> list[Moved]:
         """Look at a whole window: smaller breaks, what has ended, what moved."""
-        found = breaches(whole, profile, whole_window=True, before=self.state.before)
+        found = breaches(whole, profile, whole_window=True)
         self._break(profile, found, place)
         self._mend(profile, whole, found, place)
         moved = moved_columns(whole, profile)

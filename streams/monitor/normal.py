@@ -91,6 +91,11 @@ class Column:
     maximum: float | None = None
     habits: Habits = field(default_factory=Habits)
 
+    @property
+    def bounded(self) -> bool:
+        """Both bounds are declared."""
+        return self.minimum is not None and self.maximum is not None
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Profile:

@@ -141,8 +141,8 @@ class _Step:
         calm."""
         s = self.state
         s.digest = digest
-        s.pane = s.whole = s.before = None
-        s.streaks, s.moving, s.moved = {}, {}, ()
+        s.pane = s.whole = None
+        s.streaks, s.moving, s.moved, s.shapes = {}, {}, (), ()
         if digest is not None:
             s.sample, s.learned = None, True
 
@@ -282,7 +282,6 @@ class _Step:
                     profile, s.whole, self._place(s.window_last, s.window_rows)
                 )
                 self._collect(desk, row)
-                s.before = s.whole
                 summary |= _moved(moved, profile)
             summary |= _means(s, profile)
         self.windows.append(

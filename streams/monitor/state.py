@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from streams.errors import StateError
 from streams.monitor.counts import Counts
@@ -62,13 +63,13 @@ class InputState:
     window_first: int = 0
     window_last: int = 0
     digest: str | None = None
-    """Of the profile under which ``pane``, ``whole`` and ``before`` were counted."""
+    """Of the profile under which ``pane``, ``whole`` and ``shapes`` were counted."""
     pane: Counts | None = None
     """Rows since the last pane boundary."""
     whole: Counts | None = None
     """Complete panes of the open window."""
-    before: Counts | None = None
-    """The window before."""
+    shapes: tuple[NDArray[np.float64], ...] = ()
+    """Quartiles of the last panes, ``(3, S)`` each, see ``units.steps``."""
     streaks: dict[str, int] = field(default_factory=dict)
     """``rule|column`` -> bad panes in a row."""
     open: dict[str, OpenFinding] = field(default_factory=dict)
@@ -113,6 +114,8 @@ class InputState:
                 value = _plain_counts(value)
             elif isinstance(value, Sample):
                 value = value.plain()
+            elif f.name == "shapes":
+                value = [shape.tobytes() for shape in value]
             elif f.name == "confidence" and value is not None:
                 value = value.plain(key)
             plain[f.name] = value
@@ -137,9 +140,12 @@ class InputState:
                     f"a stored input state has format {number}, this program knows {FORMAT}:"
                     " upgrade redistill"
                 )
-            for name in ("pane", "whole", "before"):
+            for name in ("pane", "whole"):
                 if plain[name] is not None:
                     plain[name] = _counts_of(plain[name])
+            plain["shapes"] = tuple(
+                np.frombuffer(shape, np.float64).reshape(3, -1) for shape in plain["shapes"]
+            )
             if plain["sample"] is not None:
                 plain["sample"] = Sample.of(plain["sample"])
             if plain["confidence"] is not None:

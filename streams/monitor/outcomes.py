@@ -1,0 +1,168 @@
+"""Labelled outcomes of one version, and what is remembered of them: arrays and plain values, no
+pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streams.errors import StateError
+from streams.monitor.base import BaseError
+from streams.monitor.harm import HarmTest, Memory
+from streams.wire.events import DriftFound
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Outcomes:
+    """Predictions joined with their labels, in the order in which the labels were numbered."""
+
+    error: NDArray[np.uint8]  # (n,) 1 = wrong
+    served_at: NDArray[np.int64]  # (n,) microseconds since 1970
+    observed_at: NDArray[np.int64]  # (n,) when the label was observed, microseconds
+    confidence: NDArray[np.float32] | None = None  # (n,) largest score; NaN = unknown
+    uniform: NDArray[np.bool_] | None = None  # (n,) drawn uniformly; None = all
+    p_include: NDArray[np.float64] | None = None  # (n,) NaN = the service chose
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+
+@dataclass(slots=True, eq=False)
+class AccuracyState:
+    """What is remembered of one version's outcomes. Treat as a value: ``account`` returns a new
+    one."""
+
+    version: str
+    n: int = 0
+    """Outcomes seen."""
+    errors: int = 0
+    uniform_n: int = 0
+    """Outcomes that the test saw."""
+    opened: int = 0
+    """Findings opened so far."""
+    finding: DriftFound | None = None
+    """The open finding."""
+    base: BaseError | None = None
+    """The base error in use; ``None`` while it is being learned."""
+    share: float = 1.0
+    """Label share for which the test is tuned."""
+    settled: bool = False
+    """The threshold is frozen until the test's next reset."""
+    test: HarmTest | None = None
+    learning: Memory = field(default_factory=Memory)
+    """First outcomes of a version without a base error."""
+
+    def copy(self) -> AccuracyState:
+        """An independent copy."""
+        return dataclasses.replace(
+            self,
+            test=self.test.copy() if self.test else None,
+            learning=self.learning.copy(),
+        )
+
+    def to_bytes(self) -> bytes:
+        """Arrays and JSON with a format number; no pickle."""
+        memory = self.test.memory if self.test else self.learning
+        header = {
+            "format": FORMAT,
+            "version": self.version,
+            "n": self.n,
+            "errors": self.errors,
+            "uniform_n": self.uniform_n,
+            "opened": self.opened,
+            "finding": self.finding,
+            "base": self.base,
+            "share": self.share,
+            "settled": self.settled,
+            "test": self._test_numbers(),
+            "memory": {
+                "errors": np.packbits(np.array(memory.errors, np.uint8)).tobytes(),
+                "n": len(memory.errors),
+                "times": _pack_times(memory.times),
+                "folded_errors": np.array(memory.folded_errors, np.uint8).tobytes(),
+                "folded_times": _pack_times(memory.folded_times),
+            },
+        }
+        return msgspec.msgpack.encode(header)
+
+    def _test_numbers(self) -> dict[str, Any] | None:
+        t = self.test
+        if t is None:
+            return None
+        return {
+            **t.numbers(),
+            "_tolerance": t.tolerance,
+            "_threshold": t.threshold,
+            "_strictness": t.strictness,
+        }
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> AccuracyState:
+        """Read what ``to_bytes`` wrote.
+
+        Raises
+        ------
+        StateError
+            If the bytes are not an accuracy state, or of a newer format.
+        """
+        try:
+            d = msgspec.msgpack.decode(data)
+            if d["format"] > FORMAT:
+                raise StateError(
+                    f"a stored accuracy state has format {d['format']}, this program knows"
+                    f" {FORMAT}: upgrade redistill"
+                )
+            memory = Memory()
+            m = d["memory"]
+            bits = np.unpackbits(np.frombuffer(m["errors"], np.uint8), count=m["n"])
+            memory.errors = bits.tolist()
+            memory.times = _unpack_times(m["times"])
+            memory.folded_errors = np.frombuffer(m["folded_errors"], np.uint8).tolist()
+            memory.folded_times = _unpack_times(m["folded_times"])
+            base = None if d["base"] is None else msgspec.convert(d["base"], BaseError)
+            state = cls(
+                version=d["version"],
+                n=d["n"],
+                errors=d["errors"],
+                uniform_n=d["uniform_n"],
+                opened=d["opened"],
+                finding=None if d["finding"] is None else msgspec.convert(d["finding"], DriftFound),
+                base=base,
+                share=d["share"],
+                settled=d["settled"],
+            )
+            if d["test"] is None:
+                state.learning = memory
+            else:
+                numbers = dict(d["test"])
+                if base is None:
+                    raise StateError("a stored accuracy state has a test without a base error")
+                test = HarmTest(
+                    base,
+                    tolerance=numbers.pop("_tolerance"),
+                    labels_per_alarm=numbers.pop("_threshold"),
+                    strictness=numbers.pop("_strictness"),
+                    share=state.share,
+                )
+                test.restore(numbers, memory)
+                state.test = test
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, zlib.error) as error:
+            raise StateError(f"a stored accuracy state cannot be read: {error}") from error
+        return state
+
+
+def _pack_times(times: list[int]) -> bytes:
+    return zlib.compress(np.diff(np.array(times, np.int64), prepend=0).tobytes(), 1)
+
+
+def _unpack_times(data: bytes) -> list[int]:
+    deltas = np.frombuffer(zlib.decompress(data), np.int64)
+    return [int(t) for t in np.cumsum(deltas)]
