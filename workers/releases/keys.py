@@ -204,9 +204,7 @@ def renewed_root(document: bytes, signer: CryptoSigner, *, expires: datetime) ->
     try:
         old.verify_delegate("root", Metadata[Root].from_bytes(data))
     except (RepositoryError, ValueError) as error:
-        raise KeysError(
-            f"root.pem is not the key that signed the root metadata: {error}"
-        ) from error
+        raise KeysError(f"root.pem did not sign {TRUST_FILE}: {error}") from error
     return data
 
 
