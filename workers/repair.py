@@ -48,6 +48,9 @@ GUARD_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
 
+RELAY_PAUSE_SECONDS = 2.0
+"""Between two tries while the broker is away."""
+
 STOP_SECONDS = 15.0
 """How long a duty may take to end; the longest is one that waits for a locked database."""
 
@@ -168,7 +171,7 @@ class RepairWorker:
             ("sweep", self._sweep, settings.poll_seconds),
             ("jobs", self.runner.run_once, JOBS_SECONDS),
             ("keeper", self._keep, KEEPER_SECONDS),
-            ("relay", self.relay.run_once, RELAY_SECONDS),
+            ("relay", self._relay, RELAY_SECONDS),
             ("listen", self.listener.run_once, 0.0),
             ("guard", self.guarding.run_once, GUARD_SECONDS),
         ]
@@ -220,6 +223,12 @@ class RepairWorker:
 
     def _keep(self) -> bool:
         return self.keeper.tick().snapshot is not None
+
+    def _relay(self) -> bool:
+        sent = self.relay.run_once()
+        if self.relay.failures:  # it has said so; asking ten times a second helps nobody
+            self._stop.wait(min(RELAY_PAUSE_SECONDS, 0.1 * 2 ** min(self.relay.failures, 10)))
+        return sent > 0
 
     def _sign(self) -> None:
         self.duties["keeper"].wake()

@@ -220,7 +220,9 @@ class Service:
         with self.database.read() as conn:
             terms = load(conn, self.model)
         assert terms is not None
-        while (done := drain(self.database, terms.watch, state_key=b"k" * 32, now=now)) is not None and done.more:
+        while (
+            done := drain(self.database, terms.watch, state_key=b"k" * 32, now=now)
+        ) is not None and done.more:
             pass
 
     def _count(self, conn: sa.Connection, at: int) -> None:
@@ -269,3 +271,25 @@ def service(database: Database, settings: Settings, version: str | None = None) 
         place.path("credit", "manifest.json", row.manifest_sha256).read_bytes()
     )
     return Service(database, "credit", wanted, Session(model, manifest))
+
+
+def template(base: Path, child: Child) -> Path:
+    """An installation with the credit model published, made once below ``base`` and then copied.
+
+    Returns
+    -------
+    Path
+        Folder with ``source/`` (model.toml and its files) and ``home/``.
+    """
+    folder = base / "repairable"
+    if not (folder / "ready").exists():
+        spec = credit.build(folder / "source")
+        install(folder / "home", spec, child, settings_of(folder / "home"))
+        (folder / "ready").touch()
+    return folder
+
+
+def copy_of(base: Path, child: Child, home: Path) -> Path:
+    """A fresh copy of the template's home, as ``home``."""
+    shutil.copytree(template(base, child) / "home", home)
+    return home

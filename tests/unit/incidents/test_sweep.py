@@ -1,0 +1,187 @@
+"""What a sweep finds without being told: lost announcements, replaced versions, recoveries, waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import HOUR, NOW, RULES, SECOND, Clock, finding
+
+from streams.store.database import Database
+from streams.store.tables import findings, outcomes
+from workers.incidents import sweep
+from workers.jobs import store
+from workers.store.tables import incidents, jobs
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    yield opened
+    opened.dispose()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def sweeper(database: Database, clock: Clock) -> sweep.Sweep:
+    return sweep.Sweep(database, rules=RULES, actor="test", clock=clock)
+
+
+def start(database: Database, *found: Any, **over: Any) -> None:
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(**over))
+        loop.store(conn, *found)
+
+
+def rows(database: Database, table: sa.Table) -> list[Any]:
+    with database.read() as conn:
+        return list(conn.execute(sa.select(table)).mappings())
+
+
+def served(database: Database, version: str, wrong: list[int], *, at: int, first: int = 1) -> None:
+    """Outcomes of a version: 1 is a wrong answer."""
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(outcomes),
+            [
+                {
+                    "model": "credit",
+                    "version": version,
+                    "seq": first + i,
+                    "id_hash": hash((version, first + i)) % 2**62,
+                    "id": f"{version}-{first + i}",
+                    "correct": 1 - w,
+                    "prediction": "repay",
+                    "label": "default" if w else "repay",
+                    "served_at": at + i,
+                    "observed_at": at + i,
+                    "source": "ledger",
+                    "uniform": True,
+                    "made_at": at + i,
+                }
+                for i, w in enumerate(wrong)
+            ],
+        )
+
+
+def publish(database: Database, version: str, *, at: int, kind: str = "incident") -> None:
+    with database.begin() as conn:
+        loop.point(conn, "credit", version, now=at, kind=kind)
+
+
+def test_finding_that_nobody_announced_is_taken_in(database: Database, clock: Clock) -> None:
+    start(database, finding())
+    assert sweeper(database, clock).run_once().taken == 1
+    assert len(rows(database, incidents)) == 1
+
+
+def test_open_findings_of_a_replaced_version_end_as_superseded(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding(), finding(kind="input", severity="info", harmful=None))
+    one = sweeper(database, clock)
+    one.run_once()
+    publish(database, "v2", at=clock.forward(SECOND))
+    assert one.run_once().superseded == 2
+    for row in rows(database, findings):
+        assert row["status"] == "resolved"
+        assert json.loads(row["body"])["resolution"] == "superseded"
+    assert one.run_once().superseded == 0
+
+
+def test_incident_is_guarded_after_the_pointer_moved_and_recovers_on_evidence(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding())
+    one = sweeper(database, clock)
+    one.run_once()
+    publish(database, "v2", at=clock.forward(SECOND))
+    one.run_once()
+    (incident,) = rows(database, incidents)
+    assert (incident["status"], incident["stage"]) == ("open", "guarding")
+    assert rows(database, jobs)[0]["state"] == "cancelled"  # its question is answered elsewhere
+
+    served(database, "v2", [0] * 10, at=clock())
+    assert one.run_once().recovered == 0  # ten labels prove nothing
+    served(database, "v2", [0] * 150, at=clock(), first=100)
+    assert one.run_once().recovered == 1
+    (incident,) = rows(database, incidents)
+    assert (incident["status"], incident["resolution"]) == ("resolved", "recovered")
+    assert "version v2" in incident["why"]
+
+
+def test_version_that_is_as_bad_does_not_end_the_incident(database: Database, clock: Clock) -> None:
+    start(database, finding())
+    one = sweeper(database, clock)
+    one.run_once()
+    publish(database, "v2", at=clock.forward(SECOND))
+    served(database, "v2", [1, 0] * 400, at=clock())
+    one.run_once()
+    assert rows(database, incidents)[0]["status"] == "open"
+
+
+def test_rows_served_before_the_pointer_moved_are_no_evidence(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding())
+    one = sweeper(database, clock)
+    one.run_once()
+    served(database, "v2", [0] * 400, at=NOW - HOUR)
+    publish(database, "v2", at=clock.forward(SECOND))
+    one.run_once()
+    assert rows(database, incidents)[0]["status"] == "open"
+
+
+def test_incident_that_waits_starts_when_its_wait_is_over(database: Database, clock: Clock) -> None:
+    start(database)
+    with database.begin() as conn:
+        job_id = store.job_id_of("manual")
+        store.create(conn, job_id, model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW)
+        loop.store(conn, finding())
+    one = sweeper(database, clock)
+    one.run_once()
+    (incident,) = rows(database, incidents)
+    assert incident["decision"] == "wait"
+    assert one.run_once().decided == 0
+    with database.begin() as conn:
+        job = store.get(conn, job_id)
+        assert job is not None
+        store.finish(conn, job, "cancelled", outcome={}, now=NOW)
+    assert one.run_once().decided == 1
+    assert rows(database, incidents)[0]["stage"] == "diagnosing"
+    assert [j["state"] for j in rows(database, jobs)] == ["cancelled", "queued"]
+
+
+def test_waiting_incident_is_not_announced_again_at_each_sweep(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding(), max_jobs_per_day=0)
+    one = sweeper(database, clock)
+    one.run_once()
+    before = rows(database, incidents)[0]["updated_at"]
+    for _ in range(3):
+        clock.forward(SECOND)
+        one.run_once()
+    assert rows(database, incidents)[0]["updated_at"] == before
+
+
+def test_job_beyond_its_deadline_expires_and_a_person_is_asked(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding())
+    sweeper(database, clock).run_once()
+    assert sweep.expire(database, rules=RULES, actor="test", clock=clock) == []
+    clock.forward(25 * HOUR)
+    (expired,) = sweep.expire(database, rules=RULES, actor="test", clock=clock)
+    (job,) = rows(database, jobs)
+    assert (job["job_id"], job["state"], job["live_mark"]) == (expired, "expired", None)
+    (incident,) = rows(database, incidents)
+    assert (incident["stage"], incident["decision"]) == ("awaiting_person", "ask_person")
+    assert "not decided within 24 h" in incident["why"]

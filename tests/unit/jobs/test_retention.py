@@ -1,0 +1,155 @@
+"""What is deleted, and above all what is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import HOUR, NOW, Clock
+
+from streams.store.database import Database
+from streams.store.tables import feature_rows, join_rows, labels, outbox, outcomes
+from workers.jobs import retention, store
+from workers.releases.roles import Lifetimes
+
+DAY = 24 * HOUR
+KEEP = retention.Keep(jobs_days=14, outbox_days=7, releases=3)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    with opened.begin() as conn:
+        loop.register(conn, loop.spec())
+    yield opened
+    opened.dispose()
+
+
+def run(database: Database, home: Path) -> retention.Deleted:
+    return retention.run(database, home=home, keep=KEEP, lifetimes=Lifetimes(), clock=Clock(NOW))
+
+
+def count(database: Database, table: sa.Table) -> int:
+    with database.read() as conn:
+        return int(conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def rows_at(database: Database, ages: tuple[int, ...], *, model: str = "credit") -> None:
+    """One row of each kind per age in days."""
+    with database.begin() as conn:
+        for i, age in enumerate(ages):
+            at = NOW - age * DAY
+            common: dict[str, Any] = {"model": model, "id_hash": i + 100 * age}
+            conn.execute(
+                sa.insert(join_rows).values(
+                    **common,
+                    version="v1",
+                    prediction="repay",
+                    served_at=at,
+                    topic_id="t",
+                    partition=0,
+                    window=0,
+                )
+            )
+            conn.execute(
+                sa.insert(labels).values(
+                    **common,
+                    id=f"{i}-{age}",
+                    source="ledger",
+                    observed_at=at,
+                    label="repay",
+                    op="upsert",
+                    uniform=True,
+                    received_at=at,
+                    state="joined",
+                )
+            )
+            conn.execute(
+                sa.insert(outcomes).values(
+                    **common,
+                    version="v1",
+                    seq=i + 100 * age,
+                    id=f"{i}-{age}",
+                    correct=1,
+                    prediction="repay",
+                    label="repay",
+                    served_at=at,
+                    observed_at=at,
+                    source="ledger",
+                    uniform=True,
+                    made_at=at,
+                )
+            )
+            conn.execute(
+                sa.insert(feature_rows).values(
+                    model=model,
+                    version="v1",
+                    first_served_at=at,
+                    last_served_at=at,
+                    rows=1,
+                    bytes=1,
+                    data=b"x",
+                )
+            )
+
+
+def test_rows_older_than_the_models_retention_go_the_others_stay(
+    database: Database, tmp_path: Path
+) -> None:
+    rows_at(database, (1, 29, 31, 400))
+    rows_at(database, (400,), model="stranger")  # not registered: nobody said how long
+    done = run(database, tmp_path)
+    assert done.rows == {"join_rows": 2, "labels": 2, "outcomes": 2, "feature_rows": 2}
+    for table in (join_rows, labels, outcomes, feature_rows):
+        assert count(database, table) == 3
+    assert run(database, tmp_path).rows == {}
+
+
+def test_more_rows_than_a_batch_go_in_several(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 3)
+    rows_at(database, tuple(range(40, 50)))
+    assert run(database, tmp_path).rows["outcomes"] == 10
+
+
+def test_sent_announcements_go_unsent_ones_never(database: Database, tmp_path: Path) -> None:
+    with database.begin() as conn:
+        loop.store(conn, loop.finding(), loop.finding(), now=NOW - 30 * DAY)
+        first = conn.execute(sa.select(sa.func.min(outbox.c.seq))).scalar_one()
+        conn.execute(sa.update(outbox).where(outbox.c.seq == first).values(sent_at=NOW - 30 * DAY))
+    assert run(database, tmp_path).rows == {"outbox": 1}
+    assert count(database, outbox) == 1
+
+
+def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "jobs"
+    old = (NOW - 20 * DAY) / 1e6
+    with database.begin() as conn:
+        for name, model in (("over", "credit"), ("live", "other")):
+            if model == "other":
+                loop.register(conn, loop.spec(model), version=None)
+            job_id = store.job_id_of(name)
+            store.create(
+                conn,
+                job_id,
+                model=model,
+                trigger=("actor", "x"),
+                deadline_at=NOW,
+                now=NOW - 20 * DAY,
+            )
+            if name == "over":
+                job = store.get(conn, job_id)
+                assert job is not None
+                store.finish(conn, job, "failed", outcome={}, now=NOW - 19 * DAY)
+            (folder / job_id).mkdir(parents=True)
+            os.utime(folder / job_id, (old, old))
+        (folder / "unknown-new").mkdir()
+        os.utime(folder / "unknown-new", (NOW / 1e6, NOW / 1e6))
+    assert run(database, tmp_path).folders == 1
+    assert {p.name for p in folder.iterdir()} == {store.job_id_of("live"), "unknown-new"}

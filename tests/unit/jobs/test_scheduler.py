@@ -1,0 +1,158 @@
+"""What the clock starts: each scheduled time once, whoever was asleep."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import HOUR, NOW, SECOND, Clock
+from processes import eventually
+
+from streams.store.database import Database
+from workers.incidents.terms import load
+from workers.jobs import store
+from workers.jobs.scheduler import Scheduler, last_fire, make_due
+from workers.store.tables import audit, jobs
+
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    yield opened
+    opened.dispose()
+
+
+def start(database: Database, **over: Any) -> None:
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(schedule="0 3 * * *", **over), now=NOW - 10 * DAY)
+
+
+def due(database: Database, now: int) -> str | None:
+    with database.begin() as conn:
+        terms = load(conn, "credit")
+        assert terms is not None
+        return make_due(conn, terms, now=now)
+
+
+def rows(database: Database) -> list[Any]:
+    with database.read() as conn:
+        return list(conn.execute(sa.select(jobs).order_by(jobs.c.created_at)).mappings())
+
+
+@pytest.mark.parametrize(
+    ("expression", "now", "expected"),
+    [
+        ("0 3 * * SUN", "2026-11-25T12:00", "2026-11-22T03:00"),
+        ("0 3 * * *", "2026-11-25T03:00", "2026-11-25T03:00"),
+        ("0 3 * * *", "2026-11-25T02:59", "2026-11-24T03:00"),
+        ("*/15 * * * *", "2026-11-25T12:14", "2026-11-25T12:00"),
+        ("0 0 29 2 *", "2026-11-25T12:00", "2024-02-29T00:00"),
+    ],
+)
+def test_last_fire_is_the_latest_time_that_was_due(
+    expression: str, now: str, expected: str
+) -> None:
+    at = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    assert last_fire(expression, at) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
+
+
+def test_time_that_never_comes_was_never_due() -> None:
+    assert last_fire("0 0 30 2 *", datetime(2026, 11, 25, tzinfo=UTC)) is None
+
+
+def test_each_scheduled_time_makes_one_job_however_often_it_is_asked(database: Database) -> None:
+    start(database)
+    first = due(database, NOW)
+    assert first is not None
+    assert due(database, NOW) is None
+    assert due(database, NOW + 60 * SECOND) is None
+    (job,) = rows(database)
+    assert (job["trigger_kind"], job["state"]) == ("schedule", "queued")
+    with database.begin() as conn:
+        found = store.get(conn, first)
+        assert found is not None
+        store.finish(conn, found, "succeeded", outcome={}, now=NOW)
+    assert due(database, NOW + DAY) is not None
+    assert due(database, NOW + 5 * DAY) is not None  # four nights were slept through: one job
+    assert len(rows(database)) == 3
+
+
+def test_schedule_that_finds_a_live_job_leaves_a_trace(database: Database) -> None:
+    start(database)
+    due(database, NOW)
+    due(database, NOW + DAY)
+    first, second = rows(database)
+    assert (first["state"], second["state"]) == ("queued", "cancelled")
+    assert "still at work" in second["outcome"]
+    with database.read() as conn:
+        actions = conn.execute(sa.select(audit.c.action)).scalars().all()
+    assert actions == ["job.scheduled", "job.scheduled"]
+
+
+def test_times_before_the_registration_do_not_count(database: Database) -> None:
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(schedule="0 0 1 1 *"), now=NOW)
+    assert due(database, NOW + HOUR) is None
+
+
+def test_paused_model_is_not_recompressed(database: Database) -> None:
+    start(database, approval="paused")
+    due(database, NOW)
+    (job,) = rows(database)
+    assert job["state"] == "cancelled"
+
+
+def test_models_below_level_repair_have_no_schedule(database: Database) -> None:
+    start(database, level="rollback")
+    assert due(database, NOW) is None
+
+
+def test_two_schedulers_make_one_job_and_do_chores_under_one_lease(database: Database) -> None:
+    start(database)
+    done: list[str] = []
+    made = threading.Event()
+    clock = Clock()
+    both = [
+        Scheduler(
+            database,
+            holder=name,
+            chores={"sweep": (0.2, lambda name=name: done.append(name))},  # type: ignore[misc]
+            made=made.set,
+            clock=clock,
+        )
+        for name in ("one", "two")
+    ]
+    for scheduler in both:
+        scheduler.start()
+    try:
+        assert made.wait(10)
+        eventually(lambda: len(done) > 3, 10, "the chore is done again and again", every=0.05)
+    finally:
+        for scheduler in both:
+            scheduler.stop()
+    assert len(rows(database)) == 1
+    assert len(set(done)) == 1
+
+
+def test_chore_that_fails_is_done_again(database: Database) -> None:
+    calls: list[int] = []
+
+    def chore() -> None:
+        calls.append(1)
+        raise ValueError("once more")
+
+    scheduler = Scheduler(
+        database, holder="one", chores={"bad": (0.1, chore)}, made=lambda: None, clock=Clock()
+    )
+    scheduler.start()
+    try:
+        eventually(lambda: len(calls) > 2, 10, "it is called again", every=0.05)
+    finally:
+        scheduler.stop()
