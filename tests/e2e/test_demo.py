@@ -35,8 +35,8 @@ def check(lines: list[dict[str, Any]]) -> dict[str, Any]:
         ("healthy", "finding"), ("finding", "incident"), ("incident", "diagnosis"),
         ("diagnosis", "repair"), ("repair", "swapped"), ("swapped", "recovered"),
         ("recovered", "harmless"), ("harmless", "rejected"), ("rejected", "killed"),
-        ("killed", "caught_up"), ("caught_up", "rolled_back"), ("rolled_back", "forward"),
-        ("forward", "counted"), ("counted", "history"), ("history", "summary"),
+        ("killed", "rolled_back"), ("rolled_back", "forward"), ("forward", "caught_up"),
+        ("caught_up", "counted"), ("counted", "history"), ("history", "summary"),
     ):  # fmt: skip
         assert order.index(earlier) < order.index(later), (earlier, later)
     assert by_event["diagnosis"]["cause"] == "compression_gap"
@@ -58,8 +58,8 @@ def check(lines: list[dict[str, Any]]) -> dict[str, Any]:
     assert repair["latency_ratio"] < 1.0
     assert len(repair["published_to_served_seconds"]) == 3
     for way in ("rolled_back", "forward"):
-        assert len(summary["rollback"][way]) == 3
-        assert max(summary["rollback"][way].values()) <= 2.0
+        assert len(summary["killed"]["rollback"][way]) == 3
+        assert max(summary["killed"]["rollback"][way].values()) <= 2.0
     closing = summary["closing"]
     assert closing["failed"] == 0
     assert closing["requests"] == closing["counted"] > 5_000

@@ -17,7 +17,7 @@ from workers.demo.stage import Stage
 from workers.demo.teacher import MODEL
 from workers.errors import WorkersError
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.08
 
 T = TypeVar("T")
 
@@ -97,6 +97,8 @@ class Director:
         self.version: str | None = None
         self.since = 0
         """Start of what is measured now: microseconds since 1970."""
+        self.watch: Callable[[Snapshot], None] | None = None
+        """Looks at every snapshot that is taken, whatever is waited for."""
         self._deaths = 0
         self._shown = 0.0
         self._recent: deque[tuple[float, int, int]] = deque(maxlen=8)
@@ -139,7 +141,10 @@ class Director:
         end = self.clock() + seconds
         while True:
             self.tick()
-            found = check(self.snapshot())
+            seen = self.snapshot()
+            if self.watch is not None:
+                self.watch(seen)
+            found = check(seen)
             if found is not None and found is not False:
                 return found
             if self.clock() > end:

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from streams.errors import StreamsError
-from workers.demo.director import Director
+from workers.demo.director import Director, cpu_seconds
 from workers.demo.screen import Screen
 from workers.demo.stage import WORKERS, Stage
 from workers.demo.story import perform
@@ -62,7 +62,10 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
         return 1
     else:
         director.enter("summary", "stopping")
+        wall = director.now
         stage.close()
+        # only now: the CPU time of a process is known when it has ended
+        figures |= {"wall_seconds": round(wall, 1), "cpu_seconds": round(cpu_seconds(), 1)}
         director.say("summary", summary(figures), ok=True, seed=seed, **figures)
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,8 +108,8 @@ def summary(figures: Mapping[str, Any]) -> str:
         f"kill -9  {killed['down_seconds']:.1f} s down, {figures['closing']['counted']:,} rows "
         "counted of as many served",
         "back     served after "
-        f"{max(figures['rollback']['rolled_back'].values()):.2f} s, forward after "
-        f"{max(figures['rollback']['forward'].values()):.2f} s",
+        f"{max(killed['rollback']['rolled_back'].values()):.2f} s, forward after "
+        f"{max(killed['rollback']['forward'].values()):.2f} s",
         f"cost     {figures['wall_seconds']:.0f} s, {figures['cpu_seconds']:.0f} s of CPU",
     )
     return "\n          ".join(lines)

@@ -13,6 +13,9 @@ from workers.demo.teacher import BASELINE, MODEL
 from workers.demo.world import World
 
 HEALTHY_SECONDS = 6.0
+REPAIR_STARTS_AT = 0.3
+"""Share of the training after which the repair worker starts: it loads torch and the exporter,
+eight seconds of CPU, and there are two cores for all that starts."""
 
 
 def opening(d: Director) -> dict[str, Any]:
@@ -40,17 +43,22 @@ def opening(d: Director) -> dict[str, Any]:
     from workers.store import engine
 
     d.database = engine.open(stage.settings)
-    stage.start_workers()
+    stage.start_workers("stream", "web")
+    late = ["repair"]
 
     def trained(_: Snapshot) -> dict[str, Any] | None:
         steps = stage.teacher_steps()
         if not steps:
             return None
         share = steps[-1].get("share")
+        if late and (share or 0.0) >= REPAIR_STARTS_AT:
+            stage.start_workers(late.pop())
         d.doing = "training the teacher" + (f" {100 * share:.0f}%" if share is not None else "")
         return steps[-1] if steps[-1]["step"] == "done" else None
 
     made = d.until("training the teacher", trained, seconds=120)
+    if late:
+        stage.start_workers(late.pop())
     stage.start_services()
     d.say(
         "trained",

@@ -142,9 +142,9 @@ class Stage:
             raise WorkersError(f"training ended with status {status}: {last_line(log)}")
         return steps
 
-    def start_workers(self) -> None:
-        """Start stream, repair and web worker, kept running from now on."""
-        for name in WORKERS:
+    def start_workers(self, *names: str) -> None:
+        """Start workers (of ``WORKERS``), kept running from now on."""
+        for name in names:
             self.supervisor.start(
                 Task(name=name, module="workers", args=("run", name), env=self.env())
             )

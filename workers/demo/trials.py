@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,41 +28,59 @@ SWAP_LIMIT_SECONDS = 2.0
 """Roll back -> served by every listening service: the promise."""
 WRONG_SOURCE = "trainees"
 WRONG_ROWS = 400
+WRONG_AFTER_SECONDS = 2.5
+"""So long after the scanner was cleaned, so that the last ``WRONG_ROWS`` rows are clean ones."""
 
 
-def holiday(d: Director) -> dict[str, Any]:
-    """The veil is gone, and other digits come: much changes, nothing harms."""
-    d.enter("scanner cleaned, and another mix of digits", "this harms nobody, so nobody is paged")
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandedOver:
+    """Wrong labels on their way: the job that they asked for is yet to be judged."""
+
+    rows: int
+    wrong: int
+    moves: tuple[Move, ...]
+    jobs: frozenset[str]
+    """Jobs that there were before."""
+
+
+def holiday(d: Director) -> tuple[dict[str, Any], HandedOver]:
+    """The veil is gone, and other digits come: much changes, nothing harms.
+
+    While it lasts, somebody hands over labels that are wrong and asks for a model trained on them.
+    """
+    scene = "scanner cleaned, and another mix of digits"
+    d.enter(scene, "this harms nobody, so nobody is paged")
     d.stage.set_world(World(scene="holiday", priors=dict(data.HOLIDAY_PRIORS)))
     began = begun(d, "holiday")
     version = serving(d)
     d.version, d.since = version, began
+    d.pause(d.doing, WRONG_AFTER_SECONDS)
+    given = _hand_over(d)
+    d.enter(scene, "this harms nobody, so nobody is paged")
     known = enough(d, version, began, HOLIDAY_SECONDS)
     true = d.truth("holiday")
     seen = d.snapshot()
     quiet = [f for f in seen.findings if f.opened_at >= began and f.harmful is not True]
     no_new_harm(d, seen, began)
-    kinds = ", ".join(sorted({words_of(f.kind) for f in quiet})) or "none"
+    kinds = ", ".join(sorted({words_of(f.kind) for f in quiet}))
+    explained = f"{len(quiet)} findings explain only ({kinds})" if quiet else "nothing to explain"
     d.say(
         "harmless",
-        f"no page; findings that explain only: {len(quiet)} ({kinds}); "
-        + accuracy_text(known, true),
+        f"no page, {explained}; " + accuracy_text(known, true),
         findings=len(quiet),
         paged=0,
         **accuracy_facts(known, true),
     )
-    return accuracy_facts(known, true) | {"findings": len(quiet)}
+    return accuracy_facts(known, true) | {"findings": len(quiet)}, given
 
 
-def wrong_labels(d: Director) -> dict[str, Any]:
-    """Somebody wants a model trained on labels that are wrong: its candidate is refused."""
+def _hand_over(d: Director) -> HandedOver:
     d.enter("wrong labels", f"{WRONG_SOURCE} confuse 4 with 9, 1 with 7, 3 with 8")
     rows = d.stage.latest_truth(WRONG_ROWS)
     said = data.swapped([int(r["label"]) for r in rows])
     path = d.stage.write_labels(
         (r["id"], data.CLASSES[digit]) for r, digit in zip(rows, said, strict=True)
     )
-    wrong = sum(data.CLASSES[digit] != r["label"] for r, digit in zip(rows, said, strict=True))
     before = d.snapshot()
     d.command("label", "import", str(path), "--model", MODEL, "--source", WRONG_SOURCE)
     d.until(
@@ -70,63 +89,91 @@ def wrong_labels(d: Director) -> dict[str, Any]:
         seconds=20,
     )
     d.command("recompress", MODEL, "--train-on", "labels", "--source", WRONG_SOURCE)
-    known = {j.job_id for j in before.jobs}
+    wrong = sum(data.CLASSES[digit] != r["label"] for r, digit in zip(rows, said, strict=True))
+    d.say(
+        "handed_over",
+        f"meanwhile {WRONG_SOURCE!r} handed over {len(rows)} labels, {wrong} of them wrong, and "
+        f"asked for a model: `redistill recompress {MODEL} --train-on labels --source "
+        f"{WRONG_SOURCE}`",
+        rows=len(rows),
+        wrong=wrong,
+    )
+    return HandedOver(
+        rows=len(rows),
+        wrong=wrong,
+        moves=before.moves,
+        jobs=frozenset(j.job_id for j in before.jobs),
+    )
+
+
+def wrong_labels(d: Director, given: HandedOver) -> dict[str, Any]:
+    """The candidate that learned from them is refused, by rows that nobody could have touched."""
+    d.enter("wrong labels", "the candidate is judged")
     job = d.until(
         "the job on wrong labels to be judged",
-        lambda s: first(s.jobs, lambda j: j.job_id not in known and j.over),
+        lambda s: first(s.jobs, lambda j: j.job_id not in given.jobs and j.over),
         seconds=90,
     )
     reasons = [str(r) for r in job.outcome.get("reasons", [])]
     d.say(
         "rejected",
-        f"{len(rows)} labels of {WRONG_SOURCE!r}, {wrong} of them wrong, trained a candidate: "
-        f"{job.state}: {'; '.join(reasons)}",
-        rows=len(rows),
-        wrong=wrong,
+        f"job {job.number} on wrong labels: {job.state}: {'; '.join(reasons)}",
         state=job.state,
         reasons=reasons,
     )
     d.expect(job.state == "rejected", f"the job on wrong labels ended {job.state}, not rejected")
     after = d.snapshot()
-    d.expect(after.moves == before.moves, "the pointer moved although the candidate was refused")
+    d.expect(after.moves == given.moves, "the pointer moved although the candidate was refused")
     no_new_harm(d, after, d.since)
-    return {"rows": len(rows), "wrong": wrong, "reasons": reasons}
+    return {"rows": given.rows, "wrong": given.wrong, "reasons": reasons}
 
 
 def killed(d: Director) -> dict[str, Any]:
-    """``kill -9`` of the stream worker: it comes back, and every row is counted, once."""
-    d.enter("kill -9", "the stream worker is killed; the services go on")
+    """``kill -9`` of the stream worker: it comes back, and every row is counted, once.
+
+    While it is down a release is rolled back and forward: nothing of that needs it.
+    """
+    d.enter("kill -9 of the stream worker", "the services go on")
     supervisor = d.stage.supervisor
-    starts = supervisor.starts("stream")
+    held = d.snapshot().rows
     at = d.now
     pid = supervisor.kill("stream")
-    held = d.snapshot().rows
-    d.say("killed", f"kill -9 {pid} (stream worker) after {held:,} counted rows", rows=held)
-    d.until(
-        "the stream worker to count again",
-        lambda s: supervisor.starts("stream") > starts and s.rows > held,
-        seconds=45,
-    )
-    down = d.now - at
+    d.say("killed", f"kill -9 {pid}, the stream worker, after {held:,} counted rows", rows=held)
+    back: list[float] = []
+
+    def look(seen: Snapshot) -> None:
+        if not back and seen.rows > held and d.now - at > 1.0:
+            back.append(d.now - at)
+
+    d.watch = look
+    swaps = there_and_back(d)
+    d.enter("the stream worker is back", "it catches up")
+    d.until("the stream worker to count again", lambda _: back or None, seconds=45)
     goal = sum(s.requests for s in d.stage.stats())
     d.until("the backlog to be counted", lambda s: s.rows >= goal, seconds=30)
+    d.watch = None
     caught = d.now - at
     seen = d.snapshot()
+    d.expect(supervisor.starts("stream") >= 2, "the stream worker was not started again")
     d.expect(seen.lost_ranges == 0, f"{seen.lost_ranges} ranges of records were lost")
     d.say(
         "caught_up",
-        f"counting again after {down:.1f} s, caught up after {caught:.1f} s, no range lost; "
-        "the exact count follows at the end",
-        down_seconds=round(down, 2),
+        f"counting again {back[0]:.1f} s after the kill, caught up after {caught:.1f} s, no range "
+        "lost; the exact count follows at the end",
+        down_seconds=round(back[0], 2),
         caught_up_seconds=round(caught, 2),
     )
-    return {"down_seconds": round(down, 2), "caught_up_seconds": round(caught, 2)}
+    return {
+        "down_seconds": round(back[0], 2),
+        "caught_up_seconds": round(caught, 2),
+        "rollback": swaps,
+    }
 
 
 def there_and_back(d: Director) -> dict[str, Any]:
     """``redistill rollback`` to the exact bytes before, and forward again by ``redistill
     publish``."""
-    d.enter("roll back and forward", "the pointer moves, every service obeys")
+    d.enter("meanwhile: roll back and forward", "the pointer moves, every service obeys")
     new = serving(d)
     out: dict[str, Any] = {}
     for what, words, target in (
