@@ -1,0 +1,83 @@
+"""``redistill add``: a version of a model from an ONNX file; it has to pass the gates."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import typer
+
+from workers.cli import common
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Add a version of a model from an ONNX file; it has to pass the gates.",
+)
+
+
+@app.command()
+def add(
+    model: str = typer.Argument(..., help="Name of the model."),
+    version: str = typer.Argument(..., help="Name of the new version."),
+    file: Path = typer.Argument(..., help="The ONNX file, with its weights inside."),
+    trusted_only: bool = typer.Option(
+        False,
+        "--trusted-only",
+        help="Judge on trusted rows alone, where too few served rows have a label.",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON document instead of sentences."),
+) -> None:
+    """Add a version of a model from an ONNX file.
+
+    It is judged against what serves: loads in a limited process, size, latency, accuracy, worst
+    slice, on trusted rows and on labelled rows of the traffic. Nothing is published: that is
+    `redistill publish`. Exit status 3: a gate failed, or cannot be decided yet.
+
+    \b
+    redistill add credit 2026-11 student.onnx
+    redistill publish credit 2026-11
+    """
+    import msgspec
+
+    from workers.jobs.child import Child
+    from workers.releases import added
+
+    settings = common.load()
+    with Child.start(entry="compress.once:run") as child, common.opened(settings) as database:
+        done = added.add(
+            database,
+            settings,
+            child,
+            model=model,
+            version=version,
+            file=file,
+            trusted_only=trusted_only,
+            actor=f"cli:{getpass.getuser()}",
+            now=common.now_us(),
+        )
+    passed = done.version is not None and done.version.gate_passed
+    status = "undecided" if done.version is None else "candidate" if passed else "rejected"
+    gates = msgspec.to_builtins(done.report.gates)
+    if as_json:
+        common.print_json(
+            {
+                "model": model,
+                "version": version,
+                "status": status,
+                "sha256": None if done.version is None else done.version.sha256,
+                "why": added.why(done.report),
+                "gates": gates,
+            }
+        )
+    else:
+        for gate in gates:
+            mark = {True: "pass", False: "FAIL", None: "open"}[gate["passed"]]
+            typer.echo(f"  {mark}  {gate['name']}: {gate['why']}")
+        typer.echo(f"{model} {version} is {status}: {added.why(done.report)}")
+        if passed:
+            typer.echo(f"publish it with `redistill publish {model} {version}`")
+        elif done.version is None:
+            typer.echo("try again with more labels, or judge on trusted rows alone: --trusted-only")
+    if not passed:
+        raise typer.Exit(3)
