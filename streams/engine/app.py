@@ -19,7 +19,7 @@ from faust.types import AppT
 
 from streams.broker import Broker
 from streams.engine import logs, start
-from streams.engine.consumer import BulkConsumer, BulkTransport
+from streams.engine.consumer import HOST, BulkConsumer, BulkTransport
 from streams.engine.health import EXIT_STATUS, Vitals, Watchdog
 from streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
 from streams.engine.metrics import Metrics
@@ -266,7 +266,7 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
         table_standby_replicas=0,
         logging_config=None,
     )
-    app.bulk_host = worker
+    setattr(app, HOST, worker)
     app.transport = BulkTransport(app.conf.broker_consumer, app, loop=app.loop)
 
     async def never(stream: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 from faust.transport.drivers import aiokafka as driver
@@ -19,6 +19,7 @@ from faust.types import TP
 
 log = structlog.get_logger(__name__)
 
+HOST = "bulk_host"
 QUEUED_LISTS = 32
 """A list holds what one fetch brought for a partition, at most ``consumer_max_fetch_size`` bytes.
 """
@@ -31,6 +32,8 @@ class Bulk(NamedTuple):
     records: list[Any]
     epoch: int
     """Of the host when it was queued: lists from before a seek are recognised and dropped."""
+    size: int = 0
+    """Bytes of the values, where they were counted."""
 
 
 class Host(Protocol):
@@ -53,11 +56,11 @@ class Host(Protocol):
 
 
 class BulkConsumer(driver.Consumer):
-    """Faust's aiokafka consumer with bulk delivery. ``app.bulk_host`` is its host."""
+    """Faust's aiokafka consumer with bulk delivery. The app's attribute ``HOST`` is its host."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._host: Host = cast(Any, self.app).bulk_host
+        self._host: Host = getattr(self.app, HOST)
         self._done: dict[TP, int] = {}
         self.last_fetch = 0.0
         """Loop time at which the fetcher was last seen alive."""

@@ -43,17 +43,30 @@ def kept(hashes: NDArray[np.uint64], exponent: int) -> NDArray[np.bool_]:
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: ``rate`` rows a second, ``burst`` seconds of them at once."""
+    """A token bucket: ``rate`` rows a second, ``burst`` seconds of them at once.
+
+    A second is one of the wall clock or one of the rows' own times, whichever ran further: a
+    backlog that was served slowly is not thinned for being read fast.
+    """
 
     burst: float
     tokens: float = -1.0
     at: float = 0.0
+    served_at: float = 0.0
 
-    def refill(self, rate: float, now: float) -> float:
-        """Tokens there are now."""
+    def refill(self, rate: float, now: float, served_at: float) -> float:
+        """Tokens there are now; both times in seconds.
+
+        Examples
+        --------
+        >>> bucket = Bucket(burst=10, tokens=0, at=100, served_at=50)
+        >>> bucket.refill(2, now=101, served_at=53)
+        6
+        """
+        passed = max(0.0, now - self.at, served_at - self.served_at)
         full = rate * self.burst
-        grown = full if self.tokens < 0 else self.tokens + rate * max(0.0, now - self.at)
-        self.tokens, self.at = min(full, grown), now
+        self.tokens = full if self.tokens < 0 else min(full, self.tokens + rate * passed)
+        self.at, self.served_at = now, max(self.served_at, served_at)
         return self.tokens
 
 
@@ -74,13 +87,12 @@ class Sampler:
 
     Parameters
     ----------
-    hard_limit
-        Join rows of one flush, all models together: what the database takes without stalling other
-        writers.
+    total_cap
+        Join rows a second that the database takes, all models together; ``None``: no such cap.
     """
 
-    def __init__(self, *, hard_limit: int) -> None:
-        self._hard_limit = hard_limit
+    def __init__(self, *, total_cap: float | None) -> None:
+        self._total_cap = total_cap
         self.join_exponents: dict[str, int] = {}
         """In force, per model; as read from SQL or lowered here."""
         self.feature_exponents: dict[str, int] = {}
@@ -163,13 +175,14 @@ class Sampler:
         now
             Seconds since 1970.
         """
-        share = max(1, self._hard_limit // max(1, len(self._joins)))
         for model, rows in self._joins.items():
             if model not in configs:
                 continue
             cap = configs[model].join_rows_per_second
+            if self._total_cap is not None:
+                cap = min(cap, self._total_cap / len(self._joins))
             bucket = self._bucket("join", model, JOIN_BURST_SECONDS)
-            limit = max(1, min(share, int(bucket.refill(cap, now))))
+            limit = max(1, int(bucket.refill(cap, now, max(rows.served_at, default=0) / 1e6)))
             hashes = np.array(rows.id_hash, np.int64).view(np.uint64)
             current = self.join_exponents.get(model, 0)
             e = _lowered(hashes, current, limit)
@@ -179,7 +192,9 @@ class Sampler:
             bucket.tokens -= len(rows)
             batch.joins[model] = rows
         totals: dict[str, list[NDArray[np.uint64]]] = {}
+        newest: dict[str, int] = {}
         for (model, _, _), f in self._features.items():
+            newest[model] = max(newest.get(model, 0), *(int(a.max()) for a in f.served_at))
             totals.setdefault(model, []).extend(f.hashes)
         for model, parts in totals.items():
             if model not in configs:
@@ -190,7 +205,8 @@ class Sampler:
             current = self.feature_exponents.get(model, 0)
             # nested in the join rows as they are now
             least = max(current, self.join_exponents.get(model, 0))
-            e = _lowered(hashes, least, max(1, int(bucket.refill(cap, now))))
+            tokens = bucket.refill(cap, now, newest[model] / 1e6)
+            e = _lowered(hashes, least, max(1, int(tokens)))
             if e > current:
                 self.feature_exponents[model] = batch.feature_exponents[model] = e
             bucket.tokens -= int(kept(hashes, e).sum())

@@ -110,7 +110,7 @@ def _broker_settings(client: Any) -> Mapping[str, str]:
     from kafka.admin import ConfigResource, ConfigResourceType
 
     try:
-        node = client.describe_cluster()["brokers"][0]["node_id"]
+        node = client.describe_cluster()["brokers"][0]["broker_id"]
         answer = client.describe_configs(
             [ConfigResource(ConfigResourceType.BROKER, str(node))], config_filter="all"
         )

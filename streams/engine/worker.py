@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -34,8 +35,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-FULL_ROWS = 50_000
-"""Rows of one batch: beyond it the pump waits for the flush. Bounds memory, whatever the lag."""
+CHUNK_RECORDS, CHUNK_BYTES = 2_000, 512 * 1024
+"""A list is taken in pieces of this size, so that a batch can be closed in the middle of it."""
 TOPIC_CHECK_SECONDS = 10.0
 OBSERVE_SECONDS = 2.0
 
@@ -83,6 +84,7 @@ class StreamWorker:
         self._stored: dict[Place, int] = {}
         self._ids: dict[str, str] = {}
         self._holes: dict[Place, tuple[int, int]] = {}
+        self._left: deque[Bulk] = deque()
         self._flushing: asyncio.Task[bool] | None = None
         self._void = False
         self._refresh_due = False
@@ -164,20 +166,21 @@ class StreamWorker:
             try:
                 if self._void:
                     await self._read_again("moved")
-                if self._busy() and self._pump.rows >= FULL_ROWS and self._flushing is not None:
+                if self._pump.full and self._busy() and self._flushing is not None:
                     await asyncio.wait({self._flushing}, timeout=0.5)
                     continue
-                items = await self._gather(max(0.01, min(next_flush - loop.time(), 0.5)))
+                if not self._left:
+                    wait = max(0.01, min(next_flush - loop.time(), 0.5))
+                    self._left.extend(await self._gather(wait))
                 async with self._lock:
-                    await self._take(items)
+                    await self._take()
                     if loop.time() >= next_tick:
                         await self._in_pump(self._pump.tick)
                         next_tick = loop.time() + 1.0
                     if self._refresh_due:
                         self._refresh_due = False
                         await self._in_pump(self._pump.refresh)
-                    full = self._pump.rows >= FULL_ROWS
-                    if (full or loop.time() >= next_flush) and not self._busy():
+                    if (self._pump.full or loop.time() >= next_flush) and not self._busy():
                         next_flush = loop.time() + self._flush_seconds
                         batch = await self._in_pump(self._pump.close)
                         if batch is not None:
@@ -230,21 +233,23 @@ class StreamWorker:
     # --- steps -------------------------------------------------------------------------------
 
     async def _gather(self, seconds: float) -> list[Bulk]:
-        """What is queued, at least one list or after a while none."""
-        items: list[Bulk] = []
+        """What is queued, in pieces; after a while nothing."""
         try:
             async with asyncio.timeout(seconds):
-                items.append(await self.queue.get())
+                items = [await self.queue.get()]
         except TimeoutError:
-            return items
-        while not self.queue.empty() and len(items) < QUEUED_LISTS:
+            return []
+        while not self.queue.empty():
             items.append(self.queue.get_nowait())
-        return items
+        return [piece for item in items for piece in _pieces(item)]
 
-    async def _take(self, items: list[Bulk]) -> None:
+    async def _take(self) -> None:
+        """Take what is left, until the batch is full."""
         ready: list[tuple[Place, list[Any]]] = []
         ahead: dict[Place, int] = {}
-        for item in items:
+        records = size = 0
+        while self._left:
+            item = self._left.popleft()
             place = self._places.get(item.tp)
             if item.epoch != self.epoch or place is None:
                 continue
@@ -257,6 +262,13 @@ class StreamWorker:
                     continue
             ready.append((place, item.records))
             ahead[place] = int(item.records[-1].offset) + 1
+            records += len(item.records)
+            size += item.size
+            if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+                await self._in_pump(partial(self._take_all, ready))
+                ready, ahead, records, size = [], {}, 0, 0
+                if self._pump.full:
+                    return
         if ready:
             await self._in_pump(partial(self._take_all, ready))
 
@@ -393,6 +405,7 @@ class StreamWorker:
 
     def _new_epoch(self) -> None:
         self.epoch += 1
+        self._left.clear()
         while not self.queue.empty():
             self.queue.get_nowait()
 
@@ -419,3 +432,16 @@ class StreamWorker:
                 log.warning("waiting", action="waiting", error=str(error), again_in=delay)
                 await asyncio.sleep(delay)
                 delay = min(5.0, delay * 2)
+
+
+def _pieces(item: Bulk) -> list[Bulk]:
+    pieces: list[Bulk] = []
+    begin = size = 0
+    for i, record in enumerate(item.records):
+        size += len(record.value or b"")
+        if size >= CHUNK_BYTES or i + 1 - begin >= CHUNK_RECORDS:
+            pieces.append(item._replace(records=item.records[begin : i + 1], size=size))
+            begin, size = i + 1, 0
+    if begin < len(item.records):
+        pieces.append(item._replace(records=item.records[begin:], size=size))
+    return pieces

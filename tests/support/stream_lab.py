@@ -1,0 +1,122 @@
+"""A stream worker on a real Kafka: topics in a namespace of their own, a database, records, and counts."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from processes import Worker, environment, eventually
+from stream_rows import CONFIG, new_database, record, watch
+
+from streams.broker import Broker, producer
+from streams.store import tables as t
+from streams.store.database import Database
+from streams.wire.events import LabelObserved, PredictionMade
+from workers.settings import Settings
+from workers.store import engine
+
+PARTITIONS = 4
+
+
+@dataclass
+class Lab:
+    """Everything a worker needs, and what it left behind."""
+
+    bootstrap: str
+    url: str
+    folder: Path
+    namespace: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    settings: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.broker = Broker(self.bootstrap, namespace=self.namespace)
+        home = self.folder / "home"
+        engine.upgrade(Settings.load({"database": self.url, "home": str(home)}))
+        self.db: Database = new_database(self.url)
+        watch(self.db, CONFIG)
+        self.env = environment(
+            broker=self.bootstrap,
+            database=self.url,
+            home=str(home),
+            namespace=self.namespace,
+            state_key="ab" * 32,
+            **self.settings,
+        )
+        self._producer: Any = None
+
+    def make_topics(self, names: Iterable[str] = ("predictions", "labels", "dlq", "drift")) -> Lab:
+        client = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        client.create_topics([NewTopic(self.broker.topic(n), PARTITIONS, 1) for n in names])
+        client.close()
+        return self
+
+    def delete_topics(self, *names: str) -> None:
+        client = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        client.delete_topics([self.broker.topic(n) for n in names])
+        client.close()
+
+    def send(self, events: Iterable[PredictionMade | LabelObserved], *, flush: bool = True) -> None:
+        """Send events to the partitions 0, 1, 2, 3, 0, ..."""
+        for i, event in enumerate(events):
+            made = record(event, 0)
+            self.client.send(
+                self.broker.topic(made.topic),
+                made.value,
+                key=made.key,
+                headers=list(made.headers),
+                partition=i % PARTITIONS,
+            )
+        if flush:
+            self.client.flush(timeout=30)
+
+    @property
+    def client(self) -> Any:
+        if self._producer is None:
+            self._producer = producer(self.broker)
+        return self._producer
+
+    def worker(self, name: str = "stream", **settings: str) -> Worker:
+        env = {**self.env, **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()}}
+        made = Worker(name, ["run", "stream"], env, self.folder / "logs")
+        self.workers.append(made)
+        return made
+
+    def offsets(self) -> dict[tuple[str, int], Any]:
+        with self.db.read() as conn:
+            rows = conn.execute(sa.select(t.offsets)).all()
+        return {(r.topic.rpartition(".")[2], r.partition): r for r in rows}
+
+    def counted(self, topic: str = "predictions") -> int:
+        return sum(r.counted for (name, _), r in self.offsets().items() if name == topic)
+
+    def wait_counted(self, n: int, seconds: float = 40.0, topic: str = "predictions") -> None:
+        eventually(
+            lambda: self.counted(topic) >= n,
+            seconds,
+            f"{n} records of {topic} counted; they are {self.offsets()}\n{self.logs()}",
+        )
+
+    def rows(self, table: sa.Table) -> list[Any]:
+        with self.db.read() as conn:
+            return list(conn.execute(sa.select(table)))
+
+    def scalar(self, query: Any) -> Any:
+        with self.db.read() as conn:
+            return conn.execute(query).scalar()
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {w.name}\n{w.tail()}" for w in self.workers)
+
+    def close(self) -> None:
+        for w in self.workers:
+            w.stop()
+        if self._producer is not None:
+            self._producer.close()
+        self.db.dispose()
