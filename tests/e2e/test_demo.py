@@ -100,6 +100,7 @@ def test_demo_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:
     assert "is not empty" in done.stderr
 
 
+@pytest.mark.slow
 def test_demo_leaves_no_process_when_it_is_interrupted(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     demo = subprocess.Popen(
