@@ -89,11 +89,19 @@ def to_onnx(module: nn.Module, path: Path, n_features: int) -> None:
         except Exception as error:  # the exporter's exceptions share no public base class
             raise BadModel(f"the student cannot be exported to ONNX: {str(error)[:300]}") from error
     session = open_session(path)
-    with torch.inference_mode():
-        expected = module(x).numpy()
+    try:
+        with torch.inference_mode():
+            expected = module(x).numpy()
+    except RuntimeError as error:
+        raise BadModel(f"the module fails on 7 rows: {str(error)[:300]}") from error
     scale = max(1.0, float(np.abs(expected).max()))
     for batch in (1, 2, 7):
-        (got,) = session.run([OUTPUT], {INPUT: rows[:batch]})
+        try:
+            (got,) = session.run([OUTPUT], {INPUT: rows[:batch]})
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            raise BadModel(
+                f"the exported graph fails on {batch} rows: {str(error)[:300]}"
+            ) from error
         if got.shape != expected[:batch].shape:
             raise BadModel(f"the exported graph answers {batch} rows with shape {got.shape}")
         worst = float(np.abs(got - expected[:batch]).max())

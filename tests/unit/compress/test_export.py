@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from compress.errors import BadData, BadModel
+from compress.judge.graph import INTEGER_OPERATORS, Call, Graph, operators, session
+from compress.shrink import calibrate, distill, export, quantize, students
+
+
+@pytest.fixture(scope="module")
+def student() -> students.Mlp:
+    made = students.build(
+        students.Architecture(
+            inputs=5,
+            hidden=(64, 64),
+            outputs=3,
+            normalisation="standard",
+            clip=8.0,
+            categories=((4, 6),),
+        ),
+        seed=1,
+    )
+    made.fit_inputs(some_rows(200))
+    return made
+
+
+def some_rows(n: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 5)) * [1, 1000, 0.01, 5, 0]
+    x[:, 4] = rng.integers(-1, 6, n)
+    x[rng.random((n, 5)) < 0.05] = np.nan
+    return x.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(student: students.Mlp, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("onnx")
+    export.to_onnx(student, out / "fp32.onnx", 5)
+    quantize.static_int8(out / "fp32.onnx", out / "static.onnx", some_rows(100))
+    quantize.dynamic_int8(out / "fp32.onnx", out / "dynamic.onnx")
+    return out
+
+
+CALL = Call(features=tuple("abcde"), classes=3)
+
+
+def test_the_exported_graph_answers_what_torch_answers(student: students.Mlp, folder: Path) -> None:
+    x = some_rows(300, seed=7)
+    expected = distill.predict_logits(student, x)
+    assert Graph(folder / "fp32.onnx", CALL).outputs(x) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_exported_file_is_self_contained_at_the_declared_opset(folder: Path) -> None:
+    model = onnx.load(folder / "fp32.onnx", load_external_data=False)
+    assert [o.version for o in model.opset_import if o.domain == ""] == [export.OPSET]
+    assert [i.name for i in model.graph.input] == ["x"]
+    assert [o.name for o in model.graph.output] == ["y"]
+    assert sorted(p.name for p in folder.iterdir()) == ["dynamic.onnx", "fp32.onnx", "static.onnx"]
+
+
+def test_export_and_quantization_repeat_their_bytes(
+    student: students.Mlp, folder: Path, tmp_path: Path
+) -> None:
+    export.to_onnx(student, tmp_path / "fp32.onnx", 5)
+    quantize.static_int8(tmp_path / "fp32.onnx", tmp_path / "static.onnx", some_rows(100))
+    quantize.dynamic_int8(tmp_path / "fp32.onnx", tmp_path / "dynamic.onnx")
+    for name in ("fp32.onnx", "static.onnx", "dynamic.onnx"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["static.onnx", "dynamic.onnx"])
+def test_quantized_graphs_compute_on_integers_and_agree(folder: Path, name: str) -> None:
+    session(folder / name, optimised=folder.parent / f"{folder.name}-optimised")
+    made = operators(folder.parent / f"{folder.name}-optimised")
+    assert set(made) & INTEGER_OPERATORS
+    x = some_rows(500, seed=3)
+    exact = Graph(folder / "fp32.onnx", CALL).classes(x)
+    assert (Graph(folder / name, CALL).classes(x) == exact).mean() > 0.9
+
+
+def test_a_module_with_a_fixed_batch_is_refused(tmp_path: Path) -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(2, 5)
+
+    with pytest.raises(BadModel, match="fails on 7 rows"):
+        export.to_onnx(Fixed(), tmp_path / "x.onnx", 5)
+
+
+def test_static_quantization_needs_rows(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="calibration"):
+        quantize.static_int8(
+            folder / "fp32.onnx", tmp_path / "x.onnx", np.empty((0, 5), np.float32)
+        )
+
+
+def test_quantizing_what_is_no_graph_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"bad")
+    with pytest.raises(BadModel, match="dynamic quantization failed"):
+        quantize.dynamic_int8(tmp_path / "bad.onnx", tmp_path / "x.onnx")
+    with pytest.raises(BadModel, match="static quantization failed"):
+        quantize.static_int8(tmp_path / "bad.onnx", tmp_path / "x.onnx", some_rows(8))
+
+
+@pytest.mark.parametrize(
+    ("fresh", "replay", "expected"),
+    [(1000, 1000, (256, 256)), (100, 1000, (100, 412)), (50, 0, (50, 0))],
+)
+def test_calibration_rows_come_from_both_domains(
+    fresh: int, replay: int, expected: tuple[int, int]
+) -> None:
+    new, old = np.ones((fresh, 2), np.float32), np.zeros((replay, 2), np.float32)
+    some = calibrate.calibration_rows(new, old, seed=0)
+    assert (int(some[:, 0].sum()), int((some[:, 0] == 0).sum())) == expected

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from compress.errors import BadModel
+from compress.judge.graph import Call, Graph, answers, check_file, probabilities
+
+CALL = Call(features=("a", "b"), classes=2)
+X = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 0.0]], np.float32)
+
+
+def save(path: Path, nodes: list[Any], inputs: list[Any], outputs: list[Any], **more: Any) -> Path:
+    weights = numpy_helper.from_array(np.eye(2, dtype=np.float32), "w")
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weights])
+    opset = more.pop("opset", 20)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10, **more
+    )
+    onnx.save(model, str(path))
+    return path
+
+
+def info(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def matrix(path: Path, **more: Any) -> Path:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    return save(path, [node], [info("x", ["n", 2])], [info("y", ["n", 2])], **more)
+
+
+def test_one_input_per_feature_is_fed_by_name(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", ["a", "b"], ["x"], axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    path = save(
+        tmp_path / "m.onnx",
+        nodes,
+        [info("b", ["n", 1]), info("a", ["n", 1])],
+        [info("y", ["n", 2])],
+    )
+    assert Graph(path, CALL).outputs(X).tolist() == X.tolist()
+
+
+def test_several_outputs_need_a_name(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Softmax", ["y"], ["p"], axis=1),
+    ]
+    path = save(
+        tmp_path / "m.onnx",
+        nodes,
+        [info("x", ["n", 2])],
+        [info("y", ["n", 2]), info("p", ["n", 2])],
+    )
+    with pytest.raises(BadModel, match="2 outputs"):
+        Graph(path, CALL)
+    with pytest.raises(BadModel, match="no output 'z'"):
+        Graph(path, Call(features=("a", "b"), classes=2, output="z"))
+    by_name = Call(features=("a", "b"), classes=2, output="p", output_kind="probabilities")
+    graph = Graph(path, by_name)
+    assert probabilities(graph.logits(X)) == pytest.approx(graph.outputs(X), abs=1e-6)
+    assert graph.classes(X).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([info("x", ["n", 3])], r"expected \(n, 2\)"),
+        ([info("x", [1, 2])], "fixed to 1 rows"),
+        ([info("x", ["n", 2], TensorProto.DOUBLE)], "must be float32"),
+        ([info("x", ["n", 2]), info("z", ["n", 1])], "one for each feature"),
+    ],
+)
+def test_other_inputs_are_refused(tmp_path: Path, inputs: list[Any], message: str) -> None:
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    path = save(tmp_path / "m.onnx", nodes, inputs, [info("y", ["n", 2])])
+    with pytest.raises(BadModel, match=message):
+        Graph(path, CALL)
+
+
+def test_check_file_finds_operators_inside_branches(tmp_path: Path) -> None:
+    inner = helper.make_graph(
+        [helper.make_node("Steal", ["x"], ["t"], domain="evil")], "then", [], [info("t", ["n", 2])]
+    )
+    other = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["e"])], "else", [], [info("e", ["n", 2])]
+    )
+    nodes = [
+        helper.make_node(
+            "Constant", [], ["c"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True])
+        ),
+        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=other),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, [info("x", ["n", 2])], [info("y", ["n", 2])])
+    with pytest.raises(BadModel, match="unknown origin 'evil': Steal"):
+        check_file(path)
+
+
+def test_check_file_refuses_opsets_that_are_not_listed(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="opset 6"):
+        check_file(matrix(tmp_path / "m.onnx", opset=6))
+    check_file(matrix(tmp_path / "n.onnx"))
+
+
+def test_check_file_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match="cannot be read"):
+        check_file(tmp_path / "m.onnx")
+
+
+def test_answers_that_are_not_finite_are_no_class() -> None:
+    out = np.array([[1, 2], [np.nan, 1], [np.inf, 0]], np.float32)
+    assert answers(out).tolist() == [1, -1, -1]
+
+
+def test_self_test_wants_answers_that_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    graph = Graph(matrix(tmp_path / "m.onnx"), CALL)
+    graph.self_test(X)
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=1),
+        helper.make_node("Add", ["x", "s"], ["y"]),
+    ]
+    summing = save(tmp_path / "s.onnx", nodes, [info("x", ["n", 2])], [info("y", ["n", 2])])
+    with pytest.raises(BadModel, match="differently in a batch"):
+        Graph(summing, CALL).self_test(X)
+    with pytest.raises(BadModel, match="NaN"):
+        graph.self_test(np.array([[np.nan, 1.0]], np.float32))

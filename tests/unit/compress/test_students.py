@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress.errors import BadModel
+from compress.shrink import distill, students
+
+
+def arch(**over: Any) -> students.Architecture:
+    given: dict[str, Any] = {
+        "inputs": 4,
+        "hidden": (8, 6),
+        "outputs": 3,
+        "normalisation": "standard",
+        "clip": 5.0,
+        "categories": ((2, 3),),
+    }
+    return students.Architecture(**given | over)
+
+
+def test_missing_values_stand_for_medians_and_unseen_categories_for_nothing() -> None:
+    student = students.build(arch())
+    rows = np.array([[1, 10, 0, 5], [2, 20, 1, 5], [3, 30, 2, 5]], np.float32)
+    student.fit_inputs(rows)
+    nan = np.full((1, 4), np.nan, np.float32)
+    medians = np.array([[2, 20, -1, 5]], np.float32)
+    assert distill.predict_logits(student, nan) == pytest.approx(
+        distill.predict_logits(student, medians)
+    )
+    unseen = np.array([[2, 20, 7, 5]], np.float32)
+    assert distill.predict_logits(student, unseen) == pytest.approx(
+        distill.predict_logits(student, medians)
+    )
+    seen = np.array([[2, 20, 1, 5]], np.float32)
+    assert not np.allclose(
+        distill.predict_logits(student, seen), distill.predict_logits(student, medians)
+    )
+
+
+def test_infinite_values_are_cut() -> None:
+    student = students.build(arch())
+    x = np.array([[np.inf, -np.inf, 0, 1e30]], np.float32)
+    assert np.isfinite(distill.predict_logits(student, x)).all()
+
+
+def test_fit_inputs_leaves_constant_and_empty_columns_alone() -> None:
+    student = students.build(arch(categories=()))
+    rows = np.full((10, 4), np.nan, np.float32)
+    rows[:, 0] = 7.0
+    rows[:, 1] = np.arange(10)
+    student.fit_inputs(rows)
+    assert student.inverse_deviation[0] == 1.0
+    assert student.inverse_deviation[1] == pytest.approx(1 / np.arange(10).std())
+    assert torch.isfinite(student.medians).all()
+
+
+def test_build_repeats_itself_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second, other = (students.build(arch(), seed=s) for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    weights = [s.layers[0].weight for s in (first, second, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_save_and_load_give_the_same_student_in_the_same_bytes(tmp_path: Path) -> None:
+    student = students.build(arch(), seed=3)
+    student.fit_inputs(np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
+    students.save(tmp_path / "a", student)
+    loaded = students.load(tmp_path / "a")
+    assert loaded.architecture == student.architecture
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    assert (distill.predict_logits(loaded, x) == distill.predict_logits(student, x)).all()
+    students.save(tmp_path / "b", loaded)
+    for name in (students.ARCHITECTURE_FILE, students.WEIGHTS_FILE):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"inputs": 0}, "inputs = 0"),
+        ({"hidden": (0,)}, "hidden"),
+        ({"hidden": (10**9,)}, "hidden"),
+        ({"outputs": 1}, "outputs = 1"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"clip": 0.0}, "clip"),
+        ({"categories": ((9, 2),)}, "categories"),
+        ({"categories": ((1, 2), (1, 3))}, "categories"),
+    ],
+)
+def test_build_refuses_an_architecture_that_makes_no_sense(
+    over: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadModel, match=message):
+        students.build(arch(**over))
+
+
+def test_load_says_what_is_wrong_with_a_training_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadModel, match=r"architecture\.json cannot be read"):
+        students.load(tmp_path)
+    students.save(tmp_path, students.build(arch()))
+    encoded = (tmp_path / "architecture.json").read_text()
+    (tmp_path / "architecture.json").write_text(encoded.replace('"format": 1', '"format": 2'))
+    with pytest.raises(BadModel, match="format 1"):
+        students.load(tmp_path)
+    (tmp_path / "architecture.json").write_text(encoded.replace("8,", "9,"))
+    with pytest.raises(BadModel, match="does not fit"):
+        students.load(tmp_path)
+    (tmp_path / "architecture.json").write_text(encoded)
+    (tmp_path / "weights.safetensors").write_bytes(b"\x80pickle")
+    with pytest.raises(BadModel, match=r"weights\.safetensors cannot be read"):
+        students.load(tmp_path)
+
+
+def test_load_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
+    student = students.build(arch())
+    with torch.no_grad():
+        student.layers[0].weight[0, 0] = float("nan")
+    students.save(tmp_path, student)
+    with pytest.raises(BadModel, match="NaN"):
+        students.load(tmp_path)
