@@ -136,11 +136,11 @@ class Watchdog(threading.Thread):
         self._die = die
         self._judge = Judge(patience=patience)
         self._every = every
-        self._stop = threading.Event()
+        self._ending = threading.Event()
 
     def run(self) -> None:
         """Until stopped."""
-        while not self._stop.wait(self._every):
+        while not self._ending.wait(self._every):
             why = self._judge.verdict(self._vitals, time.monotonic())
             if why is None:
                 continue
@@ -154,7 +154,7 @@ class Watchdog(threading.Thread):
 
     def stop(self) -> None:
         """Stop looking."""
-        self._stop.set()
+        self._ending.set()
 
     def _reachable(self) -> bool:
         for server in self._servers:

@@ -1,0 +1,75 @@
+"""The private parts of faust-streaming that the bulk consumer stands on. A new version has to pass this first."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+
+import pytest
+from faust.transport import consumer as base
+from faust.transport.drivers import aiokafka as driver
+
+from streams.engine.consumer import BulkConsumer, BulkTransport
+
+
+def test_version_is_the_one_that_was_tried() -> None:
+    assert version("faust-streaming") == "0.15.3"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_drain_messages", ["self", "fetcher"]),
+        ("_new_offset", ["self", "tp"]),
+        ("_wait_next_records", ["self", "timeout"]),
+        ("_should_commit", ["self", "tp", "offset"]),
+        ("_commit", ["self", "offsets"]),
+        ("seek_to_committed", ["self"]),
+        ("perform_seek", ["self"]),
+        ("seek_wait", ["self", "partitions"]),
+        ("earliest_offsets", ["self", "partitions"]),
+        ("highwaters", ["self", "partitions"]),
+        ("on_partitions_revoked", ["self", "revoked"]),
+        ("on_partitions_assigned", ["self", "assigned", "generation_id"]),
+        ("assignment", ["self"]),
+    ],
+)
+def test_method_is_there_with_its_parameters(name: str, parameters: list[str]) -> None:
+    method = getattr(driver.Consumer, name)
+    assert list(inspect.signature(method).parameters) == parameters
+    assert name in dir(BulkConsumer)
+
+
+@pytest.mark.parametrize("name", ["_drain_messages", "_new_offset", "seek_to_committed"])
+def test_overridden_methods_override_something(name: str) -> None:
+    assert name in vars(BulkConsumer)
+    assert any(name in vars(c) for c in driver.Consumer.__mro__)
+
+
+def test_attributes_that_are_read_are_set_by_faust() -> None:
+    source = inspect.getsource(base.Consumer.__init__)
+    for name in ("_read_offset", "_acked", "_committed_offset"):
+        assert f"self.{name} =" in source
+    assert "self.flow_active = True" in inspect.getsource(base.Consumer._reset_state)
+    assert "self._thread =" in inspect.getsource(base.ThreadDelegateConsumer.__init__)
+
+
+def test_seek_after_an_assignment_goes_through_what_is_overridden() -> None:
+    assert "self.seek_to_committed()" in inspect.getsource(base.Consumer.perform_seek)
+
+
+def test_pending_rows_are_asked_of_the_partitions_in_acked_only() -> None:
+    assert "in self._acked" in inspect.getsource(base.Consumer._filter_tps_with_pending_acks)
+
+
+def test_transport_makes_the_bulk_consumer() -> None:
+    assert BulkTransport.Consumer is BulkConsumer
+    assert "Consumer" in vars(driver.Transport)
+
+
+def test_error_that_aiokafka_keeps_to_itself_is_where_the_watchdog_looks() -> None:
+    from aiokafka.consumer import group_coordinator
+
+    assert "self._pending_exception = None" in inspect.getsource(
+        group_coordinator.GroupCoordinator.__init__
+    )

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import socket
+import time
+
+from streams.engine.health import EXIT_STATUS, Judge, Vitals, Watchdog
+
+
+def healthy(now: float = 0.0, **changes: object) -> Vitals:
+    values: dict[str, object] = {
+        "ticked_at": now, "joined": True, "assigned": True, "fetched_at": now, "lag": 0, "progress": 1,
+    }  # fmt: skip
+    return Vitals(**(values | changes))  # type: ignore[arg-type]
+
+
+def verdicts(*vitals: Vitals, patience: float = 30.0, step: float = 1.0) -> list[str | None]:
+    """One vitals a step, until one is judged to be the end."""
+    judge = Judge(patience=patience)
+    out: list[str | None] = []
+    for i, v in enumerate(vitals):
+        v.ticked_at = i * step
+        v.fetched_at = v.fetched_at if v.fetched_at < 0 else i * step
+        out.append(judge.verdict(v, i * step))
+        if out[-1] is not None:
+            break
+    return out
+
+
+def test_healthy_worker_is_left_alone_for_ever() -> None:
+    assert set(verdicts(*(healthy() for _ in range(1_000)))) == {None}
+
+
+def test_pending_error_that_stays_ends_it_after_the_patience() -> None:
+    found = verdicts(*(healthy(pending_error="GroupAuthorizationFailedError") for _ in range(100)))
+    assert len(found) == 31
+    assert found[-1] is not None
+    assert "GroupAuthorizationFailedError" in found[-1]
+
+
+def test_pending_error_that_heals_does_not() -> None:
+    vitals = [healthy(pending_error="x" if i % 20 else None) for i in range(200)]
+    assert set(verdicts(*vitals)) == {None}
+
+
+def test_group_that_was_never_joined_ends_it() -> None:
+    found = verdicts(*(healthy(joined=False, assigned=False) for _ in range(100)))
+    assert len(found) == 31
+    assert "no assignment" in str(found[-1])
+
+
+def test_joined_without_partitions_is_healthy() -> None:
+    assert set(verdicts(*(healthy(assigned=False) for _ in range(100)))) == {None}
+
+
+def test_lag_with_offsets_standing_still_ends_it() -> None:
+    found = verdicts(*(healthy(lag=5, progress=7) for _ in range(100)))
+    assert len(found) == 31
+    assert "5 records wait" in str(found[-1])
+
+
+def test_lag_with_progress_or_without_database_does_not() -> None:
+    assert set(verdicts(*(healthy(lag=5, progress=i // 20) for i in range(200)))) == {None}
+    assert set(verdicts(*(healthy(lag=5, store_away=True) for _ in range(100)))) == {None}
+
+
+def test_fetcher_that_does_not_fetch_ends_it() -> None:
+    found = verdicts(*(healthy(fetched_at=-1.0) for _ in range(100)))
+    assert "fetcher" in str(found[-1])
+
+
+def test_main_loop_that_does_not_run_ends_it() -> None:
+    assert Judge(patience=30).verdict(healthy(now=0), 31) == "the main loop has not run for 31 s"
+
+
+def test_what_is_fatal_ends_it_at_once() -> None:
+    assert verdicts(healthy(fatal="the lease was lost")) == ["the lease was lost"]
+
+
+def watch(vitals: Vitals, servers: list[str], seconds: float) -> list[str]:
+    died: list[str] = []
+    dog = Watchdog(vitals, servers=servers, die=died.append, patience=0.2, every=0.05)
+    dog.start()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not died:
+        vitals.ticked_at = vitals.fetched_at = time.monotonic()
+        time.sleep(0.02)
+    dog.stop()
+    dog.join(2)
+    return died
+
+
+def test_watchdog_waits_while_no_broker_answers() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    assert watch(healthy(joined=False), [f"127.0.0.1:{port}"], 1.0) == []
+
+
+def test_watchdog_ends_a_worker_that_is_stuck_beside_a_broker_that_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        (why,) = watch(healthy(joined=False), [f"127.0.0.1:{broker.getsockname()[1]}"], 10.0)
+    assert "no assignment" in why
+    assert EXIT_STATUS == 70

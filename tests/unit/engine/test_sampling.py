@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from stream_rows import CONFIG
+
+from streams.engine.sampling import Bucket, Sampler, kept
+from streams.store.batch import Batch
+from streams.wire.block import Codes, PredictionBlock
+from streams.wire.hashing import id_hashes
+
+P = ("t", 0)
+SALT = b"s" * 16
+
+
+def block(n: int, *, first: int = 0, step_us: int = 1_000) -> PredictionBlock:
+    return PredictionBlock(
+        model="credit",
+        version="7",
+        ids=[f"row-{i}" for i in range(first, first + n)],
+        served_at=np.arange(first, first + n, dtype=np.int64) * step_us,
+        feature_names=("income", "age", "region"),
+        features=np.ones((n, 3), np.float32),
+        prediction=Codes(np.zeros(n, np.int32), ("repay",)),
+        scores=np.full((n, 2), np.nan, np.float32),
+    )
+
+
+def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: float) -> Batch:
+    settings = dataclasses.replace(CONFIG, **config)  # type: ignore[arg-type]
+    sampler.add(b, id_hashes(b.ids, SALT), np.zeros(len(b), np.int64), config=settings, place=P)
+    batch = Batch()
+    sampler.close(batch, {"credit": settings}, now=now)
+    return batch
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 3, 40])
+def test_kept_is_a_share_of_uniform_hashes(exponent: int) -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, 100_000, dtype=np.uint64)
+    share = kept(hashes, exponent).mean()
+    assert share == pytest.approx(2.0**-exponent, abs=0.005)
+
+
+def test_everything_is_kept_below_the_cap() -> None:
+    batch = run(Sampler(total_cap=None), block(500), now=0, join_rows_per_second=1_000)
+    assert len(batch.joins["credit"]) == 500
+    assert batch.join_exponents == {}
+    assert set(batch.joins["credit"].score) == {None}
+
+
+def test_backlog_that_was_served_slowly_is_not_thinned_for_being_read_fast() -> None:
+    sampler = Sampler(total_cap=None)
+    for i in range(20):  # 20 x 1,000 rows, one millisecond apart, read within one second
+        batch = run(
+            sampler, block(1_000, first=1_000 * i), now=100 + i / 20, join_rows_per_second=1_500
+        )
+        assert len(batch.joins["credit"]) == 1_000
+
+
+def test_traffic_above_the_cap_is_thinned_until_it_fits() -> None:
+    sampler = Sampler(total_cap=None)
+    kept_rows = []
+    for i in range(40):  # 20,000 rows a second
+        batch = run(
+            sampler,
+            block(10_000, first=10_000 * i, step_us=50),
+            now=100 + i / 2,
+            join_rows_per_second=1_000,
+        )
+        kept_rows.append(len(batch.joins.get("credit", ())))
+    assert sampler.join_exponents["credit"] == 5  # 20,000 / 32 = 625 a second
+    assert sum(kept_rows[-10:]) / 5 == pytest.approx(625, rel=0.1)
+
+
+def test_cap_of_the_database_is_shared_by_the_models() -> None:
+    sampler = Sampler(total_cap=50)
+    assert len(run(sampler, block(2_000), now=0).joins["credit"]) <= 500
+
+
+def test_bucket_is_full_at_first_and_never_more() -> None:
+    bucket = Bucket(burst=10)
+    assert bucket.refill(5, 0, 0) == 50
+    assert bucket.refill(5, 1e9, 1e9) == 50
+    bucket.tokens = 0
+    assert bucket.refill(5, 1e9 - 5, 0) == 0  # clocks that go back give nothing
