@@ -9,6 +9,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ from workers.incidents import lifecycle
 from workers.incidents.terms import Rules
 from workers.jobs.child import Child
 from workers.releases import registry
+from workers.releases.files import Place
 from workers.releases.roles import Lifetimes
+from workers.releases.seal import seal
 from workers.repair import RepairWorker
 from workers.settings import Settings
 from workers.store import engine
@@ -296,32 +299,55 @@ def test_wrong_labels_feed_a_job_whose_candidate_is_rejected(world: World) -> No
 
 
 def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
-    world: World, base: Path
+    world: World,
 ) -> None:
-    # the teacher knows the boom; its student, published over it, does not
     harm(world)
     world.start()
     assert world.job("succeeded", "failed", "rejected")["state"] == "succeeded"
     good = world.stable()
     world.stop()
-    with world.database.begin() as conn:  # by hand, as an operator might: back to the baseline
+    # The old student under another name, as if its gates had passed it: they can be wrong.
+    folder = world.settings.root / "baseline" / "candidate"
+    with world.database.read() as conn:
+        schema = repairable.schema_of(conn)
+    sealed = seal(
+        folder,
+        place=Place(world.settings.root),
+        model="credit",
+        version="bad",
+        kind="added",
+        schema=schema,
+        output="y",
+        output_kind="logits",
+        created_at=datetime.now(UTC),
+    )
+    trigger = Trigger(kind="actor", id="cli:test")
+    now = repairable.now_us()
+    with world.database.begin() as conn:
+        registry.add_version(
+            conn,
+            sealed,
+            report=(folder / "report.json").read_bytes(),
+            gate_passed=True,
+            trigger=trigger,
+            actor="cli:test",
+            now=now,
+        )
         registry.publish(
             conn,
             "credit",
-            repairable.BASELINE,
-            trigger=Trigger(kind="actor", id="cli:test"),
+            "bad",
+            trigger=trigger,
             actor="cli:test",
             reason="a mistake",
-            now=repairable.now_us(),
+            now=now,
             lifetimes=Lifetimes(),
         )
-    assert world.swap() == repairable.BASELINE
+    assert world.swap() == "bad"
     world.serve(600, boom=True, label_share=0.5)
     world.start()
     world.wait(lambda: world.stable() == good, "the worker rolled back")
-    assert [b["sha256"] for b in world.rows(barred)] == [
-        next(v["sha256"] for v in world.rows(versions) if v["version"] == repairable.BASELINE)
-    ]
+    assert [b["sha256"] for b in world.rows(barred)] == [sealed.manifest.sha256]
     assert "worse" in [g["state"] for g in world.rows(guards)]
     assert world.one(pauses)["reason"].startswith("circuit breaker")
     world.wait(lambda: world.published().stable == good, "the signed pointer moved back")

@@ -22,6 +22,7 @@ from streams.store import facts
 from streams.store.database import Database, insert_ignore
 from streams.store.drain import drain
 from streams.store.tables import feature_rows, input_states, join_rows, labels
+from streams.wire.block import Schema
 from streams.wire.events import Trigger
 from streams.wire.hashing import id_hashes, signed
 from workers import registration
@@ -271,6 +272,13 @@ def service(database: Database, settings: Settings, version: str | None = None) 
         place.path("credit", "manifest.json", row.manifest_sha256).read_bytes()
     )
     return Service(database, "credit", wanted, Session(model, manifest))
+
+
+def schema_of(conn: sa.Connection) -> Schema:
+    """The credit model's schema as it was registered."""
+    terms = load(conn, "credit")
+    assert terms is not None
+    return terms.spec.schema
 
 
 def template(base: Path, child: Child) -> Path:

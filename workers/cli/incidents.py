@@ -43,25 +43,14 @@ def list_(
     if not rows:
         typer.echo("no incidents" if everything else "no open incidents")
         return
-    from rich.table import Table
-
     now = common.now_us()
-    table = Table(box=None, pad_edge=False)
-    for name in ("ID", "MODEL", "VERSION", "CLASS", "STAGE", "CAUSE", "DECISION", "OPENED", "WHY"):
-        table.add_column(name, overflow="fold", no_wrap=name == "ID")
     for row in rows:
-        table.add_row(
-            row["incident_id"][:8],
-            row["model"],
-            row["version"],
-            row["incident_class"],
-            row["resolution"] or row["stage"],
-            row["cause"] or "-",
-            row["decision"] or "-",
-            common.ago(row["opened_at"], now) + " ago",
-            row["why"],
+        state = row["resolution"] or row["stage"]
+        typer.echo(
+            f"{row['incident_id'][:8]}  {row['model']} {row['version']}  {row['incident_class']},"
+            f" {state}, {common.ago(row['opened_at'], now)} ago"
         )
-    common.console().print(table)
+        typer.echo(f"          {row['why']}")
 
 
 @app.command()
@@ -153,36 +142,37 @@ def _say(row: Mapping[str, Any], sentence: str, as_json: bool) -> None:
 
 def _print(found: Mapping[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    console = common.console()
+    def say(text: str) -> None:
+        typer.echo(text)  # not through rich: what people wrote may hold its [markup]
+
     state = found["resolution"] or found["stage"]
-    console.print(
-        f"[bold]{found['incident_class']}[/bold] of {found['model']} {found['version']}: {state}"
-    )
-    console.print(f"  {found['why']}")
-    console.print(f"  id {found['incident_id']}")
-    console.print(
+    say(f"{found['incident_class']} of {found['model']} {found['version']}: {state}")
+    say(f"  {found['why']}")
+    say(f"  id {found['incident_id']}")
+    say(
         f"  cause {found['cause'] or 'not known yet'}, decision {found['decision'] or '-'},"
         f" attempts {found['attempt']}"
     )
     if found["change_low"] is not None:
         low, high = common.moment(found["change_low"]), common.moment(found["change_high"])
-        console.print(f"  the change began between {low} and {high}")
+        say(f"  the change began between {low} and {high}")
     for finding in found["findings"]:
-        console.print(
-            f"\n[bold]finding[/bold] {finding['kind']} ({finding['scope']}),"
+        say(
+            f"\nfinding {finding['kind']} ({finding['scope']}),"
             f" {finding['status']}: {finding['reason']}"
         )
         for c in finding["contributors"][:5]:
-            console.print(
+            say(
                 f"    {c['column']}: {c['distance']} {c['value']:.3g}"
                 f" (chance gives {c['noise_floor']:.3g})"
             )
-    console.print()
+    say("")
     table = Table(box=None, pad_edge=False)
     for name in ("TIME", "AFTER", "STEP", "WHAT"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("TIME", "AFTER"))
     for step in found["timeline"]:
         after = common.duration((step["at"] - found["opened_at"]) / 1e6)
-        table.add_row(common.moment(step["at"]), after, step["what"], step["why"])
-    console.print(table)
+        table.add_row(common.moment(step["at"]), after, step["what"], Text(step["why"]))
+    common.console().print(table)

@@ -43,6 +43,7 @@ def list_(
         typer.echo("no jobs")
         return
     from rich.table import Table
+    from rich.text import Text
 
     now = common.now_us()
     table = Table(box=None, pad_edge=False)
@@ -58,7 +59,7 @@ def list_(
             _trigger(row),
             common.ago(row["created_at"], now) + " ago",
             "-" if took is None else common.duration(took),
-            str(outcome.get("why") or outcome.get("last_error") or "-"),
+            Text(str(outcome.get("why") or outcome.get("last_error") or "-")),
         )
     common.console().print(table)
 
@@ -130,19 +131,20 @@ def _trigger(row: Mapping[str, Any]) -> str:
 
 def _print(found: Mapping[str, Any]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from workers.store.incident_queries import step_text
 
     console = common.console()
     outcome = found["outcome"]
-    console.print(
-        f"[bold]job {found['number']}[/bold] of {found['model']}: {found['state']}"
+    typer.echo(
+        f"job {found['number']} of {found['model']}: {found['state']}"
         + (f", {outcome['version']}" if "version" in outcome else "")
     )
     if why := outcome.get("why") or outcome.get("last_error"):
-        console.print(f"  {why}")
-    console.print(f"  id {found['job_id']}, asked by {_trigger(found)}")
-    console.print(
+        typer.echo(f"  {why}")  # not through rich: it may hold its [markup]
+    typer.echo(f"  id {found['job_id']}, asked by {_trigger(found)}")
+    typer.echo(
         f"  made {common.moment(found['created_at'])}, waits for labels until"
         f" {common.moment(found['deadline_at'])}"
     )
@@ -152,7 +154,7 @@ def _print(found: Mapping[str, Any]) -> None:
         for name in ("STEP", "WHAT"):
             table.add_column(name, overflow="fold")
         for step in found["steps"]:
-            table.add_row(step["name"], step_text(step))
+            table.add_row(step["name"], Text(step_text(step)))
         console.print(table)
     if found["gates"]:
         console.print()
@@ -166,7 +168,7 @@ def _print(found: Mapping[str, Any]) -> None:
                 _number(gate["value"]),
                 _number(gate["limit"]),
                 words[gate["passed"]],
-                gate["why"],
+                Text(gate["why"]),
             )
         console.print(table)
 
