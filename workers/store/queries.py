@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from streams.store.tables import (
+    accuracy_states,
     feature_rows,
     findings,
     input_states,
     labels,
     model_locks,
     outcomes,
+    profiles,
     specs,
+    unregistered,
     windows,
 )
 from workers.spec import ModelSpec
-from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers
+from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers, versions
 
 DAY_US = 86_400 * 1_000_000
 WEEK_US = 7 * DAY_US
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""
+RECENT_LAGS = 200
+LEARNED_FROM = 1_000
+"""Outcomes from which a version without a base error learns one."""
 
 
 def spec_of(conn: sa.Connection, model: str) -> ModelSpec | None:
@@ -142,6 +151,10 @@ class Overview:
     gate_rows_per_day: float | None
     last_served_at: int | None
     last_label_at: int | None
+    label_lag_us: int | None
+    """Median time from serving to label of the last labelled rows."""
+    has_base_error: bool
+    """Whether it is known how often the version is normally wrong."""
     incident: tuple[str, str, str] | None
     """Class, stage and reason of the worst open incident."""
     job: str | None
@@ -192,6 +205,24 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
     last_label = conn.execute(
         sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model)
     ).scalar_one()
+    lags = sorted(
+        conn.execute(
+            sa.select(outcomes.c.observed_at - outcomes.c.served_at)
+            .where(outcomes.c.model == model, outcomes.c.version == (version or ""))
+            .order_by(outcomes.c.seq.desc())
+            .limit(RECENT_LAGS)
+        ).scalars()
+    )
+    base = conn.execute(
+        sa.select(profiles.c.base_error).where(
+            profiles.c.model == model, profiles.c.version == (version or "")
+        )
+    ).scalar_one_or_none()
+    seen = conn.execute(
+        sa.select(accuracy_states.c.n).where(
+            accuracy_states.c.model == model, accuracy_states.c.version == (version or "")
+        )
+    ).scalar_one_or_none()
     incident = conn.execute(
         sa.select(incidents.c.incident_class, incidents.c.stage, incidents.c.why)
         .where(incidents.c.model == model, incidents.c.status == "open")
@@ -218,9 +249,58 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
         gate_rows_per_day=None if rates is None else rates.gate_rows,
         last_served_at=newest.last_served_at if newest else None,
         last_label_at=last_label,
+        label_lag_us=int(lags[len(lags) // 2]) if lags else None,
+        has_base_error=base is not None or (seen or 0) >= LEARNED_FROM,
         incident=None if incident is None else (incident[0], incident[1], incident[2]),
         job=job,
         open_findings=int(open_findings),
         paused_until=paused,
         last_change=pointer.change if pointer else None,
     )
+
+
+def unregistered_models(conn: sa.Connection) -> dict[str, int]:
+    """Models that were seen and nobody registered, with the rows that were counted; most first."""
+    total = sa.func.sum(unregistered.c.rows)
+    rows = conn.execute(
+        sa.select(unregistered.c.model, total)
+        .where(unregistered.c.model.not_in(sa.select(specs.c.model)))
+        .group_by(unregistered.c.model)
+        .order_by(total.desc(), unregistered.c.model)
+    )
+    return {str(model): int(count) for model, count in rows}
+
+
+def versions_of(conn: sa.Connection, model: str) -> list[dict[str, Any]]:
+    """A model's versions for people and programs, newest first."""
+    stable = conn.execute(
+        sa.select(pointers.c.stable).where(pointers.c.model == model)
+    ).scalar_one_or_none()
+    rows = conn.execute(
+        sa.select(versions)
+        .where(versions.c.model == model)
+        .order_by(versions.c.created_at.desc(), versions.c.version)
+    )
+    out = []
+    for row in rows:
+        files = json.loads(row.files)
+        gates = json.loads(row.report).get("gates", ())
+        out.append(
+            {
+                "version": row.version,
+                "serves": row.version == stable,
+                "status": row.status,
+                "kind": row.kind,
+                "sha256": row.sha256,
+                "gate_passed": bool(row.gate_passed),
+                "failed_gates": [str(g["name"]) for g in gates if g.get("passed") is not True],
+                "bytes": files.get("model.onnx", {}).get("bytes"),
+                "predecessor": row.predecessor,
+                "published_at": None
+                if row.published_at is None
+                else datetime.fromtimestamp(row.published_at / 1e6, UTC).isoformat(
+                    timespec="seconds"
+                ),
+            }
+        )
+    return out

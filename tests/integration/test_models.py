@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import linear
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from streams.store.database import Database
+from streams.store.tables import (
+    feature_rows,
+    input_states,
+    labels,
+    model_locks,
+    outcomes,
+    unregistered,
+    windows,
+)
+from workers import registration
+from workers.errors import UsageError
+from workers.fleet import STATES, state, worst_first
+from workers.settings import Settings
+from workers.spec import ModelSpec
+from workers.store import engine, queries
+from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers
+
+DAY = queries.DAY_US
+NOW = 1_790_000_000_000_000
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REDISTILL_DATABASE", database_url)
+    monkeypatch.delenv("REDISTILL_BROKER", raising=False)
+    settings = Settings.load()
+    engine.upgrade(settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> registration.Prepared:
+    folder = tmp_path_factory.mktemp("linear")
+    spec = ModelSpec.load(linear.build(folder, level="watch"))
+    return registration.prepare(spec, Settings.load({"home": folder}))
+
+
+@pytest.fixture
+def database(settings: Settings, prepared: registration.Prepared) -> Iterator[Database]:
+    database = engine.open(settings)
+    registration.store(database, prepared, settings, actor="test", now=NOW)
+    yield database
+    database.dispose()
+
+
+def put(conn: sa.Connection, table: sa.Table, **values: Any) -> None:
+    conn.execute(sa.insert(table).values(**values))
+
+
+def serve(
+    database: Database, *, rows: int = 10_000, right: int = 90, wrong: int = 10, at: int = NOW
+) -> None:
+    """Two days of traffic that ended at ``at``, with some labels an hour late."""
+    with database.begin() as conn:
+        put(
+            conn, input_states, model="linear", version="v1", topic_id="t", partition=0, state=b"",
+            rows=rows, first_served_at=at - 2 * DAY, last_served_at=at, updated_at=at,
+        )  # fmt: skip
+        put(
+            conn, windows, model="linear", version="v1", topic_id="t", partition=0, number=0, rows=rows,
+            first_served_at=at - 2 * DAY, last_served_at=at, summary="{}", closed_at=at,
+        )  # fmt: skip
+        put(
+            conn, feature_rows, model="linear", version="v1", first_served_at=at, last_served_at=at,
+            rows=1, bytes=1, data=b"",
+        )  # fmt: skip
+        conn.execute(sa.update(model_locks).values(join_exponent=0, feature_exponent=1))
+        for seq in range(1, right + wrong + 1):
+            served = at - 2 * DAY + seq
+            put(
+                conn, outcomes, model="linear", version="v1", seq=seq, id_hash=seq, id=str(seq),
+                correct=int(seq > wrong), prediction="a", label="a", served_at=served,
+                observed_at=served + 3_600_000_000, source="s", uniform=True, made_at=at - DAY,
+            )  # fmt: skip
+        put(
+            conn, labels, model="linear", id="x", source="s", observed_at=at, id_hash=1, label="a",
+            op="upsert", uniform=True, received_at=at, state="waiting",
+        )  # fmt: skip
+
+
+def overview(database: Database, now: int = NOW) -> queries.Overview:
+    with database.read() as conn:
+        return queries.overview(conn, "linear", now)
+
+
+def test_overview_measures_accuracy_and_rates(database: Database) -> None:
+    serve(database)
+    found = overview(database)
+    assert (found.version, found.correct, found.labelled) == ("v1", 90, 100)
+    assert found.labels_waiting == 1
+    assert found.label_lag_us == 3_600_000_000
+    # 100 outcomes in two days, half of whose rows have stored features
+    assert found.gate_rows_per_day == pytest.approx(25.0)
+    with database.read() as conn:
+        traffic = queries.traffic(conn, "linear", NOW)
+    assert traffic is not None
+    assert (traffic.rows, traffic.labels) == (5_000, 50)
+
+
+def test_rows_per_alarm_needs_a_week_and_splits_the_fleets_alarms(database: Database) -> None:
+    serve(database)
+    with database.read() as conn:
+        assert queries.rows_per_alarm(conn, "linear", alarms_per_week=1, now=NOW) is None
+    with database.begin() as conn:
+        put(
+            conn, outcomes, model="other", version="v", seq=1, id_hash=1, id="1", correct=1, prediction="a",
+            label="a", served_at=0, observed_at=0, source="s", uniform=True, made_at=NOW - 8 * DAY,
+        )  # fmt: skip
+    with database.read() as conn:
+        # 10,000 rows and 100 labels a week; at least 1,000 labels per alarm
+        assert queries.rows_per_alarm(conn, "linear", alarms_per_week=1, now=NOW) == 100_000
+        assert queries.rows_per_alarm(conn, "linear", alarms_per_week=0.05, now=NOW) == 200_000
+
+
+def incident(kind: str, stage: str) -> Any:
+    def change(conn: sa.Connection) -> None:
+        put(
+            conn, incidents, incident_id="i", model="linear", version="v1", incident_class=kind,
+            status="open", stage=stage, why="error 10% -> 40%", attempt=0, split_salt="s", opened_at=NOW,
+            updated_at=NOW, open_mark=1,
+        )  # fmt: skip
+
+    return change
+
+
+def job(job_state: str) -> Any:
+    def change(conn: sa.Connection) -> None:
+        put(
+            conn, jobs, job_id="j", number=1, model="linear", attempt=1, trigger_kind="actor",
+            trigger_id="x", state=job_state, options="{}", tries=0, not_before=0, deadline_at=0,
+            created_at=0, live_mark=1,
+        )  # fmt: skip
+
+    return change
+
+
+def rolled_back(conn: sa.Connection) -> None:
+    put(
+        conn,
+        pointers,
+        model="linear",
+        stable="v1",
+        epoch=2,
+        reason="r",
+        moved_at=NOW,
+        announced_at=NOW,
+    )
+    put(
+        conn, pointer_history, model="linear", epoch=2, stable="v1", sha256="0" * 64, change="rollback",
+        reason="r", trigger="{}", at=NOW,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("expected", "change", "now"),
+    [
+        ("healthy", None, NOW),
+        ("no data", None, NOW + 2 * 3_600_000_000),
+        ("drifting", incident("harm", "detected"), NOW),
+        ("drifting", incident("harm", "diagnosing"), NOW),
+        ("data bug", incident("data_bug", "detected"), NOW),
+        ("awaiting a person", incident("harm", "awaiting_person"), NOW),
+        ("waiting for labels", incident("harm", "waiting_labels"), NOW),
+        ("repairing", incident("harm", "repairing"), NOW),
+        ("guarding", incident("harm", "guarding"), NOW),
+        ("repairing", job("running"), NOW),
+        ("waiting for labels", job("waiting_labels"), NOW),
+        ("rolled back", rolled_back, NOW),
+    ],
+)
+def test_the_state_says_what_matters_most(
+    database: Database, expected: str, change: Any, now: int
+) -> None:
+    serve(database, at=NOW)
+    with database.begin() as conn:
+        conn.execute(sa.update(outcomes).values(observed_at=NOW))
+        if change is not None:
+            change(conn)
+    assert state(overview(database, now), now) == expected
+
+
+def test_labels_that_stopped_are_a_state_of_their_own(database: Database) -> None:
+    serve(database)
+    assert state(overview(database), NOW) == "labels late"
+
+
+def test_the_worst_model_comes_first(database: Database) -> None:
+    from dataclasses import replace
+
+    serve(database)
+    calm = overview(database)
+    broken = replace(calm, model="zebra", incident=("harm", "awaiting_person", "why"))
+    assert [o.model for o in worst_first([calm, broken], NOW)] == ["zebra", "linear"]
+    assert STATES.index("awaiting a person") == 0
+
+
+def test_the_command_lists_models_for_people_and_for_programs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workers.cli import common
+    from workers.cli.models import app
+
+    monkeypatch.setattr(common, "now_us", lambda: NOW)
+    serve(database)
+    with database.begin() as conn:
+        incident("harm", "repairing")(conn)
+        put(conn, pauses, model="linear", until=NOW + 1, reason="r")
+        put(conn, unregistered, model="new", version="1", rows=70, first_seen_at=0, last_seen_at=0)
+        rolled_back(conn)
+    result = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "repairing (repairs paused)" in result.output
+    assert "90.0% [82.4%, 95.1%] on 100" in result.output
+    assert "linear: error 10% -> 40%" in result.output
+    assert "not registered: new, 70 rows seen" in result.output
+    document = json.loads(CliRunner().invoke(app, ["--json"]).output)
+    (model,) = document["models"]
+    assert model["state"] == "repairing"
+    assert model["accuracy"]["basis"] == "measured"
+    assert model["accuracy"]["n"] == 100
+    assert document["unregistered"] == {"new": 70}
+    with pytest.raises(UsageError, match="there is no model 'nope'; registered: linear"):
+        raise CliRunner().invoke(app, ["nope"]).exception or AssertionError
+
+
+def test_without_labels_no_accuracy_is_claimed(database: Database) -> None:
+    from workers.fleet import accuracy
+
+    assert accuracy(overview(database)) is None

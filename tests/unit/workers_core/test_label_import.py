@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from workers import label_import
+from workers.errors import UsageError
+from workers.label_import import Batch, Columns, Reject
+
+
+def read(path: Path, columns: Columns | None = None, **more: object) -> Batch:
+    options = {"model": "credit", "source": "ledger", "classes": ("yes", "no")} | more
+    batches = list(label_import.read(path, columns or Columns(), **options))  # type: ignore[arg-type]
+    return Batch(
+        sum(b.rows for b in batches),
+        [x for b in batches for x in b.labels],
+        [x for b in batches for x in b.rejects],
+    )
+
+
+def test_a_csv_becomes_labels_and_ids_stay_texts(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "id,label,at,sure,p\n007,yes,2026-03-01T10:00:00+02:00,0.9,0.1\nb,no,2026-03-01 08:00,,\n"
+    )
+    found = read(path, Columns(time="at", confidence="sure", inclusion="p"))
+    first, second = found.labels
+    assert found.rejects == []
+    assert (first.id, first.label, first.source, first.op) == ("007", "yes", "ledger", "upsert")
+    assert first.observed_at == second.observed_at == datetime(2026, 3, 1, 8, tzinfo=UTC)
+    assert (first.confidence, first.inclusion_probability) == (0.9, 0.1)
+    assert (second.confidence, second.inclusion_probability) == (None, None)
+
+
+def test_bad_rows_are_rejected_with_their_number_and_reason(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    long = "x" * 201
+    path.write_text(
+        f"id,label,at\na,yes,2026-03-01\n,yes,2026-03-01\nb,,2026-03-01\nc,maybe,2026-03-01\nd,no,soon\n{long},no,2026-03-01\n"
+    )
+    found = read(path, Columns(time="at"))
+    assert [x.id for x in found.labels] == ["a"]
+    assert found.rows == 6
+    assert [(r.row, r.reason) for r in found.rejects] == [
+        (2, "the id is missing"),
+        (3, "the label is missing"),
+        (4, "'maybe' is no class of the model"),
+        (5, "the time is missing or cannot be read"),
+        (6, "the id has 201 characters, 200 are allowed"),
+    ]
+    assert found.rejects[2] == Reject(4, "c", "maybe", "'maybe' is no class of the model")
+
+
+def test_parquet_of_any_types_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "l.parquet"
+    table = pa.table(
+        {
+            "key": pa.array([1, 2]),
+            "truth": pa.array([1.0, None]),
+            "at": pa.array([1_000, 2_000], pa.timestamp("ms")),
+        }
+    )
+    pq.write_table(table, path)
+    found = read(path, Columns(id="key", label="truth", time="at"), classes=("0", "1"))
+    assert [(x.id, x.label) for x in found.labels] == [("1", "1")]
+    assert found.labels[0].observed_at == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert [r.reason for r in found.rejects] == ["the label is missing"]
+
+
+def test_without_times_labels_have_the_time_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label\na,yes\n")
+    os.utime(path, (1_000, 1_000))
+    assert read(path).labels == read(path).labels
+    assert read(path).labels[0].observed_at == datetime.fromtimestamp(1_000, UTC)
+
+
+def test_retracting_needs_no_label(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label\na,yes\n")
+    (label,) = read(path, retract=True).labels
+    assert (label.op, label.label) == ("retract", None)
+
+
+def test_long_files_come_in_batches_that_number_on(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "id,label\n" + "".join(f"r{i},{'yes' if i else 'bad'}\n" for i in range(12_000)) + ",yes\n"
+    )
+    batches = list(label_import.read(path, Columns(), model="m", source="s", classes=("yes",)))
+    assert max(b.rows for b in batches) <= label_import.BATCH
+    assert [r.row for b in batches for r in b.rejects] == [1, 12_001]
+
+
+@pytest.mark.parametrize("name", ["l.csv", "l.parquet"])
+def test_a_missing_column_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name.endswith("csv"):
+        path.write_text("key,label\na,yes\n")
+    else:
+        pq.write_table(pa.table({"key": ["a"], "label": ["yes"]}), path)
+    with pytest.raises(UsageError, match="has no column 'id'; it has key, label"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["l.csv", "l.parquet"])
+def test_an_unreadable_file_is_said(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"" if name.endswith("csv") else b"PAR1garbage")
+    with pytest.raises(UsageError, match="cannot be read as"):
+        read(path)

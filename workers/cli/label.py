@@ -1,0 +1,196 @@
+"""``redistill label``: labels from files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import typer
+
+from workers.cli import common
+
+if TYPE_CHECKING:
+    from streams.wire.events import LabelObserved
+    from workers.label_import import Reject
+    from workers.settings import Settings
+    from workers.spec import ModelSpec
+
+app = typer.Typer(no_args_is_help=True, help="Import labels from a file.")
+
+SOME_REJECTED = 3
+"""Exit code: rows were rejected; the others were sent."""
+SEND_SECONDS = 60.0
+"""How long the broker may take to acknowledge one batch."""
+
+
+@app.callback()
+def label() -> None:
+    """Import labels from a file."""
+
+
+@app.command("import")
+def import_(
+    file: Path = typer.Argument(..., help="Parquet, or CSV with a header."),
+    model: str = typer.Option(..., "--model", help="Name of the model."),
+    source: str = typer.Option(
+        "default", "--source", help="Who says so; [labels] sources decides who is believed."
+    ),
+    id_: str = typer.Option("id", "--id", help="Column of the predictions' ids."),
+    label: str = typer.Option("label", "--label", help="Column of the labels."),
+    time: str | None = typer.Option(
+        None,
+        "--time",
+        help="Column of the times at which the labels became known. Default: when the file was changed.",
+    ),
+    confidence: str | None = typer.Option(
+        None, "--confidence", help="Column that says how sure the source is, 0 to 1."
+    ),
+    inclusion: str | None = typer.Option(
+        None, "--inclusion", help="Column of the probability with which a row was drawn."
+    ),
+    retract: bool = typer.Option(False, "--retract", help="Take these labels back."),
+    rejects: Path | None = typer.Option(
+        None, "--rejects", help="Where rejected rows are written. Default: FILE.rejects.csv."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON document instead of a sentence."),
+) -> None:
+    """Send the labels of a file to the topic of labels.
+
+    Importing the same file twice counts each label once. Rows without id, label or time, or with a label
+    that is no class of the model, are rejected: they are counted and written to a file of their own. Exit
+    code 0: all were sent; 3: some were rejected, the others sent.
+    """
+    from workers import label_import
+    from workers.errors import UsageError
+
+    settings = common.load()
+    settings.broker()  # without one there is nothing to do: say so before the file is read
+    spec = _spec(settings, model)
+    if spec is None:
+        typer.echo(f"{model} is not registered: its labels wait until it is", err=True)
+    elif spec.labels.sources and source not in spec.labels.sources:
+        typer.echo(
+            f"{source!r} is not among [labels] sources of {model}"
+            f" ({', '.join(spec.labels.sources)}): its labels are stored, and feed no detector",
+            err=True,
+        )
+    if not file.is_file():
+        raise UsageError(f"{file}: there is no such file")
+    columns = label_import.Columns(
+        id=id_, label=label, time=time, confidence=confidence, inclusion=inclusion
+    )
+    place = rejects or file.with_name(file.name + ".rejects.csv")
+    sent = rejected = 0
+    with _sender(settings) as send, _rejects(place) as reject, _progress(file) as advance:
+        batches = label_import.read(
+            file,
+            columns,
+            model=model,
+            source=source,
+            classes=None if spec is None else spec.schema.classes,
+            retract=retract,
+        )
+        for batch in batches:
+            send(batch.labels)
+            sent += len(batch.labels)
+            rejected += len(batch.rejects)
+            reject(batch.rejects)
+            advance(batch.rows)
+    if as_json:
+        where = str(place) if rejected else None
+        common.print_json({"sent": sent, "rejected": rejected, "rejects": where})
+    else:
+        typer.echo(
+            f"{sent:,} labels sent" + (f", {rejected:,} rows rejected: {place}" if rejected else "")
+        )
+    if rejected:
+        raise typer.Exit(SOME_REJECTED)
+
+
+def _spec(settings: Settings, model: str) -> ModelSpec | None:
+    from workers.store import queries
+
+    with common.opened(settings) as database, database.read() as conn:
+        return queries.spec_of(conn, model)
+
+
+class _Send(Protocol):
+    def __call__(self, labels: Iterable[LabelObserved]) -> None: ...
+
+
+class _Reject(Protocol):
+    def __call__(self, rows: Iterable[Reject]) -> None: ...
+
+
+class _Advance(Protocol):
+    def __call__(self, rows: int) -> None: ...
+
+
+@contextmanager
+def _sender(settings: Settings) -> Iterator[_Send]:
+    """Sends a batch and waits until the broker has all of it."""
+    from streams.broker import cause, producer
+    from streams.wire.codec import encode
+
+    broker = settings.broker()
+    client = producer(broker, linger_ms=20)
+
+    def send(labels: Iterable[LabelObserved]) -> None:
+        try:
+            futures = []
+            for item in labels:
+                e = encode(item, source="redistill/label-import")
+                topic = broker.topic(e.topic)
+                futures.append(client.send(topic, value=e.value, key=e.key, headers=e.headers))
+            client.flush(SEND_SECONDS)
+            for future in futures:
+                future.get(SEND_SECONDS)
+        except Exception as error:
+            raise cause(error, broker) from error
+
+    try:
+        yield send
+    finally:
+        client.close(timeout=5)
+
+
+@contextmanager
+def _rejects(path: Path) -> Iterator[_Reject]:
+    """Writes rejected rows; there is no file without any."""
+    file: Any = None
+    try:
+
+        def write(rows: Iterable[Reject]) -> None:
+            nonlocal file
+            for row in rows:
+                if file is None:
+                    file = path.open("w", encoding="utf-8", newline="")
+                    csv.writer(file).writerow(("row", "id", "label", "reason"))
+                csv.writer(file).writerow((row.row, row.id, row.label, row.reason))
+
+        yield write
+    finally:
+        if file is not None:
+            file.close()
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[_Advance]:
+    """A bar on a terminal, silence elsewhere."""
+    from pyarrow import ArrowException
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from workers import label_import
+
+    out = Console(stderr=True)
+    with Progress(console=out, disable=not out.is_terminal, transient=True) as bar:
+        try:
+            total = label_import.count(file)
+        except (ArrowException, OSError):  # reading it will say what is wrong with it
+            total = None
+        task = bar.add_task("labels", total=total)
+        yield lambda rows: bar.advance(task, rows)

@@ -1,0 +1,177 @@
+"""``redistill models``: all models with their state, or one with its versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from workers.cli import common
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
+    from workers.store.queries import Overview
+
+app = typer.Typer(help="List the models: state, serving version, accuracy, labels.")
+
+MILLION = 1e6
+
+
+@app.command()
+def models(
+    name: str | None = typer.Argument(None, help="Show one model with its versions."),
+    as_json: bool = typer.Option(False, "--json", help="One JSON document instead of a table."),
+) -> None:
+    """List the models, worst first, or show one with its versions.
+
+    Accuracy is measured on the last labelled rows of the serving version, with its 95% interval; where
+    there are no labels none is shown. A gate row is a row with both a label and stored features: a repair
+    is judged on about a hundred of them.
+    """
+    from workers.errors import UsageError
+    from workers.fleet import worst_first
+    from workers.store import queries
+
+    settings = common.load()
+    now = common.now_us()
+    with common.opened(settings) as database, database.read() as conn:
+        known = queries.models(conn)
+        if name is not None and name not in known:
+            listed = ", ".join(known[:10]) or "none yet: `redistill register model.toml`"
+            raise UsageError(f"there is no model {name!r}; registered: {listed}")
+        found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
+        unknown = queries.unregistered_models(conn)
+        versions = queries.versions_of(conn, name) if name else []
+    found = worst_first(found, now)
+    lag = _lag(settings)
+    if as_json:
+        rows = [_document(o, now) for o in found]
+        if name:
+            common.print_json(rows[0] | {"versions": versions})
+        else:
+            common.print_json({"models": rows, "unregistered": unknown, "lag": lag})
+        return
+    if not found:
+        typer.echo("no model is registered yet: `redistill register model.toml`")
+    else:
+        _print(found, now)
+    if name:
+        _print_versions(versions)
+    for model, count in unknown.items():
+        typer.echo(
+            f"not registered: {model}, {count:,} rows seen (`redistill register {model} --from-traffic`)"
+        )
+    if lag is not None:
+        typer.echo(f"stream lag: {lag if isinstance(lag, str) else f'{lag:,} records'}")
+
+
+def _lag(settings: Settings) -> int | str | None:
+    """Records of the input topics that are not yet counted; a text where the broker does not tell."""
+    if not settings.has_broker:
+        return None
+    import sqlalchemy as sa
+
+    from streams.errors import StreamsError
+    from streams.store.tables import offsets
+    from workers.ends import logs
+
+    with common.opened(settings) as database, database.read() as conn:
+        kept = {
+            (r.topic_id, r.partition): r.next_offset for r in conn.execute(sa.select(offsets)).all()
+        }
+    try:
+        found = logs(settings.broker(), ("predictions", "labels"))
+    except StreamsError as error:
+        return f"not known ({error})"
+    return sum(max(0, x.end - int(kept.get((x.topic_id, x.partition), x.begin))) for x in found)
+
+
+def _document(o: Overview, now: int) -> dict[str, Any]:
+    from workers.fleet import accuracy, state
+
+    measured = accuracy(o)
+    return {
+        "model": o.model,
+        "level": o.level,
+        "state": state(o, now),
+        "version": o.version,
+        "accuracy": None
+        if measured is None
+        else {
+            "basis": "measured",
+            "value": measured.value,
+            "low": measured.low,
+            "high": measured.high,
+            "n": measured.n,
+        },
+        "labels_waiting": o.labels_waiting,
+        "label_lag_s": None if o.label_lag_us is None else o.label_lag_us / MILLION,
+        "gate_rows_per_day": o.gate_rows_per_day,
+        "last_event_age_s": None
+        if o.last_served_at is None
+        else (now - o.last_served_at) / MILLION,
+        "open_findings": o.open_findings,
+        "incident": None
+        if o.incident is None
+        else dict(zip(("class", "stage", "why"), o.incident, strict=True)),
+        "job": o.job,
+        "paused_until": None if o.paused_until is None else common.moment(o.paused_until),
+    }
+
+
+def _print(found: list[Overview], now: int) -> None:
+    from rich.table import Table
+
+    from workers.fleet import accuracy, state
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "state", "version", "accuracy (measured)"):
+        table.add_column(title, overflow="fold")
+    for title in ("waiting", "label lag", "gate rows/day", "last event"):
+        table.add_column(title, justify="right")
+    for o in found:
+        measured = accuracy(o)
+        rate = "no labels"
+        if measured is not None:
+            rate = (
+                f"{measured.value:.1%} [{measured.low:.1%}, {measured.high:.1%}] on {measured.n:,}"
+            )
+        word = state(o, now)
+        table.add_row(
+            o.model,
+            f"{word} (repairs paused)" if o.paused_until is not None else word,
+            o.version or "-",
+            rate,
+            f"{o.labels_waiting:,}",
+            "-" if o.label_lag_us is None else common.duration(o.label_lag_us / MILLION),
+            "-" if o.gate_rows_per_day is None else f"{o.gate_rows_per_day:,.0f}",
+            common.ago(o.last_served_at, now),
+        )
+    out = common.console()
+    out.print(table)
+    for o in found:
+        if o.incident is not None:
+            out.print(f"{o.model}: {o.incident[2]}", markup=False)
+
+
+def _print_versions(versions: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    if not versions:
+        typer.echo("no versions: level watch, or nothing was published yet")
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("version", "status", "kind", "sha256", "published", "why"):
+        table.add_column(title, overflow="fold")
+    table.add_column("bytes", justify="right")
+    for v in versions:
+        table.add_row(
+            ("> " if v["serves"] else "  ") + v["version"],
+            v["status"],
+            v["kind"],
+            v["sha256"][:8],
+            v["published_at"] or "-",
+            "; ".join(v["failed_gates"]) or ("gates passed" if v["gate_passed"] else ""),
+            "removed" if v["bytes"] is None else f"{v['bytes']:,}",
+        )
+    common.console().print(table)
