@@ -214,9 +214,9 @@ class HarmTest:
         counts, errors, times = self.memory.entries()
         s = change_point(counts, errors, self.mixture.null, upwards=True)
         if s.rate < self.base.rate + self.tolerance or s.errors < MINIMUM_ERRORS:
-            self.wait = (
-                s.rows // 64
-            )  # an estimate moves little in so few labels, and each look costs up to 1 ms
+            # each look is another chance to be wrong about a loss below the tolerance, and it costs
+            # up to a millisecond; an estimate moves little until an eighth more labels are there
+            self.wait = s.rows // 8
             return None
         value, threshold = self.mixture.value, self.mixture.threshold
         self.low, self.high = int(times[s.low]), int(times[s.high])
@@ -229,9 +229,11 @@ class HarmTest:
         self.level_rate, self.level_n = s.rate, carry
         self.mixture = self._down()
 
-    def _level_changed(self) -> HarmChange:
+    def _level_changed(self) -> HarmChange | None:
         counts, errors, times = self.memory.entries(self.level_n)
         s = change_point(counts, errors, self.mixture.null, upwards=False)
+        if self._level_was_lower(s, counts, errors):
+            return None
         value, threshold = self.mixture.value, self.mixture.threshold
         if s.rate <= self.base.rate + self.tolerance:
             low, high = int(times[s.low]), int(times[s.high])
@@ -242,6 +244,28 @@ class HarmTest:
         change = self._change("update", s.rate, s.rows, s.errors, value, threshold)
         self._new_level(s, carry=s.rows)
         return change
+
+    def _level_was_lower(
+        self, s: Suffix, counts: NDArray[np.int64], errors: NDArray[np.int64]
+    ) -> bool:
+        """Whether the evidence for a recovery vanishes once the level is estimated again.
+
+        The level at the opening is the best of all suffixes and so too high, by twenty points where
+        sixteen labels were enough; a recovery is then looked for where there is none.
+        """
+        before = self.level_n - s.rows
+        if before < 1:
+            return False
+        level = (int(errors.sum()) - s.errors) / before
+        if level >= self.level_rate:
+            return False
+        self.level_rate = level
+        self.mixture = self._down()
+        reached = False
+        for n, k in zip(counts.tolist(), errors.tolist(), strict=True):
+            for e in [1] * k + [0] * (n - k):
+                reached = self.mixture.update(e)
+        return not reached
 
     def _change(
         self,

@@ -1,6 +1,8 @@
-"""How well harm is found: generated scenarios with 10% random labels that come 500 rows late, through ``redistill replay``.
+"""How well harm is found: generated scenarios with 10% random labels that come 500 rows late,
+through ``redistill replay``.
 
-Beside it, on the same labels: River's ADWIN with its defaults, ADWIN with every label, an alarm every 5,000 rows, and never.
+Beside it, on the same labels: River's ADWIN with its defaults, ADWIN with every label, an alarm
+every 5,000 rows, and never.
 
     python tests/benchmarks/bench_detection.py [--seeds 8] [--rate 0.1] [--json FILE]
 """
@@ -53,7 +55,9 @@ class Score:
                 self.found += 1
                 self.delays.append(inside[0] - first)
                 hits += 1
-            self.by[scenario.name].append((1, int(bool(inside)), inside[0] - first if inside else math.nan))
+            self.by[scenario.name].append(
+                (1, int(bool(inside)), inside[0] - first if inside else math.nan)
+            )
         changed = [(min(START, f), e + late) for f, e in scenario.harm]
         true = sum(any(f <= a < e for f, e in changed) for a in alarms)
         self.alarms += len(alarms)
@@ -161,7 +165,9 @@ def main() -> None:
                 elif "from" in line and line["accuracy"]["n"]:
                     truth = 1 - drawn.wrong[line["from"] : line["to"] + 1].mean()
                     windows += 1
-                    covered += line["accuracy"]["low"] - 1e-9 <= truth <= line["accuracy"]["high"] + 1e-9
+                    covered += (
+                        line["accuracy"]["low"] - 1e-9 <= truth <= line["accuracy"]["high"] + 1e-9
+                    )
             n = len(drawn.wrong)
             alarms = [
                 harm,
@@ -173,13 +179,17 @@ def main() -> None:
             ]
             for name, rows in zip(names, alarms, strict=True):
                 scores[name].add(scenario, drawn, [int(r) for r in rows], args.rate)
-    print(f"{len(SCENARIOS)} scenarios x {args.seeds} seeds, {args.rate:.0%} labels, tolerance {TOLERANCE:g} points")
+    print(
+        f"{len(SCENARIOS)} scenarios x {args.seeds} seeds, {args.rate:.0%} labels, tolerance {TOLERANCE:g} points"
+    )
     head = ["", "recall", "of reachable", "precision", "median delay", "false / 1M benign rows"]
     print(f"{head[0]:36}" + "".join(f"{h:>16}" for h in head[1:-1]) + f"{head[-1]:>24}")
     for name in names:
         cells = scores[name].row()
         print(f"{name:36}" + "".join(f"{c:>16}" for c in cells[:-1]) + f"{cells[-1]:>24}")
-    print("\nby scenario: found of episodes (median delay), or false alarms; harm | with contract | ADWIN")
+    print(
+        "\nby scenario: found of episodes (median delay), or false alarms; harm | with contract | ADWIN"
+    )
     for scenario in SCENARIOS:
         cells = []
         for name in names[:3]:

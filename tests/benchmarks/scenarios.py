@@ -1,6 +1,8 @@
-"""Generated streams with a known truth: benign, harmless and harmful drift of a binary classifier with about 10% error.
+"""Generated streams with a known truth: benign, harmless and harmful drift of a binary classifier
+with about 10% error.
 
-Twelve numeric features, of which six matter, and two categories. Every stream has 20,000 rows and changes at row 10,000.
+Twelve numeric features, of which six matter, and two categories. Every stream has 20,000 rows and
+changes at row 10,000.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ def table(rows: Rows) -> tuple[pa.Table, NDArray[np.bool_]]:
     logit = np.nan_to_num(seen) @ STUDENT + effect
     score = 1 / (1 + np.exp(-np.clip(logit * 2.2, -30, 30)))
     prediction = score > 0.5
-    columns = {f"x{i}": pa.array(seen[:, i].astype(np.float32), from_pandas=True) for i in range(12)}
+    columns = {
+        f"x{i}": pa.array(seen[:, i].astype(np.float32), from_pandas=True) for i in range(12)
+    }
     columns |= {
         "region": pa.array(region.tolist()),
         "channel": pa.array(CHANNELS[rows.channel].tolist()),

@@ -1,0 +1,217 @@
+"""From outcomes to findings of harm: the same however they are cut, and what a version without a
+base error does."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitor_blocks import CONFIG
+
+from streams.errors import StateError
+from streams.monitor.accuracy import (
+    AccuracyState,
+    BaseError,
+    Outcomes,
+    account,
+    account_each,
+    delay,
+)
+from streams.monitor.findings import superseded
+from streams.wire.events import Contributor, DriftFound
+
+TIGHT = dataclasses.replace(CONFIG, tolerance_points=2.0, rows_per_alarm=1e5)
+BASE = BaseError.from_errors((np.random.default_rng(0).random(20_000) < 0.1).astype(int))
+STORY = np.random.default_rng(1).random(4_500) < np.repeat([0.1, 0.3, 0.1], 1_500)
+
+
+def outcomes(errors: np.ndarray, start: int = 0, uniform: np.ndarray | None = None) -> Outcomes:
+    at = (start + np.arange(len(errors), dtype=np.int64)) * 1_000_000
+    return Outcomes(
+        error=errors.astype(np.uint8), served_at=at, observed_at=at + 60_000_000, uniform=uniform
+    )
+
+
+def told(findings: list[DriftFound]) -> list[tuple[str, bool | None]]:
+    return [(f.status, f.impact.harmful) for f in findings]
+
+
+def test_a_drop_opens_one_finding_that_is_updated_and_resolved() -> None:
+    state, found, rows = account_each(
+        None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=1.0
+    )
+    assert told(found)[0] == ("open", True)
+    assert told(found)[-1] == ("resolved", True)
+    assert len({f.finding_id for f in found}) == 1
+    assert [f.revision for f in found] == list(range(len(found)))
+    assert 1_500 < rows[0] < 1_650
+    opened = found[0]
+    assert opened.severity == "critical"
+    assert opened.impact.reference == pytest.approx(1 - BASE.rate)
+    assert opened.impact.low < opened.impact.current < opened.impact.high
+    assert opened.impact.n == opened.window.labelled
+    low, high = (t.timestamp() for t in (opened.change_point.low, opened.change_point.high))
+    assert 1_470 <= low <= high <= 1_530
+    assert opened.at.timestamp() == rows[0] + 60
+    assert f"measured on {opened.impact.n} labels" in opened.reason
+    assert found[-1].resolution == "recovered"
+    assert state.finding is None
+    assert (state.n, state.errors) == (4_500, int(STORY.sum()))
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, len(STORY)), max_size=5), restored=st.booleans())
+def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
+    cuts: list[int], restored: bool
+) -> None:
+    whole_state, whole = account(
+        None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=0.5
+    )
+    state, found, at = None, [], 0
+    for end in [*sorted(cuts), len(STORY)]:
+        part = outcomes(STORY[at:end], at)
+        state, new = account(state, part, version="7", base=BASE, config=TIGHT, label_share=0.5)
+        if restored:
+            state = AccuracyState.from_bytes(state.to_bytes())
+        found += new
+        at = end
+    assert found == whole
+    one, other = (msgspec.msgpack.decode(s.to_bytes()) for s in (state, whole_state))
+    (
+        one.pop("settled"),
+        other.pop("settled"),
+    )  # depends on how many calls there were, not on outcomes
+    assert one == other
+
+
+def test_account_does_not_change_the_state_it_is_given() -> None:
+    state, _ = account(None, outcomes(STORY[:1_600]), version="7", base=BASE, config=TIGHT)
+    before = state.to_bytes()
+    account(state, outcomes(STORY[1_600:], 1_600), version="7", base=BASE, config=TIGHT)
+    assert state.to_bytes() == before
+
+
+def test_rows_picked_for_their_worth_never_reach_the_test() -> None:
+    picked = np.ones(500)
+    state, found = account(
+        None,
+        outcomes(picked, uniform=np.zeros(500, bool)),
+        version="7",
+        base=BASE,
+        config=TIGHT,
+    )
+    assert found == []
+    assert (state.n, state.errors, state.uniform_n) == (500, 500, 0)
+
+
+def test_contributors_are_attached_to_what_opens() -> None:
+    moved = [Contributor(column="income", distance="psi", value=1.0, noise_floor=0.01)]
+    _, found = account(
+        None, outcomes(STORY), version="7", base=BASE, config=TIGHT, contributors=moved
+    )
+    assert found[0].contributors == moved
+
+
+def test_version_without_base_learns_one_and_is_provisional() -> None:
+    healthy = np.random.default_rng(2).random(1_000) < 0.1
+    state, found = account(None, outcomes(healthy), version="8", base=None, config=TIGHT)
+    assert found == []
+    assert state.base is not None
+    assert state.base.provisional
+    assert (state.base.n, state.base.errors) == (1_000, int(healthy.sum()))
+    worse = np.random.default_rng(3).random(1_000) < 0.4
+    _, found = account(state, outcomes(worse, 1_000), version="8", base=None, config=TIGHT)
+    assert told(found)[0] == ("open", True)
+    assert found[0].provisional
+
+
+def test_drift_while_learning_opens_a_finding_that_does_not_say_harm() -> None:
+    rng = np.random.default_rng(4)
+    errors = rng.random(1_000) < np.repeat([0.05, 0.5], 500)
+    state, found = account(None, outcomes(errors), version="8", base=None, config=TIGHT)
+    assert told(found) == [("open", None), ("resolved", None)]
+    assert found[0].detector.name == "adwin"
+    assert found[0].severity == "info"
+    assert found[1].resolution == "superseded"
+    assert state.base.rate < 0.1  # learned from the rows before the change
+    assert state.base.n < 600
+
+
+def test_a_base_of_few_rows_is_not_believed() -> None:
+    few = BaseError.from_errors(np.zeros(10, int))
+    state, _ = account(None, outcomes(STORY[:200]), version="7", base=few, config=TIGHT)
+    assert state.base is None
+
+
+def test_another_base_ends_the_open_finding_and_starts_again() -> None:
+    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    assert found[-1].status != "resolved"
+    worse = BaseError.from_errors((np.random.default_rng(5).random(5_000) < 0.35).astype(int))
+    state, found = account(
+        state, outcomes(STORY[1_700:2_000], 1_700), version="7", base=worse, config=TIGHT
+    )
+    assert [(f.status, f.resolution) for f in found] == [("resolved", "superseded")]
+    assert state.base == worse
+
+
+def test_a_changed_tolerance_starts_the_test_again() -> None:
+    state, _ = account(None, outcomes(STORY[:1_000]), version="7", base=BASE, config=TIGHT)
+    wide = dataclasses.replace(TIGHT, tolerance_points=60.0)
+    state, found = account(
+        state, outcomes(STORY[1_000:], 1_000), version="7", base=BASE, config=wide
+    )
+    assert found == []
+    assert state.test.tolerance == 0.6
+
+
+def test_threshold_follows_the_label_share_until_a_hundred_outcomes_and_then_freezes() -> None:
+    state, _ = account(
+        None, outcomes(STORY[:50]), version="7", base=BASE, config=TIGHT, label_share=1.0
+    )
+    assert state.test.threshold == 1e5
+    state, _ = account(
+        state, outcomes(STORY[50:150], 50), version="7", base=BASE, config=TIGHT, label_share=0.1
+    )
+    assert state.test.threshold == 1e4
+    for share, expected in ((0.11, 0.11), (0.09, 0.11), (0.03, 0.03)):
+        state, _ = account(
+            state, outcomes(STORY[150:151]), version="7", base=BASE, config=TIGHT, label_share=share
+        )
+        assert state.test.threshold == pytest.approx(1.1e4)
+        assert state.test.share == expected
+
+
+def test_state_refuses_newer_and_broken_bytes() -> None:
+    data = AccuracyState(version="7").to_bytes()
+    with pytest.raises(StateError, match="cannot be read"):
+        AccuracyState.from_bytes(data[:-3])
+    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "format": 99})
+    with pytest.raises(StateError, match="format 99"):
+        AccuracyState.from_bytes(newer)
+
+
+def test_state_of_many_outcomes_stays_small() -> None:
+    state, _ = account(None, outcomes(STORY[:1_000]), version="7", base=BASE, config=TIGHT)
+    for i in range(30):
+        errors = np.random.default_rng(i).random(1_000) < 0.1
+        state, _ = account(state, outcomes(errors, 1_000 * i), version="7", base=BASE, config=TIGHT)
+    assert len(state.to_bytes()) < 100_000
+
+
+def test_delay_is_infinite_where_the_reference_cannot_tell_the_drop() -> None:
+    few = BaseError.from_errors((np.random.default_rng(0).random(150) < 0.1).astype(int))
+    assert delay(few, TIGHT, 2.5, 0.1) == float("inf")
+    assert delay(BASE, TIGHT, 1.0, 0.1) == float("inf")  # below the tolerance
+    assert delay(BASE, TIGHT, 5.0, 0.1) > delay(BASE, TIGHT, 10.0, 0.1) > 10
+
+
+def test_superseded_ends_a_finding_of_an_old_version() -> None:
+    _, found = account(None, outcomes(STORY), version="7", base=BASE, config=TIGHT)
+    ended = superseded(found[0], 9_000_000_000)
+    assert (ended.status, ended.resolution, ended.revision) == ("resolved", "superseded", 1)
+    assert ended.finding_id == found[0].finding_id
+    assert ended.at.timestamp() == 9_000

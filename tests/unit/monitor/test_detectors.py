@@ -1,0 +1,138 @@
+"""River: our detector passes its checks, and nothing but its own classes is ever unpickled."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from river import checks, drift
+
+from streams.errors import StateError
+from streams.monitor import detectors
+from streams.monitor.detectors import ConfidenceWatch, HarmDetector
+
+KEY = b"a key of this installation"
+
+
+# check_tags is about estimators: no drift detector of River has tags, ADWIN included
+CHECKS = [c for c in checks.yield_checks(HarmDetector()) if c.__name__ != "check_tags"]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def test_harm_detector_passes_rivers_own_check(check: Callable[[HarmDetector], None]) -> None:
+    check(HarmDetector())
+
+
+def test_harm_detector_fires_once_per_drop_and_follows_it_to_its_end() -> None:
+    rng = np.random.default_rng(0)
+    stream = np.r_[rng.random(3000) < 0.1, rng.random(1000) < 0.3, rng.random(2000) < 0.1]
+    detector = HarmDetector(base_errors=2_000, base_rows=20_000, labels_per_alarm=1e4)
+    fired, said = [], []
+    for i, e in enumerate(stream.tolist()):
+        detector.update(e)
+        if detector.drift_detected:
+            fired.append(i)
+        if detector.change is not None:
+            said.append(detector.change.status)
+    assert len(fired) == 1
+    assert 3000 < fired[0] < 3200
+    assert said[0] == "open"
+    assert said[-1] == "resolved"
+    assert not detector.in_harm
+
+
+def test_harm_detector_clone_starts_afresh_with_the_same_parameters() -> None:
+    detector = HarmDetector(base_errors=10, base_rows=1_000, tolerance=0.05)
+    for _ in range(20):
+        detector.update(1)
+    clone = detector.clone()
+    assert detector.statistic > clone.statistic == 0.0
+    assert clone._get_params() == detector._get_params()
+
+
+def test_harm_detector_refuses_impossible_references() -> None:
+    with pytest.raises(ValueError, match="base_errors"):
+        HarmDetector(base_errors=3, base_rows=2)
+
+
+def test_adwin_round_trip_goes_on_as_if_nothing_had_happened() -> None:
+    rng = np.random.default_rng(1)
+    original = detectors.adwin(0.002)
+    for x in rng.random(1_000).tolist():
+        original.update(x)
+    restored = detectors.load(detectors.dump(original, KEY), KEY)
+    for x in (rng.random(1_000) + 0.5).tolist():
+        original.update(x)
+        restored.update(x)
+        assert original.drift_detected == restored.drift_detected
+    assert original.estimation == restored.estimation
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_forged_state_is_refused_before_it_is_unpickled(place: int) -> None:
+    data = bytearray(detectors.dump(detectors.adwin(0.002), KEY))
+    data[place] ^= 1
+    with pytest.raises(StateError, match="not authentic"):
+        detectors.load(bytes(data), KEY)
+
+
+def test_state_of_another_key_is_refused() -> None:
+    with pytest.raises(StateError, match="state key"):
+        detectors.load(detectors.dump(detectors.adwin(0.002), KEY), b"another")
+
+
+class _Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("unpickled",)
+
+
+@pytest.mark.parametrize("thing", [_Evil(), drift.PageHinkley()], ids=["function", "other class"])
+def test_authentic_bytes_may_name_no_other_class(thing: object) -> None:
+    with pytest.raises(StateError, match="not allowed"):
+        detectors.load(detectors.dump(thing, KEY), KEY)
+
+
+def test_authentic_bytes_that_are_no_pickle_are_refused() -> None:
+    body = b"no pickle"
+    with pytest.raises(StateError, match="cannot be read"):
+        detectors.load(detectors._mac(KEY, body) + body, KEY)
+
+
+def test_copy_is_independent() -> None:
+    original = detectors.adwin(0.002)
+    twin = detectors.copy(original)
+    twin.update(1.0)
+    assert (original.width, twin.width) == (0, 1)
+    assert pickle.dumps(original) != pickle.dumps(twin)
+
+
+def test_confidence_watch_tells_a_fall_with_its_levels() -> None:
+    rng = np.random.default_rng(2)
+    watch = ConfidenceWatch(1e-5)
+    assert watch.update(rng.uniform(0.8, 1.0, 2_000).tolist()) == []
+    watch.settle()
+    ((i, before, now, width),) = watch.update(rng.uniform(0.6, 0.8, 100).tolist())[:1]
+    assert 5 <= i < 100
+    assert before == pytest.approx(0.9, abs=0.01)
+    assert now < 0.89
+    assert width <= 2_100
+
+
+def test_confidence_watch_of_another_river_starts_again_but_forged_is_refused() -> None:
+    plain = ConfidenceWatch(1e-5).plain(KEY)
+    assert ConfidenceWatch.of({**plain, "river": "0.1"}, KEY) is None
+    with pytest.raises(StateError, match="authentic"):
+        ConfidenceWatch.of({**plain, "river": "0.1"}, b"another")
+
+
+def test_error_changes_tell_only_what_is_new() -> None:
+    rng = np.random.default_rng(3)
+    errors = np.r_[rng.random(400) < 0.05, rng.random(300) < 0.5].astype(int).tolist()
+    found = detectors.error_changes(errors, 0, 1e-3)
+    index, before, now, width = found[0]
+    assert 400 < index < 500
+    assert before < 0.1 < now
+    assert 0 < width < 200
+    assert detectors.error_changes(errors, index + 1, 1e-3) == found[1:]
