@@ -28,7 +28,7 @@ from streams.store.tables import findings, outbox, profiles
 from streams.wire.events import Trigger
 from workers import audit
 from workers.cli import recompress
-from workers.incidents import lifecycle
+from workers.incidents import lifecycle, record
 from workers.incidents.terms import Rules
 from workers.jobs.child import Child
 from workers.releases import registry
@@ -358,7 +358,7 @@ def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) 
     world.start()
     job = world.job("running")
     with world.database.begin() as conn:
-        (incident,) = lifecycle.open_ones(conn, "credit")
+        (incident,) = record.open_ones(conn, "credit")
         lifecycle.resolve(
             conn, incident, "person", why="known", actor="cli:test", now=repairable.now_us()
         )
@@ -385,7 +385,7 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     )
     assert world.rows(jobs) == []
     with world.database.begin() as conn:
-        (incident,) = lifecycle.open_ones(conn, "credit")
+        (incident,) = record.open_ones(conn, "credit")
         rules = Rules.of(world.settings)
         lifecycle.approve(conn, incident, rules, actor="cli:ann", now=repairable.now_us())
     assert world.job("succeeded", "failed", "rejected", "cancelled")["state"] == "succeeded"

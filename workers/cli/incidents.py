@@ -63,11 +63,11 @@ def show(
     \b
     redistill incidents show 3f2a81c0
     """
-    from workers.incidents import lifecycle
+    from workers.incidents import record
     from workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
-        found = queries.detail(conn, lifecycle.find(conn, incident))
+        found = queries.detail(conn, record.find(conn, incident))
     if as_json:
         common.print_json(found)
     else:
@@ -89,14 +89,14 @@ def resolve(
     redistill incidents resolve 3f2a81c0 --reason "the feed was mended"
     """
     from workers.errors import UsageError
-    from workers.incidents import lifecycle, terms
+    from workers.incidents import lifecycle, record, terms
 
     if not reason.strip():
         raise UsageError("--reason is empty: say why the incident is over")
     with common.opened(common.load()) as database, database.begin() as conn:
-        row = lifecycle.find(conn, incident)
+        row = record.find(conn, incident)
         terms.load(conn, row["model"], lock=True)
-        row = lifecycle.find(conn, row["incident_id"])
+        row = record.find(conn, row["incident_id"])
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
@@ -118,14 +118,14 @@ def approve(
     \b
     redistill incidents approve 3f2a81c0
     """
-    from workers.incidents import lifecycle, terms
+    from workers.incidents import lifecycle, record, terms
 
     settings = common.load()
     rules = terms.Rules.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
-        row = lifecycle.find(conn, incident)
+        row = record.find(conn, incident)
         lifecycle.approve(conn, row, rules, actor=_actor(), now=common.now_us())
-        row = lifecycle.find(conn, row["incident_id"])
+        row = record.find(conn, row["incident_id"])
     _say(row, f"attempt {row['attempt']} of incident {row['incident_id']} is queued", as_json)
 
 

@@ -20,7 +20,7 @@ import structlog
 from streams.store.database import Database
 from streams.store.tables import findings
 from streams.wire.events import DriftFound, IncidentClass
-from workers.incidents import lifecycle
+from workers.incidents import lifecycle, record
 from workers.incidents.terms import Rules, Terms, load
 from workers.store.tables import incident_findings, incidents, pointers
 
@@ -210,23 +210,21 @@ def _route(
         return noted(f"version {found.version} is not the one that the pointer names ({stable})")
 
     if klass is None:
-        for incident in lifecycle.open_ones(conn, found.model):
-            lifecycle.attach(conn, incident["incident_id"], finding_id, now)
+        for incident in record.open_ones(conn, found.model):
+            record.attach(conn, incident["incident_id"], finding_id, now)
             return Taken(finding_id, "attached", incident["incident_id"], "explains the incident")
         return noted(reason)
 
-    for incident in lifecycle.open_ones(conn, found.model):
+    for incident in record.open_ones(conn, found.model):
         if incident["incident_class"] == klass:
-            lifecycle.attach(conn, incident["incident_id"], finding_id, now)
-            lifecycle.update(
-                conn, incident, actor=actor, action="incident.finding_attached", now=now
-            )
+            record.attach(conn, incident["incident_id"], finding_id, now)
+            record.update(conn, incident, actor=actor, action="incident.finding_attached", now=now)
             return Taken(finding_id, "attached", incident["incident_id"], "same trouble")
 
     did: Literal["opened", "reopened"]
     recent = _recent(conn, found.model, klass, since=now - rules.cool_down)
     if recent is not None:
-        incident = lifecycle.reopen(
+        incident = record.reopen(
             conn,
             recent,
             version=found.version,
@@ -238,7 +236,7 @@ def _route(
         )
         did = "reopened"
     else:
-        incident = lifecycle.open_new(
+        incident = record.open_new(
             conn,
             incident_id=str(uuid5(NAMESPACE, f"{klass}|{finding_id}|{found.revision}")),
             model=found.model,
@@ -257,7 +255,7 @@ def _route(
 
 def _incident_of(
     conn: sa.Connection, finding_id: str, klass: IncidentClass | None
-) -> lifecycle.Row | None:
+) -> record.Row | None:
     """The incident that a finding belongs to: best one of this class, best an open one."""
     row = (
         conn.execute(
@@ -279,7 +277,7 @@ def _incident_of(
 
 def _recent(
     conn: sa.Connection, model: str, klass: IncidentClass, *, since: int
-) -> lifecycle.Row | None:
+) -> record.Row | None:
     """The last incident of this class, if it was resolved after ``since``."""
     row = (
         conn.execute(
@@ -302,7 +300,7 @@ def _recent(
 def _resolved(
     conn: sa.Connection,
     found: DriftFound,
-    belongs: lifecycle.Row | None,
+    belongs: record.Row | None,
     *,
     actor: str,
     now: int,

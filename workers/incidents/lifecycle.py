@@ -1,261 +1,20 @@
-"""What happens to an incident between its opening and its end: every change is one row, one event
-and one audit entry, in the caller's transaction.
+"""What happens to an incident between its opening and its end, and what its jobs have to do with it.
 
-Whoever changes an incident holds the lock of its model (``terms.load(..., lock=True)``).
+All of it in the caller's transaction, under the lock of the model (``terms.load(..., lock=True)``).
 """
 
 from __future__ import annotations
 
-import json
-import secrets
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal, cast
-from uuid import UUID
+from typing import Any, cast
 
 import sqlalchemy as sa
 
 from compress.plan import Diagnosis
-from streams.store import outbox
-from streams.wire.events import IncidentChanged, IncidentClass
-from workers import audit
 from workers.errors import UsageError
-from workers.incidents import alerts, history, policy
+from workers.incidents import history, policy, record
+from workers.incidents.record import Row
 from workers.incidents.terms import Rules, Terms, load
 from workers.jobs import store
-from workers.store.tables import incident_findings, incidents
-
-SOURCE = "redistill/repair"
-
-Row = Mapping[str, Any]
-
-
-def utc(us: int) -> datetime:
-    """A stored time as an event's time."""
-    return datetime.fromtimestamp(us / 1e6, UTC)
-
-
-def get(conn: sa.Connection, incident_id: str) -> Row | None:
-    """One incident."""
-    query = sa.select(incidents).where(incidents.c.incident_id == incident_id)
-    row = conn.execute(query).mappings().one_or_none()
-    return None if row is None else dict(row)
-
-
-def find(conn: sa.Connection, prefix: str) -> Row:
-    """The incident whose id begins like this.
-
-    Raises
-    ------
-    UsageError
-        None does, or several do.
-    """
-    found = (
-        conn.execute(
-            sa.select(incidents)
-            .where(incidents.c.incident_id.startswith(prefix, autoescape=True))
-            .limit(2)
-        )
-        .mappings()
-        .all()
-    )
-    if not found:
-        raise UsageError(f"there is no incident {prefix!r}: see `redistill incidents list --all`")
-    if len(found) > 1:
-        raise UsageError(f"several incidents begin with {prefix!r}: give more of the id")
-    return dict(found[0])
-
-
-def open_ones(conn: sa.Connection, model: str | None = None) -> list[Row]:
-    """Open incidents, oldest first."""
-    query = sa.select(incidents).where(incidents.c.open_mark == 1)
-    if model is not None:
-        query = query.where(incidents.c.model == model)
-    found = conn.execute(query.order_by(incidents.c.opened_at))
-    return [dict(row) for row in found.mappings()]
-
-
-def findings_of(conn: sa.Connection, incident_id: str) -> list[str]:
-    """Ids of the findings of an incident, in the order in which they were attached."""
-    query = (
-        sa.select(incident_findings.c.finding_id)
-        .where(incident_findings.c.incident_id == incident_id)
-        .order_by(incident_findings.c.attached_at, incident_findings.c.finding_id)
-    )
-    return list(conn.execute(query).scalars())
-
-
-def attach(conn: sa.Connection, incident_id: str, finding_id: str, now: int) -> bool:
-    """Add a finding to an incident; False: it was there."""
-    from streams.store.database import insert_ignore
-
-    done = conn.execute(
-        insert_ignore(incident_findings).values(
-            incident_id=incident_id, finding_id=finding_id, attached_at=now
-        )
-    )
-    return done.rowcount == 1
-
-
-def open_new(
-    conn: sa.Connection,
-    *,
-    incident_id: str,
-    model: str,
-    version: str,
-    incident_class: IncidentClass,
-    finding_id: str,
-    change: tuple[int, int] | None,
-    why: str,
-    actor: str,
-    now: int,
-    salt: str | None = None,
-) -> Row:
-    """Open an incident; ``salt`` divides its gate rows from its training rows (default: random)."""
-    low, high = change if change is not None else (None, None)
-    conn.execute(
-        sa.insert(incidents).values(
-            incident_id=incident_id,
-            model=model,
-            version=version,
-            incident_class=incident_class,
-            status="open",
-            stage="detected",
-            cause="data_bug" if incident_class == "data_bug" else None,
-            decision=None,
-            why=why,
-            attempt=0,
-            split_salt=salt or secrets.token_hex(8),
-            change_low=low,
-            change_high=high,
-            opened_at=now,
-            updated_at=now,
-            open_mark=1,
-        )
-    )
-    attach(conn, incident_id, finding_id, now)
-    return _changed(conn, incident_id, "opened", actor=actor, action="incident.opened", now=now)
-
-
-def reopen(
-    conn: sa.Connection,
-    incident: Row,
-    *,
-    version: str,
-    finding_id: str,
-    change: tuple[int, int] | None,
-    why: str,
-    actor: str,
-    now: int,
-) -> Row:
-    """Open a resolved incident again: the same trouble came back within the cool-down."""
-    attach(conn, incident["incident_id"], finding_id, now)
-    low, high = change if change is not None else (None, None)
-    return update(
-        conn,
-        incident,
-        actor=actor,
-        action="incident.reopened",
-        now=now,
-        status="open",
-        stage="detected",
-        version=version,
-        change_low=low,
-        change_high=high,
-        cause=None,
-        decision=None,
-        resolved_at=None,
-        resolution=None,
-        open_mark=1,
-        why=why,
-    )
-
-
-def update(
-    conn: sa.Connection,
-    incident: Row,
-    *,
-    actor: str,
-    action: str,
-    now: int,
-    job_id: str | None = None,
-    **values: Any,
-) -> Row:
-    """Change columns of an incident, and say so."""
-    conn.execute(
-        sa.update(incidents)
-        .where(incidents.c.incident_id == incident["incident_id"])
-        .values(updated_at=now, **values)
-    )
-    status: Literal["updated", "resolved"] = (
-        "resolved" if values.get("status") == "resolved" else "updated"
-    )
-    return _changed(
-        conn,
-        incident["incident_id"],
-        status,
-        actor=actor,
-        action=action,
-        now=now,
-        job_id=job_id,
-    )
-
-
-def _changed(
-    conn: sa.Connection,
-    incident_id: str,
-    status: Literal["opened", "updated", "resolved"],
-    *,
-    actor: str,
-    action: str,
-    now: int,
-    job_id: str | None = None,
-) -> Row:
-    row = get(conn, incident_id)
-    if row is None:
-        raise LookupError(incident_id)
-    event = IncidentChanged(
-        incident_id=UUID(incident_id),
-        model=row["model"],
-        version=row["version"],
-        incident_class=row["incident_class"],
-        status=status,
-        cause=row["cause"],
-        decision=row["decision"],
-        why=row["why"],
-        finding_ids=[UUID(f) for f in findings_of(conn, incident_id)],
-        job_id=None if job_id is None else UUID(job_id),
-        attempt=row["attempt"],
-        opened_at=utc(row["opened_at"]),
-        at=utc(now),
-    )
-    outbox.add(conn, event, source=SOURCE, now=now)
-    audit.append(
-        conn,
-        actor,
-        action,
-        incident_id,
-        {
-            "model": row["model"],
-            "version": row["version"],
-            "stage": row["stage"],
-            "cause": row["cause"],
-            "decision": row["decision"],
-            "why": row["why"],
-            "attempt": row["attempt"],
-            "job_id": job_id,
-            "resolution": row["resolution"],
-        },
-        now,
-    )
-    alerts.tell(
-        incident_id=incident_id,
-        model=row["model"],
-        status=status,
-        decision=row["decision"],
-        why=row["why"],
-    )
-    return row
 
 
 def consider(
@@ -297,7 +56,7 @@ def _set(
     same = incident["stage"] == stage and incident["decision"] == remedy.decision
     if same and (incident["why"] == remedy.why or isinstance(remedy, policy.Wait)):
         return
-    update(
+    record.update(
         conn,
         incident,
         actor=actor,
@@ -334,7 +93,7 @@ def start_job(
     )
     if not made:
         raise LookupError(f"job {job_id} exists, or another one of {terms.model} is live")
-    update(
+    record.update(
         conn,
         incident,
         actor=actor,
@@ -370,7 +129,7 @@ def diagnosed(
     AskPerson, Nothing
         It ends; with *nothing* to repair the incident ends as well.
     """
-    incident = get(conn, incident_id)
+    incident = record.get(conn, incident_id)
     if incident is None:
         raise LookupError(incident_id)
     terms = load(conn, incident["model"], lock=True)
@@ -387,9 +146,9 @@ def diagnosed(
     }[cast(Any, type(remedy))]
     values: dict[str, Any] = {"cause": cause}
     if isinstance(remedy, policy.Nothing):
-        values |= resolution(now, "harmless")
+        values |= record.resolution(now, "harmless")
     if incident["stage"] != stage or incident["why"] != remedy.why:
-        update(
+        record.update(
             conn,
             incident,
             actor=actor,
@@ -403,30 +162,19 @@ def diagnosed(
     return remedy
 
 
-def resolution(now: int, kind: str) -> dict[str, Any]:
-    """Columns that end an incident: ``recovered``, ``reverted``, ``harmless`` or ``person``."""
-    return {
-        "status": "resolved",
-        "stage": "resolved",
-        "resolution": kind,
-        "resolved_at": now,
-        "open_mark": None,
-    }
-
-
 def resolve(
     conn: sa.Connection, incident: Row, kind: str, *, why: str, actor: str, now: int
 ) -> Row:
     """End an incident, and its job if there is one at work."""
     cancel_job(conn, incident, why=f"the incident ended: {why}", now=now)
-    return update(
+    return record.update(
         conn,
         incident,
         actor=actor,
         action="incident.resolved",
         now=now,
         why=why,
-        **resolution(now, kind),
+        **record.resolution(now, kind),
     )
 
 
@@ -448,7 +196,7 @@ def approve(
         It is not open, or the policy still says no; the message says why.
     """
     terms = load(conn, incident["model"], lock=True)
-    current = get(conn, incident["incident_id"])
+    current = record.get(conn, incident["incident_id"])
     if terms is None or current is None:
         raise UsageError(f"model {incident['model']} is not registered any more")
     if current["status"] != "open":
@@ -473,12 +221,12 @@ def job_ended(
     if job.incident_id is None:
         return
     terms = load(conn, job.model, lock=True)
-    incident = get(conn, job.incident_id)
+    incident = record.get(conn, job.incident_id)
     if incident is None or incident["status"] != "open" or terms is None:
         return
     match state:
         case "succeeded":
-            update(
+            record.update(
                 conn,
                 incident,
                 actor=actor,
@@ -493,7 +241,7 @@ def job_ended(
             # the policy sees this rejection: it waits for the cool-down or asks a person
             remedy = consider(conn, incident, terms, rules, actor=actor, now=now)
             if isinstance(remedy, policy.Wait):
-                update(
+                record.update(
                     conn,
                     incident,
                     actor=actor,
@@ -505,7 +253,7 @@ def job_ended(
                     why=f"the candidate was rejected: {why}; {remedy.why}",
                 )
         case "cancelled":  # the sweep decides anew: another version may serve by now
-            update(
+            record.update(
                 conn,
                 incident,
                 actor=actor,
@@ -517,7 +265,7 @@ def job_ended(
                 why=why,
             )
         case _:
-            update(
+            record.update(
                 conn,
                 incident,
                 actor=actor,
@@ -536,10 +284,10 @@ def cancelled_by_person(
     """A person took the job away: the incident stays open and waits for a person, too."""
     if job.incident_id is None:
         return
-    incident = get(conn, job.incident_id)
+    incident = record.get(conn, job.incident_id)
     if incident is None or incident["status"] != "open":
         return
-    update(
+    record.update(
         conn,
         incident,
         actor=actor,
@@ -557,7 +305,7 @@ def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now
     if job.incident_id is None:
         return
     load(conn, job.model, lock=True)
-    incident = get(conn, job.incident_id)
+    incident = record.get(conn, job.incident_id)
     if incident is not None and incident["status"] == "open":
         _set(
             conn,
@@ -567,23 +315,3 @@ def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now
             actor=actor,
             now=now,
         )
-
-
-def timeline(conn: sa.Connection, incident_id: str) -> list[dict[str, Any]]:
-    """What happened, oldest first: audit entries of the incident and of its jobs' releases.
-
-    Returns
-    -------
-    list of dict
-        ``at`` (microseconds), ``what`` (the audit's action), ``actor``, ``body``.
-    """
-    from workers.store.tables import audit as entries
-
-    found = conn.execute(
-        sa.select(entries.c.at, entries.c.action, entries.c.actor, entries.c.body)
-        .where(entries.c.subject == incident_id)
-        .order_by(entries.c.seq)
-    )
-    return [
-        {"at": r.at, "what": r.action, "actor": r.actor, "body": json.loads(r.body)} for r in found
-    ]

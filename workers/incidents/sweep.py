@@ -24,7 +24,7 @@ from streams.store.tables import (
     profiles,
 )
 from streams.wire.events import DriftFound
-from workers.incidents import intake, lifecycle, recovery
+from workers.incidents import intake, lifecycle, record, recovery
 from workers.incidents.terms import Rules, Terms, load
 from workers.jobs import store
 from workers.store.tables import incident_findings, jobs, pointers
@@ -86,7 +86,7 @@ class Sweep:
         done = Swept(taken=self.take_in())
         with self._database.read() as conn:
             old = _of_replaced_versions(conn)
-            open_now = lifecycle.open_ones(conn)
+            open_now = record.open_ones(conn)
         for finding_id in old:
             done.superseded += self._supersede(finding_id)
         for incident in open_now:
@@ -113,7 +113,7 @@ class Sweep:
             found = superseded(msgspec.json.decode(row.body, type=DriftFound), now)
             return store_findings(conn, [found], now=now) == 1
 
-    def _recovered(self, incident: lifecycle.Row) -> bool:
+    def _recovered(self, incident: record.Row) -> bool:
         """Whether the version that serves now has made good what the incident is about."""
         incident_id = incident["incident_id"]
         with self._database.read() as conn:
@@ -136,7 +136,7 @@ class Sweep:
         now = self._clock()
         with self._database.begin() as conn:
             load(conn, incident["model"], lock=True)
-            current = lifecycle.get(conn, incident_id)
+            current = record.get(conn, incident_id)
             if current is None or current["status"] != "open":
                 return False
             why = (
@@ -146,17 +146,17 @@ class Sweep:
             lifecycle.resolve(conn, current, "recovered", why=why, actor=self._actor, now=now)
         return True
 
-    def _guard(self, incident: lifecycle.Row, version: str) -> None:
+    def _guard(self, incident: record.Row, version: str) -> None:
         """The pointer moved, by whomever: from now on the new version's labels decide."""
         now = self._clock()
         with self._database.begin() as conn:
             load(conn, incident["model"], lock=True)
-            current = lifecycle.get(conn, incident["incident_id"])
+            current = record.get(conn, incident["incident_id"])
             if current is None or current["status"] != "open" or current["stage"] == "guarding":
                 return
             why = f"version {version} serves now; its labels will show whether the harm is over"
             lifecycle.cancel_job(conn, current, why=why, now=now)
-            lifecycle.update(
+            record.update(
                 conn,
                 current,
                 actor=self._actor,
@@ -166,7 +166,7 @@ class Sweep:
                 why=why,
             )
 
-    def _decide(self, incident: lifecycle.Row) -> bool:
+    def _decide(self, incident: record.Row) -> bool:
         """Ask the policy again about an incident that waits."""
         now = self._clock()
         with self._database.read() as conn:  # mostly nothing has changed: no lock for that
@@ -175,7 +175,7 @@ class Sweep:
                 return False
         with self._database.begin() as conn:
             terms = load(conn, incident["model"], lock=True)
-            current = lifecycle.get(conn, incident["incident_id"])
+            current = record.get(conn, incident["incident_id"])
             if terms is None or current is None or current["stage"] != "detected":
                 return False
             if _serves_another(conn, current):
@@ -209,14 +209,14 @@ def _of_replaced_versions(conn: sa.Connection) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def _serves_another(conn: sa.Connection, incident: lifecycle.Row) -> bool:
+def _serves_another(conn: sa.Connection, incident: record.Row) -> bool:
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == incident["model"])
     ).scalar_one_or_none()
     return stable is not None and stable != incident["version"]
 
 
-def _question(conn: sa.Connection, incident: lifecycle.Row, seen: int) -> _Question | None:
+def _question(conn: sa.Connection, incident: record.Row, seen: int) -> _Question | None:
     """What is known of the version that serves now; ``None``: it is still the harmed one, or there
     is no new outcome."""
     model = incident["model"]
@@ -264,7 +264,7 @@ def _question(conn: sa.Connection, incident: lifecycle.Row, seen: int) -> _Quest
     )
 
 
-def _harm(conn: sa.Connection, incident: lifecycle.Row) -> DriftFound | None:
+def _harm(conn: sa.Connection, incident: record.Row) -> DriftFound | None:
     """The finding of harm that the incident is about: the worst one."""
     rows = conn.execute(
         sa.select(findings.c.body)
@@ -280,7 +280,7 @@ def _harm(conn: sa.Connection, incident: lifecycle.Row) -> DriftFound | None:
     return min(known, key=lambda f: f.impact.current or 0.0, default=None)
 
 
-def _base(conn: sa.Connection, incident: lifecycle.Row, harm: DriftFound) -> BaseError | None:
+def _base(conn: sa.Connection, incident: record.Row, harm: DriftFound) -> BaseError | None:
     """The error that was promised for the harmed version."""
     text = conn.execute(
         sa.select(profiles.c.base_error).where(
@@ -315,7 +315,7 @@ def _share(conn: sa.Connection, model: str, version: str) -> float:
 
 
 def _may_have_changed(
-    conn: sa.Connection, incident: lifecycle.Row, terms: Terms, rules: Rules, now: int
+    conn: sa.Connection, incident: record.Row, terms: Terms, rules: Rules, now: int
 ) -> bool:
     """Whether the policy could decide otherwise than before."""
     from workers.incidents import history, policy

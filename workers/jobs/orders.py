@@ -18,7 +18,7 @@ from streams.store.tables import findings, profiles
 from streams.wire.events import DriftFound
 from workers import objects
 from workers.errors import WorkersError
-from workers.incidents import lifecycle
+from workers.incidents import record
 from workers.incidents.terms import Terms, load
 from workers.jobs.folder import fetch
 from workers.jobs.store import Job
@@ -90,7 +90,7 @@ def read_context(conn: sa.Connection, job: Job) -> Context:
     ).scalar_one_or_none()
     if stable is None:
         raise NotPossible(f"{job.model} has no published version that a candidate could beat")
-    incident = None if job.incident_id is None else lifecycle.get(conn, job.incident_id)
+    incident = None if job.incident_id is None else record.get(conn, job.incident_id)
     if incident is not None and incident["version"] != stable:
         raise NotPossible(
             f"version {incident['version']} was replaced by {stable} meanwhile: whether that helps"

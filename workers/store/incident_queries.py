@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from streams.store.tables import findings
 from workers.errors import UsageError
-from workers.incidents import lifecycle
+from workers.incidents import record
 from workers.jobs import store
 from workers.store.tables import incident_findings, incidents, jobs
 
@@ -75,7 +75,7 @@ def timeline(
             "why": f"{entry['body'].get('why') or ''} [{entry['actor']}]",
             "seconds": None,
         }
-        for entry in lifecycle.timeline(conn, incident_id)
+        for entry in record.timeline(conn, incident_id)
     ]
     for job in own:
         out += [

@@ -18,7 +18,7 @@ from streams.store.tables import findings, outbox
 from streams.wire.codec import Record, decode
 from streams.wire.events import IncidentChanged
 from workers import audit
-from workers.incidents import intake, lifecycle
+from workers.incidents import intake, lifecycle, record
 from workers.store.tables import incident_findings, incidents, jobs
 
 
@@ -95,7 +95,7 @@ def test_harm_opens_an_incident_and_its_job_with_event_and_audit(
     assert row["intake_note"].startswith("repair:")
     with database.read() as conn:
         assert audit.verify(conn).problem is None
-        steps = [s["what"] for s in lifecycle.timeline(conn, incident["incident_id"])]
+        steps = [s["what"] for s in record.timeline(conn, incident["incident_id"])]
     assert steps == ["incident.opened", "incident.job_made"]
 
 
@@ -274,7 +274,7 @@ def test_person_who_ended_an_incident_is_not_called_again_for_the_same_finding(
     found = finding()
     take(database, clock, found)
     with database.begin() as conn:
-        (incident,) = lifecycle.open_ones(conn)
+        (incident,) = record.open_ones(conn)
         lifecycle.resolve(conn, incident, "person", why="known", actor="cli:ann", now=clock())
     (taken,) = take(database, clock, replace(found, status="update", revision=1))
     assert (taken.did, "is resolved" in taken.note) == ("noted", True)
@@ -322,7 +322,7 @@ def test_approval_starts_what_the_circuit_breaker_held_back(
     start(database, approval="on_request")
     take(database, clock, finding())
     with database.begin() as conn:
-        (incident,) = lifecycle.open_ones(conn)
+        (incident,) = record.open_ones(conn)
         lifecycle.approve(conn, incident, RULES, actor="cli:ann", now=clock())
     (job,) = rows(database, jobs)
     assert job["state"] == "queued"
