@@ -22,11 +22,10 @@ from streams.store.tables import (
 )
 from workers import registration
 from workers.errors import UsageError
-from workers.fleet import STATES, state, worst_first
 from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store import engine, queries
-from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers
+from workers.store.tables import incidents, pauses, pointer_history, pointers
 
 DAY = queries.DAY_US
 NOW = 1_790_000_000_000_000
@@ -137,17 +136,6 @@ def incident(kind: str, stage: str) -> Any:
     return change
 
 
-def job(job_state: str) -> Any:
-    def change(conn: sa.Connection) -> None:
-        put(
-            conn, jobs, job_id="j", number=1, model="linear", attempt=1, trigger_kind="actor",
-            trigger_id="x", state=job_state, options="{}", tries=0, not_before=0, deadline_at=0,
-            created_at=0, live_mark=1,
-        )  # fmt: skip
-
-    return change
-
-
 def rolled_back(conn: sa.Connection) -> None:
     put(
         conn,
@@ -163,49 +151,6 @@ def rolled_back(conn: sa.Connection) -> None:
         conn, pointer_history, model="linear", epoch=2, stable="v1", sha256="0" * 64, change="rollback",
         reason="r", trigger="{}", at=NOW,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("expected", "change", "now"),
-    [
-        ("healthy", None, NOW),
-        ("no data", None, NOW + 2 * 3_600_000_000),
-        ("drifting", incident("harm", "detected"), NOW),
-        ("drifting", incident("harm", "diagnosing"), NOW),
-        ("data bug", incident("data_bug", "detected"), NOW),
-        ("awaiting a person", incident("harm", "awaiting_person"), NOW),
-        ("waiting for labels", incident("harm", "waiting_labels"), NOW),
-        ("repairing", incident("harm", "repairing"), NOW),
-        ("guarding", incident("harm", "guarding"), NOW),
-        ("repairing", job("running"), NOW),
-        ("waiting for labels", job("waiting_labels"), NOW),
-        ("rolled back", rolled_back, NOW),
-    ],
-)
-def test_the_state_says_what_matters_most(
-    database: Database, expected: str, change: Any, now: int
-) -> None:
-    serve(database, at=NOW)
-    with database.begin() as conn:
-        conn.execute(sa.update(outcomes).values(observed_at=NOW))
-        if change is not None:
-            change(conn)
-    assert state(overview(database, now), now) == expected
-
-
-def test_labels_that_stopped_are_a_state_of_their_own(database: Database) -> None:
-    serve(database)
-    assert state(overview(database), NOW) == "labels late"
-
-
-def test_the_worst_model_comes_first(database: Database) -> None:
-    from dataclasses import replace
-
-    serve(database)
-    calm = overview(database)
-    broken = replace(calm, model="zebra", incident=("harm", "awaiting_person", "why"))
-    assert [o.model for o in worst_first([calm, broken], NOW)] == ["zebra", "linear"]
-    assert STATES.index("awaiting a person") == 0
 
 
 def test_the_command_lists_models_for_people_and_for_programs(
@@ -235,9 +180,3 @@ def test_the_command_lists_models_for_people_and_for_programs(
     assert document["unregistered"] == {"new": 70}
     with pytest.raises(UsageError, match="there is no model 'nope'; registered: linear"):
         raise CliRunner().invoke(app, ["nope"]).exception or AssertionError
-
-
-def test_without_labels_no_accuracy_is_claimed(database: Database) -> None:
-    from workers.fleet import accuracy
-
-    assert accuracy(overview(database)) is None
