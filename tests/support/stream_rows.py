@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 import workers.store.tables  # noqa: F401  both sides share one MetaData
-from streams.monitor.accuracy import BaseError
+from streams.monitor.base import BaseError
 from streams.monitor.config import WatchConfig
 from streams.store.database import Database, connect, upsert
 from streams.store.tables import metadata, profiles, specs
