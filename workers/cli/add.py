@@ -44,11 +44,11 @@ def add(
     from workers.releases import added
 
     settings = common.load()
-    with Child.start(entry="compress.once:run") as child, common.opened(settings) as database:
+    with common.opened(settings) as database:
         done = added.add(
             database,
             settings,
-            child,
+            lambda: Child.start(entry="compress.once:run"),
             model=model,
             version=version,
             file=file,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +54,7 @@ class Added:
 def add(
     database: Database,
     settings: Settings,
-    child: Child,
+    start: Callable[[], Child],
     *,
     model: str,
     version: str,
@@ -66,8 +67,8 @@ def add(
 
     Parameters
     ----------
-    child
-        Where it is judged (``Child.start(entry="compress.once:run")``).
+    start
+        Starts the process in which it is judged; not called for what is refused at first sight.
     file
         The ONNX file; it takes the same features as the model's schema says.
     trusted_only
@@ -102,7 +103,8 @@ def add(
         _fill(folder, spec, incumbent, file, settings)
         if not trusted_only:
             _fill_fresh(folder, spec, incumbent, sha256, database)
-        report = child.run(folder, deadline_s=settings.child_seconds).report
+        with start() as child:
+            report = child.run(folder, deadline_s=settings.child_seconds).report
         if isinstance(report.decision, Undecidable):
             return Added(report=report, version=None)
         passed = isinstance(report.decision, Accepted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
+from streams.errors import LeaseError
 from streams.store import facts, lease
 from streams.store.database import Database
 from workers.errors import RegistryError
@@ -158,9 +160,8 @@ def perform(
             if result is not None:
                 return result
             if holder is None or keeper.holds:
-                keeper.tick()
-                if keeper.problem is not None:
-                    raise keeper.problem
+                with contextlib.suppress(LeaseError):  # somebody else was faster, and does it
+                    keeper.attempt()
             elif clock() - began > wait_seconds:
                 raise RegistryError(
                     f"{holder} holds the repository and did not answer within {wait_seconds:g} s; "

@@ -110,22 +110,10 @@ class Keeper:
         StoreUnavailable, StoreUnusable
             The database cannot be used.
         """
-        now = self._now()
         try:
-            if not keyring.exist(self._place.keys):
-                with self._database.read() as conn:
-                    wanted = bool(intents.pending(conn) or _versions(conn))
-                if not wanted:  # models that are only watched need no keys
-                    self.problem = None
-                    return Ticked(holds=False)
-            if self._keys is None:
-                self._keys = keyring.load(self._place.keys, passphrase=self._passphrase)
-            if not self._hold(now):
-                return Ticked(holds=False)
-            done = self._work(self._keys, now)
+            done = self.attempt()
         except LeaseError as error:
             log.warning("repository_lost", action="repository_lost", error=str(error))
-            self._token, self._ready = None, False
             return Ticked(holds=False)
         except (KeysError, RegistryError) as error:
             if str(error) != str(self.problem):
@@ -134,6 +122,32 @@ class Keeper:
             return Ticked(holds=self.holds)
         self.problem = None
         return done
+
+    def attempt(self) -> Ticked:
+        """One round, for a command: what cannot be done is raised.
+
+        Raises
+        ------
+        KeysError
+            The keys are missing or cannot be read, and there is something to sign.
+        RegistryError
+            A file cannot be written, or the database belongs to other keys.
+        LeaseError
+            Another process has taken over meanwhile.
+        """
+        now = self._now()
+        if not keyring.exist(self._place.keys):
+            with self._database.read() as conn:
+                wanted = bool(intents.pending(conn)) or facts.published_snapshot(conn) > 0
+            if not wanted:  # models that are only watched need no keys
+                return Ticked(holds=False)
+        if self._keys is None:
+            self._keys = keyring.load(self._place.keys, passphrase=self._passphrase)
+        try:
+            return self._work(self._keys, now) if self._hold(now) else Ticked(holds=False)
+        except LeaseError:
+            self._token, self._ready = None, False
+            raise
 
     def close(self) -> None:
         """Give the lease back, so that another process need not wait for its end."""
@@ -293,7 +307,3 @@ class Keeper:
 class _Due:
     renewal: bool
     announcements: list[str]
-
-
-def _versions(conn: sa.Connection) -> int:
-    return facts.published_snapshot(conn)

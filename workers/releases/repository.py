@@ -186,6 +186,8 @@ def mend(place: Place, found: Mapping[str, Role], keys: Keys) -> list[str]:
     """
     if not found:
         return []
+    for path in place.metadata.glob(".*.new"):  # half a file that a crash left
+        path.unlink(missing_ok=True)
     made = documents(found, keys)
     bad = []
     for folder, group in ((place.metadata, made.metadata), (place.targets, made.pointers)):

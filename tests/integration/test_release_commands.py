@@ -1,0 +1,86 @@
+"""keys, register, add, publish and rollback as commands, with a service that follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import linear
+import numpy as np
+import pytest
+from processes import environment, redistill
+
+from streams.client.model import ModelClient
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return environment(home=str(tmp_path / "home"), key_passphrase="correct horse")
+
+
+@pytest.fixture
+def run(env: dict[str, str]) -> Callable[..., str]:
+    def call(*args: str | Path, status: int = 0) -> str:
+        done = redistill([str(a) for a in args], env)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+def test_a_model_is_taken_in_added_to_published_and_rolled_back(
+    run: Callable[..., str], tmp_path: Path
+) -> None:
+    assert "encrypted" in run("keys", "init")
+    run("keys", "export", tmp_path / "root.json")
+    assert "PRIVATE" not in (tmp_path / "root.json").read_text()
+    run("register", linear.build(tmp_path / "m", level="rollback"))
+
+    client = ModelClient(
+        "linear",
+        repository=tmp_path / "home" / "repository",
+        trust=tmp_path / "root.json",
+        cache=tmp_path / "cache",
+        poll_s=3_600,
+    )
+    row = {"a": 1.0, "b": -0.4, "region": "EU"}
+    first = (client.version, client.sha256, client.predict(row).prediction)
+    assert first[0] == "v1"
+
+    # the same answers from other weights: as good, so it may be added
+    good = linear.graph(tmp_path / "good.onnx", np.array([[-2, 2], [-2, 2], [0, 0]], np.float32))
+    said = json.loads(run("add", "linear", "v2", good, "--json"))
+    assert (said["status"], said["version"]) == ("candidate", "v2")
+    assert all(g["passed"] for g in said["gates"])
+    client.refresh()
+    assert client.version == "v1"  # adding publishes nothing
+
+    # one that looks at the wrong column: entered with its report, but never published
+    bad = linear.graph(tmp_path / "bad.onnx", np.array([[0, 0], [0, 0], [-1, 1]], np.float32))
+    assert "FAIL" in run("add", "linear", "v3", bad, status=3)
+    assert "did not pass its gates" in run("publish", "linear", "v3", status=1)
+    assert "other bytes" in run("add", "linear", "v2", bad, status=1)
+
+    # one with an input that the schema does not have
+    wide = linear.graph(tmp_path / "wide.onnx", np.ones((5, 2), np.float32), features=5)
+    assert "shape (n, 3)" in run("add", "linear", "v4", wide, status=1)
+
+    assert json.loads(run("publish", "linear", "v2", "--json"))["epoch"] == 2
+    assert client.refresh() is True
+    assert client.version == "v2"
+    assert "serves v1 (epoch 3)" in run("rollback", "linear", "--reason", "test")
+    assert client.refresh() is True
+    assert (client.version, client.sha256, client.predict(row).prediction) == first
+    assert "before v1" in run("rollback", "linear", status=1)
+    client.close()
+
+
+def test_commands_without_keys_or_models_say_what_to_do(run: Callable[..., str]) -> None:
+    assert "keys init" in run("publish", "linear", "v1", status=1)
+    assert "keys init" in run("keys", "export", status=1)
+    run("keys", "init")
+    assert "register it first" in run("publish", "linear", "v1", status=1)
+    assert "register it first" in run("add", "linear", "v1", __file__, status=1)
