@@ -174,6 +174,11 @@ class Child:
         return not self._gone.is_set()
 
     @property
+    def ready(self) -> bool:
+        """Whether everything is loaded."""
+        return self._ready.is_set()
+
+    @property
     def pid(self) -> int:
         """Process id of the warm process."""
         return self._process.pid
@@ -223,6 +228,7 @@ class Child:
         self._inboxes[run] = inbox
         began = time.monotonic()
         ending: str | None = None  # why we killed it
+        over = False
         try:
             self._order(
                 {
@@ -255,11 +261,14 @@ class Child:
                     if progress is not None:
                         progress(str(message["step"]), float(message["share"]))
                 elif "ended" in message:
+                    over = True
                     return self._result(
                         folder, message, ending, time.monotonic() - began, deadline_s
                     )
         finally:
             self._inboxes.pop(run, None)
+            if not over:  # ``progress`` raised: nobody wants the result any more
+                self._order({"kill": run})
 
     def _result(
         self,

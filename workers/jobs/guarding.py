@@ -72,6 +72,7 @@ class Guarding:
             running = guard.due(conn)
         if not running:
             self._next_look.clear()
+        if not running or not self._tools.child().ready:
             return 0
         now = self._tools.clock()
         with self._tools.database.begin() as conn:

@@ -214,12 +214,23 @@ class Phases:
         orders.fill(self._folder, self._context, order, home=tools.home)
         if fresh is not None:
             window.write(fresh, self._folder / "fresh.parquet")
-        seen: list[str] = []
+        began: dict[str, float] = {}
 
         def progress(step: str, share: float) -> None:
-            if step not in seen:
-                seen.append(step)
+            if step not in began:
+                began[step] = time.monotonic()
                 log.info("job_step", action="job_step", job_id=job_id, mode=mode, step=step)
+            if share >= 1.0 and mode == "repair":
+                # Written at once: a worker that dies later has got further than the last one.
+                with store.fenced(tools.database, self._claim, tools.clock) as conn:
+                    store.record_step(
+                        conn,
+                        self._claim,
+                        step,
+                        "done",
+                        now=tools.clock(),
+                        seconds=time.monotonic() - began[step],
+                    )
 
         return tools.child().run(
             self._folder,
@@ -244,13 +255,13 @@ class Phases:
         with store.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
             if report.mode == "repair":
                 for name, seconds in steps.items():
-                    store.record_step(conn, self._claim, name, "done", now=now, seconds=seconds)
+                    store.set_seconds(conn, self._claim, name, seconds)
             store.record_step(
                 conn,
                 self._claim,
                 "gate",
                 "done",
-                now=now + 1,
+                now=now,
                 seconds=judging,
                 cpu_seconds=ran.cpu_seconds,
                 detail=detail,

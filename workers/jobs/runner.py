@@ -51,6 +51,8 @@ class Runner:
             The database cannot be used; the job stays as it is.
         """
         tools = self._tools
+        if not tools.child().ready:
+            return False  # it loads; a job that is claimed now would only wait
         claim = store.claim(tools.database, tools.holder, now=tools.clock()) or self._wake()
         if claim is None:
             return False
@@ -66,7 +68,7 @@ class Runner:
         with Heartbeat(tools.database, claim, clock=tools.clock, stop=tools.stop) as beat:
             try:
                 if store.exhausted(job):
-                    raise WorkersError(f"its worker died {retry.MAX_TRIES} times in the same step")
+                    raise WorkersError(f"{store.MAX_DEATHS} workers died at it in the same step")
                 self._work(claim, beat)
             except ChildCancelled:
                 self._left(claim, beat)
@@ -163,9 +165,9 @@ class Runner:
         )
         with tools.database.read() as conn:
             job = store.get(conn, claim.job.job_id)
-        tries = claim.job.tries if job is None else job.tries
+        failures = 0 if job is None else int(job.outcome.get("failures", 0))
         match retry.decide(
-            tries=tries, retriable=error.retriable, error=str(error), now=tools.clock()
+            tries=failures + 1, retriable=error.retriable, error=str(error), now=tools.clock()
         ):
             case retry.TryAgain(not_before=not_before, why=why):
                 with store.fenced(tools.database, claim, tools.clock) as conn:

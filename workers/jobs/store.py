@@ -16,7 +16,6 @@ from streams.store import lease
 from streams.store.database import Database, insert_ignore, upsert
 from streams.store.tables import facts, leases, specs
 from workers.errors import LeaseLost, WorkersError
-from workers.jobs.retry import MAX_TRIES
 from workers.store.tables import job_steps, jobs
 
 NAMESPACE = UUID("5b0c0a4e-6d0f-4f5a-9d6d-2f0f1f5c7a11")
@@ -26,6 +25,11 @@ DONE = ("succeeded", "rejected", "failed", "expired", "cancelled")
 
 LEASE_SECONDS = 10.0
 """How long a killed worker's job lies still; four missed heartbeats."""
+
+MAX_DEATHS = 10
+"""Workers that may die one after the other without getting a step further. Seldom is it the job's
+fault (the work is done in another process), so more than ``retry.MAX_TRIES``.
+"""
 
 NUMBER = "job_number"
 """Name of the fact that holds the last job's number."""
@@ -191,8 +195,7 @@ def create(
 def claim(database: Database, holder: str, *, now: int) -> Claim | None:
     """Take the oldest job that can be worked on: queued, or running under a lease that ran out.
 
-    A job whose workers died ``MAX_TRIES`` times without finishing another step is not taken again:
-    the caller finds it with ``tries`` beyond the limit and fails it.
+    ``tries`` counts the workers that took it since it last got a step further (:func:`exhausted`).
 
     Returns
     -------
@@ -316,6 +319,15 @@ def record_step(
         conn.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(tries=1))
 
 
+def set_seconds(conn: sa.Connection, held: Claim, name: str, seconds: float) -> None:
+    """How long a recorded step really took, as its process measured it."""
+    conn.execute(
+        sa.update(job_steps)
+        .where(job_steps.c.job_id == held.job.job_id, job_steps.c.name == name)
+        .values(seconds=seconds)
+    )
+
+
 def steps(conn: sa.Connection, job_id: str) -> list[Mapping[str, Any]]:
     """Steps of a job in the order in which they were last written."""
     found = conn.execute(
@@ -366,7 +378,7 @@ def park(
 def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forgive: bool) -> None:
     """Put a job back; its folder keeps the finished steps.
 
-    ``forgive``: this try does not count (the worker was asked to stop).
+    ``forgive``: it is no failure of the job (the worker was asked to stop).
     """
     job = get(conn, held.job.job_id) or held.job
     conn.execute(
@@ -375,8 +387,15 @@ def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forg
         .values(
             state="queued",
             not_before=not_before,
-            tries=max(0, job.tries - 1) if forgive else job.tries,
-            outcome=json.dumps({**job.outcome, "last_error": why}, sort_keys=True),
+            tries=max(0, job.tries - 1),
+            outcome=json.dumps(
+                {
+                    **job.outcome,
+                    "last_error": why,
+                    "failures": job.outcome.get("failures", 0) + (not forgive),
+                },
+                sort_keys=True,
+            ),
         )
     )
     lease.release(conn, held.lease, held.token)
@@ -388,8 +407,8 @@ def release(conn: sa.Connection, held: Claim) -> None:
 
 
 def exhausted(job: Job) -> bool:
-    """Whether its workers died too often."""
-    return job.tries > MAX_TRIES
+    """Whether its workers died too often: then it may be the job that kills them."""
+    return job.tries > MAX_DEATHS
 
 
 def overdue(conn: sa.Connection, now: int) -> list[Job]:

@@ -40,6 +40,9 @@ def run(folder, *, progress=None):
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         (folder / "grandchild").write_text(str(other.pid))
         time.sleep(60)
+    elif what["do"] == "tell":
+        progress("train", 0.0)
+        time.sleep(60)
     elif what["do"] == "memory":
         bytearray(what["bytes"])
 '''
@@ -134,6 +137,17 @@ def test_cancel_kills_the_job(child: Child, tmp_path: Path) -> None:
     with pytest.raises(ChildCancelled):
         child.run(order(tmp_path, do="sleep"), deadline_s=30, cancelled=cancelled)
     assert gone(int((tmp_path / "pid").read_text()))
+
+
+def test_job_is_ended_when_nobody_wants_to_hear_of_its_progress(
+    child: Child, tmp_path: Path
+) -> None:
+    def refuse(step: str, share: float) -> None:
+        raise ValueError("the job was cancelled")
+
+    with pytest.raises(ValueError, match="cancelled"):
+        child.run(order(tmp_path, do="tell"), deadline_s=30, progress=refuse)
+    wait_for(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
 def test_memory_limit_is_an_error_of_the_job_not_of_the_worker(

@@ -1,0 +1,135 @@
+"""``kill -9`` of the repair worker at random moments of a repair: one job, one release, nothing torn."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import credit
+import loop
+import numpy as np
+import pytest
+import repairable
+import sqlalchemy as sa
+from processes import Worker, environment, eventually
+
+from streams.client.fetch import Repository
+from streams.store.database import Database
+from streams.store.tables import leases
+from workers import audit
+from workers.jobs.child import Child
+from workers.settings import Settings
+from workers.store import engine
+from workers.store.tables import job_steps, jobs, pointer_history, versions
+
+KILLS = int(os.environ.get("KILLS", "4"))
+SEED = int(os.environ.get("SEED", "7"))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 60 * KILLS)]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    with Child.start() as child:
+        home = repairable.copy_of(tmp_path_factory.getbasetemp(), child, tmp_path / "home")
+    return repairable.settings_of(home)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    opened = engine.open(settings)
+    yield opened
+    opened.dispose()
+
+
+def rows(database: Database, table: sa.Table) -> list[Any]:
+    with database.read() as conn:
+        return list(conn.execute(sa.select(table)).mappings())
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes with an open file in a job's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                links = [os.readlink(fd) for fd in (entry / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(link.startswith(str(folder)) for link in links):
+                found.append(int(entry.name))
+    return found
+
+
+def test_killed_workers_publish_one_release(
+    settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    rng = random.Random(SEED)
+    print(f"seed {SEED}, {KILLS} kills")
+    service = repairable.service(database, settings)
+    data = np.random.default_rng(SEED)
+    at = repairable.now_us() - 10 * loop.MINUTE
+    service.serve(credit.rows(data, 1_000), at=at, label_share=0.3)
+    service.serve(credit.rows(data, 1_500, boom=True), at=at + loop.MINUTE, label_share=0.3)
+
+    env = environment(
+        home=str(settings.root), broker="127.0.0.1:9", poll_seconds="0.1", log_level="info"
+    )
+    worker = Worker("repair", ["run", "repair"], env, tmp_path / "logs")
+    killed_in: list[str] = []
+    folder = settings.jobs_folder
+    for _ in range(KILLS):
+        before = tokens(database)
+        worker.start()
+        if not rows(database, jobs) or rows(database, jobs)[0]["live_mark"]:
+            eventually(
+                lambda before=before: tokens(database) > before or not worker.alive,  # type: ignore[misc]
+                90,
+                f"the worker takes the job: {worker.tail()}",
+                every=0.01,
+            )
+        assert worker.alive, worker.tail()
+        time.sleep(rng.uniform(0.0, 4.0))
+        worker.kill()
+        done = [s["name"] for s in rows(database, job_steps) if s["state"] == "done"]
+        killed_in.append(done[-1] if done else "start")
+        eventually(lambda: not processes_of(folder), 5, "its child ends with it", every=0.05)
+    print("killed after", killed_in)
+
+    worker.start()
+    try:
+        eventually(
+            lambda: [j for j in rows(database, jobs) if j["finished_at"]],
+            120,
+            f"the job ends: {worker.tail()}",
+        )
+        (job,) = rows(database, jobs)
+        assert job["state"] == "succeeded", job["outcome"]
+        version = json.loads(job["outcome"])["version"]
+        trust = (settings.keys_folder / "root.json").read_bytes()
+
+        def signed() -> bool:
+            client = Repository(settings.repository_folder, trust, cache=tmp_path / "cache")
+            return client.pointer("credit").stable == version
+
+        eventually(signed, 30, "the signed pointer names it")
+    finally:
+        status = worker.stop()
+    assert status == 0, worker.tail()
+    made = [v for v in rows(database, versions) if v["job_id"] is not None]
+    assert [v["version"] for v in made] == [version]
+    assert [h["change"] for h in rows(database, pointer_history)] == ["publish", "publish"]
+    with database.read() as conn:
+        assert audit.verify(conn).problem is None
+
+
+def tokens(database: Database) -> int:
+    """The newest fencing token of any job."""
+    with database.read() as conn:
+        query = sa.select(sa.func.max(leases.c.token)).where(leases.c.name.like("job:%"))
+        return int(conn.execute(query).scalar() or 0)
