@@ -7,6 +7,7 @@ topic's name.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,6 +20,15 @@ Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 _FOR_EVER_MS = 2**31 - 1
+_NOISY = (
+    "kafka.cluster",
+    "kafka.consumer.fetcher",
+    "kafka.net.connection",
+    "kafka.net.manager",
+    "kafka.net.transport",
+    "kafka.producer.sender",
+)
+_QUIET_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,7 +251,32 @@ def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:
     return str(cause(exc, broker, timeout=timeout))
 
 
+class _OncePerMinute(logging.Filter):
+    """Lets a message through once a minute: kafka-python repeats itself at each attempt.
+
+    With the broker away that is ten lines a second in the log of a service; what is wrong is said
+    by whoever called, with its cause.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        key = (record.name, str(record.msg))
+        if record.created - self._said.get(key, 0.0) < _QUIET_SECONDS:
+            return False
+        self._said[key] = record.created
+        return True
+
+
+_ONCE_PER_MINUTE = _OncePerMinute()
+
+
 def _connect(make: Any, broker: Broker, options: dict[str, Any], *args: Any) -> Any:
+    for name in _NOISY:
+        logging.getLogger(name).addFilter(_ONCE_PER_MINUTE)  # adding it again changes nothing
     # Asked first: a client of kafka-python whose constructor fails leaves its sockets open.
     if (why := check(broker)) is not None:
         raise why

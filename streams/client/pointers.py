@@ -22,7 +22,7 @@ Callback = Callable[[PointerMoved], None]
 _POLL_MS = 500
 _REFRESH_POLLS = 120
 """Polls, a minute's worth when nothing comes, after which new partitions are looked for."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds between attempts
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 3.0  # seconds between attempts
 
 
 class PointerListener:
@@ -60,11 +60,6 @@ class PointerListener:
             self._callbacks.setdefault(model, []).append(callback)
             self._fresh.append((model, callback))
 
-    def callbacks(self) -> dict[str, list[Callback]]:
-        """Who asked for which model."""
-        with self._lock:
-            return {model: list(calls) for model, calls in self._callbacks.items()}
-
     def run(self) -> None:
         """Listen until ``stopping`` is set."""
         pause = _FIRST_PAUSE
@@ -73,7 +68,7 @@ class PointerListener:
             try:
                 client = consumer(self.broker, max_poll_records=5_000)
                 while not self.stopping.is_set() and self._listen(client):
-                    pause = _FIRST_PAUSE
+                    pause = _FIRST_PAUSE / 2
             except StreamsError as exc:
                 self.trouble(str(exc))
             except Exception as exc:  # poll() raises whatever befell the connection

@@ -19,6 +19,7 @@ _DELIVERY_MS = 30_000
 """A record unsettled for so long comes back, and the producer is made anew: one that is idempotent
 never recovers from a broker that lost its state."""
 _BLOCK_MS = 2_000  # how long a missing topic may hold up the others
+_SILENCE = 2.0  # seconds without an answer after which the broker is asked
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between attempts to connect
 _TOPIC_PAUSE = 2.0  # seconds for which a topic that failed is left alone
 _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError", "InvalidRecordError")
@@ -57,6 +58,7 @@ class Sender:
         self.producer: Any = None
         self._held: dict[str, float] = {}  # topic -> until when it is left alone
         self._taken: dict[int, Outgoing] = {}  # with the producer, and not settled
+        self._heard = 0.0  # when the broker last answered, or was asked why it does not
         self._broken = False  # the producer has to be made anew
 
     def run(self) -> None:
@@ -70,10 +72,14 @@ class Sender:
             now = time.monotonic()
             self._held = {t: until for t, until in list(self._held.items()) if until > now}
             taken = self.outbox.take(self._held, _FLYING_BYTES)
-            if taken is None:
-                self.outbox.wait(0.1)
-            else:
+            if taken is not None:
                 self._send(*taken)
+            elif self._taken and now - self._heard > _SILENCE:
+                self._heard = now  # kafka-python waits without a word: find out why
+                if (why := check(self.broker)) is not None:
+                    self.trouble(str(why))
+            else:
+                self.outbox.wait(0.1)
         self._disconnect()
 
     def forget(self) -> None:
@@ -120,6 +126,8 @@ class Sender:
                 self.outbox.give_back(number)
 
     def _send(self, number: int, record: Outgoing) -> None:
+        if not self._taken:
+            self._heard = time.monotonic()
         self._taken[number] = record
         topic = self.broker.topic(record.topic)
         try:
@@ -139,6 +147,7 @@ class Sender:
     def _acknowledged(self, number: int, _metadata: Any) -> None:
         if self._taken.pop(number, None) is None:
             return
+        self._heard = time.monotonic()
         if (record := self.outbox.settle(number)) is not None:
             self.sent(record)
         self.trouble(None)
