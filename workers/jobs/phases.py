@@ -241,7 +241,11 @@ class Phases:
         )
 
     def _record(self, ran: Ran) -> None:
-        """Steps and their seconds, as the child measured them; judging is what is left of them."""
+        """Steps and their seconds, as the child measured them; judging is what is left of them.
+
+        The CPU time of the process that trained stays with the step ``train``: judging again with
+        more rows overwrites only what judging cost.
+        """
         report, now = ran.report, self._tools.clock()
         steps = {k: v for k, v in report.seconds.items() if k not in ("cpu", "total")}
         judging = max(0.0, report.seconds.get("total", ran.seconds) - sum(steps.values()))
@@ -255,7 +259,8 @@ class Phases:
         with store.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
             if report.mode == "repair":
                 for name, seconds in steps.items():
-                    store.set_seconds(conn, self._claim, name, seconds)
+                    cpu = ran.cpu_seconds if name == "train" else None
+                    store.set_seconds(conn, self._claim, name, seconds, cpu_seconds=cpu)
             store.record_step(
                 conn,
                 self._claim,
@@ -263,7 +268,7 @@ class Phases:
                 "done",
                 now=now,
                 seconds=judging,
-                cpu_seconds=ran.cpu_seconds,
+                cpu_seconds=None if "train" in steps else ran.cpu_seconds,
                 detail=detail,
             )
 

@@ -319,12 +319,19 @@ def record_step(
         conn.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(tries=1))
 
 
-def set_seconds(conn: sa.Connection, held: Claim, name: str, seconds: float) -> None:
+def set_seconds(
+    conn: sa.Connection,
+    held: Claim,
+    name: str,
+    seconds: float,
+    *,
+    cpu_seconds: float | None = None,
+) -> None:
     """How long a recorded step really took, as its process measured it."""
     conn.execute(
         sa.update(job_steps)
         .where(job_steps.c.job_id == held.job.job_id, job_steps.c.name == name)
-        .values(seconds=seconds)
+        .values(seconds=seconds, cpu_seconds=cpu_seconds)
     )
 
 
