@@ -87,7 +87,7 @@ max_bytes = 1_000_000
 max_p95_ms = 5.0
 max_jobs_per_day = 10
 wait_hours = 1
-fresh_rows = 1_500
+fresh_rows = 6_000
 
 [training]
 # a little longer than the default: the trusted rows are few, so the gain on them must be clear

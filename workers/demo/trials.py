@@ -27,7 +27,7 @@ HOLIDAY_SECONDS = 7.0
 SWAP_LIMIT_SECONDS = 2.0
 """Roll back -> served by every listening service: the promise."""
 WRONG_SOURCE = "trainees"
-WRONG_ROWS = 400
+WRONG_ROWS = 600
 WRONG_AFTER_SECONDS = 2.5
 """So long after the scanner was cleaned, so that the last ``WRONG_ROWS`` rows are clean ones."""
 
