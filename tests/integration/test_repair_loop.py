@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -165,7 +167,28 @@ def harm(world: World, *, labels: float = 0.3, rows: int = 1_500) -> None:
     assert [f["harmful"] for f in world.rows(findings) if f["kind"] == "accuracy"] == [True]
 
 
+@pytest.fixture
+def postgres_world(base: Path, child: Child, tmp_path: Path, postgres_url: str) -> Iterator[World]:
+    home = tmp_path / "home"
+    settings = repairable.settings_of(home, postgres_url)
+    spec = repairable.template(base, child) / "source" / "model.toml"
+    repairable.install(home, spec, child, settings)
+    made = World(settings, child)
+    yield made
+    made.close()
+
+
 def test_harm_is_repaired_published_guarded_and_recovered(world: World) -> None:
+    repaired(world)
+
+
+@pytest.mark.postgres
+def test_harm_is_repaired_on_postgresql_as_well(postgres_world: World) -> None:
+    repaired(postgres_world)
+
+
+def repaired(world: World) -> None:
+    """From harm to recovery."""
     harm(world)
     world.start()
     job = world.job("succeeded", "failed", "rejected", "cancelled")
@@ -368,6 +391,24 @@ def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) 
     world.stop()
     assert world.stable() == repairable.BASELINE
     assert world.one(jobs)["state"] == "cancelled"
+
+
+def test_child_that_is_killed_is_tried_again_and_keeps_its_steps(
+    world: World, child: Child
+) -> None:
+    harm(world)
+    world.start()
+    world.wait(
+        lambda: any(s["name"] == "window" for s in world.rows(job_steps)), "the repair has begun"
+    )
+    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+    pid = world.wait(lambda: children.read_text().split(), "its process")[0]
+    os.kill(int(pid), signal.SIGKILL)
+    job = world.job("succeeded", "failed", "rejected", "cancelled")
+    assert job["state"] == "succeeded", job["outcome"]
+    outcome = json.loads(job["outcome"])
+    assert outcome["failures"] == 1
+    assert "SIGKILL" in outcome["last_error"]
 
 
 def test_approval_on_request_waits_for_a_person(world: World) -> None:

@@ -20,6 +20,7 @@ import structlog
 from streams.store.database import Database
 from streams.store.tables import findings
 from streams.wire.events import DriftFound, IncidentClass
+from workers.errors import WorkersError
 from workers.incidents import lifecycle, record
 from workers.incidents.terms import Rules, Terms, load
 from workers.store.tables import incident_findings, incidents, pointers
@@ -98,6 +99,9 @@ def take_in(
             # PostgreSQL: another worker opened the same incident a moment earlier; the sweep
             # attaches the finding to it.
             log.info("intake_raced", action="intake_raced", finding_id=one, error=str(error.orig))
+            continue
+        except WorkersError as error:  # it stays pending; the others go on
+            log.warning("intake_failed", action="intake_failed", finding_id=one, error=str(error))
             continue
         if done is not None:
             log.info(
@@ -216,10 +220,13 @@ def _route(
         return noted(reason)
 
     for incident in record.open_ones(conn, found.model):
-        if incident["incident_class"] == klass:
-            record.attach(conn, incident["incident_id"], finding_id, now)
-            record.update(conn, incident, actor=actor, action="incident.finding_attached", now=now)
-            return Taken(finding_id, "attached", incident["incident_id"], "same trouble")
+        if incident["incident_class"] != klass:
+            continue
+        if incident["version"] != found.version:
+            return _moved_on(conn, incident, found, terms, rules, actor=actor, now=now)
+        record.attach(conn, incident["incident_id"], finding_id, now)
+        record.update(conn, incident, actor=actor, action="incident.finding_attached", now=now)
+        return Taken(finding_id, "attached", incident["incident_id"], "same trouble")
 
     did: Literal["opened", "reopened"]
     recent = _recent(conn, found.model, klass, since=now - rules.cool_down)
@@ -251,6 +258,34 @@ def _route(
         did = "opened"
     remedy = lifecycle.consider(conn, incident, terms, rules, actor=actor, now=now)
     return Taken(finding_id, did, incident["incident_id"], f"{remedy.decision}: {remedy.why}")
+
+
+def _moved_on(
+    conn: sa.Connection,
+    incident: record.Row,
+    found: DriftFound,
+    terms: Terms,
+    rules: Rules,
+    *,
+    actor: str,
+    now: int,
+) -> Taken:
+    """What was published against an incident is harmed as well: the incident is about it now."""
+    lifecycle.cancel_job(conn, incident, why=f"harm on {found.version}", now=now)
+    why = f"the version that replaced {incident['version']} is harmed as well: {found.reason}"
+    incident = record.reopen(
+        conn,
+        incident,
+        version=found.version,
+        finding_id=str(found.finding_id),
+        change=change_of(found),
+        why=why,
+        actor=actor,
+        now=now,
+    )
+    remedy = lifecycle.consider(conn, incident, terms, rules, actor=actor, now=now)
+    note = f"{remedy.decision}: {remedy.why}"
+    return Taken(str(found.finding_id), "reopened", incident["incident_id"], note)
 
 
 def _incident_of(

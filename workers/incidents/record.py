@@ -147,7 +147,8 @@ def reopen(
     actor: str,
     now: int,
 ) -> Row:
-    """Open a resolved incident again: the same trouble came back within the cool-down."""
+    """Make an incident about new trouble: it came back within the cool-down, or it is harm to what
+    was published against it."""
     attach(conn, incident["incident_id"], finding_id, now)
     low, high = change if change is not None else (None, None)
     return update(

@@ -12,6 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 import structlog
 
+from streams.errors import StateError
 from streams.monitor.base import BaseError
 from streams.monitor.findings import superseded
 from streams.store.database import Database
@@ -24,6 +25,7 @@ from streams.store.tables import (
     profiles,
 )
 from streams.wire.events import DriftFound
+from workers.errors import WorkersError
 from workers.incidents import intake, lifecycle, record, recovery
 from workers.incidents.terms import Rules, Terms, load
 from workers.jobs import store
@@ -90,10 +92,19 @@ class Sweep:
         for finding_id in old:
             done.superseded += self._supersede(finding_id)
         for incident in open_now:
-            if incident["incident_class"] == "harm" and self._recovered(incident):
-                done.recovered += 1
-            elif incident["stage"] == "detected":
-                done.decided += self._decide(incident)
+            try:
+                if incident["incident_class"] == "harm" and self._recovered(incident):
+                    done.recovered += 1
+                elif incident["stage"] == "detected":
+                    done.decided += self._decide(incident)
+            except (WorkersError, msgspec.MsgspecError, StateError) as error:
+                # what is stored of one model must not keep the others waiting
+                log.warning(
+                    "incident_stuck",
+                    action="incident_stuck",
+                    incident_id=incident["incident_id"],
+                    error=str(error),
+                )
         self._seen = {
             i["incident_id"]: self._seen[i["incident_id"]]
             for i in open_now

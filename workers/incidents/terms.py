@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 import sqlalchemy as sa
+import structlog
 
 from streams.monitor.config import Level, WatchConfig
 from streams.store.tables import specs
+from workers.errors import WorkersError
 from workers.settings import Settings
 from workers.spec import ModelSpec
+
+log = structlog.get_logger(__name__)
 
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
@@ -52,9 +57,26 @@ class Terms:
     updated_at: int
 
 
+class SpecUnreadable(WorkersError):
+    """The stored specification of a model was written by a program with other ideas."""
+
+
 def terms_of(row: Mapping[Any, Any]) -> Terms:
-    """A row of ``specs`` as terms."""
-    spec = ModelSpec.from_json(row["spec"])
+    """A row of ``specs`` as terms.
+
+    Raises
+    ------
+    SpecUnreadable
+        Naming the model.
+    """
+    try:
+        spec = ModelSpec.from_json(row["spec"])
+        watch = WatchConfig.from_json(row["watch"])
+    except msgspec.MsgspecError as error:
+        raise SpecUnreadable(
+            f"the stored specification of {row['model']} cannot be read ({error}): register the"
+            " model again, or use the newer redistill that wrote it"
+        ) from error
     return Terms(
         model=row["model"],
         level=row["level"],
@@ -63,7 +85,7 @@ def terms_of(row: Mapping[Any, Any]) -> Terms:
         max_jobs_per_day=spec.repair.max_jobs_per_day,
         wait=round(spec.repair.wait_hours * HOUR),
         schedule=spec.repair.schedule,
-        watch=WatchConfig.from_json(row["watch"]),
+        watch=watch,
         spec=spec,
         registered_at=row["registered_at"],
         updated_at=row["updated_at"],
@@ -82,5 +104,12 @@ def load(conn: sa.Connection, model: str, *, lock: bool = False) -> Terms | None
 
 
 def load_all(conn: sa.Connection) -> list[Terms]:
-    """The terms of every registered model."""
-    return [terms_of(row) for row in conn.execute(sa.select(specs)).mappings()]
+    """The terms of every registered model; one whose specification cannot be read is logged and left
+    out."""
+    found = []
+    for row in conn.execute(sa.select(specs).order_by(specs.c.model)).mappings():
+        try:
+            found.append(terms_of(row))
+        except SpecUnreadable as error:
+            log.error("spec_unreadable", action="spec_unreadable", error=str(error))
+    return found

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from loop import HOUR, NOW, RULES, SECOND, Clock, finding
 
 from streams.store.database import Database
-from streams.store.tables import findings, outbox
+from streams.store.tables import findings, outbox, specs
 from streams.wire.codec import Record, decode
 from streams.wire.events import IncidentChanged
 from workers import audit
@@ -314,6 +314,33 @@ def test_unreadable_body_is_noted_and_does_not_stop_the_sweep(
     done = take(database, clock, finding(scope="slice:region=EU"))
     assert sorted(t.did for t in done) == ["noted", "opened"]
     assert intake.take_in(database, rules=RULES, actor="t", clock=clock) == []
+
+
+def test_harm_to_what_was_published_against_an_incident_starts_it_anew(
+    database: Database, clock: Clock
+) -> None:
+    start(database)
+    take(database, clock, finding())
+    with database.begin() as conn:
+        loop.point(conn, "credit", "v2", now=clock.forward(SECOND), kind="actor")
+    (taken,) = take(database, clock, finding(version="v2", at=clock()))
+    assert taken.did == "reopened"
+    (incident,) = rows(database, incidents)
+    assert (incident["version"], incident["change_low"]) == ("v2", clock() - 10 * SECOND)
+    first, second = sorted(rows(database, jobs), key=lambda j: j["number"])
+    assert (first["state"], second["state"], second["attempt"]) == ("cancelled", "queued", 2)
+
+
+def test_model_whose_specification_cannot_be_read_does_not_stop_the_others(
+    database: Database, clock: Clock
+) -> None:
+    start(database)
+    with database.begin() as conn:
+        loop.register(conn, loop.spec("other"))
+        conn.execute(sa.update(specs).where(specs.c.model == "credit").values(spec="{}"))
+    done = take(database, clock, finding(), finding(model="other"))
+    assert [t.did for t in done] == ["opened"]
+    assert [i["model"] for i in rows(database, incidents)] == ["other"]
 
 
 def test_approval_starts_what_the_circuit_breaker_held_back(
