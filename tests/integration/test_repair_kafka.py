@@ -1,0 +1,210 @@
+"""The repair worker on a real Kafka: what wakes it, what it stores, and what it says."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import loop
+import pytest
+import repairable
+import sqlalchemy as sa
+from kafka_server import KafkaServer
+from processes import eventually
+
+from streams.broker import Broker, consumer, producer
+from streams.store.database import Database
+from streams.wire.codec import Record, decode, encode
+from streams.wire.events import DriftFound, IncidentChanged, VersionActivated
+from workers import topics
+from workers.incidents.consumer import Listener
+from workers.jobs.child import Child
+from workers.repair import RepairWorker
+from workers.store import engine
+from workers.store.tables import activations, incidents
+
+pytestmark = pytest.mark.kafka
+
+IDLE = '''
+"""Stands where the pipeline would: these tests make no job that runs."""
+
+def run(folder, *, progress=None):
+    raise RuntimeError("no job was expected")
+'''
+
+
+@pytest.fixture
+def broker(kafka_server: KafkaServer) -> Broker:
+    found = Broker(kafka_server.bootstrap, namespace=f"repair-{uuid.uuid4().hex[:8]}")
+    topics.apply(found, topics.wanted(found), replication=1, create=True)
+    return found
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    settings = repairable.settings_of(tmp_path / "home")
+    engine.upgrade(settings)
+    opened = engine.open(settings)
+    with opened.begin() as conn:
+        loop.register(conn, loop.spec(level="rollback"))
+    yield opened
+    opened.dispose()
+
+
+def send(broker: Broker, *events: Any, raw: tuple[str, bytes] | None = None) -> None:
+    sender = producer(broker)
+    try:
+        for event in events:
+            made = encode(event, source="test")
+            sender.send(
+                broker.topic(made.topic), value=made.value, key=made.key, headers=made.headers
+            ).get(timeout=20)
+        if raw is not None:
+            sender.send(broker.topic(raw[0]), value=raw[1]).get(timeout=20)
+    finally:
+        sender.close()
+
+
+def activation(version: str = "v1") -> VersionActivated:
+    return VersionActivated(
+        model="credit",
+        instance_id="svc-1",
+        version=version,
+        sha256="ab" * 32,
+        epoch=1,
+        at=datetime(2026, 11, 25, tzinfo=UTC),
+    )
+
+
+def rows(database: Database, table: sa.Table) -> list[Any]:
+    with database.read() as conn:
+        return list(conn.execute(sa.select(table)).mappings())
+
+
+def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
+    broker: Broker, database: Database
+) -> None:
+    found = loop.finding()
+    send(broker, found, activation(), raw=("drift", b"\x00rubbish"))
+    send(broker, activation("v2"), found)
+    seen: list[str] = []
+    listener = Listener(broker, group="g", database=database, found=seen.append, clock=loop.Clock())
+    try:
+        eventually(
+            lambda: listener.run_once() and len(rows(database, activations)) == 2 and seen,
+            60,
+            "both topics are read",
+            every=0.0,
+        )
+    finally:
+        listener.close()
+    assert set(seen) == {str(found.finding_id)}
+    assert listener.unreadable == 1
+    assert {a["version"] for a in rows(database, activations)} == {"v1", "v2"}
+
+    again = Listener(broker, group="g", database=database, found=seen.append, clock=loop.Clock())
+    try:
+        before = len(seen)
+        for _ in range(8):
+            again.run_once()
+        assert len(seen) == before  # what was handled was committed
+    finally:
+        again.close()
+
+
+def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database: Database) -> None:
+    found = loop.finding()
+    send(broker, found)
+    seen: list[str] = []
+    away = [True]
+
+    def handle(finding_id: str) -> None:
+        if away:
+            away.clear()
+            from streams.errors import StoreUnavailable
+
+            raise StoreUnavailable("the database is away")
+        seen.append(finding_id)
+
+    listener = Listener(broker, group="g2", database=database, found=handle, clock=loop.Clock())
+
+    def turn() -> bool:
+        from streams.errors import StoreUnavailable
+
+        try:
+            listener.run_once()
+        except StoreUnavailable:
+            assert not seen
+        return bool(seen)
+
+    try:
+        eventually(turn, 60, "it is handed over after all", every=0.0)
+    finally:
+        listener.close()
+    assert seen == [str(found.finding_id)]
+
+
+def test_worker_answers_an_announcement_with_an_incident_on_the_topic(
+    broker: Broker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "idle.py").write_text(IDLE)
+    settings = repairable.settings_of(
+        tmp_path / "home",
+        servers=broker.servers,
+        namespace=broker.namespace,
+        poll_seconds=3_600.0,  # the sweep looks once: only the event can wake it afterwards
+    )
+    stop = threading.Event()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Child.start("idle:run") as child:
+        worker = RepairWorker(settings, database=database, broker=broker, child=child, stop=stop)
+        worker.start()
+        try:
+            send(broker, activation())
+            eventually(lambda: rows(database, activations), 60, "the worker listens")
+            found = loop.finding(at=repairable.now_us())
+            with database.begin() as conn:
+                loop.store(conn, found, now=repairable.now_us())  # the outbox announces it
+            incident = eventually(lambda: rows(database, incidents), 20, "the incident is opened")
+            assert incident[0]["stage"] == "awaiting_person"  # type: ignore[index]
+            events = read(broker, "incidents", 1)
+            assert isinstance(events[0], IncidentChanged)
+            assert events[0].finding_ids == [found.finding_id]
+            (drift,) = read(broker, "drift", 1)
+            assert isinstance(drift, DriftFound)
+        finally:
+            stop.set()
+            assert worker.finish()
+
+
+def read(broker: Broker, topic: str, n: int) -> list[Any]:
+    reader = consumer(broker, broker.topic(topic), group_id=None)
+    found: list[Any] = []
+
+    def turn() -> bool:
+        for records in reader.poll(timeout_ms=300).values():
+            found.extend(
+                decode(
+                    Record(
+                        topic=r.topic,
+                        partition=r.partition,
+                        offset=r.offset,
+                        timestamp_ms=r.timestamp,
+                        key=r.key,
+                        value=r.value,
+                        headers=r.headers,
+                    )
+                )
+                for r in records
+            )
+        return len(found) >= n
+
+    try:
+        eventually(turn, 30, f"{n} events on {topic}", every=0.0)
+    finally:
+        reader.close()
+    return found
