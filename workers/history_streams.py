@@ -8,9 +8,10 @@ from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
-from streams.store.tables import accuracy_states, findings, gaps, outbox, outcomes
+from streams.store.tables import accuracy_states, counters, findings, gaps, outbox, outcomes
 from workers.ends import Log
 from workers.history import Evidence, Finding, Rule
+from workers.store.queries import OUTCOMES_EXPIRED
 from workers.store.tables import incident_findings, incidents, jobs
 
 
@@ -81,31 +82,37 @@ def _gap_offsets(e: Evidence, broken: list[str]) -> dict[tuple[str, int], int]:
 
 
 def _outcomes(e: Evidence, broken: list[str]) -> int:
-    """Outcomes of a version are numbered without holes, and no detector saw more than there are."""
-    total = 0
-    highest: dict[tuple[str, str], int] = {}
+    """Every outcome was seen once by its detector, and is there unless retention deleted it."""
+    there: dict[tuple[str, str], tuple[int, int]] = {}
     query = sa.select(
-        outcomes.c.model,
-        outcomes.c.version,
-        sa.func.count().label("n"),
-        sa.func.min(outcomes.c.seq).label("first"),
-        sa.func.max(outcomes.c.seq).label("last"),
+        outcomes.c.model, outcomes.c.version, sa.func.count(), sa.func.max(outcomes.c.seq)
     ).group_by(outcomes.c.model, outcomes.c.version)
-    for row in e.conn.execute(query):
-        total += row.n
-        highest[row.model, row.version] = row.last
-        # Retention takes the oldest away, never one from the middle.
-        if row.last - row.first + 1 != row.n:
-            broken.append(
-                f"{row.model} {row.version}: outcomes {row.first}-{row.last} are {row.n} rows"
-            )
+    for model, version, rows, last in e.conn.execute(query):
+        there[model, version] = int(rows), int(last)
+    made: dict[str, int] = {}
     for row in e.conn.execute(sa.select(accuracy_states)):
-        last = highest.get((row.model, row.version))
-        if last is not None and row.last_seq > last:
+        name = f"{row.model} {row.version}"
+        rows, last = there.pop((row.model, row.version), (0, row.last_seq))
+        if row.n != row.last_seq:
             broken.append(
-                f"{row.model} {row.version}: its detector saw outcome {row.last_seq}, the last is {last}"
+                f"{name}: its detector saw {row.n} outcomes, the last is number {row.last_seq}"
             )
-    return total
+        if last > row.last_seq:
+            broken.append(f"{name}: outcome {last} is there, its detector saw {row.last_seq}")
+        made[row.model] = made.get(row.model, 0) + row.last_seq - rows
+    broken += [
+        f"{m} {v}: {rows} outcomes that no detector saw" for (m, v), (rows, _) in there.items()
+    ]
+    query_expired = sa.select(counters.c.model, counters.c.value).where(
+        counters.c.name == OUTCOMES_EXPIRED
+    )
+    expired = {model: int(n) for model, n in e.conn.execute(query_expired)}
+    for model, missing in made.items():
+        if missing != expired.get(model, 0):
+            broken.append(
+                f"{model}: {missing} outcomes are missing, retention deleted {expired.get(model, 0)}"
+            )
+    return e.conn.execute(sa.select(sa.func.count()).select_from(outcomes)).scalar_one()
 
 
 def nothing_lost(e: Evidence) -> Finding:

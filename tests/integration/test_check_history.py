@@ -38,6 +38,7 @@ from workers.store.tables import (
     pointers,
     versions,
 )
+from workers.store.tables import audit as audit_table
 
 NOW = 1_790_000_000_000_000
 DAY = 86_400_000_000
@@ -273,12 +274,22 @@ BREAKS: dict[str, tuple[int, str, Change]] = {
         "overlaps another",
         add(gaps, topic_id="t1", partition=0, topic="predictions", first=22, last=23, found_at=0),
     ),
-    "a lost outcome": (1, "outcomes 1-20 are 19 rows", remove(outcomes, outcomes.c.seq == 7)),
-    "a detector ahead": (1, "its detector saw outcome 21", set_(accuracy_states, last_seq=21)),
-    "a finding dropped": (2, "neither an incident nor a reason", both(remove(incident_findings), set_(findings, intake_note=None))),
+    "a lost outcome": (1, "1 outcomes are missing, retention deleted 0", remove(outcomes, outcomes.c.seq == 7)),
+    "a detector ahead": (1, "saw 20 outcomes, the last is number 21", set_(accuracy_states, last_seq=21)),
+    "a detector behind": (1, "its detector saw 19", set_(accuracy_states, last_seq=19, n=19)),
+    "a detector lost": (1, "20 outcomes that no detector saw", remove(accuracy_states)),
+    "a finding dropped": (
+        2,
+        "neither an incident nor a reason",
+        both(remove(incident_findings), set_(findings, intake_note=None)),
+    ),
     "a finding not announced": (2, "was never announced", remove(outbox_table, outbox_table.c.topic == "drift")),
     "a forged finding": (2, "which does not exist", remove(findings)),
-    "an incident without an end": (2, "neither a job nor a reason", both(set_(jobs, incident_id=None), set_(incidents, why=""))),
+    "an incident without an end": (
+        2,
+        "neither a job nor a reason",
+        both(set_(jobs, incident_id=None), set_(incidents, why="")),
+    ),
     "an incident half resolved": (2, "its mark says otherwise", set_(incidents, open_mark=1)),
     "a resolution without reason": (2, "resolved without a reason", set_(incidents, resolution=None)),
     "two live jobs": (3, "credit has 2 live jobs", second_live_job),
@@ -297,14 +308,18 @@ BREAKS: dict[str, tuple[int, str, Change]] = {
     "a hole in the epochs": (5, "are not 1 to 1", remove(pointer_history, pointer_history.c.epoch == 1)),
     "a pointer to nothing": (5, "which is not known", remove(versions, SECOND)),
     "a pointer to other bytes": (5, "names other bytes", set_(pointer_history, EPOCH_2, sha256="0" * 64)),
-    "barred bytes served": (5, "were barred before", add(barred, model="credit", sha256=SHA["r1-x"], reason="bad", at=NOW)),
+    "barred bytes served": (
+        5,
+        "were barred before",
+        add(barred, model="credit", sha256=SHA["r1-x"], reason="bad", at=NOW),
+    ),
     "a predecessor without files": (5, "cannot be loaded again", set_(versions, FIRST, files="{}")),
     "a zombie's step": (6, "after lease 2 had written", set_(job_steps, LAST_STEP, token=1)),
     "a step of the future": (6, "the last given is 2", set_(job_steps, LAST_STEP, token=3)),
     "unknown bytes served": (7, "which no pointer ever named", set_(activations, SERVED, sha256="9" * 64)),
     "served too early": (7, "before a pointer named it", set_(activations, SERVED, at=NOW)),
     "served under another epoch": (7, "which named other bytes", set_(activations, SERVED, epoch=1)),
-    "a changed audit entry": (8, "entry 2 was changed", set_(audit.audit, audit.audit.c.seq == 2, actor="cli:you")),
+    "a changed audit entry": (8, "entry 2 was changed", set_(audit_table, audit_table.c.seq == 2, actor="cli:you")),
     "a relay that does not relay": (8, "a relay is alive", stuck_relay),
 }  # fmt: skip
 

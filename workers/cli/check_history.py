@@ -9,7 +9,11 @@ import typer
 
 from workers.cli import common
 
-app = typer.Typer(help="Prove the invariants on the database and the topics.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Prove the invariants on the database and the topics.",
+)
 
 BROKEN = 1
 """Exit code: an invariant does not hold."""

@@ -6,7 +6,12 @@ import typer
 
 from workers.cli import common
 
-app = typer.Typer(no_args_is_help=True, help="Create or upgrade the database, or look at it.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Create or upgrade the database, or look at it.",
+)
 
 
 @app.command()

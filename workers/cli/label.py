@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from workers.settings import Settings
     from workers.spec import ModelSpec
 
-app = typer.Typer(no_args_is_help=True, help="Import labels from a file.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Import labels from a file.",
+)
 
 SOME_REJECTED = 3
 """Exit code: rows were rejected; the others were sent."""

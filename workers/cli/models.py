@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from workers.settings import Settings
     from workers.store.queries import Overview
 
-app = typer.Typer(help="List the models: state, serving version, accuracy, labels.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List the models: state, serving version, accuracy, labels.",
+)
 
 MILLION = 1e6
 

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from workers.settings import Settings
     from workers.spec import ModelSpec
 
-app = typer.Typer(help="Put a model under watch: from model.toml, or from the traffic seen so far.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Put a model under watch: from model.toml, or from the traffic seen so far.",
+)
 
 
 @app.command()

@@ -7,7 +7,10 @@ import typer
 from workers.cli import common
 
 app = typer.Typer(
-    no_args_is_help=True, help="Create the topics on the broker, or say what is wrong with them."
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Create the topics on the broker, or say what is wrong with them.",
 )
 
 DIFFERS = 3

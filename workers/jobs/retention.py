@@ -17,6 +17,7 @@ import structlog
 from streams.errors import StreamsError
 from streams.store import outbox
 from streams.store.database import Database
+from streams.store.flush import add_counters
 from streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
 from workers.errors import WorkersError
 from workers.incidents.terms import DAY, Terms, load_all
@@ -24,6 +25,7 @@ from workers.jobs.store import DONE
 from workers.releases import retention as releases
 from workers.releases.files import Place
 from workers.releases.roles import Lifetimes
+from workers.store.queries import OUTCOMES_EXPIRED
 from workers.store.tables import activations, intents, jobs
 
 log = structlog.get_logger(__name__)
@@ -126,18 +128,29 @@ def _delete_rows(database: Database, terms: Terms, now: int, done: Deleted) -> N
         (feature_rows, feature_rows.c.last_served_at, kept),
         (windows, windows.c.closed_at, kept),
     ):
-        _old_rows(database, done, table, sa.and_(table.c.model == terms.model, at < before))
+        old = sa.and_(table.c.model == terms.model, at < before)
+        expired = terms.model if table is outcomes else None
+        _old_rows(database, done, table, old, expired=expired)
 
 
 def _old_rows(
-    database: Database, done: Deleted, table: sa.Table, where: sa.ColumnElement[bool]
+    database: Database,
+    done: Deleted,
+    table: sa.Table,
+    where: sa.ColumnElement[bool],
+    *,
+    expired: str | None = None,
 ) -> None:
     keys = list(table.primary_key.columns)
 
     def delete(conn: sa.Connection) -> int:
         old = sa.select(*keys).where(where).limit(BATCH)
         match = keys[0].in_(old) if len(keys) == 1 else sa.tuple_(*keys).in_(old)
-        return conn.execute(sa.delete(table).where(match)).rowcount
+        n = conn.execute(sa.delete(table).where(match)).rowcount
+        if expired is not None and n:
+            # `check-history` compares: outcomes that were made = there + expired
+            add_counters(conn, {(expired, OUTCOMES_EXPIRED): n})
+        return n
 
     _batches(database, done, table.name, delete)
 

@@ -30,6 +30,8 @@ WEEK_US = 7 * DAY_US
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""
 RECENT_LAGS = 200
+OUTCOMES_EXPIRED = "outcomes_expired"
+"""Counter of the outcomes of a model that retention deleted."""
 LEARNED_FROM = 1_000
 """Outcomes from which a version without a base error learns one."""
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from loop import HOUR, NOW, Clock
 
 from streams.store.database import Database
-from streams.store.tables import feature_rows, join_rows, labels, outbox, outcomes
+from streams.store.tables import counters, feature_rows, join_rows, labels, outbox, outcomes
 from workers.jobs import retention, store
 from workers.releases.roles import Lifetimes
 
@@ -116,6 +116,13 @@ def test_more_rows_than_a_batch_go_in_several(
     monkeypatch.setattr(retention, "BATCH", 3)
     rows_at(database, tuple(range(40, 50)))
     assert run(database, tmp_path).rows["outcomes"] == 10
+    with database.read() as conn:
+        expired = conn.execute(
+            sa.select(counters.c.value).where(
+                counters.c.model == "credit", counters.c.name == "outcomes_expired"
+            )
+        ).scalar_one()
+    assert expired == 10
 
 
 def test_sent_announcements_go_unsent_ones_never(database: Database, tmp_path: Path) -> None:
