@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streams.errors import FileError
 from streams.wire.block import Codes, Feature
 
-BATCH_ROWS = 8_192
+BATCH_ROWS = 8_000
 """Rows that are read at a time; what bounds the memory, together with the file's pages."""
 MAX_VALUES = 1_000
 """Values of a category that are told apart; rarer ones count as one."""
@@ -36,23 +36,35 @@ class Source:
     _table: pa.Table | None = None
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, ``BATCH_ROWS`` at a time, with these columns only."""
-        wanted = list(columns)
-        if self._table is not None:
-            yield from self._table.select(wanted).to_batches(max_chunksize=BATCH_ROWS)
-            return
+        """The rows in order, exactly ``BATCH_ROWS`` at a time but for the last, with these columns
+        only: what is made of a file must not depend on its row groups."""
+        kept: list[pa.RecordBatch] = []
+        rows = 0
         try:
-            if self.rows is not None:
-                with pq.ParquetFile(self._path) as file:
-                    yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
-            else:
-                with pa.csv.open_csv(self._path) as reader:
-                    for batch in reader:
-                        yield from pa.Table.from_batches([batch.select(wanted)]).to_batches(
-                            max_chunksize=BATCH_ROWS
-                        )
+            for batch in self._raw(list(columns)):
+                kept.append(batch)
+                rows += batch.num_rows
+                while rows >= BATCH_ROWS:
+                    table = pa.Table.from_batches(kept)
+                    yield _one(table.slice(0, BATCH_ROWS))
+                    rows -= BATCH_ROWS
+                    kept = table.slice(BATCH_ROWS).to_batches()
+            if rows:
+                yield _one(pa.Table.from_batches(kept))
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"{self.name} cannot be read: {error}") from error
+
+    def _raw(self, wanted: list[str]) -> Iterator[pa.RecordBatch]:
+        """The rows as the file has them."""
+        if self._table is not None:
+            yield from self._table.select(wanted).to_batches(max_chunksize=BATCH_ROWS)
+        elif self.rows is not None:
+            with pq.ParquetFile(self._path) as file:
+                yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
+        else:
+            with pa.csv.open_csv(self._path) as reader:
+                for batch in reader:
+                    yield batch.select(wanted)
 
     def require(self, columns: Sequence[str], option: str) -> None:
         """Check that columns are there.
@@ -69,6 +81,10 @@ class Source:
                 f"{self.name} has no column {', '.join(map(repr, missing))} (option {option});"
                 f" its columns are: {there or 'none'}"
             )
+
+
+def _one(table: pa.Table) -> pa.RecordBatch:
+    return table.combine_chunks().to_batches()[0]
 
 
 def open_source(source: str | Path | pa.Table, name: str = "table") -> Source:

@@ -20,7 +20,7 @@ from streams.monitor.reports import (
 )
 from streams.monitor.state import InputState, OpenFinding
 from streams.monitor.units import STEP_PANES, quartiles, steps
-from streams.wire.events import Contributor, DriftFound, FindingKind, Impact, Statistic
+from streams.wire.events import DriftFound, FindingKind, Impact, Statistic
 
 TOGETHER = 5
 """More columns than this that break one rule at once make one finding, not one each."""
@@ -30,6 +30,9 @@ MOVED_WINDOWS = 2
 """Windows in a row in which a column has moved that open a finding."""
 WORSE = 2.0
 """A finding is told again when its share grew by this factor."""
+CONFIDENCE = "confidence|adwin|all"
+SETTLED_ROWS = 100
+"""Rows since ADWIN's last change from which its mean is taken for the new level."""
 
 
 class Desk:
@@ -218,47 +221,53 @@ class Desk:
 
     # --- confidence -------------------------------------------------------------------------------
 
-    def confidence(self, before: float, now: float, width: int, delta: float, place: Place) -> None:
-        """ADWIN saw the confidence change."""
-        s = self.state
-        key = "confidence|adwin|all"
-        open_ = s.open.get(key)
-        statistic = Statistic(value=abs(now - before), threshold=0.0)
-        contributors: tuple[Contributor, ...] = s.moved
-        if open_ is None:
-            if now < before:
-                self._put(
-                    key,
-                    opened(
-                        place,
-                        kind="confidence",
-                        scope="all",
-                        name="adwin",
-                        count=self._number(key),
-                        severity="info",
-                        parameters={"delta": delta},
-                        statistic=statistic,
-                        impact=_confidence(before, now, width),
-                        contributors=contributors,
-                        reason=f"confidence fell from {before:.3f} to {now:.3f} over {width} rows:"
-                        " labels would tell whether that is harm",
-                    ),
-                    (),
-                )
+    def confidence_changed(
+        self, before: float, now: float, width: int, delta: float, place: Place
+    ) -> None:
+        """ADWIN saw the confidence change in the row at ``place``; a fall opens a finding."""
+        if CONFIDENCE in self.state.open or now >= before:
             return
-        usual = open_.found.impact.reference
-        if usual is not None and now >= usual - (usual - (open_.found.impact.current or 0)) / 4:
-            self.end(key, place, f"confidence is back at {now:.3f}")
-        elif now < before:
+        self._put(
+            CONFIDENCE,
+            opened(
+                place,
+                kind="confidence",
+                scope="all",
+                name="adwin",
+                count=self._number(CONFIDENCE),
+                severity="info",
+                parameters={"delta": delta},
+                statistic=Statistic(value=before - now, threshold=0.0),
+                impact=_confidence(before, now, width),
+                contributors=self.state.moved,
+                reason=f"confidence is falling, from {before:.3f} to {now:.3f} so far:"
+                " labels would tell whether that is harm",
+            ),
+            (),
+        )
+
+    def confidence_now(self, level: float, width: int, place: Place) -> None:
+        """The confidence since ADWIN's last change, at the end of a pane: ends a finding, or tells
+        how far it fell."""
+        open_ = self.state.open.get(CONFIDENCE)
+        if open_ is None or width < SETTLED_ROWS:
+            return
+        impact = open_.found.impact
+        usual, told = impact.reference or 0.0, impact.current or 0.0
+        if level >= usual - (usual - told) / 4:
+            self.end(CONFIDENCE, place, f"confidence is back at {level:.3f}")
+        elif abs(level - told) > (usual - told) / 2:
             found = changed(
                 open_.found,
                 place,
                 status="update",
-                reason=f"confidence fell further, to {now:.3f}",
-                statistic=statistic,
-                impact=_confidence(usual if usual is not None else before, now, width),
+                reason=f"confidence fell from {usual:.3f} to {level:.3f}:"
+                " labels would tell whether that is harm",
+                statistic=Statistic(value=usual - level, threshold=0.0),
+                impact=_confidence(usual, level, width),
+                contributors=self.state.moved,
             )
-            s.open[key] = OpenFinding(found=found)
+            self.state.open[CONFIDENCE] = OpenFinding(found=found)
             self.made.append(found)
 
 

@@ -237,7 +237,7 @@ class _Step:
             row = start + int(where[i])
             desk = Desk(s, self.profile)
             place = self._place(int(served_at[row]), s.window_rows - (end - 1 - row))
-            desk.confidence(before, now, width, delta, place)
+            desk.confidence_changed(before, now, width, delta, place)
             self._collect(desk, row)
 
     def _place(self, at: int, rows: int) -> Place:
@@ -263,6 +263,10 @@ class _Step:
         s = self.state
         if s.confidence is not None:
             s.confidence.settle()
+            desk = Desk(s, self.profile)
+            place = self._place(s.window_last, s.window_rows)
+            desk.confidence_now(s.confidence.level, int(s.confidence.adwin.width), place)
+            self._collect(desk, row)
         if self.profile is None or s.pane is None:
             return
         desk = Desk(s, self.profile)

@@ -1,0 +1,326 @@
+"""``redistill replay`` on files: what it says, and what it makes of files that are odd."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from streams.errors import FileError
+from streams.monitor.intervals import window_interval
+from streams.replay import ReplayOptions, run_replay
+from workers.cli.main import main
+from workers.cli.replay import app
+
+OPTIONS = ReplayOptions(scores=("score_a", "score_b"), tolerance_points=2.0)
+
+
+def columns(n: int, seed: int, drift: int | None = None) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 3))
+    region = np.array(["EU", "US", "APAC"])[rng.integers(0, 3, n)]
+    prediction = (x[:, 0] > 0).astype(int)
+    wrong = rng.random(n) < 0.08
+    if drift is not None:
+        wrong |= (np.arange(n) >= drift) & (rng.random(n) < 0.25)
+    score = rng.uniform(0.6, 1, n)
+    return {
+        "x0": x[:, 0],
+        "x1": x[:, 1],
+        "x2": x[:, 2].astype(np.float32),
+        "region": region,
+        "label": np.where(wrong, 1 - prediction, prediction),
+        "prediction": prediction,
+        "score_a": score,
+        "score_b": 1 - score,
+    }
+
+
+REFERENCE = pa.table(columns(6_000, 0))
+STREAM = pa.table(columns(12_000, 1, 6_000))
+
+
+def lines_of(
+    stream: Any = STREAM, reference: Any = REFERENCE, options: ReplayOptions = OPTIONS
+) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    run_replay(
+        stream, reference, options, write=lambda line: lines.append(json.loads(json.dumps(line)))
+    )
+    return lines
+
+
+def opened(lines: list[dict[str, Any]], kind: str | None = None) -> list[dict[str, Any]]:
+    return [x for x in lines if x.get("status") == "open" and kind in (None, x["kind"])]
+
+
+def test_harm_is_found_with_its_row_and_windows_tell_measured_accuracy(tmp_path: Path) -> None:
+    pq.write_table(STREAM, tmp_path / "stream.parquet", row_group_size=1_700)
+    pq.write_table(REFERENCE, tmp_path / "reference.parquet")
+    out = tmp_path / "out.jsonl"
+    result = CliRunner().invoke(
+        app,
+        [
+            str(tmp_path / "stream.parquet"),
+            *("--reference", str(tmp_path / "reference.parquet")),
+            *("--label", "label", "--prediction", "prediction", "--scores", "score_a,score_b"),
+            *("--label-rate", "0.2", "--label-delay", "500", "--seed", "0", "--tolerance", "2"),
+            *("--slices", "region", "--json", str(out)),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "HARM open" in result.output
+    assert "region = EU" in result.output
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    harm = opened(lines, "accuracy")
+    assert len(harm) == 1
+    assert 6_500 < harm[0]["row"] < 7_500
+    assert harm[0]["id"] == harm[0]["finding_id"]
+    assert harm[0]["impact"]["harmful"] is True
+    assert harm[0]["impact"]["basis"] == "measured"
+    windows = [x for x in lines if "accuracy" in x and "from" in x]
+    assert [(w["from"], w["to"], w["row"]) for w in windows] == [
+        (i, i + 1_999, min(i + 2_499, 11_999)) for i in range(0, 12_000, 2_000)
+    ]
+    for w in windows:
+        a = w["accuracy"]
+        assert 300 < a["n"] < 500
+        assert a["low"] < a["current"] < a["high"]
+        assert (a["low"], a["high"]) == window_interval(round(a["current"] * a["n"]), a["n"], 2_000)
+    rows = [x["row"] for x in lines if "row" in x]
+    assert rows == sorted(rows)
+    summary = lines[-1]["summary"]
+    assert summary["rows"] == 12_000
+    assert summary["findings"] == {"accuracy": 1}
+    assert summary["harm"] == {"opened": 1, "open": True}
+    assert {s["value"] for s in summary["slices"]} == {"EU", "US", "APAC"}
+
+
+def test_the_same_seed_draws_the_same_labels_however_the_file_is_cut(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, label_rate=0.3, label_delay=100, seed=7)
+    pq.write_table(STREAM, tmp_path / "small.parquet", row_group_size=333)
+    one, two = lines_of(options=options), lines_of(tmp_path / "small.parquet", options=options)
+    assert one[:-1] == two[:-1]
+    other = lines_of(options=dataclasses.replace(options, seed=8))
+    assert one[:-1] != other[:-1]
+
+
+def test_every_label_at_once_measures_the_window_exactly() -> None:
+    windows = [x for x in lines_of() if "from" in x]
+    wrong = STREAM["label"].to_numpy() != STREAM["prediction"].to_numpy()
+    for w in windows:
+        truth = 1 - wrong[w["from"] : w["to"] + 1].mean()
+        a = w["accuracy"]
+        assert a["current"] == a["low"] == a["high"] == pytest.approx(truth)
+        assert w["row"] == w["to"]
+
+
+def test_a_stream_without_any_label_claims_nothing() -> None:
+    nothing = STREAM.set_column(4, "label", pa.nulls(len(STREAM), pa.int64()))
+    lines = lines_of(nothing)
+    assert opened(lines, "accuracy") == []
+    accuracy = {json.dumps(x["accuracy"]) for x in lines if "from" in x}
+    assert accuracy == {'{"basis": "measured", "current": null, "low": null, "high": null, "n": 0}'}
+    assert lines[-1]["summary"]["accuracy"] is None
+
+
+def test_a_reference_without_predictions_says_that_the_base_error_is_unknown() -> None:
+    bare = REFERENCE.drop_columns(["prediction"])
+    lines = lines_of(reference=bare)
+    assert any("no column 'prediction'" in note for note in lines[-1]["summary"]["notes"])
+    assert all(x["provisional"] for x in opened(lines, "accuracy"))
+    assert lines[-1]["summary"]["base_error"]["provisional"]
+
+
+@pytest.mark.parametrize("drop", [["label"], ["label", "prediction", "score_a", "score_b"]])
+def test_a_reference_without_labels_is_used_for_the_inputs(drop: list[str]) -> None:
+    lines = lines_of(reference=REFERENCE.drop_columns(drop))
+    assert lines[-1]["summary"]["rows"] == 12_000
+    assert opened(lines, "quality") == []
+
+
+def test_a_reference_of_ten_rows_says_so_and_goes_on() -> None:
+    lines = lines_of(reference=REFERENCE.slice(0, 10))
+    assert any("10 rows" in note for note in lines[-1]["summary"]["notes"])
+    assert opened(lines, "quality") == []
+
+
+def test_one_class_only() -> None:
+    def one(table: pa.Table) -> pa.Table:
+        same = pa.array(["yes"] * len(table))
+        return table.set_column(4, "label", same).set_column(5, "prediction", same)
+
+    lines = lines_of(one(STREAM), one(REFERENCE))
+    assert opened(lines) == []
+    assert lines[-1]["summary"]["base_error"]["rate"] == 0.0
+
+
+def test_columns_of_every_type_are_read() -> None:
+    def odd(table: pa.Table) -> pa.Table:
+        n = len(table)
+        rng = np.random.default_rng(n)
+        more = {
+            "flag": pa.array(rng.random(n) < 0.5),
+            "cents": pa.array([Decimal(int(v)) / 100 for v in rng.integers(0, 10**6, n)]),
+            "when": pa.array(np.arange(n) * 10**6, pa.timestamp("us", "UTC")),
+            "day": pa.array((np.arange(n) // 500).astype(np.int32)).cast(pa.date32()),
+            "small": pa.array(rng.integers(0, 200, n).astype(np.uint8)),
+            "large": pa.array(rng.integers(0, 2**62, n)),
+            "half": pa.array(rng.normal(size=n).astype(np.float16)),
+            "coded": pa.array(rng.choice(["a", "b"], n)).dictionary_encode(),
+            "empty": pa.nulls(n),
+            "constant": pa.array([3.5] * n),
+            "list": pa.array([[1, 2]] * n),
+            "raw": pa.array([b"x"] * n),
+            "holes": pa.array(rng.normal(size=n), mask=rng.random(n) < 0.3),
+        }
+        for name, column in more.items():
+            table = table.append_column(name, column)
+        return table
+
+    lines = lines_of(odd(STREAM), odd(REFERENCE))
+    notes = " ".join(lines[-1]["summary"]["notes"])
+    assert all(f"'{name}'" in notes for name in ("when", "day", "list", "raw"))
+    assert opened(lines, "quality") == []
+    assert len(opened(lines, "accuracy")) == 1
+
+
+def test_a_column_that_is_gone_is_missing_and_one_too_many_is_ignored() -> None:
+    stream = STREAM.drop_columns(["x1"]).append_column("new", pa.array(np.zeros(12_000)))
+    lines = lines_of(stream)
+    (gone,) = opened(lines, "quality")
+    assert (gone["scope"], gone["row"]) == ("x1", 499)
+    assert "missing in all" in gone["reason"]
+    notes = lines[-1]["summary"]["notes"]
+    assert any("'x1'" in note for note in notes)
+    assert any("'new'" in note for note in notes)
+
+
+def test_text_where_numbers_were_is_a_wrong_type() -> None:
+    x = STREAM["x0"].to_pylist()
+    mixed = pa.array([str(v) if i < 6_000 or i % 2 else "n/a" for i, v in enumerate(x)])
+    lines = lines_of(STREAM.set_column(0, "x0", mixed))
+    (found,) = opened(lines, "quality")
+    assert found["impact"]["metric"] == "wrong_type_rate"
+    assert found["impact"]["current"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.float64(), pa.bool_(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_labels_and_predictions_of_different_types_are_compared_by_value(kind: pa.DataType) -> None:
+    def cast(table: pa.Table) -> pa.Table:
+        labels = table["label"]
+        as_text = kind not in (pa.float64(), pa.bool_())
+        labels = labels.cast(pa.string()).cast(kind) if as_text else labels.cast(kind)
+        return table.set_column(4, "label", labels)
+
+    def events(lines: list[dict[str, Any]]) -> list[Any]:
+        return [(x["row"], x["status"], x["impact"]) for x in lines if "status" in x]
+
+    assert events(lines_of(cast(STREAM), cast(REFERENCE))) == events(lines_of())
+
+
+def test_times_of_the_rows_are_those_of_the_findings() -> None:
+    begin = np.datetime64("2026-03-01T00:00:00", "us")
+    when = pa.array(begin + np.arange(12_000) * np.timedelta64(60_000_000, "us"))
+    lines = lines_of(
+        STREAM.append_column("at", when), options=dataclasses.replace(OPTIONS, time="at")
+    )
+    (harm,) = opened(lines, "accuracy")
+    assert harm["at"] == str((begin + harm["row"] * np.timedelta64(60, "s")).astype("M8[s]")) + "Z"
+    windows = [x for x in lines if "from" in x]
+    assert {w["to"] - w["from"] + 1 for w in windows} == {500}  # a row a minute: the hour closes it
+
+
+def test_csv_is_read_like_parquet(tmp_path: Path) -> None:
+    for name, table in (("stream", STREAM), ("reference", REFERENCE)):
+        pyarrow.csv.write_csv(table, tmp_path / f"{name}.csv")
+    found = lines_of(tmp_path / "stream.csv", tmp_path / "reference.csv")
+    assert [(x["row"], x["status"]) for x in found if "status" in x] == [
+        (x["row"], x["status"]) for x in lines_of() if "status" in x
+    ]
+
+
+def test_an_empty_stream_has_a_summary_only(tmp_path: Path) -> None:
+    (summary,) = lines_of(STREAM.slice(0, 0))
+    assert summary["summary"]["rows"] == 0
+    with pytest.raises(FileError, match="has no rows"):
+        lines_of(reference=REFERENCE.slice(0, 0))
+    (tmp_path / "empty.csv").write_text("")
+    with pytest.raises(FileError, match="cannot be read"):
+        lines_of(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "truth"}, "no column 'truth' .option --label.; its columns are: x0, x1"),
+        ({"prediction": "guess"}, "'guess' .option --prediction"),
+        ({"scores": ("score_a", "s")}, "'s' .option --scores"),
+        ({"time": "at"}, "'at' .option --time"),
+        ({"time": "region"}, "not a time"),
+        ({"slices": ("city",)}, "'city' .option --slices"),
+        ({"reference_label": "truth"}, "reference has no column 'truth' .option --reference-label"),
+    ],
+)
+def test_columns_that_are_not_there_are_named_with_those_that_are(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FileError, match=message):
+        lines_of(options=dataclasses.replace(OPTIONS, **change))
+
+
+def test_impossible_options_are_told_all_at_once() -> None:
+    with pytest.raises(FileError, match=r"label rate 2.*delay -1.*window of 0"):
+        ReplayOptions(label_rate=2, label_delay=-1, window_rows=0)
+
+
+def test_files_that_are_none_end_the_command_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and nothing else")
+    (tmp_path / "x.bin").write_bytes(b"\x00")
+    for name, message in (
+        ("gone.parquet", "there is no file"),
+        ("x.parquet", "cannot be read"),
+        ("x.bin", "neither Parquet nor CSV"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["replay", str(tmp_path / name), "--reference", str(tmp_path / "x.bin")])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_long_streams_are_read_in_bounded_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = tmp_path / "long.parquet"
+    with pq.ParquetWriter(path, STREAM.schema) as writer:
+        for _ in range(15):
+            writer.write_table(STREAM.slice(0, 6_000))
+    options = dataclasses.replace(OPTIONS, label_rate=0.1, label_delay=500)
+    lines = 0
+
+    def count(_: dict[str, Any]) -> None:
+        nonlocal lines
+        lines += 1
+
+    run_replay(STREAM.slice(0, 3_000), REFERENCE, options, write=count)  # imports are no rows
+    tracemalloc.start()
+    try:
+        result = run_replay(path, REFERENCE, options, write=count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert result.rows == 90_000
+    assert peak < 15e6

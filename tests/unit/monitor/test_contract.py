@@ -1,0 +1,212 @@
+"""What counts as broken, and the many things that move without being broken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, features
+
+from streams.monitor.observe import observe
+from streams.monitor.reference import build_profile
+from streams.monitor.units import steps
+from streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from streams.wire.events import DriftFound
+
+PROFILE = build_profile(block(features(20_000, 0)), SCHEMA)
+
+
+def quality(x: np.ndarray, profile=PROFILE) -> list[DriftFound]:  # type: ignore[no-untyped-def]
+    step = observe(None, block(x, 3), profile=profile, config=CONFIG, partition=("t", 0))
+    return [f for f in step.findings if f.kind == "quality"]
+
+
+def one_column(
+    values: np.ndarray, reference: np.ndarray, feature: Feature | None = None
+) -> list[DriftFound]:
+    """Quality findings on a single column."""
+    schema = Schema(features=(feature or Feature(name="x"),))
+
+    def rows(x: np.ndarray) -> PredictionBlock:
+        n = len(x)
+        return PredictionBlock(
+            model="m",
+            version="1",
+            ids=[""] * n,
+            served_at=np.arange(n) * 1_000_000,
+            feature_names=schema.names,
+            features=x.astype(np.float32)[:, None],
+            prediction=Codes(np.zeros(n, np.int32), ("a",)),
+            scores=None,
+        )
+
+    profile = build_profile(rows(reference), schema)
+    step = observe(None, rows(values), profile=profile, config=CONFIG, partition=("t", 0))
+    return [f for f in step.findings if f.kind == "quality"]
+
+
+def test_missing_values_are_told_within_a_pane() -> None:
+    x = features(4_000, 1)
+    x[2_000:, 1] = np.where(np.arange(2_000) % 5 < 2, np.nan, x[2_000:, 1])
+    (found,) = quality(x)
+    assert (found.scope, found.impact.metric, found.severity) == ("x1", "missing_rate", "critical")
+    assert found.impact.current == pytest.approx(0.4)
+    assert found.impact.reference == 0.0
+    assert found.statistic.value > found.statistic.threshold
+    assert found.at.timestamp() == 2_499
+
+
+def test_a_few_missing_values_are_told_by_the_window_only() -> None:
+    x = features(4_000, 1)
+    x[2_000:, 1] = np.where(np.arange(2_000) % 12 == 0, np.nan, x[2_000:, 1])
+    (found,) = quality(x)
+    assert (found.severity, found.at.timestamp()) == ("warning", 3_999)
+
+
+def test_values_outside_the_declared_range_are_told_and_inside_it_nothing_is() -> None:
+    x = features(4_000, 1)
+    x[2_000:, SHARE] = x[2_000:, SHARE] * 0.01 + 0.97  # another unit, were it not declared
+    assert quality(x) == []
+    x[2_000:, SHARE] += 0.025
+    (found,) = quality(x)
+    assert (found.scope, found.impact.metric) == ("share", "out_of_range_rate")
+
+
+def test_unseen_categories_are_told() -> None:
+    x = features(4_000, 1)
+    x[2_000:, REGION] = np.where(np.arange(2_000) % 3 == 0, -1, x[2_000:, REGION])
+    (found,) = quality(x)
+    assert (found.scope, found.impact.metric) == ("region", "unseen_rate")
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset"), [(1.8, 3.2), (100.0, 0.0), (0.01, 0.0), (1.0, 273.15), (0.4, 12.0)]
+)
+def test_another_unit_is_told_within_three_panes(factor: float, offset: float) -> None:
+    x = features(8_000, 1)
+    x[4_100:, 2] = x[4_100:, 2] * factor + offset
+    found = [f for f in quality(x) if f.status == "open"]
+    assert [(f.scope, f.impact.metric) for f in found] == [("x2", "scale_ratio")]
+    assert found[0].at.timestamp() <= 5_999
+
+
+def test_a_unit_that_is_mended_ends_its_finding() -> None:
+    x = features(16_000, 1)
+    x[4_000:8_000, 2] = x[4_000:8_000, 2] * 1.8 + 3.2
+    assert [f.status for f in quality(x)] == ["open", "resolved"]
+
+
+@pytest.mark.parametrize("shift", [1.5, -3.0, 5.0])
+def test_a_plain_shift_of_inputs_is_not_broken(shift: float) -> None:
+    x = features(8_000, 1)
+    x[4_000:, 2] += shift
+    assert quality(x) == []
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.5])
+def test_a_wider_or_narrower_mix_is_not_broken(factor: float) -> None:
+    x = features(8_000, 1)
+    x[4_000:, :4] *= factor
+    assert quality(x) == []
+
+
+def test_a_stuck_sensor_is_told_after_two_panes() -> None:
+    x = features(8_000, 1)
+    x[4_000:, 5] = 0.25
+    found = [f for f in quality(x) if f.status == "open"]
+    assert [(f.scope, f.impact.metric, f.at.timestamp()) for f in found] == [
+        ("x5", "constant_rate", 4_999)
+    ]
+
+
+def test_outlier_bursts_are_not_broken() -> None:
+    x = features(40_000, 2)
+    for at in range(1_000, 40_000, 2_500):
+        x[at : at + 50, :8] *= 10
+    assert quality(x) == []
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_seasons_and_wandering_columns_are_not_broken(shuffled: bool) -> None:
+    rng = np.random.default_rng(5)
+    t = np.arange(60_000)
+    for period, noise in ((1_440, 0.3), (10_080, 0.1)):
+        x = np.sin(2 * np.pi * t / period) + noise * rng.normal(size=len(t))
+        reference = rng.permutation(x[:20_000]) if shuffled else x[:20_000]
+        assert one_column(x[20_000:], reference) == []
+    slow = np.cumsum(rng.normal(size=60_000)) * 0.02
+    slow -= np.arange(60_000) * (slow[-1] / 60_000)
+    reference = rng.permutation(slow[:20_000]) if shuffled else slow[:20_000]
+    assert one_column(slow[20_000:], reference) == []
+
+
+def test_counters_and_times_may_leave_the_range_of_the_reference() -> None:
+    t = np.arange(30_000.0)
+    assert one_column(t[10_000:], t[:10_000]) == []
+
+
+def test_nearly_constant_columns_break_nothing_when_they_come_to_life() -> None:
+    rng = np.random.default_rng(1)
+    corner = np.where(rng.random(10_000) < 0.002, rng.random(10_000), 0.0)
+    veil = 0.39 + 0.01 * rng.random(10_000)
+    assert one_column(np.concatenate([corner[:4_000], veil]), corner) == []
+
+
+def test_identifiers_are_not_unseen_categories() -> None:
+    names = tuple(f"u{i}" for i in range(1_000))
+    reference = np.arange(1_000)
+    feature = Feature(name="x", kind="category", values=names)
+    assert one_column(np.full(4_000, -1.0), reference, feature) == []
+
+
+def test_a_reference_of_ten_rows_allows_much_but_not_everything() -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.normal(size=10)
+    assert one_column(rng.normal(size=4_000) * 50, reference) == []
+    (found,) = one_column(np.full(4_000, np.nan), reference)
+    assert found.impact.metric == "missing_rate"
+
+
+def test_a_column_that_was_always_missing_is_not_missed() -> None:
+    assert one_column(np.full(4_000, np.nan), np.full(1_000, np.nan)) == []
+
+
+def test_hundreds_of_stationary_columns_are_told_in_silence() -> None:
+    rng = np.random.default_rng(2)
+    f = 400
+    schema = Schema(features=tuple(Feature(name=f"x{i}") for i in range(f)))
+    x = rng.normal(size=(12_000, f)).astype(np.float32)
+    x[rng.random(x.shape) < 0.02] = np.nan
+
+    def rows(part: np.ndarray) -> PredictionBlock:
+        n = len(part)
+        return PredictionBlock(
+            model="m",
+            version="1",
+            ids=[""] * n,
+            served_at=np.arange(n) * 1_000_000,
+            feature_names=schema.names,
+            features=part,
+            prediction=Codes(np.zeros(n, np.int32), ("a",)),
+            scores=None,
+        )
+
+    profile = build_profile(rows(x[:4_000]), schema)
+    assert len(profile.to_bytes()) < 1_000_000
+    step = observe(None, rows(x[4_000:]), profile=profile, config=CONFIG, partition=("t", 0))
+    assert step.findings == []
+
+
+def test_steps_need_two_panes_at_rest_on_both_sides() -> None:
+    def pane(median: float, width: float) -> np.ndarray:
+        return np.array([[median - width / 2], [median], [median + width / 2]])
+
+    rest, mixed, far = pane(0, 1), pane(1, 3), pane(5, 2)
+    scale, shift = steps([rest, rest, mixed, far, far])
+    assert (round(float(np.exp(scale[0])), 6), shift[0]) == (2.0, 5.0)
+    for history in (
+        [rest, rest, mixed, far],
+        [rest, pane(2, 1), mixed, far, far],
+        [rest, rest, mixed, far, pane(8, 2)],
+        [rest, rest, mixed, far, pane(5, np.nan)],
+    ):
+        assert not steps(history).any()

@@ -1,0 +1,246 @@
+"""Windows and findings do not depend on how a stream is cut into blocks, stored, or spread over
+workers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, cut, features
+
+from streams.errors import StateError
+from streams.monitor.observe import InputState, Observed, contributors, observe, tick
+from streams.monitor.reference import Profile, build_profile
+from streams.wire.block import PredictionBlock
+from streams.wire.events import DriftFound
+
+KEY = b"state key"
+PROFILE = build_profile(block(features(10_000, 0)), SCHEMA)
+PLACE = ("topic", 3)
+
+
+def feed(
+    whole: PredictionBlock,
+    cuts: list[int],
+    *,
+    profile: Profile | None = PROFILE,
+    restored: bool = False,
+) -> tuple[InputState, list[tuple[int, DriftFound]], list[Observed]]:
+    state, found, steps, at = None, [], [], 0
+    for end in [*cuts, len(whole)]:
+        step = observe(state, cut(whole, at, end), profile=profile, config=CONFIG, partition=PLACE)
+        state = step.state
+        if restored:
+            state = InputState.from_bytes(state.to_bytes(KEY), KEY)
+        found += [(at + r, f) for r, f in zip(step.finding_rows, step.findings, strict=True)]
+        steps.append(step)
+        at = end
+    assert state is not None
+    return state, found, steps
+
+
+def eventful() -> PredictionBlock:
+    """8,900 rows in which every layer speaks."""
+    n = 8_900
+    rng = np.random.default_rng(11)
+    x = features(n, 1)
+    x[3_000:5_000, 0] = np.where(rng.random(2_000) < 0.5, np.nan, x[3_000:5_000, 0])
+    x[3_200:, REGION] = np.where(rng.random(n - 3_200) < 0.3, -1, x[3_200:, REGION])
+    x[3_100:, 1] = x[3_100:, 1] * 1.8 + 3.2
+    x[4_000:, SHARE] += 0.4
+    x[4_000:, 4] += 3
+    confidence = rng.uniform(0.7, 1.0, n)
+    confidence[3_333:6_000] -= 0.2
+    return block(x, confidence=confidence)
+
+
+EVENTFUL = eventful()
+
+
+def test_an_eventful_stream_is_told_in_every_layer() -> None:
+    _, found, _ = feed(EVENTFUL, [])
+    opened = {(f.kind, f.scope): row for row, f in found if f.status == "open"}
+    assert opened[("quality", "x0")] == 3_499
+    assert opened[("quality", "region")] == 3_499
+    assert 3_999 <= opened[("quality", "x1")] <= 4_999
+    assert 4_000 < opened[("quality", "share")] <= 4_499
+    assert 3_333 < opened[("confidence", "all")] < 3_500
+    assert opened[("input", "all")] in (5_999, 7_999)
+    assert all(f.impact.harmful is None for _, f in found)
+    assert all(f.kind == "quality" or f.severity == "info" for _, f in found)
+
+
+@settings(max_examples=15, deadline=None)
+@given(cuts=st.lists(st.integers(0, len(EVENTFUL)), max_size=6), restored=st.booleans())
+def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
+    cuts: list[int], restored: bool
+) -> None:
+    whole_state, whole, whole_steps = feed(EVENTFUL, [])
+    state, found, steps = feed(EVENTFUL, sorted(cuts), restored=restored)
+    assert [(r, f) for r, f in found] == [(r, f) for r, f in whole]
+    for mine, theirs in zip(
+        [w for s in steps for w in s.windows], whole_steps[0].windows, strict=True
+    ):
+        assert (mine.number, mine.rows, mine.first_served_at, mine.last_served_at) == (
+            theirs.number,
+            theirs.rows,
+            theirs.first_served_at,
+            theirs.last_served_at,
+        )
+        assert mine.summary["distances"] == theirs.summary["distances"]
+        assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
+    rows = np.concatenate([s.row_windows for s in steps])
+    assert (rows == whole_steps[0].row_windows).all()
+    for mine, theirs in ((state.whole, whole_state.whole), (state.pane, whole_state.pane)):
+        for name in ("valid", "below", "wrong", "low", "high"):
+            assert (getattr(mine, name) == getattr(theirs, name)).all()
+        assert mine.total == pytest.approx(theirs.total, rel=1e-9, abs=1e-9)
+    assert (state.rows, state.window, state.window_rows) == (8_900, 4, 900)
+
+
+def test_observe_does_not_change_the_state_it_is_given() -> None:
+    state, _, _ = feed(cut(EVENTFUL, 0, 3_700), [])
+    before = state.to_bytes(KEY)
+    observe(state, cut(EVENTFUL, 3_700, 8_900), profile=PROFILE, config=CONFIG, partition=PLACE)
+    assert state.to_bytes(KEY) == before
+
+
+def test_an_empty_block_changes_nothing() -> None:
+    state, _, _ = feed(cut(EVENTFUL, 0, 700), [])
+    step = observe(state, cut(EVENTFUL, 0, 0), profile=PROFILE, config=CONFIG, partition=PLACE)
+    assert step.state.to_bytes(KEY) == state.to_bytes(KEY)
+    assert len(step.row_windows) == 0
+
+
+def test_a_stationary_stream_is_told_in_silence() -> None:
+    state, found, _ = feed(block(features(100_000, 5), 5), list(range(500, 100_000, 500)))
+    assert found == []
+    assert state.window == 50
+    assert len(contributors(state)) <= 10
+
+
+def test_partitions_have_findings_of_their_own() -> None:
+    one = observe(None, EVENTFUL, profile=PROFILE, config=CONFIG, partition=("topic", 0))
+    two = observe(None, EVENTFUL, profile=PROFILE, config=CONFIG, partition=("topic", 1))
+    assert not {f.finding_id for f in one.findings} & {f.finding_id for f in two.findings}
+    again = observe(None, EVENTFUL, profile=PROFILE, config=CONFIG, partition=("topic", 0))
+    assert again.findings == one.findings
+
+
+def test_tick_closes_a_window_that_is_old_enough_and_no_other() -> None:
+    state, _, _ = feed(cut(EVENTFUL, 0, 300), [])
+    early = tick(state, 3_599_000_000, profile=PROFILE, config=CONFIG)
+    assert early.windows == []
+    late = tick(state, 3_600_000_000, profile=PROFILE, config=CONFIG)
+    ((number, rows),) = [(w.number, w.rows) for w in late.windows]
+    assert (number, rows) == (0, 300)
+    assert (late.state.window, late.state.window_rows) == (1, 0)
+    assert tick(late.state, 10**15, profile=PROFILE, config=CONFIG).windows == []
+
+
+def test_tick_waits_for_two_hundred_rows_unless_a_day_is_over() -> None:
+    state, _, _ = feed(cut(EVENTFUL, 0, 10), [])
+    assert tick(state, 7_200_000_000, profile=PROFILE, config=CONFIG).windows == []
+    assert len(tick(state, 86_400_000_000, profile=PROFILE, config=CONFIG).windows) == 1
+
+
+def test_a_window_that_the_clock_closed_still_finds_what_is_broken() -> None:
+    x = features(450, 3)
+    x[:, 2] = np.nan
+    state, found, _ = feed(block(x), [])
+    assert found == []
+    closed = tick(state, 3_600_000_000, profile=PROFILE, config=CONFIG)
+    assert [(f.kind, f.scope, f.status) for f in closed.findings] == [("quality", "x2", "open")]
+
+
+def test_a_version_without_profile_learns_one_from_its_first_rows() -> None:
+    whole = block(features(12_000, 8), 8)
+    state, found, steps = feed(whole, [4_000, 9_990, 10_010], profile=None, restored=True)
+    learned = [s.learned for s in steps if s.learned is not None]
+    assert len(learned) == 1
+    assert learned[0].provisional
+    assert learned[0].rows == 10_000
+    direct = build_profile(cut(whole, 0, 10_000), SCHEMA, provisional=True)
+    assert [c.below for c in learned[0].columns] == [c.below for c in direct.columns]
+    assert state.sample is None
+    assert found == []
+    assert state.window == 6
+
+
+def test_another_profile_starts_counting_again_and_goes_on_with_the_window() -> None:
+    other = build_profile(block(features(5_000, 77)), SCHEMA)
+    state, _, _ = feed(cut(EVENTFUL, 0, 700), [])
+    step = observe(state, cut(EVENTFUL, 700, 900), profile=other, config=CONFIG, partition=PLACE)
+    assert step.state.pane.rows == 200
+    assert step.state.window_rows == 900
+    assert step.state.digest == other.digest
+
+
+def test_wrong_types_are_told_as_such_and_not_as_missing() -> None:
+    x = features(2_000, 4)
+    x[::3, 6] = np.nan
+    whole = dataclasses.replace(block(x), wrong_type={"x6": int(np.isnan(x[:, 6]).sum())})
+    step = observe(None, whole, profile=PROFILE, config=CONFIG, partition=PLACE)
+    assert [(f.detector.name, f.scope) for f in step.findings] == [("contract.wrong_type", "x6")]
+    assert "wrong type" in step.findings[0].reason
+
+
+def test_many_columns_that_break_at_once_are_one_finding() -> None:
+    x = features(2_000, 4)
+    x[1_000:, :7] = np.nan
+    _, found, _ = feed(block(x), [])
+    ((row, one),) = found
+    assert row == 1_499
+    assert one.scope == "all"
+    assert {c.column for c in one.contributors} == {f"x{i}" for i in range(7)}
+
+
+def test_a_break_that_comes_back_is_a_finding_of_its_own() -> None:
+    x = features(16_000, 6)
+    x[2_000:2_500, 3] = np.nan
+    x[12_000:12_500, 3] = np.nan
+    _, found, _ = feed(block(x), [])
+    assert [f.status for _, f in found] == ["open", "resolved", "open"]
+    assert found[0][1].finding_id == found[1][1].finding_id != found[2][1].finding_id
+    assert found[1][1].resolution == "reverted"
+
+
+def test_confidence_that_recovers_ends_its_finding() -> None:
+    confidence = np.random.default_rng(0).uniform(0.7, 1.0, 12_000)
+    confidence[4_000:7_000] -= 0.3
+    whole = block(features(12_000, 9), confidence=confidence)
+    _, found, _ = feed(whole, [])
+    mine = [(row, f) for row, f in found if f.kind == "confidence"]
+    assert mine[0][1].status == "open"
+    assert mine[-1][1].status == "resolved"
+    assert 4_000 < mine[0][0] < 4_200
+    assert 7_000 < mine[-1][0] <= 7_999
+    assert mine[1][1].impact.current == pytest.approx(0.57, abs=0.03)
+
+
+def test_stored_state_of_another_key_or_format_is_refused() -> None:
+    state, _, _ = feed(cut(EVENTFUL, 0, 100), [])
+    data = state.to_bytes(KEY)
+    with pytest.raises(StateError, match="authentic"):
+        InputState.from_bytes(data, b"another")
+    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "format": 99})
+    with pytest.raises(StateError, match="format 99"):
+        InputState.from_bytes(newer, KEY)
+    with pytest.raises(StateError, match="cannot be read"):
+        InputState.from_bytes(b"\x00", KEY)
+
+
+def test_infinite_values_count_as_missing_and_make_no_warning() -> None:
+    x = features(2_000, 2)
+    x[:1_000, 0] = np.inf
+    x[500:, 1] = -np.inf
+    _, found, _ = feed(block(x), [])
+    assert {(f.scope, f.impact.metric) for _, f in found} == {
+        ("x0", "missing_rate"),
+        ("x1", "missing_rate"),
+    }
+    msgspec.json.encode([f for _, f in found])
