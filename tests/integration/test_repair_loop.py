@@ -432,6 +432,23 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     assert world.job("succeeded", "failed", "rejected", "cancelled")["state"] == "succeeded"
 
 
+def test_candidate_that_trusted_rows_cannot_decide_is_not_published(world: World) -> None:
+    with world.database.begin() as conn:
+        from streams.store.tables import specs
+
+        spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
+        spec["gates"]["trusted_margin_points"] = 0.0  # nothing is ever that certain
+        conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
+    harm(world)
+    world.start()
+    job = world.job("succeeded", "failed", "rejected", "waiting_labels")
+    assert job["state"] == "rejected"
+    assert "trusted" in json.loads(job["outcome"])["why"]
+    incident = world.one(incidents)
+    assert (incident["stage"], incident["decision"]) == ("detected", "wait")
+    assert world.stable() == repairable.BASELINE
+
+
 def test_damaged_teacher_fails_the_job_with_the_file_named(world: World) -> None:
     with world.database.read() as conn:
         from workers.incidents.terms import load

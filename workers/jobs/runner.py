@@ -24,6 +24,12 @@ from workers.jobs.tools import Tools
 log = structlog.get_logger(__name__)
 
 
+FIXED_GATES = frozenset({"trusted_points", "worst_slice_points"})
+"""Gates that look at trusted rows only: no label that comes in can decide them."""
+
+MORE_TRUSTED = "trusted rows do not grow by themselves, register more of them to decide it"
+
+
 class Runner:
     """Claims jobs and works on them; one thread calls :meth:`run_once`.
 
@@ -138,6 +144,10 @@ class Runner:
                 case Undecidable(gate="verified_rows") as undecided:
                     # more labels of the same source prove nothing: somebody has to look at the rows
                     endings.reject(tools, claim, context, ran.report, [undecided.why])
+                    return
+                case Undecidable(gate=gate) as undecided if gate in FIXED_GATES:
+                    why = f"{gate}: not proven: {undecided.why}; {MORE_TRUSTED}"
+                    endings.reject(tools, claim, context, ran.report, [why])
                     return
                 case Undecidable() as undecided:
                     phases.wait_for_labels(undecided)
