@@ -36,13 +36,16 @@ def veil(d: Director) -> dict[str, Any]:
     )
     d.say("incident", f"incident {incident.incident_id[:8]} opened: {incident.why}")
     diagnosed = d.until(
-        "the diagnosis",
+        "the diagnosis (it needs 20 labels)",
         lambda s: first(
-            s.incidents, lambda i: i.incident_id == incident.incident_id and i.cause is not None
+            s.incidents,
+            lambda i: i.incident_id == incident.incident_id and i.cause not in (None, "unknown"),
         ),
         seconds=60,
     )
-    d.say("diagnosis", f"{words_of(diagnosed.cause)}: {diagnosed.why}", cause=diagnosed.cause)
+    cause = words_of(diagnosed.cause)
+    why = diagnosed.why if diagnosed.why.startswith(cause) else f"{cause}: {diagnosed.why}"
+    d.say("diagnosis", f"diagnosis: {why}", cause=diagnosed.cause)
     d.expect(
         diagnosed.cause == "compression_gap",
         f"the diagnosis was {diagnosed.cause}, not compression_gap: {diagnosed.why}",
