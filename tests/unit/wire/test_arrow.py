@@ -272,10 +272,10 @@ def test_damaged_batches_never_end_the_process(tmp_path: Any) -> None:
     root = str(Path(__file__).parents[3])
     seed = random.SystemRandom().randrange(10**6)
     done = subprocess.run(
-        [sys.executable, "-c", FUZZ, root, str(path), str(seed), "6000"],
+        [sys.executable, "-c", FUZZ, root, str(path), str(seed), "3000"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, (seed, done.stderr[-2000:])
     read_, dead = map(int, done.stdout.split())
-    assert read_ > 500
-    assert dead > 500
+    assert read_ > 200
+    assert dead > 200

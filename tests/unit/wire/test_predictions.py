@@ -474,7 +474,7 @@ def _as_arrow(rows: Sequence[dict[str, Any]]) -> Record:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(_rows())
 def test_json_and_arrow_of_the_same_rows_give_the_same_block(rows: list[dict[str, Any]]) -> None:
     by_json = one(decode_predictions(_as_json(rows), known))
