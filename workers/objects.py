@@ -38,8 +38,10 @@ def put_bytes(folder: Path, data: bytes) -> str:
     """
     sha256 = hashlib.sha256(data).hexdigest()
     target = _place(folder, sha256)
-    if target.is_file() and target.stat().st_size == len(data):
-        return sha256
+    with contextlib.suppress(OSError):
+        if target.stat().st_size == len(data):
+            os.utime(target)  # whoever cleans up sees that it is wanted again
+            return sha256
     temporary = target.with_name(f".{sha256[:12]}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,8 +97,16 @@ def read(folder: Path, sha256: str) -> bytes:
     return data
 
 
-def remove_unused(folder: Path, used: Iterable[str]) -> int:
+def remove_unused(folder: Path, used: Iterable[str], *, before: float) -> int:
     """Remove objects that no specification names any more.
+
+    Parameters
+    ----------
+    used
+        SHA-256 of those that are named.
+    before
+        Seconds since 1970: objects that were put later stay, since a registration stores its files
+        before its rows.
 
     Returns
     -------
@@ -106,9 +116,12 @@ def remove_unused(folder: Path, used: Iterable[str]) -> int:
     keep = set(used)
     removed = 0
     for path in folder.glob("??/*"):
-        if SHA256.fullmatch(path.name) and path.name not in keep:
-            path.unlink(missing_ok=True)
-            removed += 1
+        if not SHA256.fullmatch(path.name) or path.name in keep:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # somebody else cleans up as well
+            if path.stat().st_mtime < before:
+                path.unlink()
+                removed += 1
     return removed
 
 

@@ -21,6 +21,7 @@ from streams.broker import Broker
 from streams.engine import logs
 from streams.store.database import Database
 from streams.store.outbox import Relay
+from workers import budget, objects
 from workers.duties import Duty
 from workers.incidents import sweep
 from workers.incidents.consumer import Listener
@@ -37,7 +38,7 @@ from workers.releases.keeper import Keeper
 from workers.releases.roles import Lifetimes
 from workers.repair_metrics import RepairMetrics
 from workers.settings import Settings
-from workers.store import engine
+from workers.store import engine, queries
 
 log = structlog.get_logger(__name__)
 
@@ -47,12 +48,22 @@ KEEPER_SECONDS = 0.5
 GUARD_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
+BUDGET_SECONDS = 3_600.0
+OBJECT_GRACE_SECONDS = 86_400.0
+"""Registered files that nothing names are kept so long: a registration stores them before its rows."""
 
 RELAY_PAUSE_SECONDS = 2.0
 """Between two tries while the broker is away."""
 
 STOP_SECONDS = 15.0
 """How long a duty may take to end; the longest is one that waits for a locked database."""
+
+
+def _remove_objects(database: Database, settings: Settings, now: int) -> int:
+    with database.read() as conn:
+        used = queries.used_objects(conn)
+    before = now / 1e6 - OBJECT_GRACE_SECONDS
+    return objects.remove_unused(settings.objects_folder, used, before=before)
 
 
 def now_us() -> int:
@@ -156,6 +167,16 @@ class RepairWorker:
                     lambda: sweep.expire(
                         database, rules=rules, actor=f"worker:{holder}", clock=clock
                     ),
+                ),
+                "budget": (
+                    BUDGET_SECONDS,
+                    lambda: budget.refresh(
+                        database, alarms_per_week=settings.alarms_per_week, now=clock()
+                    ),
+                ),
+                "objects": (
+                    RETENTION_SECONDS,
+                    lambda: _remove_objects(database, settings, clock()),
                 ),
                 "retention": (
                     RETENTION_SECONDS,

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from streams.monitor.config import WatchConfig
 from streams.store.database import Database
 from streams.store.tables import (
     feature_rows,
@@ -17,10 +18,11 @@ from streams.store.tables import (
     labels,
     model_locks,
     outcomes,
+    specs,
     unregistered,
     windows,
 )
-from workers import registration
+from workers import budget, registration
 from workers.errors import UsageError
 from workers.settings import Settings
 from workers.spec import ModelSpec
@@ -123,6 +125,20 @@ def test_rows_per_alarm_needs_a_week_and_splits_the_fleets_alarms(database: Data
         # 10,000 rows and 100 labels a week; at least 1,000 labels per alarm
         assert queries.rows_per_alarm(conn, "linear", alarms_per_week=1, now=NOW) == 100_000
         assert queries.rows_per_alarm(conn, "linear", alarms_per_week=0.05, now=NOW) == 200_000
+
+
+def test_the_budget_follows_the_traffic_and_wakes_the_stream_workers(database: Database) -> None:
+    serve(database)
+    assert budget.refresh(database, alarms_per_week=1, now=NOW) == []  # no week is known yet
+    with database.begin() as conn:
+        conn.execute(sa.update(outcomes).where(outcomes.c.seq == 1).values(made_at=NOW - 8 * DAY))
+    assert budget.refresh(database, alarms_per_week=1, now=NOW) == ["linear"]
+    with database.read() as conn:
+        revision, text = conn.execute(sa.select(specs.c.revision, specs.c.watch)).one()
+    # 10,000 rows and 99 labels a week, 1,000 labels per alarm at least
+    assert WatchConfig.from_json(text).rows_per_alarm == pytest.approx(1_000 * 10_000 / 99)
+    assert revision == 2
+    assert budget.refresh(database, alarms_per_week=1, now=NOW) == []
 
 
 def incident(kind: str, stage: str) -> Any:

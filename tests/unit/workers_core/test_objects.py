@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,24 @@ def test_a_half_written_object_is_replaced(tmp_path: Path) -> None:
 
 def test_unused_objects_are_removed(tmp_path: Path) -> None:
     kept, gone = objects.put_bytes(tmp_path, b"a"), objects.put_bytes(tmp_path, b"b")
-    assert objects.remove_unused(tmp_path, {kept}) == 1
+    now = time.time()
+    assert (
+        objects.remove_unused(tmp_path, {kept}, before=now - 60) == 0
+    )  # it may be of a registration
+    for sha256 in (kept, gone):
+        os.utime(objects.path_of(tmp_path, sha256), (now - 3_600, now - 3_600))
+    objects.put_bytes(tmp_path, b"c")
+    assert objects.remove_unused(tmp_path, {kept}, before=now - 60) == 1
     assert objects.read(tmp_path, kept) == b"a"
     with pytest.raises(objects.ObjectMissing):
         objects.path_of(tmp_path, gone)
+
+
+def test_an_object_that_is_put_again_counts_as_new(tmp_path: Path) -> None:
+    sha256 = objects.put_bytes(tmp_path, b"a")
+    os.utime(objects.path_of(tmp_path, sha256), (1_000, 1_000))
+    objects.put_bytes(tmp_path, b"a")
+    assert objects.remove_unused(tmp_path, set(), before=2_000) == 0
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
