@@ -30,7 +30,7 @@ app = typer.Typer(
 def register(
     what: list[str] = typer.Argument(
         ...,
-        metavar="PATH...",
+        metavar="PATH",
         help="model.toml, or its folder; with --from-traffic a model's name.",
     ),
     from_traffic: bool = typer.Option(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -258,3 +259,21 @@ def test_cron_problem_finds_what_apscheduler_refuses(expression: str, good: bool
     else:
         with pytest.raises(ValueError):
             CronTrigger.from_crontab(expression, timezone="UTC")
+
+
+def test_docs_list_every_key() -> None:
+    import re
+
+    from workers.spec_file import SECTIONS, TOP_KEYS
+    from workers.spec_schema import SCHEMA_KEYS
+
+    text = (Path(__file__).parents[3] / "docs" / "model-toml.md").read_text()
+    documented = re.findall(r"^\| `([^`]+)` \|", text, re.M)
+    expected = list(TOP_KEYS)
+    for name, section in SECTIONS.items():
+        if name in ("gates", "training"):  # named as a whole
+            continue
+        expected += [f"[{name}] {f.name}" for f in dataclasses.fields(section)]
+        if name == "teacher":
+            expected += [f"[schema] {key}" for key in SCHEMA_KEYS]
+    assert sorted(documented) == sorted(expected)
