@@ -37,6 +37,10 @@ MAX_OUTCOMES = 8_192
 """Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
 
 
+PARTLY_LABELS = 1_000
+"""Labels after which a version that has not recovered will hardly do so by more of them."""
+
+
 @dataclass(slots=True)
 class Swept:
     """What one sweep did."""
@@ -143,6 +147,8 @@ class Sweep:
             labels_per_alarm=question.labels_per_alarm,
         )
         if not answer.recovered:
+            if question.n >= PARTLY_LABELS and incident["decision"] != "ask_person":
+                self._partly(incident, question, answer)
             return False
         now = self._clock()
         with self._database.begin() as conn:
@@ -156,6 +162,29 @@ class Sweep:
             )
             lifecycle.resolve(conn, current, "recovered", why=why, actor=self._actor, now=now)
         return True
+
+    def _partly(self, incident: record.Row, question: _Question, answer: recovery.Recovery) -> None:
+        """It is better, but not good enough, and by now that is no accident: say so once."""
+        now = self._clock()
+        with self._database.begin() as conn:
+            load(conn, incident["model"], lock=True)
+            current = record.get(conn, incident["incident_id"])
+            if current is None or current["status"] != "open" or current["stage"] != "guarding":
+                return
+            why = (
+                f"version {question.version} has an error of {answer.error:.1%}, measured on"
+                f" {question.n} labels; promised were {question.base.rate:.1%}, harmed"
+                f" {question.harmed:.1%}: resolve it if that is good enough"
+            )
+            record.update(
+                conn,
+                current,
+                actor=self._actor,
+                action="incident.partly_recovered",
+                now=now,
+                decision="ask_person",
+                why=why,
+            )
 
     def _guard(self, incident: record.Row, version: str) -> None:
         """The pointer moved, by whomever: from now on the new version's labels decide."""

@@ -36,7 +36,9 @@ LEASE_SECONDS = 60.0
 CHILD_SECONDS = 45.0
 
 NEW_ROWS = 25
-"""A comparison is made again at each so many new labelled rows."""
+"""A comparison is made again at each so many new labelled rows, or a tenth more."""
+
+NEVER = 2**62
 
 
 class Guarding:
@@ -107,7 +109,10 @@ class Guarding:
             )
             rows = window.read(conn, wanted)
         have = rows.counts["labelled"]
-        self._next_look[key] = labelled + max(NEW_ROWS, NEW_ROWS - have)
+        # Evidence grows with the rows, so looks may become rarer; and what the most rows that a
+        # window holds cannot decide is too small to matter: then only the guard's end is waited for.
+        full = have >= 2 * window.MAX_LABELLED
+        self._next_look[key] = NEVER if full else labelled + max(NEW_ROWS, labelled // 10)
         if have < NEW_ROWS:
             return False
         try:

@@ -127,6 +127,24 @@ def test_version_that_is_as_bad_does_not_end_the_incident(database: Database, cl
     assert rows(database, incidents)[0]["status"] == "open"
 
 
+def test_version_that_is_better_but_not_good_enough_is_put_before_a_person_once(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding())
+    one = sweeper(database, clock)
+    one.run_once()
+    publish(database, "v2", at=clock.forward(SECOND))
+    served(database, "v2", [1, 0, 0, 0, 0] * 220, at=clock())  # 20%: harmed were 60, promised 5
+    one.run_once()
+    (incident,) = rows(database, incidents)
+    assert (incident["stage"], incident["decision"]) == ("guarding", "ask_person")
+    assert "20.0%" in incident["why"]
+    served(database, "v2", [1, 0, 0, 0, 0] * 20, at=clock(), first=5_000)
+    clock.forward(SECOND)
+    one.run_once()
+    assert rows(database, incidents)[0]["updated_at"] == incident["updated_at"]
+
+
 def test_rows_served_before_the_pointer_moved_are_no_evidence(
     database: Database, clock: Clock
 ) -> None:
