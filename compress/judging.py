@@ -19,7 +19,7 @@ from compress.judge.conditions import Rule
 from compress.judge.evaluate import Classes
 from compress.judge.evidence import Evidence, rows_of
 from compress.judge.graph import Graph
-from compress.judge.probe import Answer, Probe
+from compress.judge.probe import WALL_SECONDS, Answer, Probe
 from compress.judge.probe import Subject as Probed
 from compress.plan import Report, to_json
 from compress.rows import Rows
@@ -61,7 +61,15 @@ def probe(
     )
 
     def make(out: Path) -> None:
-        answers = child.ask(asked, some, batch=job.serving_batch, measure=True)
+        left = max(1.0, context.budget.left())
+        answers = child.ask(
+            asked,
+            some,
+            batch=job.serving_batch,
+            measure=True,
+            wall_seconds=min(WALL_SECONDS, left),
+        )
+        context.budget.check("probe")  # a child cut off by the deadline says nothing about a graph
         out.write_bytes(msgspec.json.encode(answers, order="sorted"))
 
     answers = read_answers(context.steps.make("probe", key, make, suffix=".json"))

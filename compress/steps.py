@@ -52,6 +52,10 @@ class Budget:
     def __post_init__(self) -> None:
         self.began = self.clock()
 
+    def left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self.seconds - (self.clock() - self.began)
+
     def check(self, step: str) -> None:
         """Stop here if the deadline has passed.
 

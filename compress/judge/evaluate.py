@@ -215,9 +215,11 @@ def macro_f1(
     0.733
     """
     weight = np.ones(len(labels)) if weights is None else weights
-    cells = np.bincount(labels * n_classes + answers, weights=weight, minlength=n_classes**2)
-    table = cells.reshape(n_classes, n_classes)  # (label, answer)
-    hits, actual, claimed = table.diagonal(), table.sum(axis=1), table.sum(axis=0)
+    width = n_classes + 1  # the last column is for answers that are no class
+    given = np.where(answers < 0, n_classes, answers)
+    cells = np.bincount(labels * width + given, weights=weight, minlength=n_classes * width)
+    table = cells.reshape(n_classes, width)  # (label, answer)
+    hits, actual, claimed = table.diagonal(), table.sum(axis=1), table.sum(axis=0)[:n_classes]
     occurs = actual > 0
     f1 = 2 * hits[occurs] / (actual + claimed)[occurs]
     return float(f1.mean()) if len(f1) else 0.0
@@ -243,9 +245,12 @@ def f1_difference(
     """
     value = macro_f1(first, labels, n_classes) - macro_f1(second, labels, n_classes)
     n = len(labels)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), size=rounds)
+    # rows with the same label and the same two answers are drawn together: some dozens of kinds
+    kinds, counts = np.unique(np.stack([labels, first, second]), axis=1, return_counts=True)
+    y, a, b = kinds
+    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=rounds)
     each = [
-        macro_f1(first, labels, n_classes, w) - macro_f1(second, labels, n_classes, w)
+        macro_f1(a, y, n_classes, w) - macro_f1(b, y, n_classes, w)
         for w in draws.astype(np.float64)
     ]
     low, high = np.quantile(each, [0.025, 0.975])

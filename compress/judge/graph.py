@@ -23,7 +23,8 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 MAX_FILE_BYTES = 1 << 30
 """A tabular student of a gigabyte is a mistake; protobuf ends at two anyway."""
 BATCH = 512
-"""Rows per call when many are asked for: bounds the memory of activations."""
+"""Rows per call when many are asked for: bounds the memory of activations. Dynamic int8 takes its
+ranges from the batch, so that a large one is its hard case."""
 
 INTEGER_OPERATORS = frozenset(
     {

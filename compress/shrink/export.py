@@ -7,41 +7,19 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import torch
 from torch import nn
 
 from compress.errors import BadModel
+from compress.judge.graph import session as open_session
+
+__all__ = ["INPUT", "OPSET", "OUTPUT", "open_session", "to_onnx"]
 
 OPSET = 20
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""
 INPUT, OUTPUT = "x", "y"
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime, as a share of the largest output."""
-
-
-def session_options() -> ort.SessionOptions:
-    """One thread, no spinning, errors only: how every graph is run here."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return options
-
-
-def open_session(path: Path) -> ort.InferenceSession:
-    """Open a graph on one CPU thread.
-
-    Raises
-    ------
-    BadModel
-        ONNX Runtime refuses the file.
-    """
-    try:
-        return ort.InferenceSession(
-            str(path), session_options(), providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise BadModel(f"{path.name}: ONNX Runtime cannot load it: {str(error)[:300]}") from error
 
 
 def to_onnx(module: nn.Module, path: Path, n_features: int) -> None:

@@ -116,6 +116,11 @@ def test_macro_f1_counts_rare_classes_as_much_as_common_ones() -> None:
     )
 
 
+def test_macro_f1_counts_an_answer_that_is_no_class_as_wrong() -> None:
+    labels = np.array([0, 0, 1, 1])
+    assert evaluate.macro_f1(np.array([-1, 0, 1, -1]), labels, 2) == pytest.approx(2 / 3)
+
+
 def test_f1_difference_is_zero_with_a_zero_interval_for_equal_models() -> None:
     y = np.random.default_rng(0).integers(0, 3, 300)
     m = evaluate.f1_difference(y, y, y, 3, seed=0)
