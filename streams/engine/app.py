@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import socket
@@ -96,6 +97,9 @@ class _Run:
         try:
             with database.read() as conn:
                 specs.revisions(conn)  # away, locked or not upgraded is said before anything else
+            importlib.import_module(
+                "streams.monitor.detectors"
+            )  # River: seconds, and not on the way
             start.check(
                 self.broker, self.topics, group=config.group, session_seconds=config.session_seconds
             )

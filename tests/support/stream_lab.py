@@ -90,7 +90,8 @@ class Lab:
 
     def offsets(self) -> dict[tuple[str, int], Any]:
         with self.db.read() as conn:
-            rows = conn.execute(sa.select(t.offsets)).all()
+            mine = t.offsets.c.topic.startswith(f"{self.namespace}.", autoescape=True)
+            rows = conn.execute(sa.select(t.offsets).where(mine)).all()
         return {(r.topic.rpartition(".")[2], r.partition): r for r in rows}
 
     def counted(self, topic: str = "predictions") -> int:
