@@ -1,0 +1,371 @@
+"""The process that keeps the repository: intents, renewal, announcements, repair of what it finds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from release_kit import START, FakeClock, Installation, copy_of, install
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from streams.client.fetch import Repository
+from streams.store import facts, lease
+from streams.store.tables import metadata, outbox
+from workers.errors import KeysError, RegistryError
+from workers.releases import intents, keys, repository, roles
+from workers.releases.files import Place
+from workers.releases.keeper import Keeper
+from workers.releases.roles import Lifetimes
+from workers.store.tables import repository_roles
+
+HOUR = 3_600.0
+LIVES = Lifetimes(root=24 * 365, targets=24 * 30, snapshot=24 * 7, timestamp=24)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("template")
+    inst = install(folder / "home", f"sqlite:///{folder}/r.db", lifetimes=LIVES)
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.add("credit", "v2", 2)
+    inst.publish("credit", "v1")
+    return inst
+
+
+@pytest.fixture
+def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
+    inst = copy_of(template, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
+    inst.clock = FakeClock(START)
+    inst.keeper._clock = inst.clock
+    inst.tick()  # it holds the lease
+    yield inst
+    inst.database.dispose()
+
+
+def advance(inst: Installation, seconds: float) -> None:
+    assert isinstance(inst.clock, FakeClock)
+    inst.clock.advance(seconds)
+
+
+def wait_for(inst: Installation, kind: intents.Kind, **body: object) -> intents.Result:
+    with inst.database.begin() as conn:
+        intent = intents.submit(conn, kind, "credit", body, actor="cli:ann", now=inst.now)
+    inst.tick()
+    with inst.database.read() as conn:
+        result = intents.result_of(conn, intent)
+    assert result is not None
+    return result
+
+
+def files(inst: Installation) -> dict[str, bytes]:
+    folder = inst.place.metadata
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+# --- intents ------------------------------------------------------------------------------------
+
+
+def test_intent_is_fulfilled_and_answered(shop: Installation) -> None:
+    result = wait_for(shop, "publish", version="v2", reason="new quarter")
+    assert result.ok
+    assert result.message == "credit serves v2 (epoch 2)"
+    assert result.body["previous"] == "v1"
+    again = wait_for(shop, "publish", version="v2")
+    assert (again.ok, again.message) == (True, "credit serves v2 already")
+    back = wait_for(shop, "rollback")
+    assert (back.ok, back.body["version"], back.body["epoch"]) == (True, "v1", 3)
+
+
+def test_refusal_is_an_answer_and_does_not_stop_the_next(shop: Installation) -> None:
+    with shop.database.begin() as conn:
+        bad = intents.submit(conn, "rollback", "credit", {}, actor="a", now=shop.now)
+        good = intents.submit(
+            conn, "publish", "credit", {"version": "v2"}, actor="a", now=shop.now + 1
+        )
+        odd = intents.submit(conn, "paint", "credit", {}, actor="a", now=shop.now + 2)  # type: ignore[arg-type]
+    assert shop.tick().intents == 3
+    with shop.database.read() as conn:
+        answers = [intents.result_of(conn, i) for i in (bad, good, odd)]
+    assert [a is not None and a.ok for a in answers] == [False, True, False]
+    assert answers[0] is not None
+    assert "before v1" in answers[0].message
+    assert answers[2] is not None
+    assert "upgrade the repair worker" in answers[2].message
+
+
+def test_version_whose_files_are_damaged_is_not_published(shop: Installation) -> None:
+    with shop.database.read() as conn:
+        sha256 = conn.execute(
+            sa.text("SELECT sha256 FROM versions WHERE version = 'v2'")
+        ).scalar_one()
+    shop.place.path("credit", "model.onnx", sha256).write_bytes(b"rotten")
+    result = wait_for(shop, "publish", version="v2")
+    assert not result.ok
+    assert "damaged or missing files: ['model.onnx']" in result.message
+    with shop.database.read() as conn:
+        assert conn.execute(sa.text("SELECT stable FROM pointers")).scalar_one() == "v1"
+
+
+def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installation) -> None:
+    shop.keeper.close()
+    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
+    result = intents.perform(
+        shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
+        wait_seconds=5, clock=shop.clock, sleep=lambda s: None,
+    )  # fmt: skip
+    assert result.ok
+    own.close()
+    with shop.database.read() as conn:
+        assert lease.holder_of(conn, repository.LEASE, shop.now) is None
+
+
+def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Installation) -> None:
+    shop.tick()  # the worker holds it, and then hangs
+    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
+    with pytest.raises(
+        RegistryError, match="test holds the repository and did not answer within 3 s"
+    ):
+        intents.perform(
+            shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
+            wait_seconds=3, clock=shop.clock, sleep=lambda s: advance(shop, 1.0),
+        )  # fmt: skip
+    assert shop.tick().intents == 0  # it does not come true later
+    # a worker that lives answers
+    result = intents.perform(
+        shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
+        wait_seconds=3, clock=shop.clock, sleep=lambda s: shop.tick() and None,
+    )  # fmt: skip
+    assert result.ok
+
+
+def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -> None:
+    shop.keeper.close()
+    (shop.place.keys / "models.pem").unlink()
+    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock)
+    with pytest.raises(KeysError, match=r"models\.pem"):
+        intents.perform(
+            shop.database,
+            own,
+            "rollback",
+            "credit",
+            {},
+            actor="a",
+            wait_seconds=1,
+            clock=shop.clock,
+        )
+    with shop.database.read() as conn:
+        assert intents.pending(conn) == []
+
+
+# --- keys and problems --------------------------------------------------------------------------
+
+
+def test_without_keys_and_releases_there_is_nothing_to_keep(tmp_path: Path) -> None:
+    from streams.store.database import connect
+
+    database = connect(f"sqlite:///{tmp_path}/r.db")
+    metadata.create_all(database.engine)
+    keeper = Keeper(database, Place(tmp_path / "home"), holder="w")
+    assert not keeper.tick().holds
+    assert keeper.problem is None
+    assert not (tmp_path / "home").exists()
+
+
+def test_lost_keys_are_a_problem_until_they_are_back(shop: Installation) -> None:
+    away = shop.place.keys.rename(shop.place.home / "away")
+    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
+    keeper.tick()
+    assert isinstance(keeper.problem, KeysError)
+    away.rename(shop.place.keys)
+    assert keeper.tick().holds
+    assert keeper.problem is None
+
+
+def test_other_keys_than_the_repository_was_made_with_are_refused(shop: Installation) -> None:
+    shop.place.keys.rename(shop.place.home / "old")
+    keys.init(shop.place.keys, passphrase=None, now=datetime.now(UTC))
+    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
+    keeper.tick()
+    assert "other keys" in str(keeper.problem)
+
+
+# --- metadata -----------------------------------------------------------------------------------
+
+
+def test_same_rows_and_keys_give_the_same_bytes(shop: Installation) -> None:
+    before = files(shop)
+    for path in shop.place.metadata.iterdir():
+        path.unlink()
+    Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES).tick()
+    after = files(shop)
+    assert after == {name: before[name] for name in after}
+    current = [n for n in before if n == "timestamp.json" or n.endswith("root.json")]
+    assert set(current) <= set(after)
+
+
+def test_damaged_metadata_are_mended_when_the_lease_is_taken(shop: Installation) -> None:
+    before = files(shop)
+    newest = max(before, key=lambda n: int(n.split(".")[0]) if n.endswith("m-credit.json") else -1)
+    (shop.place.metadata / newest).write_bytes(b"{}")
+    (shop.place.metadata / "timestamp.json").write_bytes(before["timestamp.json"][:-1] + b" ")
+    (shop.place.metadata / ".left.new").write_bytes(b"half")
+    Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES).tick()
+    assert files(shop) == before
+
+
+def test_round_without_work_writes_nothing(shop: Installation) -> None:
+    shop.tick()
+    before = {p: p.stat().st_mtime_ns for p in shop.place.repository.rglob("*")}
+    done = shop.tick()
+    assert (done.snapshot, done.intents, done.renewed, done.announced) == (None, 0, (), 0)
+    assert {p: p.stat().st_mtime_ns for p in shop.place.repository.rglob("*")} == before
+
+
+def test_metadata_are_signed_again_at_half_their_life(shop: Installation) -> None:
+    advance(shop, 11 * HOUR)
+    assert shop.tick().renewed == ()
+    advance(shop, 2 * HOUR)
+    done = shop.tick()
+    assert done.renewed == ("timestamp",)
+    stamp = Metadata[Timestamp].from_bytes(files(shop)["timestamp.json"]).signed
+    assert stamp.expires == datetime.fromtimestamp(START + 37 * HOUR, UTC)
+    advance(shop, 16 * 24 * HOUR)
+    renewed = set(shop.tick().renewed)
+    assert renewed == {"m-credit", "snapshot", "targets", "timestamp"}
+    advance(shop, 200 * 24 * HOUR)
+    assert "root" in shop.tick().renewed  # its key is here
+    roots = [n for n in files(shop) if n.endswith(".root.json")]
+    assert sorted(roots) == ["1.root.json", "2.root.json"]
+    second = Metadata[Root].from_bytes(files(shop)["2.root.json"])
+    Metadata[Root].from_bytes(files(shop)["1.root.json"]).verify_delegate("root", second)
+
+
+def test_offline_root_is_left_and_shown_as_expiring(shop: Installation) -> None:
+    (shop.place.keys / "root.pem").unlink()
+    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
+    advance(shop, 200 * 24 * HOUR)
+    assert "root" not in keeper.tick().renewed
+    with shop.database.read() as conn:
+        assert roles.expiring(roles.read_roles(conn), now=shop.now, lifetimes=LIVES) == ["root"]
+    assert keeper.tick().renewed == ()
+
+
+def test_renewed_repository_is_believed_by_a_client_that_knew_the_old_root(tmp_path: Path) -> None:
+    clock = FakeClock(time.time() - 300 * 86_400)
+    inst = install(tmp_path / "home", f"sqlite:///{tmp_path}/r.db", clock=clock, lifetimes=LIVES)
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.publish("credit", "v1")
+    clock.now = time.time()
+    inst.tick()
+    seen = Repository(inst.place.repository, inst.trust, cache=tmp_path / "cache")
+    assert seen.pointer("credit").stable == "v1"
+    assert (seen.cache / "metadata" / "root_history" / "2.root.json").exists()
+
+
+def test_old_documents_are_removed_but_not_roots(shop: Installation) -> None:
+    for k in range(repository.OLD_VERSIONS + 5):
+        shop.rollback("credit") if k % 2 else shop.publish("credit", "v2")
+    snapshots = [n for n in files(shop) if n.endswith(".snapshot.json")]
+    assert len(snapshots) == repository.OLD_VERSIONS + 1
+    assert "1.root.json" in files(shop)
+
+
+def test_restored_backup_is_lifted_above_what_clients_have_seen(
+    shop: Installation, tmp_path: Path
+) -> None:
+    with shop.database.read() as conn:
+        backup = conn.execute(sa.select(repository_roles)).mappings().all()
+        published = facts.published_snapshot(conn)
+    shop.publish("credit", "v2")
+    newest = (
+        Metadata[Snapshot].from_bytes(files(shop)[f"{published + 1}.snapshot.json"]).signed.version
+    )
+    with shop.database.begin() as conn:  # the database of yesterday, the folder of today
+        for row in backup:
+            conn.execute(
+                sa.update(repository_roles)
+                .where(repository_roles.c.role == row["role"])
+                .values(**row)
+            )
+        facts.put(conn, facts.PUBLISHED_SNAPSHOT, str(published))
+    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
+    keeper.tick()
+    assert keeper.problem is None
+    with shop.database.read() as conn:
+        assert facts.published_snapshot(conn) > newest
+
+
+def test_role_of_a_model_may_sign_its_own_files_only(shop: Installation) -> None:
+    shop.register("loans")
+    shop.add("loans", "v1", 9, "baseline")
+    shop.publish("loans", "v1")
+    newest = max(
+        (n for n in files(shop) if n.endswith(".targets.json")), key=lambda n: int(n.split(".")[0])
+    )
+    targets = Metadata[Targets].from_bytes(files(shop)[newest]).signed
+    assert targets.targets == {}
+    assert targets.delegations is not None
+    delegated = targets.delegations.roles
+    assert delegated is not None
+    assert {n: r.paths for n, r in delegated.items()} == {
+        "m-credit": ["credit/*"],
+        "m-loans": ["loans/*"],
+    }
+
+
+def test_private_rows_are_not_among_what_clients_may_fetch(shop: Installation) -> None:
+    assert list((shop.place.private / "credit").glob("*.parquet"))
+    listed = json.loads(
+        max(
+            shop.place.metadata.glob("*.m-credit.json"), key=lambda p: int(p.name.split(".")[0])
+        ).read_bytes()
+    )["signed"]["targets"]
+    assert {Path(n).suffix for n in listed} == {".onnx", ".npz", ".json"}
+    assert not list((shop.place.targets / "credit").glob("*.parquet"))
+
+
+# --- announcements ------------------------------------------------------------------------------
+
+
+def test_pointer_is_announced_again_every_minute(shop: Installation) -> None:
+    def announced() -> list[tuple[int, int | None]]:
+        with shop.database.read() as conn:
+            rows = conn.execute(
+                sa.select(outbox).where(outbox.c.topic == "pointers").order_by(outbox.c.seq)
+            ).mappings()
+            return [(json.loads(bytes(r["value"]))["epoch"], r["after_snapshot"]) for r in rows]
+
+    assert shop.tick().announced == 0
+    first = len(announced())
+    advance(shop, 61)
+    assert shop.tick().announced == 1
+    assert shop.tick().announced == 0
+    assert len(announced()) == first + 1
+    assert announced()[-1] == (1, None)
+
+
+def test_two_keepers_one_works_and_the_other_takes_over(shop: Installation) -> None:
+    other = Keeper(shop.database, shop.place, holder="other", clock=shop.clock, lifetimes=LIVES)
+    assert shop.tick().holds
+    assert not other.tick().holds
+    advance(shop, 10)
+    assert shop.tick().holds  # renewed
+    advance(shop, 10)
+    assert not other.tick().holds
+    shop.keeper.close()
+    assert other.tick().holds
+
+
+def test_pointer_that_clients_believe_expires_with_the_first_role(shop: Installation) -> None:
+    with shop.database.read() as conn:
+        until = roles.valid_until(conn)
+    assert until is not None
+    end = datetime.fromtimestamp(until / 1e6, UTC)
+    assert end == datetime.fromtimestamp(START, UTC) + timedelta(hours=24)
