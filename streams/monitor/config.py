@@ -43,8 +43,11 @@ class WatchConfig:
     """Rows per promised false alarm; times the label share = labels per false alarm."""
     join_rows_per_second: float = 2_000.0
     """Cap on stored join rows; above it a uniform sample is kept."""
-    feature_rows_per_second: float = 50.0
-    """Cap on stored feature rows, nested in the join rows."""
+    feature_rows_per_second: float = 500.0
+    """Cap on stored feature rows, nested in the join rows. A row can judge a candidate only if its features were
+    stored before anybody knew that it would get a label."""
+    feature_megabytes: float = 256.0
+    """Stored feature rows of one model: the oldest go first."""
     store_features: tuple[str, ...] | None = None
     """Features that may be stored; ``None``: all."""
     retention_days: float = 30.0

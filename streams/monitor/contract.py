@@ -9,6 +9,7 @@ once, whole windows what is smaller.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -127,7 +128,7 @@ def breaches(
     profile: Profile,
     *,
     whole_window: bool,
-    stepped: NDArray[np.float64] | None = None,
+    history: Sequence[NDArray[np.float64]] | None = None,
     lenient: bool = False,
 ) -> list[Breach]:
     """What is broken in some rows.
@@ -138,9 +139,9 @@ def breaches(
         Counts of a pane or of a window.
     whole_window
         Use the margins of a window, not those of a pane.
-    stepped
-        What ``units.steps`` said: only these columns can have changed their unit; ``None``: not
-        looked for, unless ``lenient``.
+    history
+        ``units.quartiles`` of the last panes, this one included, to see changes of unit; ``None``:
+        they are not looked for, unless ``lenient``.
     lenient
         Halve the margins: a finding is only over when not even that is exceeded.
     """
@@ -172,8 +173,8 @@ def breaches(
                 )
             )
     found += _constant(counts, profile)
-    if lenient or stepped is not None:
-        found += [_unit(u) for u in unit_changes(counts, profile, None if lenient else stepped)]
+    if lenient or history is not None:
+        found += [_unit(u) for u in unit_changes(counts, profile, None if lenient else history)]
     return found
 
 

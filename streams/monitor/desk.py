@@ -19,7 +19,7 @@ from streams.monitor.reports import (
     opened,
 )
 from streams.monitor.state import InputState, OpenFinding
-from streams.monitor.units import STEP_PANES, quartiles, steps
+from streams.monitor.units import STEP_PANES, quartiles
 from streams.wire.events import DriftFound, FindingKind, Impact, Statistic
 
 TOGETHER = 5
@@ -50,7 +50,7 @@ class Desk:
         """Look for what is blatant in the last 500 rows."""
         s = self.state
         s.shapes = (*s.shapes[1 - STEP_PANES :], quartiles(pane, profile))
-        found = breaches(pane, profile, whole_window=False, stepped=steps(s.shapes))
+        found = breaches(pane, profile, whole_window=False, history=s.shapes)
         streaks = {
             f"{b.rule}|{b.column}": s.streaks.get(f"{b.rule}|{b.column}", 0) + 1 for b in found
         }

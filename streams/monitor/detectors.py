@@ -173,11 +173,16 @@ class ConfidenceWatch:
         list of (int, float, float, int)
             Per change: index of the row, mean before, mean since, rows since.
         """
+        # ``ADWIN.update`` written out: its Python costs more than its Rust. A test holds both to
+        # the same changes, and River is pinned.
         detector, found = self.adwin, []
-        take = detector.update
+        fired, take = detector.drift_detected, detector._helper.update
         for i, value in enumerate(values):
-            take(value)
-            if detector.drift_detected:
+            if fired:
+                detector._reset()
+                fired, take = False, detector._helper.update
+            if take(value):
+                fired = detector._drift_detected = True
                 found.append((i, self.level, float(detector.estimation), int(detector.width)))
                 self.level = float(detector.estimation)
         self.n += len(values)

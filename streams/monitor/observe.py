@@ -165,7 +165,7 @@ class _Step:
         wrong = self._wrong_types(block)
         for name, names in block.unseen.items():
             s.unseen[name] = tuple(names)[:5]
-        doubts = confidence(block)
+        doubts = confidence(block) if values is None else values[-1]
         while done < n:
             room = max(1, self.config.window_rows - s.window_rows)
             end = min(n, done + room, done + PANE_ROWS - s.window_rows % PANE_ROWS)

@@ -120,25 +120,26 @@ def quartiles(counts: Counts, profile: Profile) -> NDArray[np.float64]:
     """Quartiles of the columns whose unit can be judged, ``(3, S)``; NaN where there are too few
     values."""
     shaped = shaped_by(profile)
+    s, e = shaped.cells.shape
     valid = counts.valid[shaped.columns]
-    enough = valid >= SMALLEST_ROWS
-    low = np.where(enough, counts.low[shaped.columns], 0)[:, None]
-    high = np.where(enough, counts.high[shaped.columns], 0)[:, None]
-    n = len(valid)
-    x = np.empty((n, shaped.grid.shape[1] + 2))
-    y = np.empty(x.shape)
-    x[:, :1], x[:, 1:-1], x[:, -1:] = low, np.clip(shaped.grid, low, high), high
-    y[:, 0], y[:, -1] = 0, valid
-    y[:, 1:-1] = np.where(shaped.real, counts.below[shaped.cells], valid[:, None])
-    rows = np.arange(n)
-    out = np.empty((3, n))
-    for k, p in enumerate((0.25, 0.5, 0.75)):
-        target = p * valid
-        i = np.maximum((y >= target[:, None]).argmax(axis=1), 1)
-        y0, y1, x0, x1 = y[rows, i - 1], y[rows, i], x[rows, i - 1], x[rows, i]
-        out[k] = x0 + (x1 - x0) * (target - y0) / np.maximum(y1 - y0, 1e-9)
-    out[:, ~enough] = np.nan
-    return out
+    if not s:
+        return np.empty((3, 0))
+    below = np.where(shaped.real, counts.below[shaped.cells], valid[:, None])  # (S, E)
+    # one search for all columns: each lies above the one before it
+    row = np.arange(s)
+    lift = row * (counts.rows + 1.0)
+    targets = np.array([[0.25], [0.5], [0.75]]) * valid + lift  # (3, S)
+    place = np.searchsorted((below + lift[:, None]).ravel(), targets) - row * e
+    last, first = np.minimum(place, e - 1), np.maximum(place - 1, 0)
+    y0 = np.where(place > 0, below[row, first], 0)
+    y1 = np.where(place < e, below[row, last], valid)
+    low, high = counts.low[shaped.columns], counts.high[shaped.columns]
+    with np.errstate(invalid="ignore"):  # columns without values have no bounds
+        x0 = np.where(place > 0, np.clip(shaped.grid[row, first], low, high), low)
+        x1 = np.where(place < e, np.clip(shaped.grid[row, last], low, high), high)
+        out = x0 + (x1 - x0) * (targets - lift - y0) / np.maximum(y1 - y0, 1e-9)
+    out[:, valid < SMALLEST_ROWS] = np.nan
+    return np.asarray(out)
 
 
 def steps(history: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -175,7 +176,7 @@ def steps(history: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def unit_changes(
-    counts: Counts, profile: Profile, stepped: NDArray[np.float64] | None
+    counts: Counts, profile: Profile, history: Sequence[NDArray[np.float64]] | None
 ) -> list[UnitChange]:
     """Columns that look like another unit.
 
@@ -183,14 +184,18 @@ def unit_changes(
     ----------
     counts
         A pane, or a window.
-    stepped
-        What ``steps`` said; ``None``: is what was told before still so? Then no step is asked for,
-        and less is enough.
+    history
+        ``quartiles`` of the last panes, this one included: a change has to be a step; ``None``: is
+        what was told before still so? Then no step is asked for, and less is enough.
     """
     shaped = shaped_by(profile)
     found = []
-    ease = 1.0 if stepped is not None else 0.75
-    for i in _suspects(counts, shaped, stepped):
+    suspects = _suspects(counts, shaped)
+    if not suspects:
+        return []
+    ease = 1.0 if history is not None else 0.75
+    stepped = np.full((2, len(shaped.columns)), np.inf) if history is None else steps(history)
+    for i in suspects:
         j = int(shaped.columns[i])
         column, edges = profile.columns[j], profile.layout.edges[j]
         own = slice(int(profile.layout.offsets[j]), int(profile.layout.offsets[j + 1]))
@@ -200,17 +205,15 @@ def unit_changes(
         a, b, explained = slope(np.array(column.quantiles), shape)
         if explained < SAME_SHAPE and not _collapsed(shape, column):
             continue
-        step = (math.inf, math.inf) if stepped is None else (stepped[0, i], stepped[1, i])
+        step = (float(stepped[0, i]), float(stepped[1, i]))
         if _another_unit(column, a, float(shape[2]), out, step, ease):
             found.append(UnitChange(column=j, slope=a, intercept=b, outside=out, rows=valid))
     return found
 
 
-def _suspects(counts: Counts, shaped: Shaped, stepped: NDArray[np.float64] | None) -> list[int]:
+def _suspects(counts: Counts, shaped: Shaped) -> list[int]:
     """Columns of which much is outside, or whose middle half is no longer about half: few, so the
     rest may be slow."""
-    if stepped is not None and not stepped.any():
-        return []
     valid = counts.valid[shaped.columns]
     n = np.maximum(valid, 1)
     out = (counts.below[shaped.low] + valid - counts.below[shaped.high]) / n
@@ -220,8 +223,6 @@ def _suspects(counts: Counts, shaped: Shaped, stepped: NDArray[np.float64] | Non
         counts.low[shaped.columns] < counts.high[shaped.columns]
     )  # constants have a rule of their own
     odd &= valid >= SMALLEST_ROWS
-    if stepped is not None:
-        odd &= stepped.any(axis=0)
     return [int(i) for i in np.flatnonzero(odd)]
 
 

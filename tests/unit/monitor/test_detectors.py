@@ -120,6 +120,24 @@ def test_confidence_watch_tells_a_fall_with_its_levels() -> None:
     assert width <= 2_100
 
 
+def test_confidence_watch_fires_where_rivers_adwin_does() -> None:
+    rng = np.random.default_rng(5)
+    values = np.repeat(rng.uniform(0.5, 0.9, 12), 700) + rng.normal(size=8_400) * 0.05
+    plain, fired = drift.ADWIN(delta=1e-5), []
+    for i, value in enumerate(values.tolist()):
+        plain.update(value)
+        if plain.drift_detected:
+            fired.append((i, plain.estimation, plain.width))
+    watch, found = ConfidenceWatch(1e-5), []
+    for start in range(0, 8_400, 137):
+        part = values[start : start + 137].tolist()
+        found += [(start + i, now, width) for i, _, now, width in watch.update(part)]
+        watch = watch.copy()
+    assert found == fired
+    assert len(fired) >= 8
+    assert watch.adwin.total == plain.total
+
+
 def test_confidence_watch_of_another_river_starts_again_but_forged_is_refused() -> None:
     plain = ConfidenceWatch(1e-5).plain(KEY)
     assert ConfidenceWatch.of({**plain, "river": "0.1"}, KEY) is None
