@@ -92,7 +92,9 @@ def other(
     if not path.is_file():
         return None
     probed = answers.get(role, Answer(name=role))
-    return Subject.of(role, path, context.graph(role), trusted, gate_rows, probed)
+    return Subject.of(
+        role, path, context.graph(role), trusted=trusted, gate=gate_rows, probed=probed
+    )
 
 
 def check_log(context: Context, rows: Rows, found: Classes) -> None:
@@ -163,7 +165,15 @@ def judge(
     for name, path in variants.items():
         if answers[name].error is None:
             graph = Graph(path, context.call("incumbent"))
-            subjects[name] = Subject.of(name, path, graph, trusted, gate_rows, answers[name])
+            subjects[name] = Subject.of(
+                name,
+                path,
+                graph,
+                trusted=trusted,
+                gate=gate_rows,
+                fresh=fresh,
+                probed=answers[name],
+            )
     fp32 = subjects.get("fp32")
 
     judged: dict[str, tuple[Evidence, Judgement]] = {}

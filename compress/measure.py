@@ -136,7 +136,7 @@ def baseline(context: Context) -> Report:
     context.steps.progress("judge", 0.0)
     graph = context.graph(role)
     bench = Bench(spec=job.graph, limits=job.limits, trusted=trusted, gate=gate_rows, seed=job.seed)
-    subject = Subject.of(role, path, graph, trusted, gate_rows, probed[role])
+    subject = Subject.of(role, path, graph, trusted=trusted, gate=gate_rows, probed=probed[role])
     against = judging.other(context, "incumbent", probed, trusted, gate_rows)
     teacher = judging.other(context, "teacher", probed, trusted, gate_rows)
     if role == "incumbent":

@@ -26,11 +26,20 @@ class Subject:
     path: Path
     trusted: Classes  # (trusted rows,)
     gate: Classes  # (gate rows,), labelled or not
+    fresh: Classes  # (fresh rows,), those that were trained on too; empty where nobody asks
     probed: Answer
 
     @classmethod
     def of(
-        cls, name: str, path: Path, graph: Graph, trusted: Rows, gate: Rows, probed: Answer
+        cls,
+        name: str,
+        path: Path,
+        graph: Graph,
+        *,
+        trusted: Rows,
+        gate: Rows,
+        probed: Answer,
+        fresh: Rows | None = None,
     ) -> Subject:
         """Run a graph over the rows."""
         return cls(
@@ -38,6 +47,7 @@ class Subject:
             path=path,
             trusted=graph.classes(trusted.x),
             gate=graph.classes(gate.x),
+            fresh=graph.classes(gate.x[:0] if fresh is None else fresh.x),
             probed=probed,
         )
 
@@ -110,8 +120,8 @@ class Bench:
             agreement=evaluate.agreement(subject.trusted, fp32.trusted)
             if fp32 is not None and quantized
             else None,
-            fresh_agreement=evaluate.agreement(subject.gate, fp32.gate)
-            if fp32 is not None and quantized and len(self.gate)
+            fresh_agreement=evaluate.agreement(subject.fresh, fp32.fresh)
+            if fp32 is not None and quantized and len(subject.fresh)
             else None,
         )
         return out if incumbent is None else self._against(out, subject, incumbent)

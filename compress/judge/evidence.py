@@ -35,7 +35,8 @@ class Evidence:
     agreement: Measure | None = None
     """With the fp32 student, on trusted rows."""
     fresh_agreement: Measure | None = None
-    """The same on fresh gate rows: there the ranges of a calibration may no longer fit."""
+    """The same on the fresh rows, where the ranges of a calibration may no longer fit; those that
+    were trained on count too, since nobody asks who is right."""
     fresh: Comparison | None = None
     """Against the incumbent on labelled gate rows."""
     verified: Comparison | None = None
