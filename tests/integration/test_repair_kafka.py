@@ -17,6 +17,7 @@ from kafka_server import KafkaServer
 from processes import eventually
 
 from streams.broker import Broker, consumer, producer
+from streams.errors import BrokerRefused
 from streams.store.database import Database
 from streams.wire.codec import Record, decode, encode
 from streams.wire.events import DriftFound, IncidentChanged, VersionActivated
@@ -143,6 +144,26 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
 
     try:
         eventually(turn, 60, "it is handed over after all", every=0.0)
+    finally:
+        listener.close()
+    assert seen == [str(found.finding_id)]
+
+
+def test_missing_topics_are_said_and_found_once_they_are_made(
+    kafka_server: KafkaServer, database: Database
+) -> None:
+    broker = Broker(kafka_server.bootstrap, namespace=f"none-{uuid.uuid4().hex[:8]}")
+    seen: list[str] = []
+    listener = Listener(
+        broker, group="g3", database=database, found=seen.append, clock=loop.Clock()
+    )
+    try:
+        with pytest.raises(BrokerRefused, match="redistill topics apply"):
+            listener.run_once()
+        topics.apply(broker, topics.wanted(broker), replication=1, create=True)
+        found = loop.finding()
+        send(broker, found)
+        eventually(lambda: listener.run_once() and seen, 60, "it is read", every=0.0)
     finally:
         listener.close()
     assert seen == [str(found.finding_id)]

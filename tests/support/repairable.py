@@ -16,23 +16,19 @@ import pyarrow as pa
 import sqlalchemy as sa
 from loop import SECOND
 
-from compress.plan import Job, to_json
 from streams.client.session import Session
 from streams.store import facts
 from streams.store.database import Database, insert_ignore
 from streams.store.drain import drain
 from streams.store.tables import feature_rows, input_states, join_rows, labels
 from streams.wire.block import Schema
-from streams.wire.events import Trigger
 from streams.wire.hashing import id_hashes, signed
-from workers import registration
+from workers import baseline, registration
 from workers.incidents.terms import load
 from workers.jobs.child import Child
 from workers.releases import keys, registry
 from workers.releases.files import Place
 from workers.releases.keeper import Keeper
-from workers.releases.roles import Lifetimes
-from workers.releases.seal import seal
 from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store import engine
@@ -48,65 +44,29 @@ def settings_of(home: Path, url: str | None = None, **over: Any) -> Settings:
 
 
 def install(home: Path, spec_path: Path, child: Child, settings: Settings) -> None:
-    """Register the model, make keys, and publish the baseline."""
+    """Make keys, register the model and publish what serves, as ``redistill register`` does."""
     engine.upgrade(settings)
     database = engine.open(settings)
     now = now_us()
-    spec = ModelSpec.load(spec_path)
-    prepared = registration.prepare(spec, settings)
-    registration.store(database, prepared, settings, actor="test", now=now)
+    prepared = registration.prepare(ModelSpec.load(spec_path), settings)
     keys.init(settings.keys_folder, passphrase=None, now=datetime.now(UTC))
-
-    source, folder = spec_path.parent, home / "baseline"
-    (folder / "incumbent").mkdir(parents=True)
-    shutil.copy(source / "student.onnx", folder / "incumbent" / "model.onnx")
-    shutil.copytree(source / "student", folder / "incumbent" / "training")
-    from workers import objects
-
-    for role in ("reference", "trusted"):
-        path = objects.path_of(settings.objects_folder, prepared.spec.objects[role])
-        shutil.copy(path, folder / f"{role}.parquet")
-    job = Job(job_id="baseline", model=spec.name, mode="baseline", graph=spec.graph())
-    (folder / "job.json").write_bytes(to_json(job))
-    ran = child.run(folder, deadline_s=120)
-    sealed = seal(
-        folder / "candidate",
-        place=Place(settings.root),
-        model=spec.name,
-        version=BASELINE,
-        kind="baseline",
-        schema=spec.schema,
-        output="y",
-        output_kind="logits",
-        created_at=datetime.now(UTC),
-    )
-    trigger = Trigger(kind="baseline", id=BASELINE)
-    with database.begin() as conn:
-        registry.add_version(
-            conn,
-            sealed,
-            report=to_json(ran.report),
-            gate_passed=True,
-            trigger=trigger,
-            actor="test",
-            now=now,
-        )
+    registration.store(database, prepared, settings, actor="test", now=now)
     keeper = Keeper(database, Place(settings.root), holder="install")
-    keeper.tick()
-    with database.begin() as conn:
-        registry.publish(
-            conn,
-            spec.name,
-            BASELINE,
-            trigger=trigger,
-            actor="test",
-            reason="first",
-            now=now,
-            lifetimes=Lifetimes(),
-        )
-    keeper.tick()
+    judged = baseline.judge(prepared.spec, settings, child, now=now)
+    baseline.publish(database, keeper, judged, actor="test", now=now, wait_seconds=30)
     keeper.close()
     database.dispose()
+
+
+def candidate(settings: Settings, database: Database, version: str, folder: Path) -> Path:
+    """The files of a released version as a candidate's folder."""
+    with database.read() as conn:
+        row = registry.get(conn, "credit", version)
+    for name, entry in row.files.items():
+        if name != "manifest.json":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Place(settings.root).path("credit", name, entry.sha256), folder / name)
+    return folder
 
 
 def now_us() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from streams.broker import Broker, consumer
-from streams.errors import StreamsError, WireError
+from streams.errors import BrokerRefused, StreamsError, WireError
 from streams.store.database import Database, insert_ignore
 from streams.wire.codec import Record, decode
 from streams.wire.events import TOPICS, DriftFound, VersionActivated
@@ -82,13 +82,7 @@ class Listener:
         """
         try:
             if self._consumer is None:
-                self._consumer = self._connect(
-                    self._broker,
-                    self._broker.topic(TOPICS[DriftFound]),
-                    self._broker.topic(TOPICS[VersionActivated]),
-                    group_id=self._group,
-                    max_poll_records=MAX_RECORDS,
-                )
+                self._open()
             polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000))
             batches = [(tp, list(records)) for tp, records in polled.items() if records]
             if not batches:
@@ -99,6 +93,18 @@ class Listener:
             self._drop()  # kafka-python: an unguarded poll or commit may never work again
             raise
         return True
+
+    def _open(self) -> None:
+        names = [self._broker.topic(TOPICS[event]) for event in (DriftFound, VersionActivated)]
+        self._consumer = self._connect(
+            self._broker, *names, group_id=self._group, max_poll_records=MAX_RECORDS
+        )
+        missing = sorted(set(names) - self._consumer.topics())
+        if missing:  # kafka-python would wait for them in silence
+            raise BrokerRefused(
+                f"the broker does not show the topics {', '.join(missing)}: make them with"
+                " `redistill topics apply`, or allow this user to read them"
+            )
 
     def close(self) -> None:
         """Leave the group."""
