@@ -78,6 +78,11 @@ def build(
     x = prepared.train_x
     labels, weights = _labels(context, prepared)
     logits = _teacher_logits(context, x) if labels is None or training.kd_weight > 0 else None
+    epoch = prepared.schedule(training.replay_ratio, training.max_repeats)
+    x = x[epoch]
+    labels = None if labels is None else labels[epoch]
+    weights = None if weights is None else weights[epoch]
+    logits = None if logits is None else logits[epoch]
 
     student = _start(context, x, scratch=scratch)
     key = key_of(

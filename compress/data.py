@@ -44,6 +44,14 @@ class Prepared:
         """``(n, F)``: fresh, then replay."""
         return np.concatenate([self.train.x, self.replay.x])
 
+    def schedule(self, replay_ratio: float, max_repeats: int) -> NDArray[np.int64]:
+        """Rows of ``train_x`` that an epoch goes through, ``(m,)``: few fresh rows are seen more than once,
+        so that replay does not drown them."""
+        fresh, replay = len(self.train), len(self.replay)
+        wanted = round(replay / (replay_ratio * fresh)) if replay_ratio and fresh else 1
+        repeats = int(np.clip(wanted, 1, max_repeats))
+        return np.concatenate([np.tile(np.arange(fresh), repeats), fresh + np.arange(replay)])
+
 
 def digests(x: NDArray[np.float32]) -> NDArray[np.uint64]:
     """A 64-bit digest of each row's content, ``(n,)``; NaN equals NaN."""
@@ -168,7 +176,9 @@ def prepare(job: Job, fresh: Rows, reference: Rows, trusted: Rows) -> Prepared:
                 f"{int(leaked.sum())} reference rows equal trusted rows and are not trained on"
             )
             pool = reference.take(~leaked)
-    wanted = min(len(pool), round(job.training.replay_ratio * len(train)))
+    ratio = job.training.replay_ratio
+    asked = max(round(ratio * len(train)), job.training.min_replay_rows if ratio else 0)
+    wanted = min(len(pool), asked)
     drawn = np.random.default_rng([job.seed, 1]).permutation(len(pool))[:wanted]
     replay = pool.take(np.sort(drawn))
 

@@ -82,6 +82,10 @@ class Training:
     max_fresh_rows: int = 1_500
     replay_ratio: float = 1.0
     """Replay rows per fresh row."""
+    min_replay_rows: int = 1_500
+    """Replay rows at least, as far as there are any: a handful of fresh rows must not make a student forget."""
+    max_repeats: int = 8
+    """A fresh row is seen at most so often an epoch where there are fewer of them than ``replay_ratio`` asks for."""
     hidden: tuple[int, ...] = (384, 384)
     """Layers of the built-in student, when the incumbent brings no training folder."""
 

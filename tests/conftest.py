@@ -6,6 +6,8 @@ A missing one skips its tests, with the reason, or fails them where REDISTILL_RE
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,15 +37,19 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka.Kaf
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.PostgresServer]:
+def postgres_server() -> Iterator[postgres.PostgresServer]:
     """A real PostgreSQL for the whole run."""
-    server = postgres.PostgresServer(tmp_path_factory.mktemp("postgres"))
+    # not below pytest's own folder: that is closed to the account under which the server must run
+    folder = Path(tempfile.mkdtemp(prefix="redistill-postgres-"))
+    server = postgres.PostgresServer(folder)
     try:
         server.start()
     except postgres.Unavailable as why:
+        shutil.rmtree(folder, ignore_errors=True)
         _missing("postgres", why)
     yield server
     server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

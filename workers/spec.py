@@ -104,7 +104,8 @@ class WatchSection:
     window_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 2_000
     window_minutes: Positive = 60.0
     join_rows_per_second: Positive = 2_000.0
-    feature_rows_per_second: Positive = 50.0
+    feature_rows_per_second: Positive = 500.0
+    feature_megabytes: Positive = 256.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,6 +244,7 @@ class ModelSpec:
             rows_per_alarm=max(1_000.0, budget),
             join_rows_per_second=self.watch.join_rows_per_second,
             feature_rows_per_second=self.watch.feature_rows_per_second,
+            feature_megabytes=self.watch.feature_megabytes,
             store_features=self.privacy.store_features,
             retention_days=self.privacy.retention_days,
         )

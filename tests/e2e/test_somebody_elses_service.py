@@ -207,3 +207,4 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
     finally:
         model.close()
         log.close()
+        service["log"].close()

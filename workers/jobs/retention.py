@@ -131,6 +131,24 @@ def _delete_rows(database: Database, terms: Terms, now: int, done: Deleted) -> N
         old = sa.and_(table.c.model == terms.model, at < before)
         expired = terms.model if table is outcomes else None
         _old_rows(database, done, table, old, expired=expired)
+    _old_rows(
+        database,
+        done,
+        feature_rows,
+        _beyond_size(terms.model, round(watch.feature_megabytes * 2**20)),
+    )
+
+
+def _beyond_size(model: str, most: int) -> sa.ColumnElement[bool]:
+    """Blocks of feature rows behind the newest ``most`` bytes of their model."""
+    newest = sa.select(
+        feature_rows.c.block_id,
+        sa.func.sum(feature_rows.c.bytes)
+        .over(order_by=feature_rows.c.block_id.desc())
+        .label("so_far"),
+    ).where(feature_rows.c.model == model)
+    sums = newest.subquery()
+    return feature_rows.c.block_id.in_(sa.select(sums.c.block_id).where(sums.c.so_far > most))
 
 
 def _old_rows(

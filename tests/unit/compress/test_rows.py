@@ -130,7 +130,8 @@ def job(**training: Any) -> Job:
 
 def test_prepare_gives_each_row_one_role() -> None:
     fresh = make(400)
-    p = data.prepare(job(max_fresh_rows=150), fresh, make(500, seed=1), make(100, seed=2))
+    few = job(max_fresh_rows=150, min_replay_rows=0)
+    p = data.prepare(few, fresh, make(500, seed=1), make(100, seed=2))
     assert len(p.train) == 150
     assert p.train.served_at.min() >= 100  # the latest
     assert not p.train.gate.any()
@@ -138,8 +139,18 @@ def test_prepare_gives_each_row_one_role() -> None:
     assert len(p.replay) == 150
     assert not set(p.train.id_hash) & set(p.gate.id_hash)
     assert p.counts["gate_labelled"] == 200
-    again = data.prepare(job(max_fresh_rows=150), fresh, make(500, seed=1), make(100, seed=2))
+    again = data.prepare(few, fresh, make(500, seed=1), make(100, seed=2))
     assert (again.train_x == p.train_x).all()
+
+
+def test_few_fresh_rows_bring_more_replay_and_are_seen_more_often() -> None:
+    p = data.prepare(job(min_replay_rows=400), make(100), make(500, seed=1), make(100, seed=2))
+    fresh, replay = len(p.train), len(p.replay)
+    assert (fresh, replay) == (50, 400)
+    epoch = p.schedule(1.0, 8)
+    assert np.bincount(epoch).tolist() == [8] * fresh + [1] * replay
+    assert len(p.schedule(1.0, 3)) == 3 * fresh + replay
+    assert p.schedule(0.0, 8).tolist() == list(range(fresh + replay))
 
 
 def test_prepare_never_trains_on_trusted_rows_nor_judges_on_trained_ones() -> None:

@@ -125,6 +125,23 @@ def test_more_rows_than_a_batch_go_in_several(
     assert expired == 10
 
 
+def test_oldest_feature_rows_go_when_a_model_has_too_many_bytes(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        for i in range(6):
+            block = {"first_served_at": NOW - i, "last_served_at": NOW - i, "rows": 1, "data": b""}
+            conn.execute(
+                sa.insert(feature_rows).values(
+                    model="credit", version=f"v{i}", bytes=60 * 2**20, **block
+                )
+            )
+    assert run(database, tmp_path).rows == {"feature_rows": 2}  # 256 MB hold four of them
+    with database.read() as conn:
+        kept = set(conn.execute(sa.select(feature_rows.c.version)).scalars())
+    assert kept == {"v2", "v3", "v4", "v5"}
+
+
 def test_sent_announcements_go_unsent_ones_never(database: Database, tmp_path: Path) -> None:
     with database.begin() as conn:
         loop.store(conn, loop.finding(), loop.finding(), now=NOW - 30 * DAY)
