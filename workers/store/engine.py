@@ -8,6 +8,7 @@ a killed one leaves what was there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def _migrate(database: Database) -> Upgraded:
     from alembic import command
     from alembic.config import Config
 
+    # It speaks of "non-transactional DDL", which is not so here, and of every table.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with database.begin() as conn:  # on SQLite this is the lock already
         if not database.is_sqlite:
             conn.execute(sa.text(f"SET LOCAL lock_timeout = '{UPGRADE_WAIT}'"))
