@@ -11,9 +11,12 @@ import asyncio
 import hashlib
 import hmac
 import re
+import signal
 import socket
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -173,12 +176,8 @@ def serve(
         limit_concurrency=500,
     )
     server = _Server(config, lambda: _say(address, started))
-    try:
+    with listening:
         asyncio.run(server.serve(sockets=[listening]))
-    except KeyboardInterrupt:
-        pass
-    finally:
-        listening.close()
     log.info("web_stopped", action="web_stopped", address=address)
     return 0
 
@@ -206,7 +205,7 @@ def check_exposure(settings: Settings, host: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it accepts connections."""
+    """Tells when it accepts connections, and ends with status 0 on a signal: it was asked to."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -216,6 +215,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # whoever runs it in a thread stops it by ``should_exit``
+            return
+        wanted = (signal.SIGTERM, signal.SIGINT)
+        before = {sign: signal.signal(sign, self.handle_exit) for sign in wanted}
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
 
 
 def _say(address: str, started: Callable[[str], None] | None) -> None:

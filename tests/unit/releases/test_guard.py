@@ -1,0 +1,213 @@
+"""A new version against its predecessor, and what is removed in the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from release_kit import FakeClock, Installation, copy_of, install
+
+from compress.plan import Comparison
+from streams.client.fetch import Repository
+from streams.client.release import PointerFile
+from workers.errors import RegistryError
+from workers.releases import guard, registry, retention
+from workers.releases.files import damaged, restore
+from workers.store.tables import barred, guards, pauses, pointers
+
+DAY = 86_400_000_000
+WORSE = Comparison(wins=3, losses=60, ties=400, e_better=0.01, e_worse=1e6)
+BETTER = Comparison(wins=60, losses=3, ties=400, e_better=1e6, e_worse=0.01)
+OPEN = Comparison(wins=5, losses=6, ties=40, e_better=0.8, e_worse=1.2)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """v1, v2 and v3, published one after the other."""
+    folder = tmp_path_factory.mktemp("template")
+    clock = FakeClock(time.time())
+    inst = install(folder / "home", f"sqlite:///{folder}/r.db", clock=clock)
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.add("credit", "v2", 2)
+    inst.add("credit", "v3", 3)
+    for version in ("v1", "v2", "v3"):
+        clock.advance(1)
+        inst.publish("credit", version)
+    return inst
+
+
+@pytest.fixture
+def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
+    inst = copy_of(template, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
+    yield inst
+    inst.database.dispose()
+
+
+def settle(
+    inst: Installation, comparison: Comparison, one: guard.Guard | None = None
+) -> guard.Settled:
+    with inst.database.begin() as conn:
+        one = one or guard.due(conn)[0]
+        return guard.settle(
+            conn, one, comparison, last_seq=77, actor="worker:t", now=inst.now,
+            lifetimes=inst.lifetimes, cool_down_seconds=60,
+        )  # fmt: skip
+
+
+def rows(inst: Installation, table: sa.Table) -> list[Any]:
+    with inst.database.read() as conn:
+        return list(conn.execute(sa.select(table)).mappings())
+
+
+def state(inst: Installation) -> str:
+    return str(max(rows(inst, guards), key=lambda r: r["epoch"])["state"])
+
+
+def test_worse_version_is_rolled_back_barred_and_the_breaker_opens(shop: Installation) -> None:
+    done = settle(shop, WORSE)
+    assert done.verdict == "roll_back"
+    assert done.moved is not None
+    assert (done.moved.version, done.moved.previous) == ("v2", "v3")
+    assert state(shop) == "worse"
+    (bar,) = rows(shop, barred)
+    assert "60 lost, 3 won" in bar["reason"]
+    (pause,) = rows(shop, pauses)
+    assert pause["until"] == shop.now + round(guard.BREAKER_SECONDS * 1e6)
+    assert "circuit breaker" in pause["reason"]
+    with pytest.raises(RegistryError, match="barred"):
+        shop.publish("credit", "v3")
+    with shop.database.read() as conn:
+        assert guard.due(conn) == []
+
+
+def test_better_version_stays_and_the_guard_ends(shop: Installation) -> None:
+    assert settle(shop, BETTER).verdict == "keep"
+    assert state(shop) == "better"
+    assert rows(shop, pointers)[0]["stable"] == "v3"
+    assert json.loads(max(rows(shop, guards), key=lambda r: r["epoch"])["result"])["wins"] == 60
+
+
+def test_undecided_comparison_goes_on_and_remembers_how_far_it_came(shop: Installation) -> None:
+    assert settle(shop, OPEN).verdict == "go_on"
+    with shop.database.read() as conn:
+        (one,) = guard.due(conn)
+    assert (one.version, one.predecessor, one.last_seq) == ("v3", "v2", 77)
+
+
+def test_verdict_that_comes_after_the_pointer_moved_does_nothing(shop: Installation) -> None:
+    with shop.database.read() as conn:
+        (one,) = guard.due(conn)
+    shop.rollback("credit")
+    done = settle(shop, WORSE, one)
+    assert (done.verdict, done.moved) == ("go_on", None)
+    assert "moved meanwhile" in done.note
+    assert rows(shop, barred) == []
+
+
+def test_predecessor_that_cannot_serve_gives_way_to_what_was_before(shop: Installation) -> None:
+    with shop.database.begin() as conn:
+        registry.bar(conn, "credit", registry.get(conn, "credit", "v2").sha256, reason="x", now=1)
+    done = settle(shop, WORSE)
+    assert done.moved is not None
+    assert done.moved.version == "v1"
+
+
+def test_worse_version_that_nothing_can_replace_is_told(shop: Installation) -> None:
+    with shop.database.begin() as conn:
+        for version in ("v1", "v2"):
+            sha256 = registry.get(conn, "credit", version).sha256
+            registry.bar(conn, "credit", sha256, reason="x", now=1)
+    done = settle(shop, WORSE)
+    assert (done.verdict, done.moved) == ("roll_back", None)
+    assert "nothing can replace it" in done.note
+    assert state(shop) == "worse"
+    assert rows(shop, pointers)[0]["stable"] == "v3"
+
+
+def test_guard_expires_after_its_days(shop: Installation) -> None:
+    with shop.database.begin() as conn:
+        assert guard.expire(conn, now=shop.now + 6 * DAY) == 0
+        assert guard.expire(conn, now=shop.now + 7 * DAY) == 1
+    assert state(shop) == "expired"
+
+
+# --- retention ----------------------------------------------------------------------------------
+
+
+def age(inst: Installation) -> None:
+    """Make every file older than what retention leaves alone."""
+    old = inst.clock() - 2 * retention.ORPHAN_SECONDS
+    for folder in (inst.place.targets, inst.place.private):
+        for path in folder.rglob("*"):
+            os.utime(path, (old, old))
+
+
+def prune(inst: Installation, keep: int = 2, rejected_before: int = 0) -> retention.Pruned:
+    return retention.prune(
+        inst.database, inst.place, "credit", keep=keep, rejected_before=rejected_before,
+        now=inst.now, lifetimes=inst.lifetimes,
+    )  # fmt: skip
+
+
+def test_old_versions_lose_their_files_when_clients_were_told(
+    shop: Installation, tmp_path: Path
+) -> None:
+    age(shop)
+    first = prune(shop)
+    assert (first.versions, first.files) == (1, 0)  # signed first, removed later
+    shop.tick()
+    second = prune(shop)
+    assert second.versions == 0
+    assert second.files > 3  # v1's, and the pointers that nobody reads any more
+    with shop.database.read() as conn:
+        v1, v2, v3 = (registry.get(conn, "credit", v) for v in ("v1", "v2", "v3"))
+    assert v1.files == {}
+    assert damaged(shop.place, "credit", v2.files) == damaged(shop.place, "credit", v3.files) == []
+    seen = Repository(shop.place.repository, shop.trust, cache=tmp_path / "cache")
+    pointer: PointerFile = seen.pointer("credit")
+    assert set(pointer.known) == {"v2", "v3"}
+    seen.release("credit", pointer.manifest_sha256)
+    assert shop.rollback("credit").version == "v2"
+    with pytest.raises(RegistryError, match="removed by retention"):
+        shop.rollback("credit", to="v1")
+    assert prune(shop, keep=1).versions == 0  # never what serves or what it replaced
+
+
+def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:
+    age(shop)
+    prune(shop)
+    shop.tick()
+    being_sealed = shop.place.targets / "credit" / ("e" * 64 + ".onnx")
+    being_sealed.write_bytes(b"new")
+    os.utime(being_sealed, (shop.now / 1e6, shop.now / 1e6))
+    prune(shop)
+    assert being_sealed.exists()
+    age(shop)
+    prune(shop)
+    assert not being_sealed.exists()
+
+
+def test_rejected_candidates_go_after_their_days(shop: Installation) -> None:
+    shop.add("credit", "bad", 8, passed=False)
+    shop.add("credit", "ready", 7)
+    assert prune(shop, keep=10, rejected_before=shop.now).versions == 0
+    assert prune(shop, keep=10, rejected_before=shop.now + 1).versions == 2
+
+
+def test_release_can_be_put_together_again_for_a_job(shop: Installation, tmp_path: Path) -> None:
+    with shop.database.read() as conn:
+        version = registry.get(conn, "credit", "v2")
+    restore(shop.place, "credit", version.files, tmp_path / "in", names={"model.onnx", "training/"})
+    got = sorted(str(p.relative_to(tmp_path / "in")) for p in (tmp_path / "in").rglob("*.*"))
+    assert got == ["model.onnx", "training/architecture.json"]
+    path = shop.place.path("credit", "model.onnx", version.sha256)
+    path.write_bytes(b"rotten")
+    with pytest.raises(RegistryError, match=r"model\.onnx of a release is missing or damaged"):
+        restore(shop.place, "credit", version.files, tmp_path / "again", names={"model.onnx"})

@@ -1,0 +1,142 @@
+"""From a candidate's folder to a release: what is refused, and that it is done once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows, write_candidate
+
+from streams.client.release import Manifest
+from streams.client.session import Session
+from streams.errors import ReleaseError
+from workers.releases.files import Place, damaged
+from workers.releases.seal import Sealed, input_layout, output_name, seal, write_golden
+
+
+def sealed(place: Place, candidate: Path, **more: Any) -> Sealed:
+    options: dict[str, Any] = {
+        "place": place,
+        "model": "credit",
+        "version": "v1",
+        "kind": "repaired",
+        "schema": SCHEMA,
+        "output": None,
+        "output_kind": "logits",
+        "created_at": datetime(2026, 11, 25, tzinfo=UTC),
+    }
+    return seal(candidate, **{**options, **more})
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Path:
+    return write_candidate(tmp_path / "candidate", 1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "home")
+
+
+def test_sealing_is_content_addressed_and_can_be_done_twice(place: Place, candidate: Path) -> None:
+    first = sealed(place, candidate)
+    assert damaged(place, "credit", first.files) == []
+    assert set(first.files) == {
+        "model.onnx", "golden.npz", "report.json", "manifest.json", "reference_rows.parquet",
+        "training/architecture.json",
+    }  # fmt: skip
+    before = sorted(p.name for p in place.home.rglob("*.*"))
+    assert sealed(place, candidate) == first
+    assert sorted(p.name for p in place.home.rglob("*.*")) == before
+    path = place.path("credit", "manifest.json", first.manifest_sha256)
+    assert Manifest.from_json(path.read_bytes()) == first.manifest
+    assert first.manifest.output == "y"
+    assert first.manifest.golden_tolerance == pytest.approx(1e-4)
+
+
+def test_damaged_file_of_a_release_is_replaced_by_sealing_again(
+    place: Place, candidate: Path
+) -> None:
+    first = sealed(place, candidate)
+    place.path("credit", "model.onnx", first.manifest.sha256).write_bytes(b"rotten")
+    assert damaged(place, "credit", first.files) == ["model.onnx"]
+    sealed(place, candidate)
+    assert damaged(place, "credit", first.files) == []
+
+
+def spoil(candidate: Path, how: str) -> None:
+    if how == "no golden":
+        (candidate / "golden.npz").unlink()
+    elif how == "own manifest":
+        (candidate / "manifest.json").write_text("{}")
+    elif how == "broken golden":
+        (candidate / "golden.npz").write_bytes(b"PK")
+    elif how == "wrong golden":
+        x = rows(SCHEMA, 4)
+        np.savez(
+            candidate / "golden.npz", inputs=x, outputs=np.zeros((4, 2), np.float32), tolerance=0.1
+        )
+    elif how == "bad tolerance":
+        np.savez(candidate / "golden.npz", inputs=rows(SCHEMA, 4), outputs=1, tolerance=np.inf)
+    elif how == "bad name":
+        (candidate / "training" / "a b.json").write_text("{}")
+    elif how == "corrupt":
+        (candidate / "model.onnx").write_bytes(b"\x00\x01")
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("no golden", r"no golden\.npz"),
+        ("own manifest", "of its own"),
+        ("broken golden", "cannot be read"),
+        ("wrong golden", "golden outputs differ"),
+        ("bad tolerance", "no tolerance"),
+        ("bad name", "not allowed"),
+        ("corrupt", "ONNX"),
+    ],
+)
+def test_candidate_that_services_would_refuse_is_not_stored(
+    place: Place, candidate: Path, how: str, why: str
+) -> None:
+    spoil(candidate, how)
+    with pytest.raises(ReleaseError, match=why):
+        sealed(place, candidate)
+    assert not list(place.home.rglob("*.onnx"))
+
+
+def test_another_schema_than_the_graph_takes_is_told(place: Place, candidate: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"shape \(n, 20\)"):
+        sealed(place, candidate, schema=NUMERIC)
+    with pytest.raises(ReleaseError, match="no output 'z'"):
+        sealed(place, candidate, output="z")
+
+
+def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
+    from streams.client.graph import check_onnx
+
+    built = graph(*linear(1)).graph
+    built.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    built.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["n", 2]))
+    onnx.save(model_of(built), tmp_path / "m.onnx")
+    facts = check_onnx(tmp_path / "m.onnx")
+    with pytest.raises(ReleaseError, match="must be float32"):
+        input_layout(facts, SCHEMA)
+    with pytest.raises(ReleaseError, match=r"\['y', 'h'\]: name one"):
+        output_name(facts, None)
+    assert output_name(facts, "h") == "h"
+
+
+def test_written_golden_passes_its_own_test(place: Place, candidate: Path) -> None:
+    manifest = sealed(place, candidate).manifest
+    session = Session((candidate / "model.onnx").read_bytes(), manifest)
+    write_golden(candidate / "golden.npz", session, rows(SCHEMA, 100, seed=4), tolerance=1e-5)
+    again = sealed(place, candidate, version="v2").manifest
+    assert again.golden_tolerance == pytest.approx(1e-5)
+    assert replace(again, version="v1").sha256 == manifest.sha256
