@@ -5,37 +5,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
-import numpy as np
 import sqlalchemy as sa
 import structlog
 
 from streams.errors import StateError
-from streams.monitor.base import BaseError
 from streams.monitor.findings import superseded
 from streams.store.database import Database
 from streams.store.flush import store_findings
-from streams.store.tables import (
-    accuracy_states,
-    findings,
-    input_states,
-    outcomes,
-    profiles,
-)
+from streams.store.tables import findings
 from streams.wire.events import DriftFound
 from workers.errors import WorkersError
-from workers.incidents import intake, lifecycle, record, recovery
+from workers.incidents import (
+    evidence,
+    history,
+    intake,
+    lifecycle,
+    policy,
+    record,
+    recovery,
+)
 from workers.incidents.terms import Rules, Terms, load
 from workers.jobs import store
-from workers.store.tables import incident_findings, jobs, pointers
+from workers.store.tables import jobs, pointers
 
 log = structlog.get_logger(__name__)
-
-MAX_OUTCOMES = 8_192
-"""Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
-
 
 PARTLY_LABELS = 1_000
 """Labels after which a version that has not recovered will hardly do so by more of them."""
@@ -99,7 +94,7 @@ class Sweep:
             try:
                 if incident["incident_class"] == "harm" and self._recovered(incident):
                     done.recovered += 1
-                elif incident["stage"] == "detected":
+                elif incident["stage"] == "detected" or _untouched(incident):
                     done.decided += self._decide(incident)
             except (WorkersError, msgspec.MsgspecError, StateError) as error:
                 # what is stored of one model must not keep the others waiting
@@ -132,7 +127,7 @@ class Sweep:
         """Whether the version that serves now has made good what the incident is about."""
         incident_id = incident["incident_id"]
         with self._database.read() as conn:
-            question = _question(conn, incident, self._seen.get(incident_id, 0))
+            question = evidence.question(conn, incident, self._seen.get(incident_id, 0))
         if question is None:
             return False
         self._seen[incident_id] = question.n
@@ -163,7 +158,9 @@ class Sweep:
             lifecycle.resolve(conn, current, "recovered", why=why, actor=self._actor, now=now)
         return True
 
-    def _partly(self, incident: record.Row, question: _Question, answer: recovery.Recovery) -> None:
+    def _partly(
+        self, incident: record.Row, question: evidence.Question, answer: recovery.Recovery
+    ) -> None:
         """It is better, but not good enough, and by now that is no accident: say so once."""
         now = self._clock()
         with self._database.begin() as conn:
@@ -213,10 +210,12 @@ class Sweep:
             terms = load(conn, incident["model"])
             if terms is None or not _may_have_changed(conn, incident, terms, self._rules, now):
                 return False
+            if _untouched(incident) and terms.updated_at <= incident["updated_at"]:
+                return False  # a person was asked, and the model's terms are what they were
         with self._database.begin() as conn:
             terms = load(conn, incident["model"], lock=True)
             current = record.get(conn, incident["incident_id"])
-            if terms is None or current is None or current["stage"] != "detected":
+            if terms is None or current is None or current["stage"] != incident["stage"]:
                 return False
             if _serves_another(conn, current):
                 return False
@@ -225,18 +224,6 @@ class Sweep:
                 conn, current, terms, self._rules, actor=self._actor, now=now
             )
             return bool(remedy.decision != before)
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    version: str
-    errors: Any  # (n,) uint8
-    n: int
-    base: BaseError
-    harmed: float
-    tolerance: float
-    share: float
-    labels_per_alarm: float
 
 
 def _of_replaced_versions(conn: sa.Connection) -> list[str]:
@@ -249,6 +236,12 @@ def _of_replaced_versions(conn: sa.Connection) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
+def _untouched(incident: record.Row) -> bool:
+    """Whether a person was asked because of the model's terms, before anything was tried: the terms
+    may have become others (another level, another approval)."""
+    return bool(incident["stage"] == "awaiting_person" and incident["attempt"] == 0)
+
+
 def _serves_another(conn: sa.Connection, incident: record.Row) -> bool:
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == incident["model"])
@@ -256,110 +249,10 @@ def _serves_another(conn: sa.Connection, incident: record.Row) -> bool:
     return stable is not None and stable != incident["version"]
 
 
-def _question(conn: sa.Connection, incident: record.Row, seen: int) -> _Question | None:
-    """What is known of the version that serves now; ``None``: it is still the harmed one, or there
-    is no new outcome."""
-    model = incident["model"]
-    pointer = conn.execute(sa.select(pointers).where(pointers.c.model == model)).one_or_none()
-    if pointer is None or pointer.stable == incident["version"]:
-        return None
-    o = outcomes.c
-    served = sa.and_(
-        o.model == model,
-        o.version == pointer.stable,
-        o.served_at >= pointer.moved_at,
-        o.uniform,
-        o.label.is_not(None),
-    )
-    n = int(conn.execute(sa.select(sa.func.count()).where(served)).scalar_one())
-    if n == seen and incident["stage"] == "guarding":
-        return None
-    terms = load(conn, model)
-    harm = _harm(conn, incident)
-    if terms is None or harm is None:
-        return None
-    correct = (
-        conn.execute(
-            sa.select(sa.case((o.label == o.prediction, 1), else_=0))
-            .where(served)
-            .order_by(o.seq)
-            .limit(MAX_OUTCOMES)
-        )
-        .scalars()
-        .all()
-    )
-    base = _base(conn, incident, harm)
-    if base is None or harm.impact.current is None:
-        return None
-    share = _share(conn, model, pointer.stable)
-    return _Question(
-        version=pointer.stable,
-        errors=1 - np.asarray(correct, np.uint8),
-        n=n,
-        base=base,
-        harmed=1 - harm.impact.current,
-        tolerance=terms.watch.tolerance_points / 100,
-        share=share,
-        labels_per_alarm=max(1_000.0, terms.watch.rows_per_alarm * share),
-    )
-
-
-def _harm(conn: sa.Connection, incident: record.Row) -> DriftFound | None:
-    """The finding of harm that the incident is about: the worst one."""
-    rows = conn.execute(
-        sa.select(findings.c.body)
-        .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)
-        .where(
-            incident_findings.c.incident_id == incident["incident_id"],
-            findings.c.kind == "accuracy",
-            findings.c.version == incident["version"],
-        )
-    ).scalars()
-    found = [msgspec.json.decode(body, type=DriftFound) for body in rows]
-    known = [f for f in found if f.impact.current is not None]
-    return min(known, key=lambda f: f.impact.current or 0.0, default=None)
-
-
-def _base(conn: sa.Connection, incident: record.Row, harm: DriftFound) -> BaseError | None:
-    """The error that was promised for the harmed version."""
-    text = conn.execute(
-        sa.select(profiles.c.base_error).where(
-            profiles.c.model == incident["model"], profiles.c.version == incident["version"]
-        )
-    ).scalar_one_or_none()
-    if text is not None:
-        return BaseError.from_json(text)
-    if harm.impact.reference is None:
-        return None
-    # Learned from traffic and never stored: the finding tells the rate, a thousand rows taught it.
-    wrong = round((1 - harm.impact.reference) * 1_000)
-    errors = np.repeat(np.array([1, 0], np.uint8), [wrong, 1_000 - wrong])
-    return BaseError.from_errors(errors, ordered=False, provisional=True)
-
-
-def _share(conn: sa.Connection, model: str, version: str) -> float:
-    """Share of a version's rows that have a label."""
-    rows = conn.execute(
-        sa.select(sa.func.coalesce(sa.func.sum(input_states.c.rows), 0)).where(
-            input_states.c.model == model, input_states.c.version == version
-        )
-    ).scalar_one()
-    labelled = conn.execute(
-        sa.select(accuracy_states.c.n).where(
-            accuracy_states.c.model == model, accuracy_states.c.version == version
-        )
-    ).scalar_one_or_none()
-    if not rows or not labelled:
-        return 1.0
-    return float(min(1.0, max(0.001, labelled / int(rows))))
-
-
 def _may_have_changed(
     conn: sa.Connection, incident: record.Row, terms: Terms, rules: Rules, now: int
 ) -> bool:
     """Whether the policy could decide otherwise than before."""
-    from workers.incidents import history, policy
-
     if _serves_another(conn, incident):
         return False
     subject, budget, past = history.gather(conn, incident, terms, rules, now=now)

@@ -34,10 +34,11 @@ def current(conn: sa.Connection, claim: Claim) -> Job:
     return job
 
 
-def set_phase(conn: sa.Connection, claim: Claim, phase: str) -> None:
-    """Remember how far the job is: ``repair``, ``gate`` or ``publish``."""
+def remember(conn: sa.Connection, claim: Claim, **values: Any) -> None:
+    """Keep values in the job's ``outcome``: ``phase`` (``repair``, ``gate``, ``publish``),
+    ``incumbent`` (the version that has to be beaten)."""
     job = current(conn, claim)
-    outcome = json.dumps({**job.outcome, "phase": phase}, sort_keys=True)
+    outcome = json.dumps({**job.outcome, **values}, sort_keys=True)
     conn.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id).values(outcome=outcome))
 
 

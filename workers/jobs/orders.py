@@ -96,6 +96,9 @@ def read_context(conn: sa.Connection, job: Job) -> Context:
             f"version {incident['version']} was replaced by {stable} meanwhile: whether that helps"
             " is seen on its own labels"
         )
+    beaten = job.outcome.get("incumbent")
+    if beaten is not None and beaten != stable:
+        raise NotPossible(f"version {beaten}, which it was to beat, was replaced by {stable}")
     incumbent = versions.get(conn, job.model, stable)
     base = conn.execute(
         sa.select(profiles.c.base_error).where(

@@ -105,7 +105,7 @@ class Phases:
             )
             match remedy:
                 case policy.Repair():
-                    endings.set_phase(conn, claim, "repair")
+                    endings.remember(conn, claim, phase="repair")
                     return True
                 case policy.WaitForLabels():
                     need = MIN_LABELS if labelled < MIN_LABELS else labelled + MIN_LABELS
@@ -153,6 +153,7 @@ class Phases:
                     .where(jobs.c.job_id == self._claim.job.job_id)
                     .values(frozen_at=fresh.newest or now)
                 )
+                endings.remember(conn, self._claim, incumbent=self._context.version)
                 store.record_step(
                     conn,
                     self._claim,
@@ -191,7 +192,7 @@ class Phases:
             "since": since,
         }
         with store.fenced(tools.database, self._claim, tools.clock) as conn:
-            endings.set_phase(conn, self._claim, "gate")
+            endings.remember(conn, self._claim, phase="gate")
             endings.park(conn, tools, self._claim, wait, have=judged, why=undecided.why)
 
     def _frozen(self) -> bool:

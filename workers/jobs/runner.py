@@ -137,7 +137,7 @@ class Runner:
             match ran.report.decision:
                 case Accepted():
                     with store.fenced(tools.database, claim, tools.clock) as conn:
-                        endings.set_phase(conn, claim, "publish")
+                        endings.remember(conn, claim, phase="publish")
                 case Rejected(reasons=reasons):
                     endings.reject(tools, claim, context, ran.report, list(reasons))
                     return

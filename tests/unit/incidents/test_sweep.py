@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from loop import HOUR, NOW, RULES, SECOND, Clock, finding
 
 from streams.store.database import Database
-from streams.store.tables import findings, outcomes
+from streams.store.tables import findings, outcomes, specs
 from workers.incidents import sweep
 from workers.jobs import store
 from workers.store.tables import incidents, jobs
@@ -188,6 +188,25 @@ def test_waiting_incident_is_not_announced_again_at_each_sweep(
         clock.forward(SECOND)
         one.run_once()
     assert rows(database, incidents)[0]["updated_at"] == before
+
+
+def test_incident_of_a_watched_model_is_repaired_once_its_level_allows_it(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding(), level="watch")
+    one = sweeper(database, clock)
+    one.run_once()
+    assert rows(database, incidents)[0]["stage"] == "awaiting_person"
+    assert one.run_once().decided == 0
+    model = loop.spec(level="repair")
+    with database.begin() as conn:
+        later = clock.forward(SECOND)
+        conn.execute(
+            sa.update(specs).values(level="repair", spec=model.to_json(), updated_at=later)
+        )
+    assert one.run_once().decided == 1
+    assert rows(database, incidents)[0]["stage"] == "diagnosing"
+    assert [j["state"] for j in rows(database, jobs)] == ["queued"]
 
 
 def test_job_beyond_its_deadline_expires_and_a_person_is_asked(
