@@ -28,6 +28,7 @@ from workers.errors import SpecError
 from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store import queries
+from workers.store.tables import pointers
 
 MAX_PROFILE_BYTES = 1 << 20
 MAX_FILE_BYTES = 512 << 20
@@ -133,6 +134,8 @@ def store(
 
     Raises
     ------
+    SpecError
+        The columns of a model that is being served were changed.
     WorkersError
         The object store cannot be written; nothing was registered.
     """
@@ -153,6 +156,8 @@ def store(
         watch = spec.watch_config(settings, rows_per_alarm=budget)
         if old is not None and old.config_sha256 == sha256:
             return Stored(False, int(old.revision), str(old.level))
+        if old is not None:
+            _check_schema(conn, spec, ModelSpec.from_json(old.spec))
         values = {
             "model": spec.name,
             "revision": 1 if old is None else int(old.revision) + 1,
@@ -189,6 +194,32 @@ def store(
             now,
         )
     return Stored(True, int(values["revision"]), None if old is None else str(old.level))
+
+
+def _check_schema(conn: sa.Connection, spec: ModelSpec, old: ModelSpec) -> None:
+    """Columns and classes may change only while nothing is published; learned profiles then go.
+
+    Releases carry the schema with which services fill their inputs: under another one the pointer
+    would name a model that nobody can call.
+    """
+    if _columns(spec) == _columns(old):
+        return
+    served = conn.execute(
+        sa.select(pointers.c.stable).where(pointers.c.model == spec.name)
+    ).scalar_one_or_none()
+    if served is not None:
+        raise SpecError(
+            f"{spec.name} serves {served}: the names, kinds, values and order of its features and"
+            " its classes cannot change any more; register the new model under another name"
+        )
+    learned = profiles.c.provisional.is_(True)
+    conn.execute(sa.delete(profiles).where(profiles.c.model == spec.name, learned))
+
+
+def _columns(spec: ModelSpec) -> tuple[Any, ...]:
+    """What a graph's input and output mean."""
+    features = tuple((f.name, f.kind, f.values) for f in spec.schema.features)
+    return features, spec.schema.classes
 
 
 def _read_data(spec: ModelSpec, problems: list[str], warnings: list[str]) -> dict[str, Dataset]:

@@ -23,6 +23,7 @@ from workers.errors import SpecError, UsageError
 from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store import engine
+from workers.store.tables import pointers
 
 Run = Callable[..., Any]
 
@@ -110,6 +111,52 @@ def test_register_changes_nothing_the_second_time(
             ).tolerance_points
             == 3.0
         )
+
+
+def learned(database: Database, version: str) -> None:
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(profiles).values(
+                model="linear", version=version, profile=b"x", provisional=True, created_at=0
+            )
+        )
+
+
+def test_changed_columns_make_learned_profiles_void(
+    database: Database, run: Run, tmp_path: Path
+) -> None:
+    spec = linear.build(tmp_path / "m", level="watch")
+    run(spec)
+    learned(database, "v2")
+    spec.write_text(spec.read_text().replace("min = -100", "min = -200"))
+    run(spec)  # a limit is no column
+    with database.read() as conn:
+        versions = conn.execute(
+            sa.select(profiles.c.version).order_by(profiles.c.version)
+        ).scalars()
+        assert list(versions) == ["v1", "v2"]
+    spec.write_text(spec.read_text().replace('["EU", "US"]', '["US", "EU"]'))
+    run(spec)
+    with database.read() as conn:
+        assert list(conn.execute(sa.select(profiles.c.version)).scalars()) == ["v1"]
+
+
+def test_the_columns_of_a_served_model_cannot_change(
+    database: Database, run: Run, tmp_path: Path
+) -> None:
+    spec = linear.build(tmp_path / "m", level="watch")
+    run(spec)
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(pointers).values(
+                model="linear", stable="v1", epoch=1, reason="r", moved_at=0, announced_at=0
+            )
+        )
+    spec.write_text(spec.read_text().replace('["EU", "US"]', '["US", "EU"]'))
+    with pytest.raises(SpecError, match="linear serves v1: the names"):
+        run(spec)
+    with database.read() as conn:
+        assert conn.execute(sa.select(specs.c.revision)).scalar_one() == 1
 
 
 def test_register_sees_changed_bytes_behind_the_same_path(
