@@ -59,7 +59,7 @@ def explain(prepared: Prepared, settings: Settings, traffic: Traffic | None) -> 
         for drop in DROPS:
             found = delay(base, config, drop, share)
             delays[f"{drop:g}"] = None if math.isinf(found) else round(found, 1)
-            sentences.append(_found(drop, found, share, traffic))
+            sentences.append(_found(drop, found, share, traffic, config.tolerance_points))
         warnings += _slow(base, config, share)
     if prepared.spec.level == "repair":
         warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)
@@ -81,7 +81,11 @@ def _normal(base: BaseError, config: WatchConfig) -> str:
     )
 
 
-def _found(drop: float, labels: float, share: float, traffic: Traffic | None) -> str:
+def _found(
+    drop: float, labels: float, share: float, traffic: Traffic | None, tolerance: float
+) -> str:
+    if drop < tolerance:
+        return f"a {drop:g}-point drop is within the tolerance: nobody is called for it"
     if math.isinf(labels):
         return f"a {drop:g}-point drop is below what this reference can show: it is never found"
     count = f"about {labels:,.0f} labels"

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from streams.monitor.base import BaseError
+from streams.wire.block import Feature, Schema
+from workers.explain import Said, explain
+from workers.registration import Prepared
+from workers.settings import Settings
+from workers.spec import ModelSpec, RepairSection
+from workers.store.queries import Traffic
+
+SPEC = ModelSpec(
+    name="credit",
+    level="repair",
+    schema=Schema(features=(Feature(name="x"),), classes=("a", "b")),
+    repair=RepairSection(wait_hours=24),
+)
+WEEK = Traffic(days=7, rows=10_000, labels=1_000, gate_rows=500)
+
+
+def base(rows: int, *, every: int = 10) -> BaseError:
+    return BaseError.from_errors((np.arange(rows) % every == 0).astype(np.int64))
+
+
+def said(known: BaseError | None, traffic: Traffic | None = None) -> Said:
+    prepared = Prepared(spec=SPEC, profile=None, base=known, warnings=(), contents=())
+    return explain(prepared, Settings.load({"home": "/nowhere"}), traffic)
+
+
+def test_the_delays_are_those_that_were_measured() -> None:
+    """Base error 10%, 10% labels, tolerance 1: 558 labels with 20,000 base rows, 1,818 with 450."""
+    enough, few = said(base(20_000)), said(base(450))
+    assert enough.delays["5"] == pytest.approx(558, rel=0.15)
+    assert few.delays["5"] == pytest.approx(1_818, rel=0.25)
+    assert enough.warnings == ()
+    assert few.warnings[0].startswith("only 450 base rows: a 5-point drop takes about")
+
+
+def test_delays_are_told_in_time_where_the_rate_is_known() -> None:
+    sentences = said(base(20_000), WEEK).sentences
+    assert any("labels, 13" in s and "hours at your rate" in s for s in sentences), sentences
+    slow = replace(WEEK, labels=100)
+    assert any("days at your rate" in s for s in said(base(20_000), slow).sentences)
+
+
+def test_without_a_base_error_it_says_what_will_be_learned() -> None:
+    found = said(None)
+    assert "first 1,000 labelled" in found.sentences[0]
+    assert found.delays == {}
+
+
+def test_a_repair_that_cannot_be_judged_in_time_is_warned_of() -> None:
+    assert said(base(20_000), WEEK).warnings == ()
+    rare = replace(WEEK, gate_rows=20)
+    assert said(base(20_000), rare).warnings == (
+        "100 gate rows take 120.0 hours, a repair waits 24: raise [repair] wait_hours, or label more rows",
+    )
+    none = replace(WEEK, gate_rows=0)
+    assert "could not be judged" in said(base(20_000), none).warnings[0]
+
+
+def test_a_drop_below_the_tolerance_is_never_found() -> None:
+    prepared = Prepared(
+        spec=replace(SPEC, watch=replace(SPEC.watch, tolerance_points=7.0)),
+        profile=None,
+        base=base(20_000),
+        warnings=(),
+        contents=(),
+    )
+    found = explain(prepared, Settings.load({"home": "/nowhere"}), None)
+    assert found.delays["5"] is None
+    assert any("5-point drop is within the tolerance" in s for s in found.sentences)
