@@ -300,9 +300,7 @@ class HarmTest:
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.memory = self.memory.copy()
-        m = self.mixture
-        other.mixture = self._down() if self.open else self._up()
-        other.mixture.statistic = m.statistic.copy()
+        other.mixture = self.mixture.copy()
         return other
 
     def numbers(self) -> dict[str, Any]:

@@ -147,6 +147,14 @@ class Mixture:
             np.minimum(s, CEILING, out=s)
         return total >= self.threshold * len(s)
 
+    def copy(self) -> Mixture:
+        """An independent copy."""
+        other = object.__new__(Mixture)
+        other.null, other.threshold = self.null, self.threshold
+        other._factors, other._growth = self._factors, self._growth  # never changed
+        other.statistic = self.statistic.copy()
+        return other
+
     def delay(self, rate: float) -> float:
         """Mean number of labelled rows to the threshold once the error rate is ``rate``; infinite
         if it never gets there.
