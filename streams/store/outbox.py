@@ -22,6 +22,7 @@ from streams.errors import LeaseError
 from streams.store import facts, lease
 from streams.store.database import Database, insert_ignore
 from streams.store.tables import outbox
+from streams.wire.codec import encode
 from streams.wire.events import Event
 
 log = structlog.get_logger(__name__)
@@ -98,8 +99,6 @@ def add(
     str
         The event's id.
     """
-    from streams.wire.codec import encode
-
     encoded = encode(event, source=source, event_id=event_id)
     headers = {name: value.decode() for name, value in encoded.headers}
     conn.execute(
