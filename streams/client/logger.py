@@ -23,6 +23,7 @@ from streams.client.batcher import Logged
 from streams.client.ledger import Stats
 from streams.client.pipeline import Pipeline
 from streams.client.pointers import Callback
+from streams.client.release import FALLBACK
 from streams.wire.events import Event, LabelObserved
 
 __all__ = ["PredictionLogger", "Stats"]
@@ -109,7 +110,8 @@ class PredictionLogger:
         out
             What ``ModelClient.predict`` returned, or anything with its attributes: ``model``,
             ``version``, ``prediction`` and, where there are any, ``scores``, ``features``,
-            ``latency_ms``. The other arguments win over it.
+            ``latency_ms``. The other arguments win over it. What a client's unknown fallback
+            answered (version ``fallback``) is not logged: there is nothing to compare it with.
         features
             Value per feature; ``None`` and NaN mean missing. Copied: the caller may change it.
         id
@@ -136,6 +138,8 @@ class PredictionLogger:
                 if latency_ms is None:
                     latency_ms = getattr(out, "latency_ms", None)
             row_id = f"{self._prefix}{next(self._numbers):x}" if id is None else str(id)
+            if version == FALLBACK:  # no known release answered: nothing could be said of it
+                return row_id
             pipe = self._pipe
             queue = pipe.queue
             waiting = len(queue)

@@ -56,7 +56,7 @@ class Prediction:
     """``fallback`` for a declared fallback that is no known release: nothing of it is monitored."""
     model: str
     features: Any
-    """As they were given."""
+    """By name (a sequence gets the schema's names), as ``PredictionLogger.log`` wants them."""
     latency_ms: float
     """Wall clock; in a batch, of the whole batch divided by its rows."""
 
@@ -165,7 +165,7 @@ class ModelClient:
             scores,
             serving.version,
             self.name,
-            features,
+            features if type(features) is dict else session.named(features),
             (time.perf_counter() - began) * 1e3,
         )
 
@@ -178,8 +178,8 @@ class ModelClient:
         decided = [session.decide(row) for row in raw]
         each = (time.perf_counter() - began) * 1e3 / max(1, len(decided))
         return [
-            Prediction(prediction, scores, serving.version, self.name, features, each)
-            for (prediction, scores), features in zip(decided, rows, strict=True)
+            Prediction(prediction, scores, serving.version, self.name, session.named(row), each)
+            for (prediction, scores), row in zip(decided, rows, strict=True)
         ]
 
     @property
@@ -279,13 +279,8 @@ class ModelClient:
             self._previous = old
         self._held = new
         self._serving = new  # one reference: a concurrent predict sees the old or the new
-        log.info(
-            "model %s: version %s serves (epoch %d, sha256 %s)",
-            self.name,
-            new.version,
-            new.epoch,
-            new.sha256[:12],
-        )
+        told = (self.name, new.version, new.epoch, new.sha256[:12])
+        log.info("model %s: version %s serves (epoch %d, sha256 %s)", *told)
         if self._log is not None:
             self._log.report(
                 VersionActivated(

@@ -118,7 +118,7 @@ class Session:
                 return np.array([row], np.float32)
             except (TypeError, ValueError, OverflowError):
                 pass
-        return self.manifest.schema.pack([self._named(row)])
+        return self.manifest.schema.pack([self.named(row)])
 
     def pack_rows(self, rows: Sequence[Row] | NDArray[Any]) -> NDArray[np.float32]:
         """Many rows as the graph's input, ``(n, F) float32``; a ``(n, F)`` array is taken as
@@ -137,8 +137,15 @@ class Session:
             return self.manifest.schema.pack(rows)  # type: ignore[arg-type]
         return np.concatenate([self.pack(r) for r in rows])
 
-    def _named(self, row: Sequence[Any] | NDArray[Any]) -> dict[str, Any]:
-        """A sequence as named values; numbers given for a category are its indices."""
+    def named(self, row: Row) -> Any:
+        """A row by name, as it is logged; numbers given for a category are its indices.
+
+        A bare fallback knows no names: the row comes back as it was given.
+        """
+        if self.positional or isinstance(row, Mapping):
+            return row
+        if isinstance(row, np.ndarray):
+            row = row.tolist()
         out: dict[str, Any] = {}
         for name, index, value in zip(self._names, self._index, row, strict=True):
             if index is not None and isinstance(value, (int, float, np.number)):

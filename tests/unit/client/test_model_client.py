@@ -18,6 +18,7 @@ import pytest
 from release_kit import SCHEMA, FakeClock, Installation, copy_of, install, linear, rows
 
 from streams.client.fetch import Repository
+from streams.client.logger import PredictionLogger
 from streams.client.model import ModelClient
 from streams.client.release import FALLBACK
 from streams.errors import ReleaseError
@@ -148,6 +149,9 @@ def test_batch_answers_like_single_rows_and_by_one_version(
         assert b.scores == pytest.approx(s.scores, rel=1e-5)
     assert len(client.predict_batch(rows(SCHEMA, 7))) == 7
     assert client.predict_batch([]) == []
+    assert batch[1].features == {"income": 2.0, "age": 1.0, "region": "EU"}  # as it is logged
+    packed = client.predict(np.array([2.0, np.nan, 0.0]))
+    assert packed.features["region"] == "EU"
 
 
 def test_pointer_event_wakes_the_client_and_it_reports_what_it_activated(
@@ -524,3 +528,13 @@ def test_forgotten_client_ends_its_thread(connect: Callable[..., ModelClient]) -
     client.close()
     assert not thread.is_alive()
     assert client.predict(ROW).version == "v1"  # what serves goes on serving
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # of kafka-python
+def test_logger_ignores_what_an_unknown_fallback_answered() -> None:
+    logger = PredictionLogger("127.0.0.1:1")
+    assert logger.log(model="credit", version=FALLBACK, prediction="repay", id="r1") == "r1"
+    assert logger.stats().logged == 0
+    logger.log(model="credit", version="v1", prediction="repay", id="r2")
+    assert logger.stats().logged == 1
+    logger.close(0)
