@@ -8,7 +8,7 @@ order. Labels are drawn with a seed and arrive late, as in life.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streams.errors import FileError
 from streams.monitor.accuracy import AccuracyState, Outcomes, account_each, window_interval
 from streams.monitor.base import BaseError
 from streams.monitor.config import WatchConfig
@@ -26,6 +25,7 @@ from streams.monitor.intervals import clopper_pearson
 from streams.monitor.normal import Profile
 from streams.monitor.observe import InputState, Observed, observe, tick
 from streams.monitor.reference import build_profile
+from streams.replay_options import ReplayOptions
 from streams.replay_rows import open_source
 from streams.replay_table import Rows, Table, stream_blocks
 from streams.wire.events import DriftFound
@@ -37,53 +37,7 @@ PRIOR_ROWS = 200
 
 Line = dict[str, Any]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReplayOptions:
-    """What to read and how to watch."""
-
-    label: str = "label"
-    prediction: str = "prediction"
-    scores: tuple[str, ...] = ()
-    reference_label: str | None = None
-    """``None``: the same name as in the stream."""
-    reference_prediction: str | None = None
-    time: str | None = None
-    """Column of serving times; ``None``: row numbers are seconds since 1970, and no window is
-    closed by the clock."""
-    slices: tuple[str, ...] = ()
-    """Columns by which the summary breaks accuracy down."""
-    classes: tuple[str, ...] = ()
-    """``None``-free list of class names; empty: those of the reference."""
-    label_rate: float = 1.0
-    """Random share of the labels that is kept."""
-    label_delay: int = 0
-    """Rows after which a label arrives."""
-    seed: int = 0
-    tolerance_points: float = 1.0
-    strictness: float = 0.0
-    rows_per_alarm: float = 1e6
-    window_rows: int = 2_000
-    window_seconds: float = 3_600.0
-    model: str = "replay"
-    version: str = "1"
-
-    def __post_init__(self) -> None:
-        wrong = []
-        if not 0 <= self.label_rate <= 1:
-            wrong.append(f"label rate {self.label_rate} is not within 0 and 1")
-        if self.label_delay < 0:
-            wrong.append(f"label delay {self.label_delay} is negative")
-        if not 0 <= self.tolerance_points < 100:
-            wrong.append(f"tolerance {self.tolerance_points} is not within 0 and 100 points")
-        if not 0 <= self.strictness <= 1:
-            wrong.append(f"strictness {self.strictness} is not within 0 and 1")
-        if not self.rows_per_alarm >= 1:
-            wrong.append(f"rows per alarm {self.rows_per_alarm} is below 1")
-        if self.window_rows < 1:
-            wrong.append(f"a window of {self.window_rows} rows is empty")
-        if wrong:
-            raise FileError("; ".join(wrong))
+__all__ = ["Replay", "ReplayOptions", "run_replay"]
 
 
 @dataclass(slots=True)
@@ -445,10 +399,3 @@ def _slice(key: str, value: str, n: int, wrong: int) -> Line:
         "low": low,
         "high": high,
     }
-
-
-def read_lines(path: str | Path) -> Iterator[Line]:
-    """Lines that a replay wrote."""
-    with Path(path).open("rb") as file:
-        for line in file:
-            yield msgspec.json.decode(line)

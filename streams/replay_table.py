@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from streams.errors import FileError
 from streams.monitor.accuracy import SMALLEST_BASE
 from streams.monitor.base import BaseError
 from streams.monitor.counts import confidence
+from streams.replay_options import ReplayOptions
 from streams.replay_rows import (
     BATCH_ROWS,
     MAX_VALUES,
@@ -30,9 +30,6 @@ from streams.replay_rows import (
     wrong_rows,
 )
 from streams.wire.block import Codes, Feature, PredictionBlock, Schema
-
-if TYPE_CHECKING:
-    from streams.replay import ReplayOptions
 
 REFERENCE_ROWS = 200_000
 """Rows of the reference from which the profile is learned; of a longer one, stretches are taken
