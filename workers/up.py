@@ -59,7 +59,8 @@ class Death:
 
     def __str__(self) -> str:
         how = f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
-        said = f": {self.last_words}" if self.last_words else ""
+        # what a killed process wrote last has nothing to do with its end
+        said = f": {self.last_words}" if self.last_words and self.status > 0 else ""
         then = "" if self.again_in is None else f"; starting it again in {self.again_in:.1f} s"
         return f"{self.name} ended with {how} after {self.seconds:.1f} s{said}{then}"
 

@@ -112,7 +112,7 @@ def summary(figures: Mapping[str, Any]) -> str:
         f"{max(killed['rollback']['forward'].values()):.2f} s",
         f"cost     {figures['wall_seconds']:.0f} s, {figures['cpu_seconds']:.0f} s of CPU",
     )
-    return "\n          ".join(lines)
+    return "\n".join(lines)
 
 
 def _terminated(_sign: int, _frame: FrameType | None) -> None:

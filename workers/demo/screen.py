@@ -73,7 +73,8 @@ class LineScreen:
         if beat.scene != self._scene:
             self._scene = beat.scene
             print(f"--- {beat.scene}", file=self._out)
-        print(f"{beat.at:6.1f} s  {beat.text}", file=self._out, flush=True)
+        text = beat.text.replace("\n", "\n" + " " * 10)
+        print(f"{beat.at:6.1f} s  {text}", file=self._out, flush=True)
 
     def show(self, live: Live) -> None:
         """Lines say only what happened."""
@@ -121,13 +122,17 @@ class RichScreen:
 
     def say(self, beat: Beat) -> None:
         """Print the sentence above the live part."""
+        from rich.table import Table
         from rich.text import Text
 
         if beat.scene != self._scene:
             self._scene = beat.scene
             self._console.print(Text(f"\n{beat.scene}", style="bold"))
-        style = {"failed": "bold red", "summary": "bold green"}.get(beat.what, "")
-        line = Text.assemble((f"{beat.at:6.1f} s  ", "dim"), (beat.text, style))
+        style = {"failed": "bold red", "summary": "bold green", "gate": "dim"}.get(beat.what, "")
+        line = Table.grid(padding=(0, 2, 0, 0))  # long sentences go on under their own beginning
+        line.add_column(no_wrap=True, style="dim")
+        line.add_column(overflow="fold", style=style)
+        line.add_row(f"{beat.at:6.1f} s", Text(beat.text))
         self._console.print(line)
 
     def show(self, live: Live) -> None:
