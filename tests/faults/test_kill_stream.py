@@ -1,4 +1,4 @@
-"""``kill -9`` of stream workers under load, on a real Kafka: every offset is counted exactly once."""
+"""``kill -9`` of stream workers under load, on a real Kafka: every offset is counted once."""
 
 from __future__ import annotations
 
