@@ -16,7 +16,7 @@ from pathlib import Path
 from streams.errors import ReleaseError
 
 MEMORY_BYTES = 4 * 1024**3
-"""Address space of the child: ONNX Runtime maps about 1 GiB before it has read anything."""
+"""Address space of the child. A small model loads within half a GiB; weights count several times."""
 
 SECONDS = 30.0
 """Wall clock of the child; a load takes less than one second, importing takes two on a busy

@@ -538,3 +538,21 @@ def test_logger_ignores_what_an_unknown_fallback_answered() -> None:
     logger.log(model="credit", version="v1", prediction="repay", id="r2")
     assert logger.stats().logged == 1
     logger.close(0)
+
+
+def test_default_cache_is_the_users_own_and_a_private_one_where_there_is_none(
+    shop: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    usual = Repository(shop.place.repository, shop.trust).cache
+    assert usual.is_relative_to(tmp_path / "me" / ".cache" / "redistill")
+    assert usual.stat().st_mode & 0o077 == 0
+    usual.chmod(0o777)  # somebody else could put a release there
+    private = Repository(shop.place.repository, shop.trust).cache
+    assert not private.is_relative_to(tmp_path / "me")
+    assert private.stat().st_mode & 0o077 == 0
+    shutil.rmtree(private)
+    with pytest.raises(ReleaseError, match="others may write"):
+        Repository(
+            shop.place.repository, shop.trust, cache=tmp_path / "me" / ".cache" / "redistill"
+        )
