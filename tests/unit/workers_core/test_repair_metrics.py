@@ -1,0 +1,57 @@
+"""What Prometheus is told of incidents, jobs and duties."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import loop
+import pytest
+from loop import RULES, Clock, finding
+
+from streams.store.database import Database
+from workers.duties import Duty
+from workers.incidents import intake
+from workers.repair_metrics import RepairMetrics
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
+    with opened.begin() as conn:
+        loop.register(conn, loop.spec())
+        loop.store(conn, finding())
+    intake.take_in(opened, rules=RULES, actor="test", clock=Clock())
+    yield opened
+    opened.dispose()
+
+
+def scrape(metrics: RepairMetrics) -> str:
+    port = metrics.serve(0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+    finally:
+        metrics.close()
+
+
+def test_metrics_tell_incidents_jobs_and_duties(database: Database) -> None:
+    duty = Duty("sweep", lambda: False, every_seconds=1, stop=threading.Event())
+    text = scrape(RepairMetrics(database, {"sweep": duty}, namespace="staging"))
+    assert 'staging_redistill_repair_incidents_open{model="credit",state="diagnosing"} 1.0' in text
+    assert 'staging_redistill_repair_jobs{model="credit",state="queued"} 1.0' in text
+    assert 'staging_redistill_repair_duty_failures{duty="sweep"} 0.0' in text
+    assert "staging_redistill_repair_outbox_rows 3.0" in text
+    assert "staging_redistill_repair_database_up 1.0" in text
+
+
+def test_metrics_go_on_when_the_database_is_gone(tmp_path: Path) -> None:
+    from streams.store.database import connect
+
+    empty = connect(f"sqlite:///{tmp_path / 'empty.db'}")
+    text = scrape(RepairMetrics(empty, {}))
+    assert "redistill_repair_database_up 0.0" in text
+    assert "incidents_open{" not in text
+    empty.dispose()
