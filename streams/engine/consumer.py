@@ -19,6 +19,8 @@ from faust.types import TP
 
 log = structlog.get_logger(__name__)
 
+CHUNK_RECORDS, CHUNK_BYTES = 2_000, 512 * 1024
+"""A list is taken in pieces of this size, so that a batch can be closed in the middle of it."""
 HOST = "bulk_host"
 QUEUED_LISTS = 32
 """A list holds what one fetch brought for a partition, at most ``consumer_max_fetch_size`` bytes.
@@ -34,6 +36,20 @@ class Bulk(NamedTuple):
     """Of the host when it was queued: lists from before a seek are recognised and dropped."""
     size: int = 0
     """Bytes of the values, where they were counted."""
+
+
+def pieces(item: Bulk) -> list[Bulk]:
+    """A list in pieces of a bounded number of records and bytes, in order."""
+    out: list[Bulk] = []
+    begin = size = 0
+    for i, record in enumerate(item.records):
+        size += len(record.value or b"")
+        if size >= CHUNK_BYTES or i + 1 - begin >= CHUNK_RECORDS:
+            out.append(item._replace(records=item.records[begin : i + 1], size=size))
+            begin, size = i + 1, 0
+    if begin < len(item.records):
+        out.append(item._replace(records=item.records[begin:], size=size))
+    return out
 
 
 class Host(Protocol):

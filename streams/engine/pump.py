@@ -12,29 +12,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import numpy as np
 import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
+from streams.engine.letters import as_json, dead_letter, label_row
 from streams.engine.sampling import Sampler
+from streams.engine.states import stored_state
 from streams.engine.unknown import UnknownRows
-from streams.errors import StateError, WireError
+from streams.errors import StoreUnavailable, StoreUnusable, WireError
 from streams.monitor.observe import InputState, Observed, observe, tick
 from streams.store import specs
 from streams.store.batch import Batch, Gap, Place, ProfileRow, Progress, StateRow, WindowRow
 from streams.store.database import Database
 from streams.store.facts import salt
 from streams.store.specs import Watched
-from streams.store.tables import input_states, model_locks
+from streams.store.tables import model_locks
 from streams.wire.block import PredictionBlock, Schema
 from streams.wire.codec import decode, decode_predictions
-from streams.wire.columns import microseconds, number_text
-from streams.wire.events import DeadLetter, LabelObserved
+from streams.wire.events import LabelObserved
 from streams.wire.hashing import id_hashes, signed
 
 log = structlog.get_logger(__name__)
@@ -45,8 +44,6 @@ back.
 """
 FULL_ROWS = 50_000
 """Rows of one batch: it bounds memory, whatever the lag."""
-DEAD_BYTES = 256 * 1024
-"""A dead letter carries this much of the record."""
 
 
 @dataclass(slots=True)
@@ -225,6 +222,8 @@ class Pump:
             try:
                 self._count_in(place, block, records, record_of)
                 rows += len(block)
+            except (StoreUnavailable, StoreUnusable):
+                raise  # nothing is wrong with the rows: they are read again
             except Exception as error:
                 # A row that the monitor chokes on is a defect of ours, and no reason to stop
                 # everybody else's monitoring: the state is a value, so nothing of this block was
@@ -264,36 +263,12 @@ class Pump:
         key = (model, version, place)
         held = self._held.get(key)
         if held is None:
-            held = self._held[key] = _Held(self._stored_state(model, version, place))
+            state, broken = stored_state(self._database, self._key, *key)
+            if broken:
+                self._batch.count(model, "states_rebuilt")
+            held = self._held[key] = _Held(state)
         held.used = self._batches
         return held
-
-    def _stored_state(self, model: str, version: str, place: Place) -> InputState | None:
-        c = input_states.c
-        with self._database.read() as conn:
-            blob = conn.execute(
-                sa.select(c.state).where(
-                    c.model == model,
-                    c.version == version,
-                    c.topic_id == place[0],
-                    c.partition == place[1],
-                )
-            ).scalar_one_or_none()
-        if blob is None:
-            return None
-        try:
-            return InputState.from_bytes(bytes(blob), self._key)
-        except StateError as error:
-            log.error(
-                "state_rebuilt",
-                action="state_rebuilt",
-                model=model,
-                version=version,
-                partition=place[1],
-                error=str(error),
-            )
-            self._batch.count(model, "states_rebuilt")
-            return None
 
     def _keep(self, held: _Held, seen: Observed, model: str, version: str, place: Place) -> None:
         held.state, held.dirty = seen.state, True
@@ -309,7 +284,7 @@ class Pump:
                     rows=w.rows,
                     first_served_at=w.first_served_at,
                     last_served_at=w.last_served_at,
-                    summary=_json(w.summary),
+                    summary=as_json(w.summary),
                 )
             )
         if seen.learned is not None:
@@ -335,39 +310,21 @@ class Pump:
                 continue
             sources = watched.config.label_sources
             believed = not sources or event.source in sources
-            self._batch.labels.append(_label_row(event, id_hash, now, believed=believed))
+            self._batch.labels.append(label_row(event, id_hash, now, believed=believed))
         return len(events), dead
 
     def _bury(self, topic: str, partition: int, record: Any, error: Exception) -> None:
-        value = record.value or b""
-        code = error.code if isinstance(error, WireError) else "failed"
-        reason = error.reason if isinstance(error, WireError) else str(error)
+        letter = dead_letter(topic, partition, record, error)
         log.warning(
             "dead_letter",
             action="dead_letter",
             topic=topic,
             partition=partition,
-            offset=int(record.offset),
-            code=code,
-            reason=reason[:300],
+            offset=letter.offset,
+            code=letter.code,
+            reason=letter.reason[:300],
         )
-        self._batch.dead.append(
-            DeadLetter(
-                topic=topic,
-                partition=partition,
-                offset=int(record.offset),
-                code=code,
-                reason=_safe(reason)[:2_000],
-                key=record.key,
-                value=value[:DEAD_BYTES],
-                value_bytes=len(value),
-                headers=[
-                    (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
-                    for k, v in list(record.headers or ())[:50]
-                ],
-                at=datetime.fromtimestamp(_timestamp_ms(record) / 1000, UTC),
-            )
-        )
+        self._batch.dead.append(letter)
 
     # --- batches -----------------------------------------------------------------------------
 
@@ -379,7 +336,11 @@ class Pump:
             if watched is None or held.state is None or place not in self._progress:
                 continue
             profile, _ = watched.profiles.get(version, (None, None))
-            seen = tick(held.state, now, profile=profile, config=watched.config)
+            try:
+                seen = tick(held.state, now, profile=profile, config=watched.config)
+            except Exception:  # a defect of ours in one model stops nobody else's monitoring
+                log.exception("tick_failed", action="tick_failed", model=model, version=version)
+                continue
             if seen.windows or seen.findings:
                 self._keep(held, seen, model, version, place)
 
@@ -435,43 +396,3 @@ class Pump:
 
     def _now(self) -> int:
         return round(self._clock() * 1e6)
-
-
-def _safe(text: str) -> str:
-    """Without NUL, which no event may carry."""
-    return text.replace("\0", "\ufffd")
-
-
-def _timestamp_ms(record: Any) -> int:
-    """Of a client's record (``timestamp``) or of the wire's own (``timestamp_ms``)."""
-    found = getattr(record, "timestamp", None) or getattr(record, "timestamp_ms", None) or 0
-    return max(0, int(found))
-
-
-def _label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -> dict[str, Any]:
-    return {
-        "model": event.model,
-        "id": event.id,
-        "source": event.source,
-        "observed_at": microseconds(event.observed_at),
-        "id_hash": id_hash,
-        "label": _text(event.label),
-        "op": event.op,
-        "confidence": event.confidence,
-        "p_include": event.inclusion_probability,
-        "uniform": True,
-        "version": event.version,
-        "prediction": _text(event.prediction),
-        "slices": _json(event.segment) if event.segment else None,
-        "received_at": now,
-        "state": "waiting" if believed else "ignored",
-        "check_at": 0,
-    }
-
-
-def _text(value: str | float | None) -> str | None:
-    return value if value is None or isinstance(value, str) else number_text(value)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value, order="sorted").decode()

@@ -21,22 +21,28 @@ import structlog
 from faust.types import TP
 
 from streams.broker import Broker
-from streams.engine.consumer import QUEUED_LISTS, Bulk, BulkConsumer
+from streams.engine.consumer import (
+    CHUNK_BYTES,
+    CHUNK_RECORDS,
+    QUEUED_LISTS,
+    Bulk,
+    BulkConsumer,
+    pieces,
+)
+from streams.engine.flusher import Flusher
 from streams.engine.health import Vitals
 from streams.engine.metrics import Metrics
 from streams.engine.pump import Pump
 from streams.engine.start import topic_ids
 from streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
-from streams.store.batch import Batch, Flushed, Moved, Place
+from streams.store.batch import Batch, Flushed, Place
 from streams.store.database import Database
-from streams.store.flush import flush, progress_of
+from streams.store.flush import progress_of
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-CHUNK_RECORDS, CHUNK_BYTES = 2_000, 512 * 1024
-"""A list is taken in pieces of this size, so that a batch can be closed in the middle of it."""
 TOPIC_CHECK_SECONDS = 10.0
 OBSERVE_SECONDS = 2.0
 
@@ -76,16 +82,15 @@ class StreamWorker:
         self._vitals = vitals
         self._metrics = metrics
         self._wake = wake
-        self._clock = clock
         self._compute = ThreadPoolExecutor(1, "pump")
-        self._writer = ThreadPoolExecutor(1, "flush")
+        self._flusher = Flusher(database, vitals=vitals, metrics=metrics, clock=clock)
         self._lock = asyncio.Lock()
         self._places: dict[TP, Place] = {}
         self._stored: dict[Place, int] = {}
         self._ids: dict[str, str] = {}
         self._holes: dict[Place, tuple[int, int]] = {}
         self._left: deque[Bulk] = deque()
-        self._flushing: asyncio.Task[bool] | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self._void = False
         self._refresh_due = False
         self._stopping = False
@@ -104,10 +109,10 @@ class StreamWorker:
             self._void = False
             if not wanted:
                 return {}
-            ids = await self._until_there(lambda: topic_ids(self._broker, self.topics))
+            ids = await self._flusher.until_there(lambda: topic_ids(self._broker, self.topics))
             self._ids = ids
             places = {tp: (ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids}
-            stored = await self._until_there(lambda: self._read_progress(places.values()))
+            stored = await self._flusher.until_there(lambda: self._read_progress(places.values()))
             consumer = self._consumer()
             earliest = await consumer.earliest_offsets(*places)
             starts: dict[TP, int] = {}
@@ -228,7 +233,7 @@ class StreamWorker:
     def close(self) -> None:
         """End the threads."""
         self._compute.shutdown(wait=False, cancel_futures=True)
-        self._writer.shutdown(wait=False, cancel_futures=True)
+        self._flusher.close()
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -241,7 +246,7 @@ class StreamWorker:
             return []
         while not self.queue.empty():
             items.append(self.queue.get_nowait())
-        return [piece for item in items for piece in _pieces(item)]
+        return [piece for item in items for piece in pieces(item)]
 
     async def _take(self) -> None:
         """Take what is left, until the batch is full."""
@@ -337,38 +342,13 @@ class StreamWorker:
             self._flushing = asyncio.create_task(self._flush(batch))
             await asyncio.wait({self._flushing})
 
-    async def _flush(self, batch: Batch) -> bool:
+    async def _flush(self, batch: Batch) -> None:
         """Flush until it is done or void."""
-        delay = 0.2
-        while True:
-            started = time.perf_counter()
-            try:
-                result = await asyncio.get_running_loop().run_in_executor(
-                    self._writer,
-                    lambda: flush(self._database, batch, now=round(self._clock() * 1e6)),
-                )
-            except StoreUnavailable as error:
-                self._vitals.store_away = True
-                self._metrics.away.inc()
-                log.warning("store_away", action="store_away", error=str(error), again_in=delay)
-                await asyncio.sleep(delay)
-                delay = min(5.0, delay * 2)
-                continue
-            except Exception as error:
-                log.exception("flush_failed", action="flush_failed")
-                self._void = True
-                self._vitals.fatal = f"a flush failed: {type(error).__name__}: {error}"
-                return False
-            break
-        self._vitals.store_away = False
-        self._metrics.flushes.observe(time.perf_counter() - started)
-        if isinstance(result, Moved):
-            log.warning("moved", action="moved", places=[f"{t}/{p}" for t, p in result.places])
-            self._metrics.moved.inc()
+        result = await self._flusher.run(batch)
+        if isinstance(result, Flushed):
+            self._done(batch, result)
+        else:
             self._void = True
-            return False
-        self._done(batch, result)
-        return True
 
     def _done(self, batch: Batch, result: Flushed) -> None:
         places = {place: tp for tp, place in self._places.items()}
@@ -420,28 +400,3 @@ class StreamWorker:
 
     async def _in_pump(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)
-
-    async def _until_there(self, call: Callable[[], T]) -> T:
-        """Until broker and database answer; Faust and the watchdog limit how long that may take."""
-        delay = 0.2
-        while True:
-            try:
-                return await asyncio.to_thread(call)
-            except (StoreUnavailable, BrokerUnavailable) as error:
-                self._vitals.store_away = isinstance(error, StoreUnavailable)
-                log.warning("waiting", action="waiting", error=str(error), again_in=delay)
-                await asyncio.sleep(delay)
-                delay = min(5.0, delay * 2)
-
-
-def _pieces(item: Bulk) -> list[Bulk]:
-    pieces: list[Bulk] = []
-    begin = size = 0
-    for i, record in enumerate(item.records):
-        size += len(record.value or b"")
-        if size >= CHUNK_BYTES or i + 1 - begin >= CHUNK_RECORDS:
-            pieces.append(item._replace(records=item.records[begin : i + 1], size=size))
-            begin, size = i + 1, 0
-    if begin < len(item.records):
-        pieces.append(item._replace(records=item.records[begin:], size=size))
-    return pieces

@@ -13,7 +13,9 @@ from uuid import UUID, uuid5
 
 import msgspec
 import sqlalchemy as sa
+import structlog
 
+from streams.errors import WireError
 from streams.store import outbox
 from streams.store.batch import Batch, Flushed, Moved, Place
 from streams.store.bulk import insert_new
@@ -33,9 +35,11 @@ from streams.store.tables import (
     unregistered,
     windows,
 )
-from streams.wire.events import DriftFound
+from streams.wire.events import DeadLetter, DriftFound
 
-SOURCE = "redistill/stream"
+log = structlog.get_logger(__name__)
+
+SOURCE = "/redistill/stream"
 """``ce_source`` of what stream workers announce."""
 
 _NAMESPACE = UUID("0b0f5f0e-55a5-5c9e-9d57-5f2b6a2a7c11")
@@ -164,7 +168,7 @@ def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
     for letter in batch.dead:
         # its id follows from its place: sent twice, it is counted once
         place = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
-        outbox.add(conn, letter, source=SOURCE, event_id=str(uuid5(_NAMESPACE, place)), now=now)
+        _announce(conn, letter, str(uuid5(_NAMESPACE, place)), now)
     _write_unknown(conn, batch)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile, now)
@@ -294,9 +298,25 @@ def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: i
         }
         if conn.execute(newer, row).rowcount == 1:
             event_id = str(uuid5(f.finding_id, str(f.revision)))
-            outbox.add(conn, f, source=SOURCE, event_id=event_id, now=now)
-            announced += 1
+            announced += _announce(conn, f, event_id, now)
     return announced
+
+
+def _announce(conn: sa.Connection, event: DeadLetter | DriftFound, event_id: str, now: int) -> bool:
+    """Put an event into the outbox. One that breaks its own contract is a defect of ours: it is
+    logged, and does not stop every flush after it."""
+    try:
+        outbox.add(conn, event, source=SOURCE, event_id=event_id, now=now)
+    except WireError as error:
+        log.error(
+            "not_announced",
+            action="not_announced",
+            type=type(event).__name__,
+            event_id=event_id,
+            error=str(error),
+        )
+        return False
+    return True
 
 
 def add_counters(conn: sa.Connection, counts: dict[tuple[str, str], int]) -> None:

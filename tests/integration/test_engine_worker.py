@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -208,3 +209,20 @@ def test_broker_that_is_away_ends_the_start_with_the_cause(sqlite_lab: Lab) -> N
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_locked_database_is_waited_for_and_nothing_is_lost(sqlite_lab: Lab) -> None:
+    lab = sqlite_lab.make_topics()
+    lab.send(prediction(i) for i in range(40))
+    worker = lab.worker().start()
+    lab.wait_counted(40)
+    other = sqlite3.connect(str(lab.db.url.database), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    lab.send(prediction(i) for i in range(40, 80))
+    eventually(lambda: '"store_away"' in worker.tail(20_000), 40, "a word about it")
+    other.execute("ROLLBACK")
+    other.close()
+    lab.wait_counted(80)
+    assert worker.alive
+    assert {r.counted for r in lab.offsets().values()} == {0, 20}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from workers.cli.main import COMMANDS, app
 
@@ -23,30 +24,41 @@ def blocks(language: str) -> list[str]:
 
 def commands() -> list[list[str]]:
     """Every command line of the console blocks, split into words, without its comment."""
-    lines = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+    lines = [
+        line[2:]
+        for block in blocks("console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def find(name: str) -> Any:
+    """A command by its name."""
+    group: Any = typer.main.get_command(app)
+    command = group.get_command(typer.Context(group), name)
+    assert command is not None, f"there is no command {name}"
+    return command
 
 
 @pytest.mark.parametrize("words", [c for c in commands() if c[0] == "redistill"], ids=" ".join)
 def test_command_exists_with_its_options(words: list[str]) -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
-    context = click.Context(group)
-    command = group.get_command(context, words[1])
-    assert command is not None, f"there is no command {words[1]}"
-    rest = words[2:]
-    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        found = command.get_command(click.Context(command), rest[0])
+    command, rest = find(words[1]), words[2:]
+    while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):
+        found = command.get_command(typer.Context(command), rest[0])
         assert found is not None, f"{words[1]} has no command {rest[0]}"
         command, rest = found, rest[1:]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word.split("=")[0] for word in rest if word.startswith("--")} <= known
-    command.make_parser(click.Context(command)).parse_args(list(rest))
+    if not isinstance(command, TyperGroup):
+        command.make_parser(typer.Context(command)).parse_args(list(rest))
 
 
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    used = {words[1] for words in commands() if words[0] == "make"} | set(re.findall(r"`make ([a-z-]+)", TEXT))
+    used = {words[1] for words in commands() if words[0] == "make"} | set(
+        re.findall(r"`make ([a-z-]+)", TEXT)
+    )
     assert {"demo", "test"} <= used <= targets
 
 
@@ -63,12 +75,8 @@ def test_code_compiles_and_takes_about_ten_lines() -> None:
 
 
 def test_every_command_has_help() -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
     for name in COMMANDS:
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
-        assert len((command.help or "").strip()) > 20, f"{name} --help teaches nothing"
+        assert len((find(name).help or "").strip()) > 20, f"{name} --help teaches nothing"
 
 
 def test_gate_calls_the_test_command_of_the_readme() -> None:

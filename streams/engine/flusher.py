@@ -1,0 +1,106 @@
+"""One thread that writes batches to SQL, and what to do while the database is away: wait, and say
+so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import structlog
+
+from streams.engine.health import Vitals
+from streams.engine.metrics import Metrics
+from streams.errors import BrokerUnavailable, StoreUnavailable
+from streams.store.batch import Batch, Flushed, Moved
+from streams.store.database import Database
+from streams.store.flush import flush
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
+"""Seconds between two tries while something is away."""
+
+
+class Flusher:
+    """Flushes one batch at a time.
+
+    Parameters
+    ----------
+    clock
+        Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        vitals: Vitals,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._vitals = vitals
+        self._metrics = metrics
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, "flush")
+
+    async def run(self, batch: Batch) -> Flushed | Moved | None:
+        """Flush, however long the database is away.
+
+        Returns
+        -------
+        Flushed, Moved or None
+            ``None``: it failed in a way that a further try would not mend; the watchdog ends the
+            process.
+        """
+        delay = FIRST_DELAY
+        loop = asyncio.get_running_loop()
+        while True:
+            started = time.perf_counter()
+            try:
+                result = await loop.run_in_executor(self._thread, self._flush, batch)
+            except StoreUnavailable as error:
+                self._vitals.store_away = True
+                self._metrics.away.inc()
+                log.warning("store_away", action="store_away", error=str(error), again_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(LONGEST_DELAY, delay * 2)
+                continue
+            except Exception as error:
+                log.exception("flush_failed", action="flush_failed")
+                self._vitals.fatal = f"a flush failed: {type(error).__name__}: {error}"
+                return None
+            break
+        self._vitals.store_away = False
+        self._metrics.flushes.observe(time.perf_counter() - started)
+        if isinstance(result, Moved):
+            log.warning("moved", action="moved", places=[f"{t}/{p}" for t, p in result.places])
+            self._metrics.moved.inc()
+        return result
+
+    async def until_there(self, call: Callable[[], T]) -> T:
+        """Ask until broker and database answer; Faust and the watchdog limit how long that may
+        take.
+        """
+        delay = FIRST_DELAY
+        while True:
+            try:
+                return await asyncio.to_thread(call)
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                self._vitals.store_away = isinstance(error, StoreUnavailable)
+                log.warning("waiting", action="waiting", error=str(error), again_in=delay)
+                await asyncio.sleep(delay)
+                delay = min(LONGEST_DELAY, delay * 2)
+
+    def close(self) -> None:
+        """End the thread; a flush under way goes on to its end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _flush(self, batch: Batch) -> Flushed | Moved:
+        return flush(self._database, batch, now=round(self._clock() * 1e6))

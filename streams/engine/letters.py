@@ -1,0 +1,89 @@
+"""Labels as rows, unreadable records as dead letters."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from streams.errors import WireError
+from streams.wire.columns import microseconds, number_text
+from streams.wire.events import DeadLetter, LabelObserved
+
+DEAD_BYTES = 256 * 1024
+"""A dead letter carries this much of the record."""
+
+
+def label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -> dict[str, Any]:
+    """A row of the table ``labels``.
+
+    Parameters
+    ----------
+    id_hash
+        Signed hash of the id.
+    now
+        Time of arrival, microseconds since 1970.
+    believed
+        The source is one of the model's: others are stored, and no detector sees them.
+    """
+    return {
+        "model": event.model,
+        "id": event.id,
+        "source": event.source,
+        "observed_at": microseconds(event.observed_at),
+        "id_hash": id_hash,
+        "label": _text(event.label),
+        "op": event.op,
+        "confidence": event.confidence,
+        "p_include": event.inclusion_probability,
+        "uniform": True,
+        "version": event.version,
+        "prediction": _text(event.prediction),
+        "slices": as_json(event.segment) if event.segment else None,
+        "received_at": now,
+        "state": "waiting" if believed else "ignored",
+        "check_at": 0,
+    }
+
+
+def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> DeadLetter:
+    """What the topic ``dlq`` is told of a record that could not be read."""
+    value = record.value or b""
+    code = error.code if isinstance(error, WireError) else "failed"
+    reason = error.reason if isinstance(error, WireError) else str(error)
+    return DeadLetter(
+        topic=topic,
+        partition=partition,
+        offset=int(record.offset),
+        code=code,
+        reason=_safe(reason)[:2_000],
+        key=None if record.key is None else record.key[:1_000],
+        value=value[:DEAD_BYTES],
+        value_bytes=len(value),
+        headers=[
+            (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
+            for k, v in list(record.headers or ())[:50]
+        ],
+        at=datetime.fromtimestamp(_timestamp_ms(record) / 1000, UTC),
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON with sorted keys."""
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+def _text(value: str | float | None) -> str | None:
+    return value if value is None or isinstance(value, str) else number_text(value)
+
+
+def _safe(text: str) -> str:
+    """Without NUL, which no event may carry."""
+    return text.replace("\0", "\ufffd")
+
+
+def _timestamp_ms(record: Any) -> int:
+    """Of a client's record (``timestamp``) or of the wire's own (``timestamp_ms``)."""
+    found = getattr(record, "timestamp", None) or getattr(record, "timestamp_ms", None) or 0
+    return min(max(0, int(found)), 253_402_300_799_000)

@@ -1,0 +1,89 @@
+"""A broker with permissions: a worker that may not use its group is told so, instead of hanging in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import kafka_server as kafka
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    NewTopic,
+    ResourcePattern,
+    ResourceType,
+)
+from ports import free_port
+
+from streams.broker import Broker, Security
+from streams.engine import start
+from streams.errors import BrokerRefused
+
+pytestmark = pytest.mark.kafka
+
+TOPICS = ["predictions", "labels"]
+JAAS = 'org.apache.kafka.common.security.scram.ScramLoginModule required username="a" password="b";'
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    kafka_server: kafka.KafkaServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[kafka.KafkaServer, Broker]]:
+    plain, control, sasl = (free_port() for _ in range(3))
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},LOGIN://127.0.0.1:{sasl}"
+    server = kafka.KafkaServer(
+        tmp_path_factory.mktemp("guarded"),
+        port=plain,
+        controller_port=control,
+        scram={"svc": "right"},
+        extra={
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{control}",
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": (
+                "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT"
+            ),
+            "sasl.enabled.mechanisms": "SCRAM-SHA-256",
+            "listener.name.login.scram-sha-256.sasl.jaas.config": JAAS,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+        },
+    )
+    server.start()
+    admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
+    admin.create_topics([NewTopic(t, 1, 1) for t in TOPICS])
+    admin.close()
+    login = Security(protocol="SASL_PLAINTEXT", username="svc", password="right")
+    yield server, Broker(f"127.0.0.1:{sasl}", login)
+    server.stop()
+
+
+def grant(server: kafka.KafkaServer, kind: ResourceType, name: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
+    admin.create_acls(
+        [
+            ACL(
+                principal="User:svc",
+                host="*",
+                operation=ACLOperation.READ,
+                permission_type=ACLPermissionType.ALLOW,
+                resource_pattern=ResourcePattern(kind, name),
+            )
+        ]
+    )
+    admin.close()
+
+
+def test_each_missing_permission_is_named_until_all_are_there(
+    guarded: tuple[kafka.KafkaServer, Broker],
+) -> None:
+    server, broker = guarded
+    with pytest.raises(BrokerRefused, match=r"may not describe the topic 'labels'.*ACL"):
+        start.check(broker, TOPICS, group="g", session_seconds=6)
+    for topic in TOPICS:
+        grant(server, ResourceType.TOPIC, topic)
+    with pytest.raises(BrokerRefused, match=r"may not use the consumer group 'g'.*ACL"):
+        start.check(broker, TOPICS, group="g", session_seconds=6)
+    grant(server, ResourceType.GROUP, "g")
+    start.check(broker, TOPICS, group="g", session_seconds=6)
