@@ -300,7 +300,9 @@ def _cache_folder(cache: str | Path | None, place: str, trust: bytes) -> Path:
     for parent in candidates:
         folder = parent / key
         try:
-            (folder / "metadata").mkdir(parents=True, exist_ok=True, mode=0o700)
+            parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True, mode=0o700)  # the mode is not for the parents
+            (folder / "metadata").mkdir(exist_ok=True, mode=0o700)
             info = folder.stat()
             if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                 problem = "others may write to it"
