@@ -10,12 +10,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from streams.store.database import Database
     from workers.settings import Settings
+
+
+class Listing(TyperGroup):
+    """A group whose bare name lists: ``redistill incidents`` is ``redistill incidents list``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``list`` in front where no command was named."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 def now_us() -> int:

@@ -11,7 +11,7 @@ import typer
 from workers.cli import common
 
 app = typer.Typer(
-    no_args_is_help=True,
+    cls=common.Listing,
     add_completion=False,
     rich_markup_mode=None,
     help="List recompression jobs, or show one with its steps and gates.",
