@@ -334,6 +334,25 @@ def test_wrong_labels_feed_a_job_whose_candidate_is_rejected(world: World) -> No
     assert any(g["passed"] is False for g in rejected[0]["gates"])
 
 
+def test_recompression_without_a_gain_is_not_published(world: World) -> None:
+    world.serve(2_000, boom=False, label_share=0.5)
+    world.start()
+    recompress.ask(
+        world.database, "credit", {}, actor="cli:test", request="1", now=repairable.now_us()
+    )
+    job = world.job("succeeded", "failed", "rejected", "cancelled", "waiting_labels")
+    gates = {
+        g["name"]: g["passed"]
+        for s in world.rows(job_steps)
+        if s["name"] == "gate"
+        for g in json.loads(s["detail"])["gates"]
+    }
+    assert "gain" in gates
+    assert (job["state"] == "succeeded") == all(gates.values())
+    assert (world.stable() == repairable.BASELINE) == (job["state"] != "succeeded")
+    assert world.rows(incidents) == []
+
+
 def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     world: World,
 ) -> None:
