@@ -20,7 +20,7 @@ from faust.types import AppT
 
 from streams.broker import Broker
 from streams.engine import logs, start
-from streams.engine.consumer import HOST, BulkConsumer, BulkTransport
+from streams.engine.consumer import HOST, POLL_RECORDS, BulkConsumer, BulkTransport
 from streams.engine.health import EXIT_STATUS, Vitals, Watchdog
 from streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
 from streams.engine.metrics import Metrics
@@ -267,6 +267,7 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
         broker_heartbeat_interval=max(0.2, min(1.0, config.session_seconds / 5)),
         broker_commit_interval=1.0,
         broker_max_poll_interval=60.0,
+        broker_max_poll_records=POLL_RECORDS,
         table_standby_replicas=0,
         logging_config=None,
     )
@@ -306,6 +307,9 @@ def _expire_dead(conn: Any, name: str, now: int) -> None:
     host, _, rest = holder.partition(":")
     pid = rest.partition(":")[0]
     if host != socket.gethostname() or not pid.isdigit():
+        return
+    if int(pid) == os.getpid():  # in a container every worker is process 1: it was our predecessor
+        lease.expire(conn, name, holder)
         return
     try:
         os.kill(int(pid), 0)

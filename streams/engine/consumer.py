@@ -22,9 +22,9 @@ log = structlog.get_logger(__name__)
 CHUNK_RECORDS, CHUNK_BYTES = 2_000, 512 * 1024
 """A list is taken in pieces of this size, so that a batch can be closed in the middle of it."""
 HOST = "bulk_host"
-QUEUED_LISTS = 32
-"""A list holds what one fetch brought for a partition, at most ``consumer_max_fetch_size`` bytes.
-"""
+QUEUED_LISTS = 8
+"""A list holds at most ``POLL_RECORDS`` records, some 8 MB of small events."""
+POLL_RECORDS = 5_000
 
 
 class Bulk(NamedTuple):

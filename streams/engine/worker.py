@@ -244,8 +244,10 @@ class StreamWorker:
                 items = [await self.queue.get()]
         except TimeoutError:
             return []
-        while not self.queue.empty():
+        size = len(items[0].records)
+        while size < CHUNK_RECORDS and not self.queue.empty():
             items.append(self.queue.get_nowait())
+            size += len(items[-1].records)
         return [piece for item in items for piece in pieces(item)]
 
     async def _take(self) -> None:

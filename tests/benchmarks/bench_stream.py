@@ -97,6 +97,8 @@ class Figure:
     rows: int
     wall_seconds: float
     cpu_seconds: float
+    peak_mb: float
+    """Largest resident memory of the process so far."""
 
     @property
     def rows_per_second(self) -> float:
@@ -111,6 +113,12 @@ def cpu(pid: int) -> float:
     """User and system seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mb(pid: int) -> float:
+    """Peak resident memory of a process; NaN if it has ended."""
+    found = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()
+    return int(found[0]) / 1024 if found else float("nan")
 
 
 def measure(
@@ -269,7 +277,7 @@ def main() -> None:
             return
         print(
             f"{f.input:<9} {f.program:<28} {f.rows_per_second:>12,.0f} rows/s wall "
-            f"{f.rows_per_core:>12,.0f} rows per CPU second",
+            f"{f.rows_per_core:>12,.0f} rows per CPU second, peak {f.peak_mb:,.0f} MB",
             flush=True,
         )
 

@@ -36,7 +36,7 @@ class Lab:
     workers: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.broker = Broker(self.bootstrap, namespace=self.namespace)
+        self.broker = Broker(self.bootstrap, namespace=self.namespace)  # or a dev:// address
         home = self.folder / "home"
         engine.upgrade(Settings.load({"database": self.url, "home": str(home)}))
         self.db: Database = new_database(self.url)

@@ -323,3 +323,36 @@ def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> Non
     assert isinstance(flush(db, batches[0], now=NOW), Flushed)
     assert flush(db, batches[1], now=NOW) == Moved((P0,))
     assert one(db, t.offsets).next_offset == 3
+
+
+def test_profile_is_learned_from_traffic_once_and_never_replaces_a_given_one(db: Database) -> None:
+    watch(db, dataclasses.replace(CONFIG, level="watch"), versions=())
+    pump = make_pump(db)
+    before = one(db, t.specs).revision
+    for i in range(21):
+        pump.take(P0, [batch_record(range(500 * i, 500 * (i + 1)), i, version="new")])
+    flush(db, close(pump), now=NOW)
+    row = one(db, t.profiles, version="new")
+    assert row.provisional
+    assert one(db, t.specs).revision == before + 1
+    pump.refresh()
+    learned, base = pump.watched["credit"].profiles["new"]
+    assert learned is not None
+    assert (learned.provisional, base) == (True, None)
+    # another partition learns one too: the first stands
+    other = make_pump(db)
+    place = ("topic-id-p", 1)
+    other.assign(place, "predictions", stored=None, start=0)
+    with db.begin() as conn:
+        conn.execute(sa.update(t.profiles).values(profile=None))
+        conn.execute(sa.update(t.specs).values(revision=t.specs.c.revision + 1))
+    other.refresh()
+    for i in range(21):
+        rows = range(20_000 + 500 * i, 20_000 + 500 * (i + 1))
+        other.take(place, [batch_record(rows, i, version="new")])
+    batch = close(other)
+    with db.begin() as conn:
+        conn.execute(sa.update(t.profiles).values(profile=row.profile))
+    batch.progress = {place: batch.progress[place]}
+    assert isinstance(flush(db, batch, now=NOW), Flushed)
+    assert one(db, t.profiles, version="new").profile == row.profile

@@ -1,0 +1,61 @@
+"""The stream worker on the in-memory dev broker: what the demo stands on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from kafka import TopicPartition
+from processes import eventually
+from stream_lab import PARTITIONS, Lab
+from stream_rows import label, prediction
+
+from streams.broker import consumer
+from streams.devbroker import DevBroker, topic_id
+from streams.store import tables as t
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with DevBroker(namespace="dev") as broker:
+        url = f"sqlite:///{tmp_path / 'redistill.db'}"
+        made = Lab(broker.servers, url, tmp_path, namespace="dev")
+        yield made
+        made.close()
+
+
+def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> None:
+    n = 400
+    lab.send(prediction(i) for i in range(n))
+    lab.send(label(i) for i in range(n))
+    worker = lab.worker().start()
+    lab.wait_counted(n)
+    worker.kill()
+    worker.start()
+    lab.send(prediction(i, right=i % 4 == 0) for i in range(n, 2 * n))
+    lab.send(label(i) for i in range(n, 2 * n))
+    lab.wait_counted(2 * n)
+    eventually(
+        lambda: lab.scalar(sa.select(sa.func.count()).select_from(t.outcomes)) == 2 * n,
+        30,
+        "outcomes",
+    )
+    assert {r.counted for r in lab.offsets().values()} == {2 * n // PARTITIONS}
+    assert lab.offsets()["labels", 0].topic_id == topic_id(lab.broker, "dev.labels")
+
+    reader = consumer(lab.broker)
+    reader.assign([TopicPartition("dev.drift", p) for p in range(PARTITIONS)])
+    reader.seek_to_beginning()
+    found: list[bytes] = []
+
+    def announced() -> list[bytes]:
+        found.extend(r.value for records in reader.poll(500).values() for r in records)
+        return found
+
+    eventually(announced, 30, f"an announcement\n{lab.logs()}")
+    reader.close()
+    assert json.loads(found[0])["model"] == "credit"
+    assert worker.stop() == 0, worker.tail()
