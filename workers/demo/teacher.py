@@ -89,11 +89,6 @@ max_jobs_per_day = 10
 wait_hours = 1
 fresh_rows = 6_000
 
-[training]
-# a little longer than the default: the trusted rows are few, so the gain on them must be clear
-epochs = 24
-replay_ratio = 1.5
-
 [privacy]
 retention_days = 1
 """
