@@ -130,7 +130,8 @@ def measure(
     wall, used = time.perf_counter(), cpu(pid)
     while (last := seen()) < total:
         time.sleep(0.02)
-    return Figure(program, kind, (last - first) * unit, time.perf_counter() - wall, cpu(pid) - used)
+    wall, used = time.perf_counter() - wall, cpu(pid) - used
+    return Figure(program, kind, (last - first) * unit, wall, used, peak_mb(pid))
 
 
 def script(
