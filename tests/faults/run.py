@@ -1,10 +1,10 @@
 """``make faults KILLS=n``: workers under load on a real Kafka, n random ``kill -9``, then the count.
 
 Two stream workers and a repair worker run on a real broker and a real database (PostgreSQL where it is
-installed, else SQLite with one stream worker). A load of predictions (JSON events) and labels of the credit
-model goes on; after a while its world shifts, so that a repair is under way while workers die. Killed workers
-are restarted after a random pause. Then the load ends, the workers catch up, and what they stored is compared
-with what the broker acknowledged, record by record.
+installed, else SQLite with one stream worker). A load of JSON events, Arrow batches, labels and broken
+records of the credit model goes on; after a while its world shifts, so that a repair is under way while
+workers die. Killed workers are restarted after a random pause. Then the load ends, the workers catch up, and
+what they stored is compared with what the broker acknowledged, record by record.
 
 The last line is ``n kills, x lost, y doubled, z invariants broken``; exit 0 only if x = y = z = 0. Every run
 prints its seed.
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
@@ -37,10 +38,13 @@ import sqlalchemy as sa
 
 from streams.broker import Broker, producer
 from streams.store.database import connect
+from streams.wire.arrow_encode import encode_batch
 from streams.wire.codec import encode
+from streams.wire.envelope import Encoded, headers_of
 from streams.wire.events import LabelObserved, PredictionMade
 
 NAME, NAMESPACE = "credit", "faults"
+ARROW = b"application/vnd.apache.arrow.stream"
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Ledger:
     rows: Counter[tuple[str, int]] = field(default_factory=Counter)
     labelled: int = 0
     predicted: int = 0
+    unreadable: int = 0
 
 
 class Load(threading.Thread):
@@ -81,42 +86,71 @@ class Load(threading.Thread):
             logits = self.session.run(None, {"x": credit.matrix(columns)})[0]
             scores = np.exp(logits - logits.max(1, keepdims=True))
             scores /= scores.sum(1, keepdims=True)
+            ids = [f"r{self.serial + i:08d}" for i in range(n)]
+            self.serial += n
             now = datetime.now(UTC)
-            pending = []
-            for i, features in enumerate(credit.feature_dicts(columns)):
-                self.serial += 1
-                row = f"r{self.serial:08d}"
-                event = PredictionMade(
-                    id=row, model=NAME, version="2026-03", served_at=now, features=features,
-                    prediction=credit.CLASSES[int(logits[i].argmax())], scores=scores[i].tolist(),
-                    segment={"region": features["region"]},
-                )  # fmt: skip
-                pending.append(("predictions", encode(event, source="load")))
-                if self.rng.random() < 0.2:
-                    label = LabelObserved(
-                        id=row, model=NAME, label=columns["label"][i], observed_at=now, source="ledger",
-                        inclusion_probability=0.2,
-                    )  # fmt: skip
-                    late.append((began + 1.0, label))
+            known = np.flatnonzero(self.rng.random(n) < 0.2)
+            late += [(began + 1.0, self._label(ids[i], columns, i, now)) for i in known]
+            make = self._batch if self.rng.random() < 0.5 else self._events
+            sent = make(ids, columns, logits.argmax(1), scores, now)
+            if self.rng.random() < 0.1:  # what cannot be read goes to the dlq and is counted, too
+                sent.append((Encoded("predictions", NAME.encode(), b"{", [], str(uuid4())), 0))
             due = [label for at, label in late if at <= began]
             late = [(at, label) for at, label in late if at > began]
-            pending += [("labels", encode(label, source="load")) for label in due]
+            sent += [(encode(label, source="load"), 1) for label in due]
             futures = [
-                (
-                    topic,
-                    out.send(self.broker.topic(topic), value=e.value, key=e.key, headers=e.headers),
-                )
-                for topic, e in pending
-            ]
+                (e.topic, rows, out.send(self.broker.topic(e.topic), value=e.value, key=e.key, headers=e.headers))
+                for e, rows in sent
+            ]  # fmt: skip
             out.flush(60)
-            for topic, future in futures:
+            for topic, rows, future in futures:
                 meta = future.get(60)
                 self.ledger.records[topic, meta.partition] += 1
-                self.ledger.rows[topic, meta.partition] += 1
+                self.ledger.rows[topic, meta.partition] += rows
+                self.ledger.unreadable += not rows
             self.ledger.predicted += n
             self.ledger.labelled += len(due)
             self.halt.wait(max(0.0, 0.25 - (time.monotonic() - began)))
         out.close()
+
+    def _label(self, row: str, columns: dict[str, Any], i: np.intp, now: datetime) -> LabelObserved:
+        return LabelObserved(
+            id=row, model=NAME, label=str(columns["label"][i]), observed_at=now, source="ledger",
+            inclusion_probability=0.2,
+        )  # fmt: skip
+
+    def _events(
+        self, ids: list[str], columns: dict[str, Any], best: Any, scores: Any, now: datetime
+    ) -> list[tuple[Encoded, int]]:
+        return [
+            (
+                encode(
+                    PredictionMade(
+                        id=ids[i], model=NAME, version="2026-03", served_at=now, features=features,
+                        prediction=credit.CLASSES[best[i]], scores=scores[i].tolist(),
+                        segment={"region": features["region"]},
+                    ),
+                    source="load",
+                ),
+                1,
+            )
+            for i, features in enumerate(credit.feature_dicts(columns))
+        ]  # fmt: skip
+
+    def _batch(
+        self, ids: list[str], columns: dict[str, Any], best: Any, scores: Any, now: datetime
+    ) -> list[tuple[Encoded, int]]:
+        event_id = str(uuid4())
+        value = encode_batch(
+            model=NAME, version="2026-03", ids=ids, feature_names=credit.NUMERIC,
+            served_at=np.full(len(ids), int(now.timestamp() * 1e6)),
+            features=credit.matrix(columns)[:, : len(credit.NUMERIC)],
+            categories={"region": list(columns["region"])},
+            prediction=[credit.CLASSES[k] for k in best], scores=scores.astype(np.float32),
+            segments={"region": list(columns["region"])},
+        )  # fmt: skip
+        headers = headers_of(PredictionMade, source="load", event_id=event_id, content_type=ARROW)
+        return [(Encoded("predictions", NAME.encode(), value, headers, event_id), len(ids))]
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -221,6 +255,8 @@ def compare(database_url: str, ledger: Ledger) -> tuple[int, int, dict[str, Any]
     )
     doubled += max(0, facts["state_rows"] - ledger.predicted) + facts["outcome_twice"]
     doubled += max(0, facts["releases_per_job"] - 1)
+    lost += max(0, ledger.unreadable - facts["dead"])
+    doubled += max(0, facts["dead"] - ledger.unreadable)
     return lost, doubled, facts
 
 
@@ -307,7 +343,8 @@ def main(argv: list[str] | None = None) -> int:
         for verdict in broken:
             print("  broken:", json.dumps(verdict)[:600])
         print(
-            f"  {ledger.predicted} predictions, {ledger.labelled} labels acknowledged; stored: {json.dumps(facts)}"
+            f"  {ledger.predicted} predictions, {ledger.labelled} labels,"
+            f" {ledger.unreadable} unreadable records acknowledged; stored: {json.dumps(facts)}"
         )
         print(f"  restarts: {', '.join(f'{w.name} {w.starts - 1}' for w in workers)}")
         print(
