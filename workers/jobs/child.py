@@ -321,7 +321,8 @@ class Child:
         with contextlib.suppress(OSError):  # it is gone already
             self._control.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(seconds)
+            # while it still loads it does not listen, and there is nothing that it could lose
+            self._process.wait(seconds if self._ready.is_set() else 0.1)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -17,7 +17,7 @@ import structlog
 from compress.plan import Report
 from workers.errors import LeaseLost
 from workers.incidents import lifecycle
-from workers.jobs import orders, store
+from workers.jobs import orders, steps, store
 from workers.jobs.orders import Context
 from workers.jobs.store import Claim, Job
 from workers.jobs.tools import Tools
@@ -132,9 +132,9 @@ def publish(tools: Tools, claim: Claim, context: Context) -> None:
     with store.fenced(tools.database, claim, tools.clock) as conn:
         # Sealing took a while: is it still this version that has to be beaten?
         context = orders.read_context(conn, claim.job)
-        store.record_step(conn, claim, "seal", "done", now=now, seconds=sealed - began)
+        steps.record(conn, claim, "seal", "done", now=now, seconds=sealed - began)
         moved = tools.publisher.publish(conn, candidate, context, actor=tools.actor, now=now)
-        store.record_step(
+        steps.record(
             conn,
             claim,
             "publish",

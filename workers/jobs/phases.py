@@ -18,7 +18,7 @@ import structlog
 
 from compress.plan import Diagnosis, Mode, Undecidable
 from workers.incidents import lifecycle, policy
-from workers.jobs import endings, orders, store, window
+from workers.jobs import endings, orders, steps, store, window
 from workers.jobs.child import ChildFailed, Ran
 from workers.jobs.heartbeat import Heartbeat
 from workers.jobs.orders import Context
@@ -84,7 +84,7 @@ class Phases:
             diagnosis, cpu = ran.report.diagnosis, ran.cpu_seconds
         now = tools.clock()
         with store.fenced(tools.database, claim, tools.clock) as conn:
-            store.record_step(
+            steps.record(
                 conn,
                 claim,
                 "diagnose",
@@ -154,7 +154,7 @@ class Phases:
                     .values(frozen_at=fresh.newest or now)
                 )
                 endings.remember(conn, self._claim, incumbent=self._context.version)
-                store.record_step(
+                steps.record(
                     conn,
                     self._claim,
                     "window",
@@ -200,7 +200,7 @@ class Phases:
         if self._claim.job.frozen_at is None:
             return False
         with self._tools.database.read() as conn:
-            done = store.steps(conn, self._claim.job.job_id)
+            done = steps.read(conn, self._claim.job.job_id)
         return any(s["name"] == "window" for s in done)
 
     def _window(self, *, frozen_at: int | None, since: int | None) -> window.Window:
@@ -224,7 +224,7 @@ class Phases:
             if share >= 1.0 and mode == "repair":
                 # Written at once: a worker that dies later has got further than the last one.
                 with store.fenced(tools.database, self._claim, tools.clock) as conn:
-                    store.record_step(
+                    steps.record(
                         conn,
                         self._claim,
                         step,
@@ -248,8 +248,8 @@ class Phases:
         more rows overwrites only what judging cost.
         """
         report, now = ran.report, self._tools.clock()
-        steps = {k: v for k, v in report.seconds.items() if k not in ("cpu", "total")}
-        judging = max(0.0, report.seconds.get("total", ran.seconds) - sum(steps.values()))
+        took = {k: v for k, v in report.seconds.items() if k not in ("cpu", "total")}
+        judging = max(0.0, report.seconds.get("total", ran.seconds) - sum(took.values()))
         detail: dict[str, Any] = {
             "gates": msgspec.to_builtins(report.gates),
             "rows": report.rows,
@@ -259,17 +259,17 @@ class Phases:
         }
         with store.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
             if report.mode == "repair":
-                for name, seconds in steps.items():
+                for name, seconds in took.items():
                     cpu = ran.cpu_seconds if name == "train" else None
-                    store.set_seconds(conn, self._claim, name, seconds, cpu_seconds=cpu)
-            store.record_step(
+                    steps.set_seconds(conn, self._claim, name, seconds, cpu_seconds=cpu)
+            steps.record(
                 conn,
                 self._claim,
                 "gate",
                 "done",
                 now=now,
                 seconds=judging,
-                cpu_seconds=None if "train" in steps else ran.cpu_seconds,
+                cpu_seconds=None if "train" in took else ran.cpu_seconds,
                 detail=detail,
             )
 
@@ -294,7 +294,7 @@ class Phases:
 
 def window_since(conn: sa.Connection, job: Job) -> int | None:
     """Begin of the window as it was found when the training rows were chosen."""
-    for step in store.steps(conn, job.job_id):
+    for step in steps.read(conn, job.job_id):
         if step["name"] == "window":
             since = json.loads(step["detail"] or "{}").get("since")
             return None if since is None else int(since)

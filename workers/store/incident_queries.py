@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from streams.store.tables import findings
 from workers.errors import UsageError
 from workers.incidents import record
-from workers.jobs import store
+from workers.jobs import steps, store
 from workers.store.tables import incident_findings, incidents, jobs
 
 NEEDS_A_PERSON = "awaiting_person"
@@ -150,14 +150,14 @@ def find_job(conn: sa.Connection, what: str) -> store.Job:
 
 def job_detail(conn: sa.Connection, job: store.Job) -> dict[str, Any]:
     """One job with its steps (``detail`` read) and, where it was judged, its ``gates``."""
-    steps = [
+    found = [
         {**step, "detail": json.loads(step["detail"] or "{}")}
-        for step in store.steps(conn, job.job_id)
+        for step in steps.read(conn, job.job_id)
     ]
     gates: list[dict[str, Any]] = next(
-        (s["detail"].get("gates", []) for s in steps if s["name"] == "gate"), []
+        (s["detail"].get("gates", []) for s in found if s["name"] == "gate"), []
     )
-    return {**_plain(job), "steps": steps, "gates": gates}
+    return {**_plain(job), "steps": found, "gates": gates}
 
 
 def _plain(job: store.Job) -> dict[str, Any]:

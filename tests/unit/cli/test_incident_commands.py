@@ -18,7 +18,7 @@ from streams.store.database import Database
 from workers.cli import main
 from workers.errors import WorkersError
 from workers.incidents import intake
-from workers.jobs import store
+from workers.jobs import steps, store
 from workers.store import engine
 from workers.store.tables import audit, incidents, jobs
 
@@ -119,9 +119,7 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
         {"name": "trusted_points", "value": -3.2, "limit": -1.0, "passed": False, "why": "worse"}
     ]
     with store.fenced(database, claim, repairable.now_us) as conn:
-        store.record_step(
-            conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates}
-        )
+        steps.record(conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates})
     text = done("jobs", "show", "1")
     assert "trusted_points" in text
     assert "FAILED" in text

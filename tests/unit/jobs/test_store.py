@@ -12,7 +12,7 @@ from loop import HOUR, NOW, SECOND, Clock
 
 from streams.store.database import Database
 from workers.errors import LeaseLost
-from workers.jobs import store
+from workers.jobs import steps, store
 from workers.jobs.heartbeat import Heartbeat
 from workers.store.tables import job_steps, jobs
 
@@ -85,9 +85,9 @@ def test_zombie_writes_nothing_after_the_job_was_taken_over(database: Database) 
     assert zombie is not None
     assert heir is not None
     with pytest.raises(LeaseLost), store.fenced(database, zombie, clock) as conn:
-        store.record_step(conn, zombie, "publish", "done", now=clock())
+        steps.record(conn, zombie, "publish", "done", now=clock())
     with store.fenced(database, heir, clock) as conn:
-        store.record_step(conn, heir, "train", "done", now=clock())
+        steps.record(conn, heir, "train", "done", now=clock())
     with database.read() as conn:
         assert conn.execute(sa.select(job_steps.c.name)).scalars().all() == ["train"]
 
@@ -114,7 +114,7 @@ def test_finished_step_renews_the_tries_but_only_once(database: Database) -> Non
         claim = store.claim(database, f"w{clock()}", now=clock())
         assert claim is not None
         with store.fenced(database, claim, clock) as conn:
-            store.record_step(conn, claim, done, "done", now=clock())
+            steps.record(conn, claim, done, "done", now=clock())
         clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
     assert state(database, "a").tries == 2  # renewed by the first, not by the second
 
