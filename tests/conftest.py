@@ -41,7 +41,7 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
     """A real PostgreSQL for the whole run."""
     # not below pytest's own folder: that is closed to the account under which the server must run
     folder = Path(tempfile.mkdtemp(prefix="redistill-postgres-"))
-    server = postgres.PostgresServer(folder)
+    server = postgres.PostgresServer(folder, durable=False)
     try:
         server.start()
     except postgres.Unavailable as why:
@@ -53,9 +53,11 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: postgres.PostgresServer) -> str:
+def postgres_url(postgres_server: postgres.PostgresServer) -> Iterator[str]:
     """URL of an empty PostgreSQL database of this test's own."""
-    return postgres_server.new_database()
+    url = postgres_server.new_database()
+    yield url
+    postgres_server.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
