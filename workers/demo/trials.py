@@ -48,15 +48,13 @@ def holiday(d: Director) -> tuple[dict[str, Any], HandedOver]:
 
     While it lasts, somebody hands over labels that are wrong and asks for a model trained on them.
     """
-    scene = "scanner cleaned, and another mix of digits"
-    d.enter(scene, "this harms nobody, so nobody is paged")
+    d.enter("scanner cleaned, and another mix of digits", "this harms nobody, so nobody is paged")
     d.stage.set_world(World(scene="holiday", priors=dict(data.HOLIDAY_PRIORS)))
     began = begun(d, "holiday")
     version = serving(d)
     d.version, d.since = version, began
     d.pause(d.doing, WRONG_AFTER_SECONDS)
     given = _hand_over(d)
-    d.enter(scene, "this harms nobody, so nobody is paged")
     known = enough(d, version, began, HOLIDAY_SECONDS)
     true = d.truth("holiday")
     seen = d.snapshot()
@@ -75,7 +73,6 @@ def holiday(d: Director) -> tuple[dict[str, Any], HandedOver]:
 
 
 def _hand_over(d: Director) -> HandedOver:
-    d.enter("wrong labels", f"{WRONG_SOURCE} confuse 4 with 9, 1 with 7, 3 with 8")
     rows = d.stage.latest_truth(WRONG_ROWS)
     said = data.swapped([int(r["label"]) for r in rows])
     path = d.stage.write_labels(
@@ -92,8 +89,8 @@ def _hand_over(d: Director) -> HandedOver:
     wrong = sum(data.CLASSES[digit] != r["label"] for r, digit in zip(rows, said, strict=True))
     d.say(
         "handed_over",
-        f"meanwhile {WRONG_SOURCE!r} handed over {len(rows)} labels, {wrong} of them wrong, and "
-        f"asked for a model: `redistill recompress {MODEL} --train-on labels --source "
+        f"meanwhile {WRONG_SOURCE!r}, who confuse 4 with 9, 1 with 7 and 3 with 8, handed over "
+        f"{len(rows)} labels, {wrong} of them wrong, and asked for a model: `redistill recompress {MODEL} --train-on labels --source "
         f"{WRONG_SOURCE}`",
         rows=len(rows),
         wrong=wrong,
