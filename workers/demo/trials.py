@@ -90,8 +90,8 @@ def _hand_over(d: Director) -> HandedOver:
     d.say(
         "handed_over",
         f"meanwhile {WRONG_SOURCE!r}, who confuse 4 with 9, 1 with 7 and 3 with 8, handed over "
-        f"{len(rows)} labels, {wrong} of them wrong, and asked for a model: `redistill recompress {MODEL} --train-on labels --source "
-        f"{WRONG_SOURCE}`",
+        f"{len(rows)} labels, {wrong} of them wrong, and asked for a model: "
+        f"`redistill recompress {MODEL} --train-on labels --source {WRONG_SOURCE}`",
         rows=len(rows),
         wrong=wrong,
     )
