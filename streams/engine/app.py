@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,8 @@ from streams.store.outbox import Relay
 log = structlog.get_logger(__name__)
 
 PREDICTIONS, LABELS = "predictions", "labels"
+LEAVE_SECONDS = 6.0
+"""Time to leave the group, after everything was stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +206,7 @@ class _Run:
                     break
                 await _either(stopping, 0.5)
         finally:
-            await self._stop(app, worker, tasks, starting, status)
+            await self._stop(app, worker, keeper, [*tasks, starting], status)
         return status
 
     def _look(self, app: AppT, worker: StreamWorker) -> None:
@@ -221,23 +224,25 @@ class _Run:
         self,
         app: Any,
         worker: StreamWorker,
-        tasks: list[asyncio.Task[None]],
-        starting: asyncio.Task[Any],
+        keeper: Housekeeper,
+        tasks: list[asyncio.Task[Any]],
         status: int,
     ) -> None:
         log.info("stopping", action="stopping")
         await worker.stop(self.config.stop_seconds)
-        for task in (*tasks, starting):
+        # Everything is stored. With the broker away Faust would take half a minute to stop, and its
+        # threads would hold up the interpreter: from here on the process ends in time, whatever hangs.
+        guard = threading.Timer(LEAVE_SECONDS, _leave, [status])
+        guard.daemon = True
+        guard.start()
+        for task in tasks:
             task.cancel()
+        await asyncio.to_thread(keeper.stop, 3.0)
         try:
-            async with asyncio.timeout(4.0):  # with the broker away it would take half a minute
+            async with asyncio.timeout(LEAVE_SECONDS - 1):
                 await app.stop()
         except Exception as error:
-            # Everything is stored: Faust's threads may be left behind, and with them the
-            # interpreter.
             log.warning("left", action="left", error=repr(error))
-            worker.close()
-            _leave(status)
         worker.close()
         log.info("stopped", action="stopped")
 

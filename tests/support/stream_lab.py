@@ -82,6 +82,12 @@ class Lab:
             self._producer = producer(self.broker)
         return self._producer
 
+    def hang_up(self) -> None:
+        """Close the producer; the next ``send`` makes another one."""
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
     def worker(self, name: str = "stream", **settings: str) -> Worker:
         env = {**self.env, **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()}}
         made = Worker(name, ["run", "stream"], env, self.folder / "logs")
@@ -118,6 +124,5 @@ class Lab:
     def close(self) -> None:
         for w in self.workers:
             w.stop()
-        if self._producer is not None:
-            self._producer.close()
+        self.hang_up()
         self.db.dispose()
