@@ -29,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 LEASE = "relay"
 LEASE_SECONDS = 15.0
-"""Longer than ``SEND_SECONDS``, so that one that is sending keeps it; as long nothing is sent after
-a crash.
+"""Longer than ``SEND_SECONDS``, so that one that is sending keeps it. It is given back after each
+round: a process that was killed between two rounds holds up nobody.
 """
 
 SEND_SECONDS = 8.0
@@ -204,8 +204,6 @@ def relay(
         return 0
     with database.read() as conn:
         rows = _ready(conn, limit)
-    if not rows:
-        return 0
     prefix = f"{namespace}." if namespace else ""
     deadline = clock() + SEND_SECONDS
     acknowledged: list[int] = []
@@ -230,20 +228,21 @@ def relay(
             failure = failure or error
         else:
             acknowledged.append(seq)
-    if acknowledged:
-        now = _us(clock)
-        with database.begin() as conn:
-            try:
-                lease.check(conn, LEASE, token, now)
-            except LeaseError:
-                # Another relay may have sent them as well by now. They were acknowledged: marking
-                # them is right.
-                log.warning("relay_slow", action="relay_slow", rows=len(acknowledged))
+    now = _us(clock)
+    with database.begin() as conn:
+        try:
+            lease.check(conn, LEASE, token, now)
+        except LeaseError:
+            # Another relay may have sent them as well by now. They were acknowledged: marking
+            # them is right.
+            log.warning("relay_slow", action="relay_slow", rows=len(acknowledged))
+        if acknowledged:
             conn.execute(
                 sa.update(outbox)
                 .where(outbox.c.seq.in_(acknowledged), outbox.c.sent_at.is_(None))
                 .values(sent_at=now)
             )
+        lease.release(conn, LEASE, token)
     if failure is not None:
         raise failure
     return len(acknowledged)

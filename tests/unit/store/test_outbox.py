@@ -146,6 +146,25 @@ def test_only_the_holder_of_the_lease_sends(db: Database) -> None:
     assert relay(db, Sent(), holder="me", clock=lambda: NOW / 1e6) == 1
 
 
+def test_relay_that_is_gone_holds_up_nobody_when_it_was_between_rounds(db: Database) -> None:
+    add(db, activated("a"))
+    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: NOW / 1e6) == 1
+    add(db, activated("b"))
+    assert relay(db, Sent(), holder="me", clock=lambda: NOW / 1e6) == 1
+
+
+def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
+    add(db, activated("a"))
+
+    class Refuses(Sent):
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        relay(db, Refuses(), holder="first", clock=lambda: NOW / 1e6)
+    assert relay(db, Sent(), holder="second", clock=lambda: NOW / 1e6) == 1
+
+
 def test_relays_in_many_threads_send_each_row_once(db: Database) -> None:
     add(db, *(activated(f"m{i}") for i in range(50)))
     sent = Sent()
