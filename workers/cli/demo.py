@@ -26,6 +26,9 @@ def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line, for programs.")
     ] = False,
+    svg: Annotated[
+        Path | None, typer.Option(help="Draw the story into this file at the end.")
+    ] = None,
     broker: Annotated[
         str | None,
         typer.Option(help="host:port of a real Kafka, instead of the in-memory broker."),
@@ -42,5 +45,8 @@ def demo(
     """
     from workers.demo import performance, screen
 
-    status = performance.run(screen.choose(as_json=as_json), seed=seed, broker=broker, keep=keep)
+    shown = screen.choose(as_json=as_json)
+    if svg is not None:
+        shown = screen.Picture(shown, svg)
+    status = performance.run(shown, seed=seed, broker=broker, keep=keep)
     raise typer.Exit(status)

@@ -3,10 +3,13 @@ programs."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from workers.demo.world import Stats
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 SPARKS = "▁▂▃▄▅▆▇█"
+PICTURE_WIDTH = 120
+"""Columns of the picture."""
 HISTORY = 48
 """Points of the accuracy curve on the terminal."""
 
@@ -122,18 +127,9 @@ class RichScreen:
 
     def say(self, beat: Beat) -> None:
         """Print the sentence above the live part."""
-        from rich.table import Table
-        from rich.text import Text
-
-        if beat.scene != self._scene:
-            self._scene = beat.scene
-            self._console.print(Text(f"\n{beat.scene}", style="bold"))
-        style = {"failed": "bold red", "summary": "bold green", "gate": "dim"}.get(beat.what, "")
-        line = Table.grid(padding=(0, 2, 0, 0))  # long sentences go on under their own beginning
-        line.add_column(no_wrap=True, style="dim")
-        line.add_column(overflow="fold", style=style)
-        line.add_row(f"{beat.at:6.1f} s", Text(beat.text))
-        self._console.print(line)
+        for line in lines_of(beat, self._scene):
+            self._console.print(line)
+        self._scene = beat.scene
 
     def show(self, live: Live) -> None:
         """Draw the live part again."""
@@ -174,6 +170,61 @@ class RichScreen:
             parts.append(line)
         parts.append(Spinner("dots", text=Text(f" {live.at:.0f} s  {live.doing}", style="dim")))
         return Group(*parts)
+
+
+class Picture:
+    """Tells the story on another screen, and draws it as SVG at the end.
+
+    Parameters
+    ----------
+    inner
+        The other screen.
+    path
+        Where the picture goes.
+    """
+
+    def __init__(self, inner: Screen, path: Path) -> None:
+        self._inner = inner
+        self._path = path
+        self._beats: list[Beat] = []
+
+    def say(self, beat: Beat) -> None:
+        """Tell it, and remember it."""
+        self._beats.append(beat)
+        self._inner.say(beat)
+
+    def show(self, live: Live) -> None:
+        """The picture shows what happened only."""
+        self._inner.show(live)
+
+    def close(self) -> None:
+        """Draw."""
+        from rich.console import Console
+
+        self._inner.close()
+        console = Console(record=True, file=io.StringIO(), width=PICTURE_WIDTH, highlight=False)
+        scene = ""
+        for beat in self._beats:
+            for line in lines_of(beat, scene):
+                console.print(line)
+            scene = beat.scene
+        svg = console.export_svg(title="redistill demo")
+        # the fonts would be fetched from elsewhere: every viewer has one of its own
+        self._path.write_text(re.sub(r"@font-face\s*{[^}]*}", "", svg), encoding="utf-8")
+
+
+def lines_of(beat: Beat, scene: str) -> list[RenderableType]:
+    """A beat in colour, under the name of its scene if that is another than ``scene``."""
+    from rich.table import Table
+    from rich.text import Text
+
+    style = {"failed": "bold red", "summary": "bold green", "gate": "dim"}.get(beat.what, "")
+    line = Table.grid(padding=(0, 2, 0, 0))  # long sentences go on under their own beginning
+    line.add_column(no_wrap=True, style="dim")
+    line.add_column(overflow="fold", style=style)
+    line.add_row(f"{beat.at:6.1f} s", Text(beat.text))
+    heading = [] if beat.scene == scene else [Text(f"\n{beat.scene}", style="bold")]
+    return [*heading, line]
 
 
 def spark(values: list[float]) -> str:

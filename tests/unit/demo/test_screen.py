@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 from rich.console import Console
 
-from workers.demo.screen import Beat, JsonScreen, LineScreen, Live, RichScreen
+from workers.demo.screen import Beat, JsonScreen, LineScreen, Live, Picture, RichScreen
 from workers.demo.world import Stats
 
 BEATS = (
@@ -62,3 +63,16 @@ def test_terminal_shows_services_and_keeps_the_story() -> None:
     assert "harm found" in text
     for shown in ("north", "r1-abc", "1,234", "81 µs", "measured on 30 labels", "waiting", "█"):
         assert shown in text
+
+
+def test_picture_holds_the_story_and_fetches_nothing(tmp_path: Path) -> None:
+    out = io.StringIO()
+    screen = Picture(LineScreen(out), tmp_path / "demo.svg")
+    for beat in BEATS:
+        screen.say(beat)
+    screen.close()
+    svg = (tmp_path / "demo.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "harm" in svg
+    assert "cdn" not in svg
+    assert "harm found" in out.getvalue()
