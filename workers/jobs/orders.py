@@ -26,7 +26,7 @@ from workers.jobs.window import Wanted
 from workers.releases import versions
 from workers.releases.files import Place, write_whole
 from workers.releases.versions import Version
-from workers.store.tables import pointers
+from workers.store.tables import incident_findings, pointers
 
 TRAINING = ("training/architecture.json", "training/weights.safetensors")
 """Files of a release that allow a warm start."""
@@ -49,6 +49,8 @@ class Context:
     incident: Mapping[str, Any] | None
     base_error: float | None
     data_bug_columns: tuple[str, ...]
+    raised_by: int | None = None
+    """When the label was observed that raised the alarm."""
 
     @property
     def version(self) -> str:
@@ -112,7 +114,22 @@ def read_context(conn: sa.Connection, job: Job) -> Context:
         incident=incident,
         base_error=None if base is None else BaseError.from_json(base).rate,
         data_bug_columns=() if incident is None else _broken_columns(conn, incident),
+        raised_by=None if incident is None else _raised_by(conn, incident),
     )
+
+
+def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
+    """When the newest alarm of an incident was raised: `account` opens a finding at the label that did it."""
+    opened = (
+        sa.select(sa.func.max(findings.c.opened_at))
+        .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)
+        .where(
+            incident_findings.c.incident_id == incident["incident_id"],
+            findings.c.version == incident["version"],
+            findings.c.kind == "accuracy",
+        )
+    )
+    return conn.execute(opened).scalar_one_or_none()
 
 
 def _broken_columns(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,6 +174,7 @@ def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wan
         since=begin,
         last_rows=spec.repair.fresh_rows,
         frozen_at=frozen_at,
+        raised_by=context.raised_by,
         source=context.job.options.get("source"),
     )
 

@@ -53,6 +53,9 @@ class Wanted:
     last_rows: int = 0
     frozen_at: int | None = None
     """End of the training rows; ``None``: now."""
+    raised_by: int | None = None
+    """Labels observed until then raised the alarm. They were picked for being wrong, so they may train and
+    diagnose, but not judge."""
     source: str | None = None
     """A label source outside ``[labels] sources`` that an operator asked to be believed."""
 
@@ -76,6 +79,8 @@ class _Label:
     label: str
     source: str
     p_include: float | None
+    raised: bool = False
+    """Whether it was among those that raised the alarm."""
 
 
 def split_is_gate(hashes: NDArray[np.int64], salt: str) -> NDArray[np.bool_]:
@@ -156,7 +161,9 @@ def read(conn: sa.Connection, wanted: Wanted) -> Window:
             seen.add(h)
             taken += 1
             oldest = at if oldest is None else min(oldest, at)
-            side, labelled = bool(gate[i]), h in known
+            label = known.get(h)
+            labelled = label is not None
+            gate[i] = side = bool(gate[i]) and not (label is not None and label.raised)
             late = not side and wanted.frozen_at is not None and at > wanted.frozen_at
             if late or (side and not labelled):
                 continue
@@ -213,7 +220,7 @@ def _blocks(conn: sa.Connection, wanted: Wanted) -> Iterator[pa.RecordBatch]:
 def _labels(conn: sa.Connection, wanted: Wanted) -> dict[int, _Label]:
     """Label by hash of the id: outcomes first, then those of the source that was asked for."""
     o = outcomes.c
-    query = sa.select(o.id_hash, o.label, o.source, o.p_include).where(
+    query = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at).where(
         o.model == wanted.model, o.version == wanted.version, o.label.is_not(None)
     )
     if wanted.since is not None:
@@ -232,12 +239,16 @@ def _labels(conn: sa.Connection, wanted: Wanted) -> dict[int, _Label]:
                 known.pop(row.id_hash, None)
             else:
                 known[row.id_hash] = _Label(row.label, wanted.source, row.p_include)
-    for row in conn.execute(newest):
+    for outcome in conn.execute(newest):
         # Where both spoke of a row that judges, the believed source judges; a row to train on
         # keeps the label of the source that was asked for.
-        if row.id_hash in known and not split_is_gate(np.array([row.id_hash]), wanted.salt)[0]:
+        if (
+            outcome.id_hash in known
+            and not split_is_gate(np.array([outcome.id_hash]), wanted.salt)[0]
+        ):
             continue
-        known[row.id_hash] = _Label(row.label, row.source, row.p_include)
+        raised = wanted.raised_by is not None and outcome.observed_at <= wanted.raised_by
+        known[outcome.id_hash] = _Label(outcome.label, outcome.source, outcome.p_include, raised)
     return known
 
 

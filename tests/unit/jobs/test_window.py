@@ -189,6 +189,19 @@ def test_training_rows_end_where_the_window_was_frozen_gate_rows_do_not(
     assert max(r["served_at"].timestamp() * 1e6 for r in gate) > frozen
 
 
+def test_labels_that_raised_the_alarm_do_not_judge(database: Database) -> None:
+    block(database, range(1, 41))
+    outcome(database, range(1, 41))
+    judged = read(database)
+    raised = read(database, replace(WANTED, raised_by=NOW))  # all labels were observed at NOW
+    assert judged.counts["gate_labelled"] > 0
+    assert raised.counts["gate_labelled"] == 0
+    assert raised.counts["labelled"] == judged.counts["labelled"]
+    assert set(raised.table.column("split").to_pylist()) == {"train"}
+    before = replace(WANTED, raised_by=NOW - 1)
+    assert read(database, before).counts == judged.counts
+
+
 def test_unlabelled_training_rows_are_the_newest_and_bounded(database: Database) -> None:
     for start in (1, 101, 201):
         block(database, range(start, start + 100), at=NOW + start * SECOND)
