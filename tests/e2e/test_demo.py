@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from processes import environment
 
+from streams.broker import Broker, admin
+
 SECONDS = 280
 """Some four times what it takes on two idle cores."""
 
@@ -88,6 +90,10 @@ def test_demo_tells_the_whole_story_when_it_runs_on_a_real_kafka(kafka_server: A
     status, lines, errors = play("--seed", "8", "--broker", kafka_server.bootstrap)
     assert status == 0, (lines[-6:], errors)
     check(lines)
+    client = admin(Broker(kafka_server.bootstrap))
+    left = [name for name in client.list_topics() if name.startswith("demo-")]
+    client.close()
+    assert left == []
 
 
 def test_demo_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:

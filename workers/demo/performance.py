@@ -68,6 +68,10 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
         figures |= {"wall_seconds": round(wall, 1), "cpu_seconds": round(cpu_seconds(), 1)}
         director.say("summary", summary(figures), ok=True, seed=seed, **figures)
         if keep is None:
+            try:
+                stage.remove_topics()
+            except Exception as why:  # the story is told; kafka-python has no base class for this
+                director.say("topics_left", f"topics {stage.namespace}.* stay on the broker: {why}")
             shutil.rmtree(folder, ignore_errors=True)
         return 0
     finally:

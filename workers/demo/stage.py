@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streams.wire.events import TOPICS
 from workers.demo import world
 from workers.demo.teacher import MODEL
 from workers.demo.world import Config, Stats, World
@@ -263,6 +264,25 @@ class Stage:
         return [] if self._devbroker is None else self._devbroker.forgotten(read)
 
     # --- the end ---
+
+    def remove_topics(self) -> None:
+        """Take the demo's own topics off a real broker; the dev broker takes them with it.
+
+        Raises
+        ------
+        BrokerUnavailable, BrokerRefused
+            With the cause.
+        """
+        if not self.real_broker:
+            return
+        from streams.broker import admin
+
+        broker = self.settings.broker()
+        client = admin(broker)
+        try:
+            client.delete_topics([broker.topic(name) for name in TOPICS.values()])
+        finally:
+            client.close()
 
     def close(self, names: Sequence[str] = WORKERS) -> None:
         """End every process and the broker. Safe to call twice."""
