@@ -32,6 +32,8 @@ from streams.wire.events import DriftFound
 
 BLOCK_ROWS = 500
 """Rows that are observed at a time, as in an Arrow batch of the client."""
+SLICE_VALUES = 50
+"""Values of a column of slices that are told apart; those that come later count as ``other``."""
 PRIOR_ROWS = 200
 """The label share that was asked for counts like this many rows beside those seen."""
 
@@ -172,6 +174,7 @@ class _Run:
         self.waiting: list[_Labels] = []
         self.windows: dict[int, _Window] = {}
         self.last_time = 0
+        self.slice_values: dict[str, set[str]] = {}
 
     def block(self, rows: Rows) -> list[Line]:
         """Everything that the next rows bring about, in order of rows."""
@@ -240,9 +243,19 @@ class _Run:
                 for i in keep.tolist():
                     value = values[i]
                     if value is not None:
+                        value = self._told_apart(column, value)
                         count = self.result.slices.setdefault((column, value), [0, 0])
                         count[0] += 1
                         count[1] += int(rows.error[i])
+
+    def _told_apart(self, column: str, value: str) -> str:
+        """The value, or ``other`` where its column has too many already."""
+        values = self.slice_values.setdefault(column, set())
+        if value not in values:
+            if len(values) >= SLICE_VALUES:
+                return "other"
+            values.add(value)
+        return value
 
     def _arrived(self, before: int) -> list[_Labels]:
         """Labels of rows below ``before``: those whose delay is over."""

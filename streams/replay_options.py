@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from streams.errors import FileError
 
+MOST_ROWS = 2**40
+"""Longest delay of a label that is taken, in rows; no file is longer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplayOptions:
@@ -41,8 +44,10 @@ class ReplayOptions:
         wrong = []
         if not 0 <= self.label_rate <= 1:
             wrong.append(f"label rate {self.label_rate} is not within 0 and 1")
-        if self.label_delay < 0:
-            wrong.append(f"label delay {self.label_delay} is negative")
+        if not 0 <= self.label_delay <= MOST_ROWS:
+            wrong.append(f"label delay {self.label_delay} is not within 0 and {MOST_ROWS:,} rows")
+        if self.seed < 0:
+            wrong.append(f"seed {self.seed} is negative")
         if not 0 <= self.tolerance_points < 100:
             wrong.append(f"tolerance {self.tolerance_points} is not within 0 and 100 points")
         if not 0 <= self.strictness <= 1:
@@ -51,5 +56,11 @@ class ReplayOptions:
             wrong.append(f"rows per alarm {self.rows_per_alarm} is below 1")
         if self.window_rows < 1:
             wrong.append(f"a window of {self.window_rows} rows is empty")
+        names = [self.label, self.prediction, *self.scores, *([self.time] if self.time else [])]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            wrong.append(f"column {', '.join(map(repr, twice))} cannot have two meanings")
+        here = (self.reference_label or self.label, self.reference_prediction or self.prediction)
+        if here[0] == here[1] and not twice:
+            wrong.append(f"column {here[0]!r} of the reference cannot have two meanings")
         if wrong:
             raise FileError("; ".join(wrong))

@@ -67,7 +67,7 @@ class Source:
                     yield batch.select(wanted)
 
     def require(self, columns: Sequence[str], option: str) -> None:
-        """Check that columns are there.
+        """Check that columns are there, and hold values and not lists or structures of them.
 
         Raises
         ------
@@ -81,6 +81,12 @@ class Source:
                 f"{self.name} has no column {', '.join(map(repr, missing))} (option {option});"
                 f" its columns are: {there or 'none'}"
             )
+        for column in columns:
+            if not has_text(kind := self.schema.field(column).type):
+                raise FileError(
+                    f"column {column!r} of {self.name} (option {option}) is {kind}: one value per row"
+                    " was expected"
+                )
 
 
 def _one(table: pa.Table) -> pa.RecordBatch:
@@ -152,6 +158,13 @@ def is_text(kind: pa.DataType) -> bool:
         return is_text(kind.value_type)
     t = pa.types
     return bool(t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind))
+
+
+def has_text(kind: pa.DataType) -> bool:
+    """Whether ``texts`` can read a column of this type; lists and structures it cannot."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return has_text(kind.storage_type)
+    return not pa.types.is_nested(kind)
 
 
 def numbers(array: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
@@ -278,11 +291,21 @@ def times(array: pa.Array, name: str) -> NDArray[np.int64]:
             with np.errstate(invalid="ignore", over="ignore"):
                 micro = np.where(np.isfinite(seconds), seconds * 1e6, -1.0)
             return np.clip(micro, -1, 2.5e17).astype(np.int64)
-        if pa.types.is_date(kind) or is_text(kind):
+        if pa.types.is_date(kind):
             array = array.cast(pa.timestamp("us"))
+        elif is_text(kind):
+            array = _moments(array)
         if pa.types.is_timestamp(array.type):
             array = array.cast(pa.timestamp("us", array.type.tz), safe=False).cast(pa.int64())
             return np.asarray(pc.fill_null(array, -1).to_numpy(zero_copy_only=False), np.int64)
     except pa.ArrowException as error:
         raise FileError(f"column {name!r} (option --time) is not a time: {error}") from error
     raise FileError(f"column {name!r} (option --time) is {kind}, not a time")
+
+
+def _moments(texts: pa.Array) -> pa.Array:
+    """ISO 8601 as times, all with a zone or all without one (which is UTC then)."""
+    try:
+        return texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return texts.cast(pa.timestamp("us", "UTC"))

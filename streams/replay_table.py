@@ -20,6 +20,7 @@ from streams.replay_rows import (
     BATCH_ROWS,
     MAX_VALUES,
     Source,
+    has_text,
     indices,
     is_number,
     is_text,
@@ -69,10 +70,11 @@ class Table:
             raise FileError(f"{reference.name} has no columns")
         label = options.reference_label or options.label
         prediction = options.reference_prediction or options.prediction
-        if options.reference_label is not None:
-            reference.require([label], "--reference-label")
-        if options.reference_prediction is not None:
-            reference.require([prediction], "--reference-prediction")
+        for column, option in ((label, "label"), (prediction, "prediction")):
+            given = getattr(options, f"reference_{option}") is not None
+            if given or column in reference.schema.names:
+                reference.require([column], f"--{'reference-' if given else ''}{option}")
+        reference.require([s for s in options.scores if s in reference.schema.names], "--scores")
         special = {
             options.label,
             options.prediction,
@@ -267,7 +269,9 @@ def _block(
     for j, f in enumerate(schema.features):
         if f.name not in there:
             continue
-        if f.kind == "category":
+        if not has_text(part[f.name].type):  # a list where a value was
+            wrong[f.name] = ~np.asarray(part[f.name].is_null())
+        elif f.kind == "category":
             codes = texts(part[f.name])
             features[:, j] = indices(codes, f)
             strange = set(codes.values) - set(f.values)

@@ -28,6 +28,8 @@ CATEGORY_BINS = 20
 SPREAD = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 100.0, 1000.0)
 """Edges around the median, in interquartile ranges: where a column lands that changed its unit."""
 CENTRE = (0.01, 0.03, 0.1, 0.25)
+LARGEST = float(np.finfo(np.float32).max) / 4
+"""Numbers beyond it count as it when quantiles are drawn."""
 MANY_DISTINCT = 1_000
 """Different values are counted up to here."""
 
@@ -114,6 +116,8 @@ def _column(x: NDArray[np.float32], feature: Feature, *, wide: bool) -> Column:
         once = int((counts == 1).sum())
         coarse = np.arange(len(edges))
     else:
+        # A model's own sentinels may be as large: their differences must stay finite.
+        valid = np.clip(valid, -LARGEST, LARGEST)
         edges, coarse = _edges(valid, 10 if wide else COARSE_BINS, _declared(feature))
         if n:
             low, high = (float(q) for q in np.quantile(valid, (0.005, 0.995)))

@@ -214,6 +214,31 @@ def test_text_where_numbers_were_is_a_wrong_type() -> None:
     assert found["impact"]["current"] == pytest.approx(0.5, abs=0.01)
 
 
+def test_lists_where_values_were_are_a_wrong_type() -> None:
+    lists = pa.array([None if i < 6_000 else [1] for i in range(len(STREAM))])
+    lines = lines_of(STREAM.set_column(3, "region", lists))
+    metrics = {x["impact"]["metric"] for x in opened(lines, "quality") if x["scope"] == "region"}
+    assert metrics == {"missing_rate", "wrong_type_rate"}
+
+
+def test_largest_numbers_of_float32_are_numbers_like_others() -> None:
+    def ends(table: pa.Table) -> pa.Table:
+        n = len(table)
+        sentinel = np.where(np.arange(n) % 2, 1, -1) * np.finfo(np.float32).max
+        return table.append_column("s", pa.array(sentinel))
+
+    assert opened(lines_of(ends(STREAM), ends(REFERENCE)), "quality") == []
+
+
+def test_many_values_of_a_slice_are_told_in_sum() -> None:
+    lines = lines_of(options=dataclasses.replace(OPTIONS, slices=("x0", "region")))
+    slices = lines[-1]["summary"]["slices"]
+    other = [s for s in slices if s["value"] == "other"]
+    assert [s["key"] for s in other] == ["x0"]
+    assert len(slices) == 50 + 1 + 3
+    assert other[0]["n"] == len(STREAM) - 50
+
+
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.float64(), pa.bool_(), pa.dictionary(pa.int32(), pa.string())]
 )
@@ -240,6 +265,18 @@ def test_times_of_the_rows_are_those_of_the_findings() -> None:
     assert harm["at"] == str((begin + harm["row"] * np.timedelta64(60, "s")).astype("M8[s]")) + "Z"
     windows = [x for x in lines if "from" in x]
     assert {w["to"] - w["from"] + 1 for w in windows} == {500}  # a row a minute: the hour closes it
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+02:00"])
+def test_times_may_be_texts_with_or_without_a_zone(zone: str) -> None:
+    begin = np.datetime64("2026-03-01T00:00:00")
+    when = pa.array([f"{begin + i * np.timedelta64(60, 's')}{zone}" for i in range(12_000)])
+    lines = lines_of(
+        STREAM.append_column("at", when), options=dataclasses.replace(OPTIONS, time="at")
+    )
+    (harm,) = opened(lines, "accuracy")
+    utc = begin - np.timedelta64(2 if "+" in zone else 0, "h")
+    assert harm["at"] == f"{utc + harm['row'] * np.timedelta64(60, 's')}Z"
 
 
 def test_csv_is_read_like_parquet(tmp_path: Path) -> None:
@@ -271,18 +308,27 @@ def test_an_empty_stream_has_a_summary_only(tmp_path: Path) -> None:
         ({"time": "region"}, "not a time"),
         ({"slices": ("city",)}, "'city' .option --slices"),
         ({"reference_label": "truth"}, "reference has no column 'truth' .option --reference-label"),
+        (
+            {"slices": ("pair",)},
+            "'pair' of the stream .option --slices. is list.*one value per row",
+        ),
     ],
 )
 def test_columns_that_are_not_there_are_named_with_those_that_are(
     change: dict[str, Any], message: str
 ) -> None:
+    stream = STREAM.append_column("pair", pa.array([[1, 2]] * len(STREAM)))
     with pytest.raises(FileError, match=message):
-        lines_of(options=dataclasses.replace(OPTIONS, **change))
+        lines_of(stream, options=dataclasses.replace(OPTIONS, **change))
 
 
 def test_impossible_options_are_told_all_at_once() -> None:
     with pytest.raises(FileError, match=r"label rate 2.*delay -1.*window of 0"):
         ReplayOptions(label_rate=2, label_delay=-1, window_rows=0)
+    with pytest.raises(FileError, match=r"delay 9+ is not.*seed -1.*'a', 'b' cannot have two"):
+        ReplayOptions(label_delay=10**20 - 1, seed=-1, label="a", prediction="a", scores=("b", "b"))
+    with pytest.raises(FileError, match="'prediction' of the reference cannot have two meanings"):
+        ReplayOptions(reference_label="prediction")
 
 
 def test_files_that_are_none_end_the_command_with_a_sentence(
@@ -299,6 +345,18 @@ def test_files_that_are_none_end_the_command_with_a_sentence(
             main(["replay", str(tmp_path / name), "--reference", str(tmp_path / "x.bin")])
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_the_command_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(STREAM.slice(0, 1_000), tmp_path / "s.parquet")
+    path = str(tmp_path / "s.parquet")
+    with pytest.raises(SystemExit) as stopped:
+        main(["replay", path, "--reference", path, "--json", "/dev/full"])
+    assert stopped.value.code == 2
+    assert "/dev/full cannot be written: No space left" in capsys.readouterr().err
 
 
 def test_long_streams_are_read_in_bounded_memory(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,11 @@ if TYPE_CHECKING:
 
     from streams.replay import Replay
 
-app = typer.Typer(help="Run the monitor over a file: no broker, no registration.")
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Run the monitor over a file: no broker, no registration.",
+)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
@@ -83,8 +89,10 @@ def replay(
     window with its measured accuracy; and a summary, last. Exit code 0 whatever was found; 2: a
     file cannot be used.
 
-    Example: redistill replay stream.parquet --reference reference.parquet --label-rate 0.1
-    --label-delay 500 --tolerance 2 --json out.jsonl
+    \b
+    redistill replay stream.parquet --reference reference.parquet
+    redistill replay stream.parquet --reference reference.parquet \\
+        --label-rate 0.1 --label-delay 500 --tolerance 2 --json out.jsonl
     """
     import msgspec
 
@@ -108,39 +116,49 @@ def replay(
         window_rows=window_rows,
     )
     lines: list[dict[str, Any]] = []
-    out = _opened(json_path)
-
-    def write(line: dict[str, Any]) -> None:
-        if out is not None:
-            out.write(msgspec.json.encode(line) + b"\n")
-        if "row" not in line or "finding_id" in line:
-            lines.append(line)
-
     from rich.console import Console
 
     console = Console(stderr=json_path == "-", highlight=False)
-    try:
-        with _Progress(console) as progress:
-            result = run_replay(stream, reference, options, write=write, progress=progress)
-    finally:
-        if out is not None:
-            out.flush()
-            if json_path != "-":
-                out.close()
+    with _output(json_path) as out, _Progress(console) as progress:
+
+        def write(line: dict[str, Any]) -> None:
+            out(msgspec.json.encode(line) + b"\n")
+            if "row" not in line or "finding_id" in line:
+                lines.append(line)
+
+        result = run_replay(stream, reference, options, write=write, progress=progress)
     _tell(console, result, lines)
 
 
-def _opened(path: str | None) -> Any:
+@contextmanager
+def _output(path: str | None) -> Iterator[Callable[[bytes], object]]:
+    """Takes the lines of JSON; all of them are in the file at the end."""
     from streams.errors import FileError
 
     if path is None:
-        return None
-    if path == "-":
-        return sys.stdout.buffer
+        yield len
+        return
     try:
-        return Path(path).open("wb")
+        file = sys.stdout.buffer if path == "-" else Path(path).open("wb")  # noqa: SIM115
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+    def put(data: bytes = b"") -> None:
+        try:
+            if data:
+                file.write(data)
+            else:
+                file.flush()
+        except OSError as error:
+            raise FileError(f"{path} cannot be written: {error.strerror}") from error
+
+    try:
+        yield put
+        put()
+    finally:
+        if path != "-":
+            with suppress(OSError):  # closing tries again to write what could not be written
+                file.close()
 
 
 class _Progress:
