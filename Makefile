@@ -36,7 +36,7 @@ demo: $(STAMP)demo ## drift caught and repaired before your eyes, no server need
 	$(BIN)/redistill demo $(ARGS)
 
 test: $(STAMP)dev lint ## everything: lint, types, architecture, unit, integration, faults, the demo
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-fast: $(STAMP)dev ## only what needs no server and little time
 	$(BIN)/python -m pytest tests/unit streams compress workers $(ARGS)

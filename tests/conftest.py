@@ -15,6 +15,10 @@ import kafka_server as kafka
 import postgres_server as postgres
 import pytest
 
+# before torch is imported anywhere: two of its threads on a busy machine are slower than one
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 REQUIRED = {s for s in os.environ.get("REDISTILL_REQUIRE", "").split(",") if s}
 
 

@@ -40,6 +40,7 @@ def tally(scene: str, version: str, rows: int, correct: int, first: float = 5.0)
 def test_no_setting_of_the_user_reaches_the_demo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.delenv("REDISTILL_REQUIRE", raising=False)  # the tests' own, no setting
     monkeypatch.setenv("REDISTILL_DATABASE", "postgresql://u:p@production/redistill")
     monkeypatch.setenv("REDISTILL_KAFKA_USERNAME", "me")
     monkeypatch.setenv("REDISTILL_KAFKA_PASSWORD", "secret")
