@@ -51,7 +51,7 @@ class Source:
                     kept = table.slice(BATCH_ROWS).to_batches()
             if rows:
                 yield _one(pa.Table.from_batches(kept))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise FileError(f"{self.name} cannot be read: {error}") from error
 
     def _raw(self, wanted: list[str]) -> Iterator[pa.RecordBatch]:
@@ -116,7 +116,7 @@ def open_source(source: str | Path | pa.Table, name: str = "table") -> Source:
         if path.suffix.lower() in (".csv", ".txt"):
             with pa.csv.open_csv(path) as reader:
                 return _checked(Source(str(path), reader.schema, None, path))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path} cannot be read: {error}") from error
     raise FileError(f"{path} is neither Parquet nor CSV")
 

@@ -23,6 +23,8 @@ from workers.errors import UsageError
 BATCH = 5_000
 """Rows that are read and sent at once: bounds memory, however long the file is."""
 MAX_ID = 200
+MAX_LABEL = 1_000
+"""Characters of a label; what is longer is no class of anything."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +106,7 @@ def read(
             yield Batch(len(rows), labels, rejects)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read as {_kind(path)}: {error}") from error
 
 
@@ -126,6 +128,10 @@ def _label(
     label = None if retract else row[columns.label]
     if not retract and (label is None or label == ""):
         return "the label is missing"
+    if label is not None and len(label) > MAX_LABEL:
+        return f"the label has {len(label)} characters, {MAX_LABEL} are allowed"
+    if "\0" in row_id or "\0" in (label or ""):
+        return "a text contains NUL, which no database stores"
     if label is not None and classes is not None and label not in classes:
         whole = label.removesuffix(
             ".0"
@@ -140,7 +146,11 @@ def _label(
             return "the time is missing or cannot be read"
     shares: dict[str, float | None] = {}
     for key, column in (("confidence", columns.confidence), ("inclusion", columns.inclusion)):
-        value = None if column is None else row[column]
+        given = None if column is None else row[column]
+        try:
+            value = None if given in (None, "") else float(given)
+        except ValueError:
+            return f"the {key} {given[:MAX_ID]!r} is no number"
         if value is not None and not (0 <= value <= 1):
             return f"the {key} {value} is not between 0 and 1"
         shares[key] = value
@@ -159,7 +169,7 @@ def _label(
 
 
 def _tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """The needed columns in batches: texts as strings, times in UTC, shares as numbers."""
+    """The needed columns in batches, as strings, and times in UTC."""
     wanted = [columns.id, columns.label, columns.time, columns.confidence, columns.inclusion]
     names = [c for c in wanted if c is not None]
     if _is_parquet(path):
@@ -189,9 +199,7 @@ def _cast(table: pa.Table, columns: Columns) -> pa.Table:
         column = table.column(name)
         if name == columns.time:
             out[name] = _times(column)
-        elif name in (columns.confidence, columns.inclusion):
-            out[name] = pc.cast(column, pa.float64())
-        else:
+        else:  # shares too: each row says what is wrong with its own
             out[name] = pc.cast(column, pa.string())
     return pa.table(out)
 

@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.broker import Broker, admin, consumer
-from streams.errors import BrokerUnavailable
+from streams.errors import BrokerRefused, BrokerUnavailable
 from streams.wire.codec import Record, decode
 from streams.wire.events import LabelObserved
-from workers.errors import SettingsError
+from workers.errors import SettingsError, UsageError
 
 
 def invoke(*args: str) -> Any:
@@ -86,3 +86,28 @@ def test_a_broker_that_is_away_is_said(home: Path, monkeypatch: pytest.MonkeyPat
     path.write_text("id,label\na,yes\n")
     with pytest.raises(BrokerUnavailable):
         invoke(str(path), "--model", "credit")
+
+
+@pytest.mark.kafka
+def test_a_missing_topic_and_rejects_without_a_place_are_said(
+    home: Path, kafka_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker(kafka_server.bootstrap, namespace=f"l{uuid.uuid4().hex[:8]}")
+    monkeypatch.setenv("REDISTILL_BROKER", kafka_server.bootstrap)
+    monkeypatch.setenv("REDISTILL_NAMESPACE", broker.namespace)
+    path = home / "labels.csv"
+    path.write_text("id,label\na,yes\n,yes\n")
+    topic = broker.topic("labels")
+    with pytest.raises(BrokerRefused, match=f"missing topic: {topic}.*redistill topics apply"):
+        invoke(str(path), "--model", "credit")
+    client = admin(broker)
+    client.create_topics({topic: {"num_partitions": 1, "replication_factor": 1}})
+    client.close()
+    with pytest.raises(UsageError, match="No such file or directory; choose another"):
+        invoke(str(path), "--model", "credit", "--rejects", str(home / "nowhere" / "r.csv"))
+
+
+@pytest.mark.parametrize("option", [("--model", "Credit Card"), ("--model", "m", "--source", "")])
+def test_names_that_are_none_are_said_at_once(home: Path, option: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"no name of a model|--source has 0 characters"):
+        invoke("labels.csv", *option)

@@ -336,9 +336,11 @@ def test_files_that_are_none_end_the_command_with_a_sentence(
 ) -> None:
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and nothing else")
     (tmp_path / "x.bin").write_bytes(b"\x00")
+    (tmp_path / "latin.csv").write_bytes("größe,label\n1,1\n".encode("latin-1"))
     for name, message in (
         ("gone.parquet", "there is no file"),
         ("x.parquet", "cannot be read"),
+        ("latin.csv", "cannot be read: 'utf-8' codec"),
         ("x.bin", "neither Parquet nor CSV"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import typer
 from workers.cli import common
 
 if TYPE_CHECKING:
+    from streams.broker import Broker
     from streams.wire.events import LabelObserved
     from workers.label_import import Reject
     from workers.settings import Settings
@@ -27,6 +29,9 @@ app = typer.Typer(
 
 SOME_REJECTED = 3
 """Exit code: rows were rejected; the others were sent."""
+MAX_SOURCE = 80
+UNKNOWN_TOPIC = 3
+"""Kafka's error code for a topic that is not there."""
 SEND_SECONDS = 60.0
 """How long the broker may take to acknowledge one batch."""
 
@@ -68,9 +73,14 @@ def import_(
     that is no class of the model, are rejected: they are counted and written to a file of their own. Exit
     code 0: all were sent; 3: some were rejected, the others sent.
     """
+    from streams.wire.events import MODEL_PATTERN
     from workers import label_import
     from workers.errors import UsageError
 
+    if not re.fullmatch(MODEL_PATTERN, model):
+        raise UsageError(f"{model!r} is no name of a model: a-z, 0-9 and ._- are, 80 at most")
+    if not 0 < len(source) <= MAX_SOURCE:
+        raise UsageError(f"--source has {len(source)} characters: 1 to {MAX_SOURCE} are allowed")
     settings = common.load()
     settings.broker()  # without one there is nothing to do: say so before the file is read
     spec = _spec(settings, model)
@@ -141,6 +151,7 @@ def _sender(settings: Settings) -> Iterator[_Send]:
     from streams.wire.codec import encode
 
     broker = settings.broker()
+    _want_topic(broker, broker.topic("labels"))
     client = producer(broker, linger_ms=20)
 
     def send(labels: Iterable[LabelObserved]) -> None:
@@ -162,21 +173,50 @@ def _sender(settings: Settings) -> Iterator[_Send]:
         client.close(timeout=5)
 
 
+def _want_topic(broker: Broker, topic: str) -> None:
+    """A producer would wait for a topic that is not there, and then not name it."""
+    from streams.broker import admin, cause
+    from streams.errors import BrokerRefused
+
+    if broker.is_dev:  # it makes every topic at its start
+        return
+    client = admin(broker)
+    try:
+        (found,) = client.describe_topics([topic])
+    except Exception as error:
+        raise cause(error, broker) from error
+    finally:
+        client.close()
+    if found.get("error_code") == UNKNOWN_TOPIC:
+        raise BrokerRefused(f"missing topic: {topic}; make it with `redistill topics apply`")
+
+
 @contextmanager
 def _rejects(path: Path) -> Iterator[_Reject]:
     """Writes rejected rows; there is no file without any."""
+    from workers.errors import UsageError
+
     file: Any = None
+
+    def write(rows: Iterable[Reject]) -> None:
+        nonlocal file
+        for row in rows:
+            if file is None:
+                file = path.open("w", encoding="utf-8", newline="")
+                csv.writer(file).writerow(("row", "id", "label", "reason"))
+            csv.writer(file).writerow((row.row, row.id, row.label, row.reason))
+
+    def keep(rows: Iterable[Reject]) -> None:
+        try:
+            write(rows)
+        except OSError as error:
+            raise UsageError(
+                f"rows were rejected, and {path} cannot be written: {error.strerror}; choose another"
+                " file with --rejects and import again: each label counts once"
+            ) from error
+
     try:
-
-        def write(rows: Iterable[Reject]) -> None:
-            nonlocal file
-            for row in rows:
-                if file is None:
-                    file = path.open("w", encoding="utf-8", newline="")
-                    csv.writer(file).writerow(("row", "id", "label", "reason"))
-                csv.writer(file).writerow((row.row, row.id, row.label, row.reason))
-
-        yield write
+        yield keep
     finally:
         if file is not None:
             file.close()

@@ -56,6 +56,25 @@ def test_bad_rows_are_rejected_with_their_number_and_reason(tmp_path: Path) -> N
     assert found.rejects[2] == Reject(4, "c", "maybe", "'maybe' is no class of the model")
 
 
+def test_a_row_whose_share_is_no_number_is_rejected_alone(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label,sure\na,yes,0.5\nb,no,very\nc,no,7\nd,no,\ne\0,no,1\n")
+    found = read(path, Columns(confidence="sure"))
+    assert [(x.id, x.confidence) for x in found.labels] == [("a", 0.5), ("d", None)]
+    assert [(r.row, r.reason) for r in found.rejects] == [
+        (2, "the confidence 'very' is no number"),
+        (3, "the confidence 7.0 is not between 0 and 1"),
+        (5, "a text contains NUL, which no database stores"),
+    ]
+
+
+def test_a_file_in_another_encoding_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_bytes("größe,id,label\n1,a,yes\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="cannot be read as CSV: 'utf-8' codec"):
+        read(path)
+
+
 def test_parquet_of_any_types_is_read(tmp_path: Path) -> None:
     path = tmp_path / "l.parquet"
     table = pa.table(
