@@ -36,8 +36,8 @@ def check(lines: list[dict[str, Any]]) -> dict[str, Any]:
     for earlier, later in (
         ("healthy", "finding"), ("finding", "incident"), ("incident", "diagnosis"),
         ("diagnosis", "repair"), ("repair", "swapped"), ("swapped", "recovered"),
-        ("recovered", "harmless"), ("harmless", "rejected"), ("rejected", "killed"),
-        ("killed", "rolled_back"), ("rolled_back", "forward"), ("forward", "caught_up"),
+        ("recovered", "harmless"), ("harmless", "killed"), ("killed", "rejected"),
+        ("rejected", "rolled_back"), ("rolled_back", "forward"), ("forward", "caught_up"),
         ("caught_up", "counted"), ("counted", "history"), ("history", "summary"),
     ):  # fmt: skip
         assert order.index(earlier) < order.index(later), (earlier, later)

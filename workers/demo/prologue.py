@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from workers.demo import data
@@ -13,13 +14,15 @@ from workers.demo.teacher import BASELINE, MODEL
 from workers.demo.world import World
 
 HEALTHY_SECONDS = 6.0
-REPAIR_STARTS_AT = 0.3
-"""Share of the training after which the repair worker starts: it loads torch and the exporter,
-eight seconds of CPU, and there are two cores for all that starts."""
 
 
 def opening(d: Director) -> dict[str, Any]:
-    """Start everything while the teacher trains; register; open the services."""
+    """Start everything while the teacher trains; register; open the services.
+
+    What loads a lot starts one after the other, by the share of the training that is done: there
+    are two cores, and the training, which takes longest, needs one of them. The repair worker loads
+    torch and the exporter, and is needed last.
+    """
     stage = d.stage
     d.enter("opening", "starting")
     stage.start_broker()
@@ -43,23 +46,26 @@ def opening(d: Director) -> dict[str, Any]:
     from workers.store import engine
 
     d.database = engine.open(stage.settings)
-    stage.start_workers("stream", "web")
-    late = ["repair"]
+    stage.start_workers("stream")
+    late: list[tuple[float, Callable[[], None]]] = [
+        (0.25, lambda: stage.start_workers("web")),
+        (0.45, stage.start_services),
+        (0.80, lambda: stage.start_workers("repair")),
+    ]
 
     def trained(_: Snapshot) -> dict[str, Any] | None:
         steps = stage.teacher_steps()
         if not steps:
             return None
         share = steps[-1].get("share")
-        if late and (share or 0.0) >= REPAIR_STARTS_AT:
-            stage.start_workers(late.pop())
+        while late and late[0][0] <= (share or 0.0):
+            late.pop(0)[1]()
         d.doing = "training the teacher" + (f" {100 * share:.0f}%" if share is not None else "")
         return steps[-1] if steps[-1]["step"] == "done" else None
 
     made = d.until("training the teacher", trained, seconds=120)
-    if late:
-        stage.start_workers(late.pop())
-    stage.start_services()
+    for _, start in late:
+        start()
     d.say(
         "trained",
         f"teacher: {made['teacher_parameters']:,} parameters, "

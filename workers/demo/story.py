@@ -14,7 +14,7 @@ from workers.demo.director import Director
 from workers.demo.pieces import opened
 from workers.demo.prologue import healthy, opening
 from workers.demo.repaired import recovered, veil
-from workers.demo.trials import holiday, killed, wrong_labels
+from workers.demo.trials import holiday, killed
 
 
 def perform(director: Director) -> dict[str, Any]:
@@ -31,8 +31,7 @@ def perform(director: Director) -> dict[str, Any]:
     figures |= veil(director)
     figures["after"] = recovered(director, figures)
     figures["harmless"], given = holiday(director)
-    figures["wrong_labels"] = wrong_labels(director, given)
-    figures["killed"] = killed(director)
+    figures["killed"] = killed(director, given)
     figures["closing"] = closing(director)
     return figures
 

@@ -105,7 +105,7 @@ def _hand_over(d: Director) -> HandedOver:
 
 def wrong_labels(d: Director, given: HandedOver) -> dict[str, Any]:
     """The candidate that learned from them is refused, by rows that nobody could have touched."""
-    d.enter("wrong labels", "the candidate is judged")
+    d.enter("meanwhile: wrong labels", "the candidate is judged")
     job = d.until(
         "the job on wrong labels to be judged",
         lambda s: first(s.jobs, lambda j: j.job_id not in given.jobs and j.over),
@@ -125,10 +125,11 @@ def wrong_labels(d: Director, given: HandedOver) -> dict[str, Any]:
     return {"rows": given.rows, "wrong": given.wrong, "reasons": reasons}
 
 
-def killed(d: Director) -> dict[str, Any]:
+def killed(d: Director, given: HandedOver) -> dict[str, Any]:
     """``kill -9`` of the stream worker: it comes back, and every row is counted, once.
 
-    While it is down a release is rolled back and forward: nothing of that needs it.
+    While it is down the candidate that learned wrong labels is judged, and a release is rolled back
+    and forward: nothing of that needs it.
     """
     d.enter("kill -9 of the stream worker", "the services go on")
     supervisor = d.stage.supervisor
@@ -143,6 +144,7 @@ def killed(d: Director) -> dict[str, Any]:
             back.append(d.now - at)
 
     d.watch = look
+    refused = wrong_labels(d, given)
     swaps = there_and_back(d)
     d.enter("the stream worker is back", "it catches up")
     d.until("the stream worker to count again", lambda _: back or None, seconds=45)
@@ -163,6 +165,7 @@ def killed(d: Director) -> dict[str, Any]:
     return {
         "down_seconds": round(back[0], 2),
         "caught_up_seconds": round(caught, 2),
+        "wrong_labels": refused,
         "rollback": swaps,
     }
 
