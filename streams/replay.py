@@ -7,9 +7,11 @@ order. Labels are drawn with a seed and arrive late, as in life.
 
 from __future__ import annotations
 
+import re
 import time as clock
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +360,8 @@ class _Run:
             r.harm_opened += found.status == "open"
             r.harm_open = found.status != "resolved"
         line: Line = msgspec.to_builtins(found)
+        if self.options.time is None:  # then seconds since 1970 are rows, for people, too
+            line["reason"] = _SINCE.sub(_since_row, found.reason)
         line["row"] = row
         line["id"] = str(found.finding_id)
         r.findings.append(line)
@@ -400,6 +404,14 @@ class _Run:
                 "notes": [*r.notes, *([r.base_note] if r.base_note else [])],
             }
         }
+
+
+_SINCE = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+
+
+def _since_row(said: re.Match[str]) -> str:
+    when = datetime.strptime(said[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return f"since row {when.timestamp():.0f}"
 
 
 def _slice(key: str, value: str, n: int, wrong: int) -> Line:

@@ -85,6 +85,7 @@ def test_harm_is_found_with_its_row_and_windows_tell_measured_accuracy(tmp_path:
     assert len(harm) == 1
     assert 6_500 < harm[0]["row"] < 7_500
     assert harm[0]["id"] == harm[0]["finding_id"]
+    assert 5_500 < int(harm[0]["reason"].rpartition("since row ")[2]) < 6_500
     assert harm[0]["impact"]["harmful"] is True
     assert harm[0]["impact"]["basis"] == "measured"
     windows = [x for x in lines if "accuracy" in x and "from" in x]
@@ -262,6 +263,7 @@ def test_times_of_the_rows_are_those_of_the_findings() -> None:
         STREAM.append_column("at", when), options=dataclasses.replace(OPTIONS, time="at")
     )
     (harm,) = opened(lines, "accuracy")
+    assert "since 2026-03-" in harm["reason"]
     assert harm["at"] == str((begin + harm["row"] * np.timedelta64(60, "s")).astype("M8[s]")) + "Z"
     windows = [x for x in lines if "from" in x]
     assert {w["to"] - w["from"] + 1 for w in windows} == {500}  # a row a minute: the hour closes it
