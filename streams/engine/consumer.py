@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import structlog
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -69,6 +70,18 @@ class Host(Protocol):
 
     def joined(self) -> None:
         """An assignment was received, perhaps an empty one."""
+
+
+class BareRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
+    """aiokafka's unpacker without the copy into a ``ConsumerRecord``: its own record has all that
+    is read (offset, timestamp, key, value, headers), for .9 us a row less.
+    """
+
+    def __iter__(self) -> Any:
+        return self._records_iterator
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record
 
 
 class BulkConsumer(driver.Consumer):
@@ -190,3 +203,7 @@ class BulkTransport(driver.Transport):
     """Faust's transport with the bulk consumer."""
 
     Consumer = BulkConsumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        aiokafka_fetcher.PartitionRecords = BareRecords  # of this process: one consumer, ours

