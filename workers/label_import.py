@@ -146,7 +146,7 @@ def _label(
             return "the time is missing or cannot be read"
     shares: dict[str, float | None] = {}
     for key, column in (("confidence", columns.confidence), ("inclusion", columns.inclusion)):
-        given = None if column is None else row[column]
+        given: Any = None if column is None else row[column]
         try:
             value = None if given in (None, "") else float(given)
         except ValueError:

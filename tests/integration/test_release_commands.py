@@ -64,6 +64,9 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
     assert "did not pass its gates" in run("publish", "linear", "v3", status=1)
     assert "other bytes" in run("add", "linear", "v2", bad, status=1)
 
+    # a name that nobody could log with
+    assert "no name of a version" in run("add", "linear", "v" * 81, bad, status=1)
+
     # one with an input that the schema does not have
     wide = linear.graph(tmp_path / "wide.onnx", np.ones((5, 2), np.float32), features=5)
     assert "shape (n, 3)" in run("add", "linear", "v4", wide, status=1)

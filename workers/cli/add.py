@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 from pathlib import Path
 
 import typer
@@ -76,7 +77,7 @@ def add(
             typer.echo(f"  {mark}  {gate['name']}: {gate['why']}")
         typer.echo(f"{model} {version} is {status}: {added.why(done.report)}")
         if passed:
-            typer.echo(f"publish it with `redistill publish {model} {version}`")
+            typer.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
         elif done.version is None:
             typer.echo("try again with more labels, or judge on trusted rows alone: --trusted-only")
     if not passed:

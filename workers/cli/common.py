@@ -54,10 +54,10 @@ def opened(settings: Settings) -> Iterator[Database]:
 
 
 def console() -> Console:
-    """Where tables for people go: plain text without a terminal."""
+    """Where tables for people go: plain text without a terminal; brackets in names are brackets."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:

@@ -165,7 +165,7 @@ def _print_versions(versions: list[dict[str, Any]]) -> None:
         typer.echo("no versions: level watch, or nothing was published yet")
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("version", "status", "kind", "sha256", "published", "why"):
+    for title in ("version", "status", "kind", "sha256", "published (UTC)", "why"):
         table.add_column(title, overflow="fold")
     table.add_column("bytes", justify="right")
     for v in versions:
@@ -174,7 +174,7 @@ def _print_versions(versions: list[dict[str, Any]]) -> None:
             v["status"],
             v["kind"],
             v["sha256"][:8],
-            v["published_at"] or "-",
+            (v["published_at"] or "-")[:19].replace("T", " "),
             "; ".join(v["failed_gates"]) or ("gates passed" if v["gate_passed"] else ""),
             "removed" if v["bytes"] is None else f"{v['bytes']:,}",
         )

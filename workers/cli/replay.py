@@ -118,7 +118,7 @@ def replay(
     lines: list[dict[str, Any]] = []
     from rich.console import Console
 
-    console = Console(stderr=json_path == "-", highlight=False)
+    console = Console(stderr=json_path == "-", highlight=False, markup=False)
     with _output(json_path) as out, _Progress(console) as progress:
 
         def write(line: dict[str, Any]) -> None:
@@ -215,7 +215,6 @@ def _tell(console: Console, result: Replay, lines: list[dict[str, Any]]) -> None
             console.print(
                 f"row {f['row']}: {_what(f)} {f['status']}: {f['reason']}",
                 soft_wrap=True,
-                markup=False,
             )
     base = summary["base_error"]
     accuracy = summary["accuracy"]
@@ -228,21 +227,18 @@ def _tell(console: Console, result: Replay, lines: list[dict[str, Any]]) -> None
             else f", base error {base['rate']:.1%} (upper bound {base['upper']:.1%}, n = {base['n']:,})"
         ),
         soft_wrap=True,
-        markup=False,
     )
     harm = summary["harm"]
     console.print(
         "no harm found"
         if not harm["opened"]
         else f"harm found {harm['opened']} time(s), {'still going on' if harm['open'] else 'over'}",
-        markup=False,
     )
     for s in summary["slices"]:
         console.print(
             f"{s['key']} = {s['value']}: accuracy {s['accuracy']:.1%}"
             f" ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
             soft_wrap=True,
-            markup=False,
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

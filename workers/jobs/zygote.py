@@ -173,12 +173,12 @@ def serve(control: socket.socket, entry: str) -> None:
     def say(message: dict[str, Any]) -> None:
         control.sendall(json.dumps(message).encode() + b"\n")
 
-    say({"ready": time.monotonic() - began})
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
     jobs: dict[int, _Running] = {}
     pending = b""
     try:
+        say({"ready": time.monotonic() - began})
         while True:
             for key, _ in selector.select():
                 if key.fileobj is control:

@@ -41,6 +41,9 @@ from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store.tables import pointers
 
+MAX_VERSION = 80
+"""Characters of a version's name, on the wire as well."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Added:
@@ -85,10 +88,16 @@ def add(
     Raises
     ------
     RegistryError
-        The model is unknown, only watched, or serves nothing yet; or the version's name is taken.
+        The model is unknown, only watched, or serves nothing yet; or the version's name is taken or
+        none.
     ReleaseError
         The file cannot be used; the message says why.
     """
+    if not 0 < len(version) <= MAX_VERSION or not version.isprintable():
+        raise RegistryError(
+            f"{version[:MAX_VERSION]!r} is no name of a version: 1 to {MAX_VERSION} printable"
+            " characters are"
+        )
     with database.read() as conn:
         spec, incumbent = _known(conn, model)
         taken = versions.find(conn, model, version)

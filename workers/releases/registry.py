@@ -136,6 +136,7 @@ def rollback(
     """
     current = _pointer(conn, model)
     if current is None:
+        level_of(conn, model)  # an unknown name is told as one
         raise RegistryError(f"{model} has no published version: there is nothing to roll back")
     target = history.predecessor(conn, model) if to is None else to
     if target is None:

@@ -142,6 +142,11 @@ def test_unknown_names_are_told_with_what_there_is(
         shop.publish(model, version)
 
 
+def test_roll_back_of_an_unknown_model_says_so(shop: Installation) -> None:
+    with pytest.raises(RegistryError, match="no model named 'nope': register it first"):
+        shop.rollback("nope")
+
+
 def test_watched_model_has_no_pointer(shop: Installation) -> None:
     shop.register("seen", level="watch")
     shop.add("seen", "v1", 1, "baseline")
