@@ -15,6 +15,7 @@ from streams.errors import StreamsError
 from streams.store import outbox
 from streams.store.database import Database
 from workers.duties import Duty
+from workers.errors import UsageError
 from workers.store.tables import guards, incidents, jobs, pauses
 
 
@@ -55,10 +56,22 @@ class RepairMetrics(Collector):
         yield from found
 
     def serve(self, port: int, host: str = "127.0.0.1") -> int:
-        """Serve ``/metrics``; returns the port (chosen by the system if 0)."""
+        """Serve ``/metrics``; returns the port (chosen by the system if 0).
+
+        Raises
+        ------
+        UsageError
+            The port is taken, or not ours to take.
+        """
         registry = CollectorRegistry()
         registry.register(self)
-        self._server, _ = start_http_server(port, addr=host, registry=registry)
+        try:
+            self._server, _ = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise UsageError(
+                f"metrics cannot be served on {host}:{port}: {error.strerror};"
+                " choose another --metrics-port (0: a free one)"
+            ) from error
         return int(self._server.server_port)
 
     def close(self) -> None:

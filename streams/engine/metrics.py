@@ -8,6 +8,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from streams.errors import StreamsError
+
 
 class Metrics:
     """The worker's numbers.
@@ -48,6 +50,18 @@ class Metrics:
         self.relayed = Counter("relayed", "Announcements sent.", **own)
 
     def serve(self, port: int, host: str = "127.0.0.1") -> int:
-        """Serve ``/metrics``; returns the port (chosen by the system if 0)."""
-        server, _ = start_http_server(port, addr=host, registry=self.registry)
+        """Serve ``/metrics``; returns the port (chosen by the system if 0).
+
+        Raises
+        ------
+        StreamsError
+            The port is taken, or not ours to take.
+        """
+        try:
+            server, _ = start_http_server(port, addr=host, registry=self.registry)
+        except OSError as error:
+            raise StreamsError(
+                f"metrics cannot be served on {host}:{port}: {error.strerror};"
+                " choose another --metrics-port (0: a free one)"
+            ) from error
         return int(server.server_port)

@@ -33,7 +33,7 @@ def upgrade() -> None:
         typer.echo(f"revision {done.after}: nothing to do")
 
 
-@app.command()
+@app.command(short_help="Show where it is, its revision, its rows.")
 def show(
     as_json: bool = typer.Option(False, "--json", help="One JSON document instead of a table."),
 ) -> None:

@@ -53,7 +53,7 @@ def list_(
         typer.echo(f"          {row['why']}")
 
 
-@app.command()
+@app.command(short_help="Show findings, contributors and every step.")
 def show(
     incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
     as_json: bool = AS_JSON,

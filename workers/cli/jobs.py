@@ -64,7 +64,7 @@ def list_(
     common.console().print(table)
 
 
-@app.command()
+@app.command(short_help="Show one job with its steps and gates.")
 def show(
     job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
     as_json: bool = AS_JSON,
@@ -84,7 +84,7 @@ def show(
         _print(found)
 
 
-@app.command()
+@app.command(short_help="Cancel a job that is not over.")
 def cancel(
     job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
     reason: str = typer.Option("cancelled by hand", "--reason", help="Why, for the record."),

@@ -62,7 +62,7 @@ def stream(metrics_port: int | None = METRICS) -> None:
     )
 
 
-@app.command()
+@app.command(short_help="Turn findings into jobs, publish or roll back.")
 def repair(metrics_port: int | None = METRICS) -> None:
     """Turn findings into incidents and jobs, rebuild models, publish or roll back.
 
@@ -78,7 +78,7 @@ def repair(metrics_port: int | None = METRICS) -> None:
     _leave(worker.run(settings, stop=stop))
 
 
-@app.command()
+@app.command(short_help="Serve releases, health and metrics over HTTP.")
 def web(
     host: str | None = typer.Option(None, "--host", help="Address to listen on."),
     port: int | None = typer.Option(None, "--port", min=0, max=65_535, help="Port to listen on."),

@@ -22,7 +22,7 @@ def topics() -> None:
     """Create the topics on the broker, or say what is wrong with them."""
 
 
-@app.command()
+@app.command(short_help="Create missing topics; compare the others.")
 def apply(
     partitions: int | None = typer.Option(
         None,

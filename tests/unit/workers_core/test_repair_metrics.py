@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ import loop
 import pytest
 from loop import RULES, Clock, finding
 
+from streams.engine.metrics import Metrics
+from streams.errors import StreamsError
 from streams.store.database import Database
 from workers.duties import Duty
+from workers.errors import UsageError
 from workers.incidents import intake
 from workers.repair_metrics import RepairMetrics
 
@@ -35,6 +39,16 @@ def scrape(metrics: RepairMetrics) -> str:
             return str(answer.read().decode())
     finally:
         metrics.close()
+
+
+def test_a_port_that_is_taken_is_said(database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = f"on 127.0.0.1:{port}: Address already in use; choose another --metrics-port"
+        with pytest.raises(UsageError, match=said):
+            RepairMetrics(database, {}).serve(port)
+        with pytest.raises(StreamsError, match=said):
+            Metrics("").serve(port)
 
 
 def test_metrics_tell_incidents_jobs_and_duties(database: Database) -> None:
