@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streams.client.logger import PredictionLogger
-
     from streams.broker import Security
+    from streams.client.logger import PredictionLogger
     from streams.client.model import ModelClient
 
 __all__ = ["ModelClient", "PredictionLogger", "Security"]
