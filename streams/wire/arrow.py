@@ -116,9 +116,11 @@ class _Features:
     def read_numbers(self, names: Sequence[str], values: NDArray[np.float32]) -> None:
         """The numeric features, ``(n, len(names)) float32``."""
         if tuple(names) == self.schema.names and self.numeric(names):
-            self.out = values.copy() if not values.flags.writeable else values
             self.met.update(names)
-            clean(self.out, names, self.wrong)
+            self.out = values
+            if np.isinf(values).any():
+                self.out = values.copy()
+                clean(self.out, names, self.wrong)
             return
         self.out = np.full((len(values), len(self.at)), np.nan, np.float32)
         for i, name in enumerate(names):

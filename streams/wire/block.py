@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -128,3 +129,70 @@ class PredictionBlock:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def alike(a: PredictionBlock, b: PredictionBlock) -> bool:
+    """Whether two blocks can stand in one: of one model version, with the same columns, and nothing
+    wrong in either (what was wrong is told per block).
+    """
+    return (
+        a.model == b.model
+        and a.version == b.version
+        and a.feature_names == b.feature_names
+        and _form(a) == _form(b)
+        and not (a.wrong_type or a.invalid or a.unseen or a.unknown_features)
+        and not (b.wrong_type or b.invalid or b.unseen or b.unknown_features)
+    )
+
+
+def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
+    """Blocks that are ``alike`` as one, rows in their order: one step for many small batches."""
+    if len(blocks) == 1:
+        return blocks[0]
+    first = blocks[0]
+    predictions = [b.prediction for b in blocks]
+    return PredictionBlock(
+        model=first.model,
+        version=first.version,
+        ids=list(chain.from_iterable(b.ids for b in blocks)),
+        served_at=np.concatenate([b.served_at for b in blocks]),
+        feature_names=first.feature_names,
+        features=np.concatenate([b.features for b in blocks]),
+        prediction=np.concatenate([p for p in predictions if not isinstance(p, Codes)])
+        if not isinstance(first.prediction, Codes)
+        else _codes([p for p in predictions if isinstance(p, Codes)]),
+        scores=_rows([b.scores for b in blocks]),
+        segments={key: _codes([b.segments[key] for b in blocks]) for key in first.segments},
+        latency_ms=_rows([b.latency_ms for b in blocks]),
+        sample_rate=_rows([b.sample_rate for b in blocks]),
+    )
+
+
+def _form(block: PredictionBlock) -> tuple[Any, ...]:
+    """What has to be the same in two blocks, besides names."""
+    return (
+        isinstance(block.prediction, Codes),
+        None if block.scores is None else block.scores.shape[1],
+        tuple(block.segments),
+        block.latency_ms is None,
+        block.sample_rate is None,
+    )
+
+
+def _rows(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+    found = [p for p in parts if p is not None]
+    return np.concatenate(found) if found else None
+
+
+def _codes(parts: Sequence[Codes]) -> Codes:
+    """Columns of strings as one; values are numbered as they come, the first column's first."""
+    values = parts[0].values
+    if any(p.values != values for p in parts):
+        index: dict[str, int] = {}
+        tables = [
+            np.array([*(index.setdefault(v, len(index)) for v in p.values), -1], np.int32)
+            for p in parts
+        ]  # code -1 = missing = the last entry
+        codes = [table[p.codes] for table, p in zip(tables, parts, strict=True)]
+        return Codes(np.concatenate(codes), tuple(index))
+    return Codes(np.concatenate([p.codes for p in parts]), values)
