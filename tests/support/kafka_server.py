@@ -107,7 +107,10 @@ class KafkaServer:
                 f"--add-scram=SCRAM-SHA-256=[name={u},password={p}]" for u, p in self.scram.items()
             ]
             done = subprocess.run(
-                self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties), *users),
+                self._java(
+                    "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}",
+                    "-c", str(properties), *users,
+                ),
                 capture_output=True, text=True, timeout=60, check=False,
             )  # fmt: skip
             if done.returncode:
