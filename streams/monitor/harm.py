@@ -27,6 +27,8 @@ RECENT = 8_192
 """Outcomes that are remembered one by one."""
 FOLD = 32
 """Older ones are remembered as sums of this many."""
+EVER = -(2**63)
+"""Before every time of serving."""
 MAX_FOLDS = 8_192
 """Sums that are kept: 262,144 outcomes beyond the recent ones. A change further back is dated to
 their beginning."""
@@ -143,6 +145,7 @@ class HarmTest:
         self.level_rate = 0.0  # error rate from which a recovery is looked for
         self.low = self.high = 0
         self.wait = 0  # labels until an estimate below the tolerance is looked at again
+        self.begin = EVER  # rows served earlier belong to what was before the last change
         self.mixture = self._up()
 
     def _up(self) -> Mixture:
@@ -179,6 +182,9 @@ class HarmTest:
     def update(self, error: int, at: int) -> HarmChange | None:
         """Take one outcome in the order in which labels arrive.
 
+        A label that comes late, of a row served before the last change, is left out: right rows of the
+        time before would look like a recovery, wrong ones of the time in between like a relapse.
+
         Parameters
         ----------
         error
@@ -191,6 +197,8 @@ class HarmTest:
         HarmChange or None
             What opened, changed or ended with this outcome.
         """
+        if at < self.begin:
+            return None
         self.memory.append(error, at)
         reached = self.mixture.update(error)
         if not self.open:
@@ -224,7 +232,12 @@ class HarmTest:
         self.since_n, self.since_errors, self.next_update = s.rows, s.errors, 2 * s.rows
         self._new_level(s, carry=0)
         self.open = True
+        self._begin(times, s)
         return self._change("open", s.rate, s.rows, s.errors, value, threshold)
+
+    def _begin(self, times: NDArray[np.int64], s: Suffix) -> None:
+        # the median: neither a straggler nor a clock that is wrong by years moves it
+        self.begin = int(np.median(times[s.start :]))
 
     def _new_level(self, s: Suffix, carry: int) -> None:
         self.level_rate, self.level_n = s.rate, carry
@@ -241,8 +254,10 @@ class HarmTest:
             change = self._change("resolved", s.rate, s.rows, s.errors, value, threshold)
             self.reset()
             self.low, self.high = low, high
+            self._begin(times, s)
             return change
         change = self._change("update", s.rate, s.rows, s.errors, value, threshold)
+        self._begin(times, s)
         self._new_level(s, carry=s.rows)
         return change
 
@@ -316,6 +331,7 @@ class HarmTest:
             "low",
             "high",
             "wait",
+            "begin",
         )
         return {
             **{name: getattr(self, name) for name in names},

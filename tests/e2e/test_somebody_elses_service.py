@@ -39,6 +39,7 @@ class Site:
             broker=bootstrap, home=str(folder / "home"), flush_seconds="0.2", cool_down_minutes="0"
         )
         self.workers: dict[str, Worker] = {}
+        self.logs: list[sdk.PredictionLogger] = []
 
     def command(self, *args: str) -> str:
         """Run a command; its output, or a failure with its words."""
@@ -78,6 +79,8 @@ def site(kafka_server: KafkaServer, tmp_path: Path) -> Iterator[Site]:
     """A site of its own; its workers end with the test."""
     site = Site(tmp_path, kafka_server.bootstrap)
     yield site
+    for log in site.logs:
+        log.close()
     for worker in site.workers.values():
         worker.stop(20)
 
@@ -132,6 +135,7 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
     service: dict[str, Any] = {"classifier": classifier, "classes": credit.CLASSES}
     exec(code.replace("127.0.0.1:9092", kafka_server.bootstrap), service)
+    site.logs.append(service["log"])
     flow = {"predict": service["predict"], "label": service["on_outcome"], "serial": serial}
     send(rng, 600, boom=False, labelled=0.0, **flow)
     site.until(lambda: site.query("SELECT rows FROM unregistered WHERE model = 'credit' AND rows >= 500"), 30,
@@ -144,7 +148,7 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
     send(rng, 1_500, boom=True, labelled=0.25, **flow)
     harm = "SELECT body FROM findings WHERE kind = 'accuracy' AND harmful"
     found = json.loads(site.until(lambda: site.query(harm), 30, "the first finding of harm")[0][0])
-    assert found["provisional"] is True
+    assert found["provisional"] is True, found
     assert found["impact"]["basis"] == "measured"
     assert found["impact"]["reference"] - found["impact"]["current"] > 0.3
     assert service["log"].stats().dropped == 0
@@ -160,6 +164,7 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
     trust = site.folder / "root.json"
     site.command("keys", "export", str(trust))
     log = sdk.PredictionLogger(kafka_server.bootstrap)
+    site.logs.append(log)
     model = sdk.ModelClient(
         "credit", repository=site.folder / "home" / "repository", trust=trust, log=log, poll_s=1.0
     )
@@ -206,5 +211,3 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
         assert site.command("check-history")
     finally:
         model.close()
-        log.close()
-        service["log"].close()

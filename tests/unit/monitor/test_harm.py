@@ -87,6 +87,30 @@ def test_a_run_of_right_rows_is_no_recovery_when_the_level_was_overestimated() -
     assert ends[0] > 3_000
 
 
+def test_labels_of_rows_served_before_the_change_are_no_evidence_of_recovery_or_relapse() -> None:
+    test = HarmTest(independent(), tolerance=0.02, labels_per_alarm=1e5)
+    rng = np.random.default_rng(5)
+    said = [test.update(int(rng.random() < 0.1), at) for at in range(3_000)]
+    assert not any(said)
+    at = 3_000
+    while not test.open:  # the world shifts
+        test.update(int(rng.random() < 0.6), at)
+        at += 1
+    late = [test.update(0, served) for served in range(2_000, 3_000)]  # right, from before
+    assert not any(late)
+    assert test.open
+    for _ in range(500):
+        test.update(int(rng.random() < 0.6), at)
+        at += 1
+    shifted = range(3_000, at)
+    while test.open:  # it shifts back
+        test.update(int(rng.random() < 0.1), at)
+        at += 1
+    late = [test.update(1, served) for served in shifted]  # wrong, from the time in between
+    assert not any(late)
+    assert not test.open
+
+
 def test_tempering_halves_the_exponents_where_errors_come_in_runs() -> None:
     rng = np.random.default_rng(5)
     clumped = np.repeat(rng.random(2_000) < 0.1, 10).astype(int)
