@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import re
-import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,9 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams.broker import Broker, Mechanism, Protocol, Security
+from workers import settings_values as values
 from workers.errors import SettingsError
+from workers.state_key import stored_key
 
 PREFIX = "REDISTILL_"
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
@@ -47,47 +47,6 @@ def is_loopback(server: str) -> bool:
         return False
 
 
-def _servers(value: str | None) -> str | None:
-    if value is None or not value.strip():
-        return None
-    text = value.strip()
-    if text.startswith("dev://"):
-        if "start=" not in text:
-            raise ValueError("a dev broker's address looks like dev://127.0.0.1:PORT?start=UUID")
-        return text
-    for part in text.split(","):
-        host, colon, port = part.strip().rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
-            raise ValueError(f"host:port[,host:port] was expected, {part.strip()!r} is not that")
-    return text
-
-
-def _database(value: str | None) -> str | None:
-    if value is None or not value.strip():
-        return None
-    text = value.strip()
-    if text.startswith(("postgres://", "postgresql://")):
-        return "postgresql+psycopg://" + text.partition("://")[2]
-    if not text.startswith(("sqlite:///", "postgresql+psycopg://")):
-        raise ValueError("sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME was expected")
-    return text
-
-
-def _hex_key(value: SecretStr | None) -> SecretStr | None:
-    if value is None:
-        return None
-    text = value.get_secret_value().strip()
-    try:
-        raw = bytes.fromhex(text)
-    except ValueError:
-        raise ValueError(
-            "hexadecimal digits were expected, for example from `openssl rand -hex 32`"
-        ) from None
-    if len(raw) < 16:
-        raise ValueError("at least 16 bytes (32 hexadecimal digits) were expected")
-    return SecretStr(text)
-
-
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -107,7 +66,7 @@ class Settings(BaseSettings):
         Path(".redistill"),
         description="Folder of the SQLite file, keys, objects, job folders and releases.",
     )
-    database: Annotated[str | None, AfterValidator(_database)] = Field(
+    database: Annotated[str | None, AfterValidator(values.database)] = Field(
         None, description="sqlite:///PATH or postgresql://...; default: a SQLite file in the home."
     )
     namespace: str = Field(
@@ -117,7 +76,7 @@ class Settings(BaseSettings):
     )
 
     # --- the broker ---
-    servers: Annotated[str | None, AfterValidator(_servers)] = Field(
+    servers: Annotated[str | None, AfterValidator(values.servers)] = Field(
         None,
         validation_alias="REDISTILL_BROKER",
         description="host:port[,host:port] of Kafka, or the dev:// address of the dev broker.",
@@ -153,7 +112,7 @@ class Settings(BaseSettings):
     metrics_port: Port | None = Field(
         None, description="Prometheus metrics on loopback; 0: a free port; default: off."
     )
-    state_key: Annotated[SecretStr | None, AfterValidator(_hex_key)] = Field(
+    state_key: Annotated[SecretStr | None, AfterValidator(values.hex_key)] = Field(
         None,
         description="Hex key that authenticates stored detectors; default: made in the home.",
     )
@@ -255,25 +214,20 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            Naming every bad key with its value. Secrets are not repeated. A variable that is nearly
-            a known one (``REDISTILL_DATABSE``) is an error too; other unknown ones are left alone.
+            Naming every bad key with its value. Secrets are not repeated. Variables that are no
+            setting are left alone: ``unknown_variables`` tells them.
         """
         given = {k: v for k, v in (overrides or {}).items() if v is not None}
         if unknown := sorted(set(given) - set(cls.model_fields)):
             raise SettingsError(f"unknown settings: {', '.join(unknown)}")
-        problems = _misspelt(os.environ)
         keys = {name: env_name(name) for name in cls.model_fields}
         # init values are looked up by alias where there is one
         arguments = {_alias(cls, name): value for name, value in given.items()}
         try:
-            settings = cls(**arguments)
+            return cls(**arguments)
         except ValidationError as error:
-            for item in error.errors(include_url=False):
-                problems.append(_describe(item, keys))
-            settings = None
-        if problems or settings is None:
-            raise SettingsError("; ".join(problems))
-        return settings
+            problems = [_describe(item, keys) for item in error.errors(include_url=False)]
+            raise SettingsError("; ".join(problems)) from None
 
     @property
     def protocol(self) -> Protocol:
@@ -363,7 +317,7 @@ class Settings(BaseSettings):
         """
         if self.state_key is not None:
             return bytes.fromhex(self.state_key.get_secret_value())
-        return _stored_key(self.keys_folder / "state.key")
+        return stored_key(self.keys_folder / "state.key")
 
 
 def env_name(field: str) -> str:
@@ -378,8 +332,30 @@ def env_name(field: str) -> str:
     return alias if isinstance(alias, str) else PREFIX + field.upper()
 
 
+def unknown_variables() -> list[str]:
+    """A sentence for each variable of the environment that has our prefix and is no setting.
+
+    Not an error: other software may use the prefix. Most are misspelt, and then a default rules in
+    silence.
+    """
+    known = {env_name(name).removeprefix(PREFIX): env_name(name) for name in Settings.model_fields}
+    told = []
+    for key in sorted(k for k in os.environ if _is_unknown(k)):
+        near = difflib.get_close_matches(key.removeprefix(PREFIX), known, n=1, cutoff=0.75)
+        hint = f"; did you mean {known[near[0]]}?" if near else ""
+        told.append(f"{key}: there is no such setting{hint}")
+    return told
+
+
+def _is_unknown(key: str) -> bool:
+    return key.startswith(PREFIX) and key not in {env_name(n) for n in Settings.model_fields}
+
+
 def environment(overrides: Mapping[str, Any]) -> dict[str, str]:
     """The environment for a process of ours: this one's, with some settings replaced.
+
+    Variables with our prefix that are no setting stay behind, so that only the first process speaks
+    of them.
 
     Parameters
     ----------
@@ -391,7 +367,7 @@ def environment(overrides: Mapping[str, Any]) -> dict[str, str]:
     >>> environment({"home": "here", "servers": None})["REDISTILL_HOME"]
     'here'
     """
-    out = dict(os.environ)
+    out = {key: value for key, value in os.environ.items() if not _is_unknown(key)}
     for name, value in overrides.items():
         if value is None:
             out.pop(env_name(name), None)
@@ -405,17 +381,6 @@ def _alias(cls: type[Settings], name: str) -> str:
     return alias if isinstance(alias, str) else name
 
 
-def _misspelt(environ: Mapping[str, str]) -> list[str]:
-    known = {env_name(name) for name in Settings.model_fields}
-    problems = []
-    for key in sorted(environ):
-        if key.startswith(PREFIX) and key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.9)
-            if near:
-                problems.append(f"{key}: there is no such setting; did you mean {near[0]}?")
-    return problems
-
-
 def _describe(item: Any, keys: Mapping[str, str]) -> str:
     """One sentence about one of pydantic's errors."""
     message = str(item["msg"]).removeprefix("Value error, ")
@@ -426,38 +391,5 @@ def _describe(item: Any, keys: Mapping[str, str]) -> str:
     key = keys.get(field, name)
     annotation = Settings.model_fields[field].annotation if field in Settings.model_fields else None
     secret = annotation is SecretStr or SecretStr in get_args(annotation)
-    shown = "(secret)" if secret else repr(_mask(item.get("input")))
+    shown = "(secret)" if secret else repr(values.without_password(item.get("input")))
     return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"
-
-
-def _mask(value: Any) -> Any:
-    """Hide the password of a URL."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value) if isinstance(value, str) else value
-
-
-def _stored_key(path: Path) -> bytes:
-    """Read a key file, or make it: whole and never overwritten, whoever else makes it too."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not path.exists():
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.write(descriptor, secrets.token_hex(32).encode())
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            try:
-                os.link(temporary, path)  # fails if somebody was faster: theirs is the key
-            except FileExistsError:
-                pass
-            finally:
-                os.unlink(temporary)
-        return bytes.fromhex(path.read_text().strip())
-    except OSError as error:
-        raise SettingsError(f"the key {path} cannot be read or made: {error.strerror}") from error
-    except ValueError as error:
-        raise SettingsError(
-            f"{path} does not hold a hexadecimal key: restore it, or remove it (stored detectors"
-            " start anew)"
-        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Iterator
@@ -35,10 +36,22 @@ def now_us() -> int:
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings; keyword arguments that are not ``None`` win over the environment."""
+    """The settings; keyword arguments that are not ``None`` win over the environment.
+
+    What looks like a setting and is none is told on standard error, by the first call.
+    """
     from workers.settings import Settings
 
+    _tell_unknown()
     return Settings.load(overrides)
+
+
+@functools.cache
+def _tell_unknown() -> None:
+    from workers.settings import unknown_variables
+
+    for told in unknown_variables():
+        typer.echo(f"redistill: warning: {told}", err=True)
 
 
 @contextmanager

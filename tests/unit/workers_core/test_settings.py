@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from workers.cli import common
 from workers.errors import SettingsError
-from workers.settings import Settings, env_name
+from workers.settings import Settings, env_name, environment, unknown_variables
 
 DOCS = Path(__file__).parents[3] / "docs" / "settings.md"
 
@@ -49,7 +50,6 @@ def test_every_bad_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("REDISTILL_ALARMS_PER_WEEK", "often")
     monkeypatch.setenv("REDISTILL_FLUSH_SECONDS", "0")
     monkeypatch.setenv("REDISTILL_NAMESPACE", "Über")
-    monkeypatch.setenv("REDISTILL_DATABSE", "sqlite:///x")
     with pytest.raises(SettingsError) as caught:
         Settings.load()
     text = str(caught.value)
@@ -58,9 +58,28 @@ def test_every_bad_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) 
         "REDISTILL_ALARMS_PER_WEEK = 'often'",
         "REDISTILL_FLUSH_SECONDS = '0'",
         "REDISTILL_NAMESPACE = 'Über'",
-        "did you mean REDISTILL_DATABASE?",
     ):
         assert part in text
+
+
+def test_a_variable_that_is_no_setting_is_told_once_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDISTILL_DATABSE", "sqlite:///x")
+    monkeypatch.setenv("REDISTILL_OF_SOMEBODY_ELSE", "x")
+    monkeypatch.setenv("REDISTILL_GROUP", "known")
+    assert unknown_variables() == [
+        "REDISTILL_DATABSE: there is no such setting; did you mean REDISTILL_DATABASE?",
+        "REDISTILL_OF_SOMEBODY_ELSE: there is no such setting",
+    ]
+    common._tell_unknown.cache_clear()
+    for _ in range(2):
+        assert common.load().group == "known"
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [f"redistill: warning: {x}" for x in unknown_variables()]
+    assert not {"REDISTILL_DATABSE", "REDISTILL_OF_SOMEBODY_ELSE"} & set(environment({}))
+    assert environment({})["REDISTILL_GROUP"] == "known"
 
 
 def test_secrets_never_appear(monkeypatch: pytest.MonkeyPatch) -> None:
