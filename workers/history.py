@@ -6,6 +6,7 @@ backlog is no contradiction: what has not been done yet is counted as pending.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,9 @@ from workers.ends import event_ids, logs
 
 SHOWN = 20
 """Contradictions listed for one rule; the rest is counted."""
+
+SETTLE_SECONDS = 10.0
+"""Workers that were started a moment ago find what waited while nobody ran; connecting takes them seconds."""
 
 INPUTS = ("predictions", "labels")
 ANNOUNCED = ("drift", "incidents", "releases")
@@ -78,6 +82,7 @@ def check(
     home: Path,
     outbox_kept_us: int,
     broker: Broker | None = None,
+    settle_seconds: float = SETTLE_SECONDS,
 ) -> list[Checked]:
     """Check every invariant.
 
@@ -92,6 +97,9 @@ def check(
         Where releases and objects lie.
     broker
         ``None``: only the database is looked at.
+    settle_seconds
+        How long workers that run may take to send what waits too long, before it is held against
+        them.
 
     Raises
     ------
@@ -101,6 +109,12 @@ def check(
     from workers import history_releases, history_streams
 
     rules = [*history_streams.RULES, *history_releases.RULES]
+    deadline = time.monotonic() + settle_seconds
+    while time.monotonic() < deadline:
+        with database.read() as conn:
+            if not history_releases.unrelayed(conn, now):
+                break
+        time.sleep(0.2)
     with database.read() as conn:
         if not database.is_sqlite:
             conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from streams.client.release import FALLBACK, sha256_of
 from streams.store import facts
 from streams.store.database import JOURNAL_BYTES
-from streams.store.tables import leases, outbox
+from streams.store.outbox import LEASE
+from streams.store.tables import leases, offsets, outbox
 from workers import audit
 from workers.history import Evidence, Finding, Rule
 from workers.releases.files import Place
@@ -30,7 +31,9 @@ LIVE = frozenset({"queued", "running", "waiting_labels"})
 CLOCK_US = 5_000_000
 """Clocks of two machines may differ so much."""
 RELAY_LAG_US = 600_000_000
-"""A relay that is alive sends within seconds; ten minutes are a fault."""
+"""Workers send what waits within seconds; ten minutes are a fault."""
+SIGN_OF_LIFE_US = 60_000_000
+"""A stream worker without a lease (PostgreSQL, no static id) shows itself by the offsets it stores."""
 
 
 def one_job(e: Evidence) -> Finding:
@@ -233,25 +236,23 @@ def bounded(e: Evidence) -> Finding:
     """Invariant 8."""
     verified = audit.verify(e.conn)
     broken = [] if verified.problem is None else [f"the audit chain breaks: {verified.problem}"]
-    published = facts.published_snapshot(e.conn)
-    ready = outbox.c.sent_at.is_(None) & sa.or_(
-        outbox.c.after_snapshot.is_(None), outbox.c.after_snapshot <= published
-    )
-    unsent, oldest = e.conn.execute(
-        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(ready)
-    ).one()
+    unsent, oldest = _waiting(e.conn)
     lag = 0 if oldest is None else max(0, e.now - oldest)
-    # Without a relay a backlog is only pending: nobody promised to send it meanwhile.
-    relay = e.conn.execute(
-        sa.select(leases.c.expires_at).where(leases.c.name == "relay")
-    ).scalar_one_or_none()
-    if relay is not None and relay > e.now and lag > RELAY_LAG_US:
-        broken.append(f"a relay is alive, and an announcement waits since {lag / 1e6:,.0f} s")
+    at_work = _at_work(e.conn, e.now)
+    # Where nobody runs a backlog is only pending: nobody promised to send it meanwhile.
+    if at_work and lag > RELAY_LAG_US:
+        last = e.conn.execute(sa.select(sa.func.max(outbox.c.sent_at))).scalar()
+        sent = "nothing was ever sent" if last is None else f"last sent {_ago(e.now - last)}"
+        broken.append(
+            f"workers run ({', '.join(at_work)}) and do not relay: an announcement waits since"
+            f" {lag / 1e6:,.0f} s, {sent}; their log says why (relay_failed)"
+        )
     figures: dict[str, int | float | str] = {
         "audit_entries": verified.entries,
         "audit_head": verified.head[:16],
         "unsent": unsent,
         "outbox_lag_s": round(lag / 1e6, 1),
+        "workers": "run" if at_work else "nobody runs",
     }
     if e.wal_bytes is not None:
         figures["wal_bytes"] = e.wal_bytes
@@ -261,6 +262,48 @@ def bounded(e: Evidence) -> Finding:
                 " stays open"
             )
     return Finding(figures=figures, broken=broken)
+
+
+def unrelayed(conn: sa.Connection, now: int) -> bool:
+    """Whether workers run and an announcement waits too long: a fault, or they have only just
+    started.
+    """
+    oldest = _waiting(conn)[1]
+    return oldest is not None and now - oldest > RELAY_LAG_US and bool(_at_work(conn, now))
+
+
+def _waiting(conn: sa.Connection) -> tuple[int, int | None]:
+    """How many announcements could be sent, and since when the oldest of them waits."""
+    published = facts.published_snapshot(conn)
+    row = conn.execute(
+        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(
+            outbox.c.sent_at.is_(None),
+            sa.or_(outbox.c.after_snapshot.is_(None), outbox.c.after_snapshot <= published),
+        )
+    ).one()
+    return int(row[0]), row[1]
+
+
+def _at_work(conn: sa.Connection, now: int) -> list[str]:
+    """What shows that workers run now: the leases they hold, else the offsets they store.
+
+    The lease of the relay is none of them: it is given back after each round.
+    """
+    held = conn.execute(
+        sa.select(leases.c.name)
+        .where(leases.c.expires_at > now, leases.c.name != LEASE)
+        .order_by(leases.c.name)
+    ).scalars()
+    if names := [f"lease {name}" for name in held]:
+        return names
+    stored = conn.execute(sa.select(sa.func.max(offsets.c.updated_at))).scalar()
+    if stored is not None and now - stored < SIGN_OF_LIFE_US:
+        return [f"offsets stored {_ago(now - stored)}"]
+    return []
+
+
+def _ago(us: int) -> str:
+    return f"{max(0, us) / 1e6:,.0f} s ago"
 
 
 RULES: list[tuple[int, str, Rule]] = [

@@ -19,6 +19,8 @@ import structlog
 
 from streams.broker import Broker
 from streams.engine import logs
+from streams.errors import StoreUnavailable
+from streams.store import lease
 from streams.store.database import Database
 from streams.store.outbox import Relay
 from workers import budget, objects
@@ -26,7 +28,7 @@ from workers.duties import Duty
 from workers.incidents import sweep
 from workers.incidents.consumer import Listener
 from workers.incidents.terms import Rules
-from workers.jobs import retention
+from workers.jobs import guarding, retention, scheduler
 from workers.jobs.child import Child
 from workers.jobs.guarding import Guarding
 from workers.jobs.publish import Publisher
@@ -107,6 +109,7 @@ class RepairWorker:
         rules = Rules.of(settings)
         lifetimes = Lifetimes.of_pointer(settings.pointer_ttl_hours)
         self._stop = stop
+        self._database = database
         self.holder = holder
 
         self.keeper = Keeper(
@@ -230,7 +233,17 @@ class RepairWorker:
             stack.callback(self.relay.close)
             stack.callback(self.keeper.close)
             stack.callback(self.metrics.close)
+            stack.callback(self._give_back)
         return not late
+
+    def _give_back(self) -> None:
+        """End the leases that are only kept by being taken again: the next worker need not wait."""
+        try:
+            with self._database.begin() as conn:
+                for name in (scheduler.LEASE, guarding.LEASE):
+                    lease.expire(conn, name, self.holder)
+        except StoreUnavailable as error:
+            log.info("lease_kept", action="lease_kept", error=str(error))
 
     def _found(self, finding_id: str) -> None:
         if self.sweep.take_in(finding_id):

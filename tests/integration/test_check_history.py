@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
 from workers import audit, history
 from workers.ends import logs
 from workers.history import Checked
+from workers.jobs.scheduler import LEASE as SCHEDULER
+from workers.jobs.scheduler import Scheduler
 from workers.releases.files import Place
 from workers.settings import Settings
 from workers.store import engine
@@ -189,6 +192,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def check(database: Database, home: Path, **more: Any) -> list[Checked]:
+    more = {"settle_seconds": 0.0, **more}
     return history.check(database, now=NOW + 2 * DAY, home=home, outbox_kept_us=7 * DAY, **more)
 
 
@@ -250,8 +254,16 @@ def second_live_job(conn: sa.Connection) -> None:
         )  # fmt: skip
 
 
-def stuck_relay(conn: sa.Connection) -> None:
-    lease.acquire(conn, outbox.LEASE, "r", now=NOW + 2 * DAY - 1, seconds=60)
+def worker_that_does_not_relay(conn: sa.Connection) -> None:
+    """As a repair worker leaves it: it holds the scheduler's lease, and the relay's between rounds
+    is nobody's.
+    """
+    lease.acquire(conn, SCHEDULER, "w", now=NOW + 2 * DAY - 1, seconds=30)
+    conn.execute(sa.update(outbox_table).values(sent_at=None))
+
+
+def stream_worker_that_does_not_relay(conn: sa.Connection) -> None:
+    conn.execute(sa.update(offsets).values(updated_at=NOW + 2 * DAY - 5_000_000))
     conn.execute(sa.update(outbox_table).values(sent_at=None))
 
 
@@ -320,7 +332,8 @@ BREAKS: dict[str, tuple[int, str, Change]] = {
     "served too early": (7, "before a pointer named it", set_(activations, SERVED, at=NOW)),
     "served under another epoch": (7, "which named other bytes", set_(activations, SERVED, epoch=1)),
     "a changed audit entry": (8, "entry 2 was changed", set_(audit_table, audit_table.c.seq == 2, actor="cli:you")),
-    "a relay that does not relay": (8, "a relay is alive", stuck_relay),
+    "a worker that does not relay": (8, "workers run (lease scheduler) and do not relay", worker_that_does_not_relay),
+    "a stream worker that does not": (8, "offsets stored 5 s ago) and do not relay", stream_worker_that_does_not_relay),
 }  # fmt: skip
 
 
@@ -357,6 +370,57 @@ def test_waiting_work_is_pending_and_not_broken(database: Database, tmp_path: Pa
     assert all(c.holds for c in checked)
     assert checked[1].figures["waiting"] == 1
     assert checked[1].figures["unsent"] == 1
+
+
+def test_a_relay_that_fails_is_broken_while_its_worker_runs_and_pending_when_nobody_does(
+    database: Database, tmp_path: Path
+) -> None:
+    """Real duties of a repair worker, and a broker that is away."""
+
+    def clock() -> int:
+        return NOW + 2 * DAY
+
+    fired = threading.Event()
+    chore = {"expire": (0.1, fired.set)}
+    scheduler = Scheduler(database, holder="w", chores=chore, made=lambda: None, clock=clock)
+    relay = outbox.Relay(database, Broker("127.0.0.1:1"), holder="w", clock=lambda: clock() / 1e6)
+    with database.begin() as conn:
+        conn.execute(sa.update(outbox_table).values(sent_at=None))
+    scheduler.start()
+    assert fired.wait(20)
+    assert relay.run_once() == 0
+    assert relay.failures == 1
+    eighth = check(database, tmp_path)[7]
+    assert not eighth.holds
+    assert "nothing was ever sent; their log says why (relay_failed)" in eighth.problems[0]
+    assert eighth.figures["workers"] == "run"
+
+    scheduler.stop()
+    relay.close()
+    with database.begin() as conn:
+        assert lease.expire(conn, SCHEDULER, "w")
+    eighth = check(database, tmp_path)[7]
+    assert eighth.holds
+    assert (eighth.figures["unsent"], eighth.figures["workers"]) == (1, "nobody runs")
+    assert eighth.figures["outbox_lag_s"] == 2 * 86_400
+
+
+def test_workers_that_have_just_started_may_send_what_waited(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        worker_that_does_not_relay(conn)
+
+    def relayed() -> None:
+        with database.begin() as conn:
+            conn.execute(sa.update(outbox_table).values(sent_at=NOW + 2 * DAY))
+
+    soon = threading.Timer(0.5, relayed)
+    soon.start()
+    eighth = check(database, tmp_path, settle_seconds=30.0)[7]
+    soon.join()
+    assert eighth.holds
+    assert (eighth.figures["unsent"], eighth.figures["workers"]) == (0, "run")
 
 
 def test_problems_beyond_the_first_are_counted(database: Database, tmp_path: Path) -> None:

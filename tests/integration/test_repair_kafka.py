@@ -19,6 +19,7 @@ from processes import eventually
 from streams.broker import Broker, consumer, producer
 from streams.errors import BrokerRefused
 from streams.store.database import Database
+from streams.store.tables import leases
 from streams.wire.codec import Record, decode, encode
 from streams.wire.events import DriftFound, IncidentChanged, VersionActivated
 from workers import topics
@@ -197,9 +198,16 @@ def test_worker_answers_an_announcement_with_an_incident_on_the_topic(
             assert events[0].finding_ids == [found.finding_id]
             (drift,) = read(broker, "drift", 1)
             assert isinstance(drift, DriftFound)
+            eventually(lambda: "scheduler" in alive_leases(database), 20, "it keeps the schedules")
         finally:
             stop.set()
             assert worker.finish()
+    assert alive_leases(database) == [], "the next worker need not wait"
+
+
+def alive_leases(database: Database) -> list[str]:
+    now = repairable.now_us()
+    return [x["name"] for x in rows(database, leases) if x["expires_at"] > now]
 
 
 def read(broker: Broker, topic: str, n: int) -> list[Any]:
