@@ -7,26 +7,23 @@ order. Labels are drawn with a seed and arrive late, as in life.
 
 from __future__ import annotations
 
-import re
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streams.monitor.accuracy import AccuracyState, Outcomes, account_each, window_interval
+from streams.monitor.accuracy import AccuracyState, Outcomes, account_each
 from streams.monitor.base import BaseError
 from streams.monitor.config import WatchConfig
-from streams.monitor.intervals import clopper_pearson
 from streams.monitor.normal import Profile
 from streams.monitor.observe import InputState, Observed, observe, tick
 from streams.monitor.reference import build_profile
+from streams.replay_lines import Line, Replay, Window
 from streams.replay_options import ReplayOptions
 from streams.replay_rows import open_source
 from streams.replay_table import Rows, Table, stream_blocks
@@ -39,33 +36,7 @@ SLICE_VALUES = 50
 PRIOR_ROWS = 200
 """The label share that was asked for counts like this many rows beside those seen."""
 
-Line = dict[str, Any]
-
 __all__ = ["Replay", "ReplayOptions", "run_replay"]
-
-
-@dataclass(slots=True)
-class Replay:
-    """What the lines of one replay told, in sum."""
-
-    rows: int = 0
-    total: int | None = None
-    """Rows of the stream, where the file tells."""
-    labels: int = 0
-    wrong: int = 0
-    opened: dict[str, int] = field(default_factory=dict)
-    """Findings opened, by kind."""
-    harm_opened: int = 0
-    harm_open: bool = False
-    events: int = 0
-    windows: int = 0
-    base: BaseError | None = None
-    base_note: str = ""
-    notes: list[str] = field(default_factory=list)
-    slices: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    """(column, value) -> [labelled, wrong]."""
-    findings: list[Line] = field(default_factory=list)
-    """Every ``drift.v1`` line, in order."""
 
 
 def run_replay(
@@ -117,21 +88,8 @@ def run_replay(
             progress(result)
     for line in run.end():
         write(line)
-    write(run.summary(clock.perf_counter() - began))
+    write(result.summary(clock.perf_counter() - began, run.base_in_use()))
     return result
-
-
-@dataclass(slots=True)
-class _Window:
-    """A window of accuracy: closed rows wait here for their labels."""
-
-    first: int
-    last: int
-    rows: int = 0
-    """Rows with a prediction."""
-    labelled: int = 0
-    wrong: int = 0
-    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,7 +132,7 @@ class _Run:
         self.input: InputState | None = None
         self.accuracy: AccuracyState | None = None
         self.waiting: list[_Labels] = []
-        self.windows: dict[int, _Window] = {}
+        self.windows: dict[int, Window] = {}
         self.last_time = 0
         self.slice_values: dict[str, set[str]] = {}
 
@@ -213,7 +171,7 @@ class _Run:
             if window is not None:
                 window.closed = True
         return [
-            self._finding(start + max(i, 0), found)
+            self._told(start + max(i, 0), found)
             for i, found in zip(observed.finding_rows, observed.findings, strict=True)
         ]
 
@@ -224,7 +182,7 @@ class _Run:
         for number in np.unique(numbers).tolist():
             where = np.flatnonzero(numbers == number)
             first, last = start + int(where[0]), start + int(where[-1])
-            window = self.windows.setdefault(number, _Window(first, last))
+            window = self.windows.setdefault(number, Window(first, last))
             window.last = last
             window.rows += int(rows.predicted[where].sum())
             window.closed = number in closed
@@ -303,7 +261,7 @@ class _Run:
                 label_share=self._share(int(labels.row[0])),
                 contributors=moved,
             )
-            lines += [self._finding(int(at[i]), f) for i, f in zip(positions, found, strict=True)]
+            lines += [self._told(int(at[i]), f) for i, f in zip(positions, found, strict=True)]
             r.labels += len(labels.row)
             r.wrong += int(labels.error.sum())
             for number in np.unique(labels.window).tolist():
@@ -328,44 +286,11 @@ class _Run:
                 break
             del self.windows[number]
             row = min(due, now)
-            lines.append((row, self._window_line(row, window)))
+            lines.append((row, self.result.window(row, window)))
         return lines
 
-    def _window_line(self, row: int, window: _Window) -> Line:
-        self.result.windows += 1
-        current = low = high = None
-        if window.labelled:
-            correct = window.labelled - window.wrong
-            current = correct / window.labelled
-            low, high = window_interval(correct, window.labelled, window.rows)
-        return {
-            "row": row,
-            "from": window.first,
-            "to": window.last,
-            "accuracy": {
-                "basis": "measured",
-                "current": current,
-                "low": low,
-                "high": high,
-                "n": window.labelled,
-            },
-        }
-
-    def _finding(self, row: int, found: DriftFound) -> tuple[int, Line]:
-        r = self.result
-        r.events += 1
-        if found.status == "open":
-            r.opened[found.kind] = r.opened.get(found.kind, 0) + 1
-        if found.impact.harmful:
-            r.harm_opened += found.status == "open"
-            r.harm_open = found.status != "resolved"
-        line: Line = msgspec.to_builtins(found)
-        if self.options.time is None:  # then seconds since 1970 are rows, for people, too
-            line["reason"] = _SINCE.sub(_since_row, found.reason)
-        line["row"] = row
-        line["id"] = str(found.finding_id)
-        r.findings.append(line)
-        return row, line
+    def _told(self, row: int, found: DriftFound) -> tuple[int, Line]:
+        return row, self.result.finding(row, found, timed=self.options.time is not None)
 
     def end(self) -> list[Line]:
         """The file is over: labels still on their way come in, and the last window closes."""
@@ -377,50 +302,6 @@ class _Run:
         lines += self._windows(last, everything=True)
         return [line for _, line in lines]
 
-    def summary(self, seconds: float) -> Line:
-        """The last line."""
-        r = self.result
-        base = self.accuracy.base if self.accuracy is not None else self.base
-        return {
-            "summary": {
-                "rows": r.rows,
-                "seconds": round(seconds, 3),
-                "rows_per_second": round(r.rows / seconds) if seconds > 0 else None,
-                "labels": r.labels,
-                "accuracy": 1 - r.wrong / r.labels if r.labels else None,
-                "windows": r.windows,
-                "events": r.events,
-                "findings": dict(sorted(r.opened.items())),
-                "harm": {"opened": r.harm_opened, "open": r.harm_open},
-                "base_error": None
-                if base is None
-                else {
-                    "rate": base.rate,
-                    "upper": base.upper,
-                    "n": base.n,
-                    "provisional": base.provisional,
-                },
-                "slices": [_slice(key, value, n, k) for (key, value), (n, k) in r.slices.items()],
-                "notes": [*r.notes, *([r.base_note] if r.base_note else [])],
-            }
-        }
-
-
-_SINCE = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
-
-
-def _since_row(said: re.Match[str]) -> str:
-    when = datetime.strptime(said[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return f"since row {when.timestamp():.0f}"
-
-
-def _slice(key: str, value: str, n: int, wrong: int) -> Line:
-    low, high = clopper_pearson(n - wrong, n)
-    return {
-        "key": key,
-        "value": value,
-        "n": n,
-        "accuracy": 1 - wrong / n,
-        "low": low,
-        "high": high,
-    }
+    def base_in_use(self) -> BaseError | None:
+        """The reference's base error, or what the stream's first labels made."""
+        return self.accuracy.base if self.accuracy is not None else self.base
