@@ -22,7 +22,7 @@ from faust.types import AppT
 
 from streams.broker import Broker
 from streams.engine import logs, start
-from streams.engine.consumer import HOST, POLL_RECORDS, BulkConsumer, BulkTransport
+from streams.engine.consumer import HOST, POLL_PIECES, BulkConsumer, BulkTransport
 from streams.engine.health import EXIT_STATUS, Vitals, Watchdog
 from streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
 from streams.engine.metrics import Metrics
@@ -274,7 +274,7 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
         broker_heartbeat_interval=max(0.2, min(1.0, config.session_seconds / 5)),
         broker_commit_interval=1.0,
         broker_max_poll_interval=60.0,
-        broker_max_poll_records=POLL_RECORDS,
+        broker_max_poll_records=POLL_PIECES,
         table_standby_replicas=0,
         logging_config=None,
     )

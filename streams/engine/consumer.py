@@ -1,8 +1,8 @@
 """The bulk consumer: Faust keeps membership, assignment, rebalance and commits; records reach us as
-whole lists.
+whole batches.
 
-Faust's own path costs 70 us a message and commits past gaps. Here whole record lists per partition
-go into a bounded queue, reading starts at the offset that SQL knows, and what is committed is what
+Faust's own path costs 70 us a message and commits past gaps. Here the batches of a partition go
+into a bounded queue as they came, reading starts at the offset that SQL knows, and what is committed is what
 our flush has stored. It overrides private methods of ``faust.transport`` (pinned exactly; a
 contract test names them).
 """
@@ -18,39 +18,23 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from streams.engine.fetched import Piece, RawRecords, RawSet
+
 log = structlog.get_logger(__name__)
 
-CHUNK_RECORDS, CHUNK_BYTES = 2_000, 512 * 1024
-"""A list is taken in pieces of this size, so that a batch can be closed in the middle of it."""
 HOST = "bulk_host"
-QUEUED_LISTS = 8
-"""A list holds at most ``POLL_RECORDS`` records, some 8 MB of small events."""
-POLL_RECORDS = 5_000
+QUEUED_PIECES = 16
+"""Some 16 MB, whatever the lag."""
+POLL_PIECES = 8
 
 
 class Bulk(NamedTuple):
-    """What one fetch brought for one partition."""
+    """A part of what one fetch brought for one partition."""
 
     tp: TP
-    records: list[Any]
+    piece: Piece
     epoch: int
-    """Of the host when it was queued: lists from before a seek are recognised and dropped."""
-    size: int = 0
-    """Bytes of the values, where they were counted."""
-
-
-def pieces(item: Bulk) -> list[Bulk]:
-    """A list in pieces of a bounded number of records and bytes, in order."""
-    out: list[Bulk] = []
-    begin = size = 0
-    for i, record in enumerate(item.records):
-        size += len(record.value or b"")
-        if size >= CHUNK_BYTES or i + 1 - begin >= CHUNK_RECORDS:
-            out.append(item._replace(records=item.records[begin : i + 1], size=size))
-            begin, size = i + 1, 0
-    if begin < len(item.records):
-        out.append(item._replace(records=item.records[begin:], size=size))
-    return out
+    """Of the host when it was queued: pieces from before a seek are recognised and dropped."""
 
 
 class Host(Protocol):
@@ -70,18 +54,6 @@ class Host(Protocol):
 
     def joined(self) -> None:
         """An assignment was received, perhaps an empty one."""
-
-
-class BareRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
-    """aiokafka's unpacker without the copy into a ``ConsumerRecord``: its own record has all that
-    is read (offset, timestamp, key, value, headers), for .9 us a row less.
-    """
-
-    def __iter__(self) -> Any:
-        return self._records_iterator
-
-    def _consumer_record(self, tp: Any, record: Any) -> Any:
-        return record
 
 
 class BulkConsumer(driver.Consumer):
@@ -149,7 +121,6 @@ class BulkConsumer(driver.Consumer):
 
     async def _drain_messages(self, fetcher: Any) -> None:
         stopped, fetcher_stopped = self._stopped.is_set, fetcher._stopped.is_set
-        queue, read = self._host.queue, self._read_offset
         clock = asyncio.get_running_loop().time
         try:
             while not (stopped() or fetcher_stopped()):
@@ -160,33 +131,38 @@ class BulkConsumer(driver.Consumer):
                 epoch = self._host.epoch
                 self.last_fetch = clock()
                 for tp, fetched in (lists or {}).items():
-                    if not self._deliverable(epoch):
-                        # These records have left aiokafka's buffer: without a seek they would be a
-                        # gap.
-                        await self._read_again()
+                    if not await self._deliver(tp, list(fetched), epoch):
                         break
-                    records = list(fetched)
-                    begin = read[tp]
-                    if begin is not None and records and records[0].offset < begin:
-                        records = [r for r in records if r.offset >= begin]
-                    if not records:
-                        continue
-                    read[tp] = (
-                        records[-1].offset + 1
-                    )  # before the put: a rebalance may end the wait
-                    item = Bulk(tp, records, epoch)
-                    while self._deliverable(epoch) and not (stopped() or fetcher_stopped()):
-                        try:
-                            queue.put_nowait(item)
-                            break
-                        except asyncio.QueueFull:
-                            # never wait on the queue itself: Faust cancels waits in rebalances
-                            self.last_fetch = clock()
-                            await asyncio.sleep(0.005)
         except self.consumer_stopped_errors:
             if self.transport.app.should_stop:
                 return
             raise
+
+    async def _deliver(self, tp: TP, fetched: list[Piece], epoch: int) -> bool:
+        """Queue what came of one partition; ``False``: it is no longer wanted."""
+        for piece in fetched:
+            if not self._deliverable(epoch):
+                # These records have left aiokafka's buffer: without a seek they would be a gap.
+                await self._read_again()
+                return False
+            begin = self._read_offset[tp]
+            if begin is not None and piece.first < begin:
+                piece = piece._replace(first=begin)
+            if piece.first >= piece.end:
+                continue
+            self._read_offset[tp] = piece.end  # before the put: a rebalance may end the wait
+            await self._put(Bulk(tp, piece, epoch))
+        return True
+
+    async def _put(self, item: Bulk) -> None:
+        while self._deliverable(item.epoch) and not self._stopped.is_set():
+            try:
+                self._host.queue.put_nowait(item)
+                return
+            except asyncio.QueueFull:
+                # never wait on the queue itself: Faust cancels waits in rebalances
+                self.last_fetch = asyncio.get_running_loop().time()
+                await asyncio.sleep(0.002)
 
     def _deliverable(self, epoch: int) -> bool:
         """Whether what was fetched in that epoch is still wanted."""
@@ -206,4 +182,6 @@ class BulkTransport(driver.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        aiokafka_fetcher.PartitionRecords = BareRecords  # of this process: one consumer, ours
+        # of this process: one consumer, ours
+        aiokafka_fetcher.MemoryRecords = RawSet
+        aiokafka_fetcher.PartitionRecords = RawRecords

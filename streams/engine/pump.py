@@ -10,7 +10,7 @@ not know.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
+from streams.engine.fetched import Piece
 from streams.engine.letters import as_json, dead_letter, label_row
 from streams.engine.sampling import Sampler
 from streams.engine.states import stored_state
@@ -36,6 +37,7 @@ from streams.wire.codec import decode, decode_predictions
 from streams.wire.events import LabelObserved
 from streams.wire.hashing import id_hashes, signed
 from streams.wire.predictions import Decoded
+from streams.wire.recordset import RecordSet
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +51,9 @@ FULL_ROWS = 50_000
 
 JOINED_ROWS = 5_000
 """Rows that neighbouring batches of one version are joined to: a step costs the same for 500 rows."""
+
+TAKEN_RECORDS = 2_000
+"""Records that are decoded at once: a piece of one large batch may hold more."""
 
 _Run = list[tuple[PredictionBlock, NDArray[np.int64]]]
 
@@ -192,8 +197,8 @@ class Pump:
 
     # --- records -----------------------------------------------------------------------------
 
-    def take(self, place: Place, records: Sequence[Any]) -> int:
-        """Count a list of records of one partition in; what was counted before is skipped.
+    def take(self, place: Place, piece: Piece) -> int:
+        """Count a piece of one partition in; what was counted before is skipped.
 
         Returns
         -------
@@ -201,26 +206,34 @@ class Pump:
             Rows in it.
         """
         p = self._progress[place]
-        if records and records[0].offset < p.next_offset:
-            records = [r for r in records if r.offset >= p.next_offset]
-        if not records:
+        if piece.end <= p.next_offset:
             return 0
-        kind = self._kinds[p.topic]
-        take = self._take_predictions if kind == "predictions" else self._take_labels
-        rows, dead = take(place, records)
-        last = int(records[-1].offset)
-        for record, error in dead:
-            self._bury(p.topic, place[1], record, error)
-        p.counted += len(records) - len(dead)
-        p.dead += len(dead)
-        p.skipped += last + 1 - p.next_offset - len(records)
+        records = piece._replace(first=max(piece.first, p.next_offset)).read()
+        rows = dead = 0
+        for start in range(0, len(records), TAKEN_RECORDS):
+            part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
+            taken, letters = self._records(p.topic, place, part)
+            rows += taken
+            dead += letters
+        p.counted += len(records) - dead
+        p.dead += dead
+        p.skipped += piece.end - p.next_offset - len(records)
         p.rows += rows
-        p.next_offset = self._position[place] = last + 1
-        self.rows += rows + len(dead)
+        p.next_offset = self._position[place] = piece.end
+        self.rows += rows + dead
         return rows
 
+    def _records(self, topic: str, place: Place, records: RecordSet) -> tuple[int, int]:
+        """Rows and dead letters of some records."""
+        predictions = self._kinds[topic] == "predictions"
+        take = self._take_predictions if predictions else self._take_labels
+        rows, dead = take(place, records)
+        for record, error in dead:
+            self._bury(topic, place[1], record, error)
+        return rows, len(dead)
+
     def _take_predictions(
-        self, place: Place, records: Sequence[Any]
+        self, place: Place, records: RecordSet
     ) -> tuple[int, list[tuple[Any, Exception]]]:
         decoded = decode_predictions(records, self._schema)
         dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
@@ -253,7 +266,7 @@ class Pump:
         place: Place,
         block: PredictionBlock,
         record_of: NDArray[np.int64],
-        records: Sequence[Any],
+        records: RecordSet,
         error: Exception,
     ) -> list[tuple[Any, Exception]]:
         """A row that the monitor chokes on is a defect of ours, and no reason to stop everybody
@@ -275,7 +288,7 @@ class Pump:
         self,
         place: Place,
         block: PredictionBlock,
-        records: Sequence[Any],
+        records: RecordSet,
         record_of: NDArray[np.int64],
     ) -> None:
         watched = self._known(block.model, block.version)
@@ -323,7 +336,7 @@ class Pump:
             batch.profiles.append(ProfileRow(model=model, version=version, profile=profile))
 
     def _take_labels(
-        self, place: Place, records: Sequence[Any]
+        self, place: Place, records: RecordSet
     ) -> tuple[int, list[tuple[Any, Exception]]]:
         dead: list[tuple[Any, Exception]] = []
         events: list[LabelObserved] = []

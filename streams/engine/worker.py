@@ -1,4 +1,4 @@
-"""The main loop: lists from the bulk consumer to the pump, batches from the pump to SQL, offsets
+"""The main loop: pieces from the bulk consumer to the pump, batches from the pump to SQL, offsets
 back to Kafka.
 
 Three threads: Faust's event loop (this module), one that owns the pump, one that flushes. While a
@@ -15,20 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from faust.types import TP
 
 from streams.broker import Broker
-from streams.engine.consumer import (
-    CHUNK_BYTES,
-    CHUNK_RECORDS,
-    QUEUED_LISTS,
-    Bulk,
-    BulkConsumer,
-    pieces,
-)
+from streams.engine.consumer import QUEUED_PIECES, Bulk, BulkConsumer
 from streams.engine.flusher import Flusher
 from streams.engine.health import Vitals
 from streams.engine.metrics import Metrics
@@ -43,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
+TAKEN_PIECES = 4
+"""Pieces that the pump's thread is handed at once."""
 TOPIC_CHECK_SECONDS = 10.0
 OBSERVE_SECONDS = 2.0
 
@@ -73,7 +68,7 @@ class StreamWorker:
     ) -> None:
         self.topics = frozenset(topics)
         self.epoch = 0
-        self.queue: asyncio.Queue[Bulk] = asyncio.Queue(QUEUED_LISTS)
+        self.queue: asyncio.Queue[Bulk] = asyncio.Queue(QUEUED_PIECES)
         self.consumer: BulkConsumer | None = None
         self._database = database
         self._broker = broker
@@ -238,58 +233,53 @@ class StreamWorker:
     # --- steps -------------------------------------------------------------------------------
 
     async def _gather(self, seconds: float) -> list[Bulk]:
-        """What is queued, in pieces; after a while nothing."""
+        """What is queued; after a while nothing."""
         try:
             async with asyncio.timeout(seconds):
                 items = [await self.queue.get()]
         except TimeoutError:
             return []
-        size = len(items[0].records)
-        while size < CHUNK_RECORDS and not self.queue.empty():
+        while len(items) < TAKEN_PIECES and not self.queue.empty():
             items.append(self.queue.get_nowait())
-            size += len(items[-1].records)
-        return [piece for item in items for piece in pieces(item)]
+        return items
 
     async def _take(self) -> None:
         """Take what is left, until the batch is full."""
-        ready: list[tuple[Place, list[Any]]] = []
+        ready: list[tuple[Place, Bulk]] = []
         ahead: dict[Place, int] = {}
-        records = size = 0
         while self._left:
             item = self._left.popleft()
-            place = self._places.get(item.tp)
+            place, first = self._places.get(item.tp), item.piece.first
             if item.epoch != self.epoch or place is None:
                 continue
             expected = ahead.get(place, self._pump.position(place))
-            first = int(item.records[0].offset)
             if expected is not None and first > expected:
-                await self._in_pump(partial(self._take_all, ready))
-                ready, ahead = [], {}
+                if ready:  # what is before the hole, first
+                    self._left.appendleft(item)
+                    break
                 if not await self._bridge(item.tp, place, expected, first):
                     continue
-            ready.append((place, item.records))
-            ahead[place] = int(item.records[-1].offset) + 1
-            records += len(item.records)
-            size += item.size
-            if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
-                await self._in_pump(partial(self._take_all, ready))
-                ready, ahead, records, size = [], {}, 0, 0
-                if self._pump.full:
-                    return
+            ready.append((place, item))
+            ahead[place] = item.piece.end
         if ready:
-            await self._in_pump(partial(self._take_all, ready))
+            rest = await self._in_pump(partial(self._take_all, ready))
+            self._left.extendleft(item for _, item in reversed(rest))
 
-    def _take_all(self, ready: list[tuple[Place, list[Any]]]) -> None:
-        for place, records in ready:
-            self._pump.take(place, records)
+    def _take_all(self, ready: list[tuple[Place, Bulk]]) -> list[tuple[Place, Bulk]]:
+        """Take pieces; returns those for which the batch has no room."""
+        for i, (place, item) in enumerate(ready):
+            if self._pump.full:
+                return ready[i:]
+            self._pump.take(place, item.piece)
+        return []
 
     async def _bridge(self, tp: TP, place: Place, expected: int, first: int) -> bool:
-        """A list begins beyond what is expected: were records lost, missed, or were there none?
+        """A piece begins beyond what is expected: were records lost, missed, or were there none?
 
         Returns
         -------
         bool
-            Whether to take the list.
+            Whether to take the piece.
         """
         consumer = self._consumer()
         earliest = int((await consumer.earliest_offsets(tp))[tp])

@@ -30,6 +30,7 @@ from streams.wire.columns import (
     rates,
 )
 from streams.wire.envelope import checked_names
+from streams.wire.ids import Ids
 
 MAX_FEATURES = 10_000
 _MAX_ID_CHARACTERS = 200
@@ -73,7 +74,7 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
     names = _names(metadata.get(b"redistill.features", "[]"))
     invalid: dict[str, int] = {}
     batch, ids, served_at = _usable(batch, invalid)
-    if not ids:
+    if not len(ids):
         raise WireError("invalid_field", f"a batch without a usable row (left out: {invalid})")
     schema = schema_of(model) or _infer(batch, names)
     found = _Features(schema)
@@ -188,7 +189,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, list[str], NDArray[np.int64]]:
+def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.int64]]:
     """Rows that have an id, a time and a prediction."""
     for name, good in _NEEDED.items():
         if (at := batch.schema.get_field_index(name)) < 0:
@@ -213,9 +214,17 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, list[str], NDArra
             moments = moments.cast(options=_TO_MICROSECONDS)
         except pa.ArrowInvalid as exc:
             raise WireError("invalid_field", f"column served_at: {exc}") from None
-    # through numpy: several times faster than to_pylist
-    ids: list[str] = batch.column("id").to_numpy(zero_copy_only=False).tolist()
-    return batch, ids, moments.view(pa.int64()).to_numpy()
+    return batch, _ids(batch.column("id")), moments.view(pa.int64()).to_numpy()
+
+
+def _ids(column: Any) -> Ids:
+    """A column of texts without a null, as it lies in the batch."""
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    _, offsets, data = column.buffers()
+    if offsets is None or data is None or not len(column):
+        return Ids.of([])
+    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
+    return Ids(np.frombuffer(data, np.uint8), ends.astype(np.int64))
 
 
 def _bad_ids(column: Any) -> NDArray[np.bool_] | None:

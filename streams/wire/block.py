@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streams.wire.ids import Ids
 
 FeatureKind = Literal["float", "int", "category"]
 
@@ -103,7 +104,7 @@ class PredictionBlock:
 
     model: str
     version: str
-    ids: list[str]  # n
+    ids: Sequence[str]  # n; the codec makes Ids
     served_at: NDArray[np.int64]  # (n,) microseconds since 1970, UTC
     feature_names: tuple[
         str, ...
@@ -154,7 +155,7 @@ def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
     return PredictionBlock(
         model=first.model,
         version=first.version,
-        ids=list(chain.from_iterable(b.ids for b in blocks)),
+        ids=Ids.joined([b.ids for b in blocks]),
         served_at=np.concatenate([b.served_at for b in blocks]),
         feature_names=first.feature_names,
         features=np.concatenate([b.features for b in blocks]),

@@ -37,6 +37,7 @@ from streams.wire.columns import (
 )
 from streams.wire.envelope import invalid
 from streams.wire.events import RowId, VersionName
+from streams.wire.ids import Ids
 
 _MAX_SCORES = 10_000
 
@@ -93,19 +94,25 @@ class Plan:
         numbers = struct.Struct(f"{len(self.numeric)}d")
         self.pack = numbers.pack
         self.unpack = numbers.unpack
-        self._packs = not self.categories and not extras
+        self.packs = not self.categories and not extras
+        """Whether the features of a row can be one piece of bytes."""
 
     def settle(self, rows: Sequence[Row]) -> None:
         """Pack the features of some rows at once, while they are warm in the processor's cache: 20
         objects a row less to keep, .8 us. Where a value is missing the rows stay as they are.
         """
-        if self._packs:
+        if self.packs:
             try:
                 packed = list(starmap(self.pack, map(astuple, [r.features for r in rows])))
             except (struct.error, TypeError):
                 return
             for row, numbers in zip(rows, packed, strict=True):
                 row.features = numbers
+
+    def packed(self, features: Any) -> bytes:
+        """The features of one row, NaN where they are missing."""
+        values = astuple(features) if features is not None else (None,) * len(self.numeric)
+        return self.pack(*(np.nan if v is None else v for v in values))
 
     def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
         """Read one row that does not fit; what is wrong is counted in ``group``.
@@ -233,9 +240,9 @@ def finish(
         The block (``None`` if no row is left), the index of the record of each row, and dead rows.
     """
     rows, index = group.rows, group.index
-    ids = [r.id for r in rows]
+    ids = Ids.of([r.id for r in rows])
     served_at, wrong = times([r.served_at for r in rows])
-    if "\0" in "".join(ids):
+    if not ids.data.all():
         wrong |= {i: "id contains a NUL character" for i, text in enumerate(ids) if "\0" in text}
     if wrong:
         dead = [(index[i], WireError("invalid_field", why)) for i, why in sorted(wrong.items())]
@@ -272,7 +279,9 @@ def _feature_columns(
     """``(n, F)`` in the schema's order."""
     n, k, width = len(group.rows), len(plan.numeric), len(plan.names)
     given = [r.features for r in group.rows]
-    if plan.numeric_at == list(range(width)) and set(map(type, given)) == {bytes}:
+    if plan.packs and bytes in (kinds := set(map(type, given))):
+        if len(kinds) > 1:  # some came by the slow path
+            given = [f if type(f) is bytes else plan.packed(f) for f in given]
         return _narrow(np.frombuffer(b"".join(given)).reshape(n, k), plan, group)
     empty = (None,) * width
     tuples = [

@@ -1,0 +1,224 @@
+"""What a fetch brought, as it stood in the log: batches are checked and counted where they arrive, and
+unpacked where they are read.
+
+So what waits in the queue is a few large buffers, and the records of a piece come to life, are
+decoded and are gone again while they are in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import structlog
+from aiokafka import codec
+from aiokafka.consumer import fetcher as aiokafka_fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
+from crc32c import crc32c
+
+from streams.errors import WireError
+from streams.wire.envelope import Record
+from streams.wire.recordset import Body, RecordSet
+
+log = structlog.get_logger(__name__)
+
+PIECE_RECORDS, PIECE_BYTES = 2_000, 1024 * 1024
+"""A piece ends at the batch that reaches one of these."""
+
+_LOG_OVERHEAD = 12  # base offset and length
+_HEADER = struct.Struct(">qiibIhiqqqhii")
+_SMALLEST = 14  # of any format, behind its length
+_CRC_FROM = 21
+_CODEC, _APPEND_TIME, _CONTROL = 0x07, 0x08, 0x20
+_UNPACK = {
+    1: codec.gzip_decode,
+    2: codec.snappy_decode,
+    3: codec.lz4_decode,
+    4: codec.zstd_decode,
+}
+
+
+class Batch(NamedTuple):
+    """One batch of the log, not yet decompressed."""
+
+    base_offset: int
+    attributes: int
+    records: int
+    first_timestamp: int
+    max_timestamp: int
+    data: memoryview
+
+    def body(self) -> Body:
+        """Its records.
+
+        Raises
+        ------
+        WireError
+            It cannot be decompressed.
+        """
+        data: bytes | memoryview = self.data
+        if unpack := _UNPACK.get(self.attributes & _CODEC):
+            try:
+                data = unpack(bytes(data))
+            except Exception as error:  # each codec has errors of its own
+                raise WireError("malformed", f"a batch that does not decompress: {error}") from None
+        return Body(
+            data=data,
+            records=self.records,
+            base_offset=self.base_offset,
+            first_timestamp=self.first_timestamp,
+            append_time=self.max_timestamp if self.attributes & _APPEND_TIME else None,
+        )
+
+
+class Piece(NamedTuple):
+    """Neighbouring batches of one partition."""
+
+    first: int
+    """Everything from this offset on is in it, or was not in the log."""
+    end: int
+    """The offset behind it."""
+    records: int
+    """As many at most: those before ``first`` are counted too."""
+    size: int
+    """Bytes."""
+    batches: list[Batch] | RecordSet
+    """``RecordSet``: they were in a format of old, which aiokafka unpacked."""
+
+    def read(self) -> RecordSet:
+        """Its records, from ``first`` on.
+
+        A batch that the broker took though it cannot be read gives records without a value, so that
+        each of its offsets becomes a dead letter.
+        """
+        if isinstance(self.batches, RecordSet):
+            found = self.batches
+        else:
+            try:
+                found = RecordSet.read([b.body() for b in self.batches])
+            except WireError as error:
+                log.error("batch_unreadable", action="batch_unreadable", error=error.reason)
+                found = _one_by_one(self.batches)
+        if len(found) and found.offset[0] < self.first:
+            return found.part(int(found.offset.searchsorted(self.first)), len(found))
+        return found
+
+
+def _one_by_one(batches: list[Batch]) -> RecordSet:
+    """Of all batches that can be read their records, of the others as many without a value."""
+    out: list[Record] = []
+    for b in batches:
+        try:
+            out += RecordSet.read([b.body()])
+        except WireError:
+            out += [
+                Record("", -1, b.base_offset + i, b.max_timestamp, None, None)
+                for i in range(b.records)
+            ]
+    return RecordSet.of(out)
+
+
+class RawRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
+    """What aiokafka takes for its unpacker: what it yields are pieces, not records.
+
+    Everything is read uncommitted, as Faust asks for; control batches hold no records.
+    """
+
+    next_fetch_offset: int
+
+    def __iter__(self) -> Any:
+        return self._records_iterator
+
+    def _unpack_records(self) -> Iterator[Piece]:
+        for piece in pieces(self._records.data, self.next_fetch_offset, self._tp):
+            self.next_fetch_offset = piece.end
+            yield piece
+
+
+class RawSet:
+    """What aiokafka takes for its reader of batches: the bytes, as they came."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def has_next(self) -> bool:
+        """Whether there is a whole batch: a fetch may end within one."""
+        return len(self.data) > _LOG_OVERHEAD and len(self.data) >= _end_of(self.data, 0)
+
+    def size_in_bytes(self) -> int:
+        """Bytes, whole batches or not."""
+        return len(self.data)
+
+
+def _end_of(data: bytes, at: int) -> int:
+    size = int.from_bytes(data[at + 8 : at + 12], "big", signed=True)
+    if size < _SMALLEST:
+        raise CorruptRecordException(f"A batch of {size} bytes")
+    return at + _LOG_OVERHEAD + size
+
+
+def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
+    """The whole batches of a fetch, in pieces.
+
+    Parameters
+    ----------
+    data
+        The record set of one partition; the batch at its end may be cut off.
+    first
+        The offset that was asked for; the first batch may begin before it.
+    place
+        Said in errors.
+
+    Raises
+    ------
+    CorruptRecordException
+        A checksum is wrong: aiokafka fetches again.
+    """
+    view = memoryview(data)
+    found: list[Batch] = []
+    records = size = at = 0
+    end = first
+    while at + _LOG_OVERHEAD < len(data) and (stop := _end_of(data, at)) <= len(data):
+        if data[at + 16] < 2:  # a format from before headers
+            if found:
+                yield Piece(first, end, records, size, found)
+                first, found, records, size = end, [], 0, 0
+            old = _old_format(data[at:stop])
+            end = max(end, int(old.offset[-1]) + 1 if len(old) else end)
+            yield Piece(first, end, len(old), stop - at, old)
+            first, at = end, stop
+            continue
+        head = _HEADER.unpack_from(data, at)
+        base, crc, attributes, last, begin, newest, count = (
+            head[i] for i in (0, 4, 5, 6, 7, 8, 12)
+        )
+        if crc32c(view[at + _CRC_FROM : stop]) != crc:
+            raise CorruptRecordException(f"Invalid CRC - {place}")
+        if base + last >= first and not attributes & _CONTROL:
+            body = view[at + _HEADER.size : stop]
+            found.append(Batch(base, attributes, count, begin, newest, body))
+            records += count
+            size += stop - at
+        end = max(end, base + last + 1)
+        at = stop
+        if records >= PIECE_RECORDS or size >= PIECE_BYTES:
+            yield Piece(first, end, records, size, found)
+            first, found, records, size = end, [], 0, 0
+    if end > first:
+        yield Piece(first, end, records, size, found)
+
+
+def _old_format(data: bytes) -> RecordSet:
+    batches = MemoryRecords(data)
+    out: list[Any] = []
+    while batches.has_next():
+        batch = batches.next_batch()
+        if not batch.validate_crc():
+            raise CorruptRecordException("Invalid CRC")
+        out += [
+            Record("", -1, r.offset, r.timestamp or 0, r.key, r.value, r.headers or ())
+            for r in batch
+        ]
+    return RecordSet.of(out)
