@@ -3,6 +3,9 @@ resumable."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,23 +19,16 @@ from compress.data import Prepared
 from compress.errors import BadData, BadModel
 from compress.folder import Context, environment
 from compress.judge import evaluate
-from compress.plan import Measure
+from compress.judging import Facts, read_facts
 from compress.shrink import calibrate, distill, export, quantize, students
+from compress.shrink.trained import ARCHITECTURE_FILE, Architecture, default_architecture
 from compress.steps import array_key, key_of, sha256_of
 
 SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
 """Without a warm start: times the epochs, and replay rows per fresh row at least."""
-
-
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a later judgement must know about the training."""
-
-    counts: dict[str, int]
-    labels_in_loss: bool
-    training_sources: tuple[str, ...]
-    """Who labelled the rows that were trained on."""
-    domain_auc: Measure | None
-    warnings: tuple[str, ...]
+GOLDEN_ROWS = 64
+"""Training rows on which the exported graph must answer what torch answers, and one row of missing
+values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +56,7 @@ def build(
     """
     job, steps = context.job, context.steps
     warm = context.folder / "incumbent" / "training"
-    scratch = not (warm / students.ARCHITECTURE_FILE).is_file()
+    scratch = not (warm / ARCHITECTURE_FILE).is_file()
     training = job.training
     if scratch:
         context.warnings.append(
@@ -113,7 +109,7 @@ def build(
             weights=weights,
             check=check,
         )
-        students.save(out, student)
+        students.arrays(student).save(out)
 
     folder = steps.make("train", key, train)
     variants = _variants(context, folder, prepared)
@@ -169,7 +165,7 @@ def _start(context: Context, x: NDArray[np.float32], *, scratch: bool) -> studen
     inputs, outputs = len(job.graph.features), len(job.graph.classes)
     if scratch:
         student = students.build(
-            students.default_architecture(
+            default_architecture(
                 inputs,
                 outputs,
                 hidden=job.training.hidden,
@@ -183,7 +179,7 @@ def _start(context: Context, x: NDArray[np.float32], *, scratch: bool) -> studen
     a = student.architecture
     if (a.inputs, a.outputs) != (inputs, outputs):
         raise BadModel(
-            f"incumbent/training/{students.ARCHITECTURE_FILE} has {a.inputs} inputs and"
+            f"incumbent/training/{ARCHITECTURE_FILE} has {a.inputs} inputs and"
             f" {a.outputs} outputs, the model has {inputs} features and {outputs} classes"
         )
     return student
@@ -191,10 +187,15 @@ def _start(context: Context, x: NDArray[np.float32], *, scratch: bool) -> studen
 
 def _variants(context: Context, training: Path, prepared: Prepared) -> dict[str, Path]:
     job, steps, versions = context.job, context.steps, environment()
-    key = key_of("export", sha256_of(training), export.OPSET, versions["torch"], versions["onnx"])
+    key = key_of("export", sha256_of(training), export.OPSET, versions["onnx"])
 
     def to_onnx(out: Path) -> None:
-        export.to_onnx(students.load(training), out, len(job.graph.features))
+        student = students.load(training)
+        export.to_onnx(students.arrays(student), out)
+        some = np.concatenate(
+            [prepared.train_x[:GOLDEN_ROWS], _nothing(student.architecture.inputs)]
+        )
+        export.compare(out, some, distill.predict_logits(student, some))
 
     fp32 = steps.make("export", key, to_onnx, suffix=".onnx")
     variants = {"fp32": fp32}
@@ -251,10 +252,9 @@ def _facts(
     return read_facts(path)
 
 
-def read_facts(path: Path) -> tuple[Facts, NDArray[np.uint64]]:
-    """Read what ``build`` left for later judgements."""
-    facts = msgspec.json.decode((path / "facts.json").read_bytes(), type=Facts)
-    return facts, np.load(path / "trained.npy", allow_pickle=False)
+def _nothing(inputs: int) -> NDArray[np.float32]:
+    """A row of missing values, ``(1, inputs)``."""
+    return np.full((1, inputs), np.nan, np.float32)
 
 
 def _fill(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -265,14 +265,21 @@ def _fill(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def one_thread() -> int:
-    """Keep torch to one thread: repeatable sums, and no fight for two shared cores.
-
-    Returns
-    -------
-    int
-        Threads before.
-    """
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: repeatable sums, and no fight for two shared cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    return before
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def warm() -> None:
+    """Load what the first repair of a process would otherwise wait for."""
+    with one_thread(), tempfile.TemporaryDirectory() as scratch:
+        path, out = Path(scratch) / "a.onnx", Path(scratch) / "b.onnx"
+        student = students.build(Architecture(inputs=2, hidden=(2,), outputs=2))
+        export.to_onnx(students.arrays(student), path)
+        quantize.dynamic_int8(path, out)

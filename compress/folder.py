@@ -167,10 +167,18 @@ def environment() -> dict[str, Any]:
     """Versions and CPU flags: what a candidate's bytes and its speed depend on."""
     cpuinfo = Path("/proc/cpuinfo")
     words = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
-    names = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch")
+    names = ("numpy", "onnx", "onnxruntime", "torch")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu_flags": sorted(words & CPU_FLAGS),
-        **{name: metadata.version(name) for name in names},
+        **{name: _version(name) for name in names},
     }
+
+
+def _version(name: str) -> str | None:
+    """Version of a library, ``None`` where it is not installed: judging needs no torch."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from compress import candidate, gate
-from compress.build import Facts
 from compress.errors import BadModel
 from compress.folder import Context
 from compress.gate import Judgement
@@ -21,7 +21,7 @@ from compress.judge.evidence import Evidence, rows_of
 from compress.judge.graph import Graph
 from compress.judge.probe import WALL_SECONDS, Answer, Probe
 from compress.judge.probe import Subject as Probed
-from compress.plan import Report, to_json
+from compress.plan import Measure, Report, to_json
 from compress.rows import Rows
 from compress.steps import array_key, key_of, sha256_of
 
@@ -31,6 +31,23 @@ MAX_MISMATCH = 0.01
 else was served."""
 OTHERS = ("incumbent", "teacher")
 """Models that are probed and measured beside the candidates."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a later judgement must know about the training."""
+
+    counts: dict[str, int]
+    labels_in_loss: bool
+    training_sources: tuple[str, ...]
+    """Who labelled the rows that were trained on."""
+    domain_auc: Measure | None
+    warnings: tuple[str, ...]
+
+
+def read_facts(path: Path) -> tuple[Facts, NDArray[np.uint64]]:
+    """What the step ``facts`` wrote, and the digests of every row that was trained on."""
+    facts = msgspec.json.decode((path / "facts.json").read_bytes(), type=Facts)
+    return facts, np.load(path / "trained.npy", allow_pickle=False)
 
 
 def probe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from compress.judge import diagnose as blame
 from compress.judge import evaluate, intervals
 from compress.judge.assess import Bench, Subject
 from compress.judge.conditions import Rule
-from compress.judge.graph import Graph, answers
+from compress.judge.graph import Call, Graph
 from compress.judge.probe import Probe
 from compress.plan import Measure, Report, to_json
 from compress.rows import Rows
-from compress.shrink import distill, students
+from compress.shrink import export, trained
 
 MIN_LIKENESS = 0.9
 """Share of trusted rows on which a training folder must answer like the graph that it belongs to
@@ -187,14 +188,18 @@ def _training(context: Context, role: str, subject: Subject, trusted: Rows) -> P
     folder = context.folder / role / "training"
     if not folder.is_dir():
         return None
-    student = students.load(folder)
+    student = trained.read(folder)
     a, spec = student.architecture, context.job.graph
     if (a.inputs, a.outputs) != (len(spec.features), len(spec.classes)):
         raise BadModel(
-            f"{role}/training/{students.ARCHITECTURE_FILE} has {a.inputs} inputs and {a.outputs}"
+            f"{role}/training/{trained.ARCHITECTURE_FILE} has {a.inputs} inputs and {a.outputs}"
             f" outputs, the model has {len(spec.features)} features and {len(spec.classes)} classes"
         )
-    alike = evaluate.agreement(answers(distill.predict_logits(student, trusted.x)), subject.trusted)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        export.to_onnx(student, path)
+        found = Graph(path, Call(features=spec.features, classes=a.outputs)).classes(trusted.x)
+    alike = evaluate.agreement(found, subject.trusted)
     if alike.value < MIN_LIKENESS:
         raise BadModel(
             f"{role}/training answers like {role}/model.onnx on {alike.value:.0%} of {alike.n}"

@@ -6,17 +6,13 @@ key, may be killed at any moment, and goes on where it stopped when it is run ag
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from compress import build, folder, measure, repair
+from compress import folder, measure, repair
 from compress.folder import Context
 from compress.plan import Report, to_json
-from compress.shrink import export, quantize, students
 from compress.steps import Budget, Progress, Steps, nothing, write
 
 MODES: dict[str, Callable[[Context], Report]] = {
@@ -63,26 +59,16 @@ def run(
     job = folder.read(job_folder)
     budget = Budget(seconds=job.deadline_s, clock=clock)
     steps = Steps(job_folder, budget=budget, progress=progress or nothing)
-    threads = build.one_thread()
-    try:
-        report = MODES[job.mode](Context(folder=job_folder, job=job, steps=steps, budget=budget))
-    finally:
-        torch.set_num_threads(threads)
+    report = MODES[job.mode](Context(folder=job_folder, job=job, steps=steps, budget=budget))
     write(job_folder / folder.REPORT, to_json(report))
     return report
 
 
 def warm() -> None:
-    """Load what the first job of a process would otherwise wait for: the exporter alone costs 3 s.
+    """Load what the first job of a process would otherwise wait for: torch alone costs 2 s.
 
     For a process from which jobs are forked, before it is forked. Starts no thread.
     """
-    threads = build.one_thread()
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            path, out = Path(scratch) / "a.onnx", Path(scratch) / "b.onnx"
-            student = students.build(students.Architecture(inputs=2, hidden=(2,), outputs=2))
-            export.to_onnx(student, path, 2)
-            quantize.dynamic_int8(path, out)
-    finally:
-        torch.set_num_threads(threads)
+    from compress import build
+
+    build.warm()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from compress import build, data, judging
+from compress import data, judging
 from compress.errors import BadJob
 from compress.folder import CANDIDATE, Context
 from compress.judge.probe import Probe
@@ -20,7 +20,9 @@ def repair(context: Context) -> Report:
     BadJob, BadData, BadModel, DeadlineExceeded
         It could not be done.
     """
-    with Probe.start() as child:  # its imports overlap with the training
+    from compress import build  # torch, which only training needs
+
+    with Probe.start() as child, build.one_thread():  # the probe's imports overlap the training
         fresh, reference, trusted = (context.read(r) for r in ("fresh", "reference", "trusted"))
         context.graph("incumbent")  # refused now, and not after the training
         built, prepared = build.build(context, fresh, reference, trusted)
@@ -49,7 +51,7 @@ def gate(context: Context) -> Report:
         There is no finished candidate, or its files were changed.
     """
     steps = context.steps
-    facts, trained = build.read_facts(steps.finished("facts"))
+    facts, trained = judging.read_facts(steps.finished("facts"))
     context.warnings += facts.warnings
     made = ("fp32", *(v for v in context.job.candidates if v != "fp32"))
     variants = {v: steps.finished("export" if v == "fp32" else v) for v in made}

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from compress.errors import CompressError
-from compress.plan import Accepted, Job, Rejected, Report, Undecidable, to_json
+from compress.plan import Accepted, Rejected, Report, Undecidable, to_json
 from streams.errors import ReleaseError
 from streams.store import lease
 from streams.store.database import Database
 from streams.wire.events import Trigger
-from workers import objects
 from workers.errors import KeysError, RegistryError, SpecError
 from workers.jobs.child import Child, ChildFailed
-from workers.releases import intents, keys, versions
-from workers.releases.files import Place
+from workers.releases import foreign, intents, keys, versions
 from workers.releases.keeper import Keeper
 from workers.releases.repository import LEASE
-from workers.releases.seal import Sealed, seal
+from workers.releases.seal import Sealed
 from workers.settings import Settings
 from workers.spec import ModelSpec
 from workers.store.tables import pointers
@@ -107,7 +103,11 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
     folder = settings.jobs_folder / f"baseline-{spec.name}-{spec.config_sha256()[:8]}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        _fill(folder, spec, settings)
+        foreign.fill(folder, spec, settings)
+        for role, sha256 in spec.objects.items():
+            name = "model.onnx" if role == "model" else role
+            if role == "model" or role.startswith("training/"):
+                foreign.put(folder / "incumbent" / name, sha256, settings)
         report = child.run(folder, deadline_s=settings.child_seconds).report
         match report.decision:
             case Accepted():
@@ -123,19 +123,8 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
         version = spec.model.version or ""  # the level needs one: spec_file saw to it
         return Judged(
             report=report,
-            sealed=seal(
-                folder / "candidate",
-                place=Place(settings.root),
-                model=spec.name,
-                version=version,
-                kind="baseline",
-                schema=spec.schema,
-                output=spec.model.output,
-                output_kind=spec.model.output_kind,
-                created_at=datetime.fromtimestamp(now / 1e6, UTC),
-                policy_sha256=report.policy_sha256,
-                cpu_flags=tuple(str(f) for f in report.environment.get("cpu_flags", ())),
-                load_seconds=settings.load_seconds,
+            sealed=foreign.sealed(
+                folder, spec, settings, report, version=version, kind="baseline", now=now
             ),
         )
     except (ChildFailed, CompressError, ReleaseError) as error:
@@ -187,36 +176,3 @@ def publish(
     if not result.ok:
         raise RegistryError(result.message)
     return result.message
-
-
-def _fill(folder: Path, spec: ModelSpec, settings: Settings) -> None:
-    """The job's folder: a level without a reference judges on trusted rows alone."""
-    stored = spec.objects
-    names = {
-        "model": "incumbent/model.onnx",
-        "teacher": "teacher/model.onnx",
-        "trusted": "trusted.parquet",
-        "reference": "reference.parquet",
-    }
-    names |= {role: f"incumbent/{role}" for role in stored if role.startswith("training/")}
-    for role, name in names.items():
-        sha256 = stored.get(role)
-        if sha256 is None and role == "reference":
-            sha256 = stored["trusted"]
-        if sha256 is not None:
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            target.write_bytes(objects.read(settings.objects_folder, sha256))
-    order = Job(
-        job_id=folder.name,
-        model=spec.name,
-        mode="baseline",
-        trigger="actor",
-        graph=spec.graph(),
-        limits=spec.limits(),
-        training=spec.training,
-        serving_batch=spec.serving.batch,
-        tolerance_points=spec.watch.tolerance_points,
-        deadline_s=settings.child_seconds,
-    )
-    (folder / "job.json").write_bytes(to_json(order))

@@ -1,104 +1,155 @@
-"""Torch to ONNX by the recipe that was found to work; what it wrote is run before it counts."""
+"""A student as an ONNX graph, written node by node, and compared with torch before it counts.
+
+Torch's exporter takes any module, for a second per graph and three more for its import; there is
+one family of students.
+"""
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import BadModel
-from compress.judge.graph import session as open_session
+from compress.judge.graph import session
+from compress.shrink.trained import Trained
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "open_session", "to_onnx"]
-
-OPSET = 20
+OPSET, IR_VERSION = 20, 10
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""
 INPUT, OUTPUT = "x", "y"
 TOLERANCE = 1e-4
 """Largest difference between torch and ONNX Runtime, as a share of the largest output."""
 
 
-def to_onnx(module: nn.Module, path: Path, n_features: int) -> None:
-    """Export a module of raw rows to one self-contained ONNX file, and run it.
-
-    The same module gives the same bytes.
+def to_onnx(student: Trained, path: Path) -> None:
+    """Write a student of raw rows as one self-contained ONNX file.
 
     Parameters
     ----------
-    module
-        Takes ``(batch, n_features) float32``, returns ``(batch, outputs) float32``. It is put into
-        evaluation mode.
+    student
+        The same one gives the same bytes.
     path
-        Where the file goes; input ``x``, output ``y``, any batch, opset 20, weights embedded.
-    n_features
-        Columns of the input.
+        Where the file goes; input ``x`` ``(batch, inputs) float32``, NaN = missing, output ``y``
+        ``(batch, outputs) float32``, logits; any batch, opset 20, weights embedded.
 
     Raises
     ------
     BadModel
-        The exporter fails, or what it wrote does not load, is fixed to one batch size, or differs
-        from torch.
+        The graph is not a valid one.
     """
-    module.eval()
-    rows = np.random.default_rng(0).random((7, n_features), dtype=np.float32)
-    x = torch.from_numpy(rows)
-    # two rows: an example batch of one exports some modules with a fixed batch, silently
-    with warnings.catch_warnings(), _quiet():
-        # torch's exporter copies its own deprecated classes; nothing that a caller could mend
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        try:
-            torch.onnx.export(
-                module,
-                (x[:2],),
-                str(path),
-                dynamo=True,
-                opset_version=OPSET,
-                external_data=False,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                verbose=False,
-            )
-        except Exception as error:  # the exporter's exceptions share no public base class
-            raise BadModel(f"the student cannot be exported to ONNX: {str(error)[:300]}") from error
-    session = open_session(path)
+    a = student.architecture
+    graph = _Graph()
+    for name, values in student.tensors.items():
+        graph.constant(name, values)
+    x = graph.node("Where", graph.node("IsNaN", INPUT), "medians", INPUT)
+    h = x  # (batch, width): what the first layer reads
+    if a.categories:
+        h = graph.node("Concat", *_encoded(graph, student, x), axis=1)
+    elif a.numeric:
+        h = _scaled(graph, student, x)
+    *hidden, last = a.layers
+    for layer in hidden:
+        h = graph.node("Gemm", h, f"{layer}.weight", f"{layer}.bias", transB=1)
+        h = _activated(graph, a.activation, h)
+    graph.node("Gemm", h, f"{last}.weight", f"{last}.bias", transB=1, result=OUTPUT)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "student",
+            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", a.inputs])],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", a.outputs])],
+            graph.constants,
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="redistill",
+    )
     try:
-        with torch.inference_mode():
-            expected = module(x).numpy()
-    except RuntimeError as error:
-        raise BadModel(f"the module fails on 7 rows: {str(error)[:300]}") from error
-    scale = max(1.0, float(np.abs(expected).max()))
-    for batch in (1, 2, 7):
-        try:
-            (got,) = session.run([OUTPUT], {INPUT: rows[:batch]})
-        except Exception as error:  # onnxruntime's exceptions share no public base class
-            raise BadModel(
-                f"the exported graph fails on {batch} rows: {str(error)[:300]}"
-            ) from error
-        if got.shape != expected[:batch].shape:
-            raise BadModel(f"the exported graph answers {batch} rows with shape {got.shape}")
-        worst = float(np.abs(got - expected[:batch]).max())
-        if not worst <= TOLERANCE * scale:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise BadModel(f"the student's graph is not valid: {str(error)[:300]}") from error
+    onnx.save(model, path)
+
+
+def compare(path: Path, rows: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Run a graph in batches of 1, 2 and all rows: it must answer what torch answers.
+
+    Parameters
+    ----------
+    rows
+        ``(n, inputs) float32``, at least two.
+    expected
+        ``(n, outputs) float32``: torch's answers to them.
+
+    Raises
+    ------
+    BadModel
+        It does not load, or its answers differ by more than ``TOLERANCE``.
+    """
+    loaded = session(path)
+    scale = max(1.0, float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0)))
+    for batch in (1, 2, len(rows)):
+        (got,) = loaded.run([OUTPUT], {INPUT: rows[:batch]})
+        want = expected[:batch]
+        if not np.allclose(got, want, rtol=0.0, atol=TOLERANCE * scale, equal_nan=True):
+            worst = float(np.nanmax(np.abs(got - want)))
             raise BadModel(f"the exported graph differs from torch by {worst:.3g}")
 
 
-class _quiet:
-    """The exporter warns once per missing optional library, and traces every step for its authors,
-    through ``logging``; only its errors are of interest."""
+class _Graph:
+    """Nodes and constants, in order; a node's name is that of its result."""
 
-    _names = ("torch.onnx._internal.exporter._registration", "torch.__trace")
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
 
-    def __enter__(self) -> None:
-        self._loggers = [logging.getLogger(name) for name in self._names]
-        self._levels = [logger.level for logger in self._loggers]
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
+    def constant(self, name: str, values: Any) -> str:
+        """Add a constant and return its name."""
+        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
 
-    def __exit__(self, *exc: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)
+    def node(self, operator: str, *inputs: str, result: str = "", **attributes: Any) -> str:
+        """Add a node with one result, and return the result's name."""
+        name = result or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+
+def _scaled(graph: _Graph, student: Trained, h: str) -> str:
+    """Normalise and cut numeric columns, ``(batch, numeric)``."""
+    a = student.architecture
+    if a.normalisation == "standard":
+        h = graph.node("Mul", graph.node("Sub", h, "mean"), "inverse_deviation")
+    if a.clip is not None:
+        low = graph.constant("lowest", np.float32(-a.clip))
+        h = graph.node("Clip", h, low, graph.constant("highest", np.float32(a.clip)))
+    return h
+
+
+def _encoded(graph: _Graph, student: Trained, x: str) -> list[str]:
+    """Numeric columns scaled, then each category one-hot, ``(batch, size)``."""
+    a = student.architecture
+    parts = []
+    if a.numeric:
+        columns = graph.constant("numeric", np.array(a.numeric, np.int64))
+        parts.append(_scaled(graph, student, graph.node("Gather", x, columns, axis=1)))
+    for column, size in a.categories:
+        place = graph.constant(f"column_{column}", np.array([column], np.int64))
+        values = graph.constant(f"values_{column}", np.arange(size, dtype=np.float32))
+        same = graph.node("Equal", graph.node("Gather", x, place, axis=1), values)
+        parts.append(graph.node("Cast", same, to=TensorProto.FLOAT))
+    return parts
+
+
+def _activated(graph: _Graph, activation: str, h: str) -> str:
+    match activation:
+        case "silu":
+            return graph.node("Mul", h, graph.node("Sigmoid", h))
+        case "gelu":
+            return graph.node("Gelu", h, approximate="none")
+        case _:
+            return graph.node({"relu": "Relu", "tanh": "Tanh"}[activation], h)

@@ -24,7 +24,8 @@ from compress import pipeline
 from compress.errors import BadData, BadJob, BadModel, DeadlineExceeded
 from compress.judge.graph import Call, Graph
 from compress.plan import Accepted, Limits, Rejected, Training, Undecidable, read_report
-from compress.shrink import students
+from compress.shrink import export, students
+from compress.shrink.trained import Architecture
 from compress.steps import sha256_of
 from workers.demo import data as digits
 
@@ -458,10 +459,8 @@ def test_baseline_judges_an_added_version_against_the_incumbent(
     assert better.decision == Accepted(variant="added")
     assert better.incumbent is not None
 
-    untrained = students.build(students.Architecture(inputs=64, hidden=(8,), outputs=10))
-    from compress.shrink import export
-
-    export.to_onnx(untrained, tmp_path / "added" / "model.onnx", 64)
+    untrained = students.build(Architecture(inputs=64, hidden=(8,), outputs=10))
+    export.to_onnx(students.arrays(untrained), tmp_path / "added" / "model.onnx")
     worse = pipeline.run(tmp_path)
     assert isinstance(worse.decision, Rejected)
     assert any(r.startswith("trusted_points") for r in worse.decision.reasons)
@@ -469,8 +468,8 @@ def test_baseline_judges_an_added_version_against_the_incumbent(
 
 def test_baseline_refuses_a_training_folder_of_another_model(world: World, tmp_path: Path) -> None:
     new_job(world, tmp_path, job_of("baseline"))
-    other = students.build(students.Architecture(inputs=64, hidden=(8,), outputs=10))
-    students.save(tmp_path / "incumbent" / "training", other)
+    other = students.build(Architecture(inputs=64, hidden=(8,), outputs=10))
+    students.arrays(other).save(tmp_path / "incumbent" / "training")
     with pytest.raises(BadModel, match="belongs to another model"):
         pipeline.run(tmp_path)
 
@@ -663,7 +662,7 @@ def test_a_job_that_is_no_job_is_refused(tmp_path: Path) -> None:
 def test_a_training_folder_of_another_shape_is_refused(world: World, tmp_path: Path) -> None:
     new_job(world, tmp_path, job_of())
     fresh_veil(world, tmp_path, n=200, labelled=10)
-    other = students.build(students.Architecture(inputs=63, hidden=(8,), outputs=10))
-    students.save(tmp_path / "incumbent" / "training", other)
+    other = students.build(Architecture(inputs=63, hidden=(8,), outputs=10))
+    students.arrays(other).save(tmp_path / "incumbent" / "training")
     with pytest.raises(BadModel, match="63 inputs"):
         pipeline.run(tmp_path)

@@ -23,7 +23,7 @@ from workers.settings import Settings
 from workers.store import engine
 from workers.store.tables import pointer_history, pointers, versions
 
-pytestmark = pytest.mark.slow  # each first registration starts a process that loads torch
+pytestmark = pytest.mark.slow  # each first registration starts a process that judges
 
 Run = Callable[..., str]
 

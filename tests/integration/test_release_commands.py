@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from processes import environment, redistill
 
+from compress.shrink.trained import Architecture, Trained
 from streams.client.model import ModelClient
 
 pytestmark = pytest.mark.slow
@@ -18,7 +19,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    return environment(home=str(tmp_path / "home"), key_passphrase="correct horse")
+    """Nothing here trains: all of it must work where torch is not installed."""
+    nowhere = tmp_path / "nowhere"
+    nowhere.mkdir()
+    (nowhere / "torch.py").write_text("raise ImportError('there is no torch here')")
+    made = environment(home=str(tmp_path / "home"), key_passphrase="correct horse")
+    return made | {"PYTHONPATH": f"{nowhere}:{made.get('PYTHONPATH', '')}"}
 
 
 @pytest.fixture
@@ -37,7 +43,16 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
     assert "encrypted" in run("keys", "init")
     run("keys", "export", tmp_path / "root.json")
     assert "PRIVATE" not in (tmp_path / "root.json").read_text()
-    run("register", linear.build(tmp_path / "m", level="rollback"))
+    spec = linear.build(tmp_path / "m", level="rollback")
+    weights = np.array([[-1, -1, 0], [1, 1, 0]], np.float32)
+    learned = {"layers.0.weight": weights, "layers.0.bias": np.zeros(2), "medians": np.zeros(3)}
+    Trained(
+        architecture=Architecture(inputs=3, hidden=(), outputs=2),
+        tensors={k: v.astype(np.float32) for k, v in learned.items()},
+    ).save(tmp_path / "m" / "student")
+    onnx = 'onnx = "model.onnx"'
+    spec.write_text(spec.read_text().replace(onnx, onnx + '\ntraining = "student/"'))
+    run("register", spec)
 
     client = ModelClient(
         "linear",

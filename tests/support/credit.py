@@ -137,6 +137,7 @@ def build(
 
     from compress.plan import Training
     from compress.shrink import distill, export, students
+    from compress.shrink.trained import default_architecture
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
@@ -147,7 +148,7 @@ def build(
     def trained(columns: dict[str, Any], hidden: tuple[int, ...], epochs: int) -> students.Mlp:
         x = matrix(columns)
         student = students.build(
-            students.default_architecture(7, 2, hidden=hidden, categories=((6, 3),)), seed=seed
+            default_architecture(7, 2, hidden=hidden, categories=((6, 3),)), seed=seed
         )
         student.fit_inputs(x)
         labels_only = Training(epochs=epochs, batch=128, kd_weight=0.0)
@@ -156,10 +157,10 @@ def build(
         )
 
     teacher = trained(wide_rows(rng, 12_000), (128, 128), 12)
-    export.to_onnx(teacher, folder / "teacher.onnx", 7)
-    student = trained(rows(rng, 4_000), (64, 64), 16)
-    students.save(folder / "student", student)
-    export.to_onnx(student, folder / "student.onnx", 7)
+    export.to_onnx(students.arrays(teacher), folder / "teacher.onnx")
+    student = students.arrays(trained(rows(rng, 4_000), (64, 64), 16))
+    student.save(folder / "student")
+    export.to_onnx(student, folder / "student.onnx")
     spec = folder / "model.toml"
     spec.write_text(SPEC.format(name=name, level=level, version=version))
     return spec

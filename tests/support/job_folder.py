@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from compress.plan import GraphSpec, Job, Training, to_json
 from compress.shrink import distill, export, quantize, students
+from compress.shrink.trained import Architecture
 from workers.demo import data as digits
 
 GRAPH = GraphSpec(features=digits.FEATURES, classes=digits.CLASSES)
@@ -46,14 +47,12 @@ def make_digits(
     x = np.concatenate([digits.spoil(c, rng) for c in clean])
     y = np.concatenate([parts.train.y] * jitters)
     teacher = students.build(
-        students.Architecture(inputs=64, hidden=teacher_hidden, outputs=10, dropout=0.1), seed=seed
+        Architecture(inputs=64, hidden=teacher_hidden, outputs=10, dropout=0.1), seed=seed
     )
     rates = Training(epochs=14, batch=128, learning_rate=2e-3)
     distill.distill(teacher, x, labels=y, training=rates, smoothing=0.05, seed=seed)
     pool = np.concatenate(clean[:2])
-    student = students.build(
-        students.Architecture(inputs=64, hidden=hidden, outputs=10), seed=seed + 1
-    )
+    student = students.build(Architecture(inputs=64, hidden=hidden, outputs=10), seed=seed + 1)
     distill.distill(
         student,
         pool,
@@ -64,10 +63,11 @@ def make_digits(
     folder.mkdir(parents=True, exist_ok=True)
     for role in ("teacher", "incumbent"):
         (folder / role).mkdir()
-    export.to_onnx(teacher, folder / "teacher" / "model.onnx", 64)
-    export.to_onnx(student, folder / "fp32.onnx", 64)
+    export.to_onnx(students.arrays(teacher), folder / "teacher" / "model.onnx")
+    learned = students.arrays(student)
+    export.to_onnx(learned, folder / "fp32.onnx")
     quantize.static_int8(folder / "fp32.onnx", folder / "incumbent" / "model.onnx", pool[:512])
-    students.save(folder / "incumbent" / "training", student)
+    learned.save(folder / "incumbent" / "training")
     write_rows(folder / "reference.parquet", pool, np.concatenate([parts.train.y] * 2))
     trusted = digits.jitter(parts.trusted.x, rng)  # like traffic: the two must be one domain
     write_rows(folder / "trusted.parquet", trusted, parts.trusted.y)

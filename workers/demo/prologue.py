@@ -21,7 +21,7 @@ def opening(d: Director) -> dict[str, Any]:
 
     What loads a lot starts one after the other, by the share of the training that is done: there
     are two cores, and the training, which takes longest, needs one of them. The repair worker loads
-    torch and the exporter, and is needed last.
+    torch, and is needed last.
     """
     stage = d.stage
     d.enter("opening", "starting")

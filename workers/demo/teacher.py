@@ -12,19 +12,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from compress.judge.graph import Call, Graph
 from compress.plan import Training
+from compress.shrink import export
+from compress.shrink.trained import Architecture
 from workers.demo import data
 from workers.demo.data import F32
-
-if TYPE_CHECKING:
-    from compress.shrink.students import Mlp
 
 MODEL = "digits"
 BASELINE = "1"
@@ -123,7 +123,7 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
     y = np.tile(digits.train.y, TEACHER_JITTERS)
 
     teacher = students.build(
-        students.Architecture(
+        Architecture(
             inputs=data.PIXELS, hidden=TEACHER_HIDDEN, outputs=len(data.CLASSES), dropout=0.1
         ),
         seed=seed,
@@ -143,7 +143,7 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
     rows = len(digits.train.y) * REFERENCE_JITTERS
     reference, reference_y = clean[:rows], y[:rows]
     student = students.build(
-        students.Architecture(inputs=data.PIXELS, hidden=STUDENT_HIDDEN, outputs=len(data.CLASSES)),
+        Architecture(inputs=data.PIXELS, hidden=STUDENT_HIDDEN, outputs=len(data.CLASSES)),
         seed=seed,
     )
     distill.distill(
@@ -155,11 +155,12 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
     )
     report("student", {"seconds": round(time.perf_counter() - taught, 2)})
 
-    write_onnx(folder / "teacher.onnx", teacher)
+    export.to_onnx(students.arrays(teacher), folder / "teacher.onnx")
+    learned = students.arrays(student)
     fp32 = folder / "student-fp32.onnx"
-    write_onnx(fp32, student)
+    export.to_onnx(learned, fp32)
     quantize.static_int8(fp32, folder / "student.onnx", reference[:256])
-    students.save(folder / "student", student)
+    learned.save(folder / "student")
     trusted = data.jitter(digits.trusted.x, rng)
     write_rows(folder / "reference.parquet", reference, reference_y)
     write_rows(folder / "trusted.parquet", trusted, digits.trusted.y)
@@ -183,46 +184,10 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
     }
 
 
-def write_onnx(path: Path, network: Mlp) -> None:
-    """Write a plain network of linear layers and ReLUs as ONNX, node by node.
-
-    The exporter of ``compress`` takes any module, and seven seconds to load; a user's models come
-    from anywhere.
-    """
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-    from torch import nn
-
-    layers = [m for m in network.layers if isinstance(m, nn.Linear)]
-    nodes, weights, value = [], [], "x"
-    for k, layer in enumerate(layers):
-        for name, tensor in (("weight", layer.weight), ("bias", layer.bias)):
-            weights.append(numpy_helper.from_array(tensor.detach().numpy(), f"{name}{k}"))
-        last = k == len(layers) - 1
-        out = "y" if last else f"linear{k}"
-        nodes.append(helper.make_node("Gemm", [value, f"weight{k}", f"bias{k}"], [out], transB=1))
-        if not last:
-            nodes.append(helper.make_node("Relu", [out], [f"relu{k}"]))
-            value = f"relu{k}"
-    a = network.architecture
-    graph = helper.make_graph(
-        nodes,
-        "mlp",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", a.inputs])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", a.outputs])],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
 def accuracy_of(onnx: Path, x: F32, digits: NDArray[np.int64]) -> float:
     """Share of rows that a graph gets right."""
-    from compress.shrink.export import open_session
-
-    (out,) = open_session(onnx).run(None, {"x": x})
-    return float((out.argmax(1) == digits).mean())
+    graph = Graph(onnx, Call(features=data.FEATURES, classes=len(data.CLASSES)))
+    return float((graph.classes(x) == digits).mean())
 
 
 def main(argv: list[str]) -> int:

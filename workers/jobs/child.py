@@ -1,7 +1,7 @@
 """Running ``compress.pipeline`` in a process of its own: a folder in, a report or an error out.
 
 The worker starts one :class:`Child` at boot, before its threads. Its process
-(``workers.jobs.zygote``) holds torch and the exporter; each job is a fork of it, with limits of
+(``workers.jobs.zygote``) holds torch; each job is a fork of it, with limits of
 memory and CPU time and a deadline, in a folder that is locked
 while the job runs. Nothing of the worker's environment reaches it but the names in ``KEPT``.
 """

@@ -1,4 +1,4 @@
-"""The process from which job processes are forked: torch and the exporter are loaded once, a job
+"""The process from which job processes are forked: torch is loaded once, a job
 starts in milliseconds.
 
 It is started before the worker has a thread, a Kafka client or a database connection, with an

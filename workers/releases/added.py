@@ -12,7 +12,6 @@ import shutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from compress.errors import CompressError
-from compress.plan import Accepted, Job, Rejected, Report, Undecidable, to_json
+from compress.plan import Accepted, Rejected, Report, Undecidable, to_json
 from streams.client.graph import check_onnx
 from streams.errors import ReleaseError
 from streams.monitor.base import BaseError
@@ -29,13 +28,12 @@ from streams.store.database import Database
 from streams.store.tables import specs
 from streams.wire.block import Codes, PredictionBlock, Schema
 from streams.wire.events import Trigger
-from workers import objects
 from workers.errors import RegistryError
 from workers.jobs import window
 from workers.jobs.child import Child, ChildFailed
-from workers.releases import versions
+from workers.releases import foreign, versions
 from workers.releases.files import Place, restore
-from workers.releases.seal import input_layout, output_name, seal
+from workers.releases.seal import input_layout, output_name
 from workers.releases.versions import Version
 from workers.settings import Settings
 from workers.spec import ModelSpec
@@ -109,7 +107,11 @@ def add(
         raise RegistryError(f"{model} has a version {version} with other bytes already")
     folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"
     try:
-        _fill(folder, spec, incumbent, file, settings)
+        foreign.fill(folder, spec, settings)
+        place = Place(settings.root)
+        restore(place, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
+        (folder / "added").mkdir()
+        shutil.copyfile(file, folder / "added" / "model.onnx")
         if not trusted_only:
             _fill_fresh(folder, spec, incumbent, sha256, database)
         with start() as child:
@@ -117,20 +119,15 @@ def add(
         if isinstance(report.decision, Undecidable):
             return Added(report=report, version=None)
         passed = isinstance(report.decision, Accepted)
-        sealed = seal(
-            folder / "candidate",
-            place=Place(settings.root),
-            model=model,
+        sealed = foreign.sealed(
+            folder,
+            spec,
+            settings,
+            report,
             version=version,
             kind="added",
-            schema=spec.schema,
-            output=spec.model.output,
-            output_kind=spec.model.output_kind,
-            created_at=datetime.fromtimestamp(now / 1e6, UTC),
-            policy_sha256=report.policy_sha256,
+            now=now,
             predecessor=incumbent.version,
-            cpu_flags=tuple(str(f) for f in report.environment.get("cpu_flags", ())),
-            load_seconds=settings.load_seconds,
         )
         profile = _profile(
             folder / "candidate" / "reference_rows.parquet", model, version, spec.schema
@@ -183,41 +180,6 @@ def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, Version]:
             f"{model} serves nothing yet that a version could be compared with: register it again"
         )
     return ModelSpec.from_json(text), versions.get(conn, model, stable)
-
-
-def _fill(
-    folder: Path, spec: ModelSpec, incumbent: Version, file: Path, settings: Settings
-) -> None:
-    """Everything but ``fresh.parquet``; without a reference, trusted rows stand in for it."""
-    folder.mkdir(parents=True, mode=0o700)
-    stored = spec.objects
-    for role, name in (
-        ("trusted", "trusted.parquet"),
-        ("reference", "reference.parquet"),
-        ("teacher", "teacher/model.onnx"),
-    ):
-        sha256 = stored.get(role) or (stored["trusted"] if role == "reference" else None)
-        if sha256 is not None:
-            target = folder / name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(objects.read(settings.objects_folder, sha256))
-    place = Place(settings.root)
-    restore(place, spec.name, incumbent.files, folder / "incumbent", names={"model.onnx"})
-    (folder / "added").mkdir()
-    shutil.copyfile(file, folder / "added" / "model.onnx")
-    order = Job(
-        job_id=folder.name,
-        model=spec.name,
-        mode="baseline",
-        trigger="actor",
-        graph=spec.graph(),
-        limits=spec.limits(),
-        training=spec.training,
-        serving_batch=spec.serving.batch,
-        tolerance_points=spec.watch.tolerance_points,
-        deadline_s=settings.child_seconds,
-    )
-    (folder / "job.json").write_bytes(to_json(order))
 
 
 def _fill_fresh(

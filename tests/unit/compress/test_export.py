@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from torch import nn
 
 from compress.errors import BadData, BadModel
 from compress.judge.graph import INTEGER_OPERATORS, Call, Graph, operators, session
 from compress.shrink import calibrate, distill, export, quantize, students
+from compress.shrink.trained import Architecture
 
 
 @pytest.fixture(scope="module")
 def student() -> students.Mlp:
     made = students.build(
-        students.Architecture(
+        Architecture(
             inputs=5,
             hidden=(64, 64),
             outputs=3,
@@ -41,7 +41,7 @@ def some_rows(n: int, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module")
 def folder(student: students.Mlp, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("onnx")
-    export.to_onnx(student, out / "fp32.onnx", 5)
+    export.to_onnx(students.arrays(student), out / "fp32.onnx")
     quantize.static_int8(out / "fp32.onnx", out / "static.onnx", some_rows(100))
     quantize.dynamic_int8(out / "fp32.onnx", out / "dynamic.onnx")
     return out
@@ -67,7 +67,7 @@ def test_the_exported_file_is_self_contained_at_the_declared_opset(folder: Path)
 def test_export_and_quantization_repeat_their_bytes(
     student: students.Mlp, folder: Path, tmp_path: Path
 ) -> None:
-    export.to_onnx(student, tmp_path / "fp32.onnx", 5)
+    export.to_onnx(students.arrays(student), tmp_path / "fp32.onnx")
     quantize.static_int8(tmp_path / "fp32.onnx", tmp_path / "static.onnx", some_rows(100))
     quantize.dynamic_int8(tmp_path / "fp32.onnx", tmp_path / "dynamic.onnx")
     for name in ("fp32.onnx", "static.onnx", "dynamic.onnx"):
@@ -84,13 +84,41 @@ def test_quantized_graphs_compute_on_integers_and_agree(folder: Path, name: str)
     assert (Graph(folder / name, CALL).classes(x) == exact).mean() > 0.9
 
 
-def test_a_module_with_a_fixed_batch_is_refused(tmp_path: Path) -> None:
-    class Fixed(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x.reshape(2, 5)
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
+@pytest.mark.parametrize(
+    "over",
+    [
+        {},
+        {"dropout": 0.3, "clip": 2.0},
+        {"normalisation": "standard", "clip": 1.5},
+        {"normalisation": "standard", "categories": ((4, 6), (0, 2))},
+        {"clip": 1.0, "categories": ((4, 6),)},
+        {"categories": tuple((j, 3) for j in range(5))},
+        {"hidden": ()},
+    ],
+)
+def test_every_architecture_answers_what_torch_answers(
+    activation: str, over: dict[str, Any], tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"inputs": 5, "hidden": (7, 6), "outputs": 3, "activation": activation}
+    student = students.build(Architecture(**given | over), seed=2).eval()
+    x = some_rows(64, seed=5) * np.float32(0.01)
+    x[:, 4] *= 100
+    student.fit_inputs(x[:32])
+    export.to_onnx(students.arrays(student), tmp_path / "x.onnx")
+    expected = distill.predict_logits(student, x)
+    assert np.isfinite(expected).all()
+    assert Graph(tmp_path / "x.onnx", CALL).outputs(x) == pytest.approx(expected, abs=1e-5)
+    export.compare(tmp_path / "x.onnx", x, expected)
 
-    with pytest.raises(BadModel, match="fails on 7 rows"):
-        export.to_onnx(Fixed(), tmp_path / "x.onnx", 5)
+
+def test_a_graph_that_differs_from_torch_is_refused(student: students.Mlp, folder: Path) -> None:
+    x = some_rows(20)
+    expected = distill.predict_logits(student, x)
+    export.compare(folder / "fp32.onnx", x, expected)
+    expected[13, 1] += 0.01 * np.abs(expected).max()
+    with pytest.raises(BadModel, match="differs from torch"):
+        export.compare(folder / "fp32.onnx", x, expected)
 
 
 def test_static_quantization_needs_rows(folder: Path, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from compress.errors import BadModel
-from compress.shrink import distill, students
+from compress.shrink import distill, students, trained
+from compress.shrink.trained import Architecture
 
 
-def arch(**over: Any) -> students.Architecture:
+def arch(**over: Any) -> Architecture:
     given: dict[str, Any] = {
         "inputs": 4,
         "hidden": (8, 6),
@@ -20,7 +22,7 @@ def arch(**over: Any) -> students.Architecture:
         "clip": 5.0,
         "categories": ((2, 3),),
     }
-    return students.Architecture(**given | over)
+    return Architecture(**given | over)
 
 
 def test_missing_values_stand_for_medians_and_unseen_categories_for_nothing() -> None:
@@ -72,13 +74,13 @@ def test_build_repeats_itself_and_leaves_the_global_generator_alone() -> None:
 def test_save_and_load_give_the_same_student_in_the_same_bytes(tmp_path: Path) -> None:
     student = students.build(arch(), seed=3)
     student.fit_inputs(np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32))
-    students.save(tmp_path / "a", student)
+    students.arrays(student).save(tmp_path / "a")
     loaded = students.load(tmp_path / "a")
     assert loaded.architecture == student.architecture
     x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
     assert (distill.predict_logits(loaded, x) == distill.predict_logits(student, x)).all()
-    students.save(tmp_path / "b", loaded)
-    for name in (students.ARCHITECTURE_FILE, students.WEIGHTS_FILE):
+    students.arrays(loaded).save(tmp_path / "b")
+    for name in (trained.ARCHITECTURE_FILE, trained.WEIGHTS_FILE):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
@@ -105,7 +107,7 @@ def test_build_refuses_an_architecture_that_makes_no_sense(
 def test_load_says_what_is_wrong_with_a_training_folder(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match=r"architecture\.json cannot be read"):
         students.load(tmp_path)
-    students.save(tmp_path, students.build(arch()))
+    students.arrays(students.build(arch())).save(tmp_path)
     encoded = (tmp_path / "architecture.json").read_text()
     (tmp_path / "architecture.json").write_text(encoded.replace('"format": 1', '"format": 2'))
     with pytest.raises(BadModel, match="format 1"):
@@ -119,10 +121,48 @@ def test_load_says_what_is_wrong_with_a_training_folder(tmp_path: Path) -> None:
         students.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("mean"), r"\['mean'\] missing"),
+        (lambda w: w.update(extra=np.zeros(1, np.float32)), r"\['extra'\] unknown"),
+        (
+            lambda w: w.update(mean=np.zeros(9, np.float32)),
+            r"mean has shape \(9,\), expected \(3,\)",
+        ),
+    ],
+)
+def test_load_refuses_weights_that_do_not_fit(change: Any, message: str, tmp_path: Path) -> None:
+    made = students.arrays(students.build(arch()))
+    weights = dict(made.tensors)
+    change(weights)
+    trained.Trained(architecture=made.architecture, tensors=weights).save(tmp_path)
+    with pytest.raises(BadModel, match=message):
+        students.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_load_takes_other_floats(kind: torch.dtype, tmp_path: Path) -> None:
+    student = students.build(arch())
+    students.arrays(student).save(tmp_path)
+    other = {k: v.to(kind) for k, v in student.state_dict().items()}
+    save_file(other, tmp_path / "weights.safetensors")
+    found = students.load(tmp_path).layers[0].weight
+    assert found.dtype == torch.float32
+    assert torch.equal(found, other["layers.0.weight"].to(torch.float32))
+
+
+@pytest.mark.parametrize("over", [{}, {"dropout": 0.2}, {"hidden": ()}, {"normalisation": "none"}])
+def test_the_shapes_of_an_architecture_are_those_of_its_student(over: dict[str, Any]) -> None:
+    student = students.build(arch(**over))
+    found = {k: tuple(v.shape) for k, v in student.state_dict().items()}
+    assert found == student.architecture.shapes
+
+
 def test_load_refuses_weights_that_are_not_finite(tmp_path: Path) -> None:
     student = students.build(arch())
     with torch.no_grad():
         student.layers[0].weight[0, 0] = float("nan")
-    students.save(tmp_path, student)
+    students.arrays(student).save(tmp_path)
     with pytest.raises(BadModel, match="NaN"):
         students.load(tmp_path)
