@@ -62,12 +62,13 @@ class Source:
             with pq.ParquetFile(self._path) as file:
                 yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
         else:
-            with pa.csv.open_csv(self._path) as reader:
+            with _csv(self._path) as reader:
                 for batch in reader:
-                    yield batch.select(wanted)
+                    yield _without_blanks(batch.select(wanted))
 
-    def require(self, columns: Sequence[str], option: str) -> None:
-        """Check that columns are there, and hold values and not lists or structures of them.
+    def require(self, columns: Sequence[str], option: str, *, numbers: bool = False) -> None:
+        """Check that columns are there, and hold values and not lists or structures of them; or
+        numbers only.
 
         Raises
         ------
@@ -87,10 +88,34 @@ class Source:
                     f"column {column!r} of {self.name} (option {option}) is {kind}: one value per row"
                     " was expected"
                 )
+            if numbers and not (is_number(kind) or pa.types.is_null(kind)):
+                raise FileError(
+                    f"column {column!r} of {self.name} (option {option}) is {kind}: numbers were"
+                    " expected"
+                )
 
 
 def _one(table: pa.Table) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
+
+
+def _csv(path: Path | None) -> pa.csv.CSVStreamingReader:
+    """A reader whose types hold for the whole file: they are guessed from its beginning, where
+    numbers may be whole and a column may be empty."""
+    with pa.csv.open_csv(path) as reader:
+        guessed = reader.schema
+    wider = {f.name: pa.float64() for f in guessed if pa.types.is_integer(f.type)}
+    wider |= {f.name: pa.string() for f in guessed if pa.types.is_null(f.type)}
+    return pa.csv.open_csv(path, convert_options=pa.csv.ConvertOptions(column_types=wider))
+
+
+def _without_blanks(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch of a CSV file: there an empty cell is a missing value, of a column of texts, too."""
+    for i, field in enumerate(batch.schema):
+        if is_text(field.type):
+            column = batch.column(i)
+            batch = batch.set_column(i, field, pc.if_else(pc.equal(column, ""), None, column))
+    return batch
 
 
 def open_source(source: str | Path | pa.Table, name: str = "table") -> Source:
@@ -114,7 +139,7 @@ def open_source(source: str | Path | pa.Table, name: str = "table") -> Source:
                 rows = opened.metadata.num_rows
                 return _checked(Source(str(path), opened.schema_arrow, rows, path))
         if path.suffix.lower() in (".csv", ".txt"):
-            with pa.csv.open_csv(path) as reader:
+            with _csv(path) as reader:
                 return _checked(Source(str(path), reader.schema, None, path))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FileError(f"{path} cannot be read: {error}") from error
@@ -244,6 +269,24 @@ def _canonical(text: str) -> str:
     return str(int(number)) if number.is_integer() else repr(number)
 
 
+def answers(columns: Sequence[pa.Array | pa.ChunkedArray]) -> list[Codes]:
+    """Columns of labels and predictions as strings that can be compared: of one type as they are,
+    else written in the same way. Blank text is missing."""
+    flat = [plain(c) for c in columns]
+    canonical = len({str(c.type) for c in flat}) > 1
+    return [_unblank(texts(c, canonical=canonical)) for c in flat]
+
+
+def _unblank(codes: Codes) -> Codes:
+    """Blank values are missing ones."""
+    if all(value.strip() for value in codes.values):
+        return codes
+    kept = [i for i, value in enumerate(codes.values) if value.strip()]
+    new = np.full(len(codes.values) + 1, -1, np.int32)
+    new[kept] = np.arange(len(kept))
+    return Codes(new[codes.codes], tuple(codes.values[i] for i in kept))
+
+
 def wrong_rows(
     label: pa.Array, prediction: pa.Array
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -260,8 +303,7 @@ def wrong_rows(
         a, b = numbers(label)[0], numbers(prediction)[0]
         known = ~(np.isnan(a) | np.isnan(b))
         return ((a != b) & known).astype(np.uint8), known
-    mixed = label.type != prediction.type
-    x, y = texts(label, canonical=mixed), texts(prediction, canonical=mixed)
+    x, y = answers([label, prediction])
     index = {value: i for i, value in enumerate(y.values)}
     same = np.array([index.get(v, -2) for v in x.values] + [-2], np.int64)[x.codes]
     known = (x.codes >= 0) & (y.codes >= 0)

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from streams.errors import FileError
-from streams.monitor.accuracy import SMALLEST_BASE
 from streams.monitor.base import BaseError
 from streams.monitor.counts import confidence
+from streams.replay_labels import base_error, check_labels
 from streams.replay_options import ReplayOptions
 from streams.replay_rows import (
     BATCH_ROWS,
@@ -62,7 +62,7 @@ class Table:
         """
         stream.require([options.label], "--label")
         stream.require([options.prediction], "--prediction")
-        stream.require(options.scores, "--scores")
+        stream.require(options.scores, "--scores", numbers=True)
         stream.require(options.slices, "--slices")
         if options.time is not None:
             stream.require([options.time], "--time")
@@ -74,7 +74,8 @@ class Table:
             given = getattr(options, f"reference_{option}") is not None
             if given or column in reference.schema.names:
                 reference.require([column], f"--{'reference-' if given else ''}{option}")
-        reference.require([s for s in options.scores if s in reference.schema.names], "--scores")
+        scores = [s for s in options.scores if s in reference.schema.names]
+        reference.require(scores, "--scores", numbers=True)
         special = {
             options.label,
             options.prediction,
@@ -95,7 +96,8 @@ class Table:
         if not classes and not numeric and prediction in sampled.schema.names:
             classes = tuple(sorted(texts(sampled[prediction]).values))
         schema = Schema(features=features, classes=classes)
-        base, base_note = _base(reference.name, whole, label, prediction)
+        base, base_note = base_error(reference.name, whole, label, prediction)
+        notes += check_labels(stream, whole, options)
         if options.scores and not set(options.scores) <= set(reference.schema.names):
             notes.append("the reference has no scores: their distribution is not compared")
         block, _ = _block(sampled, schema, prediction, options, numeric)
@@ -166,33 +168,6 @@ def _is_numeric(sampled: pa.Table, prediction: str, options: ReplayOptions) -> b
     if not is_number(column.type):
         return False
     return bool(pc.count_distinct(column).as_py() > FEW_CLASSES)
-
-
-def _base(name: str, whole: pa.Table, label: str, prediction: str) -> tuple[BaseError | None, str]:
-    """Base error from the reference's labels and predictions, in the order of the file."""
-    missing = [c for c in (label, prediction) if c not in whole.schema.names]
-    later = (
-        "the base error is not known; the first 1,000 labels of the stream make a provisional one,"
-        " and what is found before that does not say whether it is harmful"
-    )
-    if missing:
-        return None, f"{name} has no column {', '.join(map(repr, missing))}: {later}"
-    errors, known = wrong_rows(whole[label], whole[prediction])
-    n = int(known.sum())
-    if n < SMALLEST_BASE:
-        return None, f"{name} has {n} rows with label and prediction, too few: {later}"
-    base = BaseError.from_errors(errors[known])
-    if base.rate > 0.95:
-        return base, (
-            f"labels and predictions of {name} differ in {base.rate:.1%} of the rows:"
-            " are these the right columns?"
-        )
-    if base.n < 1_000:
-        return base, (
-            f"{name} has only {base.n} labelled rows: the error counts as {base.upper:.1%} at most"
-            f" instead of {base.rate:.1%}, and small drops are found late"
-        )
-    return base, ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

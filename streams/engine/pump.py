@@ -32,7 +32,7 @@ from streams.store.database import Database
 from streams.store.facts import salt
 from streams.store.specs import Watched
 from streams.store.tables import model_locks
-from streams.wire.block import PredictionBlock, Schema, alike, joined
+from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike, joined
 from streams.wire.codec import decode, decode_predictions
 from streams.wire.events import LabelObserved
 from streams.wire.hashing import id_hashes, signed
@@ -48,9 +48,6 @@ back.
 FULL_ROWS = 50_000
 """Rows of one batch: it bounds memory, whatever the lag."""
 
-
-JOINED_ROWS = 5_000
-"""Rows that neighbouring batches of one version are joined to: a step costs the same for 500 rows."""
 
 TAKEN_RECORDS = 2_000
 """Records that are decoded at once: a piece of one large batch may hold more."""

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from streams.monitor.counts import Counts
 from streams.monitor.intervals import upper_bound
 from streams.monitor.normal import Column, Profile
-from streams.monitor.units import CONTINUOUS, SCALE, SMALLEST_ROWS, UnitChange, unit_changes
+from streams.monitor.units import (
+    CONTINUOUS,
+    SCALE,
+    SMALLEST_ROWS,
+    UnitChange,
+    suspects,
+    unit_changes,
+)
 
 Rule = Literal[
     "missing", "wrong_type", "out_of_range", "unseen_category", "unit_change", "constant"
@@ -148,18 +155,13 @@ def breaches(
     n = counts.rows
     if n < SMALLEST_ROWS:
         return []
-    allowed = allowed_by(profile)
     found: list[Breach] = []
-    missing = n - counts.valid - np.minimum(counts.wrong, n - counts.valid)
-    checks: list[tuple[Rule, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = [
-        ("missing", missing, np.full(len(missing), n), allowed.missing),
-        ("wrong_type", counts.wrong, np.full(len(missing), n), np.zeros(len(missing))),
-        ("unseen_category", counts.below[allowed.first], counts.valid, allowed.unseen),
-        ("out_of_range", _out_of_range(counts, allowed), counts.valid, allowed.ranged),
-    ]
-    for rule, hits, rows, limit in checks:
+    for rule, hits, rows, limit in _checks(counts, allowed_by(profile)):
+        if not hits.any():
+            continue
         margin = MARGINS[rule][1 if whole_window else 0] * (0.5 if lenient else 1.0)
-        for j, threshold in _exceeding(hits, rows, limit, margin):
+        exceeds, threshold = _exceeds(hits, rows, limit, margin)
+        for j in np.flatnonzero(exceeds).tolist():
             column = profile.columns[j]
             found.append(
                 Breach(
@@ -169,7 +171,7 @@ def breaches(
                     reference=_reference_share(rule, column),
                     hits=int(hits[j]),
                     rows=int(rows[j]),
-                    threshold=threshold,
+                    threshold=float(threshold[j]),
                 )
             )
     found += _constant(counts, profile)
@@ -178,23 +180,46 @@ def breaches(
     return found
 
 
-def _exceeding(
+def calm(panes: Counts, profile: Profile) -> NDArray[np.bool_]:
+    """Which of ``P`` panes have no breach at all: ``breaches`` need not look at them, ``(P,)``."""
+    if panes.rows < SMALLEST_ROWS:
+        return np.ones(len(panes.valid), np.bool_)
+    allowed = allowed_by(profile)
+    bad = suspects(panes, profile).any(axis=1) | _stuck(panes, allowed).any(axis=1)
+    for rule, hits, rows, limit in _checks(panes, allowed):
+        if hits.any():
+            bad |= _exceeds(hits, rows, limit, MARGINS[rule][0])[0].any(axis=1)
+    return np.asarray(~bad)
+
+
+def _checks(
+    counts: Counts, allowed: Allowed
+) -> list[tuple[Rule, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    """Per rule the rows that break it, the rows that could, and the share that is allowed: ``(C,)``,
+    of panes ``(P, C)``."""
+    n = counts.rows
+    missing = n - counts.valid - np.minimum(counts.wrong, n - counts.valid)
+    every = np.full(missing.shape, n)
+    return [
+        ("missing", missing, every, allowed.missing),
+        ("wrong_type", counts.wrong, every, np.zeros(missing.shape[-1])),
+        ("unseen_category", counts.below[..., allowed.first], counts.valid, allowed.unseen),
+        ("out_of_range", _out_of_range(counts, allowed), counts.valid, allowed.ranged),
+    ]
+
+
+def _exceeds(
     hits: NDArray[np.int64], rows: NDArray[np.int64], limit: NDArray[np.float64], margin: float
-) -> list[tuple[int, float]]:
-    """Columns with a share of hits above the limit by the margin and by six standard errors, and
-    that threshold."""
-    if not hits.any():
-        return []
-    found = []
-    usable = (hits > 0) & (rows >= SMALLEST_ROWS // 2) & np.isfinite(limit)
-    for j in np.flatnonzero(usable).tolist():
-        p, n = float(limit[j]), int(rows[j])
-        threshold = p + max(margin, SIGMAS * math.sqrt(max(p * (1 - p), 1 / n) / n))
-        if threshold >= 1 and p < 0.9:
-            threshold = 1 - 0.5 / n  # no room above the allowance: nothing but hits
-        if hits[j] / n > threshold:
-            found.append((j, threshold))
-    return found
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether a share of hits is above the limit by the margin and by six standard errors, and that
+    threshold."""
+    checked = np.isfinite(limit)
+    p, n = np.where(checked, limit, 0.0), np.maximum(rows, 1)
+    threshold = p + np.maximum(margin, SIGMAS * np.sqrt(np.maximum(p * (1 - p), 1 / n) / n))
+    # no room above the allowance: nothing but hits
+    threshold = np.where((threshold >= 1) & (p < 0.9), 1 - 0.5 / n, threshold)
+    usable = checked & (hits > 0) & (rows >= SMALLEST_ROWS // 2)
+    return usable & (hits / n > threshold), threshold
 
 
 def _reference_share(rule: Rule, column: Column) -> float:
@@ -206,15 +231,12 @@ def _reference_share(rule: Rule, column: Column) -> float:
 
 
 def _out_of_range(counts: Counts, allowed: Allowed) -> NDArray[np.int64]:
-    under = np.where(allowed.under >= 0, counts.below[allowed.under], 0)
-    over = np.where(allowed.over >= 0, counts.valid - counts.below[allowed.over], 0)
+    under = np.where(allowed.under >= 0, counts.below[..., allowed.under], 0)
+    over = np.where(allowed.over >= 0, counts.valid - counts.below[..., allowed.over], 0)
     return np.asarray(under + over)
 
 
 def _constant(counts: Counts, profile: Profile) -> list[Breach]:
-    stuck = (
-        allowed_by(profile).varied & (counts.low == counts.high) & (counts.valid >= SMALLEST_ROWS)
-    )
     return [
         Breach(
             rule="constant",
@@ -225,8 +247,14 @@ def _constant(counts: Counts, profile: Profile) -> list[Breach]:
             rows=int(counts.valid[j]),
             threshold=1.0,
         )
-        for j in np.flatnonzero(stuck).tolist()
+        for j in np.flatnonzero(_stuck(counts, allowed_by(profile))).tolist()
     ]
+
+
+def _stuck(counts: Counts, allowed: Allowed) -> NDArray[np.bool_]:
+    """Columns that vary in the reference and have one value here."""
+    stuck: NDArray[np.bool_] = allowed.varied & (counts.low == counts.high)
+    return stuck & (counts.valid >= SMALLEST_ROWS)
 
 
 def _unit(change: UnitChange) -> Breach:

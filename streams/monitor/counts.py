@@ -38,7 +38,10 @@ class Layout:
 @dataclass(slots=True, eq=False)
 class Counts:
     """Counts of some rows; all arrays have one entry per column but ``below``, which has one per
-    edge."""
+    edge.
+
+    Counts of ``P`` panes of one size have an axis of ``P`` before that; ``counts[i]`` are those of one.
+    """
 
     rows: int
     valid: NDArray[np.int64]  # (C,) values that are neither missing nor infinite
@@ -64,6 +67,18 @@ class Counts:
             wrong=np.zeros(c, np.int64),
         )
 
+    def __getitem__(self, i: int) -> Counts:
+        return Counts(
+            rows=self.rows,
+            valid=self.valid[i],
+            below=self.below[i],
+            total=self.total[i],
+            squares=self.squares[i],
+            low=self.low[i],
+            high=self.high[i],
+            wrong=self.wrong[i],
+        )
+
     def plus(self, other: Counts) -> Counts:
         """Counts of the rows of both."""
         return Counts(
@@ -86,35 +101,45 @@ def count(values: NDArray[np.float32], layout: Layout) -> Counts:
     values
         ``(C, n) float32``, NaN = missing; not infinite (see ``columns``).
     """
-    c, n = values.shape
-    missing = np.isnan(values)
-    if missing.any():
-        valid = n - np.count_nonzero(missing, axis=1)
-        numbers = np.where(missing, np.float64(0), values)
-        low, high = (
-            np.fmin.reduce(values, axis=1, initial=np.inf),
-            np.fmax.reduce(values, axis=1, initial=-np.inf),
-        )
+    return count_panes(values[:, None], layout)[0]
+
+
+def count_panes(values: NDArray[np.float32], layout: Layout) -> Counts:
+    """Count panes of one size: one step for all of them costs little more than for one.
+
+    Parameters
+    ----------
+    values
+        ``(C, P, n) float32``, NaN = missing; not infinite (see ``columns``).
+    """
+    c, panes, n = values.shape
+    ordered = np.sort(values, axis=2)  # NaN last
+    valid = np.full((c, panes), n, np.int64)
+    numbers = values.astype(np.float64)
+    if n and not np.isnan(ordered[:, :, -1]).any():
+        low, high = ordered[:, :, 0], ordered[:, :, -1]
     else:
-        valid = np.full(c, n, np.int64)
-        numbers = values.astype(np.float64)
-        low, high = values.min(axis=1, initial=np.inf), values.max(axis=1, initial=-np.inf)
-    ordered = np.sort(values, axis=1)  # NaN last
-    below = np.empty(int(layout.offsets[-1]), np.int64)
+        missing = np.isnan(values)
+        valid -= np.count_nonzero(missing, axis=2)
+        numbers[missing] = 0
+        low = np.fmin.reduce(values, axis=2, initial=np.inf)
+        high = np.fmax.reduce(values, axis=2, initial=-np.inf)
+    below = np.empty((panes, int(layout.offsets[-1])), np.int64)
     at = 0
-    for j, edges in enumerate(layout.edges):
+    for edges, column, sizes in zip(layout.edges, ordered, valid.tolist(), strict=True):
         end = at + len(edges)
-        below[at:end] = ordered[j, : valid[j]].searchsorted(edges)
+        for i, size in enumerate(sizes):
+            below[i, at:end] = column[i, :size].searchsorted(edges)
         at = end
     return Counts(
         rows=n,
-        valid=valid,
+        valid=np.ascontiguousarray(valid.T),
         below=below,
-        total=numbers.sum(axis=1),
-        squares=np.einsum("ij,ij->i", numbers, numbers),
-        low=low,
-        high=high,
-        wrong=np.zeros(c, np.int64),
+        total=np.ascontiguousarray(numbers.sum(axis=2).T),
+        squares=np.ascontiguousarray(np.einsum("ijk,ijk->ij", numbers, numbers).T),
+        low=np.ascontiguousarray(low.T),
+        high=np.ascontiguousarray(high.T),
+        wrong=np.zeros((panes, c), np.int64),
     )
 
 
@@ -158,7 +183,9 @@ def columns(
             out[j] = np.nan if i is None else block.features[:, i]
     out[f] = _prediction(block.prediction, classes)
     out[f + 1] = confidence(block)
-    out[np.isinf(out)] = np.nan
+    infinite = np.isinf(out)
+    if infinite.any():
+        out[infinite] = np.nan
     return out
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streams.monitor.contract import PANES_NEEDED, Breach, breaches
 from streams.monitor.counts import Counts
 from streams.monitor.moved import Moved, moved_columns
@@ -19,7 +22,7 @@ from streams.monitor.reports import (
     opened,
 )
 from streams.monitor.state import InputState, OpenFinding
-from streams.monitor.units import STEP_PANES, quartiles
+from streams.monitor.units import STEP_PANES
 from streams.wire.events import DriftFound, FindingKind, Impact, Statistic
 
 TOGETHER = 5
@@ -46,10 +49,23 @@ class Desk:
 
     # --- the contract -----------------------------------------------------------------------------
 
-    def pane_closed(self, profile: Profile, pane: Counts, place: Place) -> None:
-        """Look for what is blatant in the last 500 rows."""
+    def pane_closed(
+        self, profile: Profile, pane: Counts, shape: NDArray[np.float64], calm: bool, place: Place
+    ) -> None:
+        """Look for what is blatant in the last 500 rows.
+
+        Parameters
+        ----------
+        shape
+            The pane's ``quartiles``.
+        calm
+            It is known that no rule is broken.
+        """
         s = self.state
-        s.shapes = (*s.shapes[1 - STEP_PANES :], quartiles(pane, profile))
+        s.shapes = (*s.shapes[1 - STEP_PANES :], shape)
+        if calm:
+            s.streaks = {}
+            return
         found = breaches(pane, profile, whole_window=False, history=s.shapes)
         streaks = {
             f"{b.rule}|{b.column}": s.streaks.get(f"{b.rule}|{b.column}", 0) + 1 for b in found

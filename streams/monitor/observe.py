@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.monitor.config import WatchConfig
-from streams.monitor.counts import columns, confidence, count
+from streams.monitor.contract import calm
+from streams.monitor.counts import columns, confidence, count, count_panes
 from streams.monitor.desk import Desk
 from streams.monitor.findings import finding_id, superseded
 from streams.monitor.moved import Moved
@@ -24,6 +25,7 @@ from streams.monitor.reference import PANE_ROWS
 from streams.monitor.reports import Place
 from streams.monitor.sample import Sample, rows_needed
 from streams.monitor.state import ClosedWindow, InputState
+from streams.monitor.units import quartiles
 from streams.wire.block import PredictionBlock
 from streams.wire.events import Contributor, DriftFound
 
@@ -109,6 +111,33 @@ def contributors(state: InputState) -> list[Contributor]:
     return list(state.moved)
 
 
+class _Panes:
+    """Panes that lie whole in a block, counted at once.
+
+    Parameters
+    ----------
+    values
+        ``(C, n)`` columns of the block.
+    start
+        Where the first begins.
+    """
+
+    def __init__(
+        self, values: NDArray[np.float32], start: int, panes: int, profile: Profile
+    ) -> None:
+        end = start + panes * PANE_ROWS
+        self.start, self.end = start, end
+        self.counts = count_panes(
+            values[:, start:end].reshape(len(values), panes, PANE_ROWS), profile.layout
+        )
+        self.shapes = quartiles(self.counts, profile)
+        self.calm = calm(self.counts, profile)
+
+    def at(self, row: int) -> int:
+        """Number of the pane that begins at a row of the block."""
+        return (row - self.start) // PANE_ROWS
+
+
 class _Step:
     """One call of ``observe`` or ``tick`` on a state of its own."""
 
@@ -166,28 +195,40 @@ class _Step:
         for name, names in block.unseen.items():
             s.unseen[name] = tuple(names)[:5]
         doubts = confidence(block) if values is None else values[-1]
+        panes: _Panes | None = None
         while done < n:
             room = max(1, self.config.window_rows - s.window_rows)
             end = min(n, done + room, done + PANE_ROWS - s.window_rows % PANE_ROWS)
             row_windows[done:end] = s.window
-            self._advance(block.served_at, done, end)
+            whole = end - done == PANE_ROWS and wrong is None
             if profile is not None and values is not None:
-                segment = count(values[:, done:end], profile.layout)
-                if wrong is not None:
-                    part = np.minimum(wrong, segment.rows - segment.valid)
-                    segment.wrong += part
-                    wrong -= part
+                if whole and (panes is None or done >= panes.end):
+                    panes = _Panes(values, done, self._panes_ahead(n - done, room), profile)
+                if whole and panes is not None:
+                    segment = panes.counts[panes.at(done)]
+                else:
+                    segment = count(values[:, done:end], profile.layout)
+                    if wrong is not None:
+                        part = np.minimum(wrong, segment.rows - segment.valid)
+                        segment.wrong += part
+                        wrong -= part
                 s.pane = segment if s.pane is None else s.pane.plus(segment)
             elif not s.learned:
                 self._learn(block, done, end)
+            self._advance(block.served_at, done, end)
             self._doubt(doubts[done:end], block.served_at, done, end)
             if s.window_rows % PANE_ROWS == 0:
-                self.close_pane(end - 1)
+                self.close_pane(end - 1, panes if whole else None, done)
             if s.window_rows >= self.config.window_rows:
                 self.close_pane(end - 1)
                 self.close_window(end - 1)
             done = end
         return self.observed(row_windows)
+
+    def _panes_ahead(self, rows: int, room: int) -> int:
+        """Whole panes among the next rows that no end of a window cuts."""
+        even = self.config.window_rows % PANE_ROWS == 0
+        return max(1, (rows if even else min(rows, room)) // PANE_ROWS)
 
     def _wrong_types(self, block: PredictionBlock) -> NDArray[np.int64] | None:
         if self.profile is None or not block.wrong_type:
@@ -258,8 +299,9 @@ class _Step:
         self.findings += desk.made
         self.rows += [row] * len(desk.made)
 
-    def close_pane(self, row: int) -> None:
-        """Look at the last 500 rows, and add them to the window."""
+    def close_pane(self, row: int, panes: _Panes | None = None, begin: int = 0) -> None:
+        """Look at the last 500 rows, and add them to the window; ``panes``: they were counted
+        together with others, from the row ``begin`` of the block on."""
         s = self.state
         if s.confidence is not None:
             s.confidence.settle()
@@ -270,7 +312,13 @@ class _Step:
         if self.profile is None or s.pane is None:
             return
         desk = Desk(s, self.profile)
-        desk.pane_closed(self.profile, s.pane, self._place(s.window_last, s.window_rows))
+        if panes is None:
+            shape, quiet = quartiles(s.pane, self.profile), False
+        else:
+            i = panes.at(begin)
+            shape, quiet = panes.shapes[i], bool(panes.calm[i])
+        place = self._place(s.window_last, s.window_rows)
+        desk.pane_closed(self.profile, s.pane, shape, quiet, place)
         self._collect(desk, row)
         s.whole = s.pane if s.whole is None else s.whole.plus(s.pane)
         s.pane = None

@@ -118,27 +118,33 @@ def _has_unit(column: Column) -> bool:
 
 def quartiles(counts: Counts, profile: Profile) -> NDArray[np.float64]:
     """Quartiles of the columns whose unit can be judged, ``(3, S)``; NaN where there are too few
-    values."""
+    values. Of panes: ``(P, 3, S)``."""
     shaped = shaped_by(profile)
     s, e = shaped.cells.shape
-    valid = counts.valid[shaped.columns]
+    valid = counts.valid[..., shaped.columns]
+    panes = valid.shape[:-1]
     if not s:
-        return np.empty((3, 0))
-    below = np.where(shaped.real, counts.below[shaped.cells], valid[:, None])  # (S, E)
-    # one search for all columns: each lies above the one before it
-    row = np.arange(s)
+        return np.empty((*panes, 3, 0))
+    below = np.where(shaped.real, counts.below[..., shaped.cells], valid[..., None])  # (P, S, E)
+    # one search for all columns of all panes: each lies above the one before it
+    row = np.arange(valid.size).reshape(valid.shape)
     lift = row * (counts.rows + 1.0)
-    targets = np.array([[0.25], [0.5], [0.75]]) * valid + lift  # (3, S)
-    place = np.searchsorted((below + lift[:, None]).ravel(), targets) - row * e
+    targets = np.array([0.25, 0.5, 0.75])[:, None] * valid[..., None, :] + lift[..., None, :]
+    place = np.searchsorted((below + lift[..., None]).ravel(), targets) - row[..., None, :] * e
     last, first = np.minimum(place, e - 1), np.maximum(place - 1, 0)
-    y0 = np.where(place > 0, below[row, first], 0)
-    y1 = np.where(place < e, below[row, last], valid)
-    low, high = counts.low[shaped.columns], counts.high[shaped.columns]
+    within, column = below.reshape(-1, e), np.arange(s)
+    y0 = np.where(place > 0, within[row[..., None, :], first], 0)
+    y1 = np.where(place < e, within[row[..., None, :], last], valid[..., None, :])
+    low = counts.low[..., None, shaped.columns]
+    high = counts.high[..., None, shaped.columns]
     with np.errstate(invalid="ignore"):  # columns without values have no bounds
-        x0 = np.where(place > 0, np.clip(shaped.grid[row, first], low, high), low)
-        x1 = np.where(place < e, np.clip(shaped.grid[row, last], low, high), high)
-        out = x0 + (x1 - x0) * (targets - lift - y0) / np.maximum(y1 - y0, 1e-9)
-    out[:, valid < SMALLEST_ROWS] = np.nan
+        inner0 = np.minimum(np.maximum(shaped.grid[column, first], low), high)
+        inner1 = np.minimum(np.maximum(shaped.grid[column, last], low), high)
+        x0 = np.where(place > 0, inner0, low)
+        x1 = np.where(place < e, inner1, high)
+        out = x0 + (x1 - x0) * (targets - lift[..., None, :] - y0) / np.maximum(y1 - y0, 1e-9)
+    few = np.broadcast_to((valid < SMALLEST_ROWS)[..., None, :], out.shape)
+    out[few] = np.nan
     return np.asarray(out)
 
 
@@ -190,12 +196,12 @@ def unit_changes(
     """
     shaped = shaped_by(profile)
     found = []
-    suspects = _suspects(counts, shaped)
-    if not suspects:
+    odd = np.flatnonzero(suspects(counts, profile)).tolist()
+    if not odd:
         return []
     ease = 1.0 if history is not None else 0.75
     stepped = np.full((2, len(shaped.columns)), np.inf) if history is None else steps(history)
-    for i in suspects:
+    for i in odd:
         j = int(shaped.columns[i])
         column, edges = profile.columns[j], profile.layout.edges[j]
         own = slice(int(profile.layout.offsets[j]), int(profile.layout.offsets[j + 1]))
@@ -211,19 +217,19 @@ def unit_changes(
     return found
 
 
-def _suspects(counts: Counts, shaped: Shaped) -> list[int]:
+def suspects(counts: Counts, profile: Profile) -> NDArray[np.bool_]:
     """Columns of which much is outside, or whose middle half is no longer about half: few, so the
-    rest may be slow."""
-    valid = counts.valid[shaped.columns]
+    rest may be slow. ``(S,)``, of panes ``(P, S)``."""
+    shaped = shaped_by(profile)
+    below, valid = counts.below, counts.valid[..., shaped.columns]
     n = np.maximum(valid, 1)
-    out = (counts.below[shaped.low] + valid - counts.below[shaped.high]) / n
-    inner = (counts.below[shaped.inner[:, 1]] - counts.below[shaped.inner[:, 0]]) / n
+    out = (below[..., shaped.low] + valid - below[..., shaped.high]) / n
+    inner = (below[..., shaped.inner[:, 1]] - below[..., shaped.inner[:, 0]]) / n
     odd = (out >= 0.2) | (inner < 0.6 * shaped.usual) | (inner > 1.5 * shaped.usual)
-    odd &= (
-        counts.low[shaped.columns] < counts.high[shaped.columns]
-    )  # constants have a rule of their own
+    # constants have a rule of their own
+    odd &= counts.low[..., shaped.columns] < counts.high[..., shaped.columns]
     odd &= valid >= SMALLEST_ROWS
-    return [int(i) for i in np.flatnonzero(odd)]
+    return np.asarray(odd)
 
 
 def _another_unit(

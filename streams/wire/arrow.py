@@ -39,29 +39,55 @@ _DAMAGED = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError
 """What pyarrow raises where a stream is damaged in a way that its checks let through."""
 
 
-def decode_batch(data: bytes, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:
-    """Read a batch.
+def read_batch(data: bytes) -> Any:
+    """Open a batch, and check what can be checked without its model's schema.
+
+    Parameters
+    ----------
+    data
+        One Arrow IPC stream.
+
+    Raises
+    ------
+    WireError
+        The whole batch cannot be read.
+    """
+    try:
+        return open_batch(data)
+    except _DAMAGED as exc:
+        raise _damaged(exc) from None
+
+
+def decode_batches(
+    batches: Sequence[Any], schema_of: Callable[[str], Schema | None]
+) -> PredictionBlock:
+    """Make a block of batches that have one Arrow schema, and so one model version.
 
     Rows without an id, a time or a prediction are left out and counted in ``invalid``; a feature of
     another type than the schema's is missing in all rows and counted in ``wrong_type``.
 
     Parameters
     ----------
-    data
-        One Arrow IPC stream.
+    batches
+        As ``read_batch`` gives them.
     schema_of
-        Schema of a model; ``None`` if nobody registered it: then it is inferred from the batch.
+        Schema of a model; ``None`` if nobody registered it: then it is inferred from the batches.
 
     Raises
     ------
     WireError
-        The whole batch cannot be read, or none of its rows can.
+        They cannot be read, or none of their rows can.
     """
     try:
-        return _decode(open_batch(data), schema_of)
+        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
+        return _decode(whole, schema_of)
     except _DAMAGED as exc:
-        why = f"damaged Arrow stream: {type(exc).__name__}: {str(exc)[:200]}"
-        raise WireError("malformed", why) from None
+        raise _damaged(exc) from None
+
+
+def _damaged(error: Exception) -> WireError:
+    why = f"damaged Arrow stream: {type(error).__name__}: {str(error)[:200]}"
+    return WireError("malformed", why)
 
 
 def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from streams.wire.ids import Ids
 
+JOINED_ROWS = 5_000
+"""Rows to which neighbours of one version are joined: a step costs nearly the same for 500."""
+
 FeatureKind = Literal["float", "int", "category"]
 
 
@@ -131,6 +134,11 @@ class PredictionBlock:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def flawless(self) -> bool:
+        """Whether nothing was wrong in any of its rows."""
+        return not (self.wrong_type or self.invalid or self.unseen or self.unknown_features)
+
 
 def alike(a: PredictionBlock, b: PredictionBlock) -> bool:
     """Whether two blocks can stand in one: of one model version, with the same columns, and nothing
@@ -141,8 +149,8 @@ def alike(a: PredictionBlock, b: PredictionBlock) -> bool:
         and a.version == b.version
         and a.feature_names == b.feature_names
         and _form(a) == _form(b)
-        and not (a.wrong_type or a.invalid or a.unseen or a.unknown_features)
-        and not (b.wrong_type or b.invalid or b.unseen or b.unknown_features)
+        and a.flawless
+        and b.flawless
     )
 
 

@@ -13,6 +13,8 @@ from streams.wire.ids import Ids
 
 _START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
+_BITS = [np.uint64(i) for i in range(64)]
+
 
 def id_hashes(ids: Sequence[str], salt: bytes) -> NDArray[np.uint64]:
     """Hash ids: SipHash-2-4 of their UTF-8 bytes, keyed with the salt.
@@ -86,9 +88,8 @@ def _siphash(
 ) -> NDArray[np.uint64]:
     """Texts that all have so many whole words of eight bytes, and up to seven bytes more."""
     n, width = len(begins), 8 * (words + 1)
-    place = begins[:, None] + np.arange(width)
-    np.minimum(place, len(data) - 1, out=place)
-    padded = data[place] if len(data) else np.zeros((n, width), np.uint8)
+    room = np.concatenate([data, np.zeros(width, np.uint8)])  # the last text is read beyond its end
+    padded = np.lib.stride_tricks.sliding_window_view(room, width)[begins]  # (n, width), a copy
     tail = sizes - 8 * words
     padded[:, 8 * words :][np.arange(8) >= tail[:, None]] = 0
     message = np.ascontiguousarray(padded.view("<u8").T)  # (words + 1, n)
@@ -124,11 +125,11 @@ class _State:
             self._turn(v2, 32)
 
     def _mix(self, a: NDArray[np.uint64], b: NDArray[np.uint64], bits: int) -> None:
-        a += b
+        np.add(a, b, a)
         self._turn(b, bits)
-        b ^= a
+        np.bitwise_xor(b, a, b)
 
     def _turn(self, a: NDArray[np.uint64], bits: int) -> None:
-        np.right_shift(a, np.uint64(64 - bits), out=self._spare)
-        np.left_shift(a, np.uint64(bits), out=a)
-        a |= self._spare
+        np.right_shift(a, _BITS[64 - bits], self._spare)
+        np.left_shift(a, _BITS[bits], a)
+        np.bitwise_or(a, self._spare, a)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import WireError
-from streams.wire.arrow import decode_batch
-from streams.wire.block import PredictionBlock, Schema
+from streams.wire.arrow import decode_batches, read_batch
+from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema
 from streams.wire.columns import MAX_UNKNOWN, infer_schema
 from streams.wire.envelope import (
     ARROW,
@@ -134,6 +135,7 @@ class _Decoding:
         self.model = _Model("", None)  # of the last row
         self.hint: bytes | None = None  # key of the last JSON record
         self.forms: dict[Form, _Model] = {}  # of good JSON records
+        self.batches: list[tuple[int, Any]] = []  # Arrow batches of one kind, not yet a block
 
     def run(self) -> Decoded:
         """Read all records."""
@@ -146,10 +148,12 @@ class _Decoding:
                 at += 1
                 continue
             stop = at + len(which)
+            self._settle_batches()
             if not self._stretch(at, stop, which):
                 for i in range(at, stop):
                     self._one(i)
             at = stop
+        self._settle_batches()
         for model in self.models.values():
             for version in list(model.groups):
                 self._close(model, version)
@@ -207,6 +211,7 @@ class _Decoding:
             if envelope.content_type == ARROW:
                 self._batch(i, data)
                 return
+            self._settle_batches()
             if record.key != self.hint:
                 self.hint = record.key
                 self.model = self._hinted(record.key) or self.model
@@ -268,11 +273,41 @@ class _Decoding:
         model.group.index.append(i)
 
     def _batch(self, i: int, data: bytes) -> None:
-        block = decode_batch(data, self.schemas)
+        """Open an Arrow batch; it waits for others of its kind."""
+        batch = read_batch(data)
+        if self.batches:
+            rows = sum(b.num_rows for _, b in self.batches)
+            like = batch.schema.equals(self.batches[0][1].schema, check_metadata=True)
+            if not like or rows + batch.num_rows > JOINED_ROWS:
+                self._settle_batches()
+        self.batches.append((i, batch))
+
+    def _settle_batches(self) -> None:
+        """Make a block of the batches that wait, if nothing is wrong with any; else one of each."""
+        waiting, self.batches = self.batches, []
+        if len(waiting) > 1:
+            rows = sum(b.num_rows for _, b in waiting)
+            try:
+                block = decode_batches([b for _, b in waiting], self.schemas)
+            except WireError:
+                pass
+            else:
+                if len(block) == rows and block.flawless:
+                    self._add(block, [i for i, _ in waiting], [b.num_rows for _, b in waiting])
+                    return
+        for i, batch in waiting:
+            try:
+                block = decode_batches([batch], self.schemas)
+            except WireError as why:
+                self.out.dead.append((i, why))
+            else:
+                self._add(block, [i], [len(block)])
+
+    def _add(self, block: PredictionBlock, index: list[int], rows: list[int]) -> None:
         if (model := self.models.get(block.model)) is not None:
             self._close(model, block.version)  # its rows stand before these in the log
         self.out.blocks.append(block)
-        self.out.record_of.append(np.full(len(block), i, np.int64))
+        self.out.record_of.append(np.repeat(np.array(index, np.int64), rows))
 
     def _close(self, model: _Model, version: str) -> None:
         """Make the block of what has come of a version so far."""
