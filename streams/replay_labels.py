@@ -86,7 +86,7 @@ def check_labels(stream: Source, reference: pa.Table, options: ReplayOptions) ->
     if prediction in there and labelled >= SMALLEST_BASE and sum(counts) == labelled:
         raise FileError(
             f"labels of {stream.name} ({_some(values)}) are none of the predictions"
-            f" ({_some([*predicted.values])}): {_SAME}"
+            f" ({_some(predicted.values)}): {_SAME}"
         )
     if sum(counts) < STRANGE_SHARE * max(labelled, SMALLEST_BASE):
         return []
@@ -98,4 +98,5 @@ def check_labels(stream: Source, reference: pa.Table, options: ReplayOptions) ->
 
 def _some(values: Sequence[str]) -> str:
     """A few of them, for a sentence."""
-    return ", ".join(repr(v[:20]) for v in values[:3]) + (", ..." if len(values) > 3 else "")
+    first = ", ".join(repr(v[:20]) for v in sorted(values)[:3])
+    return first + (", ..." if len(values) > 3 else "")

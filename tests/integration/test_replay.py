@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, opened
 from typer.testing import CliRunner
 
 from streams.errors import FileError
@@ -20,47 +20,6 @@ from streams.monitor.intervals import window_interval
 from streams.replay import ReplayOptions, run_replay
 from workers.cli.main import main
 from workers.cli.replay import app
-
-OPTIONS = ReplayOptions(scores=("score_a", "score_b"), tolerance_points=2.0)
-
-
-def columns(n: int, seed: int, drift: int | None = None) -> dict[str, Any]:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 3))
-    region = np.array(["EU", "US", "APAC"])[rng.integers(0, 3, n)]
-    prediction = (x[:, 0] > 0).astype(int)
-    wrong = rng.random(n) < 0.08
-    if drift is not None:
-        wrong |= (np.arange(n) >= drift) & (rng.random(n) < 0.25)
-    score = rng.uniform(0.6, 1, n)
-    return {
-        "x0": x[:, 0],
-        "x1": x[:, 1],
-        "x2": x[:, 2].astype(np.float32),
-        "region": region,
-        "label": np.where(wrong, 1 - prediction, prediction),
-        "prediction": prediction,
-        "score_a": score,
-        "score_b": 1 - score,
-    }
-
-
-REFERENCE = pa.table(columns(6_000, 0))
-STREAM = pa.table(columns(12_000, 1, 6_000))
-
-
-def lines_of(
-    stream: Any = STREAM, reference: Any = REFERENCE, options: ReplayOptions = OPTIONS
-) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    run_replay(
-        stream, reference, options, write=lambda line: lines.append(json.loads(json.dumps(line)))
-    )
-    return lines
-
-
-def opened(lines: list[dict[str, Any]], kind: str | None = None) -> list[dict[str, Any]]:
-    return [x for x in lines if x.get("status") == "open" and kind in (None, x["kind"])]
 
 
 def test_harm_is_found_with_its_row_and_windows_tell_measured_accuracy(tmp_path: Path) -> None:
@@ -155,107 +114,6 @@ def test_a_reference_of_ten_rows_says_so_and_goes_on() -> None:
     assert opened(lines, "quality") == []
 
 
-def test_one_class_only() -> None:
-    def one(table: pa.Table) -> pa.Table:
-        same = pa.array(["yes"] * len(table))
-        return table.set_column(4, "label", same).set_column(5, "prediction", same)
-
-    lines = lines_of(one(STREAM), one(REFERENCE))
-    assert opened(lines) == []
-    assert lines[-1]["summary"]["base_error"]["rate"] == 0.0
-
-
-def test_columns_of_every_type_are_read() -> None:
-    def odd(table: pa.Table) -> pa.Table:
-        n = len(table)
-        rng = np.random.default_rng(n)
-        more = {
-            "flag": pa.array(rng.random(n) < 0.5),
-            "cents": pa.array([Decimal(int(v)) / 100 for v in rng.integers(0, 10**6, n)]),
-            "when": pa.array(np.arange(n) * 10**6, pa.timestamp("us", "UTC")),
-            "day": pa.array((np.arange(n) // 500).astype(np.int32)).cast(pa.date32()),
-            "small": pa.array(rng.integers(0, 200, n).astype(np.uint8)),
-            "large": pa.array(rng.integers(0, 2**62, n)),
-            "half": pa.array(rng.normal(size=n).astype(np.float16)),
-            "coded": pa.array(rng.choice(["a", "b"], n)).dictionary_encode(),
-            "empty": pa.nulls(n),
-            "constant": pa.array([3.5] * n),
-            "list": pa.array([[1, 2]] * n),
-            "raw": pa.array([b"x"] * n),
-            "holes": pa.array(rng.normal(size=n), mask=rng.random(n) < 0.3),
-        }
-        for name, column in more.items():
-            table = table.append_column(name, column)
-        return table
-
-    lines = lines_of(odd(STREAM), odd(REFERENCE))
-    notes = " ".join(lines[-1]["summary"]["notes"])
-    assert all(f"'{name}'" in notes for name in ("when", "day", "list", "raw"))
-    assert opened(lines, "quality") == []
-    assert len(opened(lines, "accuracy")) == 1
-
-
-def test_a_column_that_is_gone_is_missing_and_one_too_many_is_ignored() -> None:
-    stream = STREAM.drop_columns(["x1"]).append_column("new", pa.array(np.zeros(12_000)))
-    lines = lines_of(stream)
-    (gone,) = opened(lines, "quality")
-    assert (gone["scope"], gone["row"]) == ("x1", 499)
-    assert "missing in all" in gone["reason"]
-    notes = lines[-1]["summary"]["notes"]
-    assert any("'x1'" in note for note in notes)
-    assert any("'new'" in note for note in notes)
-
-
-def test_text_where_numbers_were_is_a_wrong_type() -> None:
-    x = STREAM["x0"].to_pylist()
-    mixed = pa.array([str(v) if i < 6_000 or i % 2 else "n/a" for i, v in enumerate(x)])
-    lines = lines_of(STREAM.set_column(0, "x0", mixed))
-    (found,) = opened(lines, "quality")
-    assert found["impact"]["metric"] == "wrong_type_rate"
-    assert found["impact"]["current"] == pytest.approx(0.5, abs=0.01)
-
-
-def test_lists_where_values_were_are_a_wrong_type() -> None:
-    lists = pa.array([None if i < 6_000 else [1] for i in range(len(STREAM))])
-    lines = lines_of(STREAM.set_column(3, "region", lists))
-    metrics = {x["impact"]["metric"] for x in opened(lines, "quality") if x["scope"] == "region"}
-    assert metrics == {"missing_rate", "wrong_type_rate"}
-
-
-def test_largest_numbers_of_float32_are_numbers_like_others() -> None:
-    def ends(table: pa.Table) -> pa.Table:
-        n = len(table)
-        sentinel = np.where(np.arange(n) % 2, 1, -1) * np.finfo(np.float32).max
-        return table.append_column("s", pa.array(sentinel))
-
-    assert opened(lines_of(ends(STREAM), ends(REFERENCE)), "quality") == []
-
-
-def test_many_values_of_a_slice_are_told_in_sum() -> None:
-    lines = lines_of(options=dataclasses.replace(OPTIONS, slices=("x0", "region")))
-    slices = lines[-1]["summary"]["slices"]
-    other = [s for s in slices if s["value"] == "other"]
-    assert [s["key"] for s in other] == ["x0"]
-    assert len(slices) == 50 + 1 + 3
-    assert other[0]["n"] == len(STREAM) - 50
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.string(), pa.float64(), pa.bool_(), pa.dictionary(pa.int32(), pa.string())]
-)
-def test_labels_and_predictions_of_different_types_are_compared_by_value(kind: pa.DataType) -> None:
-    def cast(table: pa.Table) -> pa.Table:
-        labels = table["label"]
-        as_text = kind not in (pa.float64(), pa.bool_())
-        labels = labels.cast(pa.string()).cast(kind) if as_text else labels.cast(kind)
-        return table.set_column(4, "label", labels)
-
-    def events(lines: list[dict[str, Any]]) -> list[Any]:
-        return [(x["row"], x["status"], x["impact"]) for x in lines if "status" in x]
-
-    assert events(lines_of(cast(STREAM), cast(REFERENCE))) == events(lines_of())
-
-
 def test_times_of_the_rows_are_those_of_the_findings() -> None:
     begin = np.datetime64("2026-03-01T00:00:00", "us")
     when = pa.array(begin + np.arange(12_000) * np.timedelta64(60_000_000, "us"))
@@ -306,6 +164,10 @@ def test_an_empty_stream_has_a_summary_only(tmp_path: Path) -> None:
         ({"label": "truth"}, "no column 'truth' .option --label.; its columns are: x0, x1"),
         ({"prediction": "guess"}, "'guess' .option --prediction"),
         ({"scores": ("score_a", "s")}, "'s' .option --scores"),
+        (
+            {"scores": ("score_a", "region")},
+            "'region' of the stream .option --scores. is string: num",
+        ),
         ({"time": "at"}, "'at' .option --time"),
         ({"time": "region"}, "not a time"),
         ({"slices": ("city",)}, "'city' .option --slices"),
