@@ -1,22 +1,28 @@
 """An in-memory Kafka for the demo and for fast tests: librdkafka's mock cluster, in this process.
 
-It starts in a fifth of a second and needs neither Java nor Docker; other processes connect to it
-over loopback. It is no judge of correctness, and it forgets: some 5 MB a partition, then the oldest
+It starts in milliseconds and needs neither Java nor Docker; other processes connect to it over
+loopback. The library comes with confluent-kafka, which has no Python door to the mock cluster's own
+functions: they are called as C. It is no judge of correctness, and it forgets: some 5 MB a partition, then the oldest
 records are gone, and everything when the process ends. ``forgotten`` says whether that happened.
 """
 
 from __future__ import annotations
 
+import ctypes
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 from streams.broker import Broker, consumer
 from streams.errors import StreamsError
 from streams.wire.events import TOPICS
 
 PARTITIONS = 4
-"""The mock cluster's own number; it cannot be changed."""
+"""Of every topic."""
+JOIN_DELAY_MS = 0
+"""How long a new group waits for more members: the library's own 3 s are for clusters, and every
+start of a stream worker would take them."""
+PRODUCER = 0
+"""``RD_KAFKA_PRODUCER``: the kind of client that owns a mock cluster."""
 
 
 class DevBroker:
@@ -30,7 +36,7 @@ class DevBroker:
 
     def __init__(self, *, namespace: str = "") -> None:
         self._namespace = namespace
-        self._owner: Any = None
+        self._cluster: _Cluster | None = None
         self._broker: Broker | None = None
 
     def start(self) -> Broker:
@@ -46,35 +52,18 @@ class DevBroker:
         StreamsError
             confluent-kafka is not installed, or the mock cluster did not start.
         """
-        try:
-            from confluent_kafka import KafkaException, Producer
-        except ImportError as error:
-            raise StreamsError(
-                "the dev broker needs confluent-kafka: pip install 'redistill[demo]', "
-                "or name a broker with REDISTILL_BROKER"
-            ) from error
-        owner = Producer(
-            {
-                "test.mock.num.brokers": 1,
-                "bootstrap.servers": "mock",
-                "log_level": 3,  # else a notice about the mock cluster on stderr at each start
-            }
-        )
-        try:
-            found = next(iter(owner.list_topics(timeout=10).brokers.values()))
-            broker = Broker(
-                f"dev://{found.host}:{found.port}?start={uuid.uuid4()}", namespace=self._namespace
-            )
-            for name in TOPICS.values():
-                owner.list_topics(broker.topic(name), timeout=10)  # asking for a topic makes it
-        except (KafkaException, StopIteration) as error:
-            raise StreamsError(f"the dev broker did not start: {error}") from error
-        self._owner, self._broker = owner, broker
+        cluster = _Cluster()
+        broker = Broker(f"dev://{cluster.address}?start={uuid.uuid4()}", namespace=self._namespace)
+        for name in TOPICS.values():
+            cluster.make_topic(broker.topic(name))
+        self._cluster, self._broker = cluster, broker
         return broker
 
     def stop(self) -> None:
         """Stop it; everything in it is gone."""
-        self._owner = self._broker = None
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster = self._broker = None
 
     def __enter__(self) -> Broker:
         return self.start()
@@ -113,6 +102,60 @@ class DevBroker:
             for tp, start in starts.items()
             if start > (next_offset := known.get((tp.topic, tp.partition), 0))
         ]
+
+
+class _Cluster:
+    """librdkafka's mock cluster of one broker (``rdkafka_mock.h``), and the client that owns it."""
+
+    def __init__(self) -> None:
+        try:
+            from confluent_kafka import cimpl
+        except ImportError as error:
+            raise StreamsError(
+                "the dev broker needs confluent-kafka: pip install 'redistill[demo]', "
+                "or name a broker with REDISTILL_BROKER"
+            ) from error
+        self._library = library = ctypes.CDLL(cimpl.__file__)  # finds what the module links to, too
+        pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+        for name, result, arguments in (
+            ("conf_new", pointer, []),
+            ("conf_set", number, [pointer, text, text, text, ctypes.c_size_t]),
+            ("new", pointer, [number, pointer, text, ctypes.c_size_t]),
+            ("destroy", None, [pointer]),
+            ("mock_cluster_new", pointer, [pointer, number]),
+            ("mock_cluster_bootstraps", text, [pointer]),
+            ("mock_cluster_destroy", None, [pointer]),
+            ("mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+            ("mock_topic_create", number, [pointer, text, number, number]),
+        ):
+            function = getattr(library, f"rd_kafka_{name}")
+            function.restype, function.argtypes = result, arguments
+        why = ctypes.create_string_buffer(512)
+        settings = library.rd_kafka_conf_new()
+        # else a notice about the mock cluster on stderr at each start
+        library.rd_kafka_conf_set(settings, b"log_level", b"3", why, len(why))
+        self._owner = library.rd_kafka_new(PRODUCER, settings, why, len(why))
+        if not self._owner:
+            raise StreamsError(f"the dev broker did not start: {why.value.decode()}")
+        self._cluster = library.rd_kafka_mock_cluster_new(self._owner, 1)
+        if not self._cluster:
+            library.rd_kafka_destroy(self._owner)
+            raise StreamsError("the dev broker did not start: no port or no memory is left")
+        library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, JOIN_DELAY_MS)
+        self.address: str = library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
+        """``host:port``."""
+
+    def make_topic(self, name: str) -> None:
+        """Make a topic of ``PARTITIONS`` partitions, one copy each."""
+        if code := self._library.rd_kafka_mock_topic_create(
+            self._cluster, name.encode(), PARTITIONS, 1
+        ):
+            raise StreamsError(f"the dev broker did not make the topic {name!r}: error {code}")
+
+    def close(self) -> None:
+        """End it. Not to be called twice."""
+        self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+        self._library.rd_kafka_destroy(self._owner)
 
 
 def topic_id(broker: Broker, topic: str) -> str:

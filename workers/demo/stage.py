@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 SERVICES = ("north", "south", "west")
 WORKERS = ("stream", "repair", "web")
+DEV_SESSION_SECONDS = 3.0
+"""The dev broker makes a worker that was killed wait for its old session to end before it may join
+again: 6 s, the least that a real broker allows, would outlast the start of the new process."""
 
 
 @dataclass(slots=True)
@@ -92,12 +95,15 @@ class Stage:
         return Settings.load(self._values())
 
     def _values(self) -> dict[str, Any]:
-        return {
+        own: dict[str, Any] = {
             "home": str(self.home),
             "namespace": self.namespace,
             "servers": self._servers,
             "web_port": self.web_port,
         }
+        if not self.real_broker:
+            own["session_timeout_seconds"] = DEV_SESSION_SECONDS
+        return own
 
     def env(self) -> dict[str, str]:
         """Environment of every process: no setting of the user's own installation reaches it."""
