@@ -1,5 +1,5 @@
 """Generated streams with a known truth: benign, harmless and harmful drift of a binary classifier
-with about 10% error.
+with 10.7% error.
 
 Twelve numeric features, of which six matter, and two categories. Every stream has 20,000 rows and
 changes at row 10,000.
@@ -47,7 +47,7 @@ def draw(rng: np.random.Generator, n: int) -> Rows:
         x=rng.normal(size=(n, 12)),
         region=rng.choice(4, n, p=[0.4, 0.3, 0.2, 0.1]),
         channel=rng.integers(0, 3, n),
-        noise=rng.logistic(size=n) * 0.32,
+        noise=rng.logistic(size=n) * 0.402,
         flip=np.zeros(n, bool),
         weights=np.tile(WEIGHTS, (n, 1)),
         t=np.arange(n),
@@ -206,26 +206,27 @@ def priors(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
 
 def harder(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """Covariates move to where the student is weak."""
-    rows.x[on, :6] *= 0.55
+    rows.x[on, :6] *= 0.62
     rows.x[on, 9] += 1.0
 
 
 def unit(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """One feature arrives in another unit."""
     rows.seen = rows.x.copy()
-    rows.seen[on, 2] = rows.seen[on, 2] * 1.8 + 3.2
+    rows.seen[on, 5] = rows.seen[on, 5] * 1.8 + 3.2
 
 
 def missing(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
-    """The most important feature is missing in 40% of the rows."""
+    """The two most important features are missing in 40% of the rows."""
     rows.seen = rows.x.copy()
-    rows.seen[on & (rng.random(len(on)) < 0.4), 0] = np.nan
+    gone = on & (rng.random(len(on)) < 0.4)
+    rows.seen[np.ix_(gone, [0, 1])] = np.nan
 
 
 def unseen(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """A new region in 30% of the rows, where another concept holds."""
     rows.new_region = on & (rng.random(len(on)) < 0.3)
-    rows.flip |= rows.new_region & (rng.random(len(on)) < 0.4)
+    rows.flip |= rows.new_region & (rng.random(len(on)) < 0.48)
 
 
 def slice_flipped(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
@@ -235,9 +236,9 @@ def slice_flipped(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -
 
 def saturated(rows: Rows, on: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """A quantized student clips a feature that grew."""
-    rows.x[on, 0] = rows.x[on, 0] * 1.8 + 0.8
+    rows.x[on, 0] = rows.x[on, 0] * 1.8 + 0.4
     rows.seen = rows.x.copy()
-    rows.seen[on, 0] = np.clip(rows.seen[on, 0], -0.4, 0.4)
+    rows.seen[on, 0] = np.clip(rows.seen[on, 0], -0.6, 0.6)
 
 
 ALL = ((START, ROWS),)
@@ -252,12 +253,12 @@ SCENARIOS = (
     Scenario("irrelevant feature +1.5", "harmless", after(shift_irrelevant)),
     Scenario("easier mix", "harmless", after(easier)),
     Scenario("prior shift", "harmless", after(priors)),
-    Scenario("abrupt concept", "harmful", flips(0.34), harm=ALL),
-    Scenario("abrupt, mild", "harmful", flips(0.04), harm=ALL),
-    Scenario("abrupt +5", "harmful", flips(0.0633), harm=ALL),
-    Scenario("abrupt +10", "harmful", flips(0.1266), harm=ALL),
-    Scenario("gradual", "harmful", ramp(4_000, 0.25), harm=((START + 400, ROWS),)),
-    Scenario("incremental", "harmful", incremental, harm=((START + 2_000, ROWS),)),
+    Scenario("abrupt concept", "harmful", flips(0.334), harm=ALL),
+    Scenario("abrupt, mild", "harmful", flips(0.036), harm=ALL),
+    Scenario("abrupt +5", "harmful", flips(0.0636), harm=ALL),
+    Scenario("abrupt +10", "harmful", flips(0.1272), harm=ALL),
+    Scenario("gradual", "harmful", ramp(4_000, 0.334), harm=((START + 300, ROWS),)),
+    Scenario("incremental", "harmful", incremental, harm=((START + 1_500, ROWS),)),
     Scenario(
         "recurring",
         "harmful",
@@ -272,8 +273,10 @@ SCENARIOS = (
     Scenario("slow decay", "harmful", ramp(10_000, 0.24), harm=((START + 1_000, ROWS),)),
     Scenario("labels 2,000 late", "harmful", flips(0.2), harm=ALL, label_delay=2_000),
     Scenario("saturated student", "harmful", after(saturated), harm=ALL),
-    Scenario("runs, then +10", "harmful", flips(0.1266), runs(0.6, 40), harm=ALL),
+    Scenario("runs, then +10", "harmful", flips(0.1272), runs(0.6, 40), harm=ALL),
 )
+EXTRA = {"errors in runs", "storms of errors", "abrupt +5", "abrupt +10", "runs, then +10"}
+"""Scenarios beyond the mix for which the bars were set."""
 
 
 @dataclass(frozen=True)
