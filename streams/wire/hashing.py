@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.wire.ids import Ids
+from streams.wire.recordset import spans
 
 _START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
@@ -88,8 +89,8 @@ def _siphash(
 ) -> NDArray[np.uint64]:
     """Texts that all have so many whole words of eight bytes, and up to seven bytes more."""
     n, width = len(begins), 8 * (words + 1)
-    room = np.concatenate([data, np.zeros(width, np.uint8)])  # the last text is read beyond its end
-    padded = np.lib.stride_tricks.sliding_window_view(room, width)[begins]  # (n, width), a copy
+    room = data.tobytes() + bytes(width)  # the last text is read beyond its end
+    padded = spans(room, width, begins).view(np.uint8).reshape(n, width)
     tail = sizes - 8 * words
     padded[:, 8 * words :][np.arange(8) >= tail[:, None]] = 0
     message = np.ascontiguousarray(padded.view("<u8").T)  # (words + 1, n)

@@ -25,7 +25,7 @@ from streams.wire.envelope import (
     type_name,
 )
 from streams.wire.events import PredictionMade
-from streams.wire.recordset import Form, RecordSet
+from streams.wire.recordset import RecordSet
 from streams.wire.rows import ANY, AnyPlan, Group, Plan, Row, finish, lenient, plan_of
 
 Schemas = Callable[[str], Schema | None]
@@ -134,15 +134,15 @@ class _Decoding:
         self.models: dict[str, _Model] = {}
         self.model = _Model("", None)  # of the last row
         self.hint: bytes | None = None  # key of the last JSON record
-        self.forms: dict[Form, _Model] = {}  # of good JSON records
+        self.form_of = np.full(len(records), -1)  # (n,) index into forms; -1: not known
+        self.forms: list[_Model] = []  # models of good JSON records of one form
         self.batches: list[tuple[int, Any]] = []  # Arrow batches of one kind, not yet a block
 
     def run(self) -> Decoded:
         """Read all records."""
         at, end = 0, len(self.records)
         while at < end:
-            stop = min(at + _STRETCH, end)
-            which = self._forms(at, stop)
+            which = self._known(at, min(at + _STRETCH, end))
             if not which:
                 self._one(at)
                 at += 1
@@ -160,17 +160,17 @@ class _Decoding:
         self.out.dead.sort(key=lambda entry: entry[0])
         return self.out
 
-    def _forms(self, start: int, stop: int) -> list[_Model]:
+    def _known(self, start: int, stop: int) -> list[_Model]:
         """Models of the records from ``start`` on, as far as their forms are known."""
-        known: list[_Model | None] = [None] * (stop - start)
-        for form, model in self.forms.items():
-            hits = self.records.alike(start, stop, form)
-            if all(hits):
-                return [model] * (stop - start)
-            if any(hits):
-                known = [model if hit else m for hit, m in zip(hits, known, strict=True)]
-        end = known.index(None) if None in known else len(known)
-        return known[:end]  # type: ignore[return-value]
+        forms = self.form_of[start:stop].tolist()
+        end = forms.index(-1) if -1 in forms else len(forms)
+        return [self.forms[f] for f in forms[:end]]
+
+    def _learn(self, i: int) -> None:
+        """Recognise records like this one from now on: a good JSON row of ``self.model``."""
+        if len(self.forms) < _FORMS and (form := self.records.form(i)) is not None:
+            self.form_of[self.records.alike(form) & (self.form_of < 0)] = len(self.forms)
+            self.forms.append(self.model)
 
     def _stretch(self, start: int, stop: int, which: list[_Model]) -> bool:
         """Read a stretch of JSON rows whose forms are known; ``False``: one of them does not fit.
@@ -179,7 +179,7 @@ class _Decoding:
         """
         values = self.records.values(start, stop)
         index: dict[_Model, list[int]] = {}
-        if which[0] is which[-1] and which.count(which[0]) == len(which):
+        if len(set(which)) == 1:
             index[which[0]] = list(range(start, stop))
         else:
             for i, model in enumerate(which, start):
@@ -217,10 +217,8 @@ class _Decoding:
                 self.model = self._hinted(record.key) or self.model
             self._row(i, data)
             # where the event lies inside the value, the headers say nothing about it
-            if data is record.value and (form := self.records.form(i)) is not None:
-                if form not in self.forms and len(self.forms) >= _FORMS:
-                    del self.forms[next(iter(self.forms))]
-                self.forms[form] = self.model
+            if data is record.value and self.form_of[i] < 0:
+                self._learn(i)
         except WireError as why:
             self.out.dead.append((i, why))
 
