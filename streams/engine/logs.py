@@ -13,11 +13,14 @@ FLOOD_SECONDS = 10.0
 """aiokafka writes 75 error lines a second while a broker is away: the first of each kind in this
 time says it.
 """
+SAME_SECONDS = 60.0
+"""A warning of ours that was said already, word for word, is said again after this."""
 
 
 class FloodLimit(logging.Filter):
     """Lets one record of a kind (logger, level, unformatted message) through per period, with the
-    number held back.
+    number held back. Of our own lines only warnings and errors are limited, and only where all
+    they say is the same.
 
     Examples
     --------
@@ -42,15 +45,21 @@ class FloodLimit(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass."""
         now = self._clock()
-        key = (record.name, record.levelno, str(record.msg))
+        ours = record.msg if isinstance(record.msg, dict) else None  # an event of structlog's
+        if ours is not None and record.levelno < logging.WARNING:
+            return True
+        said = record.msg if ours is None else {**ours, "timestamp": ""}
+        key = (record.name, record.levelno, str(said))
         began, held = self._seen.get(key, (float("-inf"), 0))
-        if now - began < self._period:
+        if now - began < (self._period if ours is None else SAME_SECONDS):
             self._seen[key] = (began, held + 1)
             return False
         if len(self._seen) > 1_000:
             self._seen.clear()
         self._seen[key] = (now, 0)
-        if held:
+        if held and ours is not None:
+            record.msg = {**ours, "more_like_this": held}
+        elif held:
             record.msg = f"{record.getMessage()} (and {held} more like this)"
             record.args = None
         return True

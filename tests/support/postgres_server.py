@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class PostgresServer:
         return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
     def start(self, seconds: float = 60.0) -> PostgresServer:
-        """Make the cluster if there is none, start it, wait until it listens."""
+        """Make the cluster if there is none, start it, wait until it takes connections."""
         data = self.folder / "data"
         user = self._user()
         if not data.exists():
@@ -80,6 +81,12 @@ class PostgresServer:
             raise Unavailable(
                 f"PostgreSQL did not start: {(self.folder / 'postgres.log').read_text()[-800:]}"
             )
+        end = time.monotonic() + seconds  # after a kill it listens before it has recovered
+        ready = [program("pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, check=False, timeout=30).returncode:
+            if time.monotonic() > end:
+                raise Unavailable("PostgreSQL listens and takes no connection")
+            time.sleep(0.1)
         return self
 
     def url(self, database: str = "postgres") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -173,17 +174,18 @@ class Scheduler:
         self._timer = BackgroundScheduler(timezone=UTC)
         start = datetime.now(UTC)
         self._timer.add_job(
-            self.reread,
+            self._tried,
             IntervalTrigger(seconds=reread_seconds, timezone=UTC),
+            args=("reread", self.reread),
             id="reread",
             next_run_time=start,
             **OPTIONS,
         )
         for name, (seconds, work) in chores.items():
             self._timer.add_job(
-                self._chore,
+                self._tried,
                 IntervalTrigger(seconds=seconds, timezone=UTC),
-                args=(name, work),
+                args=(name, partial(self._chore, work)),
                 id=f"chore:{name}",
                 next_run_time=start + timedelta(seconds=min(seconds, 5.0)),
                 **OPTIONS,
@@ -207,9 +209,9 @@ class Scheduler:
         for model, expression in wanted.items():
             if self._known.get(model) != expression:
                 self._timer.add_job(
-                    self.fire,
+                    self._tried,
                     CronTrigger.from_crontab(expression, timezone=UTC),
-                    args=(model,),
+                    args=(f"schedule of {model}", partial(self.fire, model)),
                     id=f"cron:{model}",
                     replace_existing=True,
                     **OPTIONS,
@@ -231,9 +233,11 @@ class Scheduler:
             self._made()
         return job_id
 
-    def _chore(self, name: str, work: Callable[[], Any]) -> None:
-        if self._hold() is None:
-            return
+    def _chore(self, work: Callable[[], Any]) -> None:
+        if self._hold() is not None:
+            work()
+
+    def _tried(self, name: str, work: Callable[[], Any]) -> None:
         try:
             work()
         except Exception as error:  # the next round may do better

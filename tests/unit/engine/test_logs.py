@@ -30,6 +30,35 @@ def test_lines_are_json_with_their_action(
     assert (second["event"], second["logger"]) == ("Unable to connect to host:1", "aiokafka.x")
 
 
+def test_warning_that_is_repeated_word_for_word_is_said_once(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("info")
+    log = structlog.get_logger("streams.engine")
+    for offset in (1, 1, 1, 2):
+        log.warning("dead", action="dead", offset=offset)
+        log.info("assigned", action="assigned")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [x["offset"] for x in lines if x["action"] == "dead"] == [1, 2]
+    assert sum(x["action"] == "assigned" for x in lines) == 4, (
+        "what is no trouble is never held back"
+    )
+
+
+def test_warning_that_goes_on_is_said_again_with_the_number_held_back() -> None:
+    times = iter([0.0, 1.0, 59.0, 61.0])
+    limit = logs.FloodLimit(clock=lambda: next(times))
+
+    def line() -> logging.LogRecord:
+        event = {"action": "store_away", "timestamp": str(object())}
+        return logging.LogRecord("streams", logging.WARNING, "", 0, event, None, None)
+
+    assert [limit.filter(line()) for _ in range(3)] == [True, False, False]
+    last = line()
+    assert limit.filter(last)
+    assert last.msg["more_like_this"] == 2  # type: ignore[index]
+
+
 def test_flood_of_one_kind_is_one_line(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import loop
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
 from processes import eventually
 
-from streams.store.database import Database
+from streams.store.database import Database, connect
 from workers.incidents.terms import load
 from workers.jobs import store
 from workers.jobs.scheduler import Scheduler, last_fire, make_due
@@ -156,3 +157,34 @@ def test_chore_that_fails_is_done_again(database: Database) -> None:
         eventually(lambda: len(calls) > 2, 10, "it is called again", every=0.05)
     finally:
         scheduler.stop()
+
+
+def test_database_that_is_away_is_said_without_a_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = connect(f"sqlite:///{tmp_path / 'gone' / 'redistill.db'}")
+    done: list[str] = []
+    scheduler = Scheduler(
+        away,
+        holder="one",
+        chores={"expire": (0.1, lambda: done.append("done"))},
+        made=lambda: None,
+        clock=Clock(),
+        reread_seconds=0.1,
+    )
+    scheduler.start()
+    said = ""
+
+    def both() -> bool:
+        nonlocal said
+        said += capsys.readouterr().out
+        return "chore=expire" in said and "chore=reread" in said
+
+    try:
+        eventually(both, 10, "both are said", every=0.05)
+    finally:
+        scheduler.stop()
+    assert "unable to open database file" in said
+    assert "Traceback" not in said
+    assert not [r for r in caplog.records if "raised an exception" in r.getMessage()]
+    assert not done
