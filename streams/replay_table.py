@@ -37,6 +37,9 @@ REFERENCE_ROWS = 200_000
 evenly."""
 FEW_CLASSES = 1_000
 """Predictions with more different values than this are numbers, not classes."""
+OFTEN = 20
+"""Rows of the reference in which a value must be to be told apart, where there are too many values:
+the most frequent of rare ones are so by luck, and all of them together would be seen less later."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +160,8 @@ def _feature(name: str, column: pa.ChunkedArray) -> Feature:
     codes = texts(column)
     counts = np.bincount(codes.codes[codes.codes >= 0], minlength=len(codes.values))
     most = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
+    if len(counts) > MAX_VALUES:
+        most = most[counts[most] >= OFTEN]
     return Feature(name=name, kind="category", values=tuple(codes.values[i] for i in most))
 
 

@@ -131,7 +131,8 @@ class _Run:
             watchdog.start()
             _calm_collector()
             try:
-                return asyncio.run(self._main(database, pump, keeper))
+                with database.held_open():
+                    return asyncio.run(self._main(database, pump, keeper))
             finally:
                 watchdog.stop()
                 keeper.stop(5.0)

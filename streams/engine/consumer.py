@@ -162,7 +162,7 @@ class BulkConsumer(driver.Consumer):
             except asyncio.QueueFull:
                 # never wait on the queue itself: Faust cancels waits in rebalances
                 self.last_fetch = asyncio.get_running_loop().time()
-                await asyncio.sleep(0.002)
+                await asyncio.sleep(0.01)
 
     def _deliverable(self, epoch: int) -> bool:
         """Whether what was fetched in that epoch is still wanted."""

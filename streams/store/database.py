@@ -87,6 +87,21 @@ class Database:
                 if raw is not None:
                     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    @contextmanager
+    def held_open(self) -> Iterator[None]:
+        """Keep an idle connection to SQLite: closing the last one of all moves the whole WAL into the
+        file, some 7 ms for a process that comes back twice a second. Not across a fork.
+        """
+        if not self.is_sqlite:
+            yield
+            return
+        with self._mapped():
+            idle = self.engine.connect()
+        try:
+            yield
+        finally:
+            idle.close()
+
     def dispose(self) -> None:
         """Close all idle connections."""
         self.engine.dispose()

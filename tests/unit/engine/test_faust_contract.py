@@ -7,13 +7,11 @@ from importlib.metadata import version
 
 import pytest
 from aiokafka.consumer import fetcher
-from aiokafka.record import default_records
-from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.structs import TopicPartition
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 
-from streams.engine.consumer import BareRecords, BulkConsumer, BulkTransport
+from streams.engine.consumer import BulkConsumer, BulkTransport
+from streams.engine.fetched import RawRecords
 
 
 def test_version_is_the_one_that_was_tried() -> None:
@@ -58,27 +56,21 @@ def test_attributes_that_are_read_are_set_by_faust() -> None:
     assert "self._thread =" in inspect.getsource(base.ThreadDelegateConsumer.__init__)
 
 
-def test_records_of_aiokafka_are_read_as_they_are_unpacked() -> None:
-    made = default_records.DefaultRecordBatchBuilder(
-        magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1,
-        base_sequence=-1, batch_size=10_000,
-    )  # fmt: skip
-    for i in range(3):
-        made.append(i, timestamp=7, key=b"k", value=b"v", headers=[("h", b"1")])
-    raw = bytes(made.build())
-
-    def unpacked(kind: type) -> list[tuple[object, ...]]:
-        place = TopicPartition("predictions", 0)
-        records = kind(place, MemoryRecords(raw), None, 1, None, None, True, 0)
-        out = [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
-        assert records.next_fetch_offset == 3
-        return out
-
-    assert unpacked(BareRecords) == unpacked(BareRecords.__bases__[0])
-    assert unpacked(BareRecords)[0] == (1, 7, b"k", b"v", [("h", b"1")])
-    source = inspect.getsource(fetcher.Fetcher)
-    assert "PartitionRecords(" in source
+def test_aiokafka_takes_its_batches_and_records_from_what_is_replaced() -> None:
+    source = inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "records = MemoryRecords(part_data[-1])" in source
+    assert "records.has_next()" in source
+    assert "records.size_in_bytes() > 0" in source
+    assert "PartitionRecords(\n" in source
+    assert list(inspect.signature(fetcher.PartitionRecords.__init__).parameters) == [
+        "self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer",
+        "value_deserializer", "check_crcs", "isolation_level",
+    ]  # fmt: skip
+    assert "self._records_iterator = self._unpack_records()" in inspect.getsource(
+        fetcher.PartitionRecords.__init__
+    )
     assert "for msg in self._partition_records" in inspect.getsource(fetcher.FetchResult.getall)
+    assert issubclass(RawRecords, fetcher.PartitionRecords)
 
 
 def test_seek_after_an_assignment_goes_through_what_is_overridden() -> None:

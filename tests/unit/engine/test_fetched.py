@@ -1,0 +1,150 @@
+"""What a fetch brought, in pieces: every record once, whatever the compression and the cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
+from crc32c import crc32c
+
+from streams.engine.fetched import PIECE_RECORDS, RawRecords, RawSet, pieces
+
+TP = TopicPartition("predictions", 0)
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def batch(first: int, n: int, *, codec: int = 0, size: int = 20) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, -1, 1 << 24)
+    for i in range(n):
+        value = f"{first + i:06d}".encode().ljust(size, b".")
+        builder.append(i, timestamp=7 + i, key=b"k", value=value, headers=[("ce_id", b"1")])
+    raw = bytearray(builder.build())
+    raw[0:8] = first.to_bytes(8, "big")
+    return bytes(raw)
+
+
+def sealed(raw: bytearray) -> bytes:
+    """With its checksum mended."""
+    raw[17:21] = crc32c(bytes(raw[21:])).to_bytes(4, "big")
+    return bytes(raw)
+
+
+def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
+    records = fetcher.PartitionRecords.__mro__[0](
+        TP, MemoryRecords(data), None, first, None, None, True, 0
+    )
+    return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
+
+
+def by_us(data: bytes, first: int) -> list[tuple[Any, ...]]:
+    out: list[tuple[Any, ...]] = []
+    expected = first
+    for piece in pieces(data, first, TP):
+        assert piece.first == expected
+        expected = piece.end
+        found = piece.read()
+        assert len(found) <= piece.records
+        out += [(r.offset, r.timestamp_ms, r.key, r.value, list(r.headers)) for r in found]
+    return out
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_records_are_those_that_aiokafka_unpacks(codec: int) -> None:
+    data = batch(5, 3, codec=codec) + batch(8, 1, codec=codec) + batch(20, 4, codec=codec)
+    for first in (0, 5, 7):
+        assert by_us(data, first) == by_aiokafka(data, first)
+    # batches before the first offset: a broker sends none, aiokafka would read them again
+    assert [r[0] for r in by_us(data, 8)] == [8, 20, 21, 22, 23]
+    assert [r[0] for r in by_us(data, 22)] == [22, 23]
+    assert by_us(data, 24) == []
+
+
+def test_a_batch_that_is_cut_off_waits_for_the_next_fetch() -> None:
+    whole = batch(0, 3) + batch(3, 3)
+    for cut in range(1, len(whole), 7):
+        data = whole[:cut]
+        assert RawSet(data).has_next() == MemoryRecords(data).has_next()
+        assert by_us(data, 0) == by_aiokafka(data, 0)
+
+
+def test_pieces_end_at_a_number_of_records_and_of_bytes() -> None:
+    many = b"".join(batch(i * 500, 500) for i in range(9))
+    assert [p.records for p in pieces(many, 0, TP)] == [PIECE_RECORDS, PIECE_RECORDS, 500]
+    large = b"".join(batch(i, 1, size=400_000) for i in range(7))
+    assert [p.records for p in pieces(large, 0, TP)] == [3, 3, 1]
+
+
+def test_iterator_says_how_far_it_was_read() -> None:
+    data = b"".join(batch(i * 1_500, 1_500) for i in range(3))
+    records = RawRecords(TP, RawSet(data), None, 10, None, None, True, 0)
+    ends = []
+    for piece in records:
+        assert records.next_fetch_offset == piece.end
+        ends.append(piece.end)
+    assert ends == [3_000, 4_500]
+
+
+def test_control_batches_hold_no_records_and_leave_no_hole() -> None:
+    control = bytearray(batch(3, 1))
+    control[22] |= 0x20
+    data = batch(0, 3) + sealed(control) + batch(4, 2)
+    (piece,) = pieces(data, 0, TP)
+    assert (piece.first, piece.end, piece.records) == (0, 6, 5)
+    assert [r.offset for r in piece.read()] == [0, 1, 2, 4, 5]
+    (only,) = pieces(sealed(control), 3, TP)
+    assert (only.first, only.end, len(only.read())) == (3, 4, 0)
+
+
+def test_records_that_compaction_took_leave_no_hole() -> None:
+    kept = bytearray(batch(0, 3))
+    kept[23:27] = (9).to_bytes(4, "big")  # the last offset of the batch stays 9
+    (piece,) = pieces(sealed(kept), 0, TP)
+    assert (piece.first, piece.end) == (0, 10)
+    assert [r.offset for r in piece.read()] == [0, 1, 2]
+
+
+def test_a_wrong_checksum_is_fetched_again() -> None:
+    data = bytearray(batch(0, 3))
+    data[-1] ^= 1
+    with pytest.raises(CorruptRecordException):
+        list(pieces(bytes(data), 0, TP))
+    good = batch(0, 3)
+    found = pieces(good * 1 + bytes(data), 0, TP)
+    with pytest.raises(CorruptRecordException):
+        list(found)
+
+
+def test_a_length_that_leads_nowhere_is_told() -> None:
+    data = bytearray(batch(0, 3))
+    data[8:12] = (-12).to_bytes(4, "big", signed=True)
+    with pytest.raises(CorruptRecordException):
+        list(pieces(bytes(data), 0, TP))
+
+
+@pytest.mark.parametrize("codec", [0, 4])
+def test_a_batch_whose_inside_is_broken_costs_its_own_records_only(codec: int) -> None:
+    broken = bytearray(batch(3, 4))
+    broken[22] |= codec  # says zstd, and is not; or its lengths lie
+    broken[61] ^= 0x7E
+    data = batch(0, 3) + sealed(broken) + batch(7, 2)
+    got = by_us(data, 0)
+    assert [r[0] for r in got] == list(range(9))
+    assert [r[3] is None for r in got] == [False] * 3 + [True] * 4 + [False] * 2
+
+
+@pytest.mark.parametrize("magic", [0, 1])
+@pytest.mark.parametrize("codec", [0, 1])
+def test_formats_of_old_are_read(magic: int, codec: int) -> None:
+    builder = LegacyRecordBatchBuilder(magic, codec, 10_000)
+    for i in range(3):
+        builder.append(i, timestamp=7, key=b"k", value=b"v%d" % i)
+    data = bytes(builder.build()) + batch(3, 2)
+    got = by_us(data, 1)
+    assert [(r[0], r[2]) for r in got] == [(i, b"k") for i in range(1, 5)]
+    assert [r[3] for r in got[:2]] == [b"v1", b"v2"]
