@@ -17,7 +17,7 @@ from workers.demo.stage import Stage
 from workers.demo.teacher import MODEL
 from workers.errors import WorkersError
 
-POLL_SECONDS = 0.08
+POLL_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -99,6 +99,7 @@ class Director:
         """Start of what is measured now: microseconds since 1970."""
         self.watch: Callable[[Snapshot], None] | None = None
         """Looks at every snapshot that is taken, whatever is waited for."""
+        self._facts: facts.Reader | None = None
         self._deaths = 0
         self._shown = 0.0
         self._recent: deque[tuple[float, int, int]] = deque(maxlen=8)
@@ -220,7 +221,18 @@ class Director:
 
     def snapshot(self) -> Snapshot:
         """What the database says now; nothing before it is open."""
-        return Snapshot() if self.database is None else facts.read(self.database, MODEL)
+        if self.database is None:
+            return Snapshot()
+        if self._facts is None:
+            self._facts = facts.Reader(self.database, MODEL)
+        return self._facts.now()
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._facts is not None:
+            self._facts.close()
+        if self.database is not None:
+            self.database.dispose()
 
     def measured(self, version: str, *, since: int = 0, until: int | None = None) -> Measured:
         """Accuracy of a version on its labelled rows served in a period (microseconds)."""

@@ -4,6 +4,7 @@ here."""
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,6 +211,41 @@ def read(database: Database, model: str) -> Snapshot:
             ),
             **_counts(conn),
         )
+
+
+class Reader:
+    """Everything about one model, as often as one likes: read again only after somebody wrote.
+
+    Parameters
+    ----------
+    database
+        SQLite tells whether another connection has committed; PostgreSQL is read each time.
+    model
+        Its name.
+    """
+
+    def __init__(self, database: Database, model: str) -> None:
+        self._database = database
+        self._model = model
+        self._known: tuple[int, Snapshot] | None = None
+        self._file: sqlite3.Connection | None = None
+        if database.is_sqlite:
+            self._file = sqlite3.connect(database.url.database or "")
+
+    def now(self) -> Snapshot:
+        """What the database says now."""
+        if self._file is None:
+            return read(self._database, self._model)
+        # asked before reading: what is written in between is found by the next look
+        (version,) = self._file.execute("PRAGMA data_version").fetchone()
+        if self._known is None or self._known[0] != version:
+            self._known = version, read(self._database, self._model)
+        return self._known[1]
+
+    def close(self) -> None:
+        """Close its own connection."""
+        if self._file is not None:
+            self._file.close()
 
 
 def measured(

@@ -77,8 +77,7 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
     finally:
         screen.close()
         stage.close()
-        if director.database is not None:
-            director.database.dispose()
+        director.close()
 
 
 def summary(figures: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ def opening(d: Director) -> dict[str, Any]:
 
     What loads a lot starts one after the other, by the share of the training that is done: there
     are two cores, and the training, which takes longest, needs one of them. The repair worker loads
-    torch, and is needed last.
+    torch as well, and is needed last: it starts when the services serve.
     """
     stage = d.stage
     d.enter("opening", "starting")
@@ -50,7 +50,6 @@ def opening(d: Director) -> dict[str, Any]:
     late: list[tuple[float, Callable[[], None]]] = [
         (0.25, lambda: stage.start_workers("web")),
         (0.45, stage.start_services),
-        (0.80, lambda: stage.start_workers("repair")),
     ]
 
     def trained(_: Snapshot) -> dict[str, Any] | None:
@@ -85,6 +84,7 @@ def opening(d: Director) -> dict[str, Any]:
         ),
         seconds=60,
     )
+    stage.start_workers("repair")
     return made
 
 

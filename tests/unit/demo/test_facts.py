@@ -47,6 +47,20 @@ def test_measured_counts_only_the_period_and_version(database: Database) -> None
     assert (nothing.n, nothing.accuracy, nothing.interval()) == (0, None, (0.0, 1.0))
 
 
+def test_reader_reads_again_only_after_somebody_wrote(database: Database) -> None:
+    reader = facts.Reader(database, "digits")
+    first = reader.now()
+    assert first.incidents == ()
+    if database.is_sqlite:
+        assert reader.now() is first
+    with database.begin() as conn:
+        conn.execute(seen.gaps.insert().values(
+            topic_id="t", partition=0, first=1, last=2, topic="predictions", found_at=1,
+        ))  # fmt: skip
+    assert reader.now().lost_ranges == 1
+    reader.close()
+
+
 def test_labels_until_counts_what_a_detector_had_seen(database: Database) -> None:
     with database.begin() as conn:
         conn.execute(
