@@ -35,6 +35,8 @@ SLICE_VALUES = 50
 """Values of a column of slices that are told apart; those that come later count as ``other``."""
 PRIOR_ROWS = 200
 """The label share that was asked for counts like this many rows beside those seen."""
+DISORDER = 0.01
+"""Share of rows served before the row above them from which on it is worth a note."""
 
 __all__ = ["Replay", "ReplayOptions", "run_replay"]
 
@@ -134,6 +136,7 @@ class _Run:
         self.waiting: list[_Labels] = []
         self.windows: dict[int, Window] = {}
         self.last_time = 0
+        self.backwards = 0  # rows served before the row above them
         self.slice_values: dict[str, set[str]] = {}
 
     def block(self, rows: Rows) -> list[Line]:
@@ -157,9 +160,11 @@ class _Run:
         lines += self._observed(observed, start)
         self._into_windows(rows, observed, start)
         r.rows += n
-        self.last_time = int(rows.block.served_at[-1])
+        served_at = rows.block.served_at
+        self.backwards += int((np.diff(served_at, prepend=self.last_time) < 0).sum())
+        self.last_time = int(served_at[-1])
         arrived = self._arrived(r.rows - o.label_delay)
-        lines += self._account(arrived, start, rows.block.served_at, moved)
+        lines += self._account(arrived, start, served_at, moved)
         lines += self._windows(r.rows - 1)
         lines.sort(key=lambda pair: pair[0])
         return [line for _, line in lines]
@@ -300,6 +305,11 @@ class _Run:
         last = self.result.rows - 1
         lines = self._account(self._arrived(self.result.rows), last, None, moved)
         lines += self._windows(last, everything=True)
+        if self.backwards > DISORDER * self.result.rows:
+            self.result.notes.append(
+                f"times go back in {self.backwards:,} rows: rows count in the order of the file, which"
+                " should be that of the times"
+            )
         return [line for _, line in lines]
 
     def base_in_use(self) -> BaseError | None:

@@ -22,6 +22,8 @@ BATCH_ROWS = 8_000
 """Rows that are read at a time; what bounds the memory, together with the file's pages."""
 MAX_VALUES = 1_000
 """Values of a category that are told apart; rarer ones count as one."""
+LATEST = 1e11
+"""Seconds since 1970 that are no time of ours (the year 5138) but milliseconds or finer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,9 +332,13 @@ def times(array: pa.Array, name: str) -> NDArray[np.int64]:
     try:
         if is_number(kind):
             seconds = numbers(array)[0]
-            with np.errstate(invalid="ignore", over="ignore"):
-                micro = np.where(np.isfinite(seconds), seconds * 1e6, -1.0)
-            return np.clip(micro, -1, 2.5e17).astype(np.int64)
+            seconds = np.where(np.isfinite(seconds), seconds, -1e-6)
+            if (seconds > LATEST).any():
+                raise FileError(
+                    f"column {name!r} (option --time) holds {seconds.max():.15g}: seconds since 1970"
+                    " were expected"
+                )
+            return np.maximum(seconds * 1e6, -1).astype(np.int64)
         if pa.types.is_date(kind):
             array = array.cast(pa.timestamp("us"))
         elif is_text(kind):

@@ -198,7 +198,7 @@ def stream_blocks(
     if options.time is not None:
         special.append(options.time)
     columns = list(dict.fromkeys([*names, *special]))
-    row, last = 0, 0
+    row, last = 0, None
     for batch in stream.batches(columns):
         part = pa.Table.from_batches([batch])
         block, wrong = _block(part, table.schema, options.prediction, options, table.numeric)
@@ -207,9 +207,8 @@ def stream_blocks(
             served = (row + np.arange(len(block))) * 1_000_000
         else:
             served = times(part[options.time], options.time)
-            if (served < 0).any():
-                served = _filled(served, last)
-        last = int(served[-1]) if len(served) else last
+            served = _filled(served, last, options.time)
+            last = int(served[-1])
         error, known = wrong_rows(part[options.label], part[options.prediction])
         predicted = ~np.asarray(
             pc.is_null(plain(part[options.prediction]), nan_is_null=True).to_numpy(
@@ -230,10 +229,16 @@ def stream_blocks(
         row += len(block)
 
 
-def _filled(served: NDArray[np.int64], last: int) -> NDArray[np.int64]:
-    """Rows without a time have that of the row before."""
-    known = np.where(served >= 0, np.arange(len(served)), -1)
-    before = np.maximum.accumulate(known)
+def _filled(served: NDArray[np.int64], last: int | None, column: str) -> NDArray[np.int64]:
+    """Rows without a time have that of the row before; the first ones of the file, of the row after."""
+    known = served >= 0
+    if last is None:
+        if not known.any():
+            raise FileError(
+                f"column {column!r} (option --time) has no time in the first {len(served):,} rows"
+            )
+        last = int(served[known.argmax()])
+    before = np.maximum.accumulate(np.where(known, np.arange(len(served)), -1))
     return np.where(before >= 0, served[before], last)
 
 

@@ -139,6 +139,28 @@ def test_times_may_be_texts_with_or_without_a_zone(zone: str) -> None:
     assert harm["at"] == f"{utc + harm['row'] * np.timedelta64(60, 's')}Z"
 
 
+def test_rows_without_a_time_have_that_of_a_neighbour() -> None:
+    seconds = np.arange(12_000) + 1_700_000_000.0
+    timed = dataclasses.replace(OPTIONS, time="at")
+    whole = lines_of(STREAM.append_column("at", pa.array(seconds)), options=timed)
+    holes = [None if i < 7 or i % 50 == 1 else x for i, x in enumerate(seconds.tolist())]
+    lines = lines_of(STREAM.append_column("at", pa.array(holes)), options=timed)
+    assert [x["row"] for x in lines[:-1]] == [x["row"] for x in whole[:-1]]
+    with pytest.raises(FileError, match=r"'at' .option --time. has no time in the first 8,000 rows"):
+        lines_of(STREAM.append_column("at", pa.nulls(12_000, pa.float64())), options=timed)
+
+
+def test_times_that_are_no_seconds_or_go_back_are_said() -> None:
+    timed = dataclasses.replace(OPTIONS, time="at")
+    seconds = np.arange(12_000) + 1_700_000_000
+    with pytest.raises(FileError, match=r"'at' .option --time. holds 170000.*: seconds since 1970"):
+        lines_of(STREAM.append_column("at", pa.array(seconds * 1_000)), options=timed)
+    for times, noted in ((seconds, False), (seconds[::-1], True)):
+        lines = lines_of(STREAM.append_column("at", pa.array(times)), options=timed)
+        notes = lines[-1]["summary"]["notes"]
+        assert any("times go back in 11,999 rows" in n for n in notes) == noted
+
+
 def test_csv_is_read_like_parquet(tmp_path: Path) -> None:
     for name, table in (("stream", STREAM), ("reference", REFERENCE)):
         pyarrow.csv.write_csv(table, tmp_path / f"{name}.csv")

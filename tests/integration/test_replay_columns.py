@@ -204,3 +204,11 @@ def test_types_of_a_csv_file_hold_where_its_beginning_misleads(tmp_path: Path) -
     pyarrow.csv.write_csv(with_column(long, "x1", [f"{x:g}" for x in whole]), path)
     path.write_text(path.read_text().replace('"', ""))
     assert lines_of(path)[-1]["summary"]["labels"] == 24_000
+
+
+def test_values_that_are_frequent_by_luck_are_not_expected_again() -> None:
+    def codes(table: pa.Table, seed: int) -> pa.Table:
+        drawn = np.random.default_rng(seed).integers(0, 20_000, len(table))
+        return table.append_column("code", pa.array([f"c{i}" for i in drawn]))
+
+    assert opened(lines_of(codes(STREAM, 1), codes(REFERENCE, 2)), "quality") == []
