@@ -9,6 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 import workers.store.tables  # noqa: F401  both sides share one MetaData
+from streams.engine.fetched import Piece
 from streams.monitor.base import BaseError
 from streams.monitor.config import WatchConfig
 from streams.store.database import Database, connect, upsert
@@ -16,6 +17,7 @@ from streams.store.tables import metadata, profiles, specs
 from streams.wire.block import Feature, Schema
 from streams.wire.codec import Record, encode, encode_batch, headers_of
 from streams.wire.events import LabelObserved, PredictionMade
+from streams.wire.recordset import RecordSet
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CONFIG = WatchConfig(
@@ -34,6 +36,17 @@ CONFIG = WatchConfig(
     join_rows_per_second=1e6,
     window_rows=100,
 )
+
+
+def piece(records: Sequence[Record]) -> Piece:
+    """Records as the bulk consumer delivers them."""
+    return Piece(
+        first=records[0].offset,
+        end=records[-1].offset + 1,
+        records=len(records),
+        size=sum(len(r.value or b"") for r in records),
+        batches=RecordSet.of(records),
+    )
 
 
 def us(at: datetime) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, label, new_database, prediction, record, us, watch
+from stream_rows import CONFIG, START, label, new_database, piece, prediction, record, us, watch
 
 from streams.engine.pump import Pump
 from streams.monitor.config import WatchConfig
@@ -51,7 +51,7 @@ class Stream:
     def send(self, *events: PredictionMade | LabelObserved) -> Stream:
         for event in events:
             place = P0 if isinstance(event, PredictionMade) else L0
-            self.pump.take(place, [record(event, self.offsets[place])])
+            self.pump.take(place, piece([record(event, self.offsets[place])]))
             self.offsets[place] += 1
         batch = self.pump.close()
         assert batch is not None

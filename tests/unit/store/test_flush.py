@@ -10,7 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, batch_record, label, new_database, prediction, record, watch
+from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
 
 from streams.engine.pump import Pump
 from streams.store import tables as t
@@ -72,9 +72,9 @@ def count(db: Database, table: sa.Table) -> int:
 
 def test_flush_writes_state_offsets_rows_and_labels_together(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(i), i) for i in range(50)])
-    pump.take(P0, [batch_record(range(50, 150), 50)])
-    pump.take(L0, [record(label(i), i) for i in range(5)])
+    pump.take(P0, piece([record(prediction(i), i) for i in range(50)]))
+    pump.take(P0, piece([batch_record(range(50, 150), 50)]))
+    pump.take(L0, piece([record(label(i), i) for i in range(5)]))
     assert flush(db, close(pump), now=NOW) == Flushed(join_rows=150, labels=5, findings=0)
     offsets = one(db, t.offsets, topic_id=P0[0])
     assert (offsets.first_offset, offsets.next_offset, offsets.counted, offsets.rows) == (
@@ -94,7 +94,7 @@ def test_flush_writes_state_offsets_rows_and_labels_together(db: Database) -> No
 
 def test_feature_rows_are_one_arrow_stream_per_version(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(i), i) for i in range(20)])
+    pump.take(P0, piece([record(prediction(i), i) for i in range(20)]))
     flush(db, close(pump), now=NOW)
     row = one(db, t.feature_rows)
     table = pa.ipc.open_stream(io.BytesIO(row.data)).read_all()
@@ -113,7 +113,7 @@ def test_feature_rows_are_one_arrow_stream_per_version(db: Database) -> None:
 def test_second_flush_goes_on_where_the_first_ended(db: Database) -> None:
     pump = make_pump(db)
     for start in (0, 10):
-        pump.take(P0, [record(prediction(i), i) for i in range(start, start + 10)])
+        pump.take(P0, piece([record(prediction(i), i) for i in range(start, start + 10)]))
         assert isinstance(flush(db, close(pump), now=NOW), Flushed)
     assert one(db, t.offsets, topic_id=P0[0]).counted == 20
     assert one(db, t.input_states).rows == 20
@@ -121,9 +121,9 @@ def test_second_flush_goes_on_where_the_first_ended(db: Database) -> None:
 
 def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database) -> None:
     slow, quick = make_pump(db), make_pump(db)
-    slow.take(P0, [record(prediction(i), i) for i in range(10)])
-    slow.take(L0, [record(label(0), 0)])
-    quick.take(P0, [record(prediction(i), i) for i in range(4)])
+    slow.take(P0, piece([record(prediction(i), i) for i in range(10)]))
+    slow.take(L0, piece([record(label(0), 0)]))
+    quick.take(P0, piece([record(prediction(i), i) for i in range(4)]))
     assert isinstance(flush(db, close(quick), now=NOW), Flushed)
     assert flush(db, close(slow), now=NOW) == Moved((L0, P0))
     assert one(db, t.offsets, topic_id=P0[0]).next_offset == 4
@@ -131,7 +131,9 @@ def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database)
     assert count(db, t.labels) == 0
     slow.reset()
     slow.assign(P0, "predictions", stored=4, start=4)
-    slow.take(P0, [record(prediction(i), i) for i in range(10)])  # the first four are skipped
+    slow.take(
+        P0, piece([record(prediction(i), i) for i in range(10)])
+    )  # the first four are skipped
     assert isinstance(flush(db, close(slow), now=NOW), Flushed)
     assert one(db, t.offsets, topic_id=P0[0]).counted == 10
     assert one(db, t.input_states).rows == 10
@@ -139,7 +141,7 @@ def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database)
 
 def test_flush_tried_again_writes_once(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(i), i) for i in range(10)])
+    pump.take(P0, piece([record(prediction(i), i) for i in range(10)]))
     batch = close(pump)
     assert isinstance(flush(db, batch, now=NOW), Flushed)
     # the first answer was lost: the second try finds the offset moved, and writes nothing
@@ -149,9 +151,9 @@ def test_flush_tried_again_writes_once(db: Database) -> None:
 
 def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(1), 0), record(prediction(1, right=False), 1)])
+    pump.take(P0, piece([record(prediction(1), 0), record(prediction(1, right=False), 1)]))
     flush(db, close(pump), now=NOW)
-    pump.take(P0, [record(prediction(1, right=False), 2)])
+    pump.take(P0, piece([record(prediction(1, right=False), 2)]))
     flush(db, close(pump), now=NOW)
     assert one(db, t.join_rows).prediction == "repay"
     assert one(db, t.counters, name="rows_duplicate").value == 2
@@ -164,8 +166,8 @@ def test_unreadable_records_become_dead_letters_once(db: Database) -> None:
     bad = Record("predictions", 0, 1, 1_700_000_000_000, b"credit", b"{no json", good.headers)
     whole = record(label(1, id="aXb"), 0)
     nul = whole._replace(value=(whole.value or b"").replace(b"aXb", b"a\\u0000b"))
-    pump.take(P0, [good, bad])
-    pump.take(L0, [nul])
+    pump.take(P0, piece([good, bad]))
+    pump.take(L0, piece([nul]))
     batch = close(pump)
     flush(db, batch, now=NOW)
     row = one(db, t.offsets, topic_id=P0[0])
@@ -190,8 +192,8 @@ def _headers(text: str) -> list[tuple[str, bytes]]:
 
 def test_unregistered_models_are_counted_and_sampled_without_state(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(i, model="other", version="1"), i) for i in range(30)])
-    pump.take(P0, [record(prediction(i, version="9"), 30 + i) for i in range(3)])
+    pump.take(P0, piece([record(prediction(i, model="other", version="1"), i) for i in range(30)]))
+    pump.take(P0, piece([record(prediction(i, version="9"), 30 + i) for i in range(3)]))
     flush(db, close(pump), now=NOW)
     other, unknown = one(db, t.unregistered, model="other"), one(db, t.unregistered, model="credit")
     assert (other.rows, unknown.rows, unknown.version) == (30, 3, "9")
@@ -204,10 +206,10 @@ def test_unregistered_models_are_counted_and_sampled_without_state(db: Database)
 
 def test_model_registered_meanwhile_is_seen_without_a_restart(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(0, version="8"), 0)])
+    pump.take(P0, piece([record(prediction(0, version="8"), 0)]))
     flush(db, close(pump), now=NOW)
     watch(db, versions=("8",))
-    pump.take(P0, [record(prediction(1, version="8"), 1)])
+    pump.take(P0, piece([record(prediction(1, version="8"), 1)]))
     flush(db, close(pump), now=NOW)
     assert one(db, t.input_states).version == "8"
     assert one(db, t.unregistered).rows == 1
@@ -215,9 +217,11 @@ def test_model_registered_meanwhile_is_seen_without_a_restart(db: Database) -> N
 
 def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(0), 0)])
+    pump.take(P0, piece([record(prediction(0), 0)]))
     pump.lost(P0, 1, 9)
-    pump.take(P0, [record(prediction(10), 10), record(prediction(12), 12)])  # 11: a control record
+    pump.take(
+        P0, piece([record(prediction(10), 10), record(prediction(12), 12)])
+    )  # 11: a control record
     flush(db, close(pump), now=NOW)
     gap, row = one(db, t.gaps), one(db, t.offsets, topic_id=P0[0])
     assert (gap.first, gap.last) == (1, 9)
@@ -228,7 +232,7 @@ def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
 def test_stored_features_obey_privacy(db: Database) -> None:
     watch(db, dataclasses.replace(CONFIG, store_features=("age",)))
     pump = make_pump(db)
-    pump.take(P0, [record(prediction(i), i) for i in range(3)])
+    pump.take(P0, piece([record(prediction(i), i) for i in range(3)]))
     flush(db, close(pump), now=NOW)
     table = pa.ipc.open_stream(io.BytesIO(one(db, t.feature_rows).data)).read_all()
     assert json.loads(table.schema.metadata[b"features"]) == ["age"]
@@ -239,7 +243,7 @@ def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples(db: Database)
     config = dataclasses.replace(CONFIG, join_rows_per_second=20, feature_rows_per_second=1)
     watch(db, config)
     pump = make_pump(db)
-    pump.take(P0, [batch_record(range(4_000), 0)])
+    pump.take(P0, piece([batch_record(range(4_000), 0)]))
     flush(db, close(pump), now=NOW)
     with db.read() as conn:
         hashes = conn.execute(sa.select(t.join_rows.c.id_hash)).scalars().all()
@@ -256,7 +260,7 @@ def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples(db: Database)
     assert set(features) <= set(hashes)
     # every later row is judged by the same rate, on every worker
     other = make_pump(db, stored=1, start=1)
-    other.take(P0, [batch_record(range(4_000, 8_000), 1)])
+    other.take(P0, piece([batch_record(range(4_000, 8_000), 1)]))
     later = close(other).joins["credit"].id_hash
     assert later
     assert all((h & (2**64 - 1)) >> (64 - e) == 0 for h in later)
@@ -330,7 +334,7 @@ def test_profile_is_learned_from_traffic_once_and_never_replaces_a_given_one(db:
     pump = make_pump(db)
     before = one(db, t.specs).revision
     for i in range(21):
-        pump.take(P0, [batch_record(range(500 * i, 500 * (i + 1)), i, version="new")])
+        pump.take(P0, piece([batch_record(range(500 * i, 500 * (i + 1)), i, version="new")]))
     flush(db, close(pump), now=NOW)
     row = one(db, t.profiles, version="new")
     assert row.provisional
@@ -349,7 +353,7 @@ def test_profile_is_learned_from_traffic_once_and_never_replaces_a_given_one(db:
     other.refresh()
     for i in range(21):
         rows = range(20_000 + 500 * i, 20_000 + 500 * (i + 1))
-        other.take(place, [batch_record(rows, i, version="new")])
+        other.take(place, piece([batch_record(rows, i, version="new")]))
     batch = close(other)
     with db.begin() as conn:
         conn.execute(sa.update(t.profiles).values(profile=row.profile))
