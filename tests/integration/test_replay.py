@@ -146,7 +146,9 @@ def test_rows_without_a_time_have_that_of_a_neighbour() -> None:
     holes = [None if i < 7 or i % 50 == 1 else x for i, x in enumerate(seconds.tolist())]
     lines = lines_of(STREAM.append_column("at", pa.array(holes)), options=timed)
     assert [x["row"] for x in lines[:-1]] == [x["row"] for x in whole[:-1]]
-    with pytest.raises(FileError, match=r"'at' .option --time. has no time in the first 8,000 rows"):
+    with pytest.raises(
+        FileError, match=r"'at' .option --time. has no time in the first 8,000 rows"
+    ):
         lines_of(STREAM.append_column("at", pa.nulls(12_000, pa.float64())), options=timed)
 
 
