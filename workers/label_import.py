@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,10 @@ BATCH = 5_000
 """Rows that are read and sent at once: bounds memory, however long the file is."""
 MAX_ID = 200
 MAX_LABEL = 1_000
+FUTURE = timedelta(days=1)
+"""A time further ahead than clocks and zones may differ is a mistake, and such a label could not be
+corrected any more: the latest of a source stands.
+"""
 """Characters of a label; what is longer is no class of anything."""
 
 
@@ -70,6 +74,7 @@ def read(
     *,
     model: str,
     source: str,
+    now: datetime,
     classes: Sequence[str] | None = None,
     retract: bool = False,
 ) -> Iterator[Batch]:
@@ -77,6 +82,8 @@ def read(
 
     Parameters
     ----------
+    now
+        A label that was observed more than ``FUTURE`` later is rejected.
     classes
         Of the registered model: any other label is rejected; ``None``: nobody knows them.
     retract
@@ -97,7 +104,7 @@ def read(
             rejects: list[Reject] = []
             for row in rows:
                 seen += 1
-                given = _label(row, columns, model, source, known, modified, retract)
+                given = _label(row, columns, model, source, known, now, modified, retract)
                 if isinstance(given, str):
                     shown = [str(row[c] or "")[:MAX_ID] for c in (columns.id, columns.label)]
                     rejects.append(Reject(seen, shown[0], shown[1], given))
@@ -116,6 +123,7 @@ def _label(
     model: str,
     source: str,
     classes: frozenset[str] | None,
+    now: datetime,
     modified: datetime,
     retract: bool,
 ) -> LabelObserved | str:
@@ -144,6 +152,8 @@ def _label(
         observed = row[columns.time]
         if observed is None:
             return "the time is missing or cannot be read"
+        if observed > now + FUTURE:
+            return f"the time {observed.isoformat()} lies in the future"
     shares: dict[str, float | None] = {}
     for key, column in (("confidence", columns.confidence), ("inclusion", columns.inclusion)):
         given: Any = None if column is None else row[column]

@@ -10,17 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from streams.broker import Broker, admin, cause
+from streams.broker import Broker, admin, cause, check
+from streams.errors import BrokerUnavailable
 from streams.wire.envelope import MAX_EVENT_BYTES
 from streams.wire.events import COMPACTED, TOPICS
 
 DAY_MS = 86_400_000
+CREATE_SECONDS = 30.0
+"""A controller makes topics within a second or two; a busy one may take longer."""
 DATA_TOPICS = frozenset({"predictions", "labels"})
 """Those that stream workers share among them: one partition at least for each worker."""
 PARTITIONS = 8
 RETENTION_DAYS = {"predictions": 7, "labels": 30}
 """What a stream worker that was away can still catch up with; others are kept ``OTHER_DAYS``."""
 OTHER_DAYS = 30
+CONTROLLER_AWAY = ("KafkaTimeoutError", "RequestTimedOutError", "NotControllerError")
+"""What a broker answers, or kafka-python says, where the controller does not."""
 MESSAGE_BYTES = 2 * MAX_EVENT_BYTES
 """A batch of records may be larger than one event."""
 
@@ -68,7 +73,12 @@ def wanted(broker: Broker, *, partitions: int = PARTITIONS) -> list[Topic]:
 
 
 def apply(
-    broker: Broker, topics: Sequence[Topic], *, replication: int | None = None, create: bool = True
+    broker: Broker,
+    topics: Sequence[Topic],
+    *,
+    replication: int | None = None,
+    create: bool = True,
+    seconds: float = CREATE_SECONDS,
 ) -> list[Found]:
     """Create what is missing, and compare what is there.
 
@@ -78,6 +88,8 @@ def apply(
         Copies of each partition; ``None``: the broker's default.
     create
         ``False`` only looks.
+    seconds
+        How long the controller may take.
 
     Raises
     ------
@@ -90,7 +102,7 @@ def apply(
         missing = [t for t in topics if t.name not in existing]
         there = [t for t in topics if t.name in existing]
         if create and missing:
-            created = _create(client, missing, replication)
+            created = _create(client, missing, replication, seconds)
         else:
             created = {t.name: "missing" for t in missing}
         found = {name: Found(name, state, 0) for name, state in created.items()}
@@ -102,12 +114,21 @@ def apply(
                 found[topic.name] = Found(topic.name, found[topic.name].state, topic.partitions)
         return [found[t.name] for t in topics]
     except Exception as error:
+        if type(error).__name__ in CONTROLLER_AWAY and check(broker) is None:
+            raise BrokerUnavailable(
+                f"{broker.servers} answers, and the controller of its cluster did not make the"
+                f" topics within {seconds:g} s ({type(error).__name__}): it is slow or away. Look at"
+                " the controllers' logs, then run `redistill topics apply` again: topics that are"
+                " there by then are left as they are"
+            ) from error
         raise cause(error, broker) from error
     finally:
         client.close()
 
 
-def _create(client: Any, topics: Sequence[Topic], replication: int | None) -> dict[str, str]:
+def _create(
+    client: Any, topics: Sequence[Topic], replication: int | None, seconds: float
+) -> dict[str, str]:
     from kafka.errors import TopicAlreadyExistsError, for_code
 
     asked = {
@@ -119,7 +140,7 @@ def _create(client: Any, topics: Sequence[Topic], replication: int | None) -> di
         }
         for t in topics
     }
-    answer = client.create_topics(asked, raise_errors=False, timeout_ms=30_000)
+    answer = client.create_topics(asked, raise_errors=False, timeout_ms=round(seconds * 1e3))
     out: dict[str, str] = {}
     rows = answer["topics"] if isinstance(answer, dict) else answer.to_dict()["topics"]
     for row in rows:

@@ -89,6 +89,8 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
     assert json.loads(run("publish", "linear", "v2", "--json"))["epoch"] == 2
     assert client.refresh() is True
     assert client.version == "v2"
+    again = run("add", "linear", "v2b", good, status=1)
+    assert "the very bytes of linear v2, which serves already" in again
     assert "serves v1 (epoch 3)" in run("rollback", "linear", "--reason", "test")
     assert client.refresh() is True
     assert (client.version, client.sha256, client.predict(row).prediction) == first
@@ -97,7 +99,10 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
 
 
 def test_commands_without_keys_or_models_say_what_to_do(run: Callable[..., str]) -> None:
-    assert "keys init" in run("publish", "linear", "v1", status=1)
+    for command in (["publish", "linear", "v1"], ["rollback", "linear"]):
+        said = run(*command, status=1)
+        assert "there is no model named 'linear'" in said
+        assert "keys" not in said
     assert "keys init" in run("keys", "export", status=1)
     run("keys", "init")
     assert "register it first" in run("publish", "linear", "v1", status=1)

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.broker import Broker, admin
+from streams.errors import BrokerUnavailable
 from streams.wire.events import TOPICS
+from workers import topics
 
 pytestmark = pytest.mark.kafka
 
@@ -50,6 +52,19 @@ def test_apply_creates_every_topic_once(run: Run, namespace: str) -> None:
     code, found = run("--partitions", "4")
     assert code == 0
     assert {f["state"] for f in found} == {"fine"}
+
+
+def test_controller_that_does_not_answer_in_time_is_told_from_a_broker_that_is_away(
+    namespace: str, kafka_server: Any
+) -> None:
+    broker = Broker(kafka_server.bootstrap, namespace=namespace)
+    with pytest.raises(BrokerUnavailable) as raised:
+        topics.apply(broker, topics.wanted(broker), replication=1, seconds=0.001)
+    assert kafka_server.bootstrap in str(raised.value)
+    assert "the controller of its cluster did not make the topics within 0.001 s" in str(
+        raised.value
+    )
+    assert "run `redistill topics apply` again" in str(raised.value)
 
 
 def test_apply_says_what_differs_and_changes_nothing(

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -105,6 +106,7 @@ def import_(
             columns,
             model=model,
             source=source,
+            now=datetime.now(UTC),
             classes=None if spec is None else spec.schema.classes,
             retract=retract,
         )

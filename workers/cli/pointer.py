@@ -41,16 +41,18 @@ def move(
     Raises
     ------
     RegistryError
-        It was refused, or nobody did it in time.
+        There is no such model, it was refused, or nobody did it in time.
     KeysError
         No repair worker runs, and the keys cannot be read here.
     """
     from workers.errors import RegistryError
-    from workers.releases import intents
+    from workers.releases import intents, versions
 
     settings = common.load()
     given = {key: value for key, value in body.items() if value}
     with common.opened(settings) as database:
+        with database.read() as conn:
+            versions.level_of(conn, model)  # a wrong name is said before keys that are missing
         keeper = keeper_of(settings, database, holder=f"{settings.instance}-cli")
         try:
             result = intents.perform(

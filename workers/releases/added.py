@@ -86,8 +86,8 @@ def add(
     Raises
     ------
     RegistryError
-        The model is unknown, only watched, or serves nothing yet; or the version's name is taken or
-        none.
+        The model is unknown, only watched, or serves nothing yet or these very bytes; or the
+        version's name is taken or none.
     ReleaseError
         The file cannot be used; the message says why.
     """
@@ -103,6 +103,11 @@ def add(
     input_layout(facts, spec.schema)
     output_name(facts, spec.model.output)
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    if sha256 == incumbent.sha256:
+        raise RegistryError(
+            f"{file.name} has the very bytes of {model} {incumbent.version}, which serves already:"
+            " there is nothing to add"
+        )
     if taken is not None and taken.sha256 != sha256:
         raise RegistryError(f"{model} has a version {version} with other bytes already")
     folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"

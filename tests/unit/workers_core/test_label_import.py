@@ -12,9 +12,11 @@ from workers import label_import
 from workers.errors import UsageError
 from workers.label_import import Batch, Columns, Reject
 
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
 
 def read(path: Path, columns: Columns | None = None, **more: object) -> Batch:
-    options = {"model": "credit", "source": "ledger", "classes": ("yes", "no")} | more
+    options = {"model": "credit", "source": "ledger", "classes": ("yes", "no"), "now": NOW} | more
     batches = list(label_import.read(path, columns or Columns(), **options))  # type: ignore[arg-type]
     return Batch(
         sum(b.rows for b in batches),
@@ -54,6 +56,19 @@ def test_bad_rows_are_rejected_with_their_number_and_reason(tmp_path: Path) -> N
         (6, "the id has 201 characters, 200 are allowed"),
     ]
     assert found.rejects[2] == Reject(4, "c", "maybe", "'maybe' is no class of the model")
+
+
+def test_a_time_in_the_future_is_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text(
+        "id,label,at\na,yes,2026-11-25T20:00\nb,yes,9999-01-01\nc,yes,2026-11-26T00:01\n"
+    )
+    found = read(path, Columns(time="at"))
+    assert [x.id for x in found.labels] == ["a"], "zones and clocks may be ahead, a day is none"
+    assert [(r.id, r.reason) for r in found.rejects] == [
+        ("b", "the time 9999-01-01T00:00:00+00:00 lies in the future"),
+        ("c", "the time 2026-11-26T00:01:00+00:00 lies in the future"),
+    ]
 
 
 def test_a_row_whose_share_is_no_number_is_rejected_alone(tmp_path: Path) -> None:
@@ -111,7 +126,9 @@ def test_long_files_come_in_batches_that_number_on(tmp_path: Path) -> None:
     path.write_text(
         "id,label\n" + "".join(f"r{i},{'yes' if i else 'bad'}\n" for i in range(12_000)) + ",yes\n"
     )
-    batches = list(label_import.read(path, Columns(), model="m", source="s", classes=("yes",)))
+    batches = list(
+        label_import.read(path, Columns(), model="m", source="s", now=NOW, classes=("yes",))
+    )
     assert max(b.rows for b in batches) <= label_import.BATCH
     assert [r.row for b in batches for r in b.rejects] == [1, 12_001]
 
