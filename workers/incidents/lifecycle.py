@@ -218,100 +218,65 @@ def job_ended(
     now: int,
 ) -> None:
     """Tell the job's incident how it ended: published, rejected, failed, expired or cancelled."""
-    if job.incident_id is None:
-        return
     terms = load(conn, job.model, lock=True)
-    incident = record.get(conn, job.incident_id)
-    if incident is None or incident["status"] != "open" or terms is None:
+    incident = _open_incident(conn, job)
+    if incident is None or terms is None:
         return
+    action, stage, decision = f"job_{state}", "awaiting_person", "ask_person"
     match state:
         case "succeeded":
-            record.update(
-                conn,
-                incident,
-                actor=actor,
-                action="incident.published",
-                now=now,
-                job_id=job.job_id,
-                stage="guarding",
-                decision="repair",
-                why=why,
-            )
+            action, stage, decision = "published", "guarding", "repair"
         case "rejected":
             # the policy sees this rejection: it waits for the cool-down or asks a person
             remedy = consider(conn, incident, terms, rules, actor=actor, now=now)
-            if isinstance(remedy, policy.Wait):
-                record.update(
-                    conn,
-                    incident,
-                    actor=actor,
-                    action="incident.rejected",
-                    now=now,
-                    job_id=job.job_id,
-                    stage="detected",
-                    decision=remedy.decision,
-                    why=f"the candidate was rejected: {why}; {remedy.why}",
-                )
+            if not isinstance(remedy, policy.Wait):
+                return
+            action, stage, decision = "rejected", "detected", remedy.decision
+            why = f"the candidate was rejected: {why}; {remedy.why}"
         case "cancelled":  # the sweep decides anew: another version may serve by now
-            record.update(
-                conn,
-                incident,
-                actor=actor,
-                action="incident.job_cancelled",
-                now=now,
-                job_id=job.job_id,
-                stage="detected",
-                decision="wait",
-                why=why,
-            )
-        case _:
-            record.update(
-                conn,
-                incident,
-                actor=actor,
-                action=f"incident.job_{state}",
-                now=now,
-                job_id=job.job_id,
-                stage="awaiting_person",
-                decision="ask_person",
-                why=why,
-            )
+            stage, decision = "detected", "wait"
+    record.update(
+        conn,
+        incident,
+        actor=actor,
+        action=f"incident.{action}",
+        now=now,
+        job_id=job.job_id,
+        stage=stage,
+        decision=decision,
+        why=why,
+    )
 
 
 def cancelled_by_person(
     conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int
 ) -> None:
     """A person took the job away: the incident stays open and waits for a person, too."""
-    if job.incident_id is None:
-        return
-    incident = record.get(conn, job.incident_id)
-    if incident is None or incident["status"] != "open":
-        return
-    record.update(
-        conn,
-        incident,
-        actor=actor,
-        action="incident.job_cancelled",
-        now=now,
-        job_id=job.job_id,
-        stage="awaiting_person",
-        decision="ask_person",
-        why=f"job {job.number} was cancelled: {why}; `redistill incidents approve ID` tries again",
-    )
+    incident = _open_incident(conn, job)
+    if incident is not None:
+        record.update(
+            conn,
+            incident,
+            actor=actor,
+            action="incident.job_cancelled",
+            now=now,
+            job_id=job.job_id,
+            stage="awaiting_person",
+            decision="ask_person",
+            why=f"job {job.number} was cancelled: {why}; `redistill incidents approve ID` tries again",
+        )
 
 
 def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int) -> None:
     """Tell the job's incident that it waits for labels."""
-    if job.incident_id is None:
-        return
     load(conn, job.model, lock=True)
-    incident = record.get(conn, job.incident_id)
-    if incident is not None and incident["status"] == "open":
-        _set(
-            conn,
-            incident,
-            "waiting_labels",
-            policy.WaitForLabels(why),
-            actor=actor,
-            now=now,
-        )
+    incident = _open_incident(conn, job)
+    if incident is not None:
+        remedy = policy.WaitForLabels(why)
+        _set(conn, incident, "waiting_labels", remedy, actor=actor, now=now)
+
+
+def _open_incident(conn: sa.Connection, job: store.Job) -> Row | None:
+    """What the job is for, while it is open; ``None`` too for a job of a schedule or a person."""
+    incident = None if job.incident_id is None else record.get(conn, job.incident_id)
+    return incident if incident is not None and incident["status"] == "open" else None
