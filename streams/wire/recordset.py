@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 from streams.errors import WireError
 from streams.wire.envelope import Record, RecordLike
 
-_ID = b"ce_id"
+_ID = "ce_id"
+# where a record's key begins with its length, and without it (-1: null); the same of its value; its
+# headers, which is the value's end; its own end
+_KEY_AT, _KEY, _VALUE_AT, _VALUE, _HEAD, _END = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class RecordSet(Sequence[Record]):
     ``values`` are for the many.
     """
 
-    __slots__ = ("_at", "_bounds", "_data", "_offset", "_timestamp")
+    __slots__ = ("_bounds", "_data", "_offset", "_timestamp")
 
     def __init__(
         self,
@@ -61,9 +64,7 @@ class RecordSet(Sequence[Record]):
         self._data = data
         self._offset = offset
         self._timestamp = timestamp
-        # rows: length of the key, key, length of the value, value (-1: null), its end, headers, end
-        self._bounds = bounds
-        self._at: list[list[int]] | None = None
+        self._bounds = bounds  # (6, n), see _KEY_AT and the others
 
     @classmethod
     def read(cls, bodies: Sequence[Body]) -> RecordSet:
@@ -166,16 +167,16 @@ class RecordSet(Sequence[Record]):
 
     def values(self, start: int, stop: int) -> list[bytes | None]:
         """The events' bytes."""
-        _, _, _, value, head, _ = self._positions
         data = self._data
-        return [
-            data[a:b] if a >= 0 else None
-            for a, b in zip(value[start:stop], head[start:stop], strict=True)
-        ]
+        begins = self._bounds[_VALUE, start:stop]
+        both = zip(begins.tolist(), self._bounds[_HEAD, start:stop].tolist(), strict=True)
+        if (begins >= 0).all():
+            return [data[a:b] for a, b in both]
+        return [data[a:b] if a >= 0 else None for a, b in both]
 
     def alike(self, form: Form) -> NDArray[np.bool_]:
         """Which of them have this form, ``(n,)``."""
-        key_at, _, _, _, head, end = self._bounds
+        key_at, head, end = self._bounds[[_KEY_AT, _HEAD, _END]]
         room = end - head >= len(form.head) + 2  # the id at the end has a length and a byte
         return np.asarray(self._begins(form.key, key_at) & self._begins(form.head, head) & room)
 
@@ -200,7 +201,7 @@ class RecordSet(Sequence[Record]):
             return self.part(start, max(start, stop))
         if not -len(self) <= i < len(self):
             raise IndexError(i)
-        _, key, value_at, value, head, _ = (column[i] for column in self._positions)
+        _, key, value_at, value, head, _ = self._bounds[:, i].tolist()
         data = self._data
         return Record(
             topic="",
@@ -214,9 +215,9 @@ class RecordSet(Sequence[Record]):
 
     def form(self, i: int) -> Form | None:
         """The form of a record; ``None`` if its last header is not its id."""
-        key_at, _, value_at, _, head, _ = (column[i] for column in self._positions)
+        key_at, _, value_at, _, head, _ = self._bounds[:, i].tolist()
         ends = [(name, at) for name, _, at in self._headers(i)]
-        if not ends or ends[-1][0] != _ID.decode():
+        if not ends or ends[-1][0] != _ID:
             return None
         return Form(self._data[key_at:value_at], self._data[head : ends[-1][1]])
 
@@ -225,7 +226,7 @@ class RecordSet(Sequence[Record]):
         off.
         """
         data = self._data
-        _, _, _, _, head, end = (column[i] for column in self._positions)
+        head, end = self._bounds[[_HEAD, _END], i].tolist()
         try:
             left, at = _varint_at(data, head)
             while left > 0 and at < end:
@@ -238,12 +239,6 @@ class RecordSet(Sequence[Record]):
                 at, left = stop, left - 1
         except IndexError:
             return
-
-    @property
-    def _positions(self) -> list[list[int]]:
-        if self._at is None:
-            self._at = self._bounds.tolist()
-        return self._at
 
 
 def spans(data: bytes, size: int, at: NDArray[np.int64]) -> NDArray[np.void]:
