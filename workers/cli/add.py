@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import shlex
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def add(
             version=version,
             file=file,
             trusted_only=trusted_only,
-            actor=f"cli:{getpass.getuser()}",
+            actor=common.actor(),
             now=common.now_us(),
         )
     passed = done.version is not None and done.version.gate_passed

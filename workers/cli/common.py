@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import json
 import time
 from collections.abc import Iterator
@@ -15,9 +16,13 @@ from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from streams.store.database import Database
     from workers.settings import Settings
+
+
+AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
 
 
 class Listing(TyperGroup):
@@ -28,6 +33,11 @@ class Listing(TyperGroup):
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["list", *args]
         return super().parse_args(ctx, args)
+
+
+def actor() -> str:
+    """Who asks, for the audit chain."""
+    return f"cli:{getpass.getuser()}"
 
 
 def now_us() -> int:
@@ -71,6 +81,24 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, markup=False)
+
+
+def table(*columns: str) -> Table:
+    """A table without lines whose cells are folded, never cut."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False)
+    for name in columns:
+        made.add_column(name, overflow="fold")
+    return made
+
+
+def say(value: Any, sentence: str, *, as_json: bool) -> None:
+    """What a command did: a sentence for people, or a JSON document for programs."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(sentence)
 
 
 def print_json(value: Any) -> None:

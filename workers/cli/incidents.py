@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +16,13 @@ app = typer.Typer(
     help="List incidents, or show one: what was found, why, and what was done.",
 )
 
-AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
-
 
 @app.command("list")
 def list_(
     model: str | None = typer.Option(None, "--model", help="Of this model only."),
     everything: bool = typer.Option(False, "--all", help="Resolved ones as well, newest first."),
     limit: int = typer.Option(50, "--limit", min=1, max=10_000, help="At most so many."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """List open incidents, those that need a person first.
 
@@ -56,7 +53,7 @@ def list_(
 @app.command(short_help="Show findings, contributors and every step.")
 def show(
     incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """Show one incident: findings, contributors, and every step with its time.
 
@@ -78,7 +75,7 @@ def show(
 def resolve(
     incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
     reason: str = typer.Option(..., "--reason", help="Why it is over, for the record."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """End an incident: you have dealt with it, or it is none.
 
@@ -100,15 +97,15 @@ def resolve(
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
-            conn, row, "person", why=reason.strip(), actor=_actor(), now=common.now_us()
+            conn, row, "person", why=reason.strip(), actor=common.actor(), now=common.now_us()
         )
-    _say(done, f"incident {done['incident_id']} is resolved", as_json)
+    common.say(dict(done), f"incident {done['incident_id']} is resolved", as_json=as_json)
 
 
 @app.command()
 def approve(
     incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """Let an incident be repaired although the policy waits or asks.
 
@@ -124,24 +121,13 @@ def approve(
     rules = terms.Rules.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
         row = record.find(conn, incident)
-        lifecycle.approve(conn, row, rules, actor=_actor(), now=common.now_us())
+        lifecycle.approve(conn, row, rules, actor=common.actor(), now=common.now_us())
         row = record.find(conn, row["incident_id"])
-    _say(row, f"attempt {row['attempt']} of incident {row['incident_id']} is queued", as_json)
-
-
-def _actor() -> str:
-    return f"cli:{getpass.getuser()}"
-
-
-def _say(row: Mapping[str, Any], sentence: str, as_json: bool) -> None:
-    if as_json:
-        common.print_json(dict(row))
-    else:
-        typer.echo(sentence)
+    queued = f"attempt {row['attempt']} of incident {row['incident_id']} is queued"
+    common.say(dict(row), queued, as_json=as_json)
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     def say(text: str) -> None:
@@ -169,9 +155,9 @@ def _print(found: Mapping[str, Any]) -> None:
                 f" (chance gives {c['noise_floor']:.3g})"
             )
     say("")
-    table = Table(box=None, pad_edge=False)
-    for name in ("TIME", "AFTER", "STEP", "WHAT"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("TIME", "AFTER"))
+    table = common.table("TIME", "AFTER", "STEP", "WHAT")
+    for column in table.columns[:2]:
+        column.no_wrap = True
     for step in found["timeline"]:
         after = common.duration((step["at"] - found["opened_at"]) / 1e6)
         table.add_row(common.moment(step["at"]), after, step["what"], Text(step["why"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,15 +16,13 @@ app = typer.Typer(
     help="List recompression jobs, or show one with its steps and gates.",
 )
 
-AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
-
 
 @app.command("list")
 def list_(
     model: str | None = typer.Option(None, "--model", help="Of this model only."),
     live: bool = typer.Option(False, "--live", help="Only those that are not over."),
     limit: int = typer.Option(30, "--limit", min=1, max=10_000, help="At most so many."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """List jobs, those at work first.
 
@@ -42,13 +39,10 @@ def list_(
     if not rows:
         typer.echo("no jobs")
         return
-    from rich.table import Table
     from rich.text import Text
 
     now = common.now_us()
-    table = Table(box=None, pad_edge=False)
-    for name in ("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT"):
-        table.add_column(name, overflow="fold")
+    table = common.table("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT")
     for row in rows:
         outcome = row["outcome"]
         took = outcome.get("seconds")
@@ -67,7 +61,7 @@ def list_(
 @app.command(short_help="Show one job with its steps and gates.")
 def show(
     job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """Show one job: each step with its time, each gate with its value against its limit.
 
@@ -88,7 +82,7 @@ def show(
 def cancel(
     job: str = typer.Argument(..., metavar="JOB", help="Its number, or how its id begins."),
     reason: str = typer.Option("cancelled by hand", "--reason", help="Why, for the record."),
-    as_json: bool = AS_JSON,
+    as_json: bool = common.AS_JSON,
 ) -> None:
     """Cancel a job that is not over; the worker that is at it stops within a second or two.
 
@@ -102,7 +96,7 @@ def cancel(
     from workers.store import incident_queries as queries
 
     settings = common.load()
-    actor, now = f"cli:{getpass.getuser()}", common.now_us()
+    actor, now = common.actor(), common.now_us()
     with common.opened(settings) as database, database.begin() as conn:
         found = queries.find_job(conn, job)
         terms.load(conn, found.model, lock=True)
@@ -117,10 +111,7 @@ def cancel(
             conn, actor, "job.cancelled", found.model, {"job_id": found.job_id, "why": reason}, now
         )
         done = queries.job_detail(conn, queries.find_job(conn, found.job_id))
-    if as_json:
-        common.print_json(done)
-    else:
-        typer.echo(f"job {found.number} of {found.model} is cancelled")
+    common.say(done, f"job {found.number} of {found.model} is cancelled", as_json=as_json)
 
 
 def _trigger(row: Mapping[str, Any]) -> str:
@@ -130,7 +121,6 @@ def _trigger(row: Mapping[str, Any]) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from workers.store.incident_queries import step_text
@@ -150,17 +140,13 @@ def _print(found: Mapping[str, Any]) -> None:
     )
     if found["steps"]:
         console.print()
-        table = Table(box=None, pad_edge=False)
-        for name in ("STEP", "WHAT"):
-            table.add_column(name, overflow="fold")
+        table = common.table("STEP", "WHAT")
         for step in found["steps"]:
             table.add_row(step["name"], Text(step_text(step)))
         console.print(table)
     if found["gates"]:
         console.print()
-        table = Table(box=None, pad_edge=False)
-        for name in ("GATE", "VALUE", "LIMIT", "", "WHY"):
-            table.add_column(name, overflow="fold")
+        table = common.table("GATE", "VALUE", "LIMIT", "", "WHY")
         words = {True: "passed", False: "FAILED", None: "undecided"}
         for gate in found["gates"]:
             table.add_row(

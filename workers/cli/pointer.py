@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
-
-import typer
 
 from workers.cli import common
 
@@ -61,14 +58,11 @@ def move(
                 kind,
                 model,
                 given,
-                actor=f"cli:{getpass.getuser()}",
+                actor=common.actor(),
                 wait_seconds=settings.command_wait_seconds,
             )
         finally:
             keeper.close()
     if not result.ok:
         raise RegistryError(result.message)
-    if as_json:
-        common.print_json({"model": model, **result.body})
-    else:
-        typer.echo(result.message)
+    common.say({"model": model, **result.body}, result.message, as_json=as_json)
