@@ -33,7 +33,7 @@ BASELINE = "1"
 TEACHER_HIDDEN = (1024, 640)  # 728k parameters
 TEACHER_JITTERS = 6
 """Jittered copies of each training image, each spoiled in its own way."""
-TEACHER = Training(epochs=16, batch=128, learning_rate=2e-3, weight_decay=1e-4)
+TEACHER = Training(epochs=12, batch=128, learning_rate=2e-3, weight_decay=1e-4)
 STUDENT_HIDDEN = (384, 384)  # 177k parameters
 STUDENT = Training(epochs=10, batch=128, learning_rate=3e-3, weight_decay=1e-4, temperature=2.0)
 REFERENCE_JITTERS = 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from workers.demo import data, facts
+from workers.demo import data, facts, strain
 from workers.demo.director import Director, accuracy_facts, accuracy_text
 from workers.demo.facts import Move, Snapshot
 from workers.demo.pieces import (
@@ -26,6 +26,10 @@ from workers.demo.world import World
 HOLIDAY_SECONDS = 7.0
 SWAP_LIMIT_SECONDS = 2.0
 """Roll back -> served by every listening service: the promise."""
+SWAP_TRIES = 3
+"""Rounds of back and forth on a machine that is too busy to keep it."""
+STARVED_SHARE = 1 / 3
+"""Other programs with so much of the processors are an excuse for another round."""
 WRONG_SOURCE = "trainees"
 WRONG_ROWS = 600
 WRONG_AFTER_SECONDS = 2.5
@@ -171,42 +175,85 @@ def killed(d: Director, given: HandedOver) -> dict[str, Any]:
 
 
 def there_and_back(d: Director) -> dict[str, Any]:
-    """``redistill rollback`` to the exact bytes before, and forward again by ``redistill
-    publish``."""
+    """``redistill rollback`` to the exact bytes before, and forward again by ``redistill publish``.
+
+    The promise is judged on the machine that there is: a move that was late while other programs
+    held the processors is told, and both are made again. It fails if the promise was never kept.
+    """
     d.enter("meanwhile: roll back and forward", "the pointer moves, every service obeys")
     new = serving(d)
-    out: dict[str, Any] = {}
-    for what, words, target in (
-        ("rolled_back", ("rollback", MODEL), BASELINE),
-        ("forward", ("publish", MODEL, new), new),
-    ):
-        before = d.snapshot()
-        asked = d.now
-        d.command(*words)
-        move = d.until(
-            "the pointer to move", partial(_moved_after, before.moves[-1].epoch), seconds=20
-        )
-        swapped = served(d, move)
-        d.expect(move.stable == target, f"the pointer names {move.stable}, not {target}")
-        d.expect(
-            move.sha256 == before.versions[target].sha256,
-            "the pointer names other bytes than before",
-        )
-        worst = max(swapped.values())
-        d.say(
-            what,
-            f"`redistill {' '.join(words)}`: version {target}, the same bytes as before, served by "
-            f"all services {seconds_of(swapped)} after the pointer moved "
-            f"({d.now - asked:.1f} s after Enter)",
-            version=target,
-            moved_to_served_seconds=swapped,
-        )
-        d.expect(
-            worst <= SWAP_LIMIT_SECONDS,
-            f"{what}: served after {worst:.1f} s; the promise is {SWAP_LIMIT_SECONDS:g} s",
-        )
-        out[what] = swapped
-    return out
+    for tries_left in reversed(range(SWAP_TRIES)):
+        moves = {
+            "rolled_back": _move(d, "rolled_back", ("rollback", MODEL), BASELINE),
+            "forward": _move(d, "forward", ("publish", MODEL, new), new),
+        }
+        late = {what: moved for what, moved in moves.items() if moved.worst > SWAP_LIMIT_SECONDS}
+        if not late:
+            break
+        said = "; ".join(f"{what}: {moved.lateness()}" for what, moved in late.items())
+        d.expect(tries_left > 0 and all(moved.starved for moved in late.values()), said)
+        d.say("starved", f"{said}: once more", tries_left=tries_left)
+    return {what: moved.swapped for what, moved in moves.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """One change of the pointer, as the services followed it."""
+
+    swapped: dict[str, float]
+    """Seconds from the pointer's move to each service."""
+    others: float | None
+    """Share of this machine's processors that other programs took meanwhile; ``None``: unknown."""
+
+    @property
+    def worst(self) -> float:
+        """Seconds of the last service."""
+        return max(self.swapped.values())
+
+    @property
+    def starved(self) -> bool:
+        """Whether the demo did not have the machine to itself."""
+        return self.others is not None and self.others >= STARVED_SHARE
+
+    def lateness(self) -> str:
+        """What was promised and what came, in words.
+
+        Examples
+        --------
+        >>> Moved(swapped={"north": 2.34}, others=None).lateness()
+        'served after 2.3 s; the promise is 2 s'
+        >>> Moved(swapped={"north": 2.34}, others=0.61).lateness()
+        "served after 2.3 s; the promise is 2 s; other programs took 61% of this machine's processors"
+        """
+        text = f"served after {self.worst:.1f} s; the promise is {SWAP_LIMIT_SECONDS:g} s"
+        if not self.starved:
+            return text
+        return f"{text}; other programs took {self.others:.0%} of this machine's processors"
+
+
+def _move(d: Director, what: str, words: tuple[str, ...], target: str) -> Moved:
+    """Move the pointer by a command, and wait until every service serves ``target``."""
+    before = d.snapshot()
+    asked, had = d.now, strain.spent()
+    d.command(*words)
+    move = d.until("the pointer to move", partial(_moved_after, before.moves[-1].epoch), seconds=20)
+    swapped = served(d, move)
+    has = strain.spent()
+    d.expect(move.stable == target, f"the pointer names {move.stable}, not {target}")
+    d.expect(
+        move.sha256 == before.versions[target].sha256, "the pointer names other bytes than before"
+    )
+    d.say(
+        what,
+        f"`redistill {' '.join(words)}`: version {target}, the same bytes as before, served by "
+        f"all services {seconds_of(swapped)} after the pointer moved "
+        f"({d.now - asked:.1f} s after Enter)",
+        version=target,
+        moved_to_served_seconds=swapped,
+    )
+    return Moved(
+        swapped=swapped, others=None if has is None or had is None else has.others_since(had)
+    )
 
 
 def _moved_after(epoch: int, seen: Snapshot) -> Move | None:

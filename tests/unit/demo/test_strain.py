@@ -1,0 +1,51 @@
+"""Whose the processors were: read from a made-up ``/proc`` and from the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workers.demo import strain
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def process(proc: Path, pid: int, parent: int, *ticks: int, name: str = "x") -> None:
+    (proc / str(pid)).mkdir(parents=True)
+    used = " ".join(str(n) for n in ticks)
+    (proc / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} {'0 ' * 9}{used} 20 0\n")
+
+
+def test_own_time_is_that_of_all_descendants_living_and_ended(tmp_path: Path) -> None:
+    me = os.getpid()
+    process(tmp_path, me, 1, 1, 2, 30, 40)
+    process(tmp_path, me + 1, me, 500, 0, 0, 0, name="a) S 1 (b")
+    process(tmp_path, me + 2, me + 1, 6_000, 0, 0, 0)
+    process(tmp_path, me + 3, 1, 70_000, 0, 0, 0)
+    # user nice system idle iowait irq softirq steal guest guest_nice
+    (tmp_path / "stat").write_text("cpu  100000 10 5 7000 3000 1 2 4 99 99\ncpu0 1 2\n")
+    found = strain.spent(tmp_path)
+    assert found is not None
+    assert found.own * TICKS == pytest.approx(6_573)
+    assert found.busy * TICKS == pytest.approx(100_022)
+    assert found.total * TICKS == pytest.approx(110_022)
+
+
+def test_it_is_not_known_where_there_is_no_proc(tmp_path: Path) -> None:
+    assert strain.spent(tmp_path) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_what_a_child_used_is_our_own() -> None:
+    before = strain.spent()
+    burn = "import time\nwhile time.process_time() < .5: pass"
+    subprocess.run([sys.executable, "-c", burn], check=True)
+    after = strain.spent()
+    assert before is not None
+    assert after is not None
+    assert after.own - before.own >= 0.5
+    assert 0.0 <= after.others_since(before) <= 1.0

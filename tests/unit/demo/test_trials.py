@@ -1,0 +1,77 @@
+"""The promise about roll backs: judged, repeated only on a machine that others held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workers.demo import trials
+from workers.demo.director import DemoFailed, Director
+from workers.demo.screen import JsonScreen
+from workers.demo.stage import Stage
+from workers.demo.trials import Moved
+
+
+@pytest.fixture
+def director(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Director]:
+    stage = Stage(tmp_path, seed=0, broker=None)
+    monkeypatch.setattr(trials, "serving", lambda d: "2")
+    yield Director(stage, JsonScreen())
+    stage.close()
+
+
+def script(monkeypatch: pytest.MonkeyPatch, *moves: tuple[float, float | None]) -> list[str]:
+    """The moves that will be seen, as (seconds, share that others took); returns their names."""
+    left, asked = list(moves), []
+
+    def move(_: Director, what: str, *__: Any) -> Moved:
+        asked.append(what)
+        seconds, others = left.pop(0)
+        return Moved(swapped={"north": 0.1, "west": seconds}, others=others)
+
+    monkeypatch.setattr(trials, "_move", move)
+    return asked
+
+
+def test_a_move_in_time_is_made_once_however_busy_the_machine_is(
+    director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = script(monkeypatch, (0.5, 0.9), (2.0, 0.9))
+    out = trials.there_and_back(director)
+    assert asked == ["rolled_back", "forward"]
+    assert out["forward"] == {"north": 0.1, "west": 2.0}
+
+
+def test_a_late_move_is_made_again_where_others_held_the_processors(
+    director: Director, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = script(monkeypatch, (2.3, 0.61), (0.5, 0.0), (0.7, 0.2), (0.6, 0.2))
+    out = trials.there_and_back(director)
+    assert asked == ["rolled_back", "forward"] * 2
+    assert max(out["rolled_back"].values()) == 0.7
+    assert (
+        "served after 2.3 s; the promise is 2 s; other programs took 61%" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize("others", [None, 0.1])
+def test_a_late_move_fails_where_the_demo_had_the_machine(
+    director: Director, monkeypatch: pytest.MonkeyPatch, others: float | None
+) -> None:
+    script(monkeypatch, (2.3, others), (0.5, 0.9))
+    with pytest.raises(DemoFailed, match=r"served after 2\.3 s; the promise is 2 s$"):
+        trials.there_and_back(director)
+
+
+def test_a_promise_that_is_never_kept_fails_and_says_who_held_the_processors(
+    director: Director, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = script(monkeypatch, *[(2.3, 0.61)] * 6)
+    with pytest.raises(DemoFailed, match="other programs took 61% of this machine's processors"):
+        trials.there_and_back(director)
+    assert len(asked) == 2 * trials.SWAP_TRIES
