@@ -94,21 +94,22 @@ class _Model:
             group = self.groups[version] = Group(self.name, version)
         self.version, self.group = version, group
 
-    def extend_by(self, rows: list[Row], index: list[int]) -> None:
+    def add(self, rows: list[Row], index: list[int]) -> None:
         """Add good rows of this model, of any version."""
+        features = [r.features for r in rows]
         if isinstance(self.plan, Plan):
-            self.plan.settle(rows)
+            features = self.plan.settled(features)
         versions = {r.version for r in rows}
         for version in versions:
             if version != self.version:
                 self.switch(version)
             if len(versions) == 1:
-                self.group.rows += rows
-                self.group.index += index
+                self.group.add(rows, index, features)
                 continue
             own = [i for i, r in enumerate(rows) if r.version == version]
-            self.group.rows += [rows[i] for i in own]
-            self.group.index += [index[i] for i in own]
+            self.group.add(
+                [rows[i] for i in own], [index[i] for i in own], [features[i] for i in own]
+            )
 
     def extend(self) -> None:
         """Expect the extra features that keep coming: a row with them need not take the slow path.
@@ -199,7 +200,7 @@ class _Decoding:
         except (*_BROKEN, TypeError, WireError):  # one that does not fit, or a tombstone
             return False
         for model, own, rows in found:
-            model.extend_by(rows, own)
+            model.add(rows, own)
         return True
 
     def _one(self, i: int) -> None:
@@ -267,8 +268,7 @@ class _Decoding:
         self.model = model
         if row.version != model.version:
             model.switch(row.version)
-        model.group.rows.append(row)
-        model.group.index.append(i)
+        model.group.add([row], [i], [row.features])
 
     def _batch(self, i: int, data: bytes) -> None:
         """Open an Arrow batch; it waits for others of its kind."""
@@ -315,12 +315,11 @@ class _Decoding:
         plan = model.plan
         schema = model.schema
         if schema is None:
-            given = [r.features for r in group.rows[:_LEARN_FROM] if r.features is not None]
+            given = [f for f in group.features[:_LEARN_FROM] if f is not None]
             schema = infer_schema(given)
         if not isinstance(plan, Plan):
             plan = plan_of(schema)
-            for row in group.rows:
-                row.features = plan.features(row.features, group)
+            group.features = [plan.features(f, group) for f in group.features]
         block, index, dead = finish(group, schema, plan)
         self.out.dead.extend(dead)
         if block is not None:

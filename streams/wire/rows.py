@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, starmap
+from itertools import starmap
 from typing import Any
 
 import msgspec
@@ -97,17 +97,16 @@ class Plan:
         self.packs = not self.categories and not extras
         """Whether the features of a row can be one piece of bytes."""
 
-    def settle(self, rows: Sequence[Row]) -> None:
-        """Pack the features of some rows at once, while they are warm in the processor's cache: 20
-        objects a row less to keep, .8 us. Where a value is missing the rows stay as they are.
+    def settled(self, features: list[Any]) -> list[Any]:
+        """Features as pieces of bytes while they are warm in the processor's cache: 20 objects a row
+        less to keep, .8 us. Where a value is missing they stay as they are.
         """
-        if self.packs:
-            try:
-                packed = list(starmap(self.pack, map(astuple, [r.features for r in rows])))
-            except (struct.error, TypeError):
-                return
-            for row, numbers in zip(rows, packed, strict=True):
-                row.features = numbers
+        if not self.packs:
+            return features
+        try:
+            return list(starmap(self.pack, map(astuple, features)))
+        except (struct.error, TypeError):
+            return features
 
     def packed(self, features: Any) -> bytes:
         """The features of one row, NaN where they are missing."""
@@ -168,16 +167,63 @@ def plan_of(schema: Schema, extras: tuple[str, ...] = ()) -> Plan:
 
 
 class Group:
-    """Rows of one model version, and what was wrong in them, on the way to a block."""
+    """Rows of one model version on the way to a block, and what was wrong in them.
+
+    Columns, filled while the rows are warm in the processor's cache, so that nobody has to keep
+    those: half a microsecond a row.
+    """
+
+    COLUMNS = (
+        "index",
+        "ids",
+        "served_at",
+        "prediction",
+        "features",
+        "scores",
+        "segment",
+        "latency_ms",
+        "sample_rate",
+    )
 
     def __init__(self, model: str, version: str) -> None:
         self.model = model
         self.version = version
-        self.rows: list[Row] = []
         self.index: list[int] = []
+        """Of the record of each row."""
+        self.ids: list[str] = []
+        self.served_at: list[str] = []
+        self.prediction: list[str | float] = []
+        self.features: list[Any] = []
+        """Bytes, or the plan's type, or a mapping where there is no plan yet; ``None``: none."""
+        self.scores: list[Any] = []
+        """Bytes, or a list; ``None``: none."""
+        self.segment: list[dict[str, str] | None] = []
+        self.latency_ms: list[float | None] = []
+        self.sample_rate: list[float] = []
         self.wrong: dict[str, int] = {}
         self.invalid: dict[str, int] = {}
         self.unknown_features: dict[str, int] = {}
+
+    def add(self, rows: Sequence[Row], index: Sequence[int], features: list[Any]) -> None:
+        """Append rows; their features are given as they are to be kept."""
+        self.index += index
+        self.ids += [r.id for r in rows]
+        self.served_at += [r.served_at for r in rows]
+        self.prediction += [r.prediction for r in rows]
+        self.features += features
+        self.scores += _settled([r.scores for r in rows])
+        self.segment += [r.segment or None for r in rows]
+        self.latency_ms += [r.latency_ms for r in rows]
+        self.sample_rate += [r.sample_rate for r in rows]
+
+    def drop(self, rows: Container[int]) -> None:
+        """Leave rows out."""
+        for name in self.COLUMNS:
+            kept = [v for i, v in enumerate(getattr(self, name)) if i not in rows]
+            setattr(self, name, kept)
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
     def unknown(self, name: str, n: int) -> None:
         """Count rows with a feature that the schema does not know."""
@@ -239,18 +285,18 @@ def finish(
     tuple
         The block (``None`` if no row is left), the index of the record of each row, and dead rows.
     """
-    rows, index = group.rows, group.index
-    ids = Ids.of([r.id for r in rows])
-    served_at, wrong = times([r.served_at for r in rows])
+    ids = Ids.of(group.ids)
+    served_at, wrong = times(group.served_at)
     if not ids.data.all():
         wrong |= {i: "id contains a NUL character" for i, text in enumerate(ids) if "\0" in text}
     if wrong:
-        dead = [(index[i], WireError("invalid_field", why)) for i, why in sorted(wrong.items())]
-        group.rows = [r for i, r in enumerate(rows) if i not in wrong]
-        group.index = [k for i, k in enumerate(index) if i not in wrong]
+        dead = [
+            (group.index[i], WireError("invalid_field", why)) for i, why in sorted(wrong.items())
+        ]
+        group.drop(wrong)
         block, index, _ = finish(group, schema, plan)
         return block, index, dead
-    if not rows:
+    if not len(group):
         return None, [], []
     unseen: dict[str, dict[str, int]] = {}
     block = PredictionBlock(
@@ -260,9 +306,9 @@ def finish(
         served_at=served_at,
         feature_names=plan.names,
         features=_feature_columns(group, plan, unseen),
-        prediction=_predictions([r.prediction for r in rows], schema.classes),
+        prediction=_predictions(group.prediction, schema.classes),
         scores=_scores(group, len(schema.classes)),
-        segments=_segments([r.segment for r in rows], schema.slices),
+        segments=_segments(group.segment, schema.slices),
         latency_ms=_latency(group),
         sample_rate=_sample_rate(group),
         wrong_type=group.wrong,
@@ -270,15 +316,31 @@ def finish(
         unseen=unseen,
         unknown_features=group.unknown_features,
     )
-    return block, index, []
+    return block, group.index, []
+
+
+def _settled(scores: list[list[float] | None]) -> list[Any]:
+    """Scores as pieces of bytes, if all rows have as many."""
+    first = scores[0]
+    if first is None:
+        return scores
+    try:
+        return list(starmap(_pack_of(len(first)), scores))  # type: ignore[arg-type]
+    except (struct.error, TypeError):
+        return scores
+
+
+@lru_cache(maxsize=64)
+def _pack_of(width: int) -> Callable[..., bytes]:
+    return struct.Struct(f"{width}d").pack
 
 
 def _feature_columns(
     group: Group, plan: Plan, unseen: dict[str, dict[str, int]]
 ) -> NDArray[np.float32]:
     """``(n, F)`` in the schema's order."""
-    n, k, width = len(group.rows), len(plan.numeric), len(plan.names)
-    given = [r.features for r in group.rows]
+    n, k, width = len(group), len(plan.numeric), len(plan.names)
+    given = group.features
     if plan.packs and bytes in (kinds := set(map(type, given))):
         if len(kinds) > 1:  # some came by the slow path
             given = [f if type(f) is bytes else plan.packed(f) for f in given]
@@ -322,21 +384,23 @@ def _predictions(
 
 
 def _scores(group: Group, width: int) -> NDArray[np.float32] | None:
-    lists = [r.scores for r in group.rows]
-    first = next((s for s in lists if s is not None), None)
+    given = group.scores
+    first = next((s for s in given if s is not None), None)
     if first is None:
         return None
-    width = width or len(first)
-    if None not in lists and set(map(len, lists)) == {width}:  # type: ignore[arg-type]
-        flat = np.fromiter(chain.from_iterable(lists), np.float64, len(lists) * width)  # type: ignore[arg-type]
-        wide = flat.reshape(-1, width)
-    else:
-        wide = np.full((len(lists), width), np.nan)
-        for i, s in enumerate(lists):
-            if s is not None and len(s) == width:
-                wide[i] = s
-            elif s is not None:
-                count(group.invalid, "scores")
+    kinds = set(map(type, given))
+    sizes = set(map(len, given)) if kinds == {bytes} else set()
+    if len(sizes) == 1 and sizes <= {8 * width or len(first)}:
+        wide = np.frombuffer(b"".join(given)).reshape(len(given), -1)
+        return finite(wide, "scores", group.invalid)
+    lists = [np.frombuffer(s).tolist() if type(s) is bytes else s for s in given]
+    width = width or next(len(s) for s in lists if s is not None)
+    wide = np.full((len(lists), width), np.nan)
+    for i, s in enumerate(lists):
+        if s is not None and len(s) == width:
+            wide[i] = s
+        elif s is not None:
+            count(group.invalid, "scores")
     return finite(wide, "scores", group.invalid)
 
 
@@ -353,14 +417,14 @@ def _segments(given: list[dict[str, str] | None], slices: tuple[str, ...]) -> di
 
 
 def _latency(group: Group) -> NDArray[np.float32] | None:
-    values = [r.latency_ms for r in group.rows]
+    values = group.latency_ms
     if values.count(None) == len(values):
         return None
     return finite(np.array(values, np.float64), "latency_ms", group.invalid)
 
 
 def _sample_rate(group: Group) -> NDArray[np.float32] | None:
-    values = [r.sample_rate for r in group.rows]
+    values = group.sample_rate
     if values.count(1.0) == len(values):
         return None
     return rates(np.array(values, np.float64), group.invalid)
