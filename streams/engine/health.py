@@ -99,7 +99,8 @@ class Judge:
             if what is None:
                 self._since.pop(name, None)
             elif now - self._since.setdefault(name, now) >= self.patience:
-                return f"{what} (for {now - self._since[name]:.0f} s)"
+                also = f"; {v.pending_error}" if v.pending_error and name != "pending" else ""
+                return f"{what} (for {now - self._since[name]:.0f} s){also}"
         return None
 
     def forgive(self) -> None:
@@ -140,6 +141,7 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Until stopped."""
+        self._vitals.ticked_at = time.monotonic()  # the start took its time before anybody looked
         while not self._ending.wait(self._every):
             why = self._judge.verdict(self._vitals, time.monotonic())
             if why is None:

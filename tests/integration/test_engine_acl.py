@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import kafka_server as kafka
 import pytest
@@ -16,11 +18,14 @@ from kafka.admin import (
     ResourceType,
 )
 from ports import free_port
+from processes import eventually
+from stream_lab import Lab
 
 from streams.broker import Broker, Security
 from streams.engine import start
 from streams.errors import BrokerRefused
 
+PATIENCE_SECONDS = 8.0
 pytestmark = pytest.mark.kafka
 
 TOPICS = ["predictions", "labels"]
@@ -59,14 +64,19 @@ def guarded(
     server.stop()
 
 
-def grant(server: kafka.KafkaServer, kind: ResourceType, name: str) -> None:
+def grant(
+    server: kafka.KafkaServer,
+    kind: ResourceType,
+    name: str,
+    operation: ACLOperation = ACLOperation.READ,
+) -> None:
     admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
     admin.create_acls(
         [
             ACL(
                 principal="User:svc",
                 host="*",
-                operation=ACLOperation.READ,
+                operation=operation,
                 permission_type=ACLPermissionType.ALLOW,
                 resource_pattern=ResourcePattern(kind, name),
             )
@@ -87,3 +97,38 @@ def test_each_missing_permission_is_named_until_all_are_there(
         start.check(broker, TOPICS, group="g", session_seconds=6)
     grant(server, ResourceType.GROUP, "g")
     start.check(broker, TOPICS, group="g", session_seconds=6)
+
+
+@pytest.fixture
+def guarded_lab(guarded: tuple[kafka.KafkaServer, Broker], tmp_path: Path) -> Iterator[Lab]:
+    server, broker = guarded
+    lab = Lab(
+        server.bootstrap,
+        f"sqlite:///{tmp_path / 'r.db'}",
+        tmp_path,
+        settings={
+            "kafka_security_protocol": "SASL_PLAINTEXT",
+            "kafka_username": "svc",
+            "kafka_password": "right",
+        },
+    ).make_topics()
+    lab.env["REDISTILL_BROKER"] = broker.servers
+    for topic in TOPICS:
+        grant(server, ResourceType.TOPIC, lab.broker.topic(topic))
+    yield lab
+    lab.close()
+
+
+def test_worker_that_may_look_at_its_group_and_not_join_it_is_ended_by_its_watchdog(
+    guarded: tuple[kafka.KafkaServer, Broker], guarded_lab: Lab
+) -> None:
+    """The start finds nothing wrong, and Faust would wait for ever without a word."""
+    lab = guarded_lab
+    grant(guarded[0], ResourceType.GROUP, f"{lab.namespace}.redistill", ACLOperation.DESCRIBE)
+    worker = lab.impatient("stream", PATIENCE_SECONDS).start()
+    eventually(lambda: '"starting"' in worker.tail(20_000), 60, lab.logs())
+    begun = time.monotonic()
+    assert worker.process is not None
+    assert worker.process.wait(PATIENCE_SECONDS + 10) == 70
+    assert time.monotonic() - begun >= PATIENCE_SECONDS - 1
+    assert "GroupAuthorizationFailed" in worker.tail().splitlines()[-1], worker.tail()

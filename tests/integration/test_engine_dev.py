@@ -59,3 +59,12 @@ def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> Non
     reader.close()
     assert json.loads(found[0])["model"] == "credit"
     assert worker.stop() == 0, worker.tail()
+
+
+def test_worker_whose_event_loop_is_stuck_is_ended_by_its_watchdog(lab: Lab) -> None:
+    lab.send(prediction(i) for i in range(40))
+    worker = lab.impatient("stream", 4.0, "blocked").start()
+    lab.wait_counted(40)
+    assert worker.process is not None
+    assert worker.process.wait(30) == 70
+    assert "stuck and ends: the main loop has not run for 4 s" in worker.tail().splitlines()[-1]

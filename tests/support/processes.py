@@ -24,7 +24,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 @dataclass
 class Worker:
-    """``python -m workers ARGS`` with its output in a file."""
+    """``python -m MODULE ARGS`` with its output in a file."""
 
     name: str
     args: list[str]
@@ -32,6 +32,7 @@ class Worker:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = field(default=0)
+    module: str = "workers"
 
     @property
     def log(self) -> Path:
@@ -43,11 +44,17 @@ class Worker:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "workers", *self.args], env=self.env, stdout=out, stderr=out,
+                [sys.executable, "-m", self.module, *self.args], env=self.env, stdout=out, stderr=out,
                 start_new_session=True,
             )  # fmt: skip
         self.starts += 1
         return self
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self.process is not None
+        return self.process.pid
 
     @property
     def alive(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -92,6 +94,13 @@ class Lab:
         env = {**self.env, **{f"REDISTILL_{k.upper()}": v for k, v in settings.items()}}
         made = Worker(name, ["run", "stream"], env, self.folder / "logs")
         self.workers.append(made)
+        return made
+
+    def impatient(self, name: str, seconds: float, *more: str) -> Worker:
+        """A worker whose watchdog waits no longer than so many seconds."""
+        made = self.worker(name)
+        made.module, made.args = "impatient", [str(seconds), *more]
+        made.env = {**made.env, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         return made
 
     def offsets(self) -> dict[tuple[str, int], Any]:

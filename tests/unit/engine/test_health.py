@@ -37,6 +37,11 @@ def test_pending_error_that_stays_ends_it_after_the_patience() -> None:
     assert "GroupAuthorizationFailedError" in found[-1]
 
 
+def test_pending_error_is_named_with_whatever_ends_it() -> None:
+    late = [healthy(joined=False, pending_error="Refused" if i > 5 else None) for i in range(100)]
+    assert verdicts(*late)[-1] == "no assignment: the group was not joined (for 30 s); Refused"
+
+
 def test_pending_error_that_heals_does_not() -> None:
     vitals = [healthy(pending_error="x" if i % 20 else None) for i in range(200)]
     assert set(verdicts(*vitals)) == {None}

@@ -1,0 +1,29 @@
+"""``python -m impatient SECONDS [blocked]``: ``redistill run stream`` with a watchdog that waits no longer than that.
+
+``blocked``: after three seconds something keeps the event loop for ever, as a call that does not return would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+from streams.engine import app
+from workers.cli.main import main
+
+patience, run, work = float(sys.argv[1]), app.run, app._Run._main
+
+
+async def blocked(self: Any, *args: Any) -> int:
+    asyncio.get_running_loop().call_later(3, time.sleep, 600)
+    return await work(self, *args)
+
+
+if "blocked" in sys.argv:
+    app._Run._main = blocked
+app.run = lambda config: run(replace(config, patience_seconds=patience))
+sys.argv[1:] = ["run", "stream"]
+main()
