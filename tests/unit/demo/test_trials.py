@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,17 @@ from workers.demo.trials import Moved
 
 
 @pytest.fixture
+def told() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
 def director(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: io.StringIO
 ) -> Iterator[Director]:
     stage = Stage(tmp_path, seed=0, broker=None)
     monkeypatch.setattr(trials, "serving", lambda d: "2")
-    yield Director(stage, JsonScreen())
+    yield Director(stage, JsonScreen(told))
     stage.close()
 
 
@@ -48,15 +54,13 @@ def test_a_move_in_time_is_made_once_however_busy_the_machine_is(
 
 
 def test_a_late_move_is_made_again_where_others_held_the_processors(
-    director: Director, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    director: Director, monkeypatch: pytest.MonkeyPatch, told: io.StringIO
 ) -> None:
     asked = script(monkeypatch, (2.3, 0.61), (0.5, 0.0), (0.7, 0.2), (0.6, 0.2))
     out = trials.there_and_back(director)
     assert asked == ["rolled_back", "forward"] * 2
     assert max(out["rolled_back"].values()) == 0.7
-    assert (
-        "served after 2.3 s; the promise is 2 s; other programs took 61%" in capsys.readouterr().out
-    )
+    assert "served after 2.3 s; the promise is 2 s; other programs took 61%" in told.getvalue()
 
 
 @pytest.mark.parametrize("others", [None, 0.1])
