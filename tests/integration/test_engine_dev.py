@@ -67,4 +67,4 @@ def test_worker_whose_event_loop_is_stuck_is_ended_by_its_watchdog(lab: Lab) -> 
     lab.wait_counted(40)
     assert worker.process is not None
     assert worker.process.wait(30) == 70
-    assert "stuck and ends: the main loop has not run for 4 s" in worker.tail().splitlines()[-1]
+    assert "stuck and ends: the main loop has not run for" in worker.tail().splitlines()[-1]
