@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,44 +21,30 @@ from numpy.typing import NDArray
 from streams.engine.fetched import Piece
 from streams.engine.letters import as_json, dead_letter, label_row
 from streams.engine.sampling import Sampler
-from streams.engine.states import stored_state
+from streams.engine.states import Held, HeldStates
 from streams.engine.unknown import UnknownRows
 from streams.errors import StoreUnavailable, StoreUnusable, WireError
-from streams.monitor.observe import InputState, Observed, observe, tick
+from streams.monitor.observe import Observed, observe, tick
 from streams.store import specs
-from streams.store.batch import Batch, Gap, Place, ProfileRow, Progress, StateRow, WindowRow
+from streams.store.batch import Batch, Gap, Place, ProfileRow, Progress, WindowRow
 from streams.store.database import Database
 from streams.store.facts import salt
 from streams.store.specs import Watched
 from streams.store.tables import model_locks
-from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike, joined
+from streams.wire.block import PredictionBlock, Schema, joined
 from streams.wire.codec import decode, decode_predictions
 from streams.wire.events import LabelObserved
 from streams.wire.hashing import id_hashes, signed
-from streams.wire.predictions import Decoded
 from streams.wire.recordset import RecordSet
 
 log = structlog.get_logger(__name__)
 
-KEPT_STATES = 2_000
-"""Input states in memory; clean ones beyond it are read again from SQL when their traffic comes
-back.
-"""
 FULL_ROWS = 50_000
 """Rows of one batch: it bounds memory, whatever the lag."""
 
 
 TAKEN_RECORDS = 2_000
 """Records that are decoded at once: a piece of one large batch may hold more."""
-
-_Run = list[tuple[PredictionBlock, NDArray[np.int64]]]
-
-
-@dataclass(slots=True)
-class _Held:
-    state: InputState | None
-    dirty: bool = False
-    used: int = 0
 
 
 class Pump:
@@ -86,17 +71,15 @@ class Pump:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._key = state_key
         self._kinds = dict(kinds)
         self._clock = clock
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_joins = 5_000 if database.is_sqlite else 20_000
         self._unknown = UnknownRows(database)
-        self._held: dict[tuple[str, str, Place], _Held] = {}
+        self._states = HeldStates(database, state_key)
         self._progress: dict[Place, Progress] = {}
         self._position: dict[Place, int] = {}
         self._batch = Batch()
-        self._batches = 0
         self.rows = 0
         """Rows in the open batch."""
         with database.begin() as conn:
@@ -184,7 +167,7 @@ class Pump:
 
     def reset(self) -> None:
         """Forget every partition and everything that was not flushed."""
-        self._held.clear()
+        self._states.clear()
         self._progress.clear()
         self._position.clear()
         self._batch = Batch()
@@ -235,7 +218,7 @@ class Pump:
         decoded = decode_predictions(records, self._schema)
         dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
-        for run in _runs(decoded):
+        for run in decoded.runs():
             blocks = [block for block, _ in run]
             try:
                 whole = joined(blocks)
@@ -294,24 +277,13 @@ class Pump:
             self._batch.count(block.model, "rows_unknown", len(block))
             return
         profile, _ = watched.profiles.get(block.version, (None, None))
-        held = self._hold(block.model, block.version, place)
+        held = self._states.get(block.model, block.version, place)
         seen = observe(held.state, block, profile=profile, config=watched.config, partition=place)
         hashes = id_hashes(block.ids, self._salt)
         self._sampler.add(block, hashes, seen.row_windows, config=watched.config, place=place)
         self._keep(held, seen, block.model, block.version, place)
 
-    def _hold(self, model: str, version: str, place: Place) -> _Held:
-        key = (model, version, place)
-        held = self._held.get(key)
-        if held is None:
-            state, broken = stored_state(self._database, self._key, *key)
-            if broken:
-                self._batch.count(model, "states_rebuilt")
-            held = self._held[key] = _Held(state)
-        held.used = self._batches
-        return held
-
-    def _keep(self, held: _Held, seen: Observed, model: str, version: str, place: Place) -> None:
+    def _keep(self, held: Held, seen: Observed, model: str, version: str, place: Place) -> None:
         held.state, held.dirty = seen.state, True
         batch = self._batch
         batch.findings += seen.findings
@@ -372,7 +344,7 @@ class Pump:
     def tick(self) -> None:
         """Close windows by the clock, for the states that are in memory."""
         now = self._now()
-        for (model, version, place), held in self._held.items():
+        for (model, version, place), held in self._states:
             watched = self._watched.get(model)
             if watched is None or held.state is None or place not in self._progress:
                 continue
@@ -392,9 +364,11 @@ class Pump:
         """
         batch, self._batch = self._batch, Batch()
         for place, p in self._progress.items():
-            states = [(m, v, h) for (m, v, at), h in self._held.items() if at == place and h.dirty]
-            if p.next_offset == (p.first_offset if p.expected is None else p.expected) and not (
-                states or p.expected is None
+            begin = p.first_offset if p.expected is None else p.expected
+            if (
+                p.next_offset == begin
+                and p.expected is not None
+                and not self._states.changed(place)
             ):
                 continue
             batch.progress[place] = p
@@ -404,54 +378,15 @@ class Pump:
                 first_offset=p.first_offset,
                 next_offset=p.next_offset,
             )
-            for model, version, held in states:
-                if held.state is None:
-                    continue
-                batch.states.append(
-                    StateRow(
-                        model=model,
-                        version=version,
-                        place=place,
-                        state=held.state.to_bytes(self._key),
-                        rows=held.state.rows,
-                        first_served_at=held.state.first_served_at,
-                        last_served_at=held.state.last_served_at,
-                    )
-                )
-                held.dirty = False
+            batch.states += self._states.rows(place)
+        for model in self._states.rebuilt:
+            batch.count(model, "states_rebuilt")
+        self._states.next_batch()
         configs = {m: w.config for m, w in self._watched.items()}
         self._sampler.close(batch, configs, now=self._clock())
         self._unknown.close(batch)
         self.rows = 0
-        self._batches += 1
-        self._evict()
         return batch if batch.progress else None
-
-    def _evict(self) -> None:
-        if len(self._held) > KEPT_STATES:
-            oldest = sorted(self._held, key=lambda k: self._held[k].used)
-            # two batches old: nothing of it is on its way to SQL any more
-            for key in oldest[: len(self._held) - KEPT_STATES]:
-                if not self._held[key].dirty and self._held[key].used < self._batches - 2:
-                    del self._held[key]
 
     def _now(self) -> int:
         return round(self._clock() * 1e6)
-
-
-def _runs(decoded: Decoded) -> list[_Run]:
-    """Blocks with the record of each row, in runs that can be counted as one; blocks of one version
-    stay in order.
-    """
-    runs: list[_Run] = []
-    last: dict[tuple[str, str], tuple[_Run, int]] = {}
-    for block, record_of in zip(decoded.blocks, decoded.record_of, strict=True):
-        key = (block.model, block.version)
-        run, rows = last.get(key, ([], 0))
-        rows += len(block)
-        if not run or rows > JOINED_ROWS or not alike(run[-1][0], block):
-            run, rows = [], len(block)
-            runs.append(run)
-        run.append((block, record_of))
-        last[key] = (run, rows)
-    return runs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from streams.errors import WireError
 from streams.wire.arrow import decode_batches, read_batch
-from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema
+from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
 from streams.wire.columns import MAX_UNKNOWN, infer_schema
 from streams.wire.envelope import (
     ARROW,
@@ -25,9 +25,12 @@ from streams.wire.envelope import (
     type_name,
 )
 from streams.wire.events import PredictionMade
+from streams.wire.grouped import Group, finish
 from streams.wire.recordset import RecordSet
-from streams.wire.rows import ANY, AnyPlan, Group, Plan, Row, finish, lenient, plan_of
+from streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
 
+Run = list[tuple[PredictionBlock, NDArray[np.int64]]]
+"""Blocks with the record of each row."""
 Schemas = Callable[[str], Schema | None]
 
 _LEARN_FROM = 200
@@ -52,6 +55,21 @@ class Decoded:
     """Per block, ``(n,)``: index of the record that each row came from."""
     dead: list[tuple[int, WireError]] = field(default_factory=list)
     """Index of each record that cannot be read, and why; in the order of the log."""
+
+    def runs(self) -> list[Run]:
+        """The blocks in runs that can be counted as one; blocks of one version stay in order."""
+        runs: list[Run] = []
+        last: dict[tuple[str, str], tuple[Run, int]] = {}
+        for block, record_of in zip(self.blocks, self.record_of, strict=True):
+            key = (block.model, block.version)
+            run, rows = last.get(key, ([], 0))
+            rows += len(block)
+            if not run or rows > JOINED_ROWS or not alike(run[-1][0], block):
+                run, rows = [], len(block)
+                runs.append(run)
+            run.append((block, record_of))
+            last[key] = (run, rows)
+        return runs
 
 
 def decode_predictions(records: RecordSet | Sequence[RecordLike], schemas: Schemas) -> Decoded:
