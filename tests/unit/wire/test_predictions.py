@@ -506,3 +506,110 @@ def test_json_and_arrow_blocks_of_a_version_keep_the_order_of_the_log() -> None:
     decoded = decode_predictions([record(row(0)), arrow, record(row(2)), arrow], known)
     assert [b.ids for b in decoded.blocks] == [["r0"], ["r1"], ["r2"], ["r1"]]
     assert [r.tolist() for r in decoded.record_of] == [[0], [1], [2], [3]]
+
+
+# -------------------------------------------------------------------------------- mixed traffic
+
+_MADE = st.tuples(
+    st.sampled_from(["credit", "numbers"]),
+    st.sampled_from(["7", "8"]),
+    st.sampled_from(["/a", "/b", "/c"]),
+    st.sampled_from([b"credit", b"numbers", None]),
+    st.sampled_from(["json"] * 8 + ["arrow", "wrong type", "broken", "bad time", "tombstone"]),
+)
+
+
+def _made(i: int, kind: tuple[str, str, str, bytes | None, str]) -> Record:
+    """The row ``i`` as some service wrote it."""
+    model, version, source, key, form = kind
+    features = (
+        {"age": float(i), "region": "EU", "income": 1.5}
+        if model == "credit"
+        else {"x": 1.0, "y": float(i)}
+    )
+    body = row(i, model=model, version=version, features=features)
+    headers = headers_of(PredictionMade, source=source, event_id=f"e{i}")
+    if form == "arrow":
+        plain = {"served_at": START_US + i, "segment": {}, "latency_ms": None, "sample_rate": 1.0}
+        return _as_arrow([body | plain])._replace(key=key)
+    if form == "wrong type":
+        body["features"] = dict.fromkeys(features, "word")
+    if form == "bad time":
+        body["served_at"] = "yesterday"
+    raw = json.dumps(body).encode()
+    value = {"broken": raw[:-5], "tombstone": None}.get(form, raw)
+    return Record("predictions", 0, i, 0, key, value, headers)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(_MADE, min_size=1, max_size=150))
+def test_mixed_traffic_is_read_as_each_record_alone(
+    kinds: list[tuple[str, str, str, bytes | None, str]],
+) -> None:
+    records = [_made(i, kind) for i, kind in enumerate(kinds)]
+    whole = decode_predictions(records, known)
+    alone = [decode_predictions([r], known) for r in records]
+    assert reasons(whole) == [(i, d.dead[0][1].code) for i, d in enumerate(alone) if d.dead]
+    for model, version in {(k[0], k[1]) for k in kinds}:
+
+        def of(
+            decoded: Decoded, model: str = model, version: str = version
+        ) -> list[PredictionBlock]:
+            return [b for b in decoded.blocks if (b.model, b.version) == (model, version)]
+
+        got, want = of(whole), [b for d in alone for b in of(d)]
+        assert [i for b in got for i in b.ids] == [i for b in want for i in b.ids]
+        if not want:
+            continue
+        np.testing.assert_array_equal(
+            np.concatenate([b.features for b in got]), np.concatenate([b.features for b in want])
+        )
+        np.testing.assert_array_equal(
+            np.concatenate([b.served_at for b in got]), np.concatenate([b.served_at for b in want])
+        )
+        counted = [
+            sum(b.wrong_type.get("x", 0) + b.wrong_type.get("age", 0) for b in bs)
+            for bs in (got, want)
+        ]
+        assert counted[0] == counted[1]
+    for block, of_record in zip(whole.blocks, whole.record_of, strict=True):
+        assert [f"r{i}" for i in of_record.tolist()] == list(block.ids)
+
+
+def test_neighbouring_batches_of_one_kind_become_one_block() -> None:
+    def made(i: int, word: str) -> Record:
+        return _as_arrow(
+            [
+                row(
+                    2 * i + k, prediction=word, features={"age": 1.0, "region": "US", "income": 2.0}
+                )
+                | {
+                    "served_at": START_US,
+                    "segment": {"channel": word},
+                    "latency_ms": 1.0,
+                    "sample_rate": 1.0,
+                }
+                for k in range(2)
+            ]
+        )
+
+    records = [made(0, "repay"), made(1, "default"), made(2, "other")]  # dictionaries differ
+    decoded = decode_predictions(records, known)
+    block = one(decoded)
+    assert list(block.ids) == [f"r{i}" for i in range(6)]
+    assert block.prediction.strings() == ["repay"] * 2 + ["default"] * 2 + ["other"] * 2  # type: ignore[union-attr]
+    assert block.segments["channel"].strings() == block.prediction.strings()  # type: ignore[union-attr]
+    assert decoded.record_of[0].tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_batch_with_bad_rows_is_judged_by_itself() -> None:
+    plain = {"served_at": START_US, "segment": {}, "latency_ms": None, "sample_rate": 1.0}
+    good = [_as_arrow([row(i) | plain]) for i in range(3)]
+    strange = _as_arrow(
+        [row(8) | plain | {"features": {"age": 1.0, "region": "MARS", "income": 2.0}}]
+    )
+    empty = _as_arrow([row(9, id="") | plain])
+    decoded = decode_predictions([good[0], strange, empty, good[1], good[2]], known)
+    assert reasons(decoded) == [(2, "invalid_field")]
+    assert [i for b in decoded.blocks for i in b.ids] == ["r0", "r8", "r1", "r2"]
+    assert sum(b.unseen != {} for b in decoded.blocks) == 1
