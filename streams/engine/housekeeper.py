@@ -5,6 +5,7 @@ A thread of its own: none of this may hold up the flush, and any worker may do i
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -193,5 +194,7 @@ class Housekeeper(threading.Thread):
                 self._metrics.findings_open.labels(model).set(still_open.get(model, 0))
 
     def _tidy(self) -> None:
+        if self._is_due("cycles", 60.0):
+            gc.collect()  # by itself it looks seldom, see app: so cycles live a minute at most
         if self._database.is_sqlite and self._is_due("checkpoint", 60.0):
             self._database.checkpoint()
