@@ -39,8 +39,10 @@ from streams.wire.recordset import RecordSet
 
 log = structlog.get_logger(__name__)
 
-FULL_ROWS = 50_000
-"""Rows of one batch: it bounds memory, whatever the lag."""
+FULL_ROWS = 250_000
+"""Rows of one batch: they are read again after a crash."""
+FULL_LETTERS, FULL_LETTER_BYTES = 2_000, 16 * 1024 * 1024
+"""Dead letters of one batch: they are kept whole, and bound memory, whatever the lag."""
 
 
 TAKEN_RECORDS = 2_000
@@ -82,6 +84,7 @@ class Pump:
         self._batch = Batch()
         self.rows = 0
         """Rows in the open batch."""
+        self._letter_bytes = 0
         with database.begin() as conn:
             self._salt = salt(conn)
         self._watched: dict[str, Watched] = {}
@@ -93,7 +96,12 @@ class Pump:
 
         On SQLite 5,000 join rows take some 100 ms, during which nobody else writes.
         """
-        return self.rows >= FULL_ROWS or self._sampler.pending() >= self._most_joins
+        return (
+            self.rows >= FULL_ROWS
+            or self._sampler.pending() >= self._most_joins
+            or len(self._batch.dead) >= FULL_LETTERS
+            or self._letter_bytes >= FULL_LETTER_BYTES
+        )
 
     # --- what is watched ---------------------------------------------------------------------
 
@@ -173,7 +181,7 @@ class Pump:
         self._batch = Batch()
         self._sampler.clear()
         self._unknown.clear()
-        self.rows = 0
+        self.rows = self._letter_bytes = 0
 
     # --- records -----------------------------------------------------------------------------
 
@@ -338,6 +346,7 @@ class Pump:
             reason=letter.reason[:300],
         )
         self._batch.dead.append(letter)
+        self._letter_bytes += len(letter.value)
 
     # --- batches -----------------------------------------------------------------------------
 
@@ -385,7 +394,7 @@ class Pump:
         configs = {m: w.config for m, w in self._watched.items()}
         self._sampler.close(batch, configs, now=self._clock())
         self._unknown.close(batch)
-        self.rows = 0
+        self.rows = self._letter_bytes = 0
         return batch if batch.progress else None
 
     def _now(self) -> int:

@@ -8,6 +8,7 @@ always while accuracy is unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,7 @@ def distances(
     ks = np.maximum.reduceat(np.abs(gap), starts)
     with np.errstate(divide="ignore"):
         size = 1 / n + 1 / m
-    floor = size * chdtri(np.maximum(sizes - 1, 1), 1 - FLOOR_QUANTILE)
+    floor = size * _quantiles(sizes.tobytes())
     known = (n > 0) & (m > 0) & (sizes > 1)
     return Distances(
         psi=np.where(known, psi, 0.0),
@@ -83,3 +84,10 @@ def distances(
         floor=np.where(known, floor, np.inf),
         rising=np.where(known, -np.add.reduceat(gap, starts), 0.0),
     )
+
+
+@lru_cache(maxsize=256)
+def _quantiles(sizes: bytes) -> NDArray[np.float64]:
+    """``FLOOR_QUANTILE`` of chi-squared for columns of so many bins (int64)."""
+    freedom = np.maximum(np.frombuffer(sizes, np.int64) - 1, 1)
+    return np.asarray(chdtri(freedom, 1 - FLOOR_QUANTILE))

@@ -73,18 +73,11 @@ def moved_columns(whole: Counts, profile: Profile) -> list[Moved]:
         minlength=len(bins.reference),
     ).astype(np.float64)
     d = distances(bins.reference, histogram, bins.starts, bins.sizes)
-    habits = np.array([c.habits.distance for c in profile.columns])
-    floor = np.maximum(d.floor, habits)
+    floor = np.maximum(d.floor, profile.usual_distances)
     usable = np.flatnonzero(bins.compared & (whole.valid > 0))
     order = usable[np.argsort(-(d.psi[usable] / floor[usable]), kind="stable")]
+    columns = (order, d.psi[order], d.js[order], d.ks[order], floor[order], d.rising[order])
     return [
-        Moved(
-            column=int(j),
-            psi=float(d.psi[j]),
-            js=float(d.js[j]),
-            ks=float(d.ks[j]),
-            floor=float(floor[j]),
-            rising=float(d.rising[j]),
-        )
-        for j in order
+        Moved(column=j, psi=psi, js=js, ks=ks, floor=least, rising=rising)
+        for j, psi, js, ks, least, rising in zip(*(c.tolist() for c in columns), strict=True)
     ]

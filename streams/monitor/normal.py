@@ -125,6 +125,16 @@ class Profile:
         """Bins of the distances, flat over all columns."""
         return Bins.of(self)
 
+    @cached_property
+    def number_columns(self) -> tuple[int, ...]:
+        """Columns that hold numbers."""
+        return tuple(j for j, c in enumerate(self.columns) if c.role == "number")
+
+    @cached_property
+    def usual_distances(self) -> NDArray[np.float64]:
+        """PSI that the reference's own windows stay below, ``(C,)``."""
+        return np.array([c.habits.distance for c in self.columns])
+
     def to_bytes(self) -> bytes:
         """As stored in ``profiles.profile``.
 

@@ -375,13 +375,13 @@ def _means(s: InputState, profile: Profile) -> dict[str, Any]:
     valid = np.maximum(whole.valid, 1)
     mean = whole.total / valid
     spread = np.sqrt(np.maximum(whole.squares / valid - mean**2, 0))
-    numbers = [j for j, c in enumerate(profile.columns) if c.role == "number" and whole.valid[j]]
-    missing = np.flatnonzero(whole.valid < whole.rows)
+    missing = np.flatnonzero(whole.valid < whole.rows).tolist()
+    numbers = [j for j in profile.number_columns if whole.valid[j]][:LISTED]
+    names, means, spreads = profile.columns, mean.tolist(), spread.tolist()
     return {
-        "mean": {profile.columns[j].name: float(mean[j]) for j in numbers[:LISTED]},
-        "deviation": {profile.columns[j].name: float(spread[j]) for j in numbers[:LISTED]},
+        "mean": {names[j].name: means[j] for j in numbers},
+        "deviation": {names[j].name: spreads[j] for j in numbers},
         "missing": {
-            profile.columns[j].name: float(1 - whole.valid[j] / whole.rows)
-            for j in missing[:LISTED].tolist()
+            names[j].name: float(1 - whole.valid[j] / whole.rows) for j in missing[:LISTED]
         },
     }
