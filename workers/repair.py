@@ -227,23 +227,23 @@ class RepairWorker:
         late = [name for name, duty in self.duties.items() if not duty.join(STOP_SECONDS)]
         if late:
             log.warning("duties_late", action="duties_late", duties=late)
-        with ExitStack() as stack:  # each is tried, whatever the others do
-            stack.callback(self.tools.child.close)
-            stack.callback(self.listener.close)
-            stack.callback(self.relay.close)
-            stack.callback(self.keeper.close)
-            stack.callback(self.metrics.close)
-            stack.callback(self._give_back)
+        try:
+            with ExitStack() as stack:  # each is tried, whatever the others do
+                stack.callback(self.tools.child.close)
+                stack.callback(self.listener.close)
+                stack.callback(self.relay.close)
+                stack.callback(self.metrics.close)
+                stack.callback(self.keeper.close)
+                stack.callback(self._give_back)
+        except StoreUnavailable as error:
+            log.info("lease_kept", action="lease_kept", error=str(error))
         return not late
 
     def _give_back(self) -> None:
         """End the leases that are only kept by being taken again: the next worker need not wait."""
-        try:
-            with self._database.begin() as conn:
-                for name in (scheduler.LEASE, guarding.LEASE):
-                    lease.expire(conn, name, self.holder)
-        except StoreUnavailable as error:
-            log.info("lease_kept", action="lease_kept", error=str(error))
+        with self._database.begin() as conn:
+            for name in (scheduler.LEASE, guarding.LEASE):
+                lease.expire(conn, name, self.holder)
 
     def _found(self, finding_id: str) -> None:
         if self.sweep.take_in(finding_id):

@@ -201,9 +201,8 @@ class _Run:
         try:
             while not stopping.is_set():
                 self._look(app, worker)
-                failed = next((t for t in (starting, *tasks) if t.done() and t.exception()), None)
-                if failed is not None or app.crashed:
-                    error = failed.exception() if failed is not None else app.crash_reason
+                error = _failure(app, [starting, *tasks])
+                if error is not None:
                     log.critical("crashed", action="crashed", error=repr(error), exc_info=error)
                     status = EXIT_STATUS
                     break
@@ -248,6 +247,18 @@ class _Run:
             log.warning("left", action="left", error=repr(error))
         worker.close()
         log.info("stopped", action="stopped")
+
+
+def _failure(app: Any, tasks: list[asyncio.Task[Any]]) -> BaseException | None:
+    """What ended Faust or one of our tasks, if anything did."""
+    if app.crashed:
+        return app.crash_reason or RuntimeError("Faust crashed")
+    for task in tasks:
+        if task.done() and task.cancelled():  # with a call to Faust's thread that it waited for
+            return RuntimeError("Faust's consumer ended while it was asked something")
+        if task.done() and (error := task.exception()) is not None:
+            return error
+    return None
 
 
 def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> Any:

@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import structlog
 
@@ -20,8 +19,6 @@ from streams.store.database import Database
 from streams.store.flush import flush
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 """Seconds between two tries while something is away."""
@@ -66,9 +63,8 @@ class Flusher:
             try:
                 result = await loop.run_in_executor(self._thread, self._flush, batch)
             except StoreUnavailable as error:
-                self._vitals.store_away = True
                 self._metrics.away.inc()
-                log.warning("store_away", action="store_away", error=str(error), again_in=delay)
+                self.away(error)
                 await asyncio.sleep(delay)
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
@@ -84,19 +80,11 @@ class Flusher:
             self._metrics.moved.inc()
         return result
 
-    async def until_there(self, call: Callable[[], T]) -> T:
-        """Ask until broker and database answer; Faust and the watchdog limit how long that may
-        take.
-        """
-        delay = FIRST_DELAY
-        while True:
-            try:
-                return await asyncio.to_thread(call)
-            except (StoreUnavailable, BrokerUnavailable) as error:
-                self._vitals.store_away = isinstance(error, StoreUnavailable)
-                log.warning("waiting", action="waiting", error=str(error), again_in=delay)
-                await asyncio.sleep(delay)
-                delay = min(LONGEST_DELAY, delay * 2)
+    def away(self, error: StoreUnavailable | BrokerUnavailable) -> None:
+        """Say what is away; the watchdog holds nothing against a worker without its database."""
+        self._vitals.store_away = isinstance(error, StoreUnavailable)
+        action = "store_away" if self._vitals.store_away else "broker_away"
+        log.warning(action, action=action, error=str(error))
 
     def close(self) -> None:
         """End the thread; a flush under way goes on to its end."""

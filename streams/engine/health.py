@@ -42,7 +42,9 @@ class Vitals:
     progress: int = 0
     """Sum of next offsets in SQL: changes while work is being done."""
     store_away: bool = False
-    """The last flush failed because the database is away."""
+    """The database is away: the last flush, or the last question where to begin, failed."""
+    void: bool = False
+    """Partitions are assigned, and where to begin reading is not known."""
     fatal: str | None = None
     """Something that cannot heal was seen, such as a lost lease."""
 
@@ -81,20 +83,26 @@ class Judge:
         if v.progress != self._progress:
             self._progress = v.progress
             self._since.pop("stuck", None)
-        found = {
+        found: dict[str, str | None] = {
             "pending": v.pending_error,
-            "joined": None if v.joined else "no assignment: the group was not joined",
-            "fetcher": (
-                "the fetcher does not fetch"
-                if v.assigned and now - v.fetched_at >= self.patience / 2
-                else None
-            ),
-            "stuck": (
-                f"{v.lag} records wait, and the offsets in SQL stand still"
-                if v.assigned and v.lag > 0 and not v.store_away
-                else None
-            ),
         }
+        if v.store_away:  # it waits, as it should
+            self._since = {k: t for k, t in self._since.items() if k == "pending"}
+        else:
+            found |= {
+                "joined": None if v.joined else "no assignment: the group was not joined",
+                "void": "nothing is read: where to begin is not known" if v.void else None,
+                "fetcher": (
+                    "the fetcher does not fetch"
+                    if v.assigned and now - v.fetched_at >= self.patience / 2
+                    else None
+                ),
+                "stuck": (
+                    f"{v.lag} records wait, and the offsets in SQL stand still"
+                    if v.assigned and v.lag > 0
+                    else None
+                ),
+            }
         for name, what in found.items():
             if what is None:
                 self._since.pop(name, None)

@@ -18,11 +18,13 @@ from functools import partial
 from typing import TypeVar
 
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
 from streams.broker import Broker
 from streams.engine.consumer import QUEUED_PIECES, Bulk, BulkConsumer
-from streams.engine.flusher import Flusher
+from streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
+from streams.engine.gaps import Gaps
 from streams.engine.health import Vitals
 from streams.engine.metrics import Metrics
 from streams.engine.pump import Pump
@@ -40,6 +42,8 @@ TAKEN_PIECES = 4
 """Pieces that the pump's thread is handed at once."""
 TOPIC_CHECK_SECONDS = 10.0
 OBSERVE_SECONDS = 2.0
+SETTLE_SECONDS = 5.0
+"""How long what was taken may keep a new start waiting; a flush takes a tenth of a second."""
 
 
 class StreamWorker:
@@ -83,7 +87,7 @@ class StreamWorker:
         self._places: dict[TP, Place] = {}
         self._stored: dict[Place, int] = {}
         self._ids: dict[str, str] = {}
-        self._holes: dict[Place, tuple[int, int]] = {}
+        self._gaps = Gaps(pump, metrics)
         self._left: deque[Bulk] = deque()
         self._flushing: asyncio.Task[None] | None = None
         self._void = False
@@ -93,26 +97,35 @@ class StreamWorker:
     # --- what the consumer asks --------------------------------------------------------------
 
     async def start_offsets(self, tps: Iterable[TP]) -> Mapping[TP, int]:
-        """Forget everything that is not in SQL, and begin where SQL ends."""
+        """Forget everything that is not in SQL, and begin where SQL ends.
+
+        It does not wait for SQL: Faust gives up on a start that takes too long, and never reads
+        again. Where SQL is away nothing begins, and the main loop asks again.
+        """
         wanted = sorted(tp for tp in tps if tp.topic in self.topics)
         self._new_epoch()
         async with self._lock:
-            await self._settle()
-            await self._in_pump(self._pump.reset)
+            await self._let_go()
             self._places.clear()
-            self._holes.clear()
+            self._gaps.forget()
             self._void = False
+            self._vitals.void = self._vitals.store_away = self._vitals.assigned = False
             if not wanted:
                 return {}
-            ids = await self._flusher.until_there(lambda: topic_ids(self._broker, self.topics))
+            try:
+                ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
+                places = {tp: (ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids}
+                stored = await asyncio.to_thread(self._read_progress, places.values())
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                self._flusher.away(error)
+                self._void = self._vitals.void = True
+                return {}
             self._ids = ids
-            places = {tp: (ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids}
-            stored = await self._flusher.until_there(lambda: self._read_progress(places.values()))
             consumer = self._consumer()
             earliest = await consumer.earliest_offsets(*places)
             starts: dict[TP, int] = {}
             for tp, place in places.items():
-                begin = partial(self._begin, tp, place, stored.get(place), int(earliest[tp]))
+                begin = partial(self._gaps.begin, tp, place, stored.get(place), int(earliest[tp]))
                 starts[tp] = await self._in_pump(begin)
             self._places = places
             self._stored = {place: stored.get(place, starts[tp]) for tp, place in places.items()}
@@ -126,25 +139,14 @@ class StreamWorker:
         self._metrics.partitions.set(len(places))
         return starts
 
-    def _begin(self, tp: TP, place: Place, stored: int | None, earliest: int) -> int:
-        start = earliest if stored is None else stored
-        self._pump.assign(place, tp.topic, stored=stored, start=start)
-        if start < earliest:
-            self._lost(tp, place, start, earliest - 1)
-            return earliest
-        return start
-
     async def revoked(self) -> None:
         """Store what was taken, then let go."""
         self._vitals.joined = self._vitals.assigned = False
         self._new_epoch()
         async with self._lock:
             try:
-                await self._settle()
+                await self._let_go()
             finally:
-                if self._flushing is not None and not self._flushing.done():
-                    self._flushing.cancel()  # if it is written after all, the next owner sees it moved
-                self._compute.submit(self._pump.reset)
                 self._places.clear()
                 self._metrics.partitions.set(0)
 
@@ -159,13 +161,17 @@ class StreamWorker:
         loop = asyncio.get_running_loop()
         next_flush = next_tick = loop.time()
         next_check = loop.time() + TOPIC_CHECK_SECONDS
+        pause = FIRST_DELAY
         while not self._stopping:
             self._vitals.ticked_at = time.monotonic()
             if self.consumer is not None:
                 self._vitals.fetched_at = time.monotonic() - loop.time() + self.consumer.last_fetch
             try:
-                if self._void:
-                    await self._read_again("moved")
+                if self._void and not await self._read_again():
+                    await asyncio.sleep(pause)
+                    pause = min(LONGEST_DELAY, pause * 2)
+                    continue
+                pause = FIRST_DELAY
                 if self._pump.full and self._busy() and self._flushing is not None:
                     await asyncio.wait({self._flushing}, timeout=0.5)
                     continue
@@ -189,8 +195,8 @@ class StreamWorker:
                     next_check = loop.time() + TOPIC_CHECK_SECONDS
                     await self._check_topics()
             except StoreUnavailable as error:
-                log.warning("store_away", action="store_away", error=str(error))
-                await self._read_again("store_away")
+                self._flusher.away(error)
+                self._void = True
 
     async def observe(self) -> None:
         """Measure the lag, for metrics and the watchdog; in a task of its own, since the broker may
@@ -257,7 +263,9 @@ class StreamWorker:
                 if ready:  # what is before the hole, first
                     self._left.appendleft(item)
                     break
-                if not await self._bridge(item.tp, place, expected, first):
+                if not await self._gaps.bridge(
+                    self._consumer(), self._in_pump, item.tp, place, expected, first
+                ):
                     continue
             ready.append((place, item))
             ahead[place] = item.piece.end
@@ -273,55 +281,20 @@ class StreamWorker:
             self._pump.take(place, item.piece)
         return []
 
-    async def _bridge(self, tp: TP, place: Place, expected: int, first: int) -> bool:
-        """A piece begins beyond what is expected: were records lost, missed, or were there none?
-
-        Returns
-        -------
-        bool
-            Whether to take the piece.
-        """
-        consumer = self._consumer()
-        earliest = int((await consumer.earliest_offsets(tp))[tp])
-        if earliest > expected:
-            end = min(earliest, first)
-            await self._in_pump(lambda: self._lost(tp, place, expected, end - 1))
-            expected = end
-        if first == expected:
-            return True
-        if self._holes.get(place) == (expected, first):
-            # Asked again, the log answered the same: these offsets hold no record for us (control
-            # records of transactions, compaction).
-            del self._holes[place]
-            await self._in_pump(lambda: self._pump.skip(place, first))
-            return True
-        log.info(
-            "seek_back",
-            action="seek_back",
-            topic=tp.topic,
-            partition=tp.partition,
-            expected=expected,
-            first=first,
-        )
-        self._holes[place] = (expected, first)
-        await consumer.seek_wait({tp: expected})
-        return False
-
-    def _lost(self, tp: TP, place: Place, first: int, last: int) -> None:
-        log.error(
-            "gap",
-            action="gap",
-            topic=tp.topic,
-            partition=tp.partition,
-            first=first,
-            last=last,
-            lost=last - first + 1,
-        )
-        self._metrics.gaps.labels(tp.topic).inc(last - first + 1)
-        self._pump.lost(place, first, last)
-
     def _busy(self) -> bool:
         return self._flushing is not None and not self._flushing.done()
+
+    async def _let_go(self) -> None:
+        """Store what was taken if that can be done in time, and forget the rest. Needs the lock."""
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._settle()
+        except TimeoutError:
+            log.info("unflushed", action="unflushed")
+        finally:
+            if self._flushing is not None and not self._flushing.done():
+                self._flushing.cancel()  # if it is written after all, the next owner sees it moved
+            self._compute.submit(self._pump.reset)
 
     async def _settle(self) -> None:
         """Wait for the flush under way, and flush the rest. Needs the lock."""
@@ -357,10 +330,16 @@ class StreamWorker:
             log.info("findings", action="findings", changes=result.findings)
         self._wake()
 
-    async def _read_again(self, why: str) -> None:
+    async def _read_again(self) -> bool:
+        """Begin where SQL ends; ``False``: SQL or the broker is away."""
+        if not self._vitals.void:
+            log.info("read_again", action="read_again")
         self._void = True
-        log.info("read_again", action="read_again", reason=why)
-        await self._consumer().perform_seek()
+        try:
+            await self._consumer().perform_seek()
+        except IllegalStateError:  # the group moved on meanwhile: its new assignment is begun anew
+            log.info("rebalanced", action="rebalanced")
+        return not self._void
 
     async def _check_topics(self) -> None:
         if self._broker.is_dev or not self._places:
@@ -373,7 +352,7 @@ class StreamWorker:
         changed = [t for t in self._ids if t in ids and ids[t] != self._ids[t]]
         if changed:
             log.error("topic_recreated", action="topic_recreated", topics=changed)
-            await self._read_again("topic_recreated")
+            await self._read_again()
 
     def _new_epoch(self) -> None:
         self.epoch += 1

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import kafka_server as kafka
 import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import (
     ACL,
+    ACLFilter,
     ACLOperation,
     ACLPermissionType,
+    ACLResourcePatternType,
     NewTopic,
     ResourcePattern,
+    ResourcePatternFilter,
     ResourceType,
 )
 from ports import free_port
-from processes import eventually
+from processes import Worker, eventually
 from stream_lab import Lab
+from stream_rows import prediction
 
 from streams.broker import Broker, Security
 from streams.engine import start
@@ -99,6 +105,22 @@ def test_each_missing_permission_is_named_until_all_are_there(
     start.check(broker, TOPICS, group="g", session_seconds=6)
 
 
+def revoke(server: kafka.KafkaServer, kind: ResourceType, name: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=server.bootstrap)
+    admin.delete_acls(
+        [
+            ACLFilter(
+                principal=None,
+                host=None,
+                operation=ACLOperation.ANY,
+                permission_type=ACLPermissionType.ANY,
+                resource_pattern=ResourcePatternFilter(kind, name, ACLResourcePatternType.LITERAL),
+            )
+        ]
+    )
+    admin.close()
+
+
 @pytest.fixture
 def guarded_lab(guarded: tuple[kafka.KafkaServer, Broker], tmp_path: Path) -> Iterator[Lab]:
     server, broker = guarded
@@ -132,3 +154,30 @@ def test_worker_that_may_look_at_its_group_and_not_join_it_is_ended_by_its_watch
     assert worker.process.wait(PATIENCE_SECONDS + 10) == 70
     assert time.monotonic() - begun >= PATIENCE_SECONDS - 1
     assert "GroupAuthorizationFailed" in worker.tail().splitlines()[-1], worker.tail()
+
+
+@pytest.mark.parametrize("gone", ["group", "topic"])
+def test_worker_whose_permission_was_taken_away_ends_and_says_why(
+    guarded: tuple[kafka.KafkaServer, Broker], guarded_lab: Lab, gone: str
+) -> None:
+    server, lab = guarded[0], guarded_lab
+    grant(server, ResourceType.GROUP, f"{lab.namespace}.redistill")
+    lab.send(prediction(i) for i in range(40))
+    worker = lab.impatient("stream", PATIENCE_SECONDS).start()
+    lab.wait_counted(40)
+    kind, name = {
+        "group": (ResourceType.GROUP, f"{lab.namespace}.redistill"),
+        "topic": (ResourceType.TOPIC, lab.broker.topic("predictions")),
+    }[gone]
+    revoke(server, kind, name)
+    lab.send(prediction(i) for i in range(40, 80))
+    assert worker.process is not None
+    assert worker.process.wait(PATIENCE_SECONDS + 10) == 70, worker.tail()
+    (said,) = [x for x in said_by(worker) if x.get("action") in ("crashed", "watchdog")]
+    assert f"{gone.title()}AuthorizationFailedError" in str(said), worker.tail()
+    assert name in str(said)
+
+
+def said_by(worker: Worker) -> list[dict[str, Any]]:
+    lines = worker.log.read_text().splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]

@@ -68,6 +68,14 @@ def test_lag_with_progress_or_without_database_does_not() -> None:
     assert set(verdicts(*(healthy(lag=5, store_away=True) for _ in range(100)))) == {None}
 
 
+def test_database_that_is_away_excuses_all_that_waits_for_it() -> None:
+    away = {"store_away": True, "joined": False, "void": True, "lag": 5, "fetched_at": -1.0}
+    assert set(verdicts(*(healthy(**away) for _ in range(200)))) == {None}
+    back = verdicts(*(healthy(**away) for _ in range(20)), *(healthy(void=True) for _ in range(99)))
+    assert len(back) == 20 + 31, "its patience begins when the database is back"
+    assert "where to begin is not known" in str(back[-1])
+
+
 def test_fetcher_that_does_not_fetch_ends_it() -> None:
     found = verdicts(*(healthy(fetched_at=-1.0) for _ in range(100)))
     assert "fetcher" in str(found[-1])
