@@ -11,6 +11,8 @@ from streams.errors import WireError
 from streams.wire.columns import microseconds, number_text
 from streams.wire.events import DeadLetter, LabelObserved
 
+AHEAD_SECONDS = 24 * 3_600
+"""A label may be observed so long after the worker's clock."""
 DEAD_BYTES = 256 * 1024
 """A dead letter carries this much of the record."""
 
@@ -45,6 +47,20 @@ def label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -
         "state": "waiting" if believed else "ignored",
         "check_at": 0,
     }
+
+
+def not_ahead(event: LabelObserved, now: int) -> None:
+    """Refuse a label from the future: the newest of a source stands, and nothing could correct it.
+
+    Raises
+    ------
+    WireError
+        It was observed more than a day after ``now``.
+    """
+    if microseconds(event.observed_at) > now + AHEAD_SECONDS * 1_000_000:
+        raise WireError(
+            "invalid_field", f"observed_at {event.observed_at.isoformat()} is more than a day ahead"
+        )
 
 
 def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> DeadLetter:

@@ -19,7 +19,7 @@ import structlog
 from numpy.typing import NDArray
 
 from streams.engine.fetched import Piece
-from streams.engine.letters import as_json, dead_letter, label_row
+from streams.engine.letters import as_json, dead_letter, label_row, not_ahead
 from streams.engine.sampling import Sampler
 from streams.engine.states import Held, HeldStates
 from streams.engine.unknown import UnknownRows
@@ -317,13 +317,15 @@ class Pump:
     ) -> tuple[int, list[tuple[Any, Exception]]]:
         dead: list[tuple[Any, Exception]] = []
         events: list[LabelObserved] = []
+        now = self._now()
         for record in records:
             try:
-                events.append(decode(record, expect=LabelObserved))
+                event = decode(record, expect=LabelObserved)
+                not_ahead(event, now)
+                events.append(event)
             except WireError as error:
                 dead.append((record, error))
         hashes = signed(id_hashes([e.id for e in events], self._salt)).tolist()
-        now = self._now()
         for event, id_hash in zip(events, hashes, strict=True):
             watched = self._watched.get(event.model)
             if watched is None:

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pyarrow as pa
@@ -158,6 +158,35 @@ def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None
     assert one(db, t.join_rows).prediction == "repay"
     assert one(db, t.counters, name="rows_duplicate").value == 2
     assert one(db, t.input_states).rows == 3
+
+
+def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
+    pump = make_pump(db)
+    now = datetime.fromtimestamp(NOW / 1e6, UTC)
+    times = [now + timedelta(hours=23), now + timedelta(hours=25), datetime(9999, 1, 1, tzinfo=UTC)]
+    pump.take(L0, piece([record(label(i, observed_at=at), i) for i, at in enumerate(times)]))
+    batch = close(pump)
+    assert [row["id"] for row in batch.labels] == ["row-0"]
+    assert [(letter.offset, letter.code) for letter in batch.dead] == [
+        (1, "invalid_field"),
+        (2, "invalid_field"),
+    ]
+    assert "9999-01-01" in batch.dead[1].reason
+    flush(db, batch, now=NOW)
+    assert one(db, t.offsets, topic_id=L0[0]).dead == 2
+
+
+def test_a_flood_of_dead_letters_closes_the_batch(db: Database) -> None:
+    pump = make_pump(db)
+    good = record(prediction(1), 0)
+    bad = [good._replace(offset=i, value=b"x" * 300_000) for i in range(80)]
+    for start in range(0, 80, 20):
+        if pump.full:
+            break
+        pump.take(P0, piece(bad[start : start + 20]))
+    assert pump.full
+    assert 60 <= len(close(pump).dead) <= 80  # 16 MiB in pieces of 256 KiB
+    assert not pump.full
 
 
 def test_unreadable_records_become_dead_letters_once(db: Database) -> None:
