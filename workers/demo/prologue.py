@@ -25,6 +25,7 @@ def opening(d: Director) -> dict[str, Any]:
     """
     stage = d.stage
     d.enter("opening", "starting")
+    stage.start_teacher()
     stage.start_broker()
     if stage.real_broker:
         d.say("broker", f"topics get the prefix {stage.namespace!r} on the broker you named")
@@ -34,7 +35,6 @@ def opening(d: Director) -> dict[str, Any]:
             "the broker is in memory and forgets everything at the end; "
             "on a real Kafka: redistill demo --broker host:port",
         )
-    stage.start_teacher()
     d.say(
         "training",
         f"training a teacher on {data.TRAIN_IMAGES} handwritten digits, here and now: "
