@@ -102,7 +102,8 @@ class GraphSpec:
     teacher_output: str | None = None
     teacher_output_kind: Literal["logits", "probabilities"] = "logits"
     slices: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Categorical feature -> its values, for accuracy by slice."""
+    """Categorical feature -> its values, or segment key -> (), for accuracy by slice; segments stand
+    in columns of their own."""
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -119,6 +119,12 @@ def read(
         for key in spec.schema.slices
         if key in table.column_names and key not in spec.schema.names
     }
+    if role == "trusted" and (
+        lost := [k for k in spec.schema.slices if k not in table.column_names]
+    ):
+        warnings.append(
+            f"trusted: without the columns {_listed(lost)} no gate looks at these slices"
+        )
     return Dataset(
         role=role,
         features=np.column_stack(columns).astype(np.float32)[order],

@@ -259,7 +259,7 @@ class ModelSpec:
             output_kind=self.model.output_kind,
             teacher_output=self.teacher.output if self.teacher else None,
             teacher_output_kind=self.teacher.output_kind if self.teacher else "logits",
-            slices={k: v for k, v in categories.items() if k in self.schema.slices},
+            slices={k: categories.get(k, ()) for k in self.schema.slices},
             categories=categories,
         )
 
