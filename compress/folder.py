@@ -48,7 +48,10 @@ class Context:
 
     def call(self, role: str) -> Call:
         """How the model of a role is called."""
-        return Call.teacher(self.job.graph) if role == "teacher" else Call.student(self.job.graph)
+        if role == "teacher":
+            return Call.teacher(self.job.graph)
+        made = role == CANDIDATE or role in self.job.made_here
+        return Call.made(self.job.graph) if made else Call.student(self.job.graph)
 
     def graph(self, role: str) -> Graph:
         """Load the model of a role.

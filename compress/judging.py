@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from compress import candidate, gate
 from compress.errors import BadModel
-from compress.folder import Context
+from compress.folder import CANDIDATE, Context
 from compress.gate import Judgement
 from compress.judge.assess import Bench, Subject
 from compress.judge.conditions import Rule
@@ -51,9 +51,10 @@ def read_facts(path: Path) -> tuple[Facts, NDArray[np.uint64]]:
 
 
 def probe(
-    context: Context, child: Probe, subjects: Mapping[str, Path], sample: Rows
+    context: Context, child: Probe, subjects: Mapping[str, Path], sample: Rows, *, role: str
 ) -> dict[str, Answer]:
-    """First load and latency of the given files and of the incumbent and teacher: a step.
+    """First load and latency of the given files, all of one role, and of the incumbent and teacher:
+    a step.
 
     Raises
     ------
@@ -62,12 +63,12 @@ def probe(
     """
     job = context.job
     asked = [
-        Probed(name=name, path=str(path.resolve()), call=context.call("incumbent"))
+        Probed(name=name, path=str(path.resolve()), call=context.call(role))
         for name, path in subjects.items()
     ] + [
-        Probed(name=role, path=str(context.path(role).resolve()), call=context.call(role))
-        for role in OTHERS
-        if role not in subjects and context.path(role).is_file()
+        Probed(name=r, path=str(context.path(r).resolve()), call=context.call(r))
+        for r in OTHERS
+        if r not in subjects and context.path(r).is_file()
     ]
     some = sample.x[np.linspace(0, len(sample) - 1, PROBE_ROWS).astype(np.intp)]
     key = key_of(
@@ -181,7 +182,7 @@ def judge(
     subjects: dict[str, Subject] = {}
     for name, path in variants.items():
         if answers[name].error is None:
-            graph = Graph(path, context.call("incumbent"))
+            graph = Graph(path, context.call(CANDIDATE))
             subjects[name] = Subject.of(
                 name,
                 path,
@@ -220,7 +221,7 @@ def judge(
         domain_auc=facts.domain_auc,
     )
     if chosen in subjects:
-        graph = Graph(variants[chosen], context.call("incumbent"))
+        graph = Graph(variants[chosen], context.call(CANDIDATE))
         candidate.write(
             context.folder,
             model=variants[chosen],

@@ -130,7 +130,7 @@ def baseline(context: Context) -> Report:
         fresh = context.read("fresh")
         gate_rows, _, _ = data.unique_rows(fresh.take(fresh.gate))
     with Probe.start() as child:
-        probed = judging.probe(context, child, {role: path}, trusted)
+        probed = judging.probe(context, child, {role: path}, trusted, role=role)
     if error := probed[role].error:
         raise BadModel(f"{role}: {error}")
 

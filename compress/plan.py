@@ -119,6 +119,8 @@ class Job:
     train_on: Literal["teacher", "labels"] = "teacher"
     candidates: tuple[str, ...] = ("fp32", "static_int8", "dynamic_int8")
     graph: GraphSpec
+    made_here: tuple[str, ...] = ()
+    """Roles whose graph a job like this made: one output, of logits, whatever ``graph`` says."""
     limits: Limits = field(default_factory=Limits)
     training: Training = field(default_factory=Training)
     serving_batch: int = 1

@@ -26,7 +26,7 @@ def repair(context: Context) -> Report:
         fresh, reference, trusted = (context.read(r) for r in ("fresh", "reference", "trusted"))
         context.graph("incumbent")  # refused now, and not after the training
         built, prepared = build.build(context, fresh, reference, trusted)
-        answers = judging.probe(context, child, built.variants, trusted)
+        answers = judging.probe(context, child, built.variants, trusted, role=CANDIDATE)
     return judging.judge(
         context,
         variants=built.variants,

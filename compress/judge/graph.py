@@ -54,13 +54,18 @@ class Call:
 
     @classmethod
     def student(cls, graph: GraphSpec) -> Call:
-        """How what serves is called."""
+        """How a model that somebody brought is called."""
         return cls(
             features=graph.features,
             classes=len(graph.classes),
             output=graph.output,
             output_kind=graph.output_kind,
         )
+
+    @classmethod
+    def made(cls, graph: GraphSpec) -> Call:
+        """How a student that was made here is called."""
+        return cls(features=graph.features, classes=len(graph.classes))
 
     @classmethod
     def teacher(cls, graph: GraphSpec) -> Call:

@@ -19,6 +19,8 @@ from compress.shrink import students
 GRAPH = GraphSpec(
     features=credit.FEATURES,
     classes=credit.CLASSES,
+    output="probabilities",
+    output_kind="probabilities",
     slices={"region": credit.REGIONS},
     categories={"region": credit.REGIONS},
 )
@@ -64,10 +66,10 @@ def test_a_shift_that_the_teacher_knows_is_repaired(job_folder: Path) -> None:
     assert isinstance(report.decision, Accepted), report.decision
     columns = credit.rows(np.random.default_rng(9), 3_000, boom=True)
     x, y = credit.matrix(columns), credit.targets(columns)
-    call = Call(features=credit.FEATURES, classes=2)
+    calls = {"incumbent": Call.student(GRAPH), "candidate": Call.made(GRAPH)}
     before, after = (
-        float((Graph(job_folder / f / "model.onnx", call).classes(x) == y).mean())
-        for f in ("incumbent", "candidate")
+        float((Graph(job_folder / role / "model.onnx", call).classes(x) == y).mean())
+        for role, call in calls.items()
     )
     assert after > before + 0.1
     names = {g.name for g in report.gates}
@@ -80,9 +82,7 @@ def test_missing_values_and_unseen_categories_are_answered(job_folder: Path) -> 
     x[:10, :] = np.nan
     x[10:20, 6] = -1.0
     x[20:30, 0] = np.inf
-    graph = Graph(
-        job_folder / "candidate" / "model.onnx", Call(features=credit.FEATURES, classes=2)
-    )
+    graph = Graph(job_folder / "candidate" / "model.onnx", Call.made(GRAPH))
     assert np.isfinite(graph.outputs(x)).all()
     student = students.load(job_folder / "candidate" / "training")
     assert student.architecture.categories == ((6, 3),)

@@ -374,8 +374,8 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
         version="bad",
         kind="added",
         schema=schema,
-        output="y",
-        output_kind="logits",
+        output="probabilities",
+        output_kind="probabilities",
         created_at=datetime.now(UTC),
     )
     trigger = Trigger(kind="actor", id="cli:test")

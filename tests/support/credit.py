@@ -28,8 +28,8 @@ level = "{level}"
 version = "{version}"
 onnx = "student.onnx"
 training = "student/"
-output = "y"
-output_kind = "logits"
+output = "probabilities"
+output_kind = "probabilities"
 [teacher]
 onnx = "teacher.onnx"
 output = "y"
@@ -124,6 +124,32 @@ def feature_dicts(columns: dict[str, Any]) -> list[dict[str, Any]]:
     return [{c: lists[c][i] for c in FEATURES} for i in range(n)]
 
 
+def as_others_write_it(path: Path) -> None:
+    """Give a graph the outputs that converters of other libraries give: a label, and probabilities."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    model = onnx.load(path)
+    graph = model.graph
+    (logits,) = (o.name for o in graph.output)
+    graph.node.extend(
+        [
+            helper.make_node("Softmax", [logits], ["probabilities"], axis=-1),
+            helper.make_node("ArgMax", [logits], ["label"], axis=-1, keepdims=0),
+        ]
+    )
+    del graph.output[:]
+    graph.output.extend(
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["batch"]),
+            helper.make_tensor_value_info(
+                "probabilities", TensorProto.FLOAT, ["batch", len(CLASSES)]
+            ),
+        ]
+    )
+    onnx.save(model, path)
+
+
 def build(
     folder: Path,
     *,
@@ -161,6 +187,7 @@ def build(
     student = students.arrays(trained(rows(rng, 4_000), (64, 64), 16))
     student.save(folder / "student")
     export.to_onnx(student, folder / "student.onnx")
+    as_others_write_it(folder / "student.onnx")
     spec = folder / "model.toml"
     spec.write_text(SPEC.format(name=name, level=level, version=version))
     return spec

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import sqlalchemy as sa
@@ -166,8 +165,9 @@ class Guarding:
         self, one: Guard, terms: Terms, current: Version, before: Version, rows: window.Window
     ) -> Comparison:
         folder = self._tools.home / "jobs" / f"guard-{one.model}-{one.epoch}"
+        both = {"incumbent": current, "predecessor": before}
         try:
-            for name, version in (("incumbent", current), ("predecessor", before)):
+            for name, version in both.items():
                 entry = version.files.get("model.onnx")
                 if entry is None:
                     raise ChildFailed(
@@ -178,7 +178,8 @@ class Guarding:
                 source = Place(self._tools.home).path(one.model, "model.onnx", entry.sha256)
                 fetch(source, folder / name / "model.onnx", entry.sha256, what=version.version)
             window.write(rows, folder / "fresh.parquet")
-            write_whole(folder / "job.json", to_json(_order(one, terms)))
+            made_here = tuple(role for role, version in both.items() if version.made_here)
+            write_whole(folder / "job.json", to_json(_order(one, terms, made_here)))
             ran = self._tools.child().run(
                 folder,
                 deadline_s=CHILD_SECONDS,
@@ -192,14 +193,14 @@ class Guarding:
         return ran.report.fresh
 
 
-def _order(one: Guard, terms: Terms) -> Order:
+def _order(one: Guard, terms: Terms, made_here: tuple[str, ...]) -> Order:
     return Order(
         job_id=str(uuid5(NAMESPACE_URL, f"guard|{one.model}|{one.epoch}")),
         model=one.model,
         mode="compare",
         trigger="incident",
-        # a class is the largest output whatever its kind; versions made here have one output
-        graph=replace(terms.spec.graph(), output=None),
+        graph=terms.spec.graph(),
+        made_here=made_here,
         limits=terms.spec.limits(),
         serving_batch=terms.spec.serving.batch,
         seed=UUID(int=one.epoch).int,

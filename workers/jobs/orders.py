@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 from uuid import UUID
@@ -182,17 +182,14 @@ def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wan
 def order_of(context: Context, mode: Mode, *, deadline_s: float) -> Order:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
     spec = context.terms.spec
-    graph = spec.graph()
-    if context.incumbent.kind in ("repaired", "scheduled"):
-        # made here: one output of logits, whatever the baseline's were called
-        graph = replace(graph, output=None, output_kind="logits")
     return Order(
         job_id=context.job.job_id,
         model=context.job.model,
         mode=mode,
         trigger=context.trigger,
         train_on=context.job.options.get("train_on", "teacher"),
-        graph=graph,
+        graph=spec.graph(),
+        made_here=("incumbent",) if context.incumbent.made_here else (),
         limits=spec.limits(),
         training=spec.training,
         serving_batch=spec.serving.batch,

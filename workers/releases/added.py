@@ -112,7 +112,8 @@ def add(
         raise RegistryError(f"{model} has a version {version} with other bytes already")
     folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"
     try:
-        foreign.fill(folder, spec, settings)
+        made_here = ("incumbent",) if incumbent.made_here else ()
+        foreign.fill(folder, spec, settings, made_here=made_here)
         place = Place(settings.root)
         restore(place, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
         (folder / "added").mkdir()

@@ -22,8 +22,12 @@ FILES = {
 """What every such job is given, as far as the model has it: role -> name in the folder."""
 
 
-def fill(folder: Path, spec: ModelSpec, settings: Settings) -> None:
+def fill(
+    folder: Path, spec: ModelSpec, settings: Settings, *, made_here: tuple[str, ...] = ()
+) -> None:
     """Begin the job's folder: everything but the models to be judged, and ``fresh.parquet``.
+
+    ``made_here`` are the roles of models that a repair made.
 
     A level without a reference judges on trusted rows alone.
 
@@ -44,6 +48,7 @@ def fill(folder: Path, spec: ModelSpec, settings: Settings) -> None:
         mode="baseline",
         trigger="actor",
         graph=spec.graph(),
+        made_here=made_here,
         limits=spec.limits(),
         training=spec.training,
         serving_batch=spec.serving.batch,

@@ -40,6 +40,11 @@ class Version:
     created_at: int
     published_at: int | None
 
+    @property
+    def made_here(self) -> bool:
+        """Whether a repair made it: then its graph has one output, of logits."""
+        return self.kind in ("repaired", "scheduled")
+
 
 def add_version(
     conn: sa.Connection,
