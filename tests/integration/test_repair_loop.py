@@ -18,12 +18,14 @@ from typing import Any
 import credit
 import loop
 import numpy as np
+import onnx
 import pytest
 import repairable
 import sqlalchemy as sa
 from processes import eventually
 from repairable import Service
 
+from compress.plan import Accepted
 from streams.client.fetch import Repository
 from streams.store.database import Database
 from streams.store.tables import findings, outbox, profiles
@@ -33,7 +35,7 @@ from workers.cli import recompress
 from workers.incidents import lifecycle, record
 from workers.incidents.terms import Rules
 from workers.jobs.child import Child
-from workers.releases import registry
+from workers.releases import added, registry
 from workers.releases.files import Place
 from workers.releases.roles import Lifetimes
 from workers.releases.seal import seal
@@ -408,6 +410,36 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     assert "worse" in [g["state"] for g in world.rows(guards)]
     assert world.one(pauses)["reason"].startswith("circuit breaker")
     world.wait(lambda: world.published().stable == good, "the signed pointer moved back")
+
+
+def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
+    world: World, base: Path, child: Child
+) -> None:
+    harm(world)
+    world.start()
+    assert world.job("succeeded", "failed", "rejected")["state"] == "succeeded"
+    made = world.stable()
+    world.stop()
+    # somebody's retry with the first student, whose graph has two outputs of other names
+    brought = onnx.load(repairable.template(base, child) / "source" / "student.onnx")
+    brought.doc_string = "another try"
+    file = world.settings.root / "brought.onnx"
+    onnx.save(brought, file)
+    found = added.add(
+        world.database,
+        world.settings,
+        lambda: contextlib.nullcontext(child),  # type: ignore[arg-type,return-value]
+        model="credit",
+        version="again",
+        file=file,
+        trusted_only=False,
+        actor="cli:test",
+        now=repairable.now_us(),
+    )
+    assert isinstance(found.report.decision, Accepted), added.why(found.report)  # on trusted rows
+    assert found.report.incumbent is not None
+    assert found.report.incumbent.trusted_accuracy.value > 0.9
+    assert world.stable() == made
 
 
 def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) -> None:
