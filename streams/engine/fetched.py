@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 PIECE_RECORDS, PIECE_BYTES = 2_000, 1024 * 1024
 """A piece ends at the batch that reaches one of these."""
 
+MOST_LETTERS = 10_000
+"""Dead letters of a batch that cannot be read: its number of records may be wrong too."""
+
 _LOG_OVERHEAD = 12  # base offset and length
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _SMALLEST = 14  # of any format, behind its length
@@ -115,7 +118,7 @@ def _one_by_one(batches: list[Batch]) -> RecordSet:
         except WireError:
             out += [
                 Record("", -1, b.base_offset + i, b.max_timestamp, None, None)
-                for i in range(b.records)
+                for i in range(min(b.records, MOST_LETTERS))
             ]
     return RecordSet.of(out)
 
