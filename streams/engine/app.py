@@ -36,6 +36,9 @@ from streams.store.outbox import Relay
 log = structlog.get_logger(__name__)
 
 PREDICTIONS, LABELS = "predictions", "labels"
+SWITCH_SECONDS = 0.001
+"""How long a thread waits for the interpreter. The one that reads from the broker needs it for each
+256 KB; at Python's 5 ms it falls behind the pump, which then has nothing to do."""
 LEAVE_SECONDS = 6.0
 """Time to leave the group, after everything was stored."""
 
@@ -130,6 +133,7 @@ class _Run:
             )
             watchdog.start()
             _calm_collector()
+            sys.setswitchinterval(SWITCH_SECONDS)
             try:
                 with database.held_open():
                     return asyncio.run(self._main(database, pump, keeper))
