@@ -36,9 +36,7 @@ def sealed(raw: bytearray) -> bytes:
 
 
 def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
-    records = fetcher.PartitionRecords.__mro__[0](
-        TP, MemoryRecords(data), None, first, None, None, True, 0
-    )
+    records = fetcher.PartitionRecords(TP, MemoryRecords(data), None, first, None, None, True, 0)
     return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
 
 
