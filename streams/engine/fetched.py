@@ -8,9 +8,11 @@ decoded and are gone again while they are in the processor's cache.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import cramjam
+import numpy as np
 import structlog
 from aiokafka import codec
 from aiokafka.consumer import fetcher as aiokafka_fetcher
@@ -30,16 +32,23 @@ PIECE_RECORDS, PIECE_BYTES = 2_000, 1024 * 1024
 MOST_LETTERS = 10_000
 """Dead letters of a batch that cannot be read: its number of records may be wrong too."""
 
+READ_BYTES = 16 * 1024 * 1024
+"""Unpacked bytes that are read at once: batches of zeros may be small in the log, and a piece of
+them large."""
+MOST_UNPACKED = 128 * 1024 * 1024
+"""Bytes that one batch may unpack to: a few kilobytes of zstd would fill any memory."""
+_USUAL_UNPACKED = 4 * 1024 * 1024
+
 _LOG_OVERHEAD = 12  # base offset and length
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _SMALLEST = 14  # of any format, behind its length
 _CRC_FROM = 21
 _CODEC, _APPEND_TIME, _CONTROL = 0x07, 0x08, 0x20
-_UNPACK = {
-    1: codec.gzip_decode,
-    2: codec.snappy_decode,
-    3: codec.lz4_decode,
-    4: codec.zstd_decode,
+_SNAPPY = 2
+_UNPACK_INTO = {
+    1: cramjam.gzip.decompress_into,
+    3: cramjam.lz4.decompress_into,
+    4: cramjam.zstd.decompress_into,
 }
 
 
@@ -47,6 +56,8 @@ class Batch(NamedTuple):
     """One batch of the log, not yet decompressed."""
 
     base_offset: int
+    end: int
+    """The offset behind it."""
     attributes: int
     records: int
     first_timestamp: int
@@ -54,19 +65,13 @@ class Batch(NamedTuple):
     data: memoryview
 
     def body(self) -> Body:
-        """Its records.
-
-        Raises
-        ------
-        WireError
-            It cannot be decompressed.
-        """
-        data: bytes | memoryview = self.data
-        if unpack := _UNPACK.get(self.attributes & _CODEC):
-            try:
-                data = unpack(bytes(data))
-            except Exception as error:  # each codec has errors of its own
-                raise WireError("malformed", f"a batch that does not decompress: {error}") from None
+        """Its records; without data, if it cannot be decompressed."""
+        data: bytes | memoryview
+        try:
+            data = _unpacked(self.attributes & _CODEC, self.data)
+        except Exception as error:  # each codec has errors of its own
+            log.error("batch_packed", action="batch_packed", error=str(error))
+            data = b""
         return Body(
             data=data,
             records=self.records,
@@ -74,6 +79,23 @@ class Batch(NamedTuple):
             first_timestamp=self.first_timestamp,
             append_time=self.max_timestamp if self.attributes & _APPEND_TIME else None,
         )
+
+
+def _unpacked(codec_id: int, data: memoryview) -> bytes | memoryview:
+    """Decompress a batch; an error, if it is more than ``MOST_UNPACKED``."""
+    if codec_id == _SNAPPY:  # 21 times larger at most
+        return bytes(codec.snappy_decode(bytes(data)))
+    if (into := _UNPACK_INTO.get(codec_id)) is None:
+        return data
+    try:
+        return _within(_USUAL_UNPACKED, into, data)
+    except cramjam.DecompressionError:
+        return _within(MOST_UNPACKED, into, data)
+
+
+def _within(size: int, into: Callable[..., int], data: memoryview) -> bytes:
+    room = np.empty(size, np.uint8)
+    return room[: into(data, room)].tobytes()
 
 
 class Piece(NamedTuple):
@@ -90,34 +112,49 @@ class Piece(NamedTuple):
     batches: list[Batch] | RecordSet
     """``RecordSet``: they were in a format of old, which aiokafka unpacked."""
 
-    def read(self) -> RecordSet:
-        """Its records, from ``first`` on.
+    def read(self) -> Iterator[tuple[RecordSet, int]]:
+        """Its records, from ``first`` on, ``READ_BYTES`` or a batch at once, with the offset behind
+        them.
 
         A batch that the broker took though it cannot be read gives records without a value, so that
         each of its offsets becomes a dead letter.
         """
+        for found, end in self._sets():
+            if len(found) and found.offset[0] < self.first:
+                found = found.part(int(found.offset.searchsorted(self.first)), len(found))
+            yield found, end
+
+    def _sets(self) -> Iterator[tuple[RecordSet, int]]:
         if isinstance(self.batches, RecordSet):
-            found = self.batches
-        else:
-            try:
-                found = RecordSet.read([b.body() for b in self.batches])
-            except WireError as error:
-                log.error("batch_unreadable", action="batch_unreadable", error=error.reason)
-                found = _one_by_one(self.batches)
-        if len(found) and found.offset[0] < self.first:
-            return found.part(int(found.offset.searchsorted(self.first)), len(found))
-        return found
+            yield self.batches, self.end
+            return
+        bodies: list[Body] = []
+        size = 0
+        for b in self.batches:
+            if b.end <= self.first:
+                continue
+            bodies.append(b.body())
+            size += len(bodies[-1].data)
+            if size >= READ_BYTES:
+                yield _read(bodies), b.end
+                bodies, size = [], 0
+        yield _read(bodies), self.end
 
 
-def _one_by_one(batches: list[Batch]) -> RecordSet:
-    """Of all batches that can be read their records, of the others as many without a value."""
+def _read(bodies: list[Body]) -> RecordSet:
+    """Records of some batches; where one of them is broken, of each for itself."""
+    try:
+        return RecordSet.read(bodies)
+    except WireError as error:
+        log.error("batch_unreadable", action="batch_unreadable", error=error.reason)
     out: list[Record] = []
-    for b in batches:
+    for b in bodies:
         try:
-            out += RecordSet.read([b.body()])
+            out += RecordSet.read([b])
         except WireError:
+            at = b.first_timestamp if b.append_time is None else b.append_time
             out += [
-                Record("", -1, b.base_offset + i, b.max_timestamp, None, None)
+                Record("", -1, b.base_offset + i, at, None, None)
                 for i in range(min(b.records, MOST_LETTERS))
             ]
     return RecordSet.of(out)
@@ -201,7 +238,7 @@ def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
             raise CorruptRecordException(f"Invalid CRC - {place}")
         if base + last >= first and not attributes & _CONTROL:
             body = view[at + _HEADER.size : stop]
-            found.append(Batch(base, attributes, count, begin, newest, body))
+            found.append(Batch(base, base + last + 1, attributes, count, begin, newest, body))
             records += count
             size += stop - at
         end = max(end, base + last + 1)

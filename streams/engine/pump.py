@@ -43,8 +43,6 @@ FULL_ROWS = 250_000
 """Rows of one batch: they are read again after a crash."""
 FULL_LETTERS, FULL_LETTER_BYTES = 2_000, 16 * 1024 * 1024
 """Dead letters of one batch: they are kept whole, and bound memory, whatever the lag."""
-
-
 TAKEN_RECORDS = 2_000
 """Records that are decoded at once: a piece of one large batch may hold more."""
 
@@ -188,28 +186,32 @@ class Pump:
     def take(self, place: Place, piece: Piece) -> int:
         """Count a piece of one partition in; what was counted before is skipped.
 
+        A piece that unpacks to much is taken in parts, and left where the batch is full: then
+        :meth:`position` lies within it.
+
         Returns
         -------
         int
-            Rows in it.
+            Rows that were taken.
         """
         p = self._progress[place]
         if piece.end <= p.next_offset:
             return 0
-        records = piece._replace(first=max(piece.first, p.next_offset)).read()
-        rows = dead = 0
-        for start in range(0, len(records), TAKEN_RECORDS):
-            part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
-            taken, letters = self._records(p.topic, place, part)
-            rows += taken
-            dead += letters
-        p.counted += len(records) - dead
-        p.dead += dead
-        p.skipped += piece.end - p.next_offset - len(records)
-        p.rows += rows
-        p.next_offset = self._position[place] = piece.end
-        self.rows += rows + dead
-        return rows
+        before = p.rows
+        left = piece._replace(first=max(piece.first, p.next_offset))
+        for i, (records, end) in enumerate(left.read()):
+            if i and self.full:
+                break
+            for start in range(0, len(records), TAKEN_RECORDS):
+                part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
+                rows, dead = self._records(p.topic, place, part)
+                p.counted += len(part) - dead
+                p.dead += dead
+                p.rows += rows
+                self.rows += rows + dead
+            p.skipped += end - p.next_offset - len(records)
+            p.next_offset = self._position[place] = end
+        return p.rows - before
 
     def _records(self, topic: str, place: Place, records: RecordSet) -> tuple[int, int]:
         """Rows and dead letters of some records."""
@@ -376,18 +378,13 @@ class Pump:
         batch, self._batch = self._batch, Batch()
         for place, p in self._progress.items():
             begin = p.first_offset if p.expected is None else p.expected
-            if (
-                p.next_offset == begin
-                and p.expected is not None
-                and not self._states.changed(place)
-            ):
+            read = p.next_offset != begin or p.expected is None
+            if not read and not self._states.changed(place):
                 continue
             batch.progress[place] = p
+            at = p.next_offset
             self._progress[place] = Progress(
-                topic=p.topic,
-                expected=p.next_offset,
-                first_offset=p.first_offset,
-                next_offset=p.next_offset,
+                topic=p.topic, expected=at, first_offset=p.first_offset, next_offset=at
             )
             batch.states += self._states.rows(place)
         for model in self._states.rebuilt:

@@ -279,6 +279,8 @@ class StreamWorker:
             if self._pump.full:
                 return ready[i:]
             self._pump.take(place, item.piece)
+            if (self._pump.position(place) or 0) < item.piece.end:  # it has no room for all of it
+                return ready[i:]
         return []
 
     def _busy(self) -> bool:

@@ -86,7 +86,7 @@ class RecordSet(Sequence[Record]):
                 if at != stop:
                     raise WireError("malformed", "a batch whose records do not fill it")
             return cls._found(data, bodies, np.array(begins, np.int64), np.array(ends, np.int64))
-        except (IndexError, OverflowError):
+        except (IndexError, OverflowError, ValueError):  # ValueError: a negative number of records
             raise WireError("malformed", "a batch whose records go beyond its end") from None
 
     @classmethod
@@ -104,7 +104,8 @@ class RecordSet(Sequence[Record]):
         value_at = key + np.maximum(key_size, 0)
         value_size, value = _varints(raw, value_at)
         head = value + np.maximum(value_size, 0)
-        if ((key_size < -1) | (value_size < -1) | (value_at >= ends) | (head >= ends)).any():
+        broken = (key_size < -1) | (value_size < -1) | (value_at >= ends) | (head >= ends)
+        if (broken | (value_at < key) | (head < value)).any():  # sizes that overflow, too
             raise WireError("malformed", "a record whose parts go beyond its end")
         counts = [b.records for b in bodies]
         offset = np.repeat(np.array([b.base_offset for b in bodies], np.int64), counts) + delta

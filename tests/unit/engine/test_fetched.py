@@ -13,7 +13,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from crc32c import crc32c
 
-from streams.engine.fetched import PIECE_RECORDS, RawRecords, RawSet, pieces
+from streams.engine import fetched
+from streams.engine.fetched import PIECE_RECORDS, Piece, RawRecords, RawSet, pieces
+from streams.wire.envelope import Record
 
 TP = TopicPartition("predictions", 0)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
@@ -35,6 +37,10 @@ def sealed(raw: bytearray) -> bytes:
     return bytes(raw)
 
 
+def read(piece: Piece) -> list[Record]:
+    return [r for found, _ in piece.read() for r in found]
+
+
 def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
     records = fetcher.PartitionRecords(TP, MemoryRecords(data), None, first, None, None, True, 0)
     return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
@@ -46,7 +52,7 @@ def by_us(data: bytes, first: int) -> list[tuple[Any, ...]]:
     for piece in pieces(data, first, TP):
         assert piece.first == expected
         expected = piece.end
-        found = piece.read()
+        found = read(piece)
         assert len(found) <= piece.records
         out += [(r.offset, r.timestamp_ms, r.key, r.value, list(r.headers)) for r in found]
     return out
@@ -94,9 +100,9 @@ def test_control_batches_hold_no_records_and_leave_no_hole() -> None:
     data = batch(0, 3) + sealed(control) + batch(4, 2)
     (piece,) = pieces(data, 0, TP)
     assert (piece.first, piece.end, piece.records) == (0, 6, 5)
-    assert [r.offset for r in piece.read()] == [0, 1, 2, 4, 5]
+    assert [r.offset for r in read(piece)] == [0, 1, 2, 4, 5]
     (only,) = pieces(sealed(control), 3, TP)
-    assert (only.first, only.end, len(only.read())) == (3, 4, 0)
+    assert (only.first, only.end, len(read(only))) == (3, 4, 0)
 
 
 def test_records_that_compaction_took_leave_no_hole() -> None:
@@ -104,7 +110,7 @@ def test_records_that_compaction_took_leave_no_hole() -> None:
     kept[23:27] = (9).to_bytes(4, "big")  # the last offset of the batch stays 9
     (piece,) = pieces(sealed(kept), 0, TP)
     assert (piece.first, piece.end) == (0, 10)
-    assert [r.offset for r in piece.read()] == [0, 1, 2]
+    assert [r.offset for r in read(piece)] == [0, 1, 2]
 
 
 def test_a_wrong_checksum_is_fetched_again() -> None:
@@ -146,3 +152,26 @@ def test_formats_of_old_are_read(magic: int, codec: int) -> None:
     got = by_us(data, 1)
     assert [(r[0], r[2]) for r in got] == [(i, b"k") for i in range(1, 5)]
     assert [r[3] for r in got[:2]] == [b"v1", b"v2"]
+
+
+@pytest.mark.parametrize("codec", [1, 3, 4])
+def test_a_batch_that_unpacks_to_too_much_is_not_unpacked(
+    codec: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetched, "_USUAL_UNPACKED", 10_000)
+    monkeypatch.setattr(fetched, "MOST_UNPACKED", 100_000)
+    data = batch(0, 2, codec=codec, size=40_000) + batch(2, 3, codec=codec, size=40_000)
+    got = by_us(data, 0)
+    assert [(r[0], r[3] is None) for r in got] == [
+        (0, False), (1, False), (2, True), (3, True), (4, True)
+    ]  # fmt: skip
+
+
+def test_a_piece_that_unpacks_to_much_is_read_in_parts() -> None:
+    mega = 1 << 20
+    data = b"".join(batch(i, 1, codec=4, size=mega - 200) for i in range(40))
+    (piece,) = pieces(data, 0, TP)
+    assert piece.size < 40_000
+    assert [(len(found), end) for found, end in piece.read()] == [(17, 17), (17, 34), (6, 40)]
+    later = piece._replace(first=20)
+    assert [r.offset for r in read(later)] == list(range(20, 40))

@@ -10,8 +10,10 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
 
+from streams.engine.fetched import pieces
 from streams.engine.pump import Pump
 from streams.store import tables as t
 from streams.store.batch import Batch, Flushed, Moved, Progress
@@ -187,6 +189,27 @@ def test_a_flood_of_dead_letters_closes_the_batch(db: Database) -> None:
     assert pump.full
     assert 60 <= len(close(pump).dead) <= 80  # 16 MiB in pieces of 256 KiB
     assert not pump.full
+
+
+def test_a_piece_that_unpacks_to_a_flood_is_left_where_the_batch_is_full(db: Database) -> None:
+    pump = make_pump(db)
+    one_each = []
+    for i in range(80):
+        builder = DefaultRecordBatchBuilder(2, 4, 0, -1, -1, -1, 1 << 24)
+        builder.append(0, timestamp=7, key=b"k", value=b"{" * 1_000_000, headers=[])
+        one_each.append(i.to_bytes(8, "big") + bytes(builder.build())[8:])
+    (whole,) = pieces(b"".join(one_each), 0, P0)
+    assert whole.size < 80_000
+    taken = []
+    while (at := pump.position(P0) or 0) < whole.end:
+        pump.take(P0, whole)
+        assert pump.position(P0) != at
+        batch = close(pump)
+        taken.append(len(batch.dead))
+        flush(db, batch, now=0)
+    assert taken == [68, 12]
+    row = one(db, t.offsets, topic_id=P0[0])
+    assert (row.dead, row.skipped, row.next_offset) == (80, 0, 80)
 
 
 def test_unreadable_records_become_dead_letters_once(db: Database) -> None:

@@ -139,3 +139,20 @@ def test_an_index_beyond_the_end_is_told() -> None:
         records[::2]
     assert RecordSet.read([]).offset.tolist() == []
     assert np.array_equal(RecordSet.of([]).offset, [])
+
+
+@pytest.mark.parametrize("at", [4, 6])
+def test_a_size_that_overflows_is_malformed(at: int) -> None:
+    # attributes, time, offset, key, value, headers: the key's size or the value's is 2^63 - 1
+    fields = [b"\0", b"\0", b"\0", b"\2", b"k", b"\2", b"v", b"\0"]
+    huge = b"\xfe" + b"\xff" * 8 + b"\x01"
+    fields[at - 1] = huge
+    inside = b"".join(fields)
+    data = bytes([2 * len(inside)]) + inside
+    with pytest.raises(WireError):
+        RecordSet.read([Body(data, 1, 0, 0)])
+
+
+def test_a_negative_number_of_records_is_malformed() -> None:
+    with pytest.raises(WireError):
+        RecordSet.read([Body(b"", -1, 0, 0)])
