@@ -20,9 +20,11 @@ from streams.store.database import Database
 from streams.store.tables import unregistered
 from streams.wire.arrow_encode import encode_batch
 from streams.wire.block import PredictionBlock
-from streams.wire.codec import decode
-from streams.wire.columns import infer_schema, microseconds, number_text
-from streams.wire.events import PredictionMade
+from streams.wire.codec import ARROW
+from streams.wire.columns import infer_schema, number_text, times
+from streams.wire.envelope import open_envelope
+from streams.wire.grouped import Group, as_float
+from streams.wire.rows import ANY, lenient
 
 SAMPLE_ROWS = 1_000
 MOST = 200
@@ -128,23 +130,37 @@ class UnknownRows:
 
 
 def _rows_of(record: Any) -> list[dict[str, Any]]:
-    """The rows of one record as they stood on the wire; none if it cannot be read."""
+    """The rows of one record as they stood on the wire; none if it cannot be read.
+
+    As tolerant as the decoder that counts them: a model whose every row has one odd value would else
+    be counted without end, and never be learned.
+    """
     try:
-        if any(k == "content-type" and b"arrow" in (v or b"") for k, v in record.headers or ()):
-            return _batch_rows(record.value)
-        event = decode(record, expect=PredictionMade)
+        envelope = open_envelope(record)
+        if envelope.content_type == ARROW:
+            return _batch_rows(envelope.data)
+        group = Group("", "")
+        row = ANY.tolerant(lenient(envelope.data), group)
+        times_us, wrong = times([row.served_at])
     except (WireError, pa.ArrowException, ValueError, KeyError):
+        return []
+    if wrong:
         return []
     return [
         {
-            "id": event.id,
-            "served_at": microseconds(event.served_at),
-            "prediction": event.prediction,
-            "scores": event.scores,
-            "features": dict(event.features or {}),
-            "segment": dict(event.segment),
+            "id": row.id,
+            "served_at": int(times_us[0]),
+            "prediction": row.prediction,
+            "scores": row.scores,
+            "features": {k: v for k, v in (row.features or {}).items() if _is_value(v)},
+            "segment": row.segment or {},
         }
     ]
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a feature may hold it: lists and objects are of a wrong type, and name no column."""
+    return value is None or isinstance(value, float | int | str)
 
 
 def _batch_rows(data: bytes) -> list[dict[str, Any]]:
@@ -211,10 +227,10 @@ def _encode(model: str, version: str, rows: list[dict[str, Any]]) -> bytes:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    return as_float(value) if isinstance(value, int | float) else float("nan")
 
 
 def _word(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    return number_text(float(value))
+    return number_text(as_float(value))

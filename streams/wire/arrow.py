@@ -174,7 +174,11 @@ class _Features:
         if (place := self._place(name, len(column))) is None:
             return
         j, feature = place
-        if feature.kind != "category" or pa.types.is_boolean(column.type):
+        flags = pa.types.is_boolean(column.type)
+        if flags and feature.kind != "category":
+            self.out[:, j] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            return
+        if flags or feature.kind != "category":
             if missing := len(column) - column.null_count:
                 count(self.wrong, name, missing)
             return

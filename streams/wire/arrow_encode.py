@@ -12,15 +12,15 @@ column                    type                                         meaning
 ``served_at``             timestamp with a time zone                   written as us, UTC
 ``prediction``            dictionary<utf8>, utf8 or float64            class name, or number
 ``features``              FixedSizeList<float32>[F]                    null = NaN = missing
-``feature.NAME``          dictionary<utf8> or utf8; bool               a categorical feature
+``feature.NAME``          dictionary<utf8> or utf8; bool               a category; bool: 1 and 0
 ``scores``                FixedSizeList<float32>[C]                    optional
 ``segment.KEY``           dictionary<utf8> or utf8                     optional
 ``latency_ms``            float32                                      optional
 ``sample_rate``           float32                                      optional
 ========================  ===========================================  =============================
 
-Other columns are ignored. A boolean feature can be written (services have them) and is read as of a
-wrong type, as in JSON. Buffers may not be compressed: Kafka compresses, and a megabyte that unpacks
+Other columns are ignored. Booleans are 1 and 0 of a number, and of a wrong type for a category, as in
+JSON. Buffers may not be compressed: Kafka compresses, and a megabyte that unpacks
 to gigabytes would stop a worker.
 """
 
@@ -68,7 +68,7 @@ def encode_batch(
     features
         ``(n, F) float32``, NaN = missing.
     categories
-        Name -> ``n`` strings (or booleans, which readers count as of a wrong type).
+        Name -> ``n`` strings (or booleans, which are 1 and 0 of a number).
     prediction
         ``n`` class names, or ``(n,) float64``.
     scores

@@ -57,8 +57,8 @@ class PredictionMade:
     model: ModelName
     version: VersionName
     served_at: Moment
-    features: dict[str, float | str | None] | None = None
-    """Value per feature; ``None`` means missing. Numeric values are cast to float32."""
+    features: dict[str, float | bool | str | None] | None = None
+    """Value per feature; ``None`` means missing. Numeric values are cast to float32, booleans are 1 and 0."""
     inputs: list[Tensor] | None = None
     """Tensors in place of ``features``."""
     prediction: str | float

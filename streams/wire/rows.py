@@ -62,9 +62,9 @@ class Plan:
         self.category_at = [at[c.name] for c in self.categories]
         order = [*(f.name for f in self.numeric), *(c.name for c in self.categories)]
         text = str | float | None
+        number = float | bool | None
         fields: list[tuple[str, Any, Any]] = [
-            (f"f{i}", float | None if i < len(self.numeric) else text, None)
-            for i in range(len(order))
+            (f"f{i}", number if i < len(self.numeric) else text, None) for i in range(len(order))
         ]
         fields += [(f"x{i}", msgspec.Raw, None) for i in range(len(extras))]
         self.features_type = msgspec.defstruct(
@@ -122,7 +122,8 @@ class Plan:
         for name, is_number in self._order:
             value = given.get(name)
             kinds = (int, float) if is_number else (int, float, str)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            flag = isinstance(value, bool) and not is_number
+            if value is not None and (flag or not isinstance(value, kinds)):
                 count(group.wrong, name)
                 value = None
             values.append(as_float(value) if isinstance(value, int) else value)

@@ -115,7 +115,6 @@ def test_rows_without_an_identity_are_left_out_and_counted(
     ("changes", "wrong"),
     [
         ({"feature.x": pa.array(["1", None, "b"]), "features": lists([[2], [4], [6]], 1)}, {"x": 2}),
-        ({"feature.x": pa.array([True, False, True]), "features": lists([[2], [4], [6]], 1)}, {"x": 3}),
         ({"feature.c": pa.array([True, None, False])}, {"c": 2}),
         ({"features": lists([[np.inf, 2], [3, 4], [-np.inf, 6]], 2)}, {"x": 2}),
     ],
@@ -129,6 +128,16 @@ def test_feature_of_another_type_is_missing_and_counted(
     assert block.features[:, 2].tolist() == [2, 4, 6]
     (name,) = wrong
     assert np.isnan(block.features[:, SCHEMA.names.index(name)]).sum() >= wrong[name]
+
+
+def test_booleans_are_one_and_zero_of_a_number() -> None:
+    changes = {
+        "feature.x": pa.array([True, None, False]),
+        "features": lists([[2], [4], [6]], 1),
+    }
+    block = read(write(changes, {"redistill.features": '["y"]'}))
+    np.testing.assert_array_equal(block.features[:, 0], [1, np.nan, 0])
+    assert block.wrong_type == {}
 
 
 def test_category_among_the_numbers_is_read_as_text() -> None:
