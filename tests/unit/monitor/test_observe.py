@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, cut, features
 
 from streams.errors import StateError
+from streams.monitor.config import WatchConfig
 from streams.monitor.observe import InputState, Observed, contributors, observe, tick
 from streams.monitor.reference import Profile, build_profile
 from streams.wire.block import PredictionBlock
@@ -21,6 +22,8 @@ from streams.wire.events import DriftFound
 KEY = b"state key"
 PROFILE = build_profile(block(features(10_000, 0)), SCHEMA)
 PLACE = ("topic", 3)
+WRONG = 7
+"""The column of which values have a wrong type."""
 
 
 def feed(
@@ -28,11 +31,16 @@ def feed(
     cuts: list[int],
     *,
     profile: Profile | None = PROFILE,
+    config: WatchConfig = CONFIG,
     restored: bool = False,
 ) -> tuple[InputState, list[tuple[int, DriftFound]], list[Observed]]:
     state, found, steps, at = None, [], [], 0
     for end in [*cuts, len(whole)]:
-        step = observe(state, cut(whole, at, end), profile=profile, config=CONFIG, partition=PLACE)
+        part = cut(whole, at, end)
+        if whole.wrong_type:  # of that column nothing else is missing
+            wrong = int(np.isnan(part.features[:, WRONG]).sum())
+            part = dataclasses.replace(part, wrong_type={f"x{WRONG}": wrong} if wrong else {})
+        step = observe(state, part, profile=profile, config=config, partition=PLACE)
         state = step.state
         if restored:
             state = InputState.from_bytes(state.to_bytes(KEY), KEY)
@@ -100,6 +108,87 @@ def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
             assert (getattr(mine, name) == getattr(theirs, name)).all()
         assert mine.total == pytest.approx(theirs.total, rel=1e-9, abs=1e-9)
     assert (state.rows, state.window, state.window_rows) == (8_900, 4, 900)
+
+
+TROUBLE = ("none", "missing", "wrong", "unseen", "constant", "unit", "shift", "range", "doubt")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    stretches=st.lists(
+        st.tuples(st.sampled_from(TROUBLE), st.integers(1, 3_500)), min_size=1, max_size=5
+    ),
+    window=st.sampled_from((100, 333, 500, 700, 1_000, 1_499, 2_000, 2_500, 10_000)),
+    sizes=st.lists(st.integers(1, 7_000) | st.integers(1, 3) | st.just(500), max_size=25),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_no_window_and_no_trouble_depends_on_the_cut(
+    stretches: list[tuple[str, int]], window: int, sizes: list[int], seed: int
+) -> None:
+    whole = troubled(stretches, seed)
+    cuts = [c for c in np.cumsum(sizes, dtype=int).tolist() if c < len(whole)]
+    config = dataclasses.replace(CONFIG, window_rows=window)
+    (one_state, one, (step,)) = feed(whole, [], config=config)
+    state, found, steps = feed(whole, cuts, config=config)
+    assert found == one
+    windows = [w for s in steps for w in s.windows]
+    assert len(windows) == len(step.windows) == len(whole) // window
+    for mine, theirs in zip(windows, step.windows, strict=True):
+        assert (mine.number, mine.rows, mine.last_served_at) == (
+            theirs.number,
+            theirs.rows,
+            theirs.last_served_at,
+        )
+        assert mine.summary.keys() == theirs.summary.keys()
+        assert mine.summary.get("distances") == theirs.summary.get("distances")
+        assert mine.summary["missing"] == theirs.summary["missing"]
+        assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
+    assert (np.concatenate([s.row_windows for s in steps]) == step.row_windows).all()
+    for name in ("rows", "window", "window_rows", "window_first", "window_last", "moved"):
+        assert getattr(state, name) == getattr(one_state, name)
+    assert (state.streaks, state.moving, state.open) == (
+        one_state.streaks,
+        one_state.moving,
+        one_state.open,
+    )
+    assert len(state.shapes) == len(one_state.shapes)
+    for a, b in zip(state.shapes, one_state.shapes, strict=True):
+        assert np.array_equal(a, b, equal_nan=True)
+    for a, b in ((state.whole, one_state.whole), (state.pane, one_state.pane)):
+        assert (a is None) == (b is None)
+        for name in ("valid", "below", "wrong", "low", "high") if a is not None else ():
+            assert (getattr(a, name) == getattr(b, name)).all()
+
+
+def troubled(stretches: list[tuple[str, int]], seed: int) -> PredictionBlock:
+    """Rows in which one thing after the other goes wrong."""
+    rng = np.random.default_rng(seed)
+    n = sum(rows for _, rows in stretches)
+    x, confidence, at = features(n, seed), rng.uniform(0.7, 1.0, n), 0
+    wrong = False
+    for trouble, rows in stretches:
+        own = slice(at, at + rows)
+        some = np.flatnonzero(rng.random(rows) < rng.choice([0.01, 0.3, 1.0])) + at
+        if trouble == "missing":
+            x[some, 0] = np.nan
+        elif trouble == "wrong":
+            x[some, WRONG] = np.nan
+            wrong = wrong or len(some) > 0
+        elif trouble == "unseen":
+            x[some, REGION] = -1
+        elif trouble == "constant":
+            x[own, 2] = 0.25
+        elif trouble == "unit":
+            x[own, 1] = x[own, 1] * 1.8 + 32
+        elif trouble == "shift":
+            x[own, 4] += 3
+        elif trouble == "range":
+            x[some, SHARE] += 0.7
+        elif trouble == "doubt":
+            confidence[own] -= 0.2
+        at += rows
+    made = block(x, confidence=confidence)
+    return dataclasses.replace(made, wrong_type={f"x{WRONG}": 1}) if wrong else made
 
 
 def test_observe_does_not_change_the_state_it_is_given() -> None:
