@@ -101,11 +101,13 @@ def read(
     if spec.data.prediction in table.column_names and spec.data.prediction not in spec.schema.names:
         predictions = _classes(table, spec.data.prediction, spec, place, problems, required=False)
     order, served_at = _times(table, spec, place, problems)
+    odd: list[str] = []
     columns = [
-        _feature(table.column(f.name), f, place, problems, warnings)
+        _feature(table.column(f.name), f, place, problems, odd)
         for f in spec.schema.features
         if f.name in table.column_names
     ]
+    warnings.extend(f"{role}: {text}" for text in odd)
     if labels is not None and not problems:
         _check_labels(labels, place, spec, role, need_labels, problems, warnings)
     if problems:

@@ -288,7 +288,9 @@ def _base_error(
             "the base error is measured on the reference: if the model was trained on these rows it"
             " is too good to be true, and good traffic will look harmful; name [data] trusted"
         )
-    known = rows.labels >= 0
+    known, classes = rows.labels >= 0, spec.schema.classes
+    if spec.model.onnx is not None:
+        scoring.check_order("[model] onnx", predicted[known], rows.labels[known], classes)
     errors = (predicted != rows.labels)[known]
     base = BaseError.from_errors(errors.astype(np.int64), ordered=spec.data.ordered)
     if not spec.data.ordered:
@@ -301,6 +303,7 @@ def _base_error(
     if (teacher := scores("teacher", rows)) is not None:
         answered = _predicted(rows, teacher, "[teacher] onnx", warnings)
         if answered is not None:
+            scoring.check_order("[teacher] onnx", answered[known], rows.labels[known], classes)
             wrong = float((answered != rows.labels)[known].mean())
             measured["teacher_error"] = wrong
             if wrong > base.rate:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from compress.errors import BadModel
+from compress.judge.scale import misdeclared
 from compress.plan import GraphSpec
 
 OPSETS = range(7, 26)
@@ -300,7 +301,8 @@ class Graph:
         Raises
         ------
         BadModel
-            An answer is not finite, or depends on the other rows of its batch.
+            An answer is not finite, not of the declared kind, or depends on the other rows of its
+            batch.
         """
         rows = np.resize(x, (7, x.shape[1])).astype(np.float32)
         whole = self.raw(rows)
@@ -309,6 +311,8 @@ class Graph:
                 f"{self.name} answers NaN or infinity; missing values (NaN) and unseen categories"
                 " (-1) must be handled inside the graph"
             )
+        if (wrong := misdeclared(whole, self.call.output_kind)) is not None:
+            raise BadModel(f"{self.name}: {wrong}")
         for n in (1, 2):
             part = self.raw(rows[:n])
             # dynamic int8 takes its ranges from the batch: the answers differ a little then

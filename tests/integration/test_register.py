@@ -7,6 +7,7 @@ from typing import Any
 
 import linear
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
@@ -226,7 +227,7 @@ def test_rows_are_brought_into_time_order(home: Settings, tmp_path: Path) -> Non
 
 def test_a_teacher_worse_than_its_student_is_warned_of(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m", level="watch")
-    linear.graph(tmp_path / "m" / "teacher.onnx", np.array([[1, -1], [1, -1], [0, 0]], np.float32))
+    linear.graph(tmp_path / "m" / "teacher.onnx", np.zeros((3, 2), np.float32))  # always "no"
     prepared = registration.prepare(ModelSpec.load(spec), home)
     assert any("distilling from it will rarely help" in w for w in prepared.warnings)
 
@@ -292,6 +293,71 @@ def test_bad_data_is_named(
         path.write_bytes(b"PAR1 not really")
     problems = problems_of(spec, home)
     assert any(expected in p and f"[data] {role} = " in p for p in problems), problems
+
+
+@pytest.mark.parametrize("role", ["model", "teacher"])
+def test_outputs_in_another_order_than_the_classes_are_refused(
+    home: Settings, tmp_path: Path, role: str
+) -> None:
+    spec = linear.build(tmp_path / "m")
+    swapped = np.array([[1, -1], [1, -1], [0, 0]], np.float32)
+    linear.graph(tmp_path / "m" / f"{role}.onnx", swapped)
+    (problem,) = problems_of(spec, home)
+    assert f"[{role}] onnx: its outputs stand in another order than [schema] classes" in problem
+    assert "['yes', 'no']" in problem
+
+
+@pytest.mark.parametrize(
+    ("softmax", "declared", "expected"),
+    [
+        (True, "logits", 'output_kind must be "probabilities"'),
+        (False, "probabilities", 'output_kind must be "logits"'),
+    ],
+)
+def test_outputs_of_another_kind_than_declared_are_refused(
+    home: Settings, tmp_path: Path, softmax: bool, declared: str, expected: str
+) -> None:
+    spec = linear.build(tmp_path / "m")
+    spec.write_text(spec.read_text().replace("[model]", f'[model]\noutput_kind = "{declared}"'))
+    if softmax:
+        path = tmp_path / "m" / "model.onnx"
+        model = onnx.load(path)
+        model.graph.node[0].output[0] = "z"
+        model.graph.node.append(onnx.helper.make_node("Softmax", ["z"], ["y"], axis=-1))
+        onnx.save(model, path)
+    (problem,) = problems_of(spec, home)
+    assert expected in problem
+    assert problem.count("[model] onnx") == 1
+
+
+def test_a_forest_is_a_model_and_a_teacher_as_its_converter_writes_it(
+    home: Settings, tmp_path: Path
+) -> None:
+    """``ai.onnx.ml``: a label of strings and probabilities, missing values sent one way."""
+    spec = linear.build(tmp_path / "m")
+    for role in ("model", "teacher"):
+        linear.forest(tmp_path / "m" / f"{role}.onnx")
+    text = spec.read_text()
+    problems = problems_of(spec, home)
+    assert all("name the one with a score per class" in p for p in problems[1:])
+    spec.write_text(text.replace('.onnx"', '.onnx"\noutput = "label"'))
+    problems = problems_of(spec, home)
+    assert len(problems) == 3
+    assert all("outputs of float32: ['probabilities']" in p for p in problems[1:])
+    both = '.onnx"\noutput = "probabilities"\noutput_kind = "probabilities"'
+    spec.write_text(text.replace('.onnx"', both))
+    prepared = registration.prepare(ModelSpec.load(spec), home)
+    assert prepared.base is not None
+    assert prepared.base.rate < 0.4
+
+
+def test_warnings_about_columns_name_the_file(home: Settings, tmp_path: Path) -> None:
+    spec = linear.build(tmp_path / "m")
+    columns = linear.rows(np.random.default_rng(0), 2_000)
+    columns["region"][:7] = "MARS"
+    linear.write_rows(tmp_path / "m" / "trusted.parquet", columns)
+    warnings = registration.prepare(ModelSpec.load(spec), home).warnings
+    assert "trusted: region: 7 values that are not declared (MARS)" in warnings
 
 
 def test_all_bad_files_are_reported_together(home: Settings, tmp_path: Path) -> None:

@@ -73,6 +73,43 @@ def graph(
     return path
 
 
+def forest(path: Path) -> Path:
+    """Write two stumps, on ``a`` and on ``b``, with the outputs of converters: label, probabilities."""
+    trees = 2
+    node = helper.make_node(
+        "TreeEnsembleClassifier",
+        ["X"],
+        ["label", "probabilities"],
+        domain="ai.onnx.ml",
+        nodes_treeids=[0, 0, 0, 1, 1, 1],
+        nodes_nodeids=[0, 1, 2] * trees,
+        nodes_featureids=[0, 0, 0, 1, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * trees,
+        nodes_values=[0.0] * 6,
+        nodes_truenodeids=[1, 0, 0] * trees,
+        nodes_falsenodeids=[2, 0, 0] * trees,
+        nodes_missing_value_tracks_true=[1, 0, 0] * trees,
+        class_treeids=[0, 0, 0, 0, 1, 1, 1, 1],
+        class_nodeids=[1, 1, 2, 2] * trees,
+        class_ids=[0, 1] * 4,
+        class_weights=[0.4, 0.1, 0.1, 0.4, 0.35, 0.15, 0.15, 0.35],
+        classlabels_strings=list(CLASSES),
+        post_transform="NONE",
+    )
+    made = helper.make_graph(
+        [node],
+        "forest",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 3])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.STRING, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
 def rows(rng: np.random.Generator, n: int, *, noise: float = 0.1) -> dict[str, Any]:
     """``n`` rows as columns; the label is ``a + b > 0``, wrong for a share ``noise`` of the rows."""
     a, b = rng.normal(size=n), rng.normal(size=n)

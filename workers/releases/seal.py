@@ -190,7 +190,10 @@ def input_layout(facts: GraphFacts, schema: Schema) -> InputLayout:
     ports = {p.name: p for p in facts.inputs}
     if any(p.element != "FLOAT" for p in facts.inputs):
         told = {p.name: p.element for p in facts.inputs if p.element != "FLOAT"}
-        raise ReleaseError(f"the graph's inputs must be float32; these are not: {told}")
+        raise ReleaseError(
+            f"the graph's inputs must be float32; these are not: {told} (numbers, and categories as"
+            " their index, are given to it as float32: export it so, or put a Cast before it)"
+        )
     if len(facts.inputs) == 1:
         (port,) = facts.inputs
         if len(port.shape) == 2 and port.shape[1] in (None, len(features)):
@@ -214,16 +217,29 @@ def output_name(facts: GraphFacts, wanted: str | None) -> str:
     Raises
     ------
     ReleaseError
-        There is no such output, or none was named and there are several.
+        There is no such output, it holds no float32, or none was named and there are several.
     """
-    names = [p.name for p in facts.outputs]
-    if wanted is None and len(names) == 1:
-        return names[0]
-    if wanted is None:
-        raise ReleaseError(f"the graph has the outputs {names}: name one with [model] output")
-    if wanted not in names:
-        raise ReleaseError(f"the graph has no output {wanted!r}; it has {names}")
-    return wanted
+    elements = {p.name: p.element for p in facts.outputs}
+    names = list(elements)
+    if wanted is None and len(names) > 1:
+        raise ReleaseError(
+            f"the graph has the outputs {names}: name the one with a score per class (key output)"
+        )
+    name = names[0] if wanted is None else wanted
+    if name not in elements:
+        raise ReleaseError(f"the graph has no output {name!r}; it has {names}")
+    if elements[name] == "UNDEFINED":
+        raise ReleaseError(
+            f"output {name!r} is no tensor but a list or map: export the scores as a float32 matrix"
+            ' (skl2onnx: options={"zipmap": False})'
+        )
+    if elements[name] != "FLOAT":
+        scores = [n for n, element in elements.items() if element == "FLOAT"]
+        raise ReleaseError(
+            f"output {name!r} holds {elements[name]}: float32 scores, one per class, were expected"
+            f" (outputs of float32: {scores or 'none'})"
+        )
+    return name
 
 
 def _tolerance(golden: Path) -> float:

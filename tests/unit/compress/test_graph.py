@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,22 @@ def test_check_file_names_a_missing_file(tmp_path: Path) -> None:
 def test_answers_that_are_not_finite_are_no_class() -> None:
     out = np.array([[1, 2], [np.nan, 1], [np.inf, 0]], np.float32)
     assert answers(out).tolist() == [1, -1, -1]
+
+
+def test_self_test_wants_outputs_of_the_declared_kind(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("Softmax", ["y"], ["p"], axis=1),
+    ]
+    outputs = [info("y", ["n", 2]), info("p", ["n", 2])]
+    path = save(tmp_path / "m.onnx", nodes, [info("x", ["n", 2])], outputs)
+    for output, kind, other in (
+        ("y", "logits", "probabilities"),
+        ("p", "probabilities", "logits"),
+    ):
+        Graph(path, replace(CALL, output=output, output_kind=kind)).self_test(X)
+        with pytest.raises(BadModel, match=f'output_kind must be "{kind}"'):
+            Graph(path, replace(CALL, output=output, output_kind=other)).self_test(X)
 
 
 def test_self_test_wants_answers_that_do_not_depend_on_the_batch(tmp_path: Path) -> None:

@@ -128,9 +128,27 @@ def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
     facts = check_onnx(tmp_path / "m.onnx")
     with pytest.raises(ReleaseError, match="must be float32"):
         input_layout(facts, SCHEMA)
-    with pytest.raises(ReleaseError, match=r"\['y', 'h'\]: name one"):
+    with pytest.raises(ReleaseError, match=r"\['y', 'h'\]: name the one with"):
         output_name(facts, None)
     assert output_name(facts, "h") == "h"
+
+
+def test_outputs_that_are_no_scores_are_told(tmp_path: Path) -> None:
+    from streams.client.graph import check_onnx
+
+    built = graph(*linear(1)).graph
+    built.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+    each = helper.make_map_type_proto(
+        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
+    maps = helper.make_sequence_type_proto(each)
+    built.output.append(helper.make_value_info("zipped", maps))
+    onnx.save(model_of(built), tmp_path / "m.onnx")
+    facts = check_onnx(tmp_path / "m.onnx")
+    with pytest.raises(ReleaseError, match=r"'label' holds INT64.*\['y'\]"):
+        output_name(facts, "label")
+    with pytest.raises(ReleaseError, match="no tensor but a list or map"):
+        output_name(facts, "zipped")
 
 
 def test_written_golden_passes_its_own_test(place: Place, candidate: Path) -> None:
