@@ -27,6 +27,12 @@ class WireError(StreamsError):
         self.code = code
         self.reason = reason
 
+    def alone(self) -> WireError:
+        """The same, to be kept: without the frames in which it was raised. They hold the records,
+        and the list it is kept in, until the garbage collector comes.
+        """
+        return WireError(self.code, self.reason)
+
 
 class BrokerUnavailable(StreamsError):
     """The broker cannot be reached."""

@@ -32,7 +32,7 @@ from streams.store.facts import salt
 from streams.store.specs import Watched
 from streams.store.tables import model_locks
 from streams.wire.block import PredictionBlock, Schema, joined
-from streams.wire.codec import decode, decode_predictions
+from streams.wire.codec import Decoded, decode, decode_predictions
 from streams.wire.events import LabelObserved
 from streams.wire.hashing import id_hashes, signed
 from streams.wire.recordset import RecordSet
@@ -126,14 +126,18 @@ class Pump:
     def _known(self, model: str, version: str) -> Watched | None:
         """The model, if this version of it is watched."""
         watched = self._watched.get(model)
-        if watched is not None and watched.knows(version):
-            return watched
-        if self._unknown.is_new(model, version):
-            self.refresh()  # registered a moment ago? asked once for each unknown version
-            watched = self._watched.get(model)
-            if watched is not None and watched.knows(version):
-                return watched
-        return None
+        return watched if watched is not None and watched.knows(version) else None
+
+    def _decoded(self, records: RecordSet) -> Decoded:
+        """Read with the schemas that hold while the rows are counted, also of models just registered."""
+        decoded = decode_predictions(records, self._schema)
+        met = {(b.model, b.version) for b in decoded.blocks}
+        if not [key for key in met if not self._known(*key) and self._unknown.is_new(*key)]:
+            return decoded
+        before = {model: self._schema(model) for model, _ in met}
+        self.refresh()  # asked once for each unknown version
+        same = all(self._schema(model) == schema for model, schema in before.items())
+        return decoded if same else decode_predictions(records, self._schema)
 
     # --- positions ---------------------------------------------------------------------------
 
@@ -225,7 +229,7 @@ class Pump:
     def _take_predictions(
         self, place: Place, records: RecordSet
     ) -> tuple[int, list[tuple[Any, Exception]]]:
-        decoded = decode_predictions(records, self._schema)
+        decoded = self._decoded(records)
         dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
         for run in decoded.runs():
@@ -326,7 +330,7 @@ class Pump:
                 not_ahead(event, now)
                 events.append(event)
             except WireError as error:
-                dead.append((record, error))
+                dead.append((record, error.alone()))
         hashes = signed(id_hashes([e.id for e in events], self._salt)).tolist()
         for event, id_hash in zip(events, hashes, strict=True):
             watched = self._watched.get(event.model)

@@ -239,7 +239,7 @@ class _Decoding:
             if data is record.value and self.form_of[i] < 0:
                 self._learn(i)
         except WireError as why:
-            self.out.dead.append((i, why))
+            self.out.dead.append((i, why.alone()))
 
     def _open(self, record: RecordLike) -> Envelope:
         envelope = open_envelope(record)
@@ -315,7 +315,7 @@ class _Decoding:
             try:
                 block = decode_batches([batch], self.schemas)
             except WireError as why:
-                self.out.dead.append((i, why))
+                self.out.dead.append((i, why.alone()))
             else:
                 self._add(block, [i], [len(block)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ from streams.wire.codec import (
     headers_of,
 )
 from streams.wire.events import LabelObserved, PredictionMade
+from streams.wire.recordset import RecordSet
 
 SCHEMA = Schema(
     features=(
@@ -621,3 +623,23 @@ def test_a_batch_with_bad_rows_is_judged_by_itself() -> None:
     assert reasons(decoded) == [(2, "invalid_field")]
     assert [i for b in decoded.blocks for i in b.ids] == ["r0", "r8", "r1", "r2"]
     assert sum(b.unseen != {} for b in decoded.blocks) == 1
+
+
+def test_dead_records_keep_nothing_alive_until_the_collector_comes() -> None:
+    arrow = record(b"no arrow")._replace(
+        headers=headers_of(PredictionMade, source="/t", event_id="1", content_type=ARROW)
+    )
+    wrong = (b"{", b'{"model": "credit"}', b"[1]", b"\xff", json.dumps(row(id=7)).encode())
+
+    def alive() -> int:
+        return sum(isinstance(o, RecordSet) for o in gc.get_objects())
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        for bad in (*map(record, wrong), arrow):
+            assert len(decode_predictions([bad, record(row())], known).dead) == 1
+            assert alive() == before, bad.value
+    finally:
+        gc.enable()
