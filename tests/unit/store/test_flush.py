@@ -19,6 +19,7 @@ from streams.store import tables as t
 from streams.store.batch import Batch, Flushed, Moved, Progress
 from streams.store.database import Database
 from streams.store.flush import flush, store_findings
+from streams.wire.block import Feature
 from streams.wire.codec import Record, decode
 from streams.wire.events import (
     DeadLetter,
@@ -265,6 +266,18 @@ def test_model_registered_meanwhile_is_seen_without_a_restart(db: Database) -> N
     flush(db, close(pump), now=NOW)
     assert one(db, t.input_states).version == "8"
     assert one(db, t.unregistered).rows == 1
+
+
+def test_first_rows_after_a_registration_are_read_with_its_schema(db: Database) -> None:
+    pump = make_pump(db)
+    region = Feature(name="region", kind="category", values=("US", "MARS", "EU"))
+    schema = dataclasses.replace(CONFIG.schema, features=(region, Feature(name="income")))
+    watch(db, dataclasses.replace(CONFIG, model="other", schema=schema))
+    pump.take(P0, piece([record(prediction(i, model="other"), i) for i in range(3)]))
+    flush(db, close(pump), now=NOW)
+    stored = pa.ipc.open_stream(io.BytesIO(one(db, t.feature_rows).data)).read_all()
+    assert json.loads(stored.schema.metadata[b"features"]) == ["region", "income"]
+    assert stored["features"].to_pylist() == [[0, 1000], [2, 1001], [2, 1002]]
 
 
 def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
