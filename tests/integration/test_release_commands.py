@@ -84,7 +84,9 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
 
     # one with an input that the schema does not have
     wide = linear.graph(tmp_path / "wide.onnx", np.ones((5, 2), np.float32), features=5)
-    assert "shape (n, 3)" in run("add", "linear", "v4", wide, status=1)
+    told = run("add", "linear", "v4", wide, status=1)
+    assert f"{wide.name} does not fit [model] of linear" in told
+    assert "shape (n, 3)" in told
 
     assert json.loads(run("publish", "linear", "v2", "--json"))["epoch"] == 2
     assert client.refresh() is True

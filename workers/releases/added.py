@@ -100,8 +100,11 @@ def add(
         spec, incumbent = _known(conn, model)
         taken = versions.find(conn, model, version)
     facts = check_onnx(file)
-    input_layout(facts, spec.schema)
-    output_name(facts, spec.model.output)
+    try:
+        input_layout(facts, spec.schema)
+        output_name(facts, spec.model.output)
+    except ReleaseError as error:
+        raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     if sha256 == incumbent.sha256:
         raise RegistryError(
