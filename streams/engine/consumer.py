@@ -26,6 +26,9 @@ HOST = "bulk_host"
 QUEUED_PIECES = 16
 """Some 16 MB, whatever the lag."""
 POLL_PIECES = 8
+COMMIT_SECONDS = 5.0
+"""aiokafka tries for ever to commit what the broker does not know any more, and Faust's thread has
+two hands: nothing else would be done. The next commit says it all again."""
 
 
 class Bulk(NamedTuple):
@@ -56,6 +59,23 @@ class Host(Protocol):
         """An assignment was received, perhaps an empty one."""
 
 
+class BulkThread(driver.AIOKafkaConsumerThread):
+    """Faust's thread around aiokafka, which a commit that comes too late does not end."""
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        # Partitions may be gone by the time this thread is asked, as when a topic is deleted. Faust
+        # would commit nothing then, which aiokafka calls an error.
+        mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
+        if not mine:
+            return False
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                return bool(await super()._commit(mine))
+        except TimeoutError:
+            log.warning("commit_late", action="commit_late", partitions=len(mine))
+            return False
+
+
 class BulkConsumer(driver.Consumer):
     """Faust's aiokafka consumer with bulk delivery. The app's attribute ``HOST`` is its host."""
 
@@ -65,6 +85,9 @@ class BulkConsumer(driver.Consumer):
         self._done: dict[TP, int] = {}
         self.last_fetch = 0.0
         """Loop time at which the fetcher was last seen alive."""
+
+    def _new_consumer_thread(self) -> BulkThread:
+        return BulkThread(self, loop=self.loop, beacon=self.beacon)
 
     # --- what is committed -------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib.metadata import version
 
@@ -9,8 +10,9 @@ import pytest
 from aiokafka.consumer import fetcher
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
-from streams.engine.consumer import BulkConsumer, BulkTransport
+from streams.engine.consumer import BulkConsumer, BulkThread, BulkTransport
 from streams.engine.fetched import RawRecords
 
 
@@ -84,6 +86,21 @@ def test_pending_rows_are_asked_of_the_partitions_in_acked_only() -> None:
 def test_transport_makes_the_bulk_consumer() -> None:
     assert BulkTransport.Consumer is BulkConsumer
     assert "Consumer" in vars(driver.Transport)
+
+
+def test_thread_of_the_consumer_is_ours_and_commits_what_is_still_assigned() -> None:
+    made = inspect.getsource(driver.Consumer._new_consumer_thread)
+    assert "AIOKafkaConsumerThread(self, loop=self.loop, beacon=self.beacon)" in made
+    commit = inspect.signature(driver.AIOKafkaConsumerThread._commit)
+    assert list(commit.parameters) == ["self", "offsets"]
+    assert "_commit" in vars(BulkThread)
+    assert "self._commit, offsets" in inspect.getsource(driver.AIOKafkaConsumerThread.commit)
+
+
+def test_commit_for_partitions_that_are_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = BulkThread.__new__(BulkThread)
+    monkeypatch.setattr(thread, "assignment", set)
+    assert asyncio.run(thread._commit({TP("predictions", 5): 7})) is False
 
 
 def test_error_that_aiokafka_keeps_to_itself_is_where_the_watchdog_looks() -> None:
