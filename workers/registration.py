@@ -31,6 +31,7 @@ from workers.store import queries
 from workers.store.tables import pointers
 
 MAX_PROFILE_BYTES = 1 << 20
+MISSING = "missing"
 MAX_FILE_BYTES = 512 << 20
 """Largest file that is copied into the object store."""
 
@@ -90,6 +91,8 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
         raise SpecError(_listed(spec.name, problems))
 
     answers = _answers(spec, settings, data, calls)
+    if (missing := answers.get(("model", MISSING))) is not None:
+        warnings.extend(scoring.silent("[model] onnx", missing, spec.schema))
 
     def scores(role: str, rows: Dataset) -> NDArray[np.float32] | None:
         return answers.get((role, rows.role))
@@ -242,7 +245,9 @@ def _answers(
     data: Mapping[str, Dataset],
     calls: Mapping[str, scoring.Call],
 ) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """Probabilities by graph (``model``, ``teacher``) and file (``reference``, ``trusted``)."""
+    """Probabilities by graph (``model``, ``teacher``) and rows: ``reference``, ``trusted``, and
+    ``MISSING``, where one row lacks each feature in turn.
+    """
     asked = [
         (graph, role)
         for graph in calls
@@ -251,8 +256,13 @@ def _answers(
     ]
     if not asked:
         return {}
+    rows = {role: found.features for role, found in data.items()}
+    if "model" in calls:
+        asked.append(("model", MISSING))
+        first = next(iter(rows.values()))[:1]
+        rows[MISSING] = np.where(np.eye(first.shape[1], dtype=bool), np.float32(np.nan), first)
     found = scoring.answers(
-        [(calls[graph], data[role].features) for graph, role in asked],
+        [(calls[graph], rows[role]) for graph, role in asked],
         classes=len(spec.schema.classes),
         memory_mb=settings.load_memory_mb,
         seconds=settings.load_seconds,

@@ -201,6 +201,21 @@ def check_order(
         )
 
 
+def silent(place: str, answers: NDArray[np.float32], schema: Schema) -> list[str]:
+    """A warning about a graph that has no answer where a value is missing: row ``i`` of ``answers``
+    lacks feature ``i``.
+    """
+    without = np.flatnonzero(np.isnan(answers).any(axis=1)).tolist()
+    names = [schema.names[i] for i in without]
+    if not names:
+        return []
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return [
+        f"{place}: it answers NaN where {', '.join(names[:4])}{more} is missing, and the class is"
+        f" then {schema.classes[0]!r} whatever the rest says: handle missing values inside the graph"
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """What the child does: limits first, then the graphs."""
     import resource

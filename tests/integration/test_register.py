@@ -351,6 +351,20 @@ def test_a_forest_is_a_model_and_a_teacher_as_its_converter_writes_it(
     assert prepared.base.rate < 0.4
 
 
+def test_a_graph_that_answers_nan_for_a_missing_value_is_warned_of(
+    home: Settings, tmp_path: Path
+) -> None:
+    spec = linear.build(tmp_path / "m")
+    told = "[model] onnx: it answers NaN where a, b, region is missing"
+    warnings = registration.prepare(ModelSpec.load(spec), home).warnings
+    assert [w for w in warnings if w.startswith(told)]
+    for role in ("model", "teacher"):
+        linear.forest(tmp_path / "m" / f"{role}.onnx")
+    both = '.onnx"\noutput = "probabilities"\noutput_kind = "probabilities"'
+    spec.write_text(spec.read_text().replace('.onnx"', both))
+    assert not any("NaN" in w for w in registration.prepare(ModelSpec.load(spec), home).warnings)
+
+
 def test_warnings_about_columns_name_the_file(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m")
     columns = linear.rows(np.random.default_rng(0), 2_000)
