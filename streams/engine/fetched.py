@@ -74,7 +74,7 @@ class Batch(NamedTuple):
             data = b""
         return Body(
             data=data,
-            records=self.records,
+            records=min(self.records, self.end - self.base_offset),  # more is a lie
             base_offset=self.base_offset,
             first_timestamp=self.first_timestamp,
             append_time=self.max_timestamp if self.attributes & _APPEND_TIME else None,

@@ -142,6 +142,13 @@ def test_a_batch_whose_inside_is_broken_costs_its_own_records_only(codec: int) -
     assert [r[3] is None for r in got] == [False] * 3 + [True] * 4 + [False] * 2
 
 
+def test_a_batch_that_lies_about_its_number_costs_its_own_offsets_only() -> None:
+    many = bytearray(batch(3, 4))
+    many[57:61] = (5_000).to_bytes(4, "big")
+    got = by_us(batch(0, 3) + sealed(many) + batch(7, 2), 0)
+    assert [r[0] for r in got] == list(range(9))
+
+
 @pytest.mark.parametrize("magic", [0, 1])
 @pytest.mark.parametrize("codec", [0, 1])
 def test_formats_of_old_are_read(magic: int, codec: int) -> None:
