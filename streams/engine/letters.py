@@ -6,15 +6,58 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from streams.errors import WireError
 from streams.wire.columns import microseconds, number_text
 from streams.wire.events import DeadLetter, LabelObserved
 
+log = structlog.get_logger(__name__)
+
 AHEAD_SECONDS = 24 * 3_600
 """A label may be observed so long after the worker's clock."""
+FULL_LETTERS, FULL_BYTES = 2_000, 16 * 1024 * 1024
+"""Dead letters of one batch to flush."""
+LOGGED = 20
+"""Dead letters of one batch to flush that are logged each; of the others their number is."""
 DEAD_BYTES = 256 * 1024
 """A dead letter carries this much of the record."""
+
+
+class Letters:
+    """Dead letters between two flushes: they are kept whole, and bound memory, whatever the lag."""
+
+    def __init__(self) -> None:
+        self._kept: list[DeadLetter] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether they have to be flushed before more of them are kept."""
+        return len(self._kept) >= FULL_LETTERS or self._bytes >= FULL_BYTES
+
+    def add(self, topic: str, partition: int, record: Any, error: Exception) -> None:
+        """Keep a record that could not be read; the first ones are logged each."""
+        letter = dead_letter(topic, partition, record, error)
+        if len(self._kept) < LOGGED:
+            log.warning(
+                "dead_letter",
+                action="dead_letter",
+                topic=topic,
+                partition=partition,
+                offset=letter.offset,
+                code=letter.code,
+                reason=letter.reason[:300],
+            )
+        self._kept.append(letter)
+        self._bytes += len(letter.value)
+
+    def taken(self) -> list[DeadLetter]:
+        """All of them, and none is left."""
+        if (more := len(self._kept) - LOGGED) > 0:
+            log.warning("dead_letters", action="dead_letters", more=more)
+        kept, self._kept, self._bytes = self._kept, [], 0
+        return kept
 
 
 def label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import structlog
 from numpy.typing import NDArray
 
 from streams.engine.fetched import Piece
-from streams.engine.letters import as_json, dead_letter, label_row, not_ahead
+from streams.engine.letters import Letters, as_json, label_row, not_ahead
 from streams.engine.sampling import Sampler
 from streams.engine.states import Held, HeldStates
 from streams.engine.unknown import UnknownRows
@@ -41,8 +41,6 @@ log = structlog.get_logger(__name__)
 
 FULL_ROWS = 250_000
 """Rows of one batch: they are read again after a crash."""
-FULL_LETTERS, FULL_LETTER_BYTES = 2_000, 16 * 1024 * 1024
-"""Dead letters of one batch: they are kept whole, and bound memory, whatever the lag."""
 TAKEN_RECORDS = 2_000
 """Records that are decoded at once: a piece of one large batch may hold more."""
 
@@ -82,7 +80,7 @@ class Pump:
         self._batch = Batch()
         self.rows = 0
         """Rows in the open batch."""
-        self._letter_bytes = 0
+        self._letters = Letters()
         with database.begin() as conn:
             self._salt = salt(conn)
         self._watched: dict[str, Watched] = {}
@@ -97,8 +95,7 @@ class Pump:
         return (
             self.rows >= FULL_ROWS
             or self._sampler.pending() >= self._most_joins
-            or len(self._batch.dead) >= FULL_LETTERS
-            or self._letter_bytes >= FULL_LETTER_BYTES
+            or self._letters.full
         )
 
     # --- what is watched ---------------------------------------------------------------------
@@ -183,7 +180,8 @@ class Pump:
         self._batch = Batch()
         self._sampler.clear()
         self._unknown.clear()
-        self.rows = self._letter_bytes = 0
+        self._letters = Letters()
+        self.rows = 0
 
     # --- records -----------------------------------------------------------------------------
 
@@ -223,7 +221,7 @@ class Pump:
         take = self._take_predictions if predictions else self._take_labels
         rows, dead = take(place, records)
         for record, error in dead:
-            self._bury(topic, place[1], record, error)
+            self._letters.add(topic, place[1], record, error)
         return rows, len(dead)
 
     def _take_predictions(
@@ -342,20 +340,6 @@ class Pump:
             self._batch.labels.append(label_row(event, id_hash, now, believed=believed))
         return len(events), dead
 
-    def _bury(self, topic: str, partition: int, record: Any, error: Exception) -> None:
-        letter = dead_letter(topic, partition, record, error)
-        log.warning(
-            "dead_letter",
-            action="dead_letter",
-            topic=topic,
-            partition=partition,
-            offset=letter.offset,
-            code=letter.code,
-            reason=letter.reason[:300],
-        )
-        self._batch.dead.append(letter)
-        self._letter_bytes += len(letter.value)
-
     # --- batches -----------------------------------------------------------------------------
 
     def tick(self) -> None:
@@ -397,7 +381,8 @@ class Pump:
         configs = {m: w.config for m, w in self._watched.items()}
         self._sampler.close(batch, configs, now=self._clock())
         self._unknown.close(batch)
-        self.rows = self._letter_bytes = 0
+        batch.dead = self._letters.taken()
+        self.rows = 0
         return batch if batch.progress else None
 
     def _now(self) -> int:

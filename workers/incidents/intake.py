@@ -104,7 +104,8 @@ def take_in(
             log.warning("intake_failed", action="intake_failed", finding_id=one, error=str(error))
             continue
         if done is not None:
-            log.info(
+            say = log.debug if done.did == "noted" else log.info
+            say(
                 "finding_taken_in",
                 action="finding_taken_in",
                 finding_id=one,

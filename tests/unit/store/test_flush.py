@@ -10,6 +10,7 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+import structlog
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
 
@@ -183,12 +184,17 @@ def test_a_flood_of_dead_letters_closes_the_batch(db: Database) -> None:
     pump = make_pump(db)
     good = record(prediction(1), 0)
     bad = [good._replace(offset=i, value=b"x" * 300_000) for i in range(80)]
-    for start in range(0, 80, 20):
-        if pump.full:
-            break
-        pump.take(P0, piece(bad[start : start + 20]))
-    assert pump.full
-    assert 60 <= len(close(pump).dead) <= 80  # 16 MiB in pieces of 256 KiB
+    with structlog.testing.capture_logs() as logs:
+        for start in range(0, 80, 20):
+            if pump.full:
+                break
+            pump.take(P0, piece(bad[start : start + 20]))
+        assert pump.full
+        dead = close(pump).dead
+    assert 60 <= len(dead) <= 80  # 16 MiB in pieces of 256 KiB
+    told = [line["event"] for line in logs]
+    assert told == ["dead_letter"] * 20 + ["dead_letters"]
+    assert logs[-1]["more"] == len(dead) - 20
     assert not pump.full
 
 
