@@ -172,6 +172,7 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
         assert before.prediction in credit.CLASSES
         wide = site.folder / "wide.onnx"
         shutil.copy(site.folder / "model" / "teacher.onnx", wide)
+        credit.as_others_write_it(wide)
         site.command("add", "credit", "8", str(wide))
         site.command("publish", "credit", "8")
         site.until(lambda: model.version == "8", 5, "the service follows the pointer")
