@@ -164,6 +164,13 @@ def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None
     assert one(db, t.input_states).rows == 3
 
 
+def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db: Database) -> None:
+    pump = make_pump(db)
+    pump.take(L0, piece([record(label(0), 0)]))
+    flush(db, close(pump), now=NOW + 3_600_000_000)
+    assert one(db, t.labels).received_at == NOW + 3_600_000_000
+
+
 def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
     pump = make_pump(db)
     now = datetime.fromtimestamp(NOW / 1e6, UTC)
