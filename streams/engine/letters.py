@@ -60,15 +60,13 @@ class Letters:
         return kept
 
 
-def label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -> dict[str, Any]:
-    """A row of the table ``labels``.
+def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str, Any]:
+    """A row of the table ``labels``, but for the time at which it is stored.
 
     Parameters
     ----------
     id_hash
         Signed hash of the id.
-    now
-        Time of arrival, microseconds since 1970.
     believed
         The source is one of the model's: others are stored, and no detector sees them.
     """
@@ -86,7 +84,6 @@ def label_row(event: LabelObserved, id_hash: int, now: int, *, believed: bool) -
         "version": event.version,
         "prediction": _text(event.prediction),
         "slices": as_json(event.segment) if event.segment else None,
-        "received_at": now,
         "state": "waiting" if believed else "ignored",
         "check_at": 0,
     }

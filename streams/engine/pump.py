@@ -72,7 +72,7 @@ class Pump:
         self._kinds = dict(kinds)
         self._clock = clock
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
-        self._most_joins = 5_000 if database.is_sqlite else 20_000
+        self._most_written = 5_000 if database.is_sqlite else 20_000
         self._unknown = UnknownRows(database)
         self._states = HeldStates(database, state_key)
         self._progress: dict[Place, Progress] = {}
@@ -90,11 +90,11 @@ class Pump:
     def full(self) -> bool:
         """Whether the open batch is large enough to be flushed before anything is added.
 
-        On SQLite 5,000 join rows take some 100 ms, during which nobody else writes.
+        On SQLite 5,000 join rows or labels take some 100 ms, during which nobody else writes.
         """
         return (
             self.rows >= FULL_ROWS
-            or self._sampler.pending() >= self._most_joins
+            or self._sampler.pending() + len(self._batch.labels) >= self._most_written
             or self._letters.full
         )
 
@@ -337,7 +337,7 @@ class Pump:
                 continue
             sources = watched.config.label_sources
             believed = not sources or event.source in sources
-            self._batch.labels.append(label_row(event, id_hash, now, believed=believed))
+            self._batch.labels.append(label_row(event, id_hash, believed=believed))
         return len(events), dead
 
     # --- batches -----------------------------------------------------------------------------

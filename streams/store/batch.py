@@ -152,7 +152,7 @@ class Batch:
     joins: dict[str, JoinRows] = field(default_factory=dict)
     """Per model."""
     labels: list[dict[str, Any]] = field(default_factory=list)
-    """Rows of ``tables.labels``, all with the same keys."""
+    """Rows of ``tables.labels``, all with the same keys; ``received_at`` is the flush's."""
     features: list[FeatureBlob] = field(default_factory=list)
     findings: list[DriftFound] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)

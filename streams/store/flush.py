@@ -147,7 +147,7 @@ def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
     if batch.labels:
         names = list(batch.labels[0])
         columns = {n: [row[n] for row in batch.labels] for n in names}
-        # a label is looked up at intervals that grow with its age here: a flush that waited for the
+        # a label is looked up at intervals that grow with its age: a flush that waited for the
         # database must not make it old
         columns["received_at"] = [now] * len(batch.labels)
         new_labels = insert_new(conn, labels, columns)

@@ -171,6 +171,19 @@ def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db
     assert one(db, t.labels).received_at == NOW + 3_600_000_000
 
 
+def test_a_backlog_of_labels_is_written_in_parts(db: Database) -> None:
+    pump = make_pump(db)
+    most = 5_000 if db.is_sqlite else 20_000
+    for start in range(0, 2 * most, 1_000):
+        if pump.full:
+            break
+        pump.take(L0, piece([record(label(i), i) for i in range(start, start + 1_000)]))
+    batch = close(pump)
+    assert len(batch.labels) == most
+    assert isinstance(flush(db, batch, now=NOW), Flushed)
+    assert count(db, t.labels) == most
+
+
 def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
     pump = make_pump(db)
     now = datetime.fromtimestamp(NOW / 1e6, UTC)
