@@ -7,6 +7,7 @@ decoded and are gone again while they are in the processor's cache.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
 from streams.errors import WireError
-from streams.wire.envelope import Record
+from streams.wire.envelope import UNREADABLE, Record
 from streams.wire.recordset import Body, RecordSet
 
 log = structlog.get_logger(__name__)
@@ -65,15 +66,18 @@ class Batch(NamedTuple):
     data: memoryview
 
     def body(self) -> Body:
-        """Its records; without data, if it cannot be decompressed."""
-        data: bytes | memoryview
+        """Its records; without data, and with the reason, if it cannot be decompressed."""
+        data: bytes | memoryview = b""
+        fault = ""
         try:
             data = _unpacked(self.attributes & _CODEC, self.data)
+        except MemoryError:
+            raise  # nothing is wrong with the batch: it is read again
         except Exception as error:  # each codec has errors of its own
-            log.error("batch_packed", action="batch_packed", error=str(error))
-            data = b""
+            fault = f"a batch that does not decompress, or to more than is read: {error}"
         return Body(
             data=data,
+            fault=fault,
             records=min(self.records, self.end - self.base_offset),  # more is a lie
             base_offset=self.base_offset,
             first_timestamp=self.first_timestamp,
@@ -116,8 +120,8 @@ class Piece(NamedTuple):
         """Its records, from ``first`` on, ``READ_BYTES`` or a batch at once, with the offset behind
         them.
 
-        A batch that the broker took though it cannot be read gives records without a value, so that
-        each of its offsets becomes a dead letter.
+        A batch that the broker took though it cannot be read gives records without a value that say
+        why, so that each of its offsets becomes a dead letter.
         """
         for found, end in self._sets():
             if len(found) and found.offset[0] < self.first:
@@ -143,18 +147,24 @@ class Piece(NamedTuple):
 
 def _read(bodies: list[Body]) -> RecordSet:
     """Records of some batches; where one of them is broken, of each for itself."""
-    try:
+    with contextlib.suppress(WireError):
         return RecordSet.read(bodies)
-    except WireError as error:
-        log.error("batch_unreadable", action="batch_unreadable", error=error.reason)
     out: list[Record] = []
     for b in bodies:
         try:
             out += RecordSet.read([b])
-        except WireError:
+        except WireError as error:
+            log.error(
+                "batch_unreadable",
+                action="batch_unreadable",
+                offset=b.base_offset,
+                records=b.records,
+                error=error.reason,
+            )
             at = b.first_timestamp if b.append_time is None else b.append_time
+            why = [(UNREADABLE, error.reason.encode())]
             out += [
-                Record("", -1, b.base_offset + i, at, None, None)
+                Record("", -1, b.base_offset + i, at, None, None, why)
                 for i in range(min(b.records, MOST_LETTERS))
             ]
     return RecordSet.of(out)
@@ -230,6 +240,8 @@ def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
             yield Piece(first, end, len(old), stop - at, old)
             first, at = end, stop
             continue
+        if stop - at < _HEADER.size:
+            raise CorruptRecordException(f"A batch of {stop - at} bytes - {place}")
         head = _HEADER.unpack_from(data, at)
         base, crc, attributes, last, begin, newest, count = (
             head[i] for i in (0, 4, 5, 6, 7, 8, 12)

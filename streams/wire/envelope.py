@@ -32,6 +32,8 @@ _NAME_OF = {event: name for name, event in TYPES.items()}
 _TYPE_PATTERN = re.compile(r"redistill\.([a-z-]+)\.v(\d+)")
 _FAMILIES = {m[1] for t in TYPES if (m := _TYPE_PATTERN.fullmatch(t))}
 _MODEL = re.compile(MODEL_PATTERN)
+UNREADABLE = "redistill-unreadable"
+"""Header of a record that stands for one in a batch of the log which cannot be read: why not."""
 _REQUIRED = ("ce_specversion", "ce_type", "ce_id", "ce_source")
 
 
@@ -118,7 +120,8 @@ def open_envelope(record: RecordLike) -> Envelope:
     """
     value = record.value
     if value is None:
-        raise WireError("malformed", "the record has no value (a tombstone)")
+        why = dict(record.headers or ()).get(UNREADABLE)
+        raise WireError("malformed", _text(why) if why else "the record has no value (a tombstone)")
     if len(value) > MAX_EVENT_BYTES:
         raise WireError("oversized", f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read")
     headers = {name.lower(): text for name, text in record.headers or ()}

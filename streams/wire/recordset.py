@@ -34,6 +34,8 @@ class Body:
     """Milliseconds since 1970."""
     append_time: int | None = None
     """The broker's time, where the topic says that it counts; records have none of their own."""
+    fault: str = ""
+    """Why there are no data."""
 
 
 class Form(NamedTuple):
@@ -75,6 +77,8 @@ class RecordSet(Sequence[Record]):
         WireError
             ``malformed``: lengths that do not fit each other.
         """
+        if faults := [b.fault for b in bodies if b.fault]:
+            raise WireError("malformed", faults[0])
         data = bytes(bodies[0].data) if len(bodies) == 1 else b"".join(b.data for b in bodies)
         begins: list[int] = []
         ends: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -124,6 +125,13 @@ def test_a_wrong_checksum_is_fetched_again() -> None:
         list(found)
 
 
+def test_a_batch_shorter_than_its_header_is_told() -> None:
+    data = bytearray(batch(0, 3))
+    data[8:12] = (20).to_bytes(4, "big")
+    with pytest.raises(CorruptRecordException):
+        list(pieces(bytes(data), 0, TP))
+
+
 def test_a_length_that_leads_nowhere_is_told() -> None:
     data = bytearray(batch(0, 3))
     data[8:12] = (-12).to_bytes(4, "big", signed=True)
@@ -140,6 +148,9 @@ def test_a_batch_whose_inside_is_broken_costs_its_own_records_only(codec: int) -
     got = by_us(data, 0)
     assert [r[0] for r in got] == list(range(9))
     assert [r[3] is None for r in got] == [False] * 3 + [True] * 4 + [False] * 2
+    why = {r[4][0] for r in got[3:7]}
+    assert len(why) == 1
+    assert re.search(b"does not decompress" if codec else b"go beyond|do not fill", why.pop()[1])
 
 
 def test_a_batch_that_lies_about_its_number_costs_its_own_offsets_only() -> None:

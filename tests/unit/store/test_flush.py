@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 import structlog
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from crc32c import crc32c
 from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
 
 from streams.engine.fetched import pieces
@@ -237,6 +238,24 @@ def test_a_piece_that_unpacks_to_a_flood_is_left_where_the_batch_is_full(db: Dat
     assert taken == [68, 12]
     row = one(db, t.offsets, topic_id=P0[0])
     assert (row.dead, row.skipped, row.next_offset) == (80, 0, 80)
+
+
+def test_the_letter_of_a_batch_that_does_not_unpack_says_so(db: Database) -> None:
+    pump = make_pump(db)
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 24)
+    for i in range(3):
+        builder.append(i, timestamp=7, key=b"k", value=b"{}", headers=[])
+    raw = bytearray(builder.build())
+    raw[22] |= 4  # says zstd, and is not
+    raw[17:21] = crc32c(bytes(raw[21:])).to_bytes(4, "big")
+    for place in (P0, L0):
+        (whole,) = pieces(bytes(raw), 0, place)
+        pump.take(place, whole)
+    dead = close(pump).dead
+    assert [(letter.topic, letter.offset, letter.code) for letter in dead] == [
+        (topic, i, "malformed") for topic in ("predictions", "labels") for i in range(3)
+    ]
+    assert all("a batch that does not decompress" in letter.reason for letter in dead)
 
 
 def test_unreadable_records_become_dead_letters_once(db: Database) -> None:
