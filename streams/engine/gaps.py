@@ -1,4 +1,8 @@
-"""Offsets that are expected and do not come: lost, missed on the way, or never a record of ours?"""
+"""Offsets that are expected and do not come: lost, or missed on the way?
+
+Offsets without a record of ours (control records of transactions, what compaction took) are none of
+these: they lie within pieces.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,6 @@ class Gaps:
     def __init__(self, pump: Pump, metrics: Metrics) -> None:
         self._pump = pump
         self._metrics = metrics
-        self._asked: dict[Place, tuple[int, int]] = {}
-
-    def forget(self) -> None:
-        """Everything begins anew."""
-        self._asked.clear()
 
     def begin(self, tp: TP, place: Place, stored: int | None, earliest: int) -> int:
         """Assign a partition; the offset to read from. In the pump's thread."""
@@ -55,7 +54,7 @@ class Gaps:
         expected: int,
         first: int,
     ) -> bool:
-        """A piece begins beyond what is expected: were records lost, missed, or were there none?
+        """A piece begins beyond what is expected: were records lost, or missed?
 
         Returns
         -------
@@ -70,12 +69,6 @@ class Gaps:
             expected = end
         if first == expected:
             return True
-        if self._asked.get(place) == (expected, first):
-            # Asked again, the log answered the same: these offsets hold no record for us (control
-            # records of transactions, compaction).
-            del self._asked[place]
-            await in_pump(lambda: self._pump.skip(place, first))
-            return True
         log.info(
             "seek_back",
             action="seek_back",
@@ -84,7 +77,6 @@ class Gaps:
             expected=expected,
             first=first,
         )
-        self._asked[place] = (expected, first)
         await consumer.seek_wait({tp: expected})
         return False
 

@@ -163,14 +163,9 @@ class Pump:
         """Record that offsets left the log before they were read (both ends inclusive)."""
         p = self._progress[place]
         self._batch.gaps.append(Gap(place=place, topic=p.topic, first=first, last=last))
-        self.skip(place, last + 1)
-
-    def skip(self, place: Place, to: int) -> None:
-        """Go on at ``to``: what is before it holds no record for us."""
-        p = self._progress[place]
-        if to > p.next_offset:
-            p.skipped += to - p.next_offset
-            p.next_offset = self._position[place] = to
+        if last >= p.next_offset:
+            p.skipped += last + 1 - p.next_offset
+            p.next_offset = self._position[place] = last + 1
 
     def reset(self) -> None:
         """Forget every partition and everything that was not flushed."""

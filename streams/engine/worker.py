@@ -107,7 +107,6 @@ class StreamWorker:
         async with self._lock:
             await self._let_go()
             self._places.clear()
-            self._gaps.forget()
             self._void = False
             self._vitals.void = self._vitals.store_away = self._vitals.assigned = False
             if not wanted:
