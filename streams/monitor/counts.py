@@ -79,6 +79,19 @@ class Counts:
             wrong=self.wrong[i],
         )
 
+    def copy(self) -> Counts:
+        """The same in arrays of its own: one pane alone, not all that it was counted with."""
+        return Counts(
+            rows=self.rows,
+            valid=self.valid.copy(),
+            below=self.below.copy(),
+            total=self.total.copy(),
+            squares=self.squares.copy(),
+            low=self.low.copy(),
+            high=self.high.copy(),
+            wrong=self.wrong.copy(),
+        )
+
     def plus(self, other: Counts) -> Counts:
         """Counts of the rows of both."""
         return Counts(

@@ -316,11 +316,12 @@ class _Step:
             shape, quiet = quartiles(s.pane, self.profile), False
         else:
             i = panes.at(begin)
-            shape, quiet = panes.shapes[i], bool(panes.calm[i])
+            shape, quiet = panes.shapes[i].copy(), bool(panes.calm[i])
         place = self._place(s.window_last, s.window_rows)
         desk.pane_closed(self.profile, s.pane, shape, quiet, place)
         self._collect(desk, row)
-        s.whole = s.pane if s.whole is None else s.whole.plus(s.pane)
+        # a state may be kept for long: it must not hold the panes of a whole block
+        s.whole = s.pane.copy() if s.whole is None else s.whole.plus(s.pane)
         s.pane = None
 
     def close_window(self, row: int) -> None:

@@ -212,6 +212,18 @@ def test_a_stationary_stream_is_told_in_silence() -> None:
     assert len(contributors(state)) <= 10
 
 
+def test_a_state_holds_nothing_of_the_block_that_it_came_from() -> None:
+    state, _, _ = feed(block(features(CONFIG.window_rows + 1_500, 5), 5), [])
+    assert state.whole is not None
+    kept = [getattr(state.whole, f.name) for f in dataclasses.fields(state.whole)]
+    arrays = [a for a in (*kept, *state.shapes) if isinstance(a, np.ndarray)]
+    assert len(arrays) == 7 + 5
+    assert all(a.base is None or a.base.nbytes <= a.nbytes for a in arrays)
+    one, _, _ = feed(block(features(CONFIG.window_rows + 500, 5), 5), [])
+    assert one.whole is not None
+    assert one.whole.below.base is None
+
+
 def test_partitions_have_findings_of_their_own() -> None:
     one = observe(None, EVENTFUL, profile=PROFILE, config=CONFIG, partition=("topic", 0))
     two = observe(None, EVENTFUL, profile=PROFILE, config=CONFIG, partition=("topic", 1))
