@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from streams.errors import WireError
 from streams.wire.arrow_encode import FORMAT, TIME
-from streams.wire.arrow_open import open_batch
 from streams.wire.block import Codes, Feature, PredictionBlock, Schema
 from streams.wire.columns import (
     MAX_SEGMENTS,
@@ -39,25 +38,6 @@ _DAMAGED = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError
 """What pyarrow raises where a stream is damaged in a way that its checks let through."""
 
 
-def read_batch(data: bytes) -> Any:
-    """Open a batch, and check what can be checked without its model's schema.
-
-    Parameters
-    ----------
-    data
-        One Arrow IPC stream.
-
-    Raises
-    ------
-    WireError
-        The whole batch cannot be read.
-    """
-    try:
-        return open_batch(data)
-    except _DAMAGED as exc:
-        raise _damaged(exc) from None
-
-
 def decode_batches(
     batches: Sequence[Any], schema_of: Callable[[str], Schema | None]
 ) -> PredictionBlock:
@@ -69,7 +49,7 @@ def decode_batches(
     Parameters
     ----------
     batches
-        As ``read_batch`` gives them.
+        As ``open_batch`` gives them.
     schema_of
         Schema of a model; ``None`` if nobody registered it: then it is inferred from the batches.
 
@@ -82,12 +62,8 @@ def decode_batches(
         whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
         return _decode(whole, schema_of)
     except _DAMAGED as exc:
-        raise _damaged(exc) from None
-
-
-def _damaged(error: Exception) -> WireError:
-    why = f"damaged Arrow stream: {type(error).__name__}: {str(error)[:200]}"
-    return WireError("malformed", why)
+        why = f"damaged Arrow stream: {type(exc).__name__}: {str(exc)[:200]}"
+        raise WireError("malformed", why) from None
 
 
 def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> PredictionBlock:

@@ -18,7 +18,13 @@ _DICTIONARY_BATCH = 2  # MessageHeader in Arrow's format/Message.fbs
 
 
 def open_batch(data: bytes) -> Any:
-    """The one record batch of a stream, completely checked: offsets in it may be anything."""
+    """The one record batch of a stream, completely checked: offsets in it may be anything.
+
+    Raises
+    ------
+    WireError
+        It is none, is compressed, or holds too much.
+    """
     try:
         buffer = pa.py_buffer(data)
         _refuse_bombs(buffer)
@@ -34,8 +40,10 @@ def open_batch(data: bytes) -> Any:
         pa.ArrowException,
         OSError,
         ValueError,
+        TypeError,
+        LookupError,
+        OverflowError,
         struct.error,
-        IndexError,
         RecursionError,
     ) as exc:
         raise WireError("malformed", f"no Arrow IPC stream: {str(exc)[:200]}") from None

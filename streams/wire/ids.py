@@ -85,8 +85,5 @@ class Ids(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and list(self) == list(other)
 
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
     def __repr__(self) -> str:
         return f"Ids.of({list(self)!r})"

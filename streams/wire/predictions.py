@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import WireError
-from streams.wire.arrow import decode_batches, read_batch
+from streams.wire.arrow import decode_batches
+from streams.wire.arrow_open import open_batch
 from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
 from streams.wire.columns import MAX_UNKNOWN, infer_schema
 from streams.wire.envelope import (
@@ -117,7 +118,7 @@ class _Model:
         features = [r.features for r in rows]
         if isinstance(self.plan, Plan):
             features = self.plan.settled(features)
-        versions = {r.version for r in rows}
+        versions = dict.fromkeys(r.version for r in rows)  # in their order, not that of a set
         for version in versions:
             if version != self.version:
                 self.switch(version)
@@ -290,7 +291,7 @@ class _Decoding:
 
     def _batch(self, i: int, data: bytes) -> None:
         """Open an Arrow batch; it waits for others of its kind."""
-        batch = read_batch(data)
+        batch = open_batch(data)
         if self.batches:
             rows = sum(b.num_rows for _, b in self.batches)
             like = batch.schema.equals(self.batches[0][1].schema, check_metadata=True)

@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from streams.errors import WireError
-from streams.wire.arrow import decode_batches, read_batch
+from streams.wire.arrow import decode_batches
 from streams.wire.arrow_encode import encode_batch
+from streams.wire.arrow_open import open_batch
 from streams.wire.block import Feature, PredictionBlock, Schema
 
 SCHEMA = Schema(
@@ -68,7 +69,7 @@ def write(
 
 
 def read(raw: bytes, schema: Schema | None = SCHEMA) -> PredictionBlock:
-    return decode_batches([read_batch(raw)], lambda model: schema)
+    return decode_batches([open_batch(raw)], lambda model: schema)
 
 
 def test_batch_becomes_columns_in_the_schemas_order() -> None:
@@ -250,7 +251,8 @@ FUZZ = """
 import random, sys
 sys.path.insert(0, sys.argv[1])
 from streams.errors import WireError
-from streams.wire.arrow import decode_batches, read_batch
+from streams.wire.arrow import decode_batches
+from streams.wire.arrow_open import open_batch
 raw = open(sys.argv[2], "rb").read()
 rng = random.Random(int(sys.argv[3]))
 read = dead = 0
@@ -259,7 +261,7 @@ for _ in range(int(sys.argv[4])):
     for _ in range(rng.choice([1, 1, 2, 8])):
         data[rng.randrange(len(data))] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
     try:
-        block = decode_batches([read_batch(bytes(data))], lambda model: None)
+        block = decode_batches([open_batch(bytes(data))], lambda model: None)
         assert block.features.shape[0] == len(block.ids) == len(block.served_at)
         "".join(block.ids).encode()
         read += 1
