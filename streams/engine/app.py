@@ -308,8 +308,9 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
 
 
 def _calm_collector() -> None:
-    """Look for cycles seldom: records are many small objects without any, and looking through them
-    again and again took a third of the processor. What was imported is never looked at.
+    """Look for cycles seldom (the housekeeper does each minute): rows are many small objects without
+    any, and looking through them again and again took a third of the processor. What was imported is
+    never looked at.
     """
     gc.collect()
     gc.freeze()

@@ -177,3 +177,24 @@ def test_checkpoint_truncates_the_wal(tmp_path: Path) -> None:
     db.checkpoint()
     assert wal.stat().st_size == 0
     keep.close()
+
+
+def test_while_it_is_held_open_the_wal_outlives_its_transactions(tmp_path: Path) -> None:
+    db = connect(f"sqlite:///{tmp_path / 'held.db'}")
+    metadata.create_all(db.engine)
+    wal = tmp_path / "held.db-wal"
+
+    def put(value: str) -> None:
+        with db.begin() as conn:
+            facts.put(conn, "a", value)
+
+    put("1")
+    assert not wal.exists()  # the last connection was closed: it went into the file
+    with db.held_open():
+        put("2")
+        assert wal.stat().st_size > 0
+        db.checkpoint()  # which no idle connection holds up
+        assert wal.stat().st_size == 0
+    assert not wal.exists()
+    with db.read() as conn:
+        assert facts.get(conn, "a") == "2"
