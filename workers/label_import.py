@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
-from streams.wire.events import LabelObserved
+from streams.wire.events import LABEL_AHEAD, LabelObserved
 from workers.errors import UsageError
 
 BATCH = 5_000
 """Rows that are read and sent at once: bounds memory, however long the file is."""
 MAX_ID = 200
 MAX_LABEL = 1_000
-FUTURE = timedelta(days=1)
-"""A time further ahead than clocks and zones may differ is a mistake, and such a label could not be
-corrected any more: the latest of a source stands.
-"""
 """Characters of a label; what is longer is no class of anything."""
 
 
@@ -83,7 +79,7 @@ def read(
     Parameters
     ----------
     now
-        A label that was observed more than ``FUTURE`` later is rejected.
+        A label that was observed more than ``LABEL_AHEAD`` later is rejected, as stream workers would.
     classes
         Of the registered model: any other label is rejected; ``None``: nobody knows them.
     retract
@@ -152,7 +148,7 @@ def _label(
         observed = row[columns.time]
         if observed is None:
             return "the time is missing or cannot be read"
-        if observed > now + FUTURE:
+        if observed > now + LABEL_AHEAD:
             return f"the time {observed.isoformat()} lies in the future"
     shares: dict[str, float | None] = {}
     for key, column in (("confidence", columns.confidence), ("inclusion", columns.inclusion)):

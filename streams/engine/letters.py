@@ -10,12 +10,10 @@ import structlog
 
 from streams.errors import WireError
 from streams.wire.columns import microseconds, number_text
-from streams.wire.events import DeadLetter, LabelObserved
+from streams.wire.events import LABEL_AHEAD, DeadLetter, LabelObserved
 
 log = structlog.get_logger(__name__)
 
-AHEAD_SECONDS = 24 * 3_600
-"""A label may be observed so long after the worker's clock."""
 FULL_LETTERS, FULL_BYTES = 2_000, 16 * 1024 * 1024
 """Dead letters of one batch to flush."""
 LOGGED = 20
@@ -90,14 +88,14 @@ def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str
 
 
 def not_ahead(event: LabelObserved, now: int) -> None:
-    """Refuse a label from the future: the newest of a source stands, and nothing could correct it.
+    """Refuse a label from the future.
 
     Raises
     ------
     WireError
-        It was observed more than a day after ``now``.
+        It was observed more than ``LABEL_AHEAD`` after ``now``, microseconds since 1970.
     """
-    if microseconds(event.observed_at) > now + AHEAD_SECONDS * 1_000_000:
+    if microseconds(event.observed_at) - now > LABEL_AHEAD.total_seconds() * 1e6:
         raise WireError(
             "invalid_field", f"observed_at {event.observed_at.isoformat()} is more than a day ahead"
         )

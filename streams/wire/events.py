@@ -8,7 +8,7 @@ for correctness. Fields that may be unknown are ``None``; NaN never appears on t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -71,6 +71,11 @@ class PredictionMade:
     """Wall-clock milliseconds of this prediction."""
     sample_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
     """Share of the service's predictions that are logged at all."""
+
+
+LABEL_AHEAD = timedelta(days=1)
+"""A label observed further ahead of the reader's clock is a mistake: the newest of a source stands,
+so nothing could correct it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

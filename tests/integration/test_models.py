@@ -112,23 +112,6 @@ def test_overview_measures_accuracy_and_rates(database: Database) -> None:
     assert (traffic.rows, traffic.labels) == (5_000, 50)
 
 
-def test_labels_from_the_future_do_not_make_the_lag_absurd(database: Database) -> None:
-    serve(database, right=1, wrong=0)
-    before = overview(database)
-    year_9999 = 253_370_764_800_000_000
-    with database.begin() as conn:
-        for seq in (2, 3):
-            put(
-                conn, outcomes, model="linear", version="v1", seq=seq, id_hash=seq, id=str(seq), correct=1,
-                prediction="a", label="a", served_at=NOW - DAY, observed_at=year_9999, source="s",
-                uniform=True, made_at=NOW,
-            )  # fmt: skip
-    found = overview(database)
-    assert found.labelled == 3
-    assert found.label_lag_us == before.label_lag_us == 3_600_000_000
-    assert found.last_label_at == before.last_label_at
-
-
 def test_rows_per_alarm_needs_a_week_and_splits_the_fleets_alarms(database: Database) -> None:
     serve(database)
     with database.read() as conn:

@@ -30,8 +30,6 @@ WEEK_US = 7 * DAY_US
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""
 RECENT_LAGS = 200
-FUTURE_US = DAY_US
-"""Clocks and zones of those who label may be ahead by so much; what is beyond is a mistake."""
 OUTCOMES_EXPIRED = "outcomes_expired"
 """Counter of the outcomes of a model that retention deleted."""
 LEARNED_FROM = 1_000
@@ -206,15 +204,13 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
     waiting = conn.execute(
         sa.select(sa.func.count()).where(labels.c.model == model, labels.c.state == "waiting")
     ).scalar_one()
-    # A label from the future tells neither when labels last came nor how long they take.
-    past = outcomes.c.observed_at <= now + FUTURE_US
     last_label = conn.execute(
-        sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model, past)
+        sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model)
     ).scalar_one()
     lags = sorted(
         conn.execute(
             sa.select(outcomes.c.observed_at - outcomes.c.served_at)
-            .where(outcomes.c.model == model, outcomes.c.version == (version or ""), past)
+            .where(outcomes.c.model == model, outcomes.c.version == (version or ""))
             .order_by(outcomes.c.seq.desc())
             .limit(RECENT_LAGS)
         ).scalars()
