@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compress import data, rows
-from compress.data import Prepared
-from compress.errors import BadData, BadModel
-from compress.folder import Context, environment
-from compress.judge import evaluate
-from compress.judging import Facts, read_facts
-from compress.shrink import calibrate, distill, export, quantize, students
-from compress.shrink.trained import ARCHITECTURE_FILE, Architecture, default_architecture
-from compress.steps import array_key, key_of, sha256_of
+from redistill.compress import data, rows
+from redistill.compress.data import Prepared
+from redistill.compress.errors import BadData, BadModel
+from redistill.compress.folder import Context, environment
+from redistill.compress.judge import evaluate
+from redistill.compress.judging import Facts, read_facts
+from redistill.compress.shrink import calibrate, distill, export, quantize, students
+from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, default_architecture
+from redistill.compress.steps import array_key, key_of, sha256_of
 
 SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
 """Without a warm start: times the epochs, and replay rows per fresh row at least."""

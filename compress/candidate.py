@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from compress.folder import CANDIDATE
-from compress.judge.graph import Graph, answers, probabilities
-from compress.plan import GraphSpec
-from compress.rows import Rows
-from compress.steps import WORK, sync, sync_tree
+from redistill.compress.folder import CANDIDATE
+from redistill.compress.judge.graph import Graph, answers, probabilities
+from redistill.compress.plan import GraphSpec
+from redistill.compress.rows import Rows
+from redistill.compress.steps import WORK, sync, sync_tree
 
 GOLDEN_ROWS = 32
 EXACT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import BadData, BadJob
-from compress.plan import GraphSpec, Job
-from compress.rows import Rows, examples
+from redistill.compress.errors import BadData, BadJob
+from redistill.compress.plan import GraphSpec, Job
+from redistill.compress.rows import Rows, examples
 
 MIN_TRAIN_ROWS = 32
 """Fewer rows than this say nothing about a domain."""

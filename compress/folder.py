@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from compress.errors import BadJob, BadModel
-from compress.judge.graph import Call, Graph, check_file
-from compress.plan import Job, Report, read_job, to_json
-from compress.rows import Rows, read_rows, read_trusted
-from compress.steps import Budget, Steps
+from redistill.compress.errors import BadJob, BadModel
+from redistill.compress.judge.graph import Call, Graph, check_file
+from redistill.compress.plan import Job, Report, read_job, to_json
+from redistill.compress.rows import Rows, read_rows, read_trusted
+from redistill.compress.steps import Budget, Steps
 
 JOB, REPORT, CANDIDATE = "job.json", "report.json", "candidate"
 VARIANTS = ("fp32", "static_int8", "dynamic_int8")

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compress.judge import conditions
-from compress.judge.conditions import Condition, Rule
-from compress.judge.evidence import Evidence
-from compress.plan import Accepted, Decision, Gate, Limits, Rejected, Undecidable
+from redistill.compress.judge import gate_rules
+from redistill.compress.judge.evidence import Evidence
+from redistill.compress.judge.gate_rules import Condition, Rule
+from redistill.compress.plan import Accepted, Decision, Gate, Limits, Rejected, Undecidable
 
 FRESH_GATES = frozenset({"fresh_e_value", "fresh_margin_e_value", "verified_rows", "gain"})
 """Gates that look at fresh labels. ``choose`` does not, so that only one variant is tested
@@ -53,27 +53,27 @@ def decide(evidence: Evidence, limits: Limits, *, rule: Rule = "beat") -> Judgem
     ValueError
         There is an incumbent to be compared with, but no comparison on trusted rows.
     """
-    gates: list[Gate] = [conditions.loads(evidence)]
+    gates: list[Gate] = [gate_rules.loads(evidence)]
     open_: list[Undecidable] = []
     if evidence.load_error is None:
-        gates += [g for g in (conditions.size(evidence, limits),) if g is not None]
-        gates += conditions.really_quantized(evidence, limits)
-        gates += conditions.speed(evidence, limits)
+        gates += [g for g in (gate_rules.size(evidence, limits),) if g is not None]
+        gates += gate_rules.really_quantized(evidence, limits)
+        gates += gate_rules.speed(evidence, limits)
         with_doubt: list[Condition | None] = []
         if rule != "first":
             margin = (
                 limits.trusted_margin_points if rule == "beat" else limits.scheduled_margin_points
             )
             fresh = (
-                conditions.fresh_beat(evidence, limits)
+                gate_rules.fresh_beat(evidence, limits)
                 if rule == "beat"
-                else conditions.fresh_keep(evidence, limits, rule)
+                else gate_rules.fresh_keep(evidence, limits, rule)
             )
             with_doubt = [
-                conditions.verified(evidence, limits),
+                gate_rules.verified(evidence, limits),
                 fresh,
-                conditions.trusted(evidence, limits, margin),
-                conditions.worst_slice(evidence, limits),
+                gate_rules.trusted(evidence, limits, margin),
+                gate_rules.worst_slice(evidence, limits),
             ]
         for pair in with_doubt:
             if pair is not None:
@@ -82,11 +82,11 @@ def decide(evidence: Evidence, limits: Limits, *, rule: Rule = "beat") -> Judgem
                 open_ += [waits] if waits is not None else []
         gates += [
             g
-            for g in (conditions.f1(evidence, limits), conditions.agreement(evidence, limits))
+            for g in (gate_rules.f1(evidence, limits), gate_rules.agreement(evidence, limits))
             if g is not None
         ]
         if rule == "keep":
-            gates.append(conditions.gain(evidence, limits))
+            gates.append(gate_rules.gain(evidence, limits))
     failed = tuple(f"{g.name}: {g.why}" for g in gates if g.passed is False)
     decision: Decision
     if failed:

@@ -10,20 +10,20 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compress import candidate, gate
-from compress.errors import BadModel
-from compress.folder import CANDIDATE, Context
-from compress.gate import Judgement
-from compress.judge.assess import Bench, Subject
-from compress.judge.conditions import Rule
-from compress.judge.evaluate import Classes
-from compress.judge.evidence import Evidence, rows_of
-from compress.judge.graph import Graph
-from compress.judge.probe import WALL_SECONDS, Answer, Probe
-from compress.judge.probe import Subject as Probed
-from compress.plan import Measure, Report, to_json
-from compress.rows import Rows
-from compress.steps import array_key, key_of, sha256_of
+from redistill.compress import candidate, gate
+from redistill.compress.errors import BadModel
+from redistill.compress.folder import CANDIDATE, Context
+from redistill.compress.gate import Judgement
+from redistill.compress.judge.assess import Bench, Subject
+from redistill.compress.judge.evaluate import Classes
+from redistill.compress.judge.evidence import Evidence, rows_of
+from redistill.compress.judge.gate_rules import Rule
+from redistill.compress.judge.graph import Graph
+from redistill.compress.judge.probe import WALL_SECONDS, Answer, Probe
+from redistill.compress.judge.probe import Subject as Probed
+from redistill.compress.plan import Measure, Report, to_json
+from redistill.compress.rows import Rows
+from redistill.compress.steps import array_key, key_of, sha256_of
 
 PROBE_ROWS = 32
 MAX_MISMATCH = 0.01

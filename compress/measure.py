@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from compress import candidate, data, gate, judging
-from compress.errors import BadJob, BadModel
-from compress.folder import Context
-from compress.judge import diagnose as blame
-from compress.judge import evaluate, intervals
-from compress.judge.assess import Bench, Subject
-from compress.judge.conditions import Rule
-from compress.judge.graph import Call, Graph
-from compress.judge.probe import Probe
-from compress.plan import Measure, Report, to_json
-from compress.rows import Rows
-from compress.shrink import export, trained
+from redistill.compress import candidate, data, gate, judging
+from redistill.compress.errors import BadJob, BadModel
+from redistill.compress.folder import Context
+from redistill.compress.judge import diagnose as blame
+from redistill.compress.judge import evaluate, intervals
+from redistill.compress.judge.assess import Bench, Subject
+from redistill.compress.judge.gate_rules import Rule
+from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge.probe import Probe
+from redistill.compress.plan import Measure, Report, to_json
+from redistill.compress.rows import Rows
+from redistill.compress.shrink import export, trained
 
 MIN_LIKENESS = 0.9
 """Share of trusted rows on which a training folder must answer like the graph that it belongs to

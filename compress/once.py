@@ -6,6 +6,6 @@ judges is ready two seconds earlier.
 
 from __future__ import annotations
 
-from compress.pipeline import run
+from redistill.compress.pipeline import run
 
 __all__ = ["run"]

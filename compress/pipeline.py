@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from compress import folder, measure, repair
-from compress.folder import Context
-from compress.plan import Report, to_json
-from compress.steps import Budget, Progress, Steps, nothing, write
+from redistill.compress import folder, measure, repair
+from redistill.compress.folder import Context
+from redistill.compress.plan import Report, to_json
+from redistill.compress.steps import Budget, Progress, Steps, nothing, write
 
 MODES: dict[str, Callable[[Context], Report]] = {
     "repair": repair.repair,
@@ -35,7 +35,7 @@ def run(
     Parameters
     ----------
     job_folder
-        Laid out as ``compress.plan`` says. One process at a time may work in it.
+        Laid out as ``redistill.compress.plan`` says. One process at a time may work in it.
     progress
         Called with the name of a step and the share of it that is done: 0 at its start, 1 at its
         end (at once, if it was finished by an earlier run).
@@ -69,6 +69,6 @@ def warm() -> None:
 
     For a process from which jobs are forked, before it is forked. Starts no thread.
     """
-    from compress import build
+    from redistill.compress import build
 
     build.warm()

@@ -146,7 +146,7 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """One condition; the same fields as ``streams.wire.events.GateResult``."""
+    """One condition; the same fields as ``redistill.streams.wire.events.GateResult``."""
 
     name: str
     value: float | None

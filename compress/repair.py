@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from compress import data, judging
-from compress.errors import BadJob
-from compress.folder import CANDIDATE, Context
-from compress.judge.probe import Probe
-from compress.plan import Report
-from compress.steps import sha256_of
+from redistill.compress import data, judging
+from redistill.compress.errors import BadJob
+from redistill.compress.folder import CANDIDATE, Context
+from redistill.compress.judge.probe import Probe
+from redistill.compress.plan import Report
+from redistill.compress.steps import sha256_of
 
 
 def repair(context: Context) -> Report:
@@ -20,7 +20,7 @@ def repair(context: Context) -> Report:
     BadJob, BadData, BadModel, DeadlineExceeded
         It could not be done.
     """
-    from compress import build  # torch, which only training needs
+    from redistill.compress import build  # torch, which only training needs
 
     with Probe.start() as child, build.one_thread():  # the probe's imports overlap the training
         fresh, reference, trusted = (context.read(r) for r in ("fresh", "reference", "trusted"))

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from compress.errors import BadData, BadJob
-from compress.plan import GraphSpec
+from redistill.compress.errors import BadData, BadJob
+from redistill.compress.plan import GraphSpec
 
 MIN_TRUSTED_ROWS = 50
 """With fewer, not even a candidate without a single lost row could pass a margin of some points."""

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import BadJob, DeadlineExceeded
+from redistill.compress.errors import BadJob, DeadlineExceeded
 
 RECORD, WORK = "steps.json", "work"
 

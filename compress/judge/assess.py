@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from compress import data
-from compress.judge import evaluate
-from compress.judge.evaluate import Classes
-from compress.judge.evidence import Evidence
-from compress.judge.graph import Graph
-from compress.judge.probe import Answer
-from compress.plan import GraphSpec, Limits, Measure, Variant
-from compress.rows import Rows
-from compress.steps import sha256_of
+from redistill.compress import data
+from redistill.compress.judge import evaluate
+from redistill.compress.judge.evaluate import Classes
+from redistill.compress.judge.evidence import Evidence
+from redistill.compress.judge.graph import Graph
+from redistill.compress.judge.probe import Answer
+from redistill.compress.plan import GraphSpec, Limits, Measure, Variant
+from redistill.compress.rows import Rows
+from redistill.compress.steps import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from compress.judge import intervals
-from compress.plan import Diagnosis, Measure
+from redistill.compress.judge import intervals
+from redistill.compress.plan import Diagnosis, Measure
 
 MIN_LABELS = 20
 """Below this a loss cannot be divided between student and teacher."""

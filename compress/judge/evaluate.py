@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
 
-from compress.judge import intervals
-from compress.plan import Comparison, Measure
+from redistill.compress.judge import intervals
+from redistill.compress.plan import Comparison, Measure
 
 Classes = NDArray[np.int64]
 """(n,) index of a class per row; -1 where a label is missing."""

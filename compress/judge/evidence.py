@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compress.judge.evaluate import SliceLoss
-from compress.plan import Comparison, Measure
+from redistill.compress.judge.evaluate import SliceLoss
+from redistill.compress.plan import Comparison, Measure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

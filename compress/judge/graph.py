@@ -13,9 +13,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from compress.errors import BadModel
-from compress.judge.scale import misdeclared
-from compress.plan import GraphSpec
+from redistill.compress.errors import BadModel
+from redistill.compress.judge.output_kind import misdeclared
+from redistill.compress.plan import GraphSpec
 
 OPSETS = range(7, 26)
 """Opsets of the standard domain that are accepted: what ONNX Runtime 1.22 and later implement."""

@@ -1,14 +1,13 @@
 """First load of a graph, in a child process with little memory and time; and its latency, away from
 torch.
 
-``python -m compress.judge.probe`` reads one request (JSON) from standard input, and answers with
+``python -m redistill.compress.judge.probe`` reads one request (JSON) from standard input, and answers with
 one JSON line per graph. Whatever a graph does to this process, the parent only sees a missing line.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import subprocess
 import sys
@@ -23,8 +22,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.errors import BadModel, CompressError
-from compress.judge import graph, latency
+from redistill import child_path
+from redistill.compress.errors import BadModel, CompressError
+from redistill.compress.judge import graph, latency
 
 MEMORY_BYTES = 2 << 30
 """Address space that loading may take beyond what the process has when it starts to load."""
@@ -84,13 +84,13 @@ class Probe:
     def start(cls) -> Self:
         """Start the child; it waits for its request."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "compress.judge.probe"],
+            [sys.executable, "-m", "redistill.compress.judge.probe"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # nothing of this process's environment but where Python finds its modules
             env={
-                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+                **child_path.variables(),
                 "OMP_NUM_THREADS": "1",
                 "OPENBLAS_NUM_THREADS": "1",
             },

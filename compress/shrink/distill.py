@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.adamw import adamw
 
-from compress.errors import BadData
-from compress.plan import Training
-from compress.shrink import losses
-from compress.shrink.students import Mlp
+from redistill.compress.errors import BadData
+from redistill.compress.plan import Training
+from redistill.compress.shrink import losses
+from redistill.compress.shrink.students import Mlp
 
 WARM_UP_SHARE = 0.1
 """Share of the steps in which the learning rate climbs; afterwards it falls to zero along a cosine.

@@ -14,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.errors import BadModel
-from compress.judge.graph import session
-from compress.shrink.trained import Trained
+from redistill.compress.errors import BadModel
+from redistill.compress.judge.graph import session
+from redistill.compress.shrink.trained import Trained
 
 OPSET, IR_VERSION = 20, 10
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""

@@ -19,8 +19,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from compress.errors import BadData, BadModel
-from compress.shrink.export import INPUT
+from redistill.compress.errors import BadData, BadModel
+from redistill.compress.shrink.export import INPUT
 
 OPERATORS = ["MatMul", "Gemm"]
 """What is quantized. Scaling and encoding of the inputs stay in float: eight bits for a raw income

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from compress.errors import BadModel
-from compress.shrink import trained
-from compress.shrink.trained import ARCHITECTURE_FILE, Architecture, Trained
+from redistill.compress.errors import BadModel
+from redistill.compress.shrink import trained
+from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, Trained
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

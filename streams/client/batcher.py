@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from streams.errors import WireError
-from streams.wire.arrow_encode import encode_batch
-from streams.wire.columns import number_text
-from streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
-from streams.wire.events import TOPICS, Event, PredictionMade
-from streams.wire.messages import encode
+from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow_encode import encode_batch
+from redistill.streams.wire.columns import number_text
+from redistill.streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
+from redistill.streams.wire.events import TOPICS, Event, PredictionMade
+from redistill.streams.wire.messages import encode
 
 MIN_BATCH_ROWS = 20
 """Fewer rows go as single JSON events: a tiny Arrow batch costs its reader more than they do."""

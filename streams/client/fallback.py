@@ -6,8 +6,8 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streams.client.graph import GraphFacts, check_onnx
-from streams.client.release import (
+from redistill.streams.client.graph import GraphFacts, check_onnx
+from redistill.streams.client.release import (
     FALLBACK,
     MANIFEST_FILE,
     MODEL_FILE,
@@ -15,9 +15,9 @@ from streams.client.release import (
     InputLayout,
     Manifest,
 )
-from streams.client.session import Session
-from streams.errors import ReleaseError
-from streams.wire.block import Feature, Schema
+from redistill.streams.client.session import Session
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.block import Feature, Schema
 
 
 def load_fallback(

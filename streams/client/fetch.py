@@ -22,7 +22,7 @@ from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryEr
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from streams.client.release import (
+from redistill.streams.client.release import (
     CLIENT_FILES,
     MANIFEST_FILE,
     POINTER_FILE,
@@ -31,8 +31,8 @@ from streams.client.release import (
     target_name,
     verify,
 )
-from streams.client.transport import FolderFetcher, HttpFetcher
-from streams.errors import ReleaseError
+from redistill.streams.client.transport import FolderFetcher, HttpFetcher
+from redistill.streams.errors import ReleaseError
 
 LOCK_SECONDS = 15.0
 """How long a refresh waits for another process that uses the same cache."""
@@ -54,7 +54,7 @@ class Repository:
         Where to keep metadata and releases; processes may share it. ``None``: a folder of this
         user's, or a private temporary one where there is none.
     token, ca
-        See :class:`streams.client.transport.HttpFetcher`.
+        See :class:`redistill.streams.client.transport.HttpFetcher`.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streams.errors import ReleaseError
+from redistill.streams.errors import ReleaseError
 
 MAX_MODEL_BYTES = 512 * 1024 * 1024
 """Compressed models are small; ONNX itself ends at 2 GiB."""

@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from streams.client.fallback import load_fallback
-from streams.client.fetch import Repository
-from streams.client.probe import probe
-from streams.client.release import FALLBACK, GOLDEN_FILE, POINTER_FILE, PointerFile
-from streams.client.session import Session, load, self_test
-from streams.errors import ReleaseError
+from redistill.streams.client.fallback import load_fallback
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.probe import probe
+from redistill.streams.client.release import FALLBACK, GOLDEN_FILE, POINTER_FILE, PointerFile
+from redistill.streams.client.session import Session, load, self_test
+from redistill.streams.errors import ReleaseError
 
 RETRY_SECONDS = 600.0
 """Longest wait before a release that could not be loaded is tried again."""

@@ -18,13 +18,13 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Self
 
-from streams.broker import Broker, Security
-from streams.client.batcher import Logged
-from streams.client.ledger import Stats
-from streams.client.pipeline import Pipeline
-from streams.client.pointers import Callback
-from streams.client.release import FALLBACK
-from streams.wire.events import Event, LabelObserved
+from redistill.streams.client.batcher import Logged
+from redistill.streams.client.ledger import Stats
+from redistill.streams.client.pipeline import Pipeline
+from redistill.streams.client.pointers import Callback
+from redistill.streams.client.release import FALLBACK
+from redistill.streams.kafka.broker import Broker, Security
+from redistill.streams.wire.events import Event, LabelObserved
 
 __all__ = ["PredictionLogger", "Stats"]
 

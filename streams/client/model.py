@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from streams.client.fetch import Repository
-from streams.client.loader import Loader, Serving
-from streams.client.release import PointerFile
-from streams.client.session import Row
-from streams.errors import ReleaseError
-from streams.wire.events import PointerMoved, VersionActivated
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.loader import Loader, Serving
+from redistill.streams.client.release import PointerFile
+from redistill.streams.client.session import Row
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.events import PointerMoved, VersionActivated
 
 log = logging.getLogger("redistill.client")
 

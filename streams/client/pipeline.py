@@ -14,13 +14,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from streams.broker import Broker
-from streams.client.batcher import Batcher, Logged, Outgoing
-from streams.client.ledger import Ledger, Stats
-from streams.client.outbox import Outbox
-from streams.client.pointers import Callback, PointerListener
-from streams.client.sender import Sender
-from streams.wire.events import Event
+from redistill.streams.client.batcher import Batcher, Logged, Outgoing
+from redistill.streams.client.ledger import Ledger, Stats
+from redistill.streams.client.pointers import Callback, PointerListener
+from redistill.streams.client.send_buffer import Outbox
+from redistill.streams.client.sender import Sender
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.wire.events import Event
 
 _TICK_SECONDS = 0.02
 """Between two looks at a queue that is not empty: 200 rows at 10,000 a second."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from streams.broker import Broker, consumer
-from streams.errors import StreamsError, WireError
-from streams.wire.events import TOPICS, PointerMoved
-from streams.wire.messages import decode
+from redistill.streams.errors import StreamsError, WireError
+from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.wire.events import TOPICS, PointerMoved
+from redistill.streams.wire.messages import decode
 
 Callback = Callable[[PointerMoved], None]
 

@@ -1,6 +1,6 @@
 """The first load of a release: in a child with little memory and time, which may crash alone.
 
-``python -m streams.client.probe FOLDER MEMORY_BYTES CPU_SECONDS`` checks the file, loads it, runs
+``python -m redistill.streams.client.probe FOLDER MEMORY_BYTES CPU_SECONDS`` checks the file, loads it, runs
 the golden inputs and prints one line of JSON.
 """
 
@@ -13,7 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from streams.errors import ReleaseError
+from redistill import child_path
+from redistill.streams.errors import ReleaseError
 
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the child. A small model loads within half a GiB; weights count several times."""
@@ -45,13 +46,12 @@ def probe(folder: Path, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SE
     command = [
         _python(),
         "-m",
-        "streams.client.probe",
+        "redistill.streams.client.probe",
         str(folder),
         str(memory_bytes),
         str(max(1, round(seconds))),
     ]
-    paths = [p for p in (str(Path(__file__).resolve().parents[2]), *sys.path) if p]
-    env = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "PATH": os.defpath}
+    env = {**child_path.variables(), "OMP_NUM_THREADS": "1", "PATH": os.defpath}
     try:
         done = subprocess.run(
             command,
@@ -101,9 +101,9 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    from streams.client.graph import check_onnx
-    from streams.client.release import GOLDEN_FILE, MODEL_FILE
-    from streams.client.session import load, self_test
+    from redistill.streams.client.graph import check_onnx
+    from redistill.streams.client.release import GOLDEN_FILE, MODEL_FILE
+    from redistill.streams.client.session import load, self_test
 
     answer: dict[str, object]
     try:

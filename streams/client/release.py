@@ -16,9 +16,9 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from streams.errors import ReleaseError
-from streams.wire.block import Schema
-from streams.wire.events import ModelName, Sha256, Share, VersionName
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.block import Schema
+from redistill.streams.wire.events import ModelName, Sha256, Share, VersionName
 
 FORMAT = 1
 """Version of both formats below; a newer one is refused, an older one stays readable."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from streams.broker import Broker, check, producer
-from streams.client.batcher import Outgoing
-from streams.client.outbox import Outbox
-from streams.errors import BrokerRefused, StreamsError
+from redistill.streams.client.batcher import Outgoing
+from redistill.streams.client.send_buffer import Outbox
+from redistill.streams.errors import BrokerRefused, StreamsError
+from redistill.streams.kafka.broker import Broker, check, producer
 
 _FLYING_BYTES = 4 << 20  # copies inside the producer; the rest waits in the outbox
 _DELIVERY_MS = 30_000

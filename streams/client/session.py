@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from streams.client.release import (
+from redistill.streams.client.release import (
     CLIENT_FILES,
     FALLBACK,
     GOLDEN_FILE,
@@ -20,7 +20,7 @@ from streams.client.release import (
     Manifest,
     verify,
 )
-from streams.errors import ReleaseError
+from redistill.streams.errors import ReleaseError
 
 Row = Mapping[str, Any] | Sequence[float | int | str | None] | NDArray[Any]
 """One row of features: by name (absent ones count as missing), or all in the schema's order."""

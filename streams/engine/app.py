@@ -20,18 +20,18 @@ import faust
 import structlog
 from faust.types import AppT
 
-from streams.broker import Broker
-from streams.engine import logs, start
-from streams.engine.consumer import HOST, POLL_PIECES, BulkConsumer, BulkTransport
-from streams.engine.health import EXIT_STATUS, Vitals, Watchdog
-from streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
-from streams.engine.metrics import Metrics
-from streams.engine.pump import Pump
-from streams.engine.worker import StreamWorker
-from streams.errors import StoreUnusable, StreamsError
-from streams.store import lease, specs
-from streams.store.database import Database, connect
-from streams.store.outbox import Relay
+from redistill.streams.engine import logs, start
+from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.consumer import HOST, POLL_PIECES, BulkConsumer, BulkTransport
+from redistill.streams.engine.health import EXIT_STATUS, Vitals, Watchdog
+from redistill.streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.worker import StreamWorker
+from redistill.streams.errors import StoreUnusable, StreamsError
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.store import lease, specs
+from redistill.streams.store.database import Database, connect
+from redistill.streams.store.outbox import Relay
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class _Run:
             with database.read() as conn:
                 specs.revisions(conn)  # away, locked or not upgraded is said before anything else
             importlib.import_module(
-                "streams.monitor.detectors"
+                "redistill.streams.monitor.detectors"
             )  # River: seconds, and not on the way
             start.check(
                 self.broker, self.topics, group=config.group, session_seconds=config.session_seconds

@@ -18,7 +18,7 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.engine.fetched import Piece, RawRecords, RawSet
+from redistill.streams.engine.fetched import Piece, RawRecords, RawSet
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,9 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
-from streams.errors import WireError
-from streams.wire.envelope import UNREADABLE, Record
-from streams.wire.recordset import Body, RecordSet
+from redistill.streams.errors import WireError
+from redistill.streams.wire.envelope import UNREADABLE, Record
+from redistill.streams.wire.recordset import Body, RecordSet
 
 log = structlog.get_logger(__name__)
 

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from streams.engine.health import Vitals
-from streams.engine.metrics import Metrics
-from streams.errors import BrokerUnavailable, StoreUnavailable
-from streams.store.batch import Batch, Flushed, Moved
-from streams.store.database import Database
-from streams.store.flush import flush
+from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
+from redistill.streams.store.batch import Batch, Flushed, Moved
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import flush
 
 log = structlog.get_logger(__name__)
 

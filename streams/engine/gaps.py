@@ -12,10 +12,10 @@ from typing import Any
 import structlog
 from faust.types import TP
 
-from streams.engine.consumer import BulkConsumer
-from streams.engine.metrics import Metrics
-from streams.engine.pump import Pump
-from streams.store.batch import Place
+from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.consumer import BulkConsumer
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.store.batch import Place
 
 log = structlog.get_logger(__name__)
 

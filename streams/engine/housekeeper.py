@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 import structlog
 
-from streams.engine.health import Vitals
-from streams.engine.metrics import Metrics
-from streams.errors import StoreUnavailable
-from streams.store import lease, outbox
-from streams.store.database import Database
-from streams.store.drain import drain
-from streams.store.outbox import Relay
-from streams.store.rates import MEASURE_SECONDS, Raiser
-from streams.store.specs import Watched
-from streams.store.tables import findings
+from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import StoreUnavailable
+from redistill.streams.store import lease, outbox
+from redistill.streams.store.database import Database
+from redistill.streams.store.join_step import drain
+from redistill.streams.store.outbox import Relay
+from redistill.streams.store.rates import MEASURE_SECONDS, Raiser
+from redistill.streams.store.specs import Watched
+from redistill.streams.store.tables import findings
 
 log = structlog.get_logger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from streams.errors import WireError
-from streams.wire.columns import microseconds, number_text
-from streams.wire.events import LABEL_AHEAD, DeadLetter, LabelObserved
+from redistill.streams.errors import WireError
+from redistill.streams.wire.columns import microseconds, number_text
+from redistill.streams.wire.events import LABEL_AHEAD, DeadLetter, LabelObserved
 
 log = structlog.get_logger(__name__)
 

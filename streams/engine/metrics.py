@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from streams.errors import StreamsError
+from redistill.streams.errors import StreamsError
 
 
 class Metrics:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from streams.monitor.config import WatchConfig
-from streams.store.batch import Batch, FeatureBlob, JoinRows, Place
-from streams.wire.block import Codes, PredictionBlock
-from streams.wire.columns import number_text
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.batch import Batch, FeatureBlob, JoinRows, Place
+from redistill.streams.wire.block import Codes, PredictionBlock
+from redistill.streams.wire.columns import number_text
 
 JOIN_BURST_SECONDS = 10.0
 """Seconds of the join cap that may come at once."""

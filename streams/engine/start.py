@@ -7,9 +7,9 @@ from typing import Any
 
 import structlog
 
-from streams.broker import Broker, admin, cause
-from streams.devbroker import topic_id
-from streams.errors import BrokerRefused
+from redistill.streams.errors import BrokerRefused
+from redistill.streams.kafka.broker import Broker, admin, cause
+from redistill.streams.kafka.dev_broker import topic_id
 
 log = structlog.get_logger(__name__)
 

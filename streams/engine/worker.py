@@ -21,18 +21,18 @@ import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from streams.broker import Broker
-from streams.engine.consumer import QUEUED_PIECES, Bulk, BulkConsumer
-from streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
-from streams.engine.gaps import Gaps
-from streams.engine.health import Vitals
-from streams.engine.metrics import Metrics
-from streams.engine.pump import Pump
-from streams.engine.start import topic_ids
-from streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
-from streams.store.batch import Batch, Flushed, Place
-from streams.store.database import Database
-from streams.store.flush import progress_of
+from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.consumer import QUEUED_PIECES, Bulk, BulkConsumer
+from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
+from redistill.streams.engine.gaps import Gaps
+from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.start import topic_ids
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.store.batch import Batch, Flushed, Place
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import progress_of
 
 log = structlog.get_logger(__name__)
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from streams.monitor.base import BaseError
-from streams.monitor.config import WatchConfig
-from streams.monitor.findings import finding_id, utc
-from streams.monitor.harm import HarmChange, HarmTest, Memory, delay
-from streams.monitor.intervals import clopper_pearson, paired_e_value, window_interval
-from streams.monitor.outcomes import AccuracyState, Outcomes
-from streams.wire.events import (
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.findings import finding_id, utc
+from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory, delay
+from redistill.streams.monitor.intervals import clopper_pearson, paired_e_value, window_interval
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
+from redistill.streams.wire.events import (
     ChangePoint,
     Contributor,
     Detector,
@@ -200,7 +200,7 @@ class _Run:
                 self._changed(change, i)
 
     def _learn(self, error: int, at: int, i: int) -> None:
-        from streams.monitor.detectors import error_changes  # River takes a second to import
+        from redistill.streams.monitor.detectors import error_changes
 
         s = self.state
         memory = s.learning

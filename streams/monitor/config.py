@@ -10,14 +10,14 @@ from typing import Literal
 
 import msgspec
 
-from streams.wire.block import Schema
+from redistill.streams.wire.block import Schema
 
 Level = Literal["watch", "rollback", "repair"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchConfig:
-    """One model's settings of watching. Pure data; ``workers.spec`` makes it, ``specs.watch`` stores it."""
+    """One model's settings of watching. Pure data; ``workers.models.spec`` makes it, ``specs.watch`` stores it."""
 
     model: str
     level: Level = "watch"

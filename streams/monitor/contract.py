@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.counts import Counts
-from streams.monitor.intervals import upper_bound
-from streams.monitor.normal import Column, Profile
-from streams.monitor.units import (
+from redistill.streams.monitor.counts import Counts
+from redistill.streams.monitor.input_profile import Column, Profile
+from redistill.streams.monitor.intervals import upper_bound
+from redistill.streams.monitor.units import (
     CONTINUOUS,
     SCALE,
     SMALLEST_ROWS,

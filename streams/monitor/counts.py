@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.wire.block import Codes, PredictionBlock
+from redistill.streams.wire.block import Codes, PredictionBlock
 
 
 @dataclass(frozen=True, slots=True, eq=False)

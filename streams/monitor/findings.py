@@ -7,7 +7,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from streams.wire.events import DriftFound
+from redistill.streams.wire.events import DriftFound
 
 NAMESPACE = uuid5(NAMESPACE_URL, "https://redistill.dev/finding")
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.base import BaseError
-from streams.monitor.config import WatchConfig
-from streams.monitor.sequential import Mixture, Suffix, change_point, downward, upward
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.sequential import Mixture, Suffix, change_point, downward, upward
 
 MINIMUM_ERRORS = 5
 """Wrong rows since the change that an alarm needs. A model without errors in its reference would
@@ -367,7 +367,7 @@ def delay(base: BaseError, config: WatchConfig, drop_points: float, label_share:
 
     Examples
     --------
-    >>> from streams.wire.block import Schema
+    >>> from redistill.streams.wire.block import Schema
     >>> config = WatchConfig(model="credit", schema=Schema(features=()))
     >>> base = BaseError.from_errors(np.tile([0] * 9 + [1], 2000))
     >>> 400 < delay(base, config, 5, 0.1) < 700

@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.config import WatchConfig
-from streams.monitor.contract import calm
-from streams.monitor.counts import columns, confidence, count, count_panes
-from streams.monitor.desk import Desk
-from streams.monitor.findings import finding_id, superseded
-from streams.monitor.moved import Moved
-from streams.monitor.normal import Profile
-from streams.monitor.reference import PANE_ROWS
-from streams.monitor.reports import Place
-from streams.monitor.sample import Sample, rows_needed
-from streams.monitor.state import ClosedWindow, InputState
-from streams.monitor.units import quartiles
-from streams.wire.block import PredictionBlock
-from streams.wire.events import Contributor, DriftFound
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.contract import calm
+from redistill.streams.monitor.counts import columns, confidence, count, count_panes
+from redistill.streams.monitor.drifted_features import Moved
+from redistill.streams.monitor.finding_tracker import Desk
+from redistill.streams.monitor.findings import finding_id, superseded
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.reference import PANE_ROWS
+from redistill.streams.monitor.reports import Place
+from redistill.streams.monitor.sample import Sample, rows_needed
+from redistill.streams.monitor.state import ClosedWindow, InputState
+from redistill.streams.monitor.units import quartiles
+from redistill.streams.wire.block import PredictionBlock
+from redistill.streams.wire.events import Contributor, DriftFound
 
 __all__ = [
     "ClosedWindow",
@@ -270,7 +270,7 @@ class _Step:
         if not known.any():
             return
         if s.confidence is None or s.confidence.delta != delta:
-            from streams.monitor.detectors import ConfidenceWatch  # River takes a second to import
+            from redistill.streams.monitor.detectors import ConfidenceWatch
 
             s.confidence = ConfidenceWatch(delta)
         where = np.flatnonzero(known)

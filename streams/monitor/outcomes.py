@@ -12,10 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import StateError
-from streams.monitor.base import BaseError
-from streams.monitor.harm import HarmTest, Memory
-from streams.wire.events import DriftFound
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.harm import HarmTest, Memory
+from redistill.streams.wire.events import DriftFound
 
 FORMAT = 1
 

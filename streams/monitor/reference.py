@@ -8,10 +8,18 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.counts import Counts, Layout, columns, count
-from streams.monitor.distance import distances
-from streams.monitor.normal import QUANTILES, Bins, Column, Habits, Profile, Role, between
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.monitor.counts import Counts, Layout, columns, count
+from redistill.streams.monitor.distance import distances
+from redistill.streams.monitor.input_profile import (
+    QUANTILES,
+    Bins,
+    Column,
+    Habits,
+    Profile,
+    Role,
+    between,
+)
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 __all__ = ["Column", "Profile", "build_profile"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from streams.monitor.contract import Breach
-from streams.monitor.findings import finding_id, utc
-from streams.monitor.intervals import clopper_pearson
-from streams.monitor.normal import Profile
-from streams.wire.events import (
+from redistill.streams.monitor.contract import Breach
+from redistill.streams.monitor.findings import finding_id, utc
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.intervals import clopper_pearson
+from redistill.streams.wire.events import (
     Contributor,
     Detector,
     DriftFound,

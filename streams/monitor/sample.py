@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.counts import confidence
-from streams.monitor.normal import Profile
-from streams.monitor.reference import build_profile
-from streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.monitor.counts import confidence
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 
 LEARNING_ROWS = 10_000
 """Rows from which a profile is learned."""

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import StateError
-from streams.monitor.counts import Counts
-from streams.monitor.sample import Sample
-from streams.wire.events import Contributor, DriftFound
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.counts import Counts
+from redistill.streams.monitor.sample import Sample
+from redistill.streams.wire.events import Contributor, DriftFound
 
 if TYPE_CHECKING:
-    from streams.monitor.detectors import ConfidenceWatch
+    from redistill.streams.monitor.detectors import ConfidenceWatch
 
 FORMAT = 1
 
@@ -149,7 +149,7 @@ class InputState:
             if plain["sample"] is not None:
                 plain["sample"] = Sample.of(plain["sample"])
             if plain["confidence"] is not None:
-                from streams.monitor.detectors import ConfidenceWatch  # River: a second
+                from redistill.streams.monitor.detectors import ConfidenceWatch  # River: a second
 
                 plain["confidence"] = ConfidenceWatch.of(plain["confidence"], key)
             plain["partition"] = (str(plain["partition"][0]), int(plain["partition"][1]))

@@ -16,9 +16,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.counts import Counts
-from streams.monitor.normal import Column, Profile
-from streams.monitor.reference import outside, quantiles_of, slope
+from redistill.streams.monitor.counts import Counts
+from redistill.streams.monitor.input_profile import Column, Profile
+from redistill.streams.monitor.reference import outside, quantiles_of, slope
 
 SMALLEST_ROWS = 100
 """Values that a pane needs."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.wire.events import DeadLetter, DriftFound
+from redistill.streams.wire.events import DeadLetter, DriftFound
 
 Place = tuple[str, int]
 """A partition: (topic id, number)."""

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import NullPool
 
-from streams.errors import StoreUnavailable, StoreUnusable
+from redistill.streams.errors import StoreUnavailable, StoreUnusable
 
 BUSY_SECONDS = 10.0
 """How long SQLite waits for another writer: longer than any flush, shorter than a watchdog's
@@ -169,7 +169,7 @@ def connect(url: str) -> Database:
     >>> db = connect("sqlite:///:memory:")
     Traceback (most recent call last):
     ...
-    streams.errors.StoreUnusable: an in-memory SQLite cannot be shared; name a file:
+    redistill.streams.errors.StoreUnusable: an in-memory SQLite cannot be shared; name a file:
     sqlite:///redistill.db
     """
     try:
@@ -242,7 +242,7 @@ def insert_ignore(table: sa.Table) -> postgresql.Insert:
 
     Examples
     --------
-    >>> from streams.store.tables import facts
+    >>> from redistill.streams.store.tables import facts
     >>> print(insert_ignore(facts))
     INSERT INTO facts (name, value) VALUES (...) ON CONFLICT DO NOTHING
     """
@@ -272,7 +272,7 @@ def upsert(
 
     Examples
     --------
-    >>> from streams.store.tables import facts
+    >>> from redistill.streams.store.tables import facts
     >>> print(upsert(facts, ["name"]))
     INSERT INTO facts (name, value) VALUES (...)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value

@@ -15,13 +15,13 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from streams.errors import WireError
-from streams.store import outbox
-from streams.store.batch import Batch, Flushed, Moved, Place
-from streams.store.bulk import insert_new
-from streams.store.database import Database, insert_ignore, upsert
-from streams.store.rates import set_rate
-from streams.store.tables import (
+from redistill.streams.errors import WireError
+from redistill.streams.store import outbox
+from redistill.streams.store.batch import Batch, Flushed, Moved, Place
+from redistill.streams.store.bulk import insert_new
+from redistill.streams.store.database import Database, insert_ignore, upsert
+from redistill.streams.store.rates import set_rate
+from redistill.streams.store.tables import (
     counters,
     feature_rows,
     findings,
@@ -35,7 +35,7 @@ from streams.store.tables import (
     unregistered,
     windows,
 )
-from streams.wire.events import DeadLetter, DriftFound
+from redistill.streams.wire.events import DeadLetter, DriftFound
 
 log = structlog.get_logger(__name__)
 

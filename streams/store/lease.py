@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from streams.errors import LeaseError
-from streams.store.database import insert_ignore
-from streams.store.tables import leases
+from redistill.streams.errors import LeaseError
+from redistill.streams.store.database import insert_ignore
+from redistill.streams.store.tables import leases
 
 
 def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: float) -> int | None:
@@ -41,7 +41,7 @@ def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: f
 
     Examples
     --------
-    >>> from streams.store.tables import metadata
+    >>> from redistill.streams.store.tables import metadata
     >>> db = sa.create_engine("sqlite://")
     >>> metadata.create_all(db, tables=[leases])
     >>> with db.begin() as c:

@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 import structlog
 
-from streams.broker import Broker, producer
-from streams.errors import LeaseError
-from streams.store import facts, lease
-from streams.store.database import Database, insert_ignore
-from streams.store.tables import outbox
-from streams.wire.codec import encode
-from streams.wire.events import Event
+from redistill.streams.errors import LeaseError
+from redistill.streams.kafka.broker import Broker, producer
+from redistill.streams.store import lease, properties
+from redistill.streams.store.database import Database, insert_ignore
+from redistill.streams.store.tables import outbox
+from redistill.streams.wire.codec import encode
+from redistill.streams.wire.events import Event
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +137,7 @@ def _ready(conn: sa.Connection, limit: int) -> list[Mapping[str, Any]]:
     """Unsent rows that may go, oldest first: none that waits for a snapshot, nor what follows it
     under its key.
     """
-    published = facts.published_snapshot(conn)
+    published = properties.published_snapshot(conn)
     held = outbox.alias("held")
     behind = sa.exists().where(
         held.c.sent_at.is_(None),

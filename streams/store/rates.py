@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from streams.monitor.config import WatchConfig
-from streams.store.database import insert_ignore, upsert
-from streams.store.tables import input_states, join_rates, model_locks
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.database import insert_ignore, upsert
+from redistill.streams.store.tables import input_states, join_rates, model_locks
 
 CALM_SECONDS = 60.0
 """How long traffic has to be low before more of it is kept."""

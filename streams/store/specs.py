@@ -9,11 +9,11 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
-from streams.errors import StateError
-from streams.monitor.base import BaseError
-from streams.monitor.config import WatchConfig
-from streams.monitor.reference import Profile
-from streams.store.tables import profiles, specs
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.reference import Profile
+from redistill.streams.store.tables import profiles, specs
 
 log = structlog.get_logger(__name__)
 

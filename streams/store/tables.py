@@ -1,4 +1,6 @@
-"""Tables of the observing side. Both sides share one database and one ``MetaData``; ``workers.store`` migrates it.
+"""Tables of the observing side. Both sides share one database and one ``MetaData``.
+
+``redistill.workers.store`` migrates it.
 
 Rules: times are integers, microseconds since 1970 in UTC; ids of rows are 64-bit hashes; blobs carry a format number.
 Stream workers write these tables and read ``specs`` and ``profiles``; workers write those two and read all.
@@ -32,10 +34,12 @@ specs = sa.Table(
     ),  # grows with each change of any row of the model's specs or profiles
     sa.Column("config_sha256", Text, nullable=False),
     sa.Column("level", Text, nullable=False),
-    sa.Column("watch", Text, nullable=False),  # streams.monitor.config.WatchConfig as JSON
+    sa.Column(
+        "watch", Text, nullable=False
+    ),  # redistill.streams.monitor.config.WatchConfig as JSON
     sa.Column(
         "spec", Text, nullable=False
-    ),  # the whole of model.toml as JSON (workers.spec.ModelSpec)
+    ),  # the whole of model.toml as JSON (redistill.workers.models.spec.ModelSpec)
     sa.Column("registered_at", Big, nullable=False),
     sa.Column("updated_at", Big, nullable=False),
 )
@@ -47,8 +51,10 @@ profiles = sa.Table(
     sa.Column("version", Text, primary_key=True),
     sa.Column(
         "profile", Blob, nullable=True
-    ),  # streams.monitor.reference.Profile.to_bytes(), at most 1 MB
-    sa.Column("base_error", Text, nullable=True),  # streams.monitor.accuracy.BaseError.to_json()
+    ),  # redistill.streams.monitor.reference.Profile.to_bytes(), at most 1 MB
+    sa.Column(
+        "base_error", Text, nullable=True
+    ),  # redistill.streams.monitor.accuracy.BaseError.to_json()
     sa.Column("provisional", sa.Boolean, nullable=False, default=False),
     sa.Column("predecessor", Text, nullable=True),
     sa.Column("created_at", Big, nullable=False),
@@ -93,7 +99,9 @@ input_states = sa.Table(
     sa.Column("version", Text, primary_key=True),
     sa.Column("topic_id", Text, primary_key=True),
     sa.Column("partition", Integer, primary_key=True),
-    sa.Column("state", Blob, nullable=False),  # streams.monitor.observe.InputState.to_bytes()
+    sa.Column(
+        "state", Blob, nullable=False
+    ),  # redistill.streams.monitor.observe.InputState.to_bytes()
     sa.Column("rows", Big, nullable=False),
     sa.Column("first_served_at", Big, nullable=True),
     sa.Column("last_served_at", Big, nullable=True),
@@ -105,7 +113,9 @@ accuracy_states = sa.Table(
     metadata,
     sa.Column("model", Text, primary_key=True),
     sa.Column("version", Text, primary_key=True),
-    sa.Column("state", Blob, nullable=False),  # streams.monitor.accuracy.AccuracyState.to_bytes()
+    sa.Column(
+        "state", Blob, nullable=False
+    ),  # redistill.streams.monitor.accuracy.AccuracyState.to_bytes()
     sa.Column("last_seq", Big, nullable=False),  # last outcome the state has seen
     sa.Column("n", Big, nullable=False),
     sa.Column("errors", Big, nullable=False),
@@ -256,7 +266,7 @@ findings = sa.Table(
     sa.Column("opened_at", Big, nullable=False),
     sa.Column("updated_at", Big, nullable=False),
     sa.Column("stored_at", Big, nullable=False),
-    # written by workers.incidents only: null = not yet taken in
+    # written by redistill.workers.incidents only: null = not yet taken in
     sa.Column("intake_revision", Integer, nullable=True),
     sa.Column("intake_note", Text, nullable=True),
 )

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from streams.errors import WireError
-from streams.wire.arrow_encode import FORMAT, TIME
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
-from streams.wire.columns import (
+from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow_encode import FORMAT, TIME
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.columns import (
     MAX_SEGMENTS,
     MAX_UNKNOWN,
     MAX_VALUES,
@@ -28,8 +28,8 @@ from streams.wire.columns import (
     printable,
     rates,
 )
-from streams.wire.envelope import checked_names
-from streams.wire.ids import Ids
+from redistill.streams.wire.envelope import checked_names
+from redistill.streams.wire.ids import Ids
 
 MAX_FEATURES = 10_000
 _MAX_ID_CHARACTERS = 200

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from streams.errors import WireError
-from streams.wire.envelope import MAX_ROWS
+from redistill.streams.errors import WireError
+from redistill.streams.wire.envelope import MAX_ROWS
 
 _DICTIONARY_BATCH = 2  # MessageHeader in Arrow's format/Message.fbs
 

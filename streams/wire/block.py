@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.wire.ids import Ids
+from redistill.streams.wire.ids import Ids
 
 JOINED_ROWS = 5_000
 """Rows to which neighbours of one version are joined: a step costs nearly the same for 500."""

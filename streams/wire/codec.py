@@ -6,9 +6,9 @@ events are small and become the dataclasses of ``events`` (``decode``).
 
 from __future__ import annotations
 
-from streams.wire.arrow_encode import encode_batch
-from streams.wire.columns import infer_schema
-from streams.wire.envelope import (
+from redistill.streams.wire.arrow_encode import encode_batch
+from redistill.streams.wire.columns import infer_schema
+from redistill.streams.wire.envelope import (
     ARROW,
     JSON,
     MAX_EVENT_BYTES,
@@ -18,9 +18,9 @@ from streams.wire.envelope import (
     headers_of,
     type_name,
 )
-from streams.wire.hashing import id_hashes, signed
-from streams.wire.messages import MAX_LETTER_BYTES, decode, encode
-from streams.wire.predictions import Decoded, decode_predictions
+from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.streams.wire.messages import MAX_LETTER_BYTES, decode, encode
+from redistill.streams.wire.predictions import Decoded, decode_predictions
 
 __all__ = [
     "ARROW",

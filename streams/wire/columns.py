@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.wire.block import Codes, Feature, Schema
+from redistill.streams.wire.block import Codes, Feature, Schema
 
 MAX_UNSEEN = 20
 """Names of unseen categories kept per feature and block; the rest is counted under ``REST``."""

@@ -1,4 +1,4 @@
-"""JSON Schemas of the events, made from their dataclasses: ``python -m streams.wire.describe``.
+"""JSON Schemas of the events, made from their dataclasses: ``python -m redistill.streams.wire.describe``.
 
 The files in ``schemas/`` are what other programs read; a test holds them to the dataclasses.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import msgspec
 
-from streams.wire import arrow_encode, events
-from streams.wire.envelope import ARROW, JSON, MAX_ROWS
+from redistill.streams.wire import arrow_encode, events
+from redistill.streams.wire.envelope import ARROW, JSON, MAX_ROWS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BASE = "urn:redistill:schema"
@@ -84,7 +84,10 @@ def files() -> dict[str, str]:
 
 def load(type_name: str) -> dict[str, Any]:
     """The packaged schema of an event."""
-    file = resources.files("streams.wire.schemas") / f"{type_name.removeprefix('redistill.')}.json"
+    file = (
+        resources.files("redistill.streams.wire.schemas")
+        / f"{type_name.removeprefix('redistill.')}.json"
+    )
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded
 

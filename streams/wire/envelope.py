@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from streams.errors import WireError
-from streams.wire.events import MODEL_PATTERN, TYPES
+from redistill.streams.errors import WireError
+from redistill.streams.wire.events import MODEL_PATTERN, TYPES
 
 JSON = b"application/json"
 ARROW = b"application/vnd.apache.arrow.stream"
@@ -89,7 +89,7 @@ def type_name(event: type[Any]) -> str:
 
     Examples
     --------
-    >>> from streams.wire.events import LabelObserved
+    >>> from redistill.streams.wire.events import LabelObserved
     >>> type_name(LabelObserved)
     'redistill.label.v1'
     """

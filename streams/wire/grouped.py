@@ -12,9 +12,9 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from streams.errors import WireError
-from streams.wire.block import Codes, PredictionBlock, Schema
-from streams.wire.columns import (
+from redistill.streams.errors import WireError
+from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.wire.columns import (
     MAX_SEGMENTS,
     MAX_UNKNOWN,
     class_codes,
@@ -25,10 +25,10 @@ from streams.wire.columns import (
     rates,
     times,
 )
-from streams.wire.ids import Ids
+from redistill.streams.wire.ids import Ids
 
 if TYPE_CHECKING:
-    from streams.wire.rows import Plan, Row
+    from redistill.streams.wire.rows import Plan, Row
 
 _MAX_SCORES = 10_000
 

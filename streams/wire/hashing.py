@@ -9,8 +9,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.wire.ids import Ids
-from streams.wire.recordset import spans
+from redistill.streams.wire.ids import Ids
+from redistill.streams.wire.recordset import spans
 
 _START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 

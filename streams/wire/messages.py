@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from streams.errors import WireError
-from streams.wire.envelope import (
+from redistill.streams.errors import WireError
+from redistill.streams.wire.envelope import (
     JSON,
     MAX_EVENT_BYTES,
     Encoded,
@@ -18,7 +18,7 @@ from streams.wire.envelope import (
     open_envelope,
     type_name,
 )
-from streams.wire.events import TOPICS, TYPES, DeadLetter, Event
+from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event
 
 MAX_LETTER_BYTES = 262_144
 """A dead letter carries no more of the raw value than this."""
@@ -50,8 +50,8 @@ def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded
     Examples
     --------
     >>> from datetime import UTC, datetime
-    >>> from streams.wire.envelope import Record
-    >>> from streams.wire.events import LabelObserved
+    >>> from redistill.streams.wire.envelope import Record
+    >>> from redistill.streams.wire.events import LabelObserved
     >>> at = datetime(2026, 1, 2, tzinfo=UTC)
     >>> made = encode(LabelObserved(id="a", model="m", label="x", observed_at=at), source="/doc")
     >>> made.topic, made.key, decode(Record("labels", 0, 0, 0, made.key, made.value, made.headers))

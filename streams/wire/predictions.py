@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import WireError
-from streams.wire.arrow import decode_batches
-from streams.wire.arrow_open import open_batch
-from streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
-from streams.wire.columns import MAX_UNKNOWN, infer_schema
-from streams.wire.envelope import (
+from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow import decode_batches
+from redistill.streams.wire.arrow_open import open_batch
+from redistill.streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
+from redistill.streams.wire.columns import MAX_UNKNOWN, infer_schema
+from redistill.streams.wire.envelope import (
     ARROW,
     JSON,
     MAX_EVENT_BYTES,
@@ -25,10 +25,10 @@ from streams.wire.envelope import (
     open_envelope,
     type_name,
 )
-from streams.wire.events import PredictionMade
-from streams.wire.grouped import Group, finish
-from streams.wire.recordset import RecordSet
-from streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
+from redistill.streams.wire.events import PredictionMade
+from redistill.streams.wire.grouped import Group, finish
+from redistill.streams.wire.recordset import RecordSet
+from redistill.streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
 
 Run = list[tuple[PredictionBlock, NDArray[np.int64]]]
 """Blocks with the record of each row."""

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.errors import WireError
-from streams.wire.envelope import Record, RecordLike
+from redistill.streams.errors import WireError
+from redistill.streams.wire.envelope import Record, RecordLike
 
 _ID = "ce_id"
 # where a record's key begins with its length, and without it (-1: null); the same of its value; its

@@ -20,15 +20,12 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
-from streams.errors import WireError
-from streams.wire.block import Schema
-from streams.wire.columns import (
-    Category,
-    count,
-)
-from streams.wire.envelope import invalid
-from streams.wire.events import RowId, VersionName
-from streams.wire.grouped import Group, as_float
+from redistill.streams.errors import WireError
+from redistill.streams.wire.block import Schema
+from redistill.streams.wire.columns import Category, count
+from redistill.streams.wire.envelope import invalid
+from redistill.streams.wire.events import RowId, VersionName
+from redistill.streams.wire.grouped import Group, as_float
 
 
 class Row(msgspec.Struct, gc=False):

@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from streams.wire.block import Feature, Schema
-from streams.wire.codec import (
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.codec import (
     ARROW,
     Record,
     decode_predictions,
@@ -28,7 +28,7 @@ from streams.wire.codec import (
     headers_of,
     id_hashes,
 )
-from streams.wire.events import PredictionMade
+from redistill.streams.wire.events import PredictionMade
 
 NAMES = [f"feature_{j:02d}" for j in range(20)]
 SCHEMA = Schema(features=tuple(Feature(name=n) for n in NAMES), classes=("repay", "default"))

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redistill import PredictionLogger
-from streams.broker import Broker, admin, producer
+from redistill.streams.kafka.broker import Broker, admin, producer
 
 NAMES = [f"feature_{j:02d}" for j in range(20)]
 

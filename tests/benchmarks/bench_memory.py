@@ -28,8 +28,8 @@ from bench_stream import BARE, events, peak_mb, prepare, send_json
 from kafka_server import KafkaServer
 from stream_lab import PARTITIONS, Lab
 
-from streams.wire.codec import encode
-from streams.wire.events import LabelObserved
+from redistill.streams.wire.codec import encode
+from redistill.streams.wire.events import LabelObserved
 
 FIRST_MINUTE = 2.0
 

@@ -12,11 +12,11 @@ import time
 import numpy as np
 from river import drift
 
-from streams.monitor.accuracy import AccuracyState, BaseError, Outcomes, account
-from streams.monitor.config import WatchConfig
-from streams.monitor.observe import InputState, observe
-from streams.monitor.reference import build_profile
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.monitor.accuracy import AccuracyState, BaseError, Outcomes, account
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.observe import InputState, observe
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 
 def blocks(n: int, size: int, schema: Schema, seed: int, *, scores: bool) -> list[PredictionBlock]:

@@ -5,7 +5,7 @@ same run.
 
 Digits under a grey veil, a teacher of 728k parameters, a student of 177k, 1,500 fresh rows and as
 many replayed. The process is warm, as the one is from which jobs are forked
-(``compress.pipeline.warm``). *Drifted* and *old* are accuracies on rows that nothing was trained or
+(``redistill.compress.pipeline.warm``). *Drifted* and *old* are accuracies on rows that nothing was trained or
 judged on; rows of traffic come from source images that may also be among the repair's rows with
 another jitter, which flatters *drifted* by about .1 points.
 """
@@ -25,10 +25,10 @@ from job_folder import World, job_of, make_digits, new_job, veiled, write_fresh
 from rich.console import Console
 from rich.table import Table
 
-from compress import pipeline
-from compress.judge.graph import Call, Graph
-from compress.plan import Accepted, Report
-from workers.demo import data as digits
+from redistill.compress import pipeline
+from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.plan import Accepted, Report
+from redistill.workers.demo import data as digits
 
 ROWS, LABELLED = 3_000, 100
 STEPS = (

@@ -24,10 +24,10 @@ from release_kit import NUMERIC, Installation, install, rows
 from rich.console import Console
 from rich.table import Table
 
-from streams.client.model import ModelClient
-from streams.store import outbox
-from streams.wire.events import PointerMoved, VersionActivated
-from workers.releases import intents
+from redistill.streams.client.model import ModelClient
+from redistill.streams.store import outbox
+from redistill.streams.wire.events import PointerMoved, VersionActivated
+from redistill.workers.releases import release_requests
 
 
 class Bus:
@@ -64,10 +64,10 @@ class BusProducer:
         """Acknowledged at once."""
 
 
-def move(inst: Installation, bus: Bus, kind: intents.Kind, body: dict[str, str]) -> None:
+def move(inst: Installation, bus: Bus, kind: release_requests.Kind, body: dict[str, str]) -> None:
     """What the command and the repair worker's loop do between them."""
     with inst.database.begin() as conn:
-        intents.submit(conn, kind, "m", body, actor="bench", now=inst.now)
+        release_requests.submit(conn, kind, "m", body, actor="bench", now=inst.now)
     inst.tick()
     outbox.relay(inst.database, BusProducer(bus), holder="bench")
 

@@ -29,13 +29,19 @@ from kafka_server import KafkaServer
 from stream_lab import PARTITIONS, Lab
 from stream_rows import watch
 
-from streams.monitor.config import WatchConfig
-from streams.monitor.reference import build_profile
-from streams.store.database import upsert
-from streams.store.tables import profiles
-from streams.wire.block import Feature, Schema
-from streams.wire.codec import Record, decode_predictions, encode, encode_batch, headers_of
-from streams.wire.events import PredictionMade
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.store.database import upsert
+from redistill.streams.store.tables import profiles
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.codec import (
+    Record,
+    decode_predictions,
+    encode,
+    encode_batch,
+    headers_of,
+)
+from redistill.streams.wire.events import PredictionMade
 
 CONFIG = WatchConfig(
     model="credit",

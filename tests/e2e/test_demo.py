@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from processes import environment
 
-from streams.broker import Broker, admin
+from redistill.streams.kafka.broker import Broker, admin
 
 SECONDS = 280
 """Some four times what it takes on two idle cores."""
@@ -23,7 +23,7 @@ SECONDS = 280
 def play(*options: str, seconds: float = SECONDS) -> tuple[int, list[dict[str, Any]], str]:
     """Run the demo; its exit status, its JSON lines, and its standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "workers", "demo", "--json", *options],
+        [sys.executable, "-m", "redistill", "demo", "--json", *options],
         env=environment(), capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
@@ -99,7 +99,7 @@ def test_demo_tells_the_whole_story_when_it_runs_on_a_real_kafka(kafka_server: A
 def test_demo_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     done = subprocess.run(
-        [sys.executable, "-m", "workers", "demo", "--keep", str(tmp_path)],
+        [sys.executable, "-m", "redistill", "demo", "--keep", str(tmp_path)],
         env=environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 2
@@ -110,7 +110,7 @@ def test_demo_refuses_a_folder_that_is_in_use(tmp_path: Path) -> None:
 def test_demo_leaves_no_process_when_it_is_interrupted(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     demo = subprocess.Popen(
-        [sys.executable, "-m", "workers", "demo", "--json", "--keep", str(kept)],
+        [sys.executable, "-m", "redistill", "demo", "--json", "--keep", str(kept)],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     end = time.monotonic() + 60

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from processes import environment, redistill
 
-from workers.up import last_line
+from redistill.workers.processes.supervisor import last_line
 
 
 def free_port() -> int:
@@ -63,7 +63,7 @@ def test_up_restarts_what_dies_and_leaves_nothing_when_it_is_stopped(tmp_path: P
     errors = tmp_path / "errors.txt"
     with errors.open("wb") as err:
         up = subprocess.Popen(
-            [sys.executable, "-m", "workers", "up"],
+            [sys.executable, "-m", "redistill", "up"],
             env=environment(home=str(home), web_port=str(port)), stdout=subprocess.PIPE, stderr=err,
         )  # fmt: skip
     try:

@@ -36,12 +36,12 @@ import postgres_server
 import processes
 import sqlalchemy as sa
 
-from streams.broker import Broker, producer
-from streams.store.database import connect
-from streams.wire.arrow_encode import encode_batch
-from streams.wire.codec import encode
-from streams.wire.envelope import Encoded, headers_of
-from streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.kafka.broker import Broker, producer
+from redistill.streams.store.database import connect
+from redistill.streams.wire.arrow_encode import encode_batch
+from redistill.streams.wire.codec import encode
+from redistill.streams.wire.envelope import Encoded, headers_of
+from redistill.streams.wire.events import LabelObserved, PredictionMade
 
 NAME, NAMESPACE = "credit", "faults"
 ARROW = b"application/vnd.apache.arrow.stream"

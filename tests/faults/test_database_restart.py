@@ -22,9 +22,9 @@ from processes import Worker, eventually, redistill
 from stream_lab import PARTITIONS, Lab
 from stream_rows import CONFIG, label, prediction
 
-from streams.store import tables as t
-from workers import topics
-from workers.store.tables import incidents as INCIDENTS
+from redistill.streams.store import tables as t
+from redistill.workers.processes import topics
+from redistill.workers.store.tables import incidents as INCIDENTS
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -18,14 +18,14 @@ import repairable
 import sqlalchemy as sa
 from processes import Worker, environment, eventually
 
-from streams.client.fetch import Repository
-from streams.store.database import Database
-from streams.store.tables import leases
-from workers import history
-from workers.jobs.child import Child
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import job_steps, jobs, pointer_history, versions
+from redistill.streams.client.fetch import Repository
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import leases
+from redistill.workers.invariants import check
+from redistill.workers.jobs.child import Child
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.store.tables import job_steps, jobs, pointer_history, versions
 
 KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("SEED", "7"))
@@ -42,7 +42,7 @@ def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settin
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    opened = engine.open(settings)
+    opened = opening.open(settings)
     yield opened
     opened.dispose()
 
@@ -124,7 +124,7 @@ def test_killed_workers_publish_one_release(
     made = [v for v in rows(database, versions) if v["job_id"] is not None]
     assert [v["version"] for v in made] == [version]
     assert [h["change"] for h in rows(database, pointer_history)] == ["publish", "publish"]
-    checked = history.check(
+    checked = check.check(
         database,
         now=repairable.now_us(),
         home=settings.root,

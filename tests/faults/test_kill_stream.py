@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction
 
-from streams.store import tables as t
+from redistill.streams.store import tables as t
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

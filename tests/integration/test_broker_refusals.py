@@ -12,8 +12,16 @@ import kafka_server as kafka
 import pytest
 from ports import free_port
 
-from streams.broker import Broker, Security, admin, cause, consumer, explain, producer
-from streams.errors import BrokerRefused, BrokerUnavailable
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable
+from redistill.streams.kafka.broker import (
+    Broker,
+    Security,
+    admin,
+    cause,
+    consumer,
+    explain,
+    producer,
+)
 
 pytestmark = pytest.mark.kafka
 

@@ -15,22 +15,22 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from streams.broker import Broker, admin, producer
-from streams.store import facts, lease, outbox
-from streams.store.database import Database
-from streams.store.flush import store_findings
-from streams.store.tables import accuracy_states, findings, gaps, offsets, outcomes
-from streams.store.tables import outbox as outbox_table
-from streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
-from workers import audit, history
-from workers.ends import logs
-from workers.history import Checked
-from workers.jobs.scheduler import LEASE as SCHEDULER
-from workers.jobs.scheduler import Scheduler
-from workers.releases.files import Place
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import (
+from redistill.streams.kafka.broker import Broker, admin, producer
+from redistill.streams.store import lease, outbox, properties
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import store_findings
+from redistill.streams.store.tables import accuracy_states, findings, gaps, offsets, outcomes
+from redistill.streams.store.tables import outbox as outbox_table
+from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
+from redistill.workers.invariants import check as history
+from redistill.workers.invariants.check import Checked
+from redistill.workers.invariants.log_offsets import logs
+from redistill.workers.jobs.scheduler import LEASE as SCHEDULER
+from redistill.workers.jobs.scheduler import Scheduler
+from redistill.workers.releases.files import Place
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit, opening
+from redistill.workers.store.tables import (
     activations,
     barred,
     incident_findings,
@@ -41,7 +41,7 @@ from workers.store.tables import (
     pointers,
     versions,
 )
-from workers.store.tables import audit as audit_table
+from redistill.workers.store.tables import audit as audit_table
 
 NOW = 1_790_000_000_000_000
 DAY = 86_400_000_000
@@ -185,7 +185,7 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    database = engine.open(Settings.load({"home": tmp_path}))
+    database = opening.open(Settings.load({"home": tmp_path}))
     fill(database, tmp_path)
     yield database
     database.dispose()
@@ -198,8 +198,8 @@ def check(database: Database, home: Path, **more: Any) -> list[Checked]:
 
 def test_an_untouched_history_holds(database_url: str, tmp_path: Path) -> None:
     settings = Settings.load({"home": tmp_path, "database": database_url})
-    engine.upgrade(settings)
-    database = engine.open(settings)
+    opening.upgrade(settings)
+    database = opening.open(settings)
     fill(database, tmp_path)
     checked = check(database, tmp_path)
     database.dispose()
@@ -214,7 +214,7 @@ def test_an_untouched_history_holds(database_url: str, tmp_path: Path) -> None:
 
 
 def test_an_empty_database_holds(tmp_path: Path) -> None:
-    database = engine.open(Settings.load({"home": tmp_path}))
+    database = opening.open(Settings.load({"home": tmp_path}))
     assert all(c.holds for c in check(database, tmp_path))
     database.dispose()
 
@@ -437,7 +437,7 @@ def test_problems_beyond_the_first_are_counted(database: Database, tmp_path: Pat
 def test_the_command_prints_a_line_each_and_exits_1_when_broken(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.cli.check_history import app
+    from redistill.workers.cli.check_history import app
 
     monkeypatch.setenv("REDISTILL_HOME", str(tmp_path))
     result = CliRunner().invoke(app, [])
@@ -445,7 +445,7 @@ def test_the_command_prints_a_line_each_and_exits_1_when_broken(
     assert len(result.output.splitlines()) == 9
     assert "8 of 8 invariants hold (database only: no broker given)" in result.output
     with database.begin() as conn:
-        facts.put(conn, audit.HEAD, f"9 {'0' * 64}")
+        properties.put(conn, audit.HEAD, f"9 {'0' * 64}")
     result = CliRunner().invoke(app, ["--json"])
     assert result.exit_code == 1
     lines = [json.loads(line) for line in result.output.splitlines()]
@@ -462,7 +462,7 @@ def test_what_is_stored_is_compared_with_the_topics(kafka_server: Any, tmp_path:
         {broker.topic(n): {"num_partitions": 1, "replication_factor": 1} for n in names}
     )
     client.close()
-    database = engine.open(Settings.load({"home": tmp_path}))
+    database = opening.open(Settings.load({"home": tmp_path}))
     out = producer(broker)
     for _ in range(150):
         out.send(broker.topic("predictions"), b"x")

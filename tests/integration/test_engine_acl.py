@@ -27,9 +27,9 @@ from processes import Worker, eventually
 from stream_lab import Lab
 from stream_rows import prediction
 
-from streams.broker import Broker, Security
-from streams.engine import start
-from streams.errors import BrokerRefused
+from redistill.streams.engine import start
+from redistill.streams.errors import BrokerRefused
+from redistill.streams.kafka.broker import Broker, Security
 
 PATIENCE_SECONDS = 8.0
 pytestmark = pytest.mark.kafka

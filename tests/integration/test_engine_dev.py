@@ -13,9 +13,9 @@ from processes import eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction
 
-from streams.broker import consumer
-from streams.devbroker import DevBroker, topic_id
-from streams.store import tables as t
+from redistill.streams.kafka.broker import consumer
+from redistill.streams.kafka.dev_broker import DevBroker, topic_id
+from redistill.streams.store import tables as t
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from processes import eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import prediction, record
 
-from streams.store import tables as t
-from streams.wire.codec import MAX_EVENT_BYTES
+from redistill.streams.store import tables as t
+from redistill.streams.wire.codec import MAX_EVENT_BYTES
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 

@@ -21,10 +21,10 @@ from processes import Worker, eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction, record
 
-from streams.broker import Broker, consumer
-from streams.engine import start
-from streams.errors import BrokerRefused
-from streams.store import tables as t
+from redistill.streams.engine import start
+from redistill.streams.errors import BrokerRefused
+from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.store import tables as t
 
 pytestmark = pytest.mark.kafka
 
@@ -216,7 +216,7 @@ def test_start_says_what_is_missing(sqlite_lab: Lab) -> None:
 def test_broker_that_is_away_ends_the_start_with_the_cause(sqlite_lab: Lab) -> None:
     worker = sqlite_lab.worker(broker="127.0.0.1:1")
     done = subprocess.run(
-        [sys.executable, "-m", "workers", *worker.args],
+        [sys.executable, "-m", "redistill", *worker.args],
         env=worker.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1

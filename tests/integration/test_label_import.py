@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from streams.broker import Broker, admin, consumer
-from streams.errors import BrokerRefused, BrokerUnavailable
-from streams.wire.codec import Record, decode
-from streams.wire.events import LabelObserved
-from workers.errors import SettingsError, UsageError
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable
+from redistill.streams.kafka.broker import Broker, admin, consumer
+from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.events import LabelObserved
+from redistill.workers.errors import SettingsError, UsageError
 
 
 def invoke(*args: str) -> Any:
-    from workers.cli.label import app
+    from redistill.workers.cli.label import app
 
     result = CliRunner().invoke(app, ["import", *args])
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -24,11 +24,16 @@ import kafka_server as kafka
 import pytest
 from ports import free_port
 
-from streams.broker import Broker, Security, admin, consumer, producer
-from streams.client.logger import PredictionLogger
-from streams.wire.block import Feature, Schema
-from streams.wire.codec import Record, decode, decode_predictions, encode
-from streams.wire.events import LabelObserved, PointerMoved, PredictionMade, VersionActivated
+from redistill.streams.client.logger import PredictionLogger
+from redistill.streams.kafka.broker import Broker, Security, admin, consumer, producer
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.codec import Record, decode, decode_predictions, encode
+from redistill.streams.wire.events import (
+    LabelObserved,
+    PointerMoved,
+    PredictionMade,
+    VersionActivated,
+)
 
 pytestmark = [
     pytest.mark.kafka,

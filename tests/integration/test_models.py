@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from streams.monitor.config import WatchConfig
-from streams.store.database import Database
-from streams.store.tables import (
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import (
     feature_rows,
     input_states,
     labels,
@@ -22,12 +22,12 @@ from streams.store.tables import (
     unregistered,
     windows,
 )
-from workers import budget, registration
-from workers.errors import UsageError
-from workers.settings import Settings
-from workers.spec import ModelSpec
-from workers.store import engine, queries
-from workers.store.tables import incidents, pauses, pointer_history, pointers
+from redistill.workers.errors import UsageError
+from redistill.workers.models import registration
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import alarm_budget, opening, queries
+from redistill.workers.store.tables import incidents, pauses, pointer_history, pointers
 
 DAY = queries.DAY_US
 NOW = 1_790_000_000_000_000
@@ -39,7 +39,7 @@ def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("REDISTILL_DATABASE", database_url)
     monkeypatch.delenv("REDISTILL_BROKER", raising=False)
     settings = Settings.load()
-    engine.upgrade(settings)
+    opening.upgrade(settings)
     return settings
 
 
@@ -52,7 +52,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> registration.Prepared:
 
 @pytest.fixture
 def database(settings: Settings, prepared: registration.Prepared) -> Iterator[Database]:
-    database = engine.open(settings)
+    database = opening.open(settings)
     registration.store(database, prepared, settings, actor="test", now=NOW)
     yield database
     database.dispose()
@@ -129,16 +129,16 @@ def test_rows_per_alarm_needs_a_week_and_splits_the_fleets_alarms(database: Data
 
 def test_the_budget_follows_the_traffic_and_wakes_the_stream_workers(database: Database) -> None:
     serve(database)
-    assert budget.refresh(database, alarms_per_week=1, now=NOW) == []  # no week is known yet
+    assert alarm_budget.refresh(database, alarms_per_week=1, now=NOW) == []  # no week is known yet
     with database.begin() as conn:
         conn.execute(sa.update(outcomes).where(outcomes.c.seq == 1).values(made_at=NOW - 8 * DAY))
-    assert budget.refresh(database, alarms_per_week=1, now=NOW) == ["linear"]
+    assert alarm_budget.refresh(database, alarms_per_week=1, now=NOW) == ["linear"]
     with database.read() as conn:
         revision, text = conn.execute(sa.select(specs.c.revision, specs.c.watch)).one()
     # 10,000 rows and 99 labels a week, 1,000 labels per alarm at least
     assert WatchConfig.from_json(text).rows_per_alarm == pytest.approx(1_000 * 10_000 / 99)
     assert revision == 2
-    assert budget.refresh(database, alarms_per_week=1, now=NOW) == []
+    assert alarm_budget.refresh(database, alarms_per_week=1, now=NOW) == []
 
 
 def incident(kind: str, stage: str) -> Any:
@@ -172,8 +172,8 @@ def rolled_back(conn: sa.Connection) -> None:
 def test_the_command_lists_models_for_people_and_for_programs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers.cli import common
-    from workers.cli.models import app
+    from redistill.workers.cli import common
+    from redistill.workers.cli.models import app
 
     monkeypatch.setattr(common, "now_us", lambda: NOW)
     serve(database)

@@ -1,4 +1,4 @@
-"""``compress.pipeline`` from files to a judged candidate, on digits under a veil. Nothing is mocked."""
+"""``redistill.compress.pipeline`` from files to a judged candidate, on digits under a veil. Nothing is mocked."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import pytest
 from job_folder import World, job_of, make_digits, new_job, set_job, veiled, write_fresh, write_rows
 from onnx import TensorProto, helper, numpy_helper
 
-from compress import pipeline
-from compress.errors import BadData, BadJob, BadModel, DeadlineExceeded
-from compress.judge.graph import Call, Graph
-from compress.plan import Accepted, Limits, Rejected, Training, Undecidable, read_report
-from compress.shrink import export, students
-from compress.shrink.trained import Architecture
-from compress.steps import sha256_of
-from workers.demo import data as digits
+from redistill.compress import pipeline
+from redistill.compress.errors import BadData, BadJob, BadModel, DeadlineExceeded
+from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.plan import Accepted, Limits, Rejected, Training, Undecidable, read_report
+from redistill.compress.shrink import export, students
+from redistill.compress.shrink.trained import Architecture
+from redistill.compress.steps import sha256_of
+from redistill.workers.demo import data as digits
 
 # on a shared machine a graph of some microseconds may time 5% off its own speed
 LIMITS = Limits(max_latency_ratio=3.0)

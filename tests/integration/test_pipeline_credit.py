@@ -1,4 +1,4 @@
-"""``compress.pipeline`` on a model with categories and missing values: the made-up credit decision."""
+"""``redistill.compress.pipeline`` on a model with categories and missing values: the made-up credit decision."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compress import pipeline
-from compress.judge.graph import Call, Graph
-from compress.plan import Accepted, GraphSpec, Job, Limits, to_json
-from compress.shrink import students
+from redistill.compress import pipeline
+from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.plan import Accepted, GraphSpec, Job, Limits, to_json
+from redistill.compress.shrink import students
 
 GRAPH = GraphSpec(
     features=credit.FEATURES,

@@ -13,18 +13,18 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from streams.monitor.base import BaseError
-from streams.monitor.config import WatchConfig
-from streams.monitor.reference import Profile
-from streams.store.database import Database
-from streams.store.tables import profiles, specs, unregistered
-from streams.wire.arrow_encode import encode_batch
-from workers import audit, objects, registration
-from workers.errors import SpecError, UsageError
-from workers.settings import Settings
-from workers.spec import ModelSpec
-from workers.store import engine
-from workers.store.tables import pointers
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.reference import Profile
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import profiles, specs, unregistered
+from redistill.streams.wire.arrow_encode import encode_batch
+from redistill.workers.errors import SpecError, UsageError
+from redistill.workers.models import objects, registration
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit, opening
+from redistill.workers.store.tables import pointers
 
 Run = Callable[..., Any]
 
@@ -34,13 +34,13 @@ def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("REDISTILL_DATABASE", database_url)
     settings = Settings.load()
-    engine.upgrade(settings)
+    opening.upgrade(settings)
     return settings
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    database = engine.open(settings)
+    database = opening.open(settings)
     yield database
     database.dispose()
 
@@ -48,7 +48,7 @@ def database(settings: Settings) -> Iterator[Database]:
 @pytest.fixture
 def run() -> Run:
     """The command ``register``; errors come out as exceptions."""
-    from workers.cli.register import app
+    from redistill.workers.cli.register import app
 
     def call(*args: str | Path) -> str:
         result = CliRunner().invoke(app, [str(a) for a in args])
@@ -183,7 +183,7 @@ def test_dry_run_stores_nothing(
 
 
 def test_few_base_rows_are_warned_of(home: Settings, tmp_path: Path) -> None:
-    from workers.explain import explain
+    from redistill.workers.models.explain import explain
 
     spec = linear.build(tmp_path / "m", level="watch")
     linear.write_rows(

@@ -13,15 +13,15 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from streams.client.fetch import Repository
-from streams.store.database import Database
-from streams.store.tables import specs
-from workers import history
-from workers.errors import KeysError, SpecError
-from workers.releases import keys
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import pointer_history, pointers, versions
+from redistill.streams.client.fetch import Repository
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import specs
+from redistill.workers.errors import KeysError, SpecError
+from redistill.workers.invariants import check
+from redistill.workers.releases import keys
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.store.tables import pointer_history, pointers, versions
 
 pytestmark = pytest.mark.slow  # each first registration starts a process that judges
 
@@ -36,14 +36,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    database = engine.open(settings)
+    database = opening.open(settings)
     yield database
     database.dispose()
 
 
 @pytest.fixture
 def run() -> Run:
-    from workers.cli.register import app
+    from redistill.workers.cli.register import app
 
     def call(*args: str | Path) -> str:
         result = CliRunner().invoke(app, [str(a) for a in args])
@@ -103,7 +103,7 @@ def test_the_first_release_is_judged_published_and_readable(
     assert "[model] is read once, and v1 serves: to publish another file" in run(spec)
     assert [r.epoch for r in rows(database, pointer_history)] == [1]
 
-    checked = history.check(
+    checked = check.check(
         database, now=1_900_000_000_000_000, home=settings.root, outbox_kept_us=10**15
     )
     assert [c.problems for c in checked if not c.holds] == []
@@ -121,13 +121,15 @@ def test_a_registration_cut_short_is_completed_by_the_next(
     (tmp_path / "m" / "reference.parquet").unlink()  # this level needs none
     spec.write_text(spec.read_text().replace('reference = "reference.parquet"\n', ""))
 
-    from workers.releases import intents
+    from redistill.workers.releases import release_requests
 
     def die(*_: Any, **__: Any) -> None:
         raise SystemExit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(intents, "perform", die)  # the process ends before its wish is written
+        patch.setattr(
+            release_requests, "perform", die
+        )  # the process ends before its wish is written
         with pytest.raises(SystemExit):
             run(spec)
     assert len(rows(database, specs)) == len(rows(database, versions)) == 1

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from processes import environment, redistill
 
-from compress.shrink.trained import Architecture, Trained
-from streams.client.model import ModelClient
+from redistill.compress.shrink.trained import Architecture, Trained
+from redistill.streams.client.model import ModelClient
 
 pytestmark = pytest.mark.slow
 

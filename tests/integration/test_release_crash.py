@@ -14,16 +14,16 @@ import pytest
 import sqlalchemy as sa
 from release_kit import ACTOR, SCHEMA, Installation, copy_of, install, write_candidate
 
-from streams.client.fetch import Repository
-from streams.client.release import PointerFile
-from streams.store import facts
-from streams.store.tables import outbox
-from workers import audit
-from workers.errors import RegistryError
-from workers.releases import files, intents, registry, roles
-from workers.releases.keeper import Keeper
-from workers.releases.seal import Sealed, seal
-from workers.store.tables import pointer_history, pointers
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.release import PointerFile
+from redistill.streams.store import properties
+from redistill.streams.store.tables import outbox
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import files, registry, release_requests, roles
+from redistill.workers.releases.package import Sealed, seal
+from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.store import audit
+from redistill.workers.store.tables import pointer_history, pointers
 
 TABLES = (pointers, pointer_history)
 
@@ -97,10 +97,12 @@ def check(shop: Installation, tmp_path: Path) -> PointerFile:
     with shop.database.read() as conn:
         row = conn.execute(sa.select(pointers)).one()
         assert (pointer.stable, pointer.epoch) == (row.stable, row.epoch)
-        assert facts.published_snapshot(conn) == roles.versions_of(conn, ["snapshot"])["snapshot"]
+        assert (
+            properties.published_snapshot(conn) == roles.versions_of(conn, ["snapshot"])["snapshot"]
+        )
         audit.verify(conn)
         waiting = conn.execute(sa.select(sa.func.max(outbox.c.after_snapshot))).scalar_one()
-        assert waiting <= facts.published_snapshot(conn)
+        assert waiting <= properties.published_snapshot(conn)
         epochs = conn.execute(sa.select(pointer_history.c.epoch)).scalars().all()
         assert sorted(epochs) == list(range(1, row.epoch + 1))
     # half a file below targets/ is retention's to remove: somebody may be sealing there
@@ -118,7 +120,7 @@ def test_kill_at_any_step_of_a_publish_ends_consistent(
         shop = copy_of(template, folder / "home", f"sqlite:///{folder}/r.db")
         with shop.database.begin() as conn:
             body = {"version": "v2"}
-            intents.submit(conn, "publish", "credit", body, actor="cli:t", now=shop.now)
+            release_requests.submit(conn, "publish", "credit", body, actor="cli:t", now=shop.now)
         dead = killed_at(shop, step, lambda: keeper(shop, "first").tick())  # noqa: B023
         # clients go on meanwhile, with the old pointer or the new one, never with half of it
         seen = Repository(shop.place.repository, shop.trust, cache=folder / "early")
@@ -131,7 +133,7 @@ def test_kill_at_any_step_of_a_publish_ends_consistent(
         pointer = check(shop, folder)
         assert (pointer.stable, pointer.epoch) == ("v2", 2)
         with shop.database.read() as conn:
-            assert intents.pending(conn) == []
+            assert release_requests.pending(conn) == []
             assert (
                 conn.execute(sa.select(sa.func.count()).select_from(pointer_history)).scalar_one()
                 == 2
@@ -153,12 +155,14 @@ def test_holder_that_was_taken_for_dead_can_write_nothing_more(
     heir._clock = in_a_minute
     assert heir.tick().holds
     with shop.database.begin() as conn:
-        intents.submit(conn, "publish", "credit", {"version": "v2"}, actor="t", now=shop.now)
+        release_requests.submit(
+            conn, "publish", "credit", {"version": "v2"}, actor="t", now=shop.now
+        )
     stamp = (shop.place.metadata / "timestamp.json").read_bytes()
     assert not zombie.tick().holds
     assert (shop.place.metadata / "timestamp.json").read_bytes() == stamp
     with shop.database.read() as conn:
-        assert len(intents.pending(conn)) == 1
+        assert len(release_requests.pending(conn)) == 1
     assert heir.tick().intents == 1
     assert check(shop, tmp_path).stable == "v2"
 

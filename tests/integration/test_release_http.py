@@ -23,13 +23,13 @@ from cryptography.x509.oid import NameOID
 from processes import Worker, environment, eventually
 from release_kit import Installation, install
 
-from streams.client.fetch import Repository
-from streams.client.model import ModelClient
-from streams.errors import ReleaseError
-from workers.errors import SettingsError
-from workers.settings import Settings
-from workers.store import engine
-from workers.web import app as web
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.model import ModelClient
+from redistill.streams.errors import ReleaseError
+from redistill.workers.errors import SettingsError
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.web import app as web
 
 TOKEN = "a-long-secret"
 ROW = {"income": 1.0, "age": 2.0, "region": "US"}
@@ -40,7 +40,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """As a real home: migrated database, keys, one published model."""
     folder = tmp_path_factory.mktemp("shop")
     settings = Settings.load({"home": folder / "home"})
-    engine.open(settings).dispose()
+    opening.open(settings).dispose()
     inst = install(settings.root, settings.database_url, clock=time.time)
     inst.register("credit")
     inst.add("credit", "v1", 1, "baseline")

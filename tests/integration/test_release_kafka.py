@@ -14,12 +14,12 @@ import pytest
 from processes import eventually
 from release_kit import install
 
-from streams.broker import Broker, admin, consumer
-from streams.client.logger import PredictionLogger
-from streams.client.model import ModelClient
-from streams.store.outbox import Relay
-from streams.wire.codec import Record, decode
-from streams.wire.events import VersionActivated
+from redistill.streams.client.logger import PredictionLogger
+from redistill.streams.client.model import ModelClient
+from redistill.streams.kafka.broker import Broker, admin, consumer
+from redistill.streams.store.outbox import Relay
+from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.events import VersionActivated
 
 pytestmark = [
     pytest.mark.kafka,

@@ -16,18 +16,18 @@ import sqlalchemy as sa
 from kafka_server import KafkaServer
 from processes import eventually
 
-from streams.broker import Broker, consumer, producer
-from streams.errors import BrokerRefused
-from streams.store.database import Database
-from streams.store.tables import leases
-from streams.wire.codec import Record, decode, encode
-from streams.wire.events import DriftFound, IncidentChanged, VersionActivated
-from workers import topics
-from workers.incidents.consumer import Listener
-from workers.jobs.child import Child
-from workers.repair import RepairWorker
-from workers.store import engine
-from workers.store.tables import activations, incidents
+from redistill.streams.errors import BrokerRefused
+from redistill.streams.kafka.broker import Broker, consumer, producer
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import leases
+from redistill.streams.wire.codec import Record, decode, encode
+from redistill.streams.wire.events import DriftFound, IncidentChanged, VersionActivated
+from redistill.workers.incidents.consumer import Listener
+from redistill.workers.jobs.child import Child
+from redistill.workers.processes import topics
+from redistill.workers.processes.repair_worker import RepairWorker
+from redistill.workers.store import opening
+from redistill.workers.store.tables import activations, incidents
 
 pytestmark = pytest.mark.kafka
 
@@ -49,8 +49,8 @@ def broker(kafka_server: KafkaServer) -> Broker:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     settings = repairable.settings_of(tmp_path / "home")
-    engine.upgrade(settings)
-    opened = engine.open(settings)
+    opening.upgrade(settings)
+    opened = opening.open(settings)
     with opened.begin() as conn:
         loop.register(conn, loop.spec(level="rollback"))
     yield opened
@@ -127,7 +127,7 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
     def handle(finding_id: str) -> None:
         if away:
             away.clear()
-            from streams.errors import StoreUnavailable
+            from redistill.streams.errors import StoreUnavailable
 
             raise StoreUnavailable("the database is away")
         seen.append(finding_id)
@@ -135,7 +135,7 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
     listener = Listener(broker, group="g2", database=database, found=handle, clock=loop.Clock())
 
     def turn() -> bool:
-        from streams.errors import StoreUnavailable
+        from redistill.streams.errors import StoreUnavailable
 
         try:
             listener.run_once()

@@ -25,24 +25,25 @@ import sqlalchemy as sa
 from processes import eventually
 from repairable import Service
 
-from compress.plan import Accepted
-from streams.client.fetch import Repository
-from streams.store.database import Database
-from streams.store.tables import findings, outbox, profiles
-from streams.wire.events import Trigger
-from workers import history
-from workers.cli import recompress
-from workers.incidents import lifecycle, record
-from workers.incidents.terms import Rules
-from workers.jobs.child import Child
-from workers.releases import added, registry
-from workers.releases.files import Place
-from workers.releases.roles import Lifetimes
-from workers.releases.seal import seal
-from workers.repair import RepairWorker
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import (
+from redistill.compress.plan import Accepted
+from redistill.streams.client.fetch import Repository
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import findings, outbox, profiles
+from redistill.streams.wire.events import Trigger
+from redistill.workers.cli import recompress
+from redistill.workers.incidents import lifecycle, repository
+from redistill.workers.incidents.model_context import Rules
+from redistill.workers.invariants import check
+from redistill.workers.jobs.child import Child
+from redistill.workers.onboarding import external_version
+from redistill.workers.processes.repair_worker import RepairWorker
+from redistill.workers.releases import registry
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.package import seal
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.store.tables import (
     barred,
     guards,
     incidents,
@@ -75,7 +76,7 @@ class World:
 
     def __init__(self, settings: Settings, child: Child) -> None:
         self.settings = settings
-        self.database: Database = engine.open(settings)
+        self.database: Database = opening.open(settings)
         self.rng = np.random.default_rng(1)
         self.at = repairable.now_us() - 10 * MINUTE
         self.service: Service = repairable.service(self.database, settings)
@@ -229,7 +230,7 @@ def repaired(world: World, *, workers: int = 1) -> None:
     old = next(f for f in world.rows(findings) if f["version"] == repairable.BASELINE)
     assert old["status"] == "resolved"
     assert json.loads(old["body"])["resolution"] == "superseded"
-    checked = history.check(
+    checked = check.check(
         world.database,
         now=repairable.now_us(),
         home=world.settings.root,
@@ -425,7 +426,7 @@ def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
     brought.doc_string = "another try"
     file = world.settings.root / "brought.onnx"
     onnx.save(brought, file)
-    found = added.add(
+    found = external_version.add(
         world.database,
         world.settings,
         lambda: contextlib.nullcontext(child),  # type: ignore[arg-type,return-value]
@@ -436,7 +437,9 @@ def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
         actor="cli:test",
         now=repairable.now_us(),
     )
-    assert isinstance(found.report.decision, Accepted), added.why(found.report)  # on trusted rows
+    assert isinstance(found.report.decision, Accepted), external_version.why(
+        found.report
+    )  # on trusted rows
     assert found.report.incumbent is not None
     assert found.report.incumbent.trusted_accuracy.value > 0.9
     assert world.stable() == made
@@ -447,7 +450,7 @@ def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) 
     world.start()
     job = world.job("running")
     with world.database.begin() as conn:
-        (incident,) = record.open_ones(conn, "credit")
+        (incident,) = repository.open_ones(conn, "credit")
         lifecycle.resolve(
             conn, incident, "person", why="known", actor="cli:test", now=repairable.now_us()
         )
@@ -479,7 +482,7 @@ def test_child_that_is_killed_is_tried_again_and_keeps_its_steps(
 
 def test_approval_on_request_waits_for_a_person(world: World) -> None:
     with world.database.begin() as conn:
-        from streams.store.tables import specs
+        from redistill.streams.store.tables import specs
 
         row = conn.execute(sa.select(specs.c.spec)).scalar_one()
         spec = json.loads(row)
@@ -492,7 +495,7 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     )
     assert world.rows(jobs) == []
     with world.database.begin() as conn:
-        (incident,) = record.open_ones(conn, "credit")
+        (incident,) = repository.open_ones(conn, "credit")
         rules = Rules.of(world.settings)
         lifecycle.approve(conn, incident, rules, actor="cli:ann", now=repairable.now_us())
     assert world.job("queued", "running")["incident_id"] == incident["incident_id"]
@@ -500,7 +503,7 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
 
 def test_candidate_that_trusted_rows_cannot_decide_is_not_published(world: World) -> None:
     with world.database.begin() as conn:
-        from streams.store.tables import specs
+        from redistill.streams.store.tables import specs
 
         spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
         spec["gates"]["trusted_margin_points"] = 0.0  # nothing is ever that certain
@@ -517,7 +520,7 @@ def test_candidate_that_trusted_rows_cannot_decide_is_not_published(world: World
 
 def test_damaged_teacher_fails_the_job_with_the_file_named(world: World) -> None:
     with world.database.read() as conn:
-        from workers.incidents.terms import load
+        from redistill.workers.incidents.model_context import load
 
         terms = load(conn, "credit")
     assert terms is not None

@@ -15,11 +15,11 @@ import pytest
 from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, opened
 from typer.testing import CliRunner
 
-from streams.errors import FileError
-from streams.monitor.intervals import window_interval
-from streams.replay import ReplayOptions, run_replay
-from workers.cli.main import main
-from workers.cli.replay import app
+from redistill.streams.errors import FileError
+from redistill.streams.monitor.intervals import window_interval
+from redistill.streams.replay.run import ReplayOptions, run_replay
+from redistill.workers.cli.main import main
+from redistill.workers.cli.replay import app
 
 
 def test_harm_is_found_with_its_row_and_windows_tell_measured_accuracy(tmp_path: Path) -> None:

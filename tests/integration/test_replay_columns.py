@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, opened, with_column, words
 
-from streams.errors import FileError
+from redistill.streams.errors import FileError
 
 
 def test_one_class_only() -> None:

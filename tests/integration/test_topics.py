@@ -10,10 +10,10 @@ from kafka import KafkaAdminClient
 from kafka.errors import RequestTimedOutError
 from typer.testing import CliRunner
 
-from streams.broker import Broker, admin
-from streams.errors import BrokerUnavailable
-from streams.wire.events import TOPICS
-from workers import topics
+from redistill.streams.errors import BrokerUnavailable
+from redistill.streams.kafka.broker import Broker, admin
+from redistill.streams.wire.events import TOPICS
+from redistill.workers.processes import topics
 
 pytestmark = pytest.mark.kafka
 
@@ -30,7 +30,7 @@ def namespace(kafka_server: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def run(namespace: str) -> Run:
-    from workers.cli.topics import app
+    from redistill.workers.cli.topics import app
 
     def call(*args: str) -> tuple[int, list[dict[str, Any]]]:
         result = CliRunner().invoke(app, ["apply", "--json", *args])

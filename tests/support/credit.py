@@ -161,9 +161,9 @@ def build(
     """Train teacher and student, export them, write data and ``model.toml``; about ten seconds."""
     import torch
 
-    from compress.plan import Training
-    from compress.shrink import distill, export, students
-    from compress.shrink.trained import default_architecture
+    from redistill.compress.plan import Training
+    from redistill.compress.shrink import distill, export, students
+    from redistill.compress.shrink.trained import default_architecture
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)

@@ -11,8 +11,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from streams.engine import app
-from workers.cli.main import main
+from redistill.streams.engine import app
+from redistill.workers.cli.main import main
 
 patience, run, work = float(sys.argv[1]), app.run, app._Run._main
 

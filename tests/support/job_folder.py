@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from compress.plan import GraphSpec, Job, Training, to_json
-from compress.shrink import distill, export, quantize, students
-from compress.shrink.trained import Architecture
-from workers.demo import data as digits
+from redistill.compress.plan import GraphSpec, Job, Training, to_json
+from redistill.compress.shrink import distill, export, quantize, students
+from redistill.compress.shrink.trained import Architecture
+from redistill.workers.demo import data as digits
 
 GRAPH = GraphSpec(features=digits.FEATURES, classes=digits.CLASSES)
 

@@ -9,12 +9,12 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
-from streams.monitor.base import BaseError
-from streams.store.database import Database, connect
-from streams.store.flush import store_findings
-from streams.store.tables import metadata, profiles, specs
-from streams.wire.block import Feature, Schema
-from streams.wire.events import (
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.store.database import Database, connect
+from redistill.streams.store.flush import store_findings
+from redistill.streams.store.tables import metadata, profiles, specs
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.events import (
     ChangePoint,
     Contributor,
     Detector,
@@ -23,8 +23,8 @@ from streams.wire.events import (
     Statistic,
     Window,
 )
-from workers.incidents.terms import Rules
-from workers.spec import (
+from redistill.workers.incidents.model_context import Rules
+from redistill.workers.models.spec import (
     DataSection,
     LabelsSection,
     ModelSection,
@@ -33,7 +33,7 @@ from workers.spec import (
     TeacherSection,
     WatchSection,
 )
-from workers.store.tables import pointer_history, pointers, versions
+from redistill.workers.store.tables import pointer_history, pointers, versions
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -99,7 +99,7 @@ def register(
         "label_sources": model.labels.sources,
         "tolerance_points": model.watch.tolerance_points,
     }
-    from streams.monitor.config import WatchConfig
+    from redistill.streams.monitor.config import WatchConfig
 
     conn.execute(
         sa.insert(specs).values(

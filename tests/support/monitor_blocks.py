@@ -8,8 +8,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.config import WatchConfig
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 NUMBERS = 8
 SCHEMA = Schema(

@@ -32,7 +32,7 @@ class Worker:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = field(default=0)
-    module: str = "workers"
+    module: str = "redistill"
 
     @property
     def log(self) -> Path:
@@ -104,7 +104,7 @@ def redistill(
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "workers", *args],
+        [sys.executable, "-m", "redistill", *args],
         env=env,
         capture_output=True,
         text=True,

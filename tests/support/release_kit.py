@@ -18,15 +18,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from streams.store.database import Database, connect
-from streams.store.tables import metadata, specs
-from streams.wire.block import Feature, Schema
-from streams.wire.events import Trigger
-from workers.releases import keys, registry
-from workers.releases.files import Place
-from workers.releases.keeper import Keeper
-from workers.releases.roles import Lifetimes
-from workers.releases.seal import Sealed, seal
+from redistill.streams.store.database import Database, connect
+from redistill.streams.store.tables import metadata, specs
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.events import Trigger
+from redistill.workers.releases import keys, registry
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.package import Sealed, seal
+from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.roles import Lifetimes
 
 SCHEMA = Schema(
     features=(

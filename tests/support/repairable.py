@@ -16,22 +16,23 @@ import pyarrow as pa
 import sqlalchemy as sa
 from loop import SECOND
 
-from streams.client.session import Session
-from streams.store import facts
-from streams.store.database import Database, insert_ignore
-from streams.store.drain import drain
-from streams.store.tables import feature_rows, input_states, join_rows, labels
-from streams.wire.block import Schema
-from streams.wire.hashing import id_hashes, signed
-from workers import baseline, registration
-from workers.incidents.terms import load
-from workers.jobs.child import Child
-from workers.releases import keys, registry
-from workers.releases.files import Place
-from workers.releases.keeper import Keeper
-from workers.settings import Settings
-from workers.spec import ModelSpec
-from workers.store import engine
+from redistill.streams.client.session import Session
+from redistill.streams.store import properties
+from redistill.streams.store.database import Database, insert_ignore
+from redistill.streams.store.join_step import drain
+from redistill.streams.store.tables import feature_rows, input_states, join_rows, labels
+from redistill.streams.wire.block import Schema
+from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.workers.incidents.model_context import load
+from redistill.workers.jobs.child import Child
+from redistill.workers.models import registration
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.onboarding import baseline
+from redistill.workers.releases import keys, registry
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
 
 BASELINE = "2026-03"
 
@@ -45,8 +46,8 @@ def settings_of(home: Path, url: str | None = None, **over: Any) -> Settings:
 
 def install(home: Path, spec_path: Path, child: Child, settings: Settings) -> None:
     """Make keys, register the model and publish what serves, as ``redistill register`` does."""
-    engine.upgrade(settings)
-    database = engine.open(settings)
+    opening.upgrade(settings)
+    database = opening.open(settings)
     now = now_us()
     prepared = registration.prepare(ModelSpec.load(spec_path), settings)
     keys.init(settings.keys_folder, passphrase=None, now=datetime.now(UTC))
@@ -118,7 +119,7 @@ class Service:
         answers = [credit.CLASSES[i] for i in self.session.run(x).argmax(axis=1)]
         truth = columns["label"].tolist()
         with self.database.begin() as conn:
-            salt = facts.salt(conn)
+            salt = properties.salt(conn)
             hashes = signed(id_hashes(ids, salt))
             served_at = at + np.arange(n) * 1_000
             conn.execute(
@@ -220,8 +221,8 @@ def blob(ids: list[str], hashes: Any, served_at: Any, answers: list[str], x: Any
 
 def service(database: Database, settings: Settings, version: str | None = None) -> Service:
     """A service with the version that the pointer names (or another one)."""
-    from streams.client.release import Manifest
-    from workers.store.tables import pointers
+    from redistill.streams.client.release import Manifest
+    from redistill.workers.store.tables import pointers
 
     with database.read() as conn:
         wanted = version or conn.execute(sa.select(pointers.c.stable)).scalar_one()

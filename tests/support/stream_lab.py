@@ -16,12 +16,12 @@ from kafka.admin import NewTopic
 from processes import Worker, environment, eventually
 from stream_rows import CONFIG, new_database, record, watch
 
-from streams.broker import Broker, producer
-from streams.store import tables as t
-from streams.store.database import Database
-from streams.wire.events import LabelObserved, PredictionMade
-from workers.settings import Settings
-from workers.store import engine
+from redistill.streams.kafka.broker import Broker, producer
+from redistill.streams.store import tables as t
+from redistill.streams.store.database import Database
+from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
 
 PARTITIONS = 4
 
@@ -40,7 +40,7 @@ class Lab:
     def __post_init__(self) -> None:
         self.broker = Broker(self.bootstrap, namespace=self.namespace)  # or a dev:// address
         home = self.folder / "home"
-        engine.upgrade(Settings.load({"database": self.url, "home": str(home)}))
+        opening.upgrade(Settings.load({"database": self.url, "home": str(home)}))
         self.db: Database = new_database(self.url)
         watch(self.db, CONFIG)
         self.env = environment(

@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import sqlalchemy as sa
 
-import workers.store.tables  # noqa: F401  both sides share one MetaData
-from streams.engine.fetched import Piece
-from streams.monitor.base import BaseError
-from streams.monitor.config import WatchConfig
-from streams.store.database import Database, connect, upsert
-from streams.store.tables import metadata, profiles, specs
-from streams.wire.block import Feature, Schema
-from streams.wire.codec import Record, encode, encode_batch, headers_of
-from streams.wire.events import LabelObserved, PredictionMade
-from streams.wire.recordset import RecordSet
+import redistill.workers.store.tables  # noqa: F401  both sides share one MetaData
+from redistill.streams.engine.fetched import Piece
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.database import Database, connect, upsert
+from redistill.streams.store.tables import metadata, profiles, specs
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.codec import Record, encode, encode_batch, headers_of
+from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.wire.recordset import RecordSet
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CONFIG = WatchConfig(

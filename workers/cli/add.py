@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     add_completion=False,
@@ -40,15 +40,15 @@ def add(
     """
     import msgspec
 
-    from workers.jobs.child import Child
-    from workers.releases import added
+    from redistill.workers.jobs.child import Child
+    from redistill.workers.onboarding import external_version
 
     settings = common.load()
     with common.opened(settings) as database:
-        done = added.add(
+        done = external_version.add(
             database,
             settings,
-            lambda: Child.start(entry="compress.once:run"),
+            lambda: Child.start(entry="redistill.compress.once:run"),
             model=model,
             version=version,
             file=file,
@@ -66,7 +66,7 @@ def add(
                 "version": version,
                 "status": status,
                 "sha256": None if done.version is None else done.version.sha256,
-                "why": added.why(done.report),
+                "why": external_version.why(done.report),
                 "gates": gates,
             }
         )
@@ -74,7 +74,7 @@ def add(
         for gate in gates:
             mark = {True: "pass", False: "FAIL", None: "open"}[gate["passed"]]
             typer.echo(f"  {mark}  {gate['name']}: {gate['why']}")
-        typer.echo(f"{model} {version} is {status}: {added.why(done.report)}")
+        typer.echo(f"{model} {version} is {status}: {external_version.why(done.report)}")
         if passed:
             typer.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
         elif done.version is None:

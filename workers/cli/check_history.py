@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     add_completion=False,
@@ -32,12 +32,12 @@ def check_history(
     is also compared with the topics: produced = counted + dead letters + gaps + pending. Work that waits
     is pending, not broken. Exit code 0: all hold; 1: one is broken, with what contradicts it.
     """
-    from workers import history
+    from redistill.workers.invariants import check
 
     settings = common.load()
     broker = settings.broker() if settings.has_broker and not offline else None
     with common.opened(settings) as database:
-        checked = history.check(
+        checked = check.check(
             database,
             now=common.now_us(),
             home=settings.root,

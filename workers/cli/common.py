@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from streams.store.database import Database
-    from workers.settings import Settings
+    from redistill.streams.store.database import Database
+    from redistill.workers.settings.settings import Settings
 
 
 AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
@@ -50,7 +50,7 @@ def load(**overrides: Any) -> Settings:
 
     What looks like a setting and is none is told on standard error, by the first call.
     """
-    from workers.settings import Settings
+    from redistill.workers.settings.settings import Settings
 
     _tell_unknown()
     return Settings.load(overrides)
@@ -58,7 +58,7 @@ def load(**overrides: Any) -> Settings:
 
 @functools.cache
 def _tell_unknown() -> None:
-    from workers.settings import unknown_variables
+    from redistill.workers.settings.settings import unknown_variables
 
     for told in unknown_variables():
         typer.echo(f"redistill: warning: {told}", err=True)
@@ -67,9 +67,9 @@ def _tell_unknown() -> None:
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
     """The database, checked, and closed at the end."""
-    from workers.store import engine
+    from redistill.workers.store import opening
 
-    database = engine.open(settings)
+    database = opening.open(settings)
     try:
         yield database
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     add_completion=False,
@@ -21,10 +21,10 @@ def upgrade() -> None:
     A SQLite file is made by the first command that needs it; PostgreSQL needs this once, and both
     after an upgrade of redistill. It is one transaction, and safe to run twice at the same time.
     """
-    from workers.store import engine
+    from redistill.workers.store import opening
 
     settings = common.load()
-    done = engine.upgrade(settings)
+    done = opening.upgrade(settings)
     if done.before is None:
         typer.echo(f"created, revision {done.after}")
     elif done.changed:
@@ -40,8 +40,8 @@ def show(
     """Show where the database is, its revision, and how many rows each table has."""
     import sqlalchemy as sa
 
-    from workers.store import engine
-    from workers.store.tables import metadata
+    from redistill.workers.store import opening
+    from redistill.workers.store.tables import metadata
 
     settings = common.load()
     with common.opened(settings) as database, database.read() as conn:
@@ -51,9 +51,9 @@ def show(
         }
         url = database.url.render_as_string(hide_password=True)
     if as_json:
-        common.print_json({"url": url, "revision": engine.HEAD, "rows": rows})
+        common.print_json({"url": url, "revision": opening.HEAD, "rows": rows})
         return
-    typer.echo(f"{url}, revision {engine.HEAD}")
+    typer.echo(f"{url}, revision {opening.HEAD}")
     for name, count in rows.items():
         if count:
             typer.echo(f"  {name:<20} {count:>12,}")

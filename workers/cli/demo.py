@@ -43,10 +43,10 @@ def demo(
 
     Every figure is measured in this run. The exit status is 0 only if all of it happened, else 1.
     """
-    from workers.demo import performance, screen
+    from redistill.workers.demo import run, screen
 
     shown = screen.choose(as_json=as_json)
     if svg is not None:
         shown = screen.Picture(shown, svg)
-    status = performance.run(shown, seed=seed, broker=broker, keep=keep)
+    status = run.run(shown, seed=seed, broker=broker, keep=keep)
     raise typer.Exit(status)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     cls=common.Listing,
@@ -30,7 +30,7 @@ def list_(
     redistill incidents list
     redistill incidents list --all --model credit
     """
-    from workers.store import incident_queries as queries
+    from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         rows = queries.listed(conn, model=model, resolved=everything, limit=limit)
@@ -60,11 +60,11 @@ def show(
     \b
     redistill incidents show 3f2a81c0
     """
-    from workers.incidents import record
-    from workers.store import incident_queries as queries
+    from redistill.workers.incidents import repository
+    from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
-        found = queries.detail(conn, record.find(conn, incident))
+        found = queries.detail(conn, repository.find(conn, incident))
     if as_json:
         common.print_json(found)
     else:
@@ -85,15 +85,15 @@ def resolve(
     \b
     redistill incidents resolve 3f2a81c0 --reason "the feed was mended"
     """
-    from workers.errors import UsageError
-    from workers.incidents import lifecycle, record, terms
+    from redistill.workers.errors import UsageError
+    from redistill.workers.incidents import lifecycle, model_context, repository
 
     if not reason.strip():
         raise UsageError("--reason is empty: say why the incident is over")
     with common.opened(common.load()) as database, database.begin() as conn:
-        row = record.find(conn, incident)
-        terms.load(conn, row["model"], lock=True)
-        row = record.find(conn, row["incident_id"])
+        row = repository.find(conn, incident)
+        model_context.load(conn, row["model"], lock=True)
+        row = repository.find(conn, row["incident_id"])
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
@@ -115,14 +115,14 @@ def approve(
     \b
     redistill incidents approve 3f2a81c0
     """
-    from workers.incidents import lifecycle, record, terms
+    from redistill.workers.incidents import lifecycle, model_context, repository
 
     settings = common.load()
-    rules = terms.Rules.of(settings)
+    rules = model_context.Rules.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
-        row = record.find(conn, incident)
+        row = repository.find(conn, incident)
         lifecycle.approve(conn, row, rules, actor=common.actor(), now=common.now_us())
-        row = record.find(conn, row["incident_id"])
+        row = repository.find(conn, row["incident_id"])
     queued = f"attempt {row['attempt']} of incident {row['incident_id']} is queued"
     common.say(dict(row), queued, as_json=as_json)
 

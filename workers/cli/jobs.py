@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     cls=common.Listing,
@@ -29,7 +29,7 @@ def list_(
     \b
     redistill jobs list --model credit
     """
-    from workers.store import incident_queries as queries
+    from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         rows = queries.jobs_listed(conn, model=model, live=live, limit=limit)
@@ -68,7 +68,7 @@ def show(
     \b
     redistill jobs show 12
     """
-    from workers.store import incident_queries as queries
+    from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         found = queries.job_detail(conn, queries.find_job(conn, job))
@@ -89,21 +89,20 @@ def cancel(
     \b
     redistill jobs cancel 12 --reason "wrong labels"
     """
-    from workers import audit
-    from workers.errors import UsageError
-    from workers.incidents import lifecycle, terms
-    from workers.jobs import store
-    from workers.store import incident_queries as queries
+    from redistill.workers.errors import UsageError
+    from redistill.workers.incidents import lifecycle, model_context
+    from redistill.workers.store import audit, job_queue
+    from redistill.workers.store import incident_queries as queries
 
     settings = common.load()
     actor, now = common.actor(), common.now_us()
     with common.opened(settings) as database, database.begin() as conn:
         found = queries.find_job(conn, job)
-        terms.load(conn, found.model, lock=True)
+        model_context.load(conn, found.model, lock=True)
         found = queries.find_job(conn, found.job_id)
-        if found.state not in store.LIVE:
+        if found.state not in job_queue.LIVE:
             raise UsageError(f"job {found.number} is over: {found.state}")
-        store.finish(
+        job_queue.finish(
             conn, found, "cancelled", outcome={"reasons": [reason], "why": reason}, now=now
         )
         lifecycle.cancelled_by_person(conn, found, why=reason, actor=actor, now=now)
@@ -123,7 +122,7 @@ def _trigger(row: Mapping[str, Any]) -> str:
 def _print(found: Mapping[str, Any]) -> None:
     from rich.text import Text
 
-    from workers.store.incident_queries import step_text
+    from redistill.workers.store.incident_queries import step_text
 
     console = common.console()
     outcome = found["outcome"]

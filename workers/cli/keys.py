@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +26,7 @@ def init() -> None:
     REDISTILL_KEY_PASSPHRASE set the keys are stored encrypted. Existing keys are never replaced:
     every client trusts them.
     """
-    from workers.releases import keys
+    from redistill.workers.releases import keys
 
     settings = common.load()
     secret = settings.key_passphrase
@@ -49,7 +49,7 @@ def export(
 
     It holds public keys only, and is safe to build into an image.
     """
-    from workers.releases import keys
+    from redistill.workers.releases import keys
 
     settings = common.load()
     if str(file) == "-":

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
+from redistill.workers.models import registered
 
 if TYPE_CHECKING:
-    from streams.broker import Broker
-    from streams.wire.events import LabelObserved
-    from workers.label_import import Reject
-    from workers.settings import Settings
-    from workers.spec import ModelSpec
+    from redistill.streams.kafka.broker import Broker
+    from redistill.streams.wire.events import LabelObserved
+    from redistill.workers.models.label_import import Reject
+    from redistill.workers.models.spec import ModelSpec
+    from redistill.workers.settings.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -74,9 +75,9 @@ def import_(
     that is no class of the model, are rejected: they are counted and written to a file of their own. Exit
     code 0: all were sent; 3: some were rejected, the others sent.
     """
-    from streams.wire.events import MODEL_PATTERN
-    from workers import label_import
-    from workers.errors import UsageError
+    from redistill.streams.wire.events import MODEL_PATTERN
+    from redistill.workers.errors import UsageError
+    from redistill.workers.models import label_import
 
     if not re.fullmatch(MODEL_PATTERN, model):
         raise UsageError(f"{model!r} is no name of a model: a-z, 0-9 and ._- are, 80 at most")
@@ -128,10 +129,9 @@ def import_(
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:
-    from workers.store import queries
 
     with common.opened(settings) as database, database.read() as conn:
-        return queries.spec_of(conn, model)
+        return registered.spec_of(conn, model)
 
 
 class _Send(Protocol):
@@ -149,8 +149,8 @@ class _Advance(Protocol):
 @contextmanager
 def _sender(settings: Settings) -> Iterator[_Send]:
     """Sends a batch and waits until the broker has all of it."""
-    from streams.broker import cause, producer
-    from streams.wire.codec import encode
+    from redistill.streams.kafka.broker import cause, producer
+    from redistill.streams.wire.codec import encode
 
     broker = settings.broker()
     _want_topic(broker, broker.topic("labels"))
@@ -177,8 +177,8 @@ def _sender(settings: Settings) -> Iterator[_Send]:
 
 def _want_topic(broker: Broker, topic: str) -> None:
     """A producer would wait for a topic that is not there, and then not name it."""
-    from streams.broker import admin, cause
-    from streams.errors import BrokerRefused
+    from redistill.streams.errors import BrokerRefused
+    from redistill.streams.kafka.broker import admin, cause
 
     if broker.is_dev:  # it makes every topic at its start
         return
@@ -196,7 +196,7 @@ def _want_topic(broker: Broker, topic: str) -> None:
 @contextmanager
 def _rejects(path: Path) -> Iterator[_Reject]:
     """Writes rejected rows; there is no file without any."""
-    from workers.errors import UsageError
+    from redistill.workers.errors import UsageError
 
     file: Any = None
 
@@ -231,7 +231,7 @@ def _progress(file: Path) -> Iterator[_Advance]:
     from rich.console import Console
     from rich.progress import Progress
 
-    from workers import label_import
+    from redistill.workers.models import label_import
 
     out = Console(stderr=True)
     with Progress(console=out, disable=not out.is_terminal, transient=True) as bar:

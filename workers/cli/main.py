@@ -39,10 +39,10 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import ``workers.cli.<cmd_name>`` and return its command."""
+        """Import ``redistill.workers.cli.<cmd_name>`` and return its command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module("workers.cli." + cmd_name.replace("-", "_"))
+        module = importlib.import_module("redistill.workers.cli." + cmd_name.replace("-", "_"))
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
@@ -78,8 +78,8 @@ def root(
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line; errors that a user can mend are printed as one sentence, not as a traceback."""
-    from streams.errors import StreamsError
-    from workers.errors import WorkersError
+    from redistill.streams.errors import StreamsError
+    from redistill.workers.errors import WorkersError
 
     try:
         return app(args=argv)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 if TYPE_CHECKING:
-    from workers.settings import Settings
-    from workers.store.queries import Overview
+    from redistill.workers.settings.settings import Settings
+    from redistill.workers.store.queries import Overview
 
 app = typer.Typer(
     add_completion=False,
@@ -32,9 +32,9 @@ def models(
     there are no labels none is shown. A gate row is a row with both a label and stored features: a repair
     is judged on about a hundred of them.
     """
-    from workers.errors import UsageError
-    from workers.fleet import worst_first
-    from workers.store import queries
+    from redistill.workers.errors import UsageError
+    from redistill.workers.store import queries
+    from redistill.workers.store.model_status import worst_first
 
     settings = common.load()
     now = common.now_us()
@@ -75,9 +75,9 @@ def _lag(settings: Settings) -> int | str | None:
         return None
     import sqlalchemy as sa
 
-    from streams.errors import StreamsError
-    from streams.store.tables import offsets
-    from workers.ends import logs
+    from redistill.streams.errors import StreamsError
+    from redistill.streams.store.tables import offsets
+    from redistill.workers.invariants.log_offsets import logs
 
     with common.opened(settings) as database, database.read() as conn:
         kept = {
@@ -91,7 +91,7 @@ def _lag(settings: Settings) -> int | str | None:
 
 
 def _document(o: Overview, now: int) -> dict[str, Any]:
-    from workers.fleet import accuracy, state
+    from redistill.workers.store.model_status import accuracy, state
 
     measured = accuracy(o)
     return {
@@ -126,7 +126,7 @@ def _document(o: Overview, now: int) -> dict[str, Any]:
 def _print(found: list[Overview], now: int) -> None:
     from rich.table import Table
 
-    from workers.fleet import accuracy, state
+    from redistill.workers.store.model_status import accuracy, state
 
     table = Table(box=None, pad_edge=False)
     for title in ("model", "state", "version", "accuracy (measured)"):

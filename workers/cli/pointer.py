@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 if TYPE_CHECKING:
-    from streams.store.database import Database
-    from workers.releases.keeper import Keeper
-    from workers.settings import Settings
+    from redistill.streams.store.database import Database
+    from redistill.workers.releases.repository_writer import Keeper
+    from redistill.workers.settings.settings import Settings
 
 
 def keeper_of(settings: Settings, database: Database, *, holder: str) -> Keeper:
     """A keeper of the repository, as the settings describe it."""
-    from workers.releases.files import Place
-    from workers.releases.keeper import Keeper
-    from workers.releases.roles import Lifetimes
+    from redistill.workers.releases.files import Place
+    from redistill.workers.releases.repository_writer import Keeper
+    from redistill.workers.releases.roles import Lifetimes
 
     secret = settings.key_passphrase
     return Keeper(
@@ -42,8 +42,8 @@ def move(
     KeysError
         No repair worker runs, and the keys cannot be read here.
     """
-    from workers.errors import RegistryError
-    from workers.releases import intents, versions
+    from redistill.workers.errors import RegistryError
+    from redistill.workers.releases import release_requests, versions
 
     settings = common.load()
     given = {key: value for key, value in body.items() if value}
@@ -52,7 +52,7 @@ def move(
             versions.level_of(conn, model)  # a wrong name is said before keys that are missing
         keeper = keeper_of(settings, database, holder=f"{settings.instance}-cli")
         try:
-            result = intents.perform(
+            result = release_requests.perform(
                 database,
                 keeper,
                 kind,

@@ -26,6 +26,6 @@ def publish(
     \b
     redistill publish credit r12-deadbeef
     """
-    from workers.cli.pointer import move
+    from redistill.workers.cli.pointer import move
 
     move("publish", model, {"version": version, "reason": reason}, as_json=as_json)

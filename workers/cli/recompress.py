@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 if TYPE_CHECKING:
-    from streams.store.database import Database
+    from redistill.streams.store.database import Database
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Ask for a recompression now.")
 
@@ -58,7 +58,7 @@ def recompress(
     redistill recompress credit --wait
     redistill recompress credit --train-on labels --source analyst
     """
-    from workers.errors import UsageError
+    from redistill.workers.errors import UsageError
 
     if source is not None and train_on is not TrainOn.LABELS:
         raise UsageError("--source needs --train-on labels: a teacher reads no labels")
@@ -111,13 +111,12 @@ def ask(
     UsageError
         The model is not registered, at a level without repair, serves nothing, or has a live job.
     """
-    from workers import audit
-    from workers.errors import UsageError
-    from workers.incidents import terms
-    from workers.jobs import store
+    from redistill.workers.errors import UsageError
+    from redistill.workers.incidents import model_context
+    from redistill.workers.store import audit, job_queue
 
     with database.begin() as conn:
-        found = terms.load(conn, model, lock=True)
+        found = model_context.load(conn, model, lock=True)
         if found is None:
             raise UsageError(f"there is no model {model!r}: see `redistill models`")
         if found.level != "repair":
@@ -125,14 +124,14 @@ def ask(
                 f"{model} is at level {found.level}: recompression needs level repair, with a"
                 " teacher, in its model.toml"
             )
-        live = store.live(conn, model)
+        live = job_queue.live(conn, model)
         if live is not None:
             raise UsageError(
                 f"job {live.number} of {model} is {live.state}: wait for it, or cancel it with"
                 f" `redistill jobs cancel {live.number}`"
             )
-        job_id = store.job_id_of(model, request)
-        store.create(
+        job_id = job_queue.job_id_of(model, request)
+        job_queue.create(
             conn,
             job_id,
             model=model,
@@ -142,7 +141,7 @@ def ask(
             options=options,
         )
         audit.append(conn, actor, "job.asked", model, {"job_id": job_id, **options}, now)
-        made = store.get(conn, job_id)
+        made = job_queue.get(conn, job_id)
     if made is None:
         raise UsageError(f"another job of {model} was made at the same moment: try again")
     return job_id, made.number
@@ -150,9 +149,9 @@ def ask(
 
 def _wait(database: Database, job_id: str, seconds: float) -> dict[str, Any]:
     """Wait until a job is over, or waits for labels."""
-    from workers.errors import UsageError
-    from workers.jobs import store
-    from workers.store import incident_queries as queries
+    from redistill.workers.errors import UsageError
+    from redistill.workers.store import incident_queries as queries
+    from redistill.workers.store import job_queue
 
     until = time.monotonic() + seconds
     settled = 0
@@ -161,7 +160,7 @@ def _wait(database: Database, job_id: str, seconds: float) -> dict[str, Any]:
             job = queries.find_job(conn, job_id)
             # a job that waits may be about to go on: rows came in while it was judged
             settled = settled + 1 if job.state == "waiting_labels" else 0
-            if job.state not in store.LIVE or settled * WAIT_LOOK_SECONDS > 10.0:
+            if job.state not in job_queue.LIVE or settled * WAIT_LOOK_SECONDS > 10.0:
                 return queries.job_detail(conn, job)
         if time.monotonic() > until:
             raise UsageError(

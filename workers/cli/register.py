@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 if TYPE_CHECKING:
-    from streams.store.database import Database
-    from workers.baseline import Judged
-    from workers.registration import Prepared, Stored
-    from workers.settings import Settings
-    from workers.spec import ModelSpec
+    from redistill.streams.store.database import Database
+    from redistill.workers.models.registration import Prepared, Stored
+    from redistill.workers.models.spec import ModelSpec
+    from redistill.workers.onboarding.baseline import Judged
+    from redistill.workers.settings.settings import Settings
 
 app = typer.Typer(
     add_completion=False,
@@ -64,7 +64,7 @@ def register(
             path = out or Path(f"{item}.toml")
             spec, warnings = _learn(settings, item, path, write=not dry_run)
         else:
-            from workers.spec import ModelSpec
+            from redistill.workers.models.spec import ModelSpec
 
             spec, warnings = ModelSpec.load(item), ()
         results.append(_register(settings, spec, warnings, dry_run=dry_run, quiet=as_json))
@@ -77,9 +77,9 @@ def _learn(
 ) -> tuple[ModelSpec, tuple[str, ...]]:
     from dataclasses import replace
 
-    from workers import traffic
-    from workers.errors import UsageError
-    from workers.spec_file import parse
+    from redistill.workers.errors import UsageError
+    from redistill.workers.models import traffic
+    from redistill.workers.models.spec_file import parse
 
     with common.opened(settings) as database, database.read() as conn:
         text, warnings = traffic.to_toml(traffic.look(conn, name))
@@ -106,8 +106,8 @@ def _register(
     dry_run: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from workers import explain, registration
-    from workers.store import queries
+    from redistill.workers.models import explain, registration
+    from redistill.workers.store import queries
 
     now, actor = common.now_us(), f"cli:{getpass.getuser()}"
     published, stored = None, None
@@ -161,7 +161,8 @@ def _first_release(
 
     The process that judges loads while the files are read.
     """
-    from workers import baseline, registration
+    from redistill.workers.models import registration
+    from redistill.workers.onboarding import baseline
 
     with database.read() as conn:
         if baseline.serves(conn, spec.name) is not None:
@@ -177,7 +178,7 @@ def _first_release(
 
 
 def _differences(database: Database, prepared: Prepared) -> tuple[str, ...]:
-    from workers import baseline
+    from redistill.workers.onboarding import baseline
 
     with database.read() as conn:
         told = baseline.differs(conn, prepared.spec)
@@ -185,8 +186,8 @@ def _differences(database: Database, prepared: Prepared) -> tuple[str, ...]:
 
 
 def _publish(database: Database, settings: Settings, judged: Judged, actor: str) -> str:
-    from workers import baseline
-    from workers.cli.pointer import keeper_of
+    from redistill.workers.cli.pointer import keeper_of
+    from redistill.workers.onboarding import baseline
 
     keeper = keeper_of(settings, database, holder=f"{settings.instance}-register")
     try:

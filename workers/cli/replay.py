@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from streams.replay import Replay
+    from redistill.streams.replay.run import Replay
 
 app = typer.Typer(
     add_completion=False,
@@ -96,7 +96,7 @@ def replay(
     """
     import msgspec
 
-    from streams.replay import ReplayOptions, run_replay
+    from redistill.streams.replay.run import ReplayOptions, run_replay
 
     options = ReplayOptions(
         label=label,
@@ -133,7 +133,7 @@ def replay(
 @contextmanager
 def _output(path: str | None) -> Iterator[Callable[[bytes], object]]:
     """Takes the lines of JSON; all of them are in the file at the end."""
-    from streams.errors import FileError
+    from redistill.streams.errors import FileError
 
     if path is None:
         yield len

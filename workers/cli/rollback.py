@@ -29,6 +29,6 @@ def rollback(
     redistill rollback credit
     redistill rollback credit --to 2026-03 --reason "complaints from support"
     """
-    from workers.cli.pointer import move
+    from redistill.workers.cli.pointer import move
 
     move("rollback", model, {"to": to, "reason": reason}, as_json=as_json)

@@ -7,7 +7,7 @@ import threading
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,12 +37,12 @@ def stream(metrics_port: int | None = METRICS) -> None:
     takes, and a second is refused. Exit status: 0 stopped, 1 it cannot start (the cause is said), 70
     stuck: start it again.
     """
-    from streams.engine.app import StreamConfig, run
-    from workers.store import engine
+    from redistill.streams.engine.app import StreamConfig, run
+    from redistill.workers.store import opening
 
     settings = common.load(metrics_port=metrics_port)
     broker = settings.broker()
-    engine.open(
+    opening.open(
         settings
     ).dispose()  # a database that is away, old or new is said before Kafka is asked
     _leave(
@@ -69,7 +69,7 @@ def repair(metrics_port: int | None = METRICS) -> None:
     Also relays announcements, signs the repository, keeps schedules and deletes what is old, each
     under a lease: several may run at once.
     """
-    from workers import repair as worker
+    from redistill.workers.processes import repair_worker as worker
 
     settings = common.load(metrics_port=metrics_port)
     stop = threading.Event()
@@ -84,7 +84,7 @@ def web(
     port: int | None = typer.Option(None, "--port", min=0, max=65_535, help="Port to listen on."),
 ) -> None:
     """Serve the signed repository of releases over HTTP, with health and metrics."""
-    from workers.web import app as server
+    from redistill.workers.web import app as server
 
     settings = common.load(web_host=host, web_port=port)
     with common.opened(settings) as database:

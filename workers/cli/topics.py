@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     add_completion=False,
@@ -42,8 +42,8 @@ def apply(
     Topics that are there are compared and never changed. Exit code 0: all are as they should be; 3: some
     differ (or, in a dry run, are missing); 1: the broker could not be asked.
     """
-    from streams.devbroker import PARTITIONS as DEV_PARTITIONS
-    from workers import topics
+    from redistill.streams.kafka.dev_broker import PARTITIONS as DEV_PARTITIONS
+    from redistill.workers.processes import topics
 
     broker = common.load().broker()
     if broker.is_dev:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import common
+from redistill.workers.cli import common
 
 app = typer.Typer(
     help="Start everything for one machine: broker if none is given, stream, repair, web process.",
@@ -37,20 +37,20 @@ def up(
     everything when it stops. In production run `redistill run stream`, `run repair` and `run web`
     under systemd or Kubernetes instead.
     """
-    from workers.errors import WorkersError
-    from workers.settings import environment
-    from workers.store import engine
-    from workers.up import Death, Supervisor, Task
+    from redistill.workers.errors import WorkersError
+    from redistill.workers.processes.supervisor import Death, Supervisor, Task
+    from redistill.workers.settings.settings import environment
+    from redistill.workers.store import opening
 
     settings = common.load(servers=broker, home=home)
     stop = threading.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda *_: stop.set())
-    engine.open(settings).dispose()  # what is wrong with the database is said here, not in a log
+    opening.open(settings).dispose()  # what is wrong with the database is said here, not in a log
     memory = None
     try:
         if not settings.has_broker:
-            from streams.devbroker import DevBroker
+            from redistill.streams.kafka.dev_broker import DevBroker
 
             memory = DevBroker()
             settings = common.load(servers=memory.start().servers, home=home)
@@ -71,7 +71,7 @@ def up(
         supervisor = Supervisor(settings.root / "logs", on_death=died)
         env = environment({"servers": settings.servers, "home": str(settings.root)})
         for name in ("stream", "repair", "web"):
-            supervisor.start(Task(name=name, module="workers", args=("run", name), env=env))
+            supervisor.start(Task(name=name, module="redistill", args=("run", name), env=env))
             typer.echo(f"{name:<7} started, log in {supervisor.log(name)}")
         scheme = "https" if settings.web_tls_cert else "http"
         typer.echo(f"releases at {scheme}://{settings.web_host}:{settings.web_port}")

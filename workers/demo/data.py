@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.errors import UsageError
+from redistill.workers.errors import UsageError
 
 SIDE = 8  # pixels
 PIXELS = SIDE * SIDE

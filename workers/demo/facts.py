@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from streams.store import tables as seen
-from streams.store.database import Database
-from workers.store import tables as acted
+from redistill.streams.store import tables as seen
+from redistill.streams.store.database import Database
+from redistill.workers.store import tables as acted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +154,7 @@ class Measured:
 
     def interval(self) -> tuple[float, float]:
         """Exact 95% interval of the accuracy."""
-        from streams.monitor.intervals import clopper_pearson
+        from redistill.streams.monitor.intervals import clopper_pearson
 
         return clopper_pearson(self.correct, self.n)
 

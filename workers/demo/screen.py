@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from workers.demo.world import Stats
+from redistill.workers.demo.world import Stats
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

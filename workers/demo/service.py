@@ -2,7 +2,7 @@
 ``PredictionLogger``.
 
 It knows of redistill only what ``from redistill import ...`` gives. A process of its own
-(``python -m workers.demo.service CONFIG.json``). It knows the truth of its rows, being the one who
+(``python -m redistill.workers.demo.service CONFIG.json``). It knows the truth of its rows, being the one who
 drew them: it keeps its own tally, and hands the label of a random tenth of them to the label feed,
 two seconds late.
 """
@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 
 from redistill import ModelClient, PredictionLogger
-from workers.demo import data, world
-from workers.demo.world import LABEL_SHARE, LABEL_SOURCE, Config, Stats, Tally, World
+from redistill.workers.demo import data, world
+from redistill.workers.demo.world import LABEL_SHARE, LABEL_SOURCE, Config, Stats, Tally, World
 
 TICK_SECONDS = 0.32
 ROWS_PER_TICK = 32

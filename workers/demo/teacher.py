@@ -1,7 +1,7 @@
 """Makes what a user would bring: a teacher trained here and now, a small student, their data and
 ``model.toml``.
 
-A process of its own (``python -m workers.demo.teacher FOLDER SEED``): it is the only one of the
+A process of its own (``python -m redistill.workers.demo.teacher FOLDER SEED``): it is the only one of the
 demo, beside the repair worker's child, that loads torch. It prints a JSON line per step.
 """
 
@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from compress.judge.graph import Call, Graph
-from compress.plan import Training
-from compress.shrink import export
-from compress.shrink.trained import Architecture
-from workers.demo import data
-from workers.demo.data import F32
+from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.plan import Training
+from redistill.compress.shrink import export
+from redistill.compress.shrink.trained import Architecture
+from redistill.workers.demo import data
+from redistill.workers.demo.data import F32
 
 MODEL = "digits"
 BASELINE = "1"
@@ -112,7 +112,7 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
     began, cpu = time.perf_counter(), time.process_time()
     import torch  # here, so that its loading is part of what is measured
 
-    from compress.shrink import distill, quantize, students
+    from redistill.compress.shrink import distill, quantize, students
 
     torch.set_num_threads(1)
     report("torch", {"seconds": round(time.perf_counter() - began, 2)})

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from streams.broker import Broker, consumer
-from streams.errors import BrokerRefused, StreamsError, WireError
-from streams.store.database import Database, insert_ignore
-from streams.wire.codec import Record, decode
-from streams.wire.events import TOPICS, DriftFound, VersionActivated
-from workers.store.tables import activations
+from redistill.streams.errors import BrokerRefused, StreamsError, WireError
+from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.store.database import Database, insert_ignore
+from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.events import TOPICS, DriftFound, VersionActivated
+from redistill.workers.store.tables import activations
 
 log = structlog.get_logger(__name__)
 

@@ -9,12 +9,18 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from streams.monitor.base import BaseError
-from streams.store.tables import accuracy_states, findings, input_states, outcomes, profiles
-from streams.wire.events import DriftFound
-from workers.incidents import record
-from workers.incidents.terms import load
-from workers.store.tables import incident_findings, pointers
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.store.tables import (
+    accuracy_states,
+    findings,
+    input_states,
+    outcomes,
+    profiles,
+)
+from redistill.streams.wire.events import DriftFound
+from redistill.workers.incidents import repository
+from redistill.workers.incidents.model_context import load
+from redistill.workers.store.tables import incident_findings, pointers
 
 MAX_OUTCOMES = 8_192
 """Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
@@ -34,7 +40,7 @@ class Question:
     labels_per_alarm: float
 
 
-def question(conn: sa.Connection, incident: record.Row, seen: int) -> Question | None:
+def question(conn: sa.Connection, incident: repository.Row, seen: int) -> Question | None:
     """What is known of the version that serves now; ``None``: it is still the harmed one, or there
     is no new outcome."""
     model = incident["model"]
@@ -82,7 +88,7 @@ def question(conn: sa.Connection, incident: record.Row, seen: int) -> Question |
     )
 
 
-def _harm(conn: sa.Connection, incident: record.Row) -> DriftFound | None:
+def _harm(conn: sa.Connection, incident: repository.Row) -> DriftFound | None:
     """The finding of harm that the incident is about: the worst one."""
     rows = conn.execute(
         sa.select(findings.c.body)
@@ -98,7 +104,7 @@ def _harm(conn: sa.Connection, incident: record.Row) -> DriftFound | None:
     return min(known, key=lambda f: f.impact.current or 0.0, default=None)
 
 
-def _base(conn: sa.Connection, incident: record.Row, harm: DriftFound) -> BaseError | None:
+def _base(conn: sa.Connection, incident: repository.Row, harm: DriftFound) -> BaseError | None:
     """The error that was promised for the harmed version."""
     text = conn.execute(
         sa.select(profiles.c.base_error).where(

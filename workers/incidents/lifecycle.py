@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from compress.plan import Diagnosis
-from workers.errors import UsageError
-from workers.incidents import history, policy, record
-from workers.incidents.record import Row
-from workers.incidents.terms import Rules, Terms, load
-from workers.jobs import store
+from redistill.compress.plan import Diagnosis
+from redistill.workers.errors import UsageError
+from redistill.workers.incidents import policy, recent_actions, repository
+from redistill.workers.incidents.model_context import Rules, Terms, load
+from redistill.workers.incidents.repository import Row
+from redistill.workers.store import job_queue
 
 
 def consider(
@@ -31,7 +31,9 @@ def consider(
 
     A decision that is the old one, for the same reason, changes nothing and is not announced.
     """
-    subject, budget, past = history.gather(conn, incident, terms, rules, now=now, approved=approved)
+    subject, budget, past = recent_actions.gather(
+        conn, incident, terms, rules, now=now, approved=approved
+    )
     remedy = policy.decide(subject, None, budget=budget, history=past, now=now)
     match remedy:
         case policy.Repair():
@@ -56,7 +58,7 @@ def _set(
     same = incident["stage"] == stage and incident["decision"] == remedy.decision
     if same and (incident["why"] == remedy.why or isinstance(remedy, policy.Wait)):
         return
-    record.update(
+    repository.update(
         conn,
         incident,
         actor=actor,
@@ -80,8 +82,8 @@ def start_job(
 ) -> str:
     """Make the job of the incident's next attempt."""
     attempt = int(incident["attempt"]) + 1
-    job_id = store.job_id_of(incident["incident_id"], attempt)
-    made = store.create(
+    job_id = job_queue.job_id_of(incident["incident_id"], attempt)
+    made = job_queue.create(
         conn,
         job_id,
         model=terms.model,
@@ -93,7 +95,7 @@ def start_job(
     )
     if not made:
         raise LookupError(f"job {job_id} exists, or another one of {terms.model} is live")
-    record.update(
+    repository.update(
         conn,
         incident,
         actor=actor,
@@ -129,13 +131,13 @@ def diagnosed(
     AskPerson, Nothing
         It ends; with *nothing* to repair the incident ends as well.
     """
-    incident = record.get(conn, incident_id)
+    incident = repository.get(conn, incident_id)
     if incident is None:
         raise LookupError(incident_id)
     terms = load(conn, incident["model"], lock=True)
     if terms is None:
         return policy.AskPerson(f"{incident['model']} is not registered any more")
-    subject, budget, past = history.gather(conn, incident, terms, rules, now=now)
+    subject, budget, past = recent_actions.gather(conn, incident, terms, rules, now=now)
     remedy = policy.decide(subject, diagnosis, budget=budget, history=past, now=now)
     cause = "unknown" if diagnosis.cause == "undecided" else diagnosis.cause
     stage = {
@@ -146,9 +148,9 @@ def diagnosed(
     }[cast(Any, type(remedy))]
     values: dict[str, Any] = {"cause": cause}
     if isinstance(remedy, policy.Nothing):
-        values |= record.resolution(now, "harmless")
+        values |= repository.resolution(now, "harmless")
     if incident["stage"] != stage or incident["why"] != remedy.why:
-        record.update(
+        repository.update(
             conn,
             incident,
             actor=actor,
@@ -167,22 +169,22 @@ def resolve(
 ) -> Row:
     """End an incident, and its job if there is one at work."""
     cancel_job(conn, incident, why=f"the incident ended: {why}", now=now)
-    return record.update(
+    return repository.update(
         conn,
         incident,
         actor=actor,
         action="incident.resolved",
         now=now,
         why=why,
-        **record.resolution(now, kind),
+        **repository.resolution(now, kind),
     )
 
 
 def cancel_job(conn: sa.Connection, incident: Row, *, why: str, now: int) -> None:
     """Cancel the incident's live job; its worker notices at its next write."""
-    job = store.live(conn, incident["model"])
+    job = job_queue.live(conn, incident["model"])
     if job is not None and job.incident_id == incident["incident_id"]:
-        store.finish(conn, job, "cancelled", outcome={"reasons": [why]}, now=now)
+        job_queue.finish(conn, job, "cancelled", outcome={"reasons": [why]}, now=now)
 
 
 def approve(
@@ -196,7 +198,7 @@ def approve(
         It is not open, or the policy still says no; the message says why.
     """
     terms = load(conn, incident["model"], lock=True)
-    current = record.get(conn, incident["incident_id"])
+    current = repository.get(conn, incident["incident_id"])
     if terms is None or current is None:
         raise UsageError(f"model {incident['model']} is not registered any more")
     if current["status"] != "open":
@@ -209,7 +211,7 @@ def approve(
 
 def job_ended(
     conn: sa.Connection,
-    job: store.Job,
+    job: job_queue.Job,
     state: str,
     *,
     why: str,
@@ -235,7 +237,7 @@ def job_ended(
             why = f"the candidate was rejected: {why}; {remedy.why}"
         case "cancelled":  # the sweep decides anew: another version may serve by now
             stage, decision = "detected", "wait"
-    record.update(
+    repository.update(
         conn,
         incident,
         actor=actor,
@@ -249,12 +251,12 @@ def job_ended(
 
 
 def cancelled_by_person(
-    conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int
+    conn: sa.Connection, job: job_queue.Job, *, why: str, actor: str, now: int
 ) -> None:
     """A person took the job away: the incident stays open and waits for a person, too."""
     incident = _open_incident(conn, job)
     if incident is not None:
-        record.update(
+        repository.update(
             conn,
             incident,
             actor=actor,
@@ -267,7 +269,7 @@ def cancelled_by_person(
         )
 
 
-def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now: int) -> None:
+def job_parked(conn: sa.Connection, job: job_queue.Job, *, why: str, actor: str, now: int) -> None:
     """Tell the job's incident that it waits for labels."""
     load(conn, job.model, lock=True)
     incident = _open_incident(conn, job)
@@ -276,7 +278,7 @@ def job_parked(conn: sa.Connection, job: store.Job, *, why: str, actor: str, now
         _set(conn, incident, "waiting_labels", remedy, actor=actor, now=now)
 
 
-def _open_incident(conn: sa.Connection, job: store.Job) -> Row | None:
+def _open_incident(conn: sa.Connection, job: job_queue.Job) -> Row | None:
     """What the job is for, while it is open; ``None`` too for a job of a schedule or a person."""
-    incident = None if job.incident_id is None else record.get(conn, job.incident_id)
+    incident = None if job.incident_id is None else repository.get(conn, job.incident_id)
     return incident if incident is not None and incident["status"] == "open" else None

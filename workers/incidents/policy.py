@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from compress.plan import Diagnosis
-from streams.monitor.config import Level
-from streams.wire.events import IncidentClass
+from redistill.compress.plan import Diagnosis
+from redistill.streams.monitor.config import Level
+from redistill.streams.wire.events import IncidentClass
 
 FAILED_GATES = 2
 """So many rejected candidates in a row, and the circuit breaker opens: something else is wrong."""

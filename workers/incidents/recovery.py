@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.monitor.base import BaseError
-from streams.monitor.sequential import downward
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.sequential import downward
 
 MIN_THRESHOLD = 200.0
 """Labelled rows per false "recovered" at least, whatever the budget of alarms is."""

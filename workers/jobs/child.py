@@ -1,7 +1,7 @@
-"""Running ``compress.pipeline`` in a process of its own: a folder in, a report or an error out.
+"""Running ``redistill.compress.pipeline`` in a process of its own: a folder in, a report or an error out.
 
 The worker starts one :class:`Child` at boot, before its threads. Its process
-(``workers.jobs.zygote``) holds torch; each job is a fork of it, with limits of
+(``redistill.workers.jobs.fork_server``) holds torch; each job is a fork of it, with limits of
 memory and CPU time and a deadline, in a folder that is locked
 while the job runs. Nothing of the worker's environment reaches it but the names in ``KEPT``.
 """
@@ -25,11 +25,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from compress.plan import Report, read_report
-from workers.errors import WorkersError
-from workers.jobs.zygote import LOG
+from redistill.compress.plan import Report, read_report
+from redistill.workers.errors import WorkersError
+from redistill.workers.jobs.fork_server import LOG
 
-ENTRY = "compress.pipeline:run"
+ENTRY = "redistill.compress.pipeline:run"
 
 KEPT = (
     "PATH",
@@ -105,10 +105,12 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> sorted(scrubbed({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}) | {})[-1]
-    'PATH'
+    >>> sorted(scrubbed({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}))[-2:]
+    ['PATH', 'PYTHONSAFEPATH']
     """
-    return {k: v for k, v in environment.items() if k in KEPT} | THREADS
+    kept = {k: v for k, v in environment.items() if k in KEPT}
+    # the current folder is the worker's, and may hold a kafka.py or json.py of somebody's own
+    return kept | THREADS | {"PYTHONSAFEPATH": "1"}
 
 
 class Child:
@@ -140,7 +142,7 @@ class Child:
         Parameters
         ----------
         entry
-            ``module:function`` with the signature of ``compress.pipeline.run``; the module is
+            ``module:function`` with the signature of ``redistill.compress.pipeline.run``; the module is
             loaded now, and its ``warm()`` called if it has one.
         environment
             What to take the permitted variables from; ``None``: this process's.
@@ -149,7 +151,13 @@ class Child:
         with theirs:
             theirs.set_inheritable(True)
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.jobs.zygote", str(theirs.fileno()), entry],
+                [
+                    sys.executable,
+                    "-m",
+                    "redistill.workers.jobs.fork_server",
+                    str(theirs.fileno()),
+                    entry,
+                ],
                 env=scrubbed(os.environ if environment is None else environment),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
@@ -205,7 +213,7 @@ class Child:
         Parameters
         ----------
         folder
-            With ``job.json`` and what it needs (``compress.plan``).
+            With ``job.json`` and what it needs (``redistill.compress.plan``).
         deadline_s
             Wall-clock seconds after which the process is killed. Its CPU time has the same limit.
         memory_bytes

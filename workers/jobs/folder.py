@@ -10,8 +10,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from streams.client.release import sha256_of
-from workers.errors import WorkersError
+from redistill.streams.client.release import sha256_of
+from redistill.workers.errors import WorkersError
 
 
 class FolderError(WorkersError):

@@ -11,11 +11,11 @@ from typing import Literal, Self
 import sqlalchemy as sa
 import structlog
 
-from streams.errors import StreamsError
-from streams.store import lease
-from streams.store.database import Database
-from workers.jobs.store import LEASE_SECONDS, Claim
-from workers.store.tables import jobs
+from redistill.streams.errors import StreamsError
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database
+from redistill.workers.store.job_queue import LEASE_SECONDS, Claim
+from redistill.workers.store.tables import jobs
 
 log = structlog.get_logger(__name__)
 

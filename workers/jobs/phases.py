@@ -16,15 +16,16 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 import structlog
 
-from compress.plan import Diagnosis, Mode, Undecidable
-from workers.incidents import lifecycle, policy
-from workers.jobs import endings, orders, steps, store, window
-from workers.jobs.child import ChildFailed, Ran
-from workers.jobs.heartbeat import Heartbeat
-from workers.jobs.orders import Context
-from workers.jobs.store import Claim, Job
-from workers.jobs.tools import Tools
-from workers.store.tables import jobs
+from redistill.compress.plan import Diagnosis, Mode, Undecidable
+from redistill.workers.incidents import lifecycle, policy
+from redistill.workers.jobs import completion, job_spec, training_window
+from redistill.workers.jobs.child import ChildFailed, Ran
+from redistill.workers.jobs.dependencies import Tools
+from redistill.workers.jobs.heartbeat import Heartbeat
+from redistill.workers.jobs.job_spec import Context
+from redistill.workers.store import checkpoints, job_queue
+from redistill.workers.store.job_queue import Claim, Job
+from redistill.workers.store.tables import jobs
 
 log = structlog.get_logger(__name__)
 
@@ -83,8 +84,8 @@ class Phases:
                 raise ChildFailed("the report has no diagnosis", kind="BadJob", retriable=False)
             diagnosis, cpu = ran.report.diagnosis, ran.cpu_seconds
         now = tools.clock()
-        with store.fenced(tools.database, claim, tools.clock) as conn:
-            steps.record(
+        with job_queue.fenced(tools.database, claim, tools.clock) as conn:
+            checkpoints.record(
                 conn,
                 claim,
                 "diagnose",
@@ -105,21 +106,21 @@ class Phases:
             )
             match remedy:
                 case policy.Repair():
-                    endings.remember(conn, claim, phase="repair")
+                    completion.remember(conn, claim, phase="repair")
                     return True
                 case policy.WaitForLabels():
                     need = MIN_LABELS if labelled < MIN_LABELS else labelled + MIN_LABELS
                     wait = {"count": "labelled", "rows": need, "outcomes": need}
-                    endings.park(conn, tools, claim, wait, have=labelled, why=remedy.why)
+                    completion.park(conn, tools, claim, wait, have=labelled, why=remedy.why)
                 case _:
-                    job = endings.current(conn, claim)
+                    job = completion.current(conn, claim)
                     outcome = {
                         "reasons": [remedy.why],
                         "why": remedy.why,
                         "cause": diagnosis.cause,
                     }
-                    store.finish(conn, job, "cancelled", outcome=outcome, now=now)
-                    store.release(conn, claim)
+                    job_queue.finish(conn, job, "cancelled", outcome=outcome, now=now)
+                    job_queue.release(conn, claim)
         log.info(
             "job_diagnosed",
             action="job_diagnosed",
@@ -146,15 +147,15 @@ class Phases:
                 self._wait_for_rows(fresh)
                 return None
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            window.write(fresh, path)
-            with store.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
+            training_window.write(fresh, path)
+            with job_queue.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
                 conn.execute(
                     sa.update(jobs)
                     .where(jobs.c.job_id == self._claim.job.job_id)
                     .values(frozen_at=fresh.newest or now)
                 )
-                endings.remember(conn, self._claim, incumbent=self._context.version)
-                steps.record(
+                completion.remember(conn, self._claim, incumbent=self._context.version)
+                checkpoints.record(
                     conn,
                     self._claim,
                     "window",
@@ -183,7 +184,9 @@ class Phases:
         with tools.database.read() as conn:
             since = window_since(conn, job)
             begin = since if self._context.incident is None else self._context.since
-            outcomes = window.labelled_outcomes(conn, job.model, self._context.version, begin)
+            outcomes = training_window.labelled_outcomes(
+                conn, job.model, self._context.version, begin
+            )
         wait = {
             "count": "gate_labelled",
             "rows": judged + NEW_GATE_ROWS,
@@ -191,30 +194,30 @@ class Phases:
             "outcomes": min(outcomes, judged + NEW_GATE_ROWS),
             "since": since,
         }
-        with store.fenced(tools.database, self._claim, tools.clock) as conn:
-            endings.remember(conn, self._claim, phase="gate")
-            endings.park(conn, tools, self._claim, wait, have=judged, why=undecided.why)
+        with job_queue.fenced(tools.database, self._claim, tools.clock) as conn:
+            completion.remember(conn, self._claim, phase="gate")
+            completion.park(conn, tools, self._claim, wait, have=judged, why=undecided.why)
 
     def _frozen(self) -> bool:
         """Whether the training rows were chosen by an earlier try: then they stay."""
         if self._claim.job.frozen_at is None:
             return False
         with self._tools.database.read() as conn:
-            done = steps.read(conn, self._claim.job.job_id)
+            done = checkpoints.read(conn, self._claim.job.job_id)
         return any(s["name"] == "window" for s in done)
 
-    def _window(self, *, frozen_at: int | None, since: int | None) -> window.Window:
-        wanted = orders.wanted(self._context, frozen_at=frozen_at, since=since)
+    def _window(self, *, frozen_at: int | None, since: int | None) -> training_window.Window:
+        wanted = job_spec.wanted(self._context, frozen_at=frozen_at, since=since)
         with self._tools.database.read() as conn:
-            return window.read(conn, wanted)
+            return training_window.read(conn, wanted)
 
-    def _run(self, mode: Mode, fresh: window.Window | None) -> Ran:
+    def _run(self, mode: Mode, fresh: training_window.Window | None) -> Ran:
         """One run of the child in the job's folder."""
         tools, job_id = self._tools, self._claim.job.job_id
-        order = orders.order_of(self._context, mode, deadline_s=tools.deadline_s)
-        orders.fill(self._folder, self._context, order, home=tools.home)
+        order = job_spec.order_of(self._context, mode, deadline_s=tools.deadline_s)
+        job_spec.fill(self._folder, self._context, order, home=tools.home)
         if fresh is not None:
-            window.write(fresh, self._folder / "fresh.parquet")
+            training_window.write(fresh, self._folder / "fresh.parquet")
         began: dict[str, float] = {}
 
         def progress(step: str, share: float) -> None:
@@ -223,8 +226,8 @@ class Phases:
                 log.info("job_step", action="job_step", job_id=job_id, mode=mode, step=step)
             if share >= 1.0 and mode == "repair":
                 # Written at once: a worker that dies later has got further than the last one.
-                with store.fenced(tools.database, self._claim, tools.clock) as conn:
-                    steps.record(
+                with job_queue.fenced(tools.database, self._claim, tools.clock) as conn:
+                    checkpoints.record(
                         conn,
                         self._claim,
                         step,
@@ -257,12 +260,12 @@ class Phases:
             "warnings": list(report.warnings),
             "memory_bytes": ran.memory_bytes,
         }
-        with store.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
+        with job_queue.fenced(self._tools.database, self._claim, self._tools.clock) as conn:
             if report.mode == "repair":
                 for name, seconds in took.items():
                     cpu = ran.cpu_seconds if name == "train" else None
-                    steps.set_seconds(conn, self._claim, name, seconds, cpu_seconds=cpu)
-            steps.record(
+                    checkpoints.set_seconds(conn, self._claim, name, seconds, cpu_seconds=cpu)
+            checkpoints.record(
                 conn,
                 self._claim,
                 "gate",
@@ -279,7 +282,7 @@ class Phases:
         gate = pc.and_(pc.equal(table["split"], "gate"), pc.is_valid(table["label"]))
         return int(pc.sum(gate).as_py() or 0)
 
-    def _wait_for_rows(self, fresh: window.Window) -> None:
+    def _wait_for_rows(self, fresh: training_window.Window) -> None:
         tools, have = self._tools, fresh.counts["train"]
         why = f"{have} served rows to train on since the change, {MIN_TRAIN_ROWS} are needed"
         wait = {
@@ -288,13 +291,13 @@ class Phases:
             "outcomes": 0,
             "look_at": tools.clock() + round(LOOK_SECONDS * 1e6),
         }
-        with store.fenced(tools.database, self._claim, tools.clock) as conn:
-            endings.park(conn, tools, self._claim, wait, have=have, why=why)
+        with job_queue.fenced(tools.database, self._claim, tools.clock) as conn:
+            completion.park(conn, tools, self._claim, wait, have=have, why=why)
 
 
 def window_since(conn: sa.Connection, job: Job) -> int | None:
     """Begin of the window as it was found when the training rows were chosen."""
-    for step in steps.read(conn, job.job_id):
+    for step in checkpoints.read(conn, job.job_id):
         if step["name"] == "window":
             since = json.loads(step["detail"] or "{}").get("since")
             return None if since is None else int(since)

@@ -14,21 +14,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from compress.plan import Report, read_report, to_json
-from streams.client.release import sha256_of
-from streams.client.session import Session
-from streams.monitor.base import BaseError
-from streams.monitor.reference import build_profile
-from streams.store import outbox
-from streams.wire.block import Codes, PredictionBlock, Schema
-from streams.wire.events import GateResult, ReleaseChanged, Trigger
-from workers.jobs.orders import Context
-from workers.releases import registry
-from workers.releases.announce import SOURCE
-from workers.releases.files import Place
-from workers.releases.registry import Moved
-from workers.releases.roles import Lifetimes
-from workers.releases.seal import Sealed, seal, version_name
+from redistill.compress.plan import Report, read_report, to_json
+from redistill.streams.client.release import sha256_of
+from redistill.streams.client.session import Session
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.store import outbox
+from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.wire.events import GateResult, ReleaseChanged, Trigger
+from redistill.workers.jobs.job_spec import Context
+from redistill.workers.releases import registry
+from redistill.workers.releases.announce import SOURCE
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.package import Sealed, seal, version_name
+from redistill.workers.releases.registry import Moved
+from redistill.workers.releases.roles import Lifetimes
 
 PROFILE_ROWS = 20_000
 """Rows of the fresh window from which a new version's profile is learned, the newest."""

@@ -14,19 +14,19 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from streams.errors import StreamsError
-from streams.store import outbox
-from streams.store.database import Database
-from streams.store.flush import add_counters
-from streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
-from workers.errors import WorkersError
-from workers.incidents.terms import DAY, Terms, load_all
-from workers.jobs.store import DONE
-from workers.releases import retention as releases
-from workers.releases.files import Place
-from workers.releases.roles import Lifetimes
-from workers.store.queries import OUTCOMES_EXPIRED
-from workers.store.tables import activations, intents, jobs
+from redistill.streams.errors import StreamsError
+from redistill.streams.store import outbox
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import add_counters
+from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
+from redistill.workers.errors import WorkersError
+from redistill.workers.incidents.model_context import DAY, Terms, load_all
+from redistill.workers.releases import retention as releases
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store.job_queue import DONE
+from redistill.workers.store.queries import OUTCOMES_EXPIRED
+from redistill.workers.store.tables import activations, intents, jobs
 
 log = structlog.get_logger(__name__)
 

@@ -11,15 +11,16 @@ from __future__ import annotations
 import sqlalchemy as sa
 import structlog
 
-from compress.plan import Accepted, Rejected, Undecidable
-from streams.errors import StreamsError
-from workers.errors import LeaseLost, WorkersError
-from workers.jobs import endings, orders, retry, store, window
-from workers.jobs.child import ChildCancelled, ChildFailed
-from workers.jobs.heartbeat import Heartbeat
-from workers.jobs.phases import Phases
-from workers.jobs.store import Claim, Job
-from workers.jobs.tools import Tools
+from redistill.compress.plan import Accepted, Rejected, Undecidable
+from redistill.streams.errors import StreamsError
+from redistill.workers.errors import LeaseLost, WorkersError
+from redistill.workers.jobs import completion, job_spec, retry, training_window
+from redistill.workers.jobs.child import ChildCancelled, ChildFailed
+from redistill.workers.jobs.dependencies import Tools
+from redistill.workers.jobs.heartbeat import Heartbeat
+from redistill.workers.jobs.phases import Phases
+from redistill.workers.store import job_queue
+from redistill.workers.store.job_queue import Claim, Job
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class Runner:
         tools = self._tools
         if not tools.child().ready:
             return False  # it loads; a job that is claimed now would only wait
-        claim = store.claim(tools.database, tools.holder, now=tools.clock()) or self._wake()
+        claim = job_queue.claim(tools.database, tools.holder, now=tools.clock()) or self._wake()
         if claim is None:
             return False
         job = claim.job
@@ -73,33 +74,35 @@ class Runner:
         )
         with Heartbeat(tools.database, claim, clock=tools.clock, stop=tools.stop) as beat:
             try:
-                if store.exhausted(job):
-                    raise WorkersError(f"{store.MAX_DEATHS} workers died at it in the same step")
+                if job_queue.exhausted(job):
+                    raise WorkersError(
+                        f"{job_queue.MAX_DEATHS} workers died at it in the same step"
+                    )
                 self._work(claim, beat)
             except ChildCancelled:
                 self._left(claim, beat)
             except ChildFailed as error:
                 self._failed(claim, error)
-            except (LeaseLost, store.JobEnded) as error:
+            except (LeaseLost, job_queue.JobEnded) as error:
                 log.warning("job_left", action="job_left", job_id=job.job_id, why=str(error))
-            except orders.NotPossible as error:
-                endings.end(tools, claim, "cancelled", why=str(error))
+            except job_spec.NotPossible as error:
+                completion.end(tools, claim, "cancelled", why=str(error))
             except WorkersError as error:
-                endings.end(tools, claim, "failed", why=str(error))
+                completion.end(tools, claim, "failed", why=str(error))
             except StreamsError as error:
                 if error.retriable:
                     raise
-                endings.end(tools, claim, "failed", why=str(error))
+                completion.end(tools, claim, "failed", why=str(error))
         return True
 
     def _wake(self) -> Claim | None:
         """A job that waits for labels and has got enough of them."""
         with self._tools.database.read() as conn:
-            ready = next((j for j in store.waiting(conn) if self._enough(conn, j)), None)
+            ready = next((j for j in job_queue.waiting(conn) if self._enough(conn, j)), None)
         if ready is None:
             return None
         self._next_look.pop(ready.job_id, None)
-        return store.claim_waiting(
+        return job_queue.claim_waiting(
             self._tools.database, ready.job_id, self._tools.holder, now=self._tools.clock()
         )
 
@@ -109,14 +112,16 @@ class Runner:
         if self._tools.clock() < int(wait.get("look_at", 0)):
             return False
         try:
-            context = orders.read_context(conn, job)
-        except orders.NotPossible:
+            context = job_spec.read_context(conn, job)
+        except job_spec.NotPossible:
             return True  # it will end with the reason
         since = context.since if context.incident is not None else wait.get("since")
-        outcomes = window.labelled_outcomes(conn, job.model, context.version, since)
+        outcomes = training_window.labelled_outcomes(conn, job.model, context.version, since)
         if outcomes < self._next_look.get(job.job_id, int(wait.get("outcomes", 0))):
             return False
-        found = window.read(conn, orders.wanted(context, frozen_at=job.frozen_at, since=since))
+        found = training_window.read(
+            conn, job_spec.wanted(context, frozen_at=job.frozen_at, since=since)
+        )
         missing = int(wait.get("rows", 0)) - found.counts[wait.get("count", "gate_labelled")]
         if missing > 0 and wait.get("count") != "train":
             self._next_look[job.job_id] = outcomes + missing
@@ -125,7 +130,7 @@ class Runner:
     def _work(self, claim: Claim, beat: Heartbeat) -> None:
         tools = self._tools
         with tools.database.read() as conn:
-            context = orders.read_context(conn, claim.job)
+            context = job_spec.read_context(conn, claim.job)
         phases = Phases(tools, claim, context, beat)
         phase = claim.job.outcome.get("phase")
         if phase is None and context.incident is not None and not phases.diagnose():
@@ -136,18 +141,18 @@ class Runner:
                 return
             match ran.report.decision:
                 case Accepted():
-                    with store.fenced(tools.database, claim, tools.clock) as conn:
-                        endings.remember(conn, claim, phase="publish")
+                    with job_queue.fenced(tools.database, claim, tools.clock) as conn:
+                        completion.remember(conn, claim, phase="publish")
                 case Rejected(reasons=reasons):
-                    endings.reject(tools, claim, context, ran.report, list(reasons))
+                    completion.reject(tools, claim, context, ran.report, list(reasons))
                     return
                 case Undecidable(gate="verified_rows") as undecided:
                     # more labels of the same source prove nothing: somebody has to look at the rows
-                    endings.reject(tools, claim, context, ran.report, [undecided.why])
+                    completion.reject(tools, claim, context, ran.report, [undecided.why])
                     return
                 case Undecidable(gate=gate) as undecided if gate in FIXED_GATES:
                     why = f"{gate}: not proven: {undecided.why}; {MORE_TRUSTED}"
-                    endings.reject(tools, claim, context, ran.report, [why])
+                    completion.reject(tools, claim, context, ran.report, [why])
                     return
                 case Undecidable() as undecided:
                     phases.wait_for_labels(undecided)
@@ -155,12 +160,12 @@ class Runner:
                 case None:
                     raise ChildFailed("the report decides nothing", kind="BadJob", retriable=False)
         with tools.database.read() as conn:
-            job = store.get(conn, claim.job.job_id)
+            job = job_queue.get(conn, claim.job.job_id)
             if job is None:
                 raise LookupError(claim.job.job_id)
             claim = Claim(job, claim.token)
-            context = orders.read_context(conn, job)
-        endings.publish(tools, claim, context)
+            context = job_spec.read_context(conn, job)
+        completion.publish(tools, claim, context)
 
     def _failed(self, claim: Claim, error: ChildFailed) -> None:
         """The child could not do it: try again, or give up."""
@@ -174,16 +179,16 @@ class Runner:
             tail=error.tail[-1_000:],
         )
         with tools.database.read() as conn:
-            job = store.get(conn, claim.job.job_id)
+            job = job_queue.get(conn, claim.job.job_id)
         failures = 0 if job is None else int(job.outcome.get("failures", 0))
         match retry.decide(
             tries=failures + 1, retriable=error.retriable, error=str(error), now=tools.clock()
         ):
             case retry.TryAgain(not_before=not_before, why=why):
-                with store.fenced(tools.database, claim, tools.clock) as conn:
-                    store.requeue(conn, claim, not_before=not_before, why=why, forgive=False)
+                with job_queue.fenced(tools.database, claim, tools.clock) as conn:
+                    job_queue.requeue(conn, claim, not_before=not_before, why=why, forgive=False)
             case retry.GiveUp(why=why):
-                endings.end(tools, claim, "failed", why=why)
+                completion.end(tools, claim, "failed", why=why)
 
     def _left(self, claim: Claim, beat: Heartbeat) -> None:
         """The child was ended on request: the worker stops, or the job is not ours any more."""
@@ -191,7 +196,7 @@ class Runner:
         if beat.end != "stopped":
             log.warning("job_left", action="job_left", job_id=job_id, why=beat.end)
             return
-        with store.fenced(tools.database, claim, tools.clock) as conn:
+        with job_queue.fenced(tools.database, claim, tools.clock) as conn:
             why = "the worker was stopped"
-            store.requeue(conn, claim, not_before=tools.clock(), why=why, forgive=True)
+            job_queue.requeue(conn, claim, not_before=tools.clock(), why=why, forgive=True)
         log.info("job_put_back", action="job_put_back", job_id=job_id)

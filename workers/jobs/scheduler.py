@@ -18,13 +18,12 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from streams.errors import LeaseError
-from streams.store import lease
-from streams.store.database import Database
-from workers import audit
-from workers.incidents.terms import Terms, load, load_all
-from workers.jobs import store
-from workers.store.tables import jobs
+from redistill.streams.errors import LeaseError
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database
+from redistill.workers.incidents.model_context import Terms, load, load_all
+from redistill.workers.store import audit, job_queue
+from redistill.workers.store.tables import jobs
 
 log = structlog.get_logger(__name__)
 
@@ -92,13 +91,13 @@ def make_due(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
     fire = last_fire(terms.schedule, datetime.fromtimestamp(now / 1e6, UTC))
     if fire is None or fire.timestamp() * 1e6 <= terms.registered_at:
         return None
-    job_id = store.job_id_of(terms.model, fire.isoformat())
-    if store.get(conn, job_id) is not None:
+    job_id = job_queue.job_id_of(terms.model, fire.isoformat())
+    if job_queue.get(conn, job_id) is not None:
         return None
     if conn.execute(_later(terms.model, fire)).first() is not None:
         return None  # the expression was changed: its past is not made up for
     refusal = _refusal(conn, terms)
-    made = store.create(
+    made = job_queue.create(
         conn,
         job_id,
         model=terms.model,
@@ -131,7 +130,7 @@ def _later(model: str, fire: datetime) -> sa.Select[Any]:
 
 
 def _refusal(conn: sa.Connection, terms: Terms) -> str | None:
-    live = store.live(conn, terms.model)
+    live = job_queue.live(conn, terms.model)
     if live is not None:
         return f"job {live.job_id} of this model was still at work"
     if terms.approval == "paused":

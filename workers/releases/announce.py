@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol
 import msgspec
 import sqlalchemy as sa
 
-from streams.store import outbox
-from streams.wire.events import GateResult, PointerMoved, ReleaseChanged, Trigger
-from workers.releases import roles
-from workers.releases.roles import moment
+from redistill.streams.store import outbox
+from redistill.streams.wire.events import GateResult, PointerMoved, ReleaseChanged, Trigger
+from redistill.workers.releases import roles
+from redistill.workers.releases.roles import moment
 
 SOURCE = "redistill/releases"
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streams.client.release import FileEntry, sha256_of, target_name
-from workers.errors import RegistryError
+from redistill.streams.client.release import FileEntry, sha256_of, target_name
+from redistill.workers.errors import RegistryError
 
 PRIVATE_NAMES = frozenset({"reference_rows.parquet"})
 

@@ -27,7 +27,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization.json import JSONSerializer
 
-from workers.errors import KeysError, UsageError
+from redistill.workers.errors import KeysError, UsageError
 
 TRUST_FILE = "root.json"
 TOP_ROLES = ("root", "targets", "snapshot", "timestamp")

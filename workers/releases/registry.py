@@ -14,15 +14,14 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from streams.client.release import KnownRelease, PointerFile
-from streams.store.database import insert_ignore, upsert
-from streams.wire.events import Trigger
-from workers import audit
-from workers.errors import RegistryError
-from workers.releases import history, roles
-from workers.releases.announce import announce_moved, announce_release
-from workers.releases.roles import Lifetimes, moment
-from workers.releases.versions import (
+from redistill.streams.client.release import KnownRelease, PointerFile
+from redistill.streams.store.database import insert_ignore, upsert
+from redistill.streams.wire.events import Trigger
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import publication_history, roles
+from redistill.workers.releases.announce import announce_moved, announce_release
+from redistill.workers.releases.roles import Lifetimes, moment
+from redistill.workers.releases.versions import (
     Version,
     add_version,
     all_versions,
@@ -31,7 +30,15 @@ from workers.releases.versions import (
     level_of,
     revise,
 )
-from workers.store.tables import barred, guards, pauses, pointer_history, pointers, versions
+from redistill.workers.store import audit
+from redistill.workers.store.tables import (
+    barred,
+    guards,
+    pauses,
+    pointer_history,
+    pointers,
+    versions,
+)
 
 __all__ = [
     "Moved", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
@@ -138,7 +145,7 @@ def rollback(
     if current is None:
         level_of(conn, model)  # an unknown name is told as one
         raise RegistryError(f"{model} has no published version: there is nothing to roll back")
-    target = history.predecessor(conn, model) if to is None else to
+    target = publication_history.predecessor(conn, model) if to is None else to
     if target is None:
         raise RegistryError(
             f"{model}: nothing that can serve was published before {current.stable}"
@@ -148,7 +155,7 @@ def rollback(
         return Moved(
             model=model, version=target, previous=target, epoch=current.epoch, snapshot=None
         )
-    if target not in history.published(conn, model):
+    if target not in publication_history.published(conn, model):
         raise RegistryError(f"{model} {target} never served: use `redistill publish` for it")
     _check_bytes(conn, row)
     if change == "automatic_rollback":
@@ -329,7 +336,7 @@ def _sign_pointer(
     lifetimes: Lifetimes,
 ) -> int:
     """Write what the model's role shall sign; the snapshot with which clients see it."""
-    servable = history.servable(conn, row.model)
+    servable = publication_history.servable(conn, row.model)
     pointer = PointerFile(
         model=row.model,
         stable=row.version,
@@ -354,7 +361,7 @@ def _check_publishable(conn: sa.Connection, row: Version, *, first: bool) -> Non
         why = f": {', '.join(failed)}" if failed else ""
         raise RegistryError(f"{name} did not pass its gates{why}; see `redistill jobs`")
     if row.kind == "baseline" and not first:
-        served = row.version in history.published(conn, row.model)
+        served = row.version in publication_history.published(conn, row.model)
         hint = "use `redistill rollback --to` to go back to it" if served else "use `redistill add`"
         raise RegistryError(
             f"{name} is a baseline: its report counts for the first pointer only; {hint}"

@@ -27,12 +27,12 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
-from streams.client.release import POINTER_FILE
-from streams.store import facts, lease
-from streams.store.database import Database
-from workers.releases.files import Place, write_whole
-from workers.releases.keys import Keys
-from workers.releases.roles import PREFIX, Role, moment, read_roles, versions_of
+from redistill.streams.client.release import POINTER_FILE
+from redistill.streams.store import lease, properties
+from redistill.streams.store.database import Database
+from redistill.workers.releases.files import Place, write_whole
+from redistill.workers.releases.keys import Keys
+from redistill.workers.releases.roles import PREFIX, Role, moment, read_roles, versions_of
 
 LEASE = "repository"
 OLD_VERSIONS = 20
@@ -153,7 +153,7 @@ def publish_metadata(
     stamp = place.metadata / "timestamp.json"
     with database.read() as conn:
         newest = versions_of(conn, ("snapshot", "timestamp"))
-        done = facts.published_snapshot(conn)
+        done = properties.published_snapshot(conn)
         if not newest:
             return None
         if done == newest["snapshot"] and _stamped(stamp) == newest["timestamp"]:
@@ -171,7 +171,7 @@ def publish_metadata(
     with database.begin() as conn:
         lease.check(conn, LEASE, token, clock())
         write_whole(stamp, last)
-        facts.put(conn, facts.PUBLISHED_SNAPSHOT, str(made.snapshot))
+        properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(made.snapshot))
     _remove_old(place.metadata, {r.name: r.version for r in found.values()})
     return made.snapshot
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from streams.client.release import POINTER_FILE
-from streams.store import facts
-from streams.store.database import Database
-from workers import audit
-from workers.releases import history, registry, roles, versions
-from workers.releases.files import Place
-from workers.releases.roles import Lifetimes
-from workers.store.tables import versions as rows
+from redistill.streams.client.release import POINTER_FILE
+from redistill.streams.store import properties
+from redistill.streams.store.database import Database
+from redistill.workers.releases import publication_history, registry, roles, versions
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store import audit
+from redistill.workers.store.tables import versions as rows
 
 ORPHAN_SECONDS = 24 * 3_600.0
 """A file that no row names may belong to a release that is being sealed."""
@@ -68,7 +68,7 @@ def prune(
             audit.append(conn, "retention", "release.pruned", model, {"versions": gone}, now)
     with database.read() as conn:
         newest = roles.versions_of(conn, ("snapshot",)).get("snapshot", 0)
-        if facts.published_snapshot(conn) < newest:  # the next call removes the files
+        if properties.published_snapshot(conn) < newest:  # the next call removes the files
             return Pruned(versions=len(gone), files=0, bytes=0)
         wanted = {
             place.path(model, name, entry.sha256)
@@ -93,8 +93,10 @@ def _superfluous(conn: sa.Connection, model: str, keep: int, rejected_before: in
     every = versions.all_versions(conn, model)
     served = [v for v in every if v.published_at is not None]
     latest = sorted(served, key=lambda v: v.published_at or 0, reverse=True)[:keep]
-    safe = {v.version for v in latest} | set(history.stack(history.moves(conn, model))[-2:])
-    safe.add(history.predecessor(conn, model) or "")
+    safe = {v.version for v in latest} | set(
+        publication_history.stack(publication_history.moves(conn, model))[-2:]
+    )
+    safe.add(publication_history.predecessor(conn, model) or "")
     return [
         v.version
         for v in every

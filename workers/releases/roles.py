@@ -13,12 +13,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from streams.client.release import FileEntry, PointerFile, target_name
-from streams.store.database import insert_ignore
-from workers.errors import RegistryError
-from workers.releases.files import PRIVATE_NAMES
-from workers.releases.keys import Keys, renewed_root
-from workers.store.tables import repository_roles as roles
+from redistill.streams.client.release import FileEntry, PointerFile, target_name
+from redistill.streams.store.database import insert_ignore
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases.files import PRIVATE_NAMES
+from redistill.workers.releases.keys import Keys, renewed_root
+from redistill.workers.store.tables import repository_roles as roles
 
 PREFIX = "m-"
 """Of the role of a model: names such as ``root`` are taken by TUF."""

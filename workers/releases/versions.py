@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from streams.client.release import FileEntry
-from streams.store.database import upsert
-from streams.store.tables import profiles, specs
-from streams.wire.events import Trigger
-from workers import audit
-from workers.errors import RegistryError
-from workers.releases.announce import announce_release
-from workers.releases.seal import Sealed
-from workers.store.tables import versions
+from redistill.streams.client.release import FileEntry
+from redistill.streams.store.database import upsert
+from redistill.streams.store.tables import profiles, specs
+from redistill.streams.wire.events import Trigger
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases.announce import announce_release
+from redistill.workers.releases.package import Sealed
+from redistill.workers.store import audit
+from redistill.workers.store.tables import versions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ def add_version(
     Parameters
     ----------
     report
-        The gate report as JSON (``compress.plan.Report``).
+        The gate report as JSON (``redistill.compress.plan.Report``).
     gate_passed
         Whether every gate passed. A baseline's report counts for the first pointer only.
     trigger

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from streams.store.tables import findings
-from workers.errors import UsageError
-from workers.incidents import record
-from workers.jobs import steps, store
-from workers.store.tables import incident_findings, incidents, jobs
+from redistill.streams.store.tables import findings
+from redistill.workers.errors import UsageError
+from redistill.workers.store import checkpoints, job_queue
+from redistill.workers.store.tables import audit as entries
+from redistill.workers.store.tables import incident_findings, incidents, jobs
 
 NEEDS_A_PERSON = "awaiting_person"
 
@@ -55,7 +55,7 @@ def detail(conn: sa.Connection, incident: Mapping[str, Any]) -> dict[str, Any]:
         {**json.loads(r.body), "attached_at": r.attached_at, "note": r.intake_note}
         for r in attached
     ]
-    own = [job_detail(conn, store.job_of(row)) for row in made.mappings().all()]
+    own = [job_detail(conn, job_queue.job_of(row)) for row in made.mappings().all()]
     return {
         **dict(incident),
         "findings": found,
@@ -75,7 +75,7 @@ def timeline(
             "why": f"{entry['body'].get('why') or ''} [{entry['actor']}]",
             "seconds": None,
         }
-        for entry in record.timeline(conn, incident_id)
+        for entry in audit_trail(conn, incident_id)
     ]
     for job in own:
         out += [
@@ -88,6 +88,24 @@ def timeline(
             for step in job["steps"]
         ]
     return sorted(out, key=lambda step: step["at"])
+
+
+def audit_trail(conn: sa.Connection, incident_id: str) -> list[dict[str, Any]]:
+    """What happened, oldest first: audit entries of the incident and of its jobs' releases.
+
+    Returns
+    -------
+    list of dict
+        ``at`` (microseconds), ``what`` (the audit's action), ``actor``, ``body``.
+    """
+    found = conn.execute(
+        sa.select(entries.c.at, entries.c.action, entries.c.actor, entries.c.body)
+        .where(entries.c.subject == incident_id)
+        .order_by(entries.c.seq)
+    )
+    return [
+        {"at": r.at, "what": r.action, "actor": r.actor, "body": json.loads(r.body)} for r in found
+    ]
 
 
 def step_text(step: Mapping[str, Any]) -> str:
@@ -124,10 +142,10 @@ def jobs_listed(
         query = query.where(jobs.c.live_mark == 1)
     first = sa.case((jobs.c.live_mark == 1, 0), else_=1)
     rows = conn.execute(query.order_by(first, jobs.c.number.desc()).limit(limit))
-    return [_plain(store.job_of(row)) for row in rows.mappings()]
+    return [_plain(job_queue.job_of(row)) for row in rows.mappings()]
 
 
-def find_job(conn: sa.Connection, what: str) -> store.Job:
+def find_job(conn: sa.Connection, what: str) -> job_queue.Job:
     """A job by its number, its id, or how its id begins.
 
     Raises
@@ -145,14 +163,14 @@ def find_job(conn: sa.Connection, what: str) -> store.Job:
         raise UsageError(f"there is no job {what!r}: see `redistill jobs list`")
     if len(rows) > 1:
         raise UsageError(f"several jobs begin with {what!r}: give more of the id, or the number")
-    return store.job_of(rows[0])
+    return job_queue.job_of(rows[0])
 
 
-def job_detail(conn: sa.Connection, job: store.Job) -> dict[str, Any]:
+def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
     """One job with its steps (``detail`` read) and, where it was judged, its ``gates``."""
     found = [
         {**step, "detail": json.loads(step["detail"] or "{}")}
-        for step in steps.read(conn, job.job_id)
+        for step in checkpoints.read(conn, job.job_id)
     ]
     gates: list[dict[str, Any]] = next(
         (s["detail"].get("gates", []) for s in found if s["name"] == "gate"), []
@@ -160,5 +178,5 @@ def job_detail(conn: sa.Connection, job: store.Job) -> dict[str, Any]:
     return {**_plain(job), "steps": found, "gates": gates}
 
 
-def _plain(job: store.Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in store.Job.__dataclass_fields__}
+def _plain(job: job_queue.Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in job_queue.Job.__dataclass_fields__}

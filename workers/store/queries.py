@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from streams.store.tables import (
+from redistill.streams.store.tables import (
     accuracy_states,
     feature_rows,
     findings,
@@ -22,8 +22,14 @@ from streams.store.tables import (
     unregistered,
     windows,
 )
-from workers.spec import ModelSpec
-from workers.store.tables import incidents, jobs, pauses, pointer_history, pointers, versions
+from redistill.workers.store.tables import (
+    incidents,
+    jobs,
+    pauses,
+    pointer_history,
+    pointers,
+    versions,
+)
 
 DAY_US = 86_400 * 1_000_000
 WEEK_US = 7 * DAY_US
@@ -36,23 +42,9 @@ LEARNED_FROM = 1_000
 """Outcomes from which a version without a base error learns one."""
 
 
-def spec_of(conn: sa.Connection, model: str) -> ModelSpec | None:
-    """The specification of a model; ``None``: it is not registered."""
-    text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one_or_none()
-    return None if text is None else ModelSpec.from_json(text)
-
-
 def models(conn: sa.Connection) -> list[str]:
     """Names of all registered models, in order."""
     return list(conn.execute(sa.select(specs.c.model).order_by(specs.c.model)).scalars())
-
-
-def used_objects(conn: sa.Connection) -> set[str]:
-    """SHA-256 of every object that a registered specification names."""
-    out: set[str] = set()
-    for text in conn.execute(sa.select(specs.c.spec)).scalars():
-        out |= set(ModelSpec.from_json(text).objects.values())
-    return out
 
 
 def rows_per_alarm(

@@ -1,10 +1,10 @@
-"""Tables of the acting side, in the same ``MetaData`` as ``streams.store.tables`` (same rules)."""
+"""Tables of the acting side, in the same ``MetaData`` as ``redistill.streams.store.tables`` (same rules)."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from streams.store.tables import Big, Blob, Float, Integer, Text, metadata
+from redistill.streams.store.tables import Big, Blob, Float, Integer, Text, metadata
 
 incidents = sa.Table(
     "incidents",

@@ -28,14 +28,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from streams.errors import StreamsError
-from streams.store.database import Database
-from workers.errors import SettingsError, WorkersError
-from workers.releases import roles
-from workers.releases.files import Place
-from workers.settings import Settings, is_loopback
-from workers.store import engine
-from workers.web.metrics import Metrics
+from redistill.streams.errors import StreamsError
+from redistill.streams.store.database import Database
+from redistill.workers.errors import SettingsError, WorkersError
+from redistill.workers.releases import roles
+from redistill.workers.releases.files import Place
+from redistill.workers.settings.settings import Settings, is_loopback
+from redistill.workers.store import opening
+from redistill.workers.web.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -285,7 +285,7 @@ def _problems(database: Database, place: Place) -> list[str]:
     """Why this process cannot do its work now; empty when it can."""
     try:
         with database.read() as conn:
-            engine.check(engine.revision(conn), database)
+            opening.check(opening.revision(conn), database)
             until: Any = roles.valid_until(conn)
     except (StreamsError, WorkersError) as error:
         return [str(error)]

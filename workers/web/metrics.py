@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from streams.store import facts, outbox
-from streams.store.database import Database
-from workers.releases import roles
-from workers.store.tables import incidents, jobs, pointers
+from redistill.streams.store import outbox, properties
+from redistill.streams.store.database import Database
+from redistill.workers.releases import roles
+from redistill.workers.store.tables import incidents, jobs, pointers
 
 
 def prefix(namespace: str) -> str:
@@ -67,7 +67,7 @@ class _FromSql(Collector):
         try:
             with self._database.read() as conn:
                 until = roles.valid_until(conn)
-                published = facts.published_snapshot(conn)
+                published = properties.published_snapshot(conn)
                 unsent = outbox.backlog(conn)
                 epochs = conn.execute(sa.select(pointers.c.model, pointers.c.epoch)).all()
                 open_incidents = conn.execute(

@@ -7,7 +7,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from workers.cli.main import COMMANDS, app
+from redistill.workers.cli.main import COMMANDS, app
 
 
 @pytest.mark.parametrize("command", COMMANDS)

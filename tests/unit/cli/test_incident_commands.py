@@ -14,26 +14,25 @@ import sqlalchemy as sa
 from loop import NOW, RULES, Clock, finding
 from typer.testing import CliRunner, Result
 
-from streams.store.database import Database
-from workers.cli import main
-from workers.errors import WorkersError
-from workers.incidents import intake
-from workers.jobs import steps, store
-from workers.store import engine
-from workers.store.tables import audit, incidents, jobs
+from redistill.streams.store.database import Database
+from redistill.workers.cli import main
+from redistill.workers.errors import WorkersError
+from redistill.workers.incidents import ingest
+from redistill.workers.store import checkpoints, job_queue, opening
+from redistill.workers.store.tables import audit, incidents, jobs
 
 
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
     settings = repairable.settings_of(tmp_path / "home")
-    engine.upgrade(settings)
-    opened = engine.open(settings)
+    opening.upgrade(settings)
+    opened = opening.open(settings)
     with opened.begin() as conn:
         loop.register(conn, loop.spec(approval="on_request"))
         loop.register(conn, loop.spec("watched", level="watch"))
         loop.store(conn, finding(contributors=("x",)), finding(model="watched"))
-    intake.take_in(opened, rules=RULES, actor="worker:test", clock=Clock())
+    ingest.take_in(opened, rules=RULES, actor="worker:test", clock=Clock())
     yield opened
     opened.dispose()
 
@@ -113,13 +112,15 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     assert "no jobs" in done("jobs", "list")
     done("incidents", "approve", incident_of(database))
     assert "queued" in done("jobs", "list", "--live")
-    claim = store.claim(database, "w", now=repairable.now_us())
+    claim = job_queue.claim(database, "w", now=repairable.now_us())
     assert claim is not None
     gates = [
         {"name": "trusted_points", "value": -3.2, "limit": -1.0, "passed": False, "why": "worse"}
     ]
-    with store.fenced(database, claim, repairable.now_us) as conn:
-        steps.record(conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates})
+    with job_queue.fenced(database, claim, repairable.now_us) as conn:
+        checkpoints.record(
+            conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates}
+        )
     text = done("jobs", "show", "1")
     assert "trusted_points" in text
     assert "FAILED" in text

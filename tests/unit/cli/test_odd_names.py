@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from workers.cli import common
-from workers.cli.main import main
+from redistill.workers.cli import common
+from redistill.workers.cli.main import main
 
 
 def test_brackets_in_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    from workers.cli.models import _print_versions
+    from redistill.workers.cli.models import _print_versions
 
     version: dict[str, Any] = {
         "version": "[/v1]",

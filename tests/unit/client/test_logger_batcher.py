@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.client.batcher import MIN_BATCH_ROWS, Batcher, Logged, Outgoing
-from streams.wire.block import Feature, PredictionBlock, Schema
-from streams.wire.codec import MAX_EVENT_BYTES, Record, decode_predictions
-from streams.wire.events import LabelObserved
+from redistill.streams.client.batcher import MIN_BATCH_ROWS, Batcher, Logged, Outgoing
+from redistill.streams.wire.block import Feature, PredictionBlock, Schema
+from redistill.streams.wire.codec import MAX_EVENT_BYTES, Record, decode_predictions
+from redistill.streams.wire.events import LabelObserved
 
 SCHEMA = Schema(
     features=(

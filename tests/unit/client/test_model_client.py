@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from release_kit import SCHEMA, FakeClock, Installation, copy_of, install, linear, rows
 
-from streams.client.fetch import Repository
-from streams.client.logger import PredictionLogger
-from streams.client.model import ModelClient
-from streams.client.release import FALLBACK
-from streams.errors import ReleaseError
-from streams.wire.events import PointerMoved, VersionActivated
-from workers.releases.roles import Lifetimes
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.logger import PredictionLogger
+from redistill.streams.client.model import ModelClient
+from redistill.streams.client.release import FALLBACK
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.events import PointerMoved, VersionActivated
+from redistill.workers.releases.roles import Lifetimes
 
 ROW = {"income": 1.0, "age": 2.0, "region": "US"}
 NEVER = 3_600.0
@@ -174,7 +174,7 @@ def test_pointer_event_wakes_the_client_and_it_reports_what_it_activated(
 def test_event_of_a_forged_epoch_changes_nothing(
     connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.client.model.HURRY_SECONDS", (0.0, 0.01, 0.01))
+    monkeypatch.setattr("redistill.streams.client.model.HURRY_SECONDS", (0.0, 0.01, 0.01))
     logger = FakeLogger()
     client = connect(log=logger)
     looks = []
@@ -327,7 +327,7 @@ def test_release_that_fails_here_is_not_served_and_not_tried_at_each_look(
         tries.append(folder)
         raise ReleaseError("this machine cannot run it")
 
-    monkeypatch.setattr("streams.client.loader.probe", refuse)
+    monkeypatch.setattr("redistill.streams.client.loader.probe", refuse)
     for marks in (tmp for tmp in client._repository.cache.rglob(".tried-*")):
         marks.unlink()
     assert client.refresh() is False
@@ -410,7 +410,7 @@ def test_fallback_that_is_a_known_release_serves_under_its_version(
     def refuse(folder: Path) -> None:
         raise ReleaseError("not here")
 
-    monkeypatch.setattr("streams.client.loader.probe", refuse)
+    monkeypatch.setattr("redistill.streams.client.loader.probe", refuse)
     client = connect(fallback=shop.place.home / "candidates" / "credit-v1" / "model.onnx")
     assert (client.version, client.epoch, client.last_error) == ("v1", 0, "not here")
     assert client.predict(ROW).scores == pytest.approx(expected(1), rel=1e-5)

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from release_kit import graph, linear, model_of
 
-from streams.client.graph import check_onnx
-from streams.errors import ReleaseError
+from redistill.streams.client.graph import check_onnx
+from redistill.streams.errors import ReleaseError
 
 
 @pytest.fixture

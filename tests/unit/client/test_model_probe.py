@@ -13,15 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 from release_kit import SCHEMA, model_of, write_candidate
 
-from streams.client import probe as probing
-from streams.client.probe import probe
-from streams.client.release import (
-    FileEntry,
-    InputLayout,
-    Manifest,
-    sha256_of,
-)
-from streams.errors import ReleaseError
+from redistill.streams.client import probe as probing
+from redistill.streams.client.probe import probe
+from redistill.streams.client.release import FileEntry, InputLayout, Manifest, sha256_of
+from redistill.streams.errors import ReleaseError
 
 
 def finish(folder: Path) -> Path:

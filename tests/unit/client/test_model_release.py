@@ -10,8 +10,15 @@ import msgspec
 import pytest
 from release_kit import SCHEMA
 
-from streams.client.release import FileEntry, InputLayout, Manifest, PointerFile, sha256_of, verify
-from streams.errors import ReleaseError
+from redistill.streams.client.release import (
+    FileEntry,
+    InputLayout,
+    Manifest,
+    PointerFile,
+    sha256_of,
+    verify,
+)
+from redistill.streams.errors import ReleaseError
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MODEL = FileEntry(sha256="a" * 64, bytes=3)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows
 
-from streams.client.release import FileEntry, InputLayout, Manifest
-from streams.client.session import Session, load, self_test
-from streams.errors import ReleaseError
-from streams.wire.block import Schema
+from redistill.streams.client.release import FileEntry, InputLayout, Manifest
+from redistill.streams.client.session import Session, load, self_test
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.block import Schema
 
 W, B = linear(7)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from compress.judge.diagnose import diagnose, loss
-from compress.plan import Measure
+from redistill.compress.judge.diagnose import diagnose, loss
+from redistill.compress.plan import Measure
 
 
 def known(share: float) -> Measure:

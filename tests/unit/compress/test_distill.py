@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compress.errors import BadData
-from compress.plan import Training
-from compress.shrink import distill, losses, students
+from redistill.compress.errors import BadData
+from redistill.compress.plan import Training
+from redistill.compress.shrink import distill, losses, students
 
 QUICK = Training(epochs=30, batch=20, learning_rate=1e-2)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from compress.judge import evaluate
+from redistill.compress.judge import evaluate
 
 
 def crossed(steps: np.ndarray, e_value: Callable[..., float], threshold: float) -> float:

@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import BadData, BadModel
-from compress.judge.graph import INTEGER_OPERATORS, Call, Graph, operators, session
-from compress.shrink import calibrate, distill, export, quantize, students
-from compress.shrink.trained import Architecture
+from redistill.compress.errors import BadData, BadModel
+from redistill.compress.judge.graph import INTEGER_OPERATORS, Call, Graph, operators, session
+from redistill.compress.shrink import calibrate, distill, export, quantize, students
+from redistill.compress.shrink.trained import Architecture
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,18 @@ from typing import Any
 
 import pytest
 
-from compress import gate
-from compress.judge.evaluate import SliceLoss, paired_e_value
-from compress.judge.evidence import Evidence
-from compress.plan import Accepted, Comparison, Gate, Limits, Measure, Rejected, Undecidable
+from redistill.compress import gate
+from redistill.compress.judge.evaluate import SliceLoss, paired_e_value
+from redistill.compress.judge.evidence import Evidence
+from redistill.compress.plan import (
+    Accepted,
+    Comparison,
+    Gate,
+    Limits,
+    Measure,
+    Rejected,
+    Undecidable,
+)
 
 
 def versus(wins: int, losses: int, ties: int) -> Comparison:

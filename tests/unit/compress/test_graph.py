@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.errors import BadModel
-from compress.judge.graph import Call, Graph, answers, check_file, probabilities
+from redistill.compress.errors import BadModel
+from redistill.compress.judge.graph import Call, Graph, answers, check_file, probabilities
 
 CALL = Call(features=("a", "b"), classes=2)
 X = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 0.0]], np.float32)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compress.judge import intervals
+from redistill.compress.judge import intervals
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (90, 100)])

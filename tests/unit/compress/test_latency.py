@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 
-from compress.judge.latency import MIN_ROUNDS, WARM_UP_ROUNDS, interleaved
+from redistill.compress.judge.latency import MIN_ROUNDS, WARM_UP_ROUNDS, interleaved
 
 
 def test_interleaved_calls_take_turns_and_each_starts_in_turn() -> None:

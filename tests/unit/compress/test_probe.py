@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.judge.graph import Call
-from compress.judge.probe import Probe, Subject
+from redistill.compress.judge.graph import Call
+from redistill.compress.judge.probe import Probe, Subject
 
 CALL = Call(features=("a", "b"), classes=2)
 ROWS = np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)

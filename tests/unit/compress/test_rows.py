@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compress import data, rows
-from compress.errors import BadData, BadJob
-from compress.plan import GraphSpec, Job, Training
+from redistill.compress import data, rows
+from redistill.compress.errors import BadData, BadJob
+from redistill.compress.plan import GraphSpec, Job, Training
 
 SPEC = GraphSpec(
     features=("a", "b", "r"),

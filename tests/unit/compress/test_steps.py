@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from compress.errors import BadJob, DeadlineExceeded
-from compress.steps import Budget, Steps, array_key, key_of, sha256_of, write
+from redistill.compress.errors import BadJob, DeadlineExceeded
+from redistill.compress.steps import Budget, Steps, array_key, key_of, sha256_of, write
 
 
 def steps(folder: Path, seen: list[tuple[str, float]] | None = None) -> Steps:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from compress.errors import BadModel
-from compress.shrink import distill, students, trained
-from compress.shrink.trained import Architecture
+from redistill.compress.errors import BadModel
+from redistill.compress.shrink import distill, students, trained
+from redistill.compress.shrink.trained import Architecture
 
 
 def arch(**over: Any) -> Architecture:

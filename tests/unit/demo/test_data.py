@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workers.demo import data
-from workers.errors import UsageError
+from redistill.workers.demo import data
+from redistill.workers.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.store import tables as seen
-from streams.store.database import Database, connect
-from workers.demo import facts
-from workers.store import tables as acted
+from redistill.streams.store import tables as seen
+from redistill.streams.store.database import Database, connect
+from redistill.workers.demo import facts
+from redistill.workers.store import tables as acted
 
 S = 1_000_000  # microseconds
 

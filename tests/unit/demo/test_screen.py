@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from workers.demo.screen import Beat, JsonScreen, LineScreen, Live, Picture, RichScreen
-from workers.demo.world import Stats
+from redistill.workers.demo.screen import Beat, JsonScreen, LineScreen, Live, Picture, RichScreen
+from redistill.workers.demo.world import Stats
 
 BEATS = (
     Beat(at=1.26, scene="opening", what="broker", text="in memory"),

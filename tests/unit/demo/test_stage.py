@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from workers.demo import world
-from workers.demo.director import DemoFailed, Director, Truth
-from workers.demo.screen import JsonScreen
-from workers.demo.stage import SERVICES, Stage
-from workers.demo.world import Stats, Tally, World
-from workers.errors import WorkersError
+from redistill.workers.demo import world
+from redistill.workers.demo.processes import SERVICES, Stage
+from redistill.workers.demo.runner import DemoFailed, Director, Truth
+from redistill.workers.demo.screen import JsonScreen
+from redistill.workers.demo.world import Stats, Tally, World
+from redistill.workers.errors import WorkersError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.demo import strain
+from redistill.workers.demo import cpu_steal
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -28,7 +28,7 @@ def test_own_time_is_that_of_all_descendants_living_and_ended(tmp_path: Path) ->
     process(tmp_path, me + 3, 1, 70_000, 0, 0, 0)
     # user nice system idle iowait irq softirq steal guest guest_nice
     (tmp_path / "stat").write_text("cpu  100000 10 5 7000 3000 1 2 4 99 99\ncpu0 1 2\n")
-    found = strain.spent(tmp_path)
+    found = cpu_steal.spent(tmp_path)
     assert found is not None
     assert found.own * TICKS == pytest.approx(6_573)
     assert found.busy * TICKS == pytest.approx(100_022)
@@ -36,15 +36,15 @@ def test_own_time_is_that_of_all_descendants_living_and_ended(tmp_path: Path) ->
 
 
 def test_it_is_not_known_where_there_is_no_proc(tmp_path: Path) -> None:
-    assert strain.spent(tmp_path) is None
+    assert cpu_steal.spent(tmp_path) is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 def test_what_a_child_used_is_our_own() -> None:
-    before = strain.spent()
+    before = cpu_steal.spent()
     burn = "import time\nwhile time.process_time() < .5: pass"
     subprocess.run([sys.executable, "-c", burn], check=True)
-    after = strain.spent()
+    after = cpu_steal.spent()
     assert before is not None
     assert after is not None
     assert after.own - before.own >= 0.5

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from workers.demo import trials
-from workers.demo.director import DemoFailed, Director
-from workers.demo.screen import JsonScreen
-from workers.demo.stage import Stage
-from workers.demo.trials import Moved
+from redistill.workers.demo.processes import Stage
+from redistill.workers.demo.runner import DemoFailed, Director
+from redistill.workers.demo.scenes import safeguards
+from redistill.workers.demo.scenes.safeguards import Moved
+from redistill.workers.demo.screen import JsonScreen
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def director(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: io.StringIO
 ) -> Iterator[Director]:
     stage = Stage(tmp_path, seed=0, broker=None)
-    monkeypatch.setattr(trials, "serving", lambda d: "2")
+    monkeypatch.setattr(safeguards, "serving", lambda d: "2")
     yield Director(stage, JsonScreen(told))
     stage.close()
 
@@ -40,7 +40,7 @@ def script(monkeypatch: pytest.MonkeyPatch, *moves: tuple[float, float | None]) 
         seconds, others = left.pop(0)
         return Moved(swapped={"north": 0.1, "west": seconds}, others=others)
 
-    monkeypatch.setattr(trials, "_move", move)
+    monkeypatch.setattr(safeguards, "_move", move)
     return asked
 
 
@@ -48,7 +48,7 @@ def test_a_move_in_time_is_made_once_however_busy_the_machine_is(
     director: Director, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = script(monkeypatch, (0.5, 0.9), (2.0, 0.9))
-    out = trials.there_and_back(director)
+    out = safeguards.there_and_back(director)
     assert asked == ["rolled_back", "forward"]
     assert out["forward"] == {"north": 0.1, "west": 2.0}
 
@@ -57,7 +57,7 @@ def test_a_late_move_is_made_again_where_others_held_the_processors(
     director: Director, monkeypatch: pytest.MonkeyPatch, told: io.StringIO
 ) -> None:
     asked = script(monkeypatch, (2.3, 0.61), (0.5, 0.0), (0.7, 0.2), (0.6, 0.2))
-    out = trials.there_and_back(director)
+    out = safeguards.there_and_back(director)
     assert asked == ["rolled_back", "forward"] * 2
     assert max(out["rolled_back"].values()) == 0.7
     assert "served after 2.3 s; the promise is 2 s; other programs took 61%" in told.getvalue()
@@ -69,7 +69,7 @@ def test_a_late_move_fails_where_the_demo_had_the_machine(
 ) -> None:
     script(monkeypatch, (2.3, others), (0.5, 0.9))
     with pytest.raises(DemoFailed, match=r"served after 2\.3 s; the promise is 2 s$"):
-        trials.there_and_back(director)
+        safeguards.there_and_back(director)
 
 
 def test_a_promise_that_is_never_kept_fails_and_says_who_held_the_processors(
@@ -77,5 +77,5 @@ def test_a_promise_that_is_never_kept_fails_and_says_who_held_the_processors(
 ) -> None:
     asked = script(monkeypatch, *[(2.3, 0.61)] * 6)
     with pytest.raises(DemoFailed, match="other programs took 61% of this machine's processors"):
-        trials.there_and_back(director)
-    assert len(asked) == 2 * trials.SWAP_TRIES
+        safeguards.there_and_back(director)
+    assert len(asked) == 2 * safeguards.SWAP_TRIES

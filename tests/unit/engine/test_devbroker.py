@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from streams.broker import Broker, consumer, producer
-from streams.devbroker import PARTITIONS, DevBroker, topic_id
-from streams.wire.events import TOPICS
+from redistill.streams.kafka.broker import Broker, consumer, producer
+from redistill.streams.kafka.dev_broker import PARTITIONS, DevBroker, topic_id
+from redistill.streams.wire.events import TOPICS
 
 
 def test_every_topic_is_there_and_records_come_back() -> None:

@@ -12,8 +12,8 @@ from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.engine.consumer import BulkConsumer, BulkThread, BulkTransport
-from streams.engine.fetched import RawRecords
+from redistill.streams.engine.consumer import BulkConsumer, BulkThread, BulkTransport
+from redistill.streams.engine.fetched import RawRecords
 
 
 def test_version_is_the_one_that_was_tried() -> None:

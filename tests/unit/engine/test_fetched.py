@@ -14,9 +14,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from crc32c import crc32c
 
-from streams.engine import fetched
-from streams.engine.fetched import PIECE_RECORDS, Piece, RawRecords, RawSet, pieces
-from streams.wire.envelope import Record
+from redistill.streams.engine import fetched
+from redistill.streams.engine.fetched import PIECE_RECORDS, Piece, RawRecords, RawSet, pieces
+from redistill.streams.wire.envelope import Record
 
 TP = TopicPartition("predictions", 0)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 import time
 
-from streams.engine.health import EXIT_STATUS, Judge, Vitals, Watchdog
+from redistill.streams.engine.health import EXIT_STATUS, Judge, Vitals, Watchdog
 
 
 def healthy(now: float = 0.0, **changes: object) -> Vitals:

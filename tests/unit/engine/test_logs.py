@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from streams.engine import logs
+from redistill.streams.engine import logs
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_lines_are_json_with_their_action(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("info")
-    structlog.get_logger("streams.engine").warning("gap", action="gap", first=3, last=5)
+    structlog.get_logger("redistill.streams.engine").warning("gap", action="gap", first=3, last=5)
     logging.getLogger("aiokafka.x").error("Unable to connect to %s", "host:1")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["action"], first["first"], first["level"]) == ("gap", 3, "warning")
@@ -34,7 +34,7 @@ def test_warning_that_is_repeated_word_for_word_is_said_once(
     root: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs.configure("info")
-    log = structlog.get_logger("streams.engine")
+    log = structlog.get_logger("redistill.streams.engine")
     for offset in (1, 1, 1, 2):
         log.warning("dead", action="dead", offset=offset)
         log.info("assigned", action="assigned")

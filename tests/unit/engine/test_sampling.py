@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from stream_rows import CONFIG
 
-from streams.engine.sampling import Bucket, Sampler, kept
-from streams.store.batch import Batch
-from streams.wire.block import Codes, PredictionBlock
-from streams.wire.hashing import id_hashes
+from redistill.streams.engine.sampling import Bucket, Sampler, kept
+from redistill.streams.store.batch import Batch
+from redistill.streams.wire.block import Codes, PredictionBlock
+from redistill.streams.wire.hashing import id_hashes
 
 P = ("t", 0)
 SALT = b"s" * 16

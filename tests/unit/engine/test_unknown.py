@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from stream_rows import new_database, prediction, record
 
-from streams.engine.unknown import UnknownRows
-from streams.store.batch import Batch
-from streams.wire.codec import decode_predictions
+from redistill.streams.engine.unregistered import UnknownRows
+from redistill.streams.store.batch import Batch
+from redistill.streams.wire.codec import decode_predictions
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, RULES, SECOND, Clock, finding
 
-from streams.store.database import Database
-from streams.store.tables import findings, outbox, specs
-from streams.wire.codec import Record, decode
-from streams.wire.events import IncidentChanged
-from workers import audit
-from workers.incidents import intake, lifecycle, record
-from workers.store.tables import incident_findings, incidents, jobs
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import findings, outbox, specs
+from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.events import IncidentChanged
+from redistill.workers.incidents import ingest, lifecycle, repository
+from redistill.workers.store import audit, incident_queries
+from redistill.workers.store.tables import incident_findings, incidents, jobs
 
 
 @pytest.fixture
@@ -39,10 +39,10 @@ def start(database: Database, **over: Any) -> None:
         loop.register(conn, loop.spec(**over))
 
 
-def take(database: Database, clock: Clock, *found: Any) -> list[intake.Taken]:
+def take(database: Database, clock: Clock, *found: Any) -> list[ingest.Taken]:
     with database.begin() as conn:
         loop.store(conn, *found, now=clock())
-    return intake.take_in(database, rules=RULES, actor="test", clock=clock)
+    return ingest.take_in(database, rules=RULES, actor="test", clock=clock)
 
 
 def rows(database: Database, table: sa.Table) -> list[Any]:
@@ -95,7 +95,7 @@ def test_harm_opens_an_incident_and_its_job_with_event_and_audit(
     assert row["intake_note"].startswith("repair:")
     with database.read() as conn:
         assert audit.verify(conn).problem is None
-        steps = [s["what"] for s in record.timeline(conn, incident["incident_id"])]
+        steps = [s["what"] for s in incident_queries.audit_trail(conn, incident["incident_id"])]
     assert steps == ["incident.opened", "incident.job_made"]
 
 
@@ -103,7 +103,7 @@ def test_announcement_is_not_believed_when_sql_has_no_such_finding(
     database: Database, clock: Clock
 ) -> None:
     start(database)
-    assert intake.take_in(database, str(uuid4()), rules=RULES, actor="t", clock=clock) == []
+    assert ingest.take_in(database, str(uuid4()), rules=RULES, actor="t", clock=clock) == []
     assert rows(database, incidents) == []
 
 
@@ -114,7 +114,7 @@ def test_finding_is_taken_in_once_however_often_it_is_announced(
     found = finding()
     take(database, clock, found)
     for _ in range(3):
-        again = intake.take_in(database, str(found.finding_id), rules=RULES, actor="t", clock=clock)
+        again = ingest.take_in(database, str(found.finding_id), rules=RULES, actor="t", clock=clock)
         assert again == []
     assert len(rows(database, incidents)) == 1
     assert len(rows(database, jobs)) == 1
@@ -274,7 +274,7 @@ def test_person_who_ended_an_incident_is_not_called_again_for_the_same_finding(
     found = finding()
     take(database, clock, found)
     with database.begin() as conn:
-        (incident,) = record.open_ones(conn)
+        (incident,) = repository.open_ones(conn)
         lifecycle.resolve(conn, incident, "person", why="known", actor="cli:ann", now=clock())
     (taken,) = take(database, clock, replace(found, status="update", revision=1))
     assert (taken.did, "is resolved" in taken.note) == ("noted", True)
@@ -286,10 +286,10 @@ def test_one_live_job_per_model_although_two_kinds_of_incident_are_open(
 ) -> None:
     start(database)
     with database.begin() as conn:
-        from workers.jobs import store
+        from redistill.workers.store import job_queue
 
-        job_id = store.job_id_of("credit", "manual")
-        assert store.create(
+        job_id = job_queue.job_id_of("credit", "manual")
+        assert job_queue.create(
             conn,
             job_id,
             model="credit",
@@ -313,7 +313,7 @@ def test_unreadable_body_is_noted_and_does_not_stop_the_sweep(
         conn.execute(sa.update(findings).values(body="{"))
     done = take(database, clock, finding(scope="slice:region=EU"))
     assert sorted(t.did for t in done) == ["noted", "opened"]
-    assert intake.take_in(database, rules=RULES, actor="t", clock=clock) == []
+    assert ingest.take_in(database, rules=RULES, actor="t", clock=clock) == []
 
 
 def test_harm_to_what_was_published_against_an_incident_starts_it_anew(
@@ -349,7 +349,7 @@ def test_approval_starts_what_the_circuit_breaker_held_back(
     start(database, approval="on_request")
     take(database, clock, finding())
     with database.begin() as conn:
-        (incident,) = record.open_ones(conn)
+        (incident,) = repository.open_ones(conn)
         lifecycle.approve(conn, incident, RULES, actor="cli:ann", now=clock())
     (job,) = rows(database, jobs)
     assert job["state"] == "queued"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from compress.plan import Diagnosis
-from workers.incidents.policy import (
+from redistill.compress.plan import Diagnosis
+from redistill.workers.incidents.policy import (
     AskPerson,
     Budget,
     History,

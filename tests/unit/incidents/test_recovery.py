@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streams.monitor.base import BaseError
-from workers.incidents.recovery import Recovery, judge
+from redistill.streams.monitor.base_error import BaseError
+from redistill.workers.incidents.recovery import Recovery, judge
 
 
 def outcomes(rate: float, n: int, seed: int) -> np.ndarray:

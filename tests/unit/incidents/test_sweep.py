@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, RULES, SECOND, Clock, finding
 
-from streams.store.database import Database
-from streams.store.tables import findings, outcomes, specs
-from workers.incidents import sweep
-from workers.jobs import store
-from workers.store.tables import incidents, jobs
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import findings, outcomes, specs
+from redistill.workers.incidents import reconciler
+from redistill.workers.store import job_queue
+from redistill.workers.store.tables import incidents, jobs
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def sweeper(database: Database, clock: Clock) -> sweep.Sweep:
-    return sweep.Sweep(database, rules=RULES, actor="test", clock=clock)
+def sweeper(database: Database, clock: Clock) -> reconciler.Sweep:
+    return reconciler.Sweep(database, rules=RULES, actor="test", clock=clock)
 
 
 def start(database: Database, *found: Any, **over: Any) -> None:
@@ -160,8 +160,10 @@ def test_rows_served_before_the_pointer_moved_are_no_evidence(
 def test_incident_that_waits_starts_when_its_wait_is_over(database: Database, clock: Clock) -> None:
     start(database)
     with database.begin() as conn:
-        job_id = store.job_id_of("manual")
-        store.create(conn, job_id, model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW)
+        job_id = job_queue.job_id_of("manual")
+        job_queue.create(
+            conn, job_id, model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW
+        )
         loop.store(conn, finding())
     one = sweeper(database, clock)
     one.run_once()
@@ -169,9 +171,9 @@ def test_incident_that_waits_starts_when_its_wait_is_over(database: Database, cl
     assert incident["decision"] == "wait"
     assert one.run_once().decided == 0
     with database.begin() as conn:
-        job = store.get(conn, job_id)
+        job = job_queue.get(conn, job_id)
         assert job is not None
-        store.finish(conn, job, "cancelled", outcome={}, now=NOW)
+        job_queue.finish(conn, job, "cancelled", outcome={}, now=NOW)
     assert one.run_once().decided == 1
     assert rows(database, incidents)[0]["stage"] == "diagnosing"
     assert [j["state"] for j in rows(database, jobs)] == ["cancelled", "queued"]
@@ -214,9 +216,9 @@ def test_job_beyond_its_deadline_expires_and_a_person_is_asked(
 ) -> None:
     start(database, finding())
     sweeper(database, clock).run_once()
-    assert sweep.expire(database, rules=RULES, actor="test", clock=clock) == []
+    assert reconciler.expire(database, rules=RULES, actor="test", clock=clock) == []
     clock.forward(25 * HOUR)
-    (expired,) = sweep.expire(database, rules=RULES, actor="test", clock=clock)
+    (expired,) = reconciler.expire(database, rules=RULES, actor="test", clock=clock)
     (job,) = rows(database, jobs)
     assert (job["job_id"], job["state"], job["live_mark"]) == (expired, "expired", None)
     (incident,) = rows(database, incidents)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from compress.plan import Report, to_json
-from workers.jobs.child import Child, ChildCancelled, ChildFailed
+from redistill.compress.plan import Report, to_json
+from redistill.workers.jobs.child import Child, ChildCancelled, ChildFailed
 
 JOB = '''
-"""A stand-in for compress.pipeline that does what its folder tells it to."""
+"""A stand-in for redistill.compress.pipeline that does what its folder tells it to."""
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -223,7 +223,7 @@ def test_a_parent_that_is_gone_before_the_start_is_over_ends_it_quietly() -> Non
     ours.close()
     with theirs:
         done = subprocess.run(
-            [sys.executable, "-m", "workers.jobs.zygote", str(theirs.fileno()), "json:loads"],
+            [sys.executable, "-m", "redistill.workers.jobs.fork_server", str(theirs.fileno()), "json:loads"],
             pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

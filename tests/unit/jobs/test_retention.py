@@ -12,10 +12,18 @@ import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, Clock
 
-from streams.store.database import Database
-from streams.store.tables import counters, feature_rows, join_rows, labels, outbox, outcomes
-from workers.jobs import retention, store
-from workers.releases.roles import Lifetimes
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import (
+    counters,
+    feature_rows,
+    join_rows,
+    labels,
+    outbox,
+    outcomes,
+)
+from redistill.workers.jobs import retention
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store import job_queue
 
 DAY = 24 * HOUR
 KEEP = retention.Keep(jobs_days=14, outbox_days=7, releases=3)
@@ -158,8 +166,8 @@ def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_pat
         for name, model in (("over", "credit"), ("live", "other")):
             if model == "other":
                 loop.register(conn, loop.spec(model), version=None)
-            job_id = store.job_id_of(name)
-            store.create(
+            job_id = job_queue.job_id_of(name)
+            job_queue.create(
                 conn,
                 job_id,
                 model=model,
@@ -168,12 +176,12 @@ def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_pat
                 now=NOW - 20 * DAY,
             )
             if name == "over":
-                job = store.get(conn, job_id)
+                job = job_queue.get(conn, job_id)
                 assert job is not None
-                store.finish(conn, job, "failed", outcome={}, now=NOW - 19 * DAY)
+                job_queue.finish(conn, job, "failed", outcome={}, now=NOW - 19 * DAY)
             (folder / job_id).mkdir(parents=True)
             os.utime(folder / job_id, (old, old))
         (folder / "unknown-new").mkdir()
         os.utime(folder / "unknown-new", (NOW / 1e6, NOW / 1e6))
     assert run(database, tmp_path).folders == 1
-    assert {p.name for p in folder.iterdir()} == {store.job_id_of("live"), "unknown-new"}
+    assert {p.name for p in folder.iterdir()} == {job_queue.job_id_of("live"), "unknown-new"}

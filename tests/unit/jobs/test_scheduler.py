@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
 from processes import eventually
 
-from streams.store.database import Database, connect
-from workers.incidents.terms import load
-from workers.jobs import store
-from workers.jobs.scheduler import Scheduler, last_fire, make_due
-from workers.store.tables import audit, jobs
+from redistill.streams.store.database import Database, connect
+from redistill.workers.incidents.model_context import load
+from redistill.workers.jobs.scheduler import Scheduler, last_fire, make_due
+from redistill.workers.store import job_queue
+from redistill.workers.store.tables import audit, jobs
 
 DAY = 24 * HOUR
 
@@ -77,9 +77,9 @@ def test_each_scheduled_time_makes_one_job_however_often_it_is_asked(database: D
     (job,) = rows(database)
     assert (job["trigger_kind"], job["state"]) == ("schedule", "queued")
     with database.begin() as conn:
-        found = store.get(conn, first)
+        found = job_queue.get(conn, first)
         assert found is not None
-        store.finish(conn, found, "succeeded", outcome={}, now=NOW)
+        job_queue.finish(conn, found, "succeeded", outcome={}, now=NOW)
     assert due(database, NOW + DAY) is not None
     assert due(database, NOW + 5 * DAY) is not None  # four nights were slept through: one job
     assert len(rows(database)) == 3

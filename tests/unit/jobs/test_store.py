@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
 
-from streams.store.database import Database
-from workers.errors import LeaseLost
-from workers.jobs import steps, store
-from workers.jobs.heartbeat import Heartbeat
-from workers.store.tables import job_steps, jobs
+from redistill.streams.store.database import Database
+from redistill.workers.errors import LeaseLost
+from redistill.workers.jobs.heartbeat import Heartbeat
+from redistill.workers.store import checkpoints, job_queue
+from redistill.workers.store.tables import job_steps, jobs
 
 
 @pytest.fixture
@@ -29,9 +29,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 def make(database: Database, job_id: str, *, model: str = "credit", now: int = NOW) -> bool:
     with database.begin() as conn:
-        return store.create(
+        return job_queue.create(
             conn,
-            store.job_id_of(job_id),
+            job_queue.job_id_of(job_id),
             model=model,
             trigger=("actor", "cli:ann"),
             deadline_at=now + HOUR,
@@ -39,9 +39,9 @@ def make(database: Database, job_id: str, *, model: str = "credit", now: int = N
         )
 
 
-def state(database: Database, job_id: str) -> store.Job:
+def state(database: Database, job_id: str) -> job_queue.Job:
     with database.read() as conn:
-        job = store.get(conn, store.job_id_of(job_id))
+        job = job_queue.get(conn, job_queue.job_id_of(job_id))
     assert job is not None
     return job
 
@@ -59,18 +59,18 @@ def test_job_is_made_once_and_one_per_model_is_live(database: Database) -> None:
 def test_ended_job_makes_room_for_the_next(database: Database) -> None:
     make(database, "a")
     with database.begin() as conn:
-        store.finish(conn, state(database, "a"), "rejected", outcome={}, now=NOW)
+        job_queue.finish(conn, state(database, "a"), "rejected", outcome={}, now=NOW)
     assert make(database, "b")
     assert not make(database, "a")
 
 
 def test_claim_is_exclusive_until_its_lease_ends(database: Database) -> None:
     make(database, "a")
-    first = store.claim(database, "one", now=NOW)
+    first = job_queue.claim(database, "one", now=NOW)
     assert first is not None
-    assert store.claim(database, "two", now=NOW + SECOND) is None
-    later = NOW + round((store.LEASE_SECONDS + 1) * 1e6)
-    second = store.claim(database, "two", now=later)
+    assert job_queue.claim(database, "two", now=NOW + SECOND) is None
+    later = NOW + round((job_queue.LEASE_SECONDS + 1) * 1e6)
+    second = job_queue.claim(database, "two", now=later)
     assert second is not None
     assert second.token > first.token
     assert second.job.tries == 2
@@ -79,26 +79,26 @@ def test_claim_is_exclusive_until_its_lease_ends(database: Database) -> None:
 def test_zombie_writes_nothing_after_the_job_was_taken_over(database: Database) -> None:
     make(database, "a")
     clock = Clock()
-    zombie = store.claim(database, "one", now=clock())
-    clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
-    heir = store.claim(database, "two", now=clock())
+    zombie = job_queue.claim(database, "one", now=clock())
+    clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+    heir = job_queue.claim(database, "two", now=clock())
     assert zombie is not None
     assert heir is not None
-    with pytest.raises(LeaseLost), store.fenced(database, zombie, clock) as conn:
-        steps.record(conn, zombie, "publish", "done", now=clock())
-    with store.fenced(database, heir, clock) as conn:
-        steps.record(conn, heir, "train", "done", now=clock())
+    with pytest.raises(LeaseLost), job_queue.fenced(database, zombie, clock) as conn:
+        checkpoints.record(conn, zombie, "publish", "done", now=clock())
+    with job_queue.fenced(database, heir, clock) as conn:
+        checkpoints.record(conn, heir, "train", "done", now=clock())
     with database.read() as conn:
         assert conn.execute(sa.select(job_steps.c.name)).scalars().all() == ["train"]
 
 
 def test_cancelled_job_can_be_written_no_more(database: Database) -> None:
     make(database, "a")
-    claim = store.claim(database, "one", now=NOW)
+    claim = job_queue.claim(database, "one", now=NOW)
     assert claim is not None
     with database.begin() as conn:
-        store.finish(conn, claim.job, "cancelled", outcome={}, now=NOW)
-    with pytest.raises(store.JobEnded), store.fenced(database, claim, Clock()):
+        job_queue.finish(conn, claim.job, "cancelled", outcome={}, now=NOW)
+    with pytest.raises(job_queue.JobEnded), job_queue.fenced(database, claim, Clock()):
         pytest.fail("it was let in")
 
 
@@ -106,55 +106,57 @@ def test_finished_step_renews_the_tries_but_only_once(database: Database) -> Non
     make(database, "a")
     clock = Clock()
     for _ in range(3):
-        claim = store.claim(database, f"w{clock()}", now=clock())
+        claim = job_queue.claim(database, f"w{clock()}", now=clock())
         assert claim is not None
-        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
-    assert not store.exhausted(claim.job)
+        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+    assert not job_queue.exhausted(claim.job)
     for done in ("train", "train"):
-        claim = store.claim(database, f"w{clock()}", now=clock())
+        claim = job_queue.claim(database, f"w{clock()}", now=clock())
         assert claim is not None
-        with store.fenced(database, claim, clock) as conn:
-            steps.record(conn, claim, done, "done", now=clock())
-        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
+        with job_queue.fenced(database, claim, clock) as conn:
+            checkpoints.record(conn, claim, done, "done", now=clock())
+        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
     assert state(database, "a").tries == 2  # renewed by the first, not by the second
 
 
 def test_job_is_exhausted_when_its_workers_die_in_the_same_step(database: Database) -> None:
     make(database, "a")
     clock = Clock()
-    for n in range(store.MAX_DEATHS + 1):
-        claim = store.claim(database, f"w{n}", now=clock())
+    for n in range(job_queue.MAX_DEATHS + 1):
+        claim = job_queue.claim(database, f"w{n}", now=clock())
         assert claim is not None
-        assert not store.exhausted(claim.job) or n == store.MAX_DEATHS
-        clock.forward(round((store.LEASE_SECONDS + 1) * 1e6))
-    assert store.exhausted(claim.job)
+        assert not job_queue.exhausted(claim.job) or n == job_queue.MAX_DEATHS
+        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+    assert job_queue.exhausted(claim.job)
 
 
 def test_parked_job_is_only_claimed_on_purpose(database: Database) -> None:
     make(database, "a")
     clock = Clock()
-    claim = store.claim(database, "one", now=clock())
+    claim = job_queue.claim(database, "one", now=clock())
     assert claim is not None
-    with store.fenced(database, claim, clock) as conn:
-        store.park(conn, claim, outcome={"wait": {"rows": 25}}, gate_rows=7, now=clock())
-    assert store.claim(database, "two", now=clock()) is None
+    with job_queue.fenced(database, claim, clock) as conn:
+        job_queue.park(conn, claim, outcome={"wait": {"rows": 25}}, gate_rows=7, now=clock())
+    assert job_queue.claim(database, "two", now=clock()) is None
     assert not make(database, "b")
-    again = store.claim_waiting(database, claim.job.job_id, "two", now=clock())
+    again = job_queue.claim_waiting(database, claim.job.job_id, "two", now=clock())
     assert again is not None
     assert again.job.gate_rows == 7
     assert again.job.outcome["wait"] == {"rows": 25}
-    assert store.claim_waiting(database, claim.job.job_id, "three", now=clock()) is None
+    assert job_queue.claim_waiting(database, claim.job.job_id, "three", now=clock()) is None
 
 
 def test_requeued_job_waits_for_its_time(database: Database) -> None:
     make(database, "a")
     clock = Clock()
-    claim = store.claim(database, "one", now=clock())
+    claim = job_queue.claim(database, "one", now=clock())
     assert claim is not None
-    with store.fenced(database, claim, clock) as conn:
-        store.requeue(conn, claim, not_before=clock() + 2 * SECOND, why="it crashed", forgive=False)
-    assert store.claim(database, "two", now=clock() + SECOND) is None
-    again = store.claim(database, "two", now=clock() + 2 * SECOND)
+    with job_queue.fenced(database, claim, clock) as conn:
+        job_queue.requeue(
+            conn, claim, not_before=clock() + 2 * SECOND, why="it crashed", forgive=False
+        )
+    assert job_queue.claim(database, "two", now=clock() + SECOND) is None
+    again = job_queue.claim(database, "two", now=clock() + 2 * SECOND)
     assert again is not None
     assert again.job.tries == 1
     assert again.job.outcome["last_error"] == "it crashed"
@@ -165,10 +167,10 @@ def test_overdue_jobs_are_those_that_nobody_is_at(database: Database) -> None:
     make(database, "a")
     make(database, "c", model="other")
     late = NOW + 2 * HOUR
-    assert store.claim(database, "one", now=late) is not None
+    assert job_queue.claim(database, "one", now=late) is not None
     with database.read() as conn:
-        assert [j.model for j in store.overdue(conn, late)] == ["other"]
-        assert store.overdue(conn, NOW) == []
+        assert [j.model for j in job_queue.overdue(conn, late)] == ["other"]
+        assert job_queue.overdue(conn, NOW) == []
 
 
 def test_four_workers_share_jobs_without_taking_one_twice(database: Database) -> None:
@@ -181,10 +183,10 @@ def test_four_workers_share_jobs_without_taking_one_twice(database: Database) ->
     lock = threading.Lock()
 
     def work(name: str) -> None:
-        while (claim := store.claim(database, name, now=NOW)) is not None:
-            with store.fenced(database, claim, Clock()) as conn:
-                store.finish(conn, claim.job, "succeeded", outcome={}, now=NOW)
-                store.release(conn, claim)
+        while (claim := job_queue.claim(database, name, now=NOW)) is not None:
+            with job_queue.fenced(database, claim, Clock()) as conn:
+                job_queue.finish(conn, claim.job, "succeeded", outcome={}, now=NOW)
+                job_queue.release(conn, claim)
             with lock:
                 taken.append(claim.job.job_id)
 
@@ -202,7 +204,7 @@ def test_four_workers_share_jobs_without_taking_one_twice(database: Database) ->
 def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end: str) -> None:
     make(database, "a")
     clock = Clock()
-    claim = store.claim(database, "one", now=clock())
+    claim = job_queue.claim(database, "one", now=clock())
     assert claim is not None
     stop = threading.Event()
     with Heartbeat(database, claim, clock=clock, stop=stop, beat_seconds=0.05) as beat:
@@ -211,10 +213,10 @@ def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end:
             stop.set()
         elif how == "cancel":
             with database.begin() as conn:
-                store.finish(conn, claim.job, "cancelled", outcome={}, now=clock())
+                job_queue.finish(conn, claim.job, "cancelled", outcome={}, now=clock())
         else:
             with database.begin() as conn:
-                from streams.store.tables import leases
+                from redistill.streams.store.tables import leases
 
                 conn.execute(sa.update(leases).values(token=99, holder="two"))
         assert beat.cancelled.wait(5)

@@ -12,11 +12,11 @@ import pytest
 import sqlalchemy as sa
 from loop import NOW, SECOND
 
-from streams.store.database import Database
-from streams.store.tables import feature_rows, labels, outcomes
-from workers.jobs import window
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import feature_rows, labels, outcomes
+from redistill.workers.jobs import training_window
 
-WANTED = window.Wanted(
+WANTED = training_window.Wanted(
     model="credit",
     version="v1",
     features=("x", "y"),
@@ -120,12 +120,12 @@ def spoken(database: Database, hashes: range, source: str, label: str, op: str =
         )
 
 
-def read(database: Database, wanted: window.Wanted = WANTED) -> window.Window:
+def read(database: Database, wanted: training_window.Wanted = WANTED) -> training_window.Window:
     with database.read() as conn:
-        return window.read(conn, wanted)
+        return training_window.read(conn, wanted)
 
 
-def column(found: window.Window, name: str, side: str | None = None) -> list[object]:
+def column(found: training_window.Window, name: str, side: str | None = None) -> list[object]:
     rows = found.table.to_pylist()
     return [r[name] for r in rows if side in (None, r["split"])]
 
@@ -253,7 +253,7 @@ def test_missing_features_are_said_with_the_setting_that_left_them_out(
     database: Database,
 ) -> None:
     block(database, range(1, 11), names=("x",))
-    with pytest.raises(window.WindowError, match=r"'y'.*store_features"):
+    with pytest.raises(training_window.WindowError, match=r"'y'.*store_features"):
         read(database)
 
 
@@ -268,6 +268,9 @@ def test_no_rows_are_an_empty_table_with_every_column(database: Database) -> Non
 
 def test_split_is_even_and_another_for_each_salt() -> None:
     hashes = np.random.default_rng(0).integers(0, 2**50, 20_000)
-    one, two = window.split_is_gate(hashes, "a"), window.split_is_gate(hashes, "b")
+    one, two = (
+        training_window.split_is_gate(hashes, "a"),
+        training_window.split_is_gate(hashes, "b"),
+    )
     assert abs(one.mean() - 0.5) < 0.02
     assert abs((one == two).mean() - 0.5) < 0.02

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG
 
-from streams.errors import StateError
-from streams.monitor.accuracy import (
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.accuracy import (
     AccuracyState,
     BaseError,
     Outcomes,
@@ -21,8 +21,8 @@ from streams.monitor.accuracy import (
     account_each,
     delay,
 )
-from streams.monitor.findings import superseded
-from streams.wire.events import Contributor, DriftFound
+from redistill.streams.monitor.findings import superseded
+from redistill.streams.wire.events import Contributor, DriftFound
 
 TIGHT = dataclasses.replace(CONFIG, tolerance_points=2.0, rows_per_alarm=1e5)
 BASE = BaseError.from_errors((np.random.default_rng(0).random(20_000) < 0.1).astype(int))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, features
 
-from streams.monitor.observe import observe
-from streams.monitor.reference import build_profile
-from streams.monitor.units import steps
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
-from streams.wire.events import DriftFound
+from redistill.streams.monitor.observe import observe
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.units import steps
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.events import DriftFound
 
 PROFILE = build_profile(block(features(20_000, 0)), SCHEMA)
 

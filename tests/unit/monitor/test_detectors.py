@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from river import checks, drift
 
-from streams.errors import StateError
-from streams.monitor import detectors
-from streams.monitor.detectors import ConfidenceWatch, HarmDetector
+from redistill.streams.errors import StateError
+from redistill.streams.monitor import detectors
+from redistill.streams.monitor.detectors import ConfidenceWatch, HarmDetector
 
 KEY = b"a key of this installation"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from streams.errors import StateError
-from streams.monitor.base import BaseError
-from streams.monitor.harm import FOLD, RECENT, HarmTest, Memory
-from streams.monitor.sequential import change_point, exponents, inflation, upward
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.harm import FOLD, RECENT, HarmTest, Memory
+from redistill.streams.monitor.sequential import change_point, exponents, inflation, upward
 
 
 def independent(n: int = 20_000, rate: float = 0.1, seed: int = 0) -> BaseError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from streams.monitor.intervals import (
+from redistill.streams.monitor.intervals import (
     clopper_pearson,
     paired_e_value,
     upper_bound,

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, cut, features
 
-from streams.errors import StateError
-from streams.monitor.config import WatchConfig
-from streams.monitor.observe import InputState, Observed, contributors, observe, tick
-from streams.monitor.reference import Profile, build_profile
-from streams.wire.block import PredictionBlock
-from streams.wire.events import DriftFound
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
+from redistill.streams.monitor.reference import Profile, build_profile
+from redistill.streams.wire.block import PredictionBlock
+from redistill.streams.wire.events import DriftFound
 
 KEY = b"state key"
 PROFILE = build_profile(block(features(10_000, 0)), SCHEMA)

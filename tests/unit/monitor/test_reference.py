@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from monitor_blocks import REGION, SCHEMA, SHARE, block, features
 
-from streams.errors import StateError
-from streams.monitor.counts import columns, count
-from streams.monitor.distance import distances
-from streams.monitor.moved import moved_columns
-from streams.monitor.normal import Profile
-from streams.monitor.reference import build_profile
-from streams.wire.block import Codes
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.counts import columns, count
+from redistill.streams.monitor.distance import distances
+from redistill.streams.monitor.drifted_features import moved_columns
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.wire.block import Codes
 
 REFERENCE = block(features(20_000, 0))
 PROFILE = build_profile(REFERENCE, SCHEMA)

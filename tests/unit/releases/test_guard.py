@@ -13,13 +13,13 @@ import pytest
 import sqlalchemy as sa
 from release_kit import FakeClock, Installation, copy_of, install
 
-from compress.plan import Comparison
-from streams.client.fetch import Repository
-from streams.client.release import PointerFile
-from workers.errors import RegistryError
-from workers.releases import guard, registry, retention
-from workers.releases.files import damaged, restore
-from workers.store.tables import barred, guards, pauses, pointers
+from redistill.compress.plan import Comparison
+from redistill.streams.client.fetch import Repository
+from redistill.streams.client.release import PointerFile
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import post_release_monitor, registry, retention
+from redistill.workers.releases.files import damaged, restore
+from redistill.workers.store.tables import barred, guards, pauses, pointers
 
 DAY = 86_400_000_000
 WORSE = Comparison(wins=3, losses=60, ties=400, e_better=0.01, e_worse=1e6)
@@ -51,11 +51,11 @@ def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
 
 
 def settle(
-    inst: Installation, comparison: Comparison, one: guard.Guard | None = None
-) -> guard.Settled:
+    inst: Installation, comparison: Comparison, one: post_release_monitor.Guard | None = None
+) -> post_release_monitor.Settled:
     with inst.database.begin() as conn:
-        one = one or guard.due(conn)[0]
-        return guard.settle(
+        one = one or post_release_monitor.due(conn)[0]
+        return post_release_monitor.settle(
             conn, one, comparison, last_seq=77, actor="worker:t", now=inst.now,
             lifetimes=inst.lifetimes, cool_down_seconds=60,
         )  # fmt: skip
@@ -79,12 +79,12 @@ def test_worse_version_is_rolled_back_barred_and_the_breaker_opens(shop: Install
     (bar,) = rows(shop, barred)
     assert "60 lost, 3 won" in bar["reason"]
     (pause,) = rows(shop, pauses)
-    assert pause["until"] == shop.now + round(guard.BREAKER_SECONDS * 1e6)
+    assert pause["until"] == shop.now + round(post_release_monitor.BREAKER_SECONDS * 1e6)
     assert "circuit breaker" in pause["reason"]
     with pytest.raises(RegistryError, match="barred"):
         shop.publish("credit", "v3")
     with shop.database.read() as conn:
-        assert guard.due(conn) == []
+        assert post_release_monitor.due(conn) == []
 
 
 def test_better_version_stays_and_the_guard_ends(shop: Installation) -> None:
@@ -97,13 +97,13 @@ def test_better_version_stays_and_the_guard_ends(shop: Installation) -> None:
 def test_undecided_comparison_goes_on_and_remembers_how_far_it_came(shop: Installation) -> None:
     assert settle(shop, OPEN).verdict == "go_on"
     with shop.database.read() as conn:
-        (one,) = guard.due(conn)
+        (one,) = post_release_monitor.due(conn)
     assert (one.version, one.predecessor, one.last_seq) == ("v3", "v2", 77)
 
 
 def test_verdict_that_comes_after_the_pointer_moved_does_nothing(shop: Installation) -> None:
     with shop.database.read() as conn:
-        (one,) = guard.due(conn)
+        (one,) = post_release_monitor.due(conn)
     shop.rollback("credit")
     done = settle(shop, WORSE, one)
     assert (done.verdict, done.moved) == ("go_on", None)
@@ -133,8 +133,8 @@ def test_worse_version_that_nothing_can_replace_is_told(shop: Installation) -> N
 
 def test_guard_expires_after_its_days(shop: Installation) -> None:
     with shop.database.begin() as conn:
-        assert guard.expire(conn, now=shop.now + 6 * DAY) == 0
-        assert guard.expire(conn, now=shop.now + 7 * DAY) == 1
+        assert post_release_monitor.expire(conn, now=shop.now + 6 * DAY) == 0
+        assert post_release_monitor.expire(conn, now=shop.now + 7 * DAY) == 1
     assert state(shop) == "expired"
 
 

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from release_kit import START, FakeClock, Installation, copy_of, install
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
-from streams.client.fetch import Repository
-from streams.store import facts, lease
-from streams.store.tables import metadata, outbox
-from workers.errors import KeysError, RegistryError
-from workers.releases import intents, keys, repository, roles
-from workers.releases.files import Place
-from workers.releases.keeper import Keeper
-from workers.releases.roles import Lifetimes
-from workers.store.tables import repository_roles
+from redistill.streams.client.fetch import Repository
+from redistill.streams.store import lease, properties
+from redistill.streams.store.tables import metadata, outbox
+from redistill.workers.errors import KeysError, RegistryError
+from redistill.workers.releases import keys, release_requests, repository, roles
+from redistill.workers.releases.files import Place
+from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store.tables import repository_roles
 
 HOUR = 3_600.0
 LIVES = Lifetimes(root=24 * 365, targets=24 * 30, snapshot=24 * 7, timestamp=24)
@@ -53,12 +53,14 @@ def advance(inst: Installation, seconds: float) -> None:
     inst.clock.advance(seconds)
 
 
-def wait_for(inst: Installation, kind: intents.Kind, **body: object) -> intents.Result:
+def wait_for(
+    inst: Installation, kind: release_requests.Kind, **body: object
+) -> release_requests.Result:
     with inst.database.begin() as conn:
-        intent = intents.submit(conn, kind, "credit", body, actor="cli:ann", now=inst.now)
+        intent = release_requests.submit(conn, kind, "credit", body, actor="cli:ann", now=inst.now)
     inst.tick()
     with inst.database.read() as conn:
-        result = intents.result_of(conn, intent)
+        result = release_requests.result_of(conn, intent)
     assert result is not None
     return result
 
@@ -84,14 +86,14 @@ def test_intent_is_fulfilled_and_answered(shop: Installation) -> None:
 
 def test_refusal_is_an_answer_and_does_not_stop_the_next(shop: Installation) -> None:
     with shop.database.begin() as conn:
-        bad = intents.submit(conn, "rollback", "credit", {}, actor="a", now=shop.now)
-        good = intents.submit(
+        bad = release_requests.submit(conn, "rollback", "credit", {}, actor="a", now=shop.now)
+        good = release_requests.submit(
             conn, "publish", "credit", {"version": "v2"}, actor="a", now=shop.now + 1
         )
-        odd = intents.submit(conn, "paint", "credit", {}, actor="a", now=shop.now + 2)  # type: ignore[arg-type]
+        odd = release_requests.submit(conn, "paint", "credit", {}, actor="a", now=shop.now + 2)  # type: ignore[arg-type]
     assert shop.tick().intents == 3
     with shop.database.read() as conn:
-        answers = [intents.result_of(conn, i) for i in (bad, good, odd)]
+        answers = [release_requests.result_of(conn, i) for i in (bad, good, odd)]
     assert [a is not None and a.ok for a in answers] == [False, True, False]
     assert answers[0] is not None
     assert "before v1" in answers[0].message
@@ -115,7 +117,7 @@ def test_version_whose_files_are_damaged_is_not_published(shop: Installation) ->
 def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installation) -> None:
     shop.keeper.close()
     own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
-    result = intents.perform(
+    result = release_requests.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
         wait_seconds=5, clock=shop.clock, sleep=lambda s: None,
     )  # fmt: skip
@@ -131,13 +133,13 @@ def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Instal
     with pytest.raises(
         RegistryError, match="test holds the repository and did not answer within 3 s"
     ):
-        intents.perform(
+        release_requests.perform(
             shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
             wait_seconds=3, clock=shop.clock, sleep=lambda s: advance(shop, 1.0),
         )  # fmt: skip
     assert shop.tick().intents == 0  # it does not come true later
     # a worker that lives answers
-    result = intents.perform(
+    result = release_requests.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
         wait_seconds=3, clock=shop.clock, sleep=lambda s: shop.tick() and None,
     )  # fmt: skip
@@ -149,7 +151,7 @@ def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -
     (shop.place.keys / "models.pem").unlink()
     own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock)
     with pytest.raises(KeysError, match=r"models\.pem"):
-        intents.perform(
+        release_requests.perform(
             shop.database,
             own,
             "rollback",
@@ -160,14 +162,14 @@ def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -
             clock=shop.clock,
         )
     with shop.database.read() as conn:
-        assert intents.pending(conn) == []
+        assert release_requests.pending(conn) == []
 
 
 # --- keys and problems --------------------------------------------------------------------------
 
 
 def test_without_keys_and_releases_there_is_nothing_to_keep(tmp_path: Path) -> None:
-    from streams.store.database import connect
+    from redistill.streams.store.database import connect
 
     database = connect(f"sqlite:///{tmp_path}/r.db")
     metadata.create_all(database.engine)
@@ -282,7 +284,7 @@ def test_restored_backup_is_lifted_above_what_clients_have_seen(
 ) -> None:
     with shop.database.read() as conn:
         backup = conn.execute(sa.select(repository_roles)).mappings().all()
-        published = facts.published_snapshot(conn)
+        published = properties.published_snapshot(conn)
     shop.publish("credit", "v2")
     newest = (
         Metadata[Snapshot].from_bytes(files(shop)[f"{published + 1}.snapshot.json"]).signed.version
@@ -294,12 +296,12 @@ def test_restored_backup_is_lifted_above_what_clients_have_seen(
                 .where(repository_roles.c.role == row["role"])
                 .values(**row)
             )
-        facts.put(conn, facts.PUBLISHED_SNAPSHOT, str(published))
+        properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(published))
     keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
     keeper.tick()
     assert keeper.problem is None
     with shop.database.read() as conn:
-        assert facts.published_snapshot(conn) > newest
+        assert properties.published_snapshot(conn) > newest
 
 
 def test_role_of_a_model_may_sign_its_own_files_only(shop: Installation) -> None:

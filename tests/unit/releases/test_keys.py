@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Root
 
-from workers.errors import KeysError, UsageError
-from workers.releases import keys
+from redistill.workers.errors import KeysError, UsageError
+from redistill.workers.releases import keys
 
 NOW = datetime(2026, 11, 25, 12, 30, 15, 999, tzinfo=UTC)
 

@@ -11,12 +11,19 @@ import pytest
 import sqlalchemy as sa
 from release_kit import ACTOR, NUMERIC, Installation, install, report
 
-from streams.store.tables import outbox, profiles, specs
-from streams.wire.events import Trigger
-from workers import audit
-from workers.errors import RegistryError
-from workers.releases import history, registry
-from workers.store.tables import barred, guards, pauses, pointer_history, pointers, versions
+from redistill.streams.store.tables import outbox, profiles, specs
+from redistill.streams.wire.events import Trigger
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import publication_history, registry
+from redistill.workers.store import audit
+from redistill.workers.store.tables import (
+    barred,
+    guards,
+    pauses,
+    pointer_history,
+    pointers,
+    versions,
+)
 
 
 @pytest.fixture
@@ -204,7 +211,7 @@ def test_automatic_roll_back_bars_the_bytes_for_ever(shop: Installation) -> None
     with pytest.raises(RegistryError, match="barred"):
         shop.publish("credit", "v3-again")
     with shop.database.read() as conn:
-        assert [v.version for v in history.servable(conn, "credit")] == ["v1", "v2"]
+        assert [v.version for v in publication_history.servable(conn, "credit")] == ["v1", "v2"]
 
 
 def test_roll_back_skips_what_is_barred(shop: Installation) -> None:

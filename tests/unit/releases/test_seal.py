@@ -13,11 +13,12 @@ import pytest
 from onnx import TensorProto, helper
 from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows, write_candidate
 
-from streams.client.release import Manifest
-from streams.client.session import Session
-from streams.errors import ReleaseError
-from workers.releases.files import Place, damaged
-from workers.releases.seal import Sealed, input_layout, output_name, seal, write_golden
+from redistill.streams.client.release import Manifest
+from redistill.streams.client.session import Session
+from redistill.streams.errors import ReleaseError
+from redistill.workers.models.graph_layout import input_layout, output_name
+from redistill.workers.releases.files import Place, damaged
+from redistill.workers.releases.package import Sealed, seal, write_golden
 
 
 def sealed(place: Place, candidate: Path, **more: Any) -> Sealed:
@@ -119,7 +120,7 @@ def test_another_schema_than_the_graph_takes_is_told(place: Place, candidate: Pa
 
 
 def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
-    from streams.client.graph import check_onnx
+    from redistill.streams.client.graph import check_onnx
 
     built = graph(*linear(1)).graph
     built.input[0].type.tensor_type.elem_type = TensorProto.INT64
@@ -134,7 +135,7 @@ def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
 
 
 def test_outputs_that_are_no_scores_are_told(tmp_path: Path) -> None:
-    from streams.client.graph import check_onnx
+    from redistill.streams.client.graph import check_onnx
 
     built = graph(*linear(1)).graph
     built.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))

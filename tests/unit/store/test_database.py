@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from streams.errors import StoreUnavailable, StoreUnusable
-from streams.store import database as module
-from streams.store import facts
-from streams.store.database import connect, insert_ignore, upsert
-from streams.store.tables import counters, metadata, outbox
+from redistill.streams.errors import StoreUnavailable, StoreUnusable
+from redistill.streams.store import database as module
+from redistill.streams.store import properties
+from redistill.streams.store.database import connect, insert_ignore, upsert
+from redistill.streams.store.tables import counters, metadata, outbox
 
 
 @pytest.fixture
@@ -24,18 +24,18 @@ def db(database_url: str) -> Iterator[module.Database]:
 
 
 def _put_and_fail(conn: sa.Connection) -> None:
-    facts.put(conn, "a", "2")
+    properties.put(conn, "a", "2")
     raise ZeroDivisionError
 
 
 def test_begin_commits_and_rolls_back_on_an_exception(db: module.Database) -> None:
     with db.begin() as conn:
-        facts.put(conn, "a", "1")
+        properties.put(conn, "a", "1")
     with pytest.raises(ZeroDivisionError), db.begin() as conn:
         _put_and_fail(conn)
     with db.read() as conn:
-        assert facts.get(conn, "a") == "1"
-        assert facts.get(conn, "b") is None
+        assert properties.get(conn, "a") == "1"
+        assert properties.get(conn, "b") is None
 
 
 def test_insert_ignore_keeps_the_first_row(db: module.Database) -> None:
@@ -59,9 +59,9 @@ def test_upsert_replaces_only_where_asked(db: module.Database) -> None:
 
 def test_salt_is_the_same_for_everybody(db: module.Database) -> None:
     with db.begin() as conn:
-        first = facts.salt(conn, make=lambda n: b"a" * n)
+        first = properties.salt(conn, make=lambda n: b"a" * n)
     with db.begin() as conn:
-        assert facts.salt(conn, make=lambda n: b"b" * n) == first == b"a" * 16
+        assert properties.salt(conn, make=lambda n: b"b" * n) == first == b"a" * 16
 
 
 def test_growing_keys_are_given_by_both_dialects(db: module.Database) -> None:
@@ -79,7 +79,7 @@ def test_growing_keys_are_given_by_both_dialects(db: module.Database) -> None:
 def test_missing_table_says_what_to_do(database_url: str) -> None:
     db = connect(database_url)
     with pytest.raises(StoreUnusable, match="redistill db upgrade"), db.read() as conn:
-        facts.get(conn, "a")
+        properties.get(conn, "a")
     db.dispose()
 
 
@@ -135,12 +135,12 @@ def test_locked_database_is_retriable_and_writes_nothing(
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnavailable, match="locked for") as caught, db.begin() as conn:
-        facts.put(conn, "a", "1")
+        properties.put(conn, "a", "1")
     assert caught.value.retriable
     other.execute("ROLLBACK")
     other.close()
     with db.begin() as conn:
-        assert facts.get(conn, "a") is None
+        assert properties.get(conn, "a") is None
 
 
 def test_writers_wait_for_each_other_and_none_is_lost(db: module.Database) -> None:
@@ -171,7 +171,7 @@ def test_checkpoint_truncates_the_wal(tmp_path: Path) -> None:
     keep.exec_driver_sql("SELECT 1").fetchall()
     keep.commit()
     with db.begin() as conn:
-        facts.put(conn, "a", "1" * 100_000)
+        properties.put(conn, "a", "1" * 100_000)
     wal = tmp_path / "x.db-wal"
     assert wal.stat().st_size > 100_000
     db.checkpoint()
@@ -186,7 +186,7 @@ def test_while_it_is_held_open_the_wal_outlives_its_transactions(tmp_path: Path)
 
     def put(value: str) -> None:
         with db.begin() as conn:
-            facts.put(conn, "a", value)
+            properties.put(conn, "a", value)
 
     put("1")
     assert not wal.exists()  # the last connection was closed: it went into the file
@@ -197,4 +197,4 @@ def test_while_it_is_held_open_the_wal_outlives_its_transactions(tmp_path: Path)
         assert wal.stat().st_size == 0
     assert not wal.exists()
     with db.read() as conn:
-        assert facts.get(conn, "a") == "2"
+        assert properties.get(conn, "a") == "2"

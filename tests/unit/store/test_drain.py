@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 from stream_rows import CONFIG, START, label, new_database, piece, prediction, record, us, watch
 
-from streams.engine.pump import Pump
-from streams.monitor.config import WatchConfig
-from streams.store import tables as t
-from streams.store.database import Database
-from streams.store.drain import Drained, drain
-from streams.store.flush import flush
-from streams.store.rates import Raiser, set_rate
-from streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.engine.accumulator import Pump
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store import tables as t
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import flush
+from redistill.streams.store.join_step import Drained, drain
+from redistill.streams.store.rates import Raiser, set_rate
+from redistill.streams.wire.events import LabelObserved, PredictionMade
 
 P0, L0 = ("topic-id-p", 0), ("topic-id-l", 0)
 KEY = b"k" * 32

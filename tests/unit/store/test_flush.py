@@ -15,15 +15,15 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from crc32c import crc32c
 from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
 
-from streams.engine.fetched import pieces
-from streams.engine.pump import Pump
-from streams.store import tables as t
-from streams.store.batch import Batch, Flushed, Moved, Progress
-from streams.store.database import Database
-from streams.store.flush import flush, store_findings
-from streams.wire.block import Feature
-from streams.wire.codec import Record, decode
-from streams.wire.events import (
+from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.fetched import pieces
+from redistill.streams.store import tables as t
+from redistill.streams.store.batch import Batch, Flushed, Moved, Progress
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import flush, store_findings
+from redistill.streams.wire.block import Feature
+from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.events import (
     DeadLetter,
     Detector,
     DriftFound,

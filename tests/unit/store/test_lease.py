@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.errors import LeaseError
-from streams.store import lease
-from streams.store.database import Database, connect
-from streams.store.tables import metadata
+from redistill.streams.errors import LeaseError
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database, connect
+from redistill.streams.store.tables import metadata
 
 S = 1_000_000
 

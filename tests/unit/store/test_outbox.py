@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 from stream_rows import new_database
 
-from streams.broker import Broker
-from streams.store import facts, lease, outbox
-from streams.store.database import Database
-from streams.store.outbox import LEASE, Relay, relay
-from streams.wire.events import PointerMoved, VersionActivated
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.store import lease, outbox, properties
+from redistill.streams.store.database import Database
+from redistill.streams.store.outbox import LEASE, Relay, relay
+from redistill.streams.wire.events import PointerMoved, VersionActivated
 
 NOW = 1_800_000_000_000_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,12 +108,12 @@ def test_pointer_waits_for_its_snapshot_and_holds_back_only_what_follows_it(db: 
     add(db, pointer("b", 1), activated("a"))
     add(db, pointer("a", 2), after_snapshot=3)
     with db.begin() as conn:
-        facts.put(conn, facts.PUBLISHED_SNAPSHOT, "4")
+        properties.put(conn, properties.PUBLISHED_SNAPSHOT, "4")
     sent = Sent()
     assert relay(db, sent) == 2
     assert [(t, m) for t, m, _ in sent.records] == [("pointers", "b"), ("activations", "a")]
     with db.begin() as conn:
-        facts.put(conn, facts.PUBLISHED_SNAPSHOT, "5")
+        properties.put(conn, properties.PUBLISHED_SNAPSHOT, "5")
     assert relay(db, sent) == 2
     assert [(t, m) for t, m, _ in sent.records[2:]] == [("pointers", "a")] * 2
 

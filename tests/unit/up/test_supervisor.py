@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.errors import UsageError
-from workers.up import Death, Supervisor, Task, delay, last_line
+from redistill.workers.errors import UsageError
+from redistill.workers.processes.supervisor import Death, Supervisor, Task, delay, last_line
 
 PROGRAMS = {
     "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(60)\n",
@@ -136,7 +136,8 @@ def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="parent death signals are Linux's")
 def test_children_end_when_the_supervisor_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom workers.up import Supervisor, Task\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from redistill.workers.processes.supervisor import Supervisor, Task\n"
         "s = Supervisor(Path(sys.argv[1]))\ns.start(Task(name='a', module='sleeper'))\n"
         "print(s.pid('a'), flush=True)\ntime.sleep(60)\n"
     )

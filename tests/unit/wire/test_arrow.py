@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streams.errors import WireError
-from streams.wire.arrow import decode_batches
-from streams.wire.arrow_encode import encode_batch
-from streams.wire.arrow_open import open_batch
-from streams.wire.block import Feature, PredictionBlock, Schema
+from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow import decode_batches
+from redistill.streams.wire.arrow_encode import encode_batch
+from redistill.streams.wire.arrow_open import open_batch
+from redistill.streams.wire.block import Feature, PredictionBlock, Schema
 
 SCHEMA = Schema(
     features=(
@@ -250,9 +250,9 @@ def test_columns_of_an_unregistered_model_are_inferred() -> None:
 FUZZ = """
 import random, sys
 sys.path.insert(0, sys.argv[1])
-from streams.errors import WireError
-from streams.wire.arrow import decode_batches
-from streams.wire.arrow_open import open_batch
+from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow import decode_batches
+from redistill.streams.wire.arrow_open import open_batch
 raw = open(sys.argv[2], "rb").read()
 rng = random.Random(int(sys.argv[3]))
 read = dead = 0

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.errors import WireError
-from streams.wire.codec import (
+from redistill.streams.errors import WireError
+from redistill.streams.wire.codec import (
     MAX_EVENT_BYTES,
     Record,
     decode,
@@ -25,14 +25,14 @@ from streams.wire.codec import (
     id_hashes,
     signed,
 )
-from streams.wire.events import (
+from redistill.streams.wire.events import (
     DeadLetter,
     LabelObserved,
     LabelsRequested,
     PredictionMade,
     RequestedLabel,
 )
-from streams.wire.ids import Ids
+from redistill.streams.wire.ids import Ids
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LABEL = LabelObserved(id="a", model="m", label="x", observed_at=AT)

@@ -13,10 +13,17 @@ import jsonschema
 import numpy as np
 import pytest
 
-from streams.wire import describe, events
-from streams.wire.block import Feature, Schema
-from streams.wire.codec import ARROW, Record, decode, decode_predictions, encode, encode_batch
-from streams.wire.envelope import headers_of
+from redistill.streams.wire import describe, events
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.codec import (
+    ARROW,
+    Record,
+    decode,
+    decode_predictions,
+    encode,
+    encode_batch,
+)
+from redistill.streams.wire.envelope import headers_of
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -156,7 +163,7 @@ def test_golden_batch_decodes_to_what_it_meant() -> None:
 def test_packaged_schemas_are_those_of_the_dataclasses() -> None:
     folder = Path(describe.__file__).parent / "schemas"
     stored = {p.name: p.read_text(encoding="utf-8") for p in folder.glob("*.json")}
-    assert stored == describe.files(), "run: python -m streams.wire.describe"
+    assert stored == describe.files(), "run: python -m redistill.streams.wire.describe"
 
 
 def make_golden() -> None:

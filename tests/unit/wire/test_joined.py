@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from streams.wire.block import Codes, PredictionBlock, alike, joined
+from redistill.streams.wire.block import Codes, PredictionBlock, alike, joined
 
 
 def block(first: int, n: int, **over: object) -> PredictionBlock:

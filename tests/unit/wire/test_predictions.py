@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.wire.block import Codes, Feature, PredictionBlock, Schema
-from streams.wire.codec import (
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.codec import (
     ARROW,
     MAX_EVENT_BYTES,
     Decoded,
@@ -23,8 +23,8 @@ from streams.wire.codec import (
     encode_batch,
     headers_of,
 )
-from streams.wire.events import LabelObserved, PredictionMade
-from streams.wire.recordset import RecordSet
+from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.wire.recordset import RecordSet
 
 SCHEMA = Schema(
     features=(

@@ -8,9 +8,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.errors import WireError
-from streams.wire.envelope import Record
-from streams.wire.recordset import Body, RecordSet
+from redistill.streams.errors import WireError
+from redistill.streams.wire.envelope import Record
+from redistill.streams.wire.recordset import Body, RecordSet
 
 HEADER = 61
 

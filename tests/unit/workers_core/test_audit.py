@@ -7,19 +7,18 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from streams.store.database import Database
-from streams.store.tables import facts
-from workers import audit
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import audit as table
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import facts
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit, opening
+from redistill.workers.store.tables import audit as table
 
 
 @pytest.fixture
 def database(database_url: str, tmp_path: Path) -> Iterator[Database]:
     settings = Settings.load({"database": database_url, "home": tmp_path})
-    engine.upgrade(settings)
-    database = engine.open(settings)
+    opening.upgrade(settings)
+    database = opening.open(settings)
     yield database
     database.dispose()
 

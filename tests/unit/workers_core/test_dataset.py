@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compress import data, rows
-from workers import dataset
-from workers.spec import ModelSpec
+from redistill.compress import data, rows
+from redistill.workers.models import dataset
+from redistill.workers.models.spec import ModelSpec
 
 SPEC = """
 format = 1

@@ -10,7 +10,7 @@ import pytest
 from processes import eventually
 from structlog.testing import capture_logs
 
-from workers.duties import Duty
+from redistill.workers.processes.periodic_tasks import Duty
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from streams.store.database import Database
-from workers.errors import DatabaseError
-from workers.settings import Settings
-from workers.store import engine
-from workers.store.tables import metadata
+from redistill.streams.store.database import Database
+from redistill.workers.errors import DatabaseError
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.store.tables import metadata
 
 
 def settings_of(url: str, home: Path) -> Settings:
@@ -33,7 +33,7 @@ def open_() -> Iterator[Open]:
     opened: list[Database] = []
 
     def call(settings: Settings) -> Database:
-        opened.append(engine.open(settings))
+        opened.append(opening.open(settings))
         return opened[-1]
 
     yield call
@@ -45,7 +45,7 @@ def test_migrations_make_exactly_the_metadata(
     database_url: str, tmp_path: Path, open_: Open
 ) -> None:
     settings = settings_of(database_url, tmp_path)
-    assert engine.upgrade(settings) == engine.Upgraded(None, engine.HEAD)
+    assert opening.upgrade(settings) == opening.Upgraded(None, opening.HEAD)
     database = open_(settings)
     with database.read() as conn:
         context = MigrationContext.configure(conn, opts={"compare_type": True})
@@ -74,17 +74,17 @@ def test_migrated_sqlite_has_the_same_statements_as_the_metadata(
 
 def test_revisions_are_those_of_the_scripts() -> None:
     config = Config()
-    folder = Path(engine.__file__).parent / "migrations"
+    folder = Path(opening.__file__).parent / "migrations"
     config.set_main_option("script_location", str(folder))
     script = ScriptDirectory.from_config(config)
     newest_first = [s.revision for s in script.walk_revisions()]
-    assert tuple(reversed(newest_first)) == engine.REVISIONS
+    assert tuple(reversed(newest_first)) == opening.REVISIONS
 
 
 def test_upgrade_changes_nothing_the_second_time(database_url: str, tmp_path: Path) -> None:
     settings = settings_of(database_url, tmp_path)
-    engine.upgrade(settings)
-    assert not engine.upgrade(settings).changed
+    opening.upgrade(settings)
+    assert not opening.upgrade(settings).changed
 
 
 def test_concurrent_upgrades_all_succeed_and_one_does_it(
@@ -93,7 +93,7 @@ def test_concurrent_upgrades_all_succeed_and_one_does_it(
     environment = {**os.environ, "REDISTILL_DATABASE": database_url}
     commands = [
         subprocess.Popen(
-            [sys.executable, "-m", "workers", "db", "upgrade"],
+            [sys.executable, "-m", "redistill", "db", "upgrade"],
             env=environment,
             stdout=subprocess.PIPE,
             text=True,
@@ -110,7 +110,7 @@ def test_open_makes_a_sqlite_file_that_is_not_there(tmp_path: Path, open_: Open)
     database = open_(settings)
     assert (tmp_path / "new" / "home" / "redistill.db").exists()
     with database.read() as conn:
-        assert engine.revision(conn) == engine.HEAD
+        assert opening.revision(conn) == opening.HEAD
 
 
 def test_open_refuses_an_empty_postgres(postgres_url: str, tmp_path: Path, open_: Open) -> None:
@@ -125,7 +125,7 @@ def test_open_refuses_another_revision(
     database_url: str, tmp_path: Path, stored: str, expected: str, open_: Open
 ) -> None:
     settings = settings_of(database_url, tmp_path)
-    engine.upgrade(settings)
+    opening.upgrade(settings)
     database = open_(settings)
     with database.begin() as conn:
         conn.execute(sa.text("UPDATE alembic_version SET version_num = :v"), {"v": stored})
@@ -135,11 +135,11 @@ def test_open_refuses_another_revision(
 
 def test_upgrade_refuses_a_newer_database(database_url: str, tmp_path: Path, open_: Open) -> None:
     settings = settings_of(database_url, tmp_path)
-    engine.upgrade(settings)
+    opening.upgrade(settings)
     with open_(settings).begin() as conn:
         conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseError, match="newer than this program"):
-        engine.upgrade(settings)
+        opening.upgrade(settings)
 
 
 def test_open_refuses_tables_without_a_revision(tmp_path: Path, open_: Open) -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from streams.monitor.base import BaseError
-from streams.wire.block import Feature, Schema
-from workers.explain import Said, explain
-from workers.registration import Prepared
-from workers.settings import Settings
-from workers.spec import ModelSpec, RepairSection
-from workers.store.queries import Traffic
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.wire.block import Feature, Schema
+from redistill.workers.models.explain import Said, explain
+from redistill.workers.models.registration import Prepared
+from redistill.workers.models.spec import ModelSpec, RepairSection
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store.queries import Traffic
 
 SPEC = ModelSpec(
     name="credit",

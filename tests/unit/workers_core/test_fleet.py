@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from workers.fleet import STATES, accuracy, state, worst_first
-from workers.store.queries import Overview
+from redistill.workers.store.model_status import STATES, accuracy, state, worst_first
+from redistill.workers.store.queries import Overview
 
 NOW = 1_790_000_000_000_000
 HOUR = 3_600_000_000

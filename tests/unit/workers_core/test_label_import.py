@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from workers import label_import
-from workers.errors import UsageError
-from workers.label_import import Batch, Columns, Reject
+from redistill.workers.errors import UsageError
+from redistill.workers.models import label_import
+from redistill.workers.models.label_import import Batch, Columns, Reject
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import objects
-from workers.errors import WorkersError
+from redistill.workers.errors import WorkersError
+from redistill.workers.models import objects
 
 
 def test_objects_are_named_by_their_bytes(tmp_path: Path) -> None:

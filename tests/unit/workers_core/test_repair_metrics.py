@@ -12,13 +12,13 @@ import loop
 import pytest
 from loop import RULES, Clock, finding
 
-from streams.engine.metrics import Metrics
-from streams.errors import StreamsError
-from streams.store.database import Database
-from workers.duties import Duty
-from workers.errors import UsageError
-from workers.incidents import intake
-from workers.repair_metrics import RepairMetrics
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import StreamsError
+from redistill.streams.store.database import Database
+from redistill.workers.errors import UsageError
+from redistill.workers.incidents import ingest
+from redistill.workers.processes.periodic_tasks import Duty
+from redistill.workers.processes.repair_metrics import RepairMetrics
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     with opened.begin() as conn:
         loop.register(conn, loop.spec())
         loop.store(conn, finding())
-    intake.take_in(opened, rules=RULES, actor="test", clock=Clock())
+    ingest.take_in(opened, rules=RULES, actor="test", clock=Clock())
     yield opened
     opened.dispose()
 
@@ -62,7 +62,7 @@ def test_metrics_tell_incidents_jobs_and_duties(database: Database) -> None:
 
 
 def test_metrics_go_on_when_the_database_is_gone(tmp_path: Path) -> None:
-    from streams.store.database import connect
+    from redistill.streams.store.database import connect
 
     empty = connect(f"sqlite:///{tmp_path / 'empty.db'}")
     text = scrape(RepairMetrics(empty, {}))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from workers.cli import common
-from workers.errors import SettingsError
-from workers.settings import Settings, env_name, environment, unknown_variables
+from redistill.workers.cli import common
+from redistill.workers.errors import SettingsError
+from redistill.workers.settings.settings import Settings, env_name, environment, unknown_variables
 
 DOCS = Path(__file__).parents[3] / "docs" / "settings.md"
 

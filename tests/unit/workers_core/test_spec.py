@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from compress.plan import GraphSpec, Limits
-from streams.wire.block import Feature
-from workers import cron
-from workers.errors import SpecError
-from workers.settings import Settings
-from workers.spec import ModelSpec
-from workers.spec_file import parse
+from redistill.compress.plan import GraphSpec, Limits
+from redistill.streams.wire.block import Feature
+from redistill.workers.errors import SpecError
+from redistill.workers.models import cron
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.models.spec_file import parse
+from redistill.workers.settings.settings import Settings
 
 WATCH = """
 format = 1
@@ -264,8 +264,8 @@ def test_cron_problem_finds_what_apscheduler_refuses(expression: str, good: bool
 def test_docs_list_every_key() -> None:
     import re
 
-    from workers.spec_file import SECTIONS, TOP_KEYS
-    from workers.spec_schema import SCHEMA_KEYS
+    from redistill.workers.models.spec_file import SECTIONS, TOP_KEYS
+    from redistill.workers.models.spec_schema import SCHEMA_KEYS
 
     text = (Path(__file__).parents[3] / "docs" / "model-toml.md").read_text()
     documented = re.findall(r"^\| `([^`]+)` \|", text, re.M)

@@ -1,13 +1,13 @@
 """How Alembic runs our migrations: on the connection, and in the transaction, that it is given.
 
-There is no alembic.ini: ``workers.store.engine`` is the only one who calls it.
+There is no alembic.ini: ``redistill.workers.store.opening`` is the only one who calls it.
 """
 
 from __future__ import annotations
 
 from alembic import context
 
-from workers.store.tables import metadata
+from redistill.workers.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

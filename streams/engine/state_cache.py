@@ -1,0 +1,149 @@
+"""Input states in memory, read from SQL when their traffic comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import structlog
+
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.observe import InputState
+from redistill.streams.store.batch import Place, StateRow
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import input_states
+
+log = structlog.get_logger(__name__)
+
+KEPT_STATES = 2_000
+"""Input states in memory; clean ones beyond it are read again from SQL when their traffic comes
+back.
+"""
+
+
+@dataclass(slots=True)
+class Held:
+    """The state of one version on one partition."""
+
+    state: InputState | None
+    dirty: bool = False
+    """It changed since the last batch."""
+    used: int = 0
+    """Number of the batch that used it last."""
+
+
+class HeldStates:
+    """The states of one worker.
+
+    Parameters
+    ----------
+    key
+        Authenticates the pickled part of stored states.
+    """
+
+    def __init__(self, database: Database, key: bytes) -> None:
+        self._database = database
+        self._key = key
+        self._held: dict[tuple[str, str, Place], Held] = {}
+        self._batches = 0
+        self.rebuilt: list[str] = []
+        """Models of which a stored state could not be used, since the last batch."""
+
+    def get(self, model: str, version: str, place: Place) -> Held:
+        """The state as it is now, or as SQL has it."""
+        key = (model, version, place)
+        held = self._held.get(key)
+        if held is None:
+            state, broken = stored_state(self._database, self._key, *key)
+            if broken:
+                self.rebuilt.append(model)
+            held = self._held[key] = Held(state)
+        held.used = self._batches
+        return held
+
+    def __iter__(self) -> Iterator[tuple[tuple[str, str, Place], Held]]:
+        return iter(list(self._held.items()))
+
+    def changed(self, place: Place) -> bool:
+        """Whether a state of a partition has changed since the last batch."""
+        return any(held.dirty for (_, _, at), held in self._held.items() if at == place)
+
+    def rows(self, place: Place) -> list[StateRow]:
+        """What changed on a partition, to be stored; from now on it counts as stored."""
+        out: list[StateRow] = []
+        for (model, version, at), held in self._held.items():
+            state = held.state
+            if at != place or not held.dirty or state is None:
+                continue
+            out.append(
+                StateRow(
+                    model=model,
+                    version=version,
+                    place=place,
+                    state=state.to_bytes(self._key),
+                    rows=state.rows,
+                    first_served_at=state.first_served_at,
+                    last_served_at=state.last_served_at,
+                )
+            )
+            held.dirty = False
+        return out
+
+    def next_batch(self) -> None:
+        """A batch was closed: forget what was not used for long."""
+        self._batches += 1
+        self.rebuilt = []
+        if len(self._held) > KEPT_STATES:
+            oldest = sorted(self._held, key=lambda k: self._held[k].used)
+            # two batches old: nothing of it is on its way to SQL any more
+            for key in oldest[: len(self._held) - KEPT_STATES]:
+                if not self._held[key].dirty and self._held[key].used < self._batches - 2:
+                    del self._held[key]
+
+    def clear(self) -> None:
+        """Forget everything that SQL does not know."""
+        self._held.clear()
+        self.rebuilt = []
+
+
+def stored_state(
+    database: Database, key: bytes, model: str, version: str, place: Place
+) -> tuple[InputState | None, bool]:
+    """The state of one version on one partition.
+
+    Parameters
+    ----------
+    key
+        Authenticates its pickled part.
+
+    Returns
+    -------
+    tuple
+        The state, ``None`` if there is none; and whether there was one that cannot be used (another
+        key, another version of River): it is built anew from the rows to come.
+    """
+    c = input_states.c
+    with database.read() as conn:
+        blob = conn.execute(
+            sa.select(c.state).where(
+                c.model == model,
+                c.version == version,
+                c.topic_id == place[0],
+                c.partition == place[1],
+            )
+        ).scalar_one_or_none()
+    if blob is None:
+        return None, False
+    try:
+        return InputState.from_bytes(bytes(blob), key), False
+    except StateError as error:
+        log.error(
+            "state_rebuilt",
+            action="state_rebuilt",
+            model=model,
+            version=version,
+            partition=place[1],
+            error=str(error),
+        )
+        return None, True

@@ -1,0 +1,83 @@
+"""Which columns moved in a window, ranked: explains a finding, never makes an incident."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from redistill.streams.monitor.counts import Counts
+from redistill.streams.monitor.distance import distances
+from redistill.streams.monitor.input_profile import Profile, between
+from redistill.streams.wire.events import Contributor
+
+LISTED = 10
+"""Columns that are named."""
+OPEN_PSI, OPEN_FLOORS = 0.25, 5.0
+"""A column has moved when its PSI is above both .25 (the customary limit) and 5 noise floors ..."""
+CALM_PSI, CALM_FLOORS = 0.1, 2.5
+"""... and is back when it is below either of these."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moved:
+    """Distance of one column between a window and the reference."""
+
+    column: int
+    psi: float
+    js: float
+    ks: float
+    floor: float
+    """PSI that 95% of unchanged windows of this size, and of the reference's own windows, stay
+    below."""
+    rising: float
+
+    @property
+    def ratio(self) -> float:
+        """PSI in noise floors."""
+        return self.psi / self.floor if self.floor > 0 else 0.0
+
+    @property
+    def far(self) -> bool:
+        """Whether a person would call it moved."""
+        return self.psi >= max(OPEN_PSI, OPEN_FLOORS * self.floor)
+
+    @property
+    def near(self) -> bool:
+        """Whether it is as good as back."""
+        return self.psi < max(CALM_PSI, CALM_FLOORS * self.floor)
+
+    def contributor(self, profile: Profile) -> Contributor:
+        """As the event has it."""
+        column = profile.columns[self.column]
+        direction: Literal["up", "down", "mixed"] | None = None
+        if column.role == "number":
+            share = abs(self.rising) / max(self.ks, 1e-12)
+            direction = "mixed" if share < 1 else "up" if self.rising > 0 else "down"
+        return Contributor(
+            column=column.name,
+            distance="psi",
+            value=self.psi,
+            noise_floor=self.floor,
+            direction=direction,
+        )
+
+
+def moved_columns(whole: Counts, profile: Profile) -> list[Moved]:
+    """All compared columns of a window, those that moved most first."""
+    bins = profile.bins
+    histogram = np.bincount(
+        bins.source,
+        weights=between(whole.below, whole.valid, profile.layout.offsets),
+        minlength=len(bins.reference),
+    ).astype(np.float64)
+    d = distances(bins.reference, histogram, bins.starts, bins.sizes)
+    floor = np.maximum(d.floor, profile.usual_distances)
+    usable = np.flatnonzero(bins.compared & (whole.valid > 0))
+    order = usable[np.argsort(-(d.psi[usable] / floor[usable]), kind="stable")]
+    columns = (order, d.psi[order], d.js[order], d.ks[order], floor[order], d.rising[order])
+    return [
+        Moved(column=j, psi=psi, js=js, ks=ks, floor=least, rising=rising)
+        for j, psi, js, ks, least, rising in zip(*(c.tolist() for c in columns), strict=True)
+    ]

@@ -1,0 +1,298 @@
+"""Outcomes: predictions joined with labels, numbered, shown to the accuracy detectors, in one
+transaction per model.
+
+Predictions and labels come in any order, on any worker. Whoever holds the model's row (``SKIP
+LOCKED``; on SQLite the one writer) makes the outcomes, so their numbers have no holes and a
+detector sees each outcome once. Everything here can be done again after a crash: a label is
+``waiting`` until the transaction that used it is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.accuracy import AccuracyState, Outcomes, account
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.observe import InputState, contributors
+from redistill.streams.store.database import Database, insert_ignore, upsert
+from redistill.streams.store.flush import add_counters, store_findings
+from redistill.streams.store.label_join import Work, decide
+from redistill.streams.store.tables import (
+    accuracy_states,
+    input_states,
+    labels,
+    model_locks,
+    outcomes,
+    profiles,
+)
+from redistill.streams.wire.events import Contributor, DriftFound
+
+MOST_CONTRIBUTORS = 10
+
+LIMIT = 2_000
+"""Labels of one call: some 60 ms on SQLite, during which nobody else writes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drained:
+    """What one call did."""
+
+    outcomes: int = 0
+    corrected: int = 0
+    unsampled: int = 0
+    orphans: int = 0
+    waiting: int = 0
+    """Labels looked at whose prediction is not there yet."""
+    findings: int = 0
+    more: bool = False
+    """The limit was reached: call again."""
+
+
+def has_work(conn: sa.Connection, model: str, *, now: int) -> bool:
+    """Whether a label of this model is due: cheap, and takes no lock."""
+    c = labels.c
+    query = (
+        sa.select(c.model).where(c.model == model, c.state == "waiting", c.check_at <= now).limit(1)
+    )
+    return conn.execute(query).first() is not None
+
+
+def drain(
+    database: Database, config: WatchConfig, *, now: int, state_key: bytes, limit: int = LIMIT
+) -> Drained | None:
+    """Make outcomes of the labels that are due.
+
+    Parameters
+    ----------
+    database
+        Where predictions, labels and outcomes are.
+    config
+        The model's settings: sources and their priority, how long labels may take.
+    now
+        Microseconds since 1970.
+    state_key
+        Authenticates stored input states, from which a finding's contributors are read.
+    limit
+        Labels to look at; the call's work and the time that it holds the lock are bounded by it.
+
+    Returns
+    -------
+    Drained or None
+        ``None``: another worker is at this model.
+
+    Raises
+    ------
+    StoreUnavailable
+        Nothing was written; try again.
+    """
+    model = config.model
+    with database.read() as conn:
+        if not has_work(conn, model, now=now):
+            return Drained()
+    with database.begin() as conn:
+        conn.execute(insert_ignore(model_locks).values(model=model))
+        lock = sa.select(model_locks.c.model).where(model_locks.c.model == model)
+        if conn.execute(lock.with_for_update(skip_locked=True)).first() is None:
+            return None
+        c = labels.c
+        due = conn.execute(
+            sa.select(c.id_hash)
+            .where(c.model == model, c.state == "waiting", c.check_at <= now)
+            .order_by(c.check_at)
+            .limit(limit)
+        )
+        seen = [int(h) for h in due.scalars()]
+        hashes = sorted(set(seen))
+        if not hashes:
+            return Drained()
+        work = decide(conn, config, hashes, now)
+        changes = _account(conn, config, work.made, now, state_key)
+        _write(conn, model, work)
+        findings = store_findings(conn, changes, now=now)
+        counts = {(model, f"labels_{name}"): n for name, n in work.counts.items()}
+        add_counters(conn, counts)
+        conn.execute(
+            sa.update(model_locks).where(model_locks.c.model == model).values(drained_at=now)
+        )
+    return Drained(
+        outcomes=len(work.made),
+        corrected=len(work.corrected),
+        unsampled=work.counts["unsampled"],
+        orphans=work.counts["orphan"],
+        waiting=len(work.later),
+        findings=findings,
+        more=len(seen) == limit,
+    )
+
+
+def _account(
+    conn: sa.Connection, config: WatchConfig, made: list[dict[str, Any]], now: int, key: bytes
+) -> list[DriftFound]:
+    """Number the outcomes, show them to the detectors, and store the detectors."""
+    changes: list[DriftFound] = []
+    made.sort(key=lambda o: (o["version"], o["observed_at"], o["served_at"], o["id"]))
+    for version in sorted({o["version"] for o in made}):
+        mine = [o for o in made if o["version"] == version]
+        where = (accuracy_states.c.model == config.model) & (accuracy_states.c.version == version)
+        row = conn.execute(sa.select(accuracy_states).where(where)).one_or_none()
+        last = int(row.last_seq) if row is not None else _last_seq(conn, config.model, version)
+        for number, o in enumerate(mine, last + 1):
+            o["seq"] = number
+        before = int(row.n) if row is not None else 0
+        state, found = _detect(conn, config, version, row, mine, before, key)
+        changes += found
+        wrong = sum(1 - o["correct"] for o in mine)
+        conn.execute(
+            upsert(accuracy_states, ["model", "version"]),
+            {
+                "model": config.model,
+                "version": version,
+                "state": state.to_bytes(),
+                "last_seq": last + len(mine),
+                "n": before + len(mine),
+                "errors": (row.errors if row is not None else 0) + wrong,
+                "updated_at": now,
+            },
+        )
+    return changes
+
+
+def _detect(
+    conn: sa.Connection,
+    config: WatchConfig,
+    version: str,
+    row: Any | None,
+    mine: list[dict[str, Any]],
+    before: int,
+    key: bytes,
+) -> tuple[AccuracyState, list[DriftFound]]:
+    """Show one version's outcomes to its detectors."""
+    served = _served(conn, config.model, version)
+
+    def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound]]:
+        return account(
+            None if row is None else AccuracyState.from_bytes(bytes(row.state)),
+            _columns(mine),
+            version=version,
+            base=_base(conn, config.model, version),
+            config=config,
+            # after 100 outcomes; a share of three labels in four rows says nothing
+            label_share=before / served if served and before >= 100 else None,
+            contributors=moved,
+        )
+
+    state, found = run(())
+    # What moved is worth reading the input states for only when something opened. The detectors
+    # are pure: the second run differs in the contributors alone.
+    opened = any(f.status == "open" for f in found)
+    if opened and (moved := _contributors(conn, config.model, version, key)):
+        state, found = run(moved)
+    return state, found
+
+
+def _served(conn: sa.Connection, model: str, version: str) -> int:
+    c = input_states.c
+    return int(
+        conn.execute(
+            sa.select(sa.func.coalesce(sa.func.sum(c.rows), 0)).where(
+                c.model == model, c.version == version
+            )
+        ).scalar_one()
+    )
+
+
+def _contributors(conn: sa.Connection, model: str, version: str, key: bytes) -> list[Contributor]:
+    """The columns that moved most, each as the partition that shows it best has it."""
+    c = input_states.c
+    best: dict[str, Contributor] = {}
+    blobs = conn.execute(sa.select(c.state).where(c.model == model, c.version == version))
+    for blob in blobs.scalars():
+        try:
+            moved = contributors(InputState.from_bytes(bytes(blob), key))
+        except StateError:  # it explains only: no reason to hold outcomes back
+            continue
+        for m in moved:
+            if m.column not in best or _rank(m) > _rank(best[m.column]):
+                best[m.column] = m
+    return sorted(best.values(), key=_rank, reverse=True)[:MOST_CONTRIBUTORS]
+
+
+def _rank(c: Contributor) -> float:
+    return c.value / max(c.noise_floor, 1e-9)
+
+
+def _columns(rows: list[dict[str, Any]]) -> Outcomes:
+    def column(name: str, kind: type) -> Any:
+        return np.array([r[name] for r in rows], dtype=kind)
+
+    return Outcomes(
+        error=(1 - column("correct", np.int64)).astype(np.uint8),
+        confidence=column("score", np.float32),
+        served_at=column("served_at", np.int64),
+        observed_at=column("observed_at", np.int64),
+        uniform=column("uniform", np.bool_),
+        p_include=column("p_include", np.float64),
+    )
+
+
+def _last_seq(conn: sa.Connection, model: str, version: str) -> int:
+    c = outcomes.c
+    return int(
+        conn.execute(
+            sa.select(sa.func.coalesce(sa.func.max(c.seq), 0)).where(
+                c.model == model, c.version == version
+            )
+        ).scalar_one()
+    )
+
+
+def _base(conn: sa.Connection, model: str, version: str) -> BaseError | None:
+    c = profiles.c
+    text = conn.execute(
+        sa.select(c.base_error).where(c.model == model, c.version == version)
+    ).scalar_one_or_none()
+    return None if text is None else BaseError.from_json(text)
+
+
+def _write(conn: sa.Connection, model: str, work: Work) -> None:
+    if work.made:
+        conn.execute(sa.insert(outcomes), work.made)
+    c = outcomes.c
+    if work.corrected:
+        conn.execute(
+            sa.update(outcomes)
+            .where(
+                c.model == model,
+                c.version == sa.bindparam("k_version"),
+                c.seq == sa.bindparam("k_seq"),
+            )
+            .values(
+                label=sa.bindparam("label"),
+                source=sa.bindparam("source"),
+                observed_at=sa.bindparam("observed_at"),
+            ),
+            work.corrected,
+        )
+    c_ = labels.c
+    key = (
+        c_.model == model,
+        c_.id == sa.bindparam("k_id"),
+        c_.source == sa.bindparam("k_source"),
+        c_.observed_at == sa.bindparam("k_at"),
+    )
+    for values, column in ((work.states, "state"), (work.later, "check_at")):
+        if values:
+            conn.execute(
+                sa.update(labels).where(*key).values({column: sa.bindparam("to")}),
+                [
+                    {"k_id": i, "k_source": s, "k_at": at, "to": to}
+                    for (i, s, at), to in values.items()
+                ],
+            )

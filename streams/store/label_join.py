@@ -1,0 +1,192 @@
+"""What becomes of each label that is due: an outcome, a correction, or a further wait. Reads only."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
+
+SECOND = 1_000_000
+DAY = 86_400 * SECOND
+
+
+@dataclass(slots=True)
+class Work:
+    """What one call is going to write."""
+
+    made: list[dict[str, Any]] = field(default_factory=list)
+    corrected: list[dict[str, Any]] = field(default_factory=list)
+    states: dict[tuple[str, str, int], str] = field(default_factory=dict)
+    later: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def effective(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
+    """The label that counts among all labels of one prediction.
+
+    Within a source the one observed last (a retraction leaves the source without any); among
+    sources the first of ``sources``, or, where no priority is given, the one observed last.
+
+    Parameters
+    ----------
+    rows
+        With ``source``, ``observed_at``, ``op``.
+    sources
+        Best first; a source that is not named is not believed. Empty: all, by time.
+
+    Examples
+    --------
+    >>> from collections import namedtuple
+    >>> L = namedtuple("L", "source observed_at op label")
+    >>> rows = [L("a", 1, "upsert", "x"), L("b", 2, "upsert", "y"), L("a", 3, "upsert", "z")]
+    >>> effective(rows, ["b", "a"]).label, effective(rows, []).label
+    ('y', 'z')
+    >>> effective([*rows, L("b", 4, "retract", None)], ["b", "a"]).label
+    'z'
+    """
+    last: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda r: r.observed_at):
+        last[row.source] = row
+    standing = [r for r in last.values() if r.op != "retract"]
+    if not sources:
+        return max(standing, key=lambda r: (r.observed_at, r.source), default=None)
+    rank = {s: i for i, s in enumerate(sources)}
+    believed = [r for r in standing if r.source in rank]
+    return min(believed, key=lambda r: rank[r.source], default=None)
+
+
+def decide(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> Work:
+    """What becomes of each label that is due. Reads only."""
+    model = config.model
+    wait = round(config.wait_days * DAY)
+    by_id: dict[int, list[Any]] = defaultdict(list)
+    for row in conn.execute(
+        sa.select(labels).where(
+            labels.c.model == model, labels.c.id_hash.in_(hashes), labels.c.state != "ignored"
+        )
+    ):
+        by_id[row.id_hash].append(row)
+    c = outcomes.c
+    done = {
+        row.id_hash: row
+        for row in conn.execute(
+            sa.select(c.id_hash, c.version, c.seq, c.label, c.source, c.observed_at).where(
+                c.model == model, c.id_hash.in_(hashes)
+            )
+        )
+    }
+    missing = [h for h in hashes if h not in done]
+    exponent = _largest_rate(conn, model, now - wait)
+    joins = {
+        row.id_hash: row
+        for row in conn.execute(
+            sa.select(join_rows).where(join_rows.c.model == model, join_rows.c.id_hash.in_(missing))
+        )
+    }
+    work = Work()
+    for h in hashes:
+        rows = by_id[h]
+        best = effective(rows, config.label_sources)
+        if (outcome := done.get(h)) is not None:
+            _correct(work, outcome, best)
+            _settle(work, rows, best)
+            continue
+        if best is None:  # all taken back before the prediction came
+            _settle(work, rows, None)
+            continue
+        join = joins.get(h)
+        if join is not None or (best.version is not None and best.prediction is not None):
+            work.made.append(_outcome(best, join, now))
+            _settle(work, rows, best)
+            continue
+        inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
+        for row in rows:
+            if row.state != "waiting":
+                continue
+            key = (row.id, row.source, row.observed_at)
+            age = now - row.received_at
+            if not inside:
+                work.states[key] = "unsampled"
+                work.counts["unsampled"] += 1
+            elif age >= wait:
+                work.states[key] = "orphan"
+                work.counts["orphan"] += 1
+            else:
+                work.later[key] = min(now + max(SECOND, age), row.received_at + wait)
+    return work
+
+
+def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
+    """One row of ``outcomes``, still without its number."""
+    brought = label.version is not None and label.prediction is not None
+    prediction = label.prediction if brought else join.prediction  # type: ignore[union-attr]
+    return {
+        "model": label.model,
+        "version": label.version if brought else join.version,  # type: ignore[union-attr]
+        "id_hash": label.id_hash,
+        "id": label.id,
+        "correct": int(prediction == label.label),
+        "prediction": prediction,
+        "label": label.label,
+        "score": join.score if join is not None else None,
+        "slices": join.slices if join is not None else label.slices,
+        "served_at": join.served_at if join is not None else label.observed_at,
+        "observed_at": label.observed_at,
+        "source": label.source,
+        "p_include": label.p_include,
+        "uniform": label.uniform,
+        "topic_id": join.topic_id if join is not None else None,
+        "partition": join.partition if join is not None else None,
+        "window": join.window if join is not None else None,
+        "made_at": now,
+    }
+
+
+def _correct(work: Work, outcome: Any, best: Any | None) -> None:
+    """A later label changes what gates read; the detectors have seen the first one and keep it."""
+    new = (
+        (None, outcome.source, outcome.observed_at)
+        if best is None
+        else (best.label, best.source, best.observed_at)
+    )
+    if new != (outcome.label, outcome.source, outcome.observed_at):
+        label, source, observed_at = new
+        work.corrected.append(
+            {
+                "k_version": outcome.version,
+                "k_seq": outcome.seq,
+                "label": label,
+                "source": source,
+                "observed_at": observed_at,
+            }
+        )
+        work.counts["corrected"] += 1
+
+
+def _settle(work: Work, rows: list[Any], best: Any | None) -> None:
+    for row in rows:
+        state = "joined" if row is best else "superseded"
+        if row.state != state:
+            work.states[row.id, row.source, row.observed_at] = state
+            work.counts[state] += row.state == "waiting"
+
+
+def _largest_rate(conn: sa.Connection, model: str, since: int) -> int:
+    """The smallest exponent in force at any time since then."""
+    c = join_rates.c
+    rows = conn.execute(
+        sa.select(c.since, c.exponent).where(c.model == model).order_by(c.since)
+    ).all()
+    smallest = None
+    current = 0  # before the first change everything was kept
+    for at, exponent in rows:
+        if at > since:
+            smallest = current if smallest is None else min(smallest, current)
+        current = exponent
+    return int(current if smallest is None else min(smallest, current))

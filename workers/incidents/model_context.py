@@ -1,0 +1,115 @@
+"""What the acting side has to know of a model and of the fleet before it does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from redistill.streams.monitor.config import Level, WatchConfig
+from redistill.streams.store.tables import specs
+from redistill.workers.errors import WorkersError
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.settings.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+HOUR = 3_600_000_000  # microseconds
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """The fleet's limits. Durations are microseconds."""
+
+    cool_down: int
+    fleet_jobs_per_day: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Rules:
+        """From the settings."""
+        return cls(
+            cool_down=round(settings.cool_down_minutes * 60e6),
+            fleet_jobs_per_day=settings.max_jobs_per_day,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """One registered model: its level, its limits, its files."""
+
+    model: str
+    level: Level
+    approval: Literal["automatic", "on_request", "paused"]
+    has_teacher: bool
+    max_jobs_per_day: int
+    wait: int
+    """How long a job may wait for labels: microseconds."""
+    schedule: str | None
+    """Cron expression of regular recompressions."""
+    watch: WatchConfig
+    spec: ModelSpec
+    registered_at: int
+    updated_at: int
+
+
+class SpecUnreadable(WorkersError):
+    """The stored specification of a model was written by a program with other ideas."""
+
+
+def terms_of(row: Mapping[Any, Any]) -> Terms:
+    """A row of ``specs`` as terms.
+
+    Raises
+    ------
+    SpecUnreadable
+        Naming the model.
+    """
+    try:
+        spec = ModelSpec.from_json(row["spec"])
+        watch = WatchConfig.from_json(row["watch"])
+    except msgspec.MsgspecError as error:
+        raise SpecUnreadable(
+            f"the stored specification of {row['model']} cannot be read ({error}): register the"
+            " model again, or use the newer redistill that wrote it"
+        ) from error
+    return Terms(
+        model=row["model"],
+        level=row["level"],
+        approval=spec.repair.approval,
+        has_teacher=spec.teacher is not None,
+        max_jobs_per_day=spec.repair.max_jobs_per_day,
+        wait=round(spec.repair.wait_hours * HOUR),
+        schedule=spec.repair.schedule,
+        watch=watch,
+        spec=spec,
+        registered_at=row["registered_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def load(conn: sa.Connection, model: str, *, lock: bool = False) -> Terms | None:
+    """The terms of a model; ``None``: it is not registered.
+
+    ``lock`` makes every other decision about this model wait until the transaction ends (streams
+    only read this row, and are not kept waiting).
+    """
+    query = sa.select(specs).where(specs.c.model == model)
+    row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
+    return None if row is None else terms_of(row)
+
+
+def load_all(conn: sa.Connection) -> list[Terms]:
+    """The terms of every registered model; one whose specification cannot be read is logged and left
+    out."""
+    found = []
+    for row in conn.execute(sa.select(specs).order_by(specs.c.model)).mappings():
+        try:
+            found.append(terms_of(row))
+        except SpecUnreadable as error:
+            log.error("spec_unreadable", action="spec_unreadable", error=str(error))
+    return found

@@ -1,0 +1,107 @@
+"""What was done about a model lately, read from SQL for the policy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from redistill.streams.wire.events import IncidentClass
+from redistill.workers.incidents.model_context import DAY, Rules, Terms
+from redistill.workers.incidents.policy import Budget, History, Subject
+from redistill.workers.releases import publication_history as releases
+from redistill.workers.store import job_queue
+from redistill.workers.store.tables import jobs, pauses, pointer_history
+
+AUTOMATIC = ("incident", "schedule", "guard")
+"""Triggers of changes after which a model is left alone for the cool-down."""
+
+COUNTED = ("incident", "schedule")
+"""Triggers of jobs that count against the budget: what a person asks for is a person's decision."""
+
+
+def gather(
+    conn: sa.Connection,
+    incident: Mapping[str, Any],
+    terms: Terms,
+    rules: Rules,
+    *,
+    now: int,
+    approved: bool = False,
+) -> tuple[Subject, Budget, History]:
+    """Everything that ``policy.decide`` asks for."""
+    model = terms.model
+    subject = Subject(
+        model=model,
+        incident_class=cast(IncidentClass, incident["incident_class"]),
+        level=terms.level,
+        approval=terms.approval,
+        has_teacher=terms.has_teacher,
+        approved=approved,
+        predecessor=releases.predecessor(conn, model),
+    )
+    return subject, _budget(conn, terms, rules, now), _history(conn, incident, model, rules)
+
+
+def _budget(conn: sa.Connection, terms: Terms, rules: Rules, now: int) -> Budget:
+    since = now - DAY
+    counted = sa.and_(jobs.c.started_at > since, jobs.c.trigger_kind.in_(COUNTED))
+    mine = sa.func.coalesce(sa.func.sum(sa.case((jobs.c.model == terms.model, 1), else_=0)), 0)
+    row = conn.execute(
+        sa.select(sa.func.count(), mine, sa.func.min(jobs.c.started_at)).where(counted)
+    ).one()
+    return Budget(
+        model_jobs=int(row[1]),
+        model_limit=terms.max_jobs_per_day,
+        fleet_jobs=int(row[0]),
+        fleet_limit=rules.fleet_jobs_per_day,
+        free_at=int(row[2] or now) + DAY,
+    )
+
+
+def _history(conn: sa.Connection, incident: Mapping[str, Any], model: str, rules: Rules) -> History:
+    live = job_queue.live(conn, model)
+    pause = conn.execute(sa.select(pauses).where(pauses.c.model == model)).one_or_none()
+    changed = conn.execute(
+        sa.select(pointer_history.c.trigger, pointer_history.c.at)
+        .where(pointer_history.c.model == model)
+        .order_by(pointer_history.c.epoch.desc())
+        .limit(50)
+    )
+    last = max(
+        (row.at for row in changed if json.loads(row.trigger)["kind"] in AUTOMATIC), default=None
+    )
+    tried = conn.execute(
+        sa.select(sa.func.max(jobs.c.finished_at)).where(
+            jobs.c.incident_id == incident["incident_id"], jobs.c.state != "cancelled"
+        )
+    ).scalar_one_or_none()
+    latest = max((t for t in (last, tried) if t is not None), default=None)
+    return History(
+        live_job=None if live is None else live.job_id,
+        paused_until=None if pause is None else int(pause.until),
+        pause_reason="" if pause is None else pause.reason,
+        cooling_until=None if latest is None else int(latest) + rules.cool_down,
+        rejected_in_a_row=_rejected_in_a_row(conn, model),
+    )
+
+
+def _rejected_in_a_row(conn: sa.Connection, model: str) -> int:
+    states = conn.execute(
+        sa.select(jobs.c.state)
+        .where(
+            jobs.c.model == model,
+            jobs.c.trigger_kind == "incident",
+            jobs.c.state.in_(("succeeded", "rejected")),
+        )
+        .order_by(jobs.c.finished_at.desc())
+        .limit(10)
+    ).scalars()
+    n = 0
+    for state in states:
+        if state == "succeeded":
+            break
+        n += 1
+    return n

@@ -1,0 +1,267 @@
+"""Rows of incidents: every change is one row, one event and one audit entry, in the caller's
+transaction.
+
+Whoever changes an incident holds the lock of its model (``terms.load(..., lock=True)``).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from redistill.streams.store import outbox
+from redistill.streams.store.database import insert_ignore
+from redistill.streams.wire.events import IncidentChanged, IncidentClass
+from redistill.workers.errors import UsageError
+from redistill.workers.incidents import alerts
+from redistill.workers.store import audit
+from redistill.workers.store.tables import incident_findings, incidents
+
+SOURCE = "redistill/repair"
+"""``ce_source`` of what repair workers announce."""
+
+Row = Mapping[str, Any]
+"""A row of ``incidents``."""
+
+
+def utc(us: int) -> datetime:
+    """A stored time as an event's time."""
+    return datetime.fromtimestamp(us / 1e6, UTC)
+
+
+def get(conn: sa.Connection, incident_id: str) -> Row | None:
+    """One incident."""
+    query = sa.select(incidents).where(incidents.c.incident_id == incident_id)
+    row = conn.execute(query).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def find(conn: sa.Connection, prefix: str) -> Row:
+    """The incident whose id begins like this.
+
+    Raises
+    ------
+    UsageError
+        None does, or several do.
+    """
+    found = (
+        conn.execute(
+            sa.select(incidents)
+            .where(incidents.c.incident_id.startswith(prefix, autoescape=True))
+            .limit(2)
+        )
+        .mappings()
+        .all()
+    )
+    if not found:
+        raise UsageError(f"there is no incident {prefix!r}: see `redistill incidents list --all`")
+    if len(found) > 1:
+        raise UsageError(f"several incidents begin with {prefix!r}: give more of the id")
+    return dict(found[0])
+
+
+def open_ones(conn: sa.Connection, model: str | None = None) -> list[Row]:
+    """Open incidents, oldest first."""
+    query = sa.select(incidents).where(incidents.c.open_mark == 1)
+    if model is not None:
+        query = query.where(incidents.c.model == model)
+    found = conn.execute(query.order_by(incidents.c.opened_at))
+    return [dict(row) for row in found.mappings()]
+
+
+def findings_of(conn: sa.Connection, incident_id: str) -> list[str]:
+    """Ids of the findings of an incident, in the order in which they were attached."""
+    query = (
+        sa.select(incident_findings.c.finding_id)
+        .where(incident_findings.c.incident_id == incident_id)
+        .order_by(incident_findings.c.attached_at, incident_findings.c.finding_id)
+    )
+    return list(conn.execute(query).scalars())
+
+
+def attach(conn: sa.Connection, incident_id: str, finding_id: str, now: int) -> bool:
+    """Add a finding to an incident; False: it was there."""
+    done = conn.execute(
+        insert_ignore(incident_findings).values(
+            incident_id=incident_id, finding_id=finding_id, attached_at=now
+        )
+    )
+    return done.rowcount == 1
+
+
+def open_new(
+    conn: sa.Connection,
+    *,
+    incident_id: str,
+    model: str,
+    version: str,
+    incident_class: IncidentClass,
+    finding_id: str,
+    change: tuple[int, int] | None,
+    why: str,
+    actor: str,
+    now: int,
+    salt: str | None = None,
+) -> Row:
+    """Open an incident; ``salt`` divides its gate rows from its training rows (default: random)."""
+    low, high = change if change is not None else (None, None)
+    conn.execute(
+        sa.insert(incidents).values(
+            incident_id=incident_id,
+            model=model,
+            version=version,
+            incident_class=incident_class,
+            status="open",
+            stage="detected",
+            cause="data_bug" if incident_class == "data_bug" else None,
+            decision=None,
+            why=why,
+            attempt=0,
+            split_salt=salt or secrets.token_hex(8),
+            change_low=low,
+            change_high=high,
+            opened_at=now,
+            updated_at=now,
+            open_mark=1,
+        )
+    )
+    attach(conn, incident_id, finding_id, now)
+    return _changed(conn, incident_id, "opened", actor=actor, action="incident.opened", now=now)
+
+
+def reopen(
+    conn: sa.Connection,
+    incident: Row,
+    *,
+    version: str,
+    finding_id: str,
+    change: tuple[int, int] | None,
+    why: str,
+    actor: str,
+    now: int,
+) -> Row:
+    """Make an incident about new trouble: it came back within the cool-down, or it is harm to what
+    was published against it."""
+    attach(conn, incident["incident_id"], finding_id, now)
+    low, high = change if change is not None else (None, None)
+    return update(
+        conn,
+        incident,
+        actor=actor,
+        action="incident.reopened",
+        now=now,
+        status="open",
+        stage="detected",
+        version=version,
+        change_low=low,
+        change_high=high,
+        cause=None,
+        decision=None,
+        resolved_at=None,
+        resolution=None,
+        open_mark=1,
+        why=why,
+    )
+
+
+def update(
+    conn: sa.Connection,
+    incident: Row,
+    *,
+    actor: str,
+    action: str,
+    now: int,
+    job_id: str | None = None,
+    **values: Any,
+) -> Row:
+    """Change columns of an incident, and say so."""
+    conn.execute(
+        sa.update(incidents)
+        .where(incidents.c.incident_id == incident["incident_id"])
+        .values(updated_at=now, **values)
+    )
+    status: Literal["updated", "resolved"] = (
+        "resolved" if values.get("status") == "resolved" else "updated"
+    )
+    return _changed(
+        conn,
+        incident["incident_id"],
+        status,
+        actor=actor,
+        action=action,
+        now=now,
+        job_id=job_id,
+    )
+
+
+def _changed(
+    conn: sa.Connection,
+    incident_id: str,
+    status: Literal["opened", "updated", "resolved"],
+    *,
+    actor: str,
+    action: str,
+    now: int,
+    job_id: str | None = None,
+) -> Row:
+    row = get(conn, incident_id)
+    if row is None:
+        raise LookupError(incident_id)
+    event = IncidentChanged(
+        incident_id=UUID(incident_id),
+        model=row["model"],
+        version=row["version"],
+        incident_class=row["incident_class"],
+        status=status,
+        cause=row["cause"],
+        decision=row["decision"],
+        why=row["why"],
+        finding_ids=[UUID(f) for f in findings_of(conn, incident_id)],
+        job_id=None if job_id is None else UUID(job_id),
+        attempt=row["attempt"],
+        opened_at=utc(row["opened_at"]),
+        at=utc(now),
+    )
+    outbox.add(conn, event, source=SOURCE, now=now)
+    audit.append(
+        conn,
+        actor,
+        action,
+        incident_id,
+        {
+            "model": row["model"],
+            "version": row["version"],
+            "stage": row["stage"],
+            "cause": row["cause"],
+            "decision": row["decision"],
+            "why": row["why"],
+            "attempt": row["attempt"],
+            "job_id": job_id,
+            "resolution": row["resolution"],
+        },
+        now,
+    )
+    alerts.tell(
+        incident_id=incident_id,
+        model=row["model"],
+        status=status,
+        decision=row["decision"],
+        why=row["why"],
+    )
+    return row
+
+
+def resolution(now: int, kind: str) -> dict[str, Any]:
+    """Columns that end an incident: ``recovered``, ``reverted``, ``harmless`` or ``person``."""
+    return {
+        "status": "resolved",
+        "stage": "resolved",
+        "resolution": kind,
+        "resolved_at": now,
+        "open_mark": None,
+    }

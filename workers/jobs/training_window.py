@@ -1,0 +1,304 @@
+"""The rows of a job: served rows of the incumbent since the change, with the labels that are known,
+divided into rows to train on and rows that only judge.
+
+One salted bit of the id's hash, fixed per incident, decides to which side a row belongs, so that a
+row stays on its side however often the window is read again while labels come in. Training rows end
+where the window was frozen; gate rows go on to now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from redistill.streams.store.tables import feature_rows, labels, outcomes
+from redistill.workers.errors import WorkersError
+from redistill.workers.releases.files import write_whole
+
+MAX_LABELLED = 5_000
+"""Labelled rows of either side, the newest: many times what any gate needs to decide."""
+
+MAX_SCANNED = 500_000
+"""Feature rows looked at, the newest first; at 50 rows/s nearly three hours."""
+
+
+class WindowError(WorkersError):
+    """The rows that a job needs are not there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """Which rows a job wants. Times are microseconds since 1970."""
+
+    model: str
+    version: str
+    """The incumbent: rows that it served."""
+    features: tuple[str, ...]
+    salt: str
+    """Divides gate rows from training rows."""
+    train_rows: int
+    """Training rows at most, the newest."""
+    since: int | None
+    """The change point; ``None``: the last ``last_rows`` rows, whenever they were served."""
+    last_rows: int = 0
+    frozen_at: int | None = None
+    """End of the training rows; ``None``: now."""
+    raised_by: int | None = None
+    """Labels observed until then raised the alarm. They were picked for being wrong, so they may train and
+    diagnose, but not judge."""
+    source: str | None = None
+    """A label source outside ``[labels] sources`` that an operator asked to be believed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """What was found."""
+
+    table: pa.Table
+    """Columns as in ``redistill.compress.plan``: ``fresh.parquet``."""
+    since: int | None
+    """Serving time of the first row of the window."""
+    newest: int | None
+    """Serving time of its last row."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """``train``, ``train_labelled``, ``gate_labelled``, ``labelled``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Label:
+    label: str
+    source: str
+    p_include: float | None
+    raised: bool = False
+    """Whether it was among those that raised the alarm."""
+
+
+def split_is_gate(hashes: NDArray[np.int64], salt: str) -> NDArray[np.bool_]:
+    """Which rows only judge: one bit of each id's hash, mixed with the salt.
+
+    The mixing is the finaliser of SplitMix64 (Steele, Lea, Flood, 2014): every bit of the hash
+    moves the result, so the sampled rows (small hashes) are halved like all others.
+
+    Parameters
+    ----------
+    hashes
+        ``(n,) int64``, as SQL stores them.
+    salt
+        Of the incident.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n,) bool``
+
+    Examples
+    --------
+    >>> split_is_gate(np.arange(8), "a").tolist()
+    [True, False, True, False, True, False, True, False]
+    """
+    offset = np.uint64(
+        int.from_bytes(hashlib.blake2b(salt.encode(), digest_size=8).digest(), "big")
+    )
+    with np.errstate(over="ignore"):
+        z = np.asarray(hashes, np.int64).view(np.uint64) + offset
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z ^= z >> np.uint64(31)
+    return np.asarray((z & np.uint64(1)) == 1)
+
+
+def read(conn: sa.Connection, wanted: Wanted) -> Window:
+    """Read the window from SQL.
+
+    Parameters
+    ----------
+    conn
+        A reading transaction.
+    wanted
+        Which rows.
+
+    Returns
+    -------
+    Window
+        Rows in the order in which they were served, each id once. A window without rows is an empty
+        table: what that means is the caller's decision.
+
+    Raises
+    ------
+    WindowError
+        Features that the model needs were not stored (``[privacy] store_features``).
+    """
+    known = _labels(conn, wanted)
+    parts: list[pa.Table] = []
+    seen: set[int] = set()
+    scanned = taken = train = 0
+    per_side = {True: 0, False: 0}
+    oldest: int | None = None
+    for block in _blocks(conn, wanted):
+        if scanned >= MAX_SCANNED:
+            break
+        scanned += block.num_rows
+        hashes = block.column("id_hash").to_numpy()
+        served = block.column("served_at").cast(pa.int64()).to_numpy()
+        gate = split_is_gate(hashes, wanted.salt)
+        keep: list[int] = []
+        for i in np.argsort(served, kind="stable")[::-1].tolist():
+            h, at = int(hashes[i]), int(served[i])
+            if (wanted.since is not None and at < wanted.since) or h in seen:
+                continue
+            if wanted.since is None and taken >= wanted.last_rows:
+                break
+            seen.add(h)
+            taken += 1
+            oldest = at if oldest is None else min(oldest, at)
+            label = known.get(h)
+            labelled = label is not None
+            gate[i] = side = bool(gate[i]) and not (label is not None and label.raised)
+            late = not side and wanted.frozen_at is not None and at > wanted.frozen_at
+            if late or (side and not labelled):
+                continue
+            if labelled and per_side[side] < MAX_LABELLED:
+                per_side[side] += 1
+            elif side or train >= wanted.train_rows:
+                continue
+            train += not side
+            keep.append(i)
+        if keep:
+            parts.append(_rows(block.take(keep), gate[keep], known, wanted.features))
+        if wanted.since is None and taken >= wanted.last_rows:
+            break
+    table = pa.concat_tables(parts) if parts else _empty(wanted.features)
+    table = table.sort_by([("served_at", "ascending"), ("id_hash", "ascending")])
+    newest = table.column("served_at")[-1].value if len(table) else None
+    labelled_train = per_side[False]
+    return Window(
+        table=table,
+        since=wanted.since if wanted.since is not None else oldest,
+        newest=newest,
+        counts={
+            "train": train,
+            "train_labelled": labelled_train,
+            "gate_labelled": per_side[True],
+            "labelled": labelled_train + per_side[True],
+            "scanned": scanned,
+        },
+    )
+
+
+def write(window: Window, path: Path) -> None:
+    """Write ``fresh.parquet``: whole or not at all."""
+    sink = io.BytesIO()
+    pq.write_table(window.table, sink, compression="zstd")
+    write_whole(path, sink.getvalue())
+
+
+def _blocks(conn: sa.Connection, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """Stored blocks of the version, newest first."""
+    c = feature_rows.c
+    query = sa.select(c.data).where(c.model == wanted.model, c.version == wanted.version)
+    if wanted.since is not None:
+        query = query.where(c.last_served_at >= wanted.since)
+    found = conn.execution_options(yield_per=20).execute(query.order_by(c.block_id.desc()))
+    with found:
+        for (data,) in found:
+            with pa.ipc.open_stream(data) as reader:
+                for batch in reader:
+                    if batch.num_rows:
+                        yield batch
+
+
+def _labels(conn: sa.Connection, wanted: Wanted) -> dict[int, _Label]:
+    """Label by hash of the id: outcomes first, then those of the source that was asked for."""
+    o = outcomes.c
+    query = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at).where(
+        o.model == wanted.model, o.version == wanted.version, o.label.is_not(None)
+    )
+    if wanted.since is not None:
+        query = query.where(o.served_at >= wanted.since)
+    newest = query.order_by(o.seq.desc()).limit(20 * MAX_LABELLED)
+    known: dict[int, _Label] = {}
+    if wanted.source is not None:
+        c = labels.c
+        ordered = (
+            sa.select(c.id_hash, c.label, c.op, c.p_include)
+            .where(c.model == wanted.model, c.source == wanted.source)
+            .order_by(c.observed_at)
+        )
+        for row in conn.execute(ordered):
+            if row.op == "retract" or row.label is None:
+                known.pop(row.id_hash, None)
+            else:
+                known[row.id_hash] = _Label(row.label, wanted.source, row.p_include)
+    for outcome in conn.execute(newest):
+        # Where both spoke of a row that judges, the believed source judges; a row to train on
+        # keeps the label of the source that was asked for.
+        if (
+            outcome.id_hash in known
+            and not split_is_gate(np.array([outcome.id_hash]), wanted.salt)[0]
+        ):
+            continue
+        raised = wanted.raised_by is not None and outcome.observed_at <= wanted.raised_by
+        known[outcome.id_hash] = _Label(outcome.label, outcome.source, outcome.p_include, raised)
+    return known
+
+
+def _rows(
+    block: pa.RecordBatch,
+    gate: NDArray[np.bool_],
+    known: dict[int, _Label],
+    features: tuple[str, ...],
+) -> pa.Table:
+    stored = json.loads((block.schema.metadata or {}).get(b"features", b"[]"))
+    if missing := [f for f in features if f not in stored]:
+        raise WindowError(
+            f"{len(missing)} features were not stored with the served rows, for example"
+            f" {missing[0]!r}: list them in [privacy] store_features, or repair is not possible"
+        )
+    column = block.column("features")
+    matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(len(block), len(stored))
+    found = [known.get(int(h)) for h in block.column("id_hash").to_pylist()]
+    columns: dict[str, pa.Array] = {
+        "id_hash": block.column("id_hash"),
+        "served_at": block.column("served_at"),
+    }
+    for name in features:
+        values = np.ascontiguousarray(matrix[:, stored.index(name)])
+        columns[name] = pa.array(values, pa.float32())
+    columns |= {
+        "label": pa.array([f.label if f else None for f in found], pa.string()),
+        "source": pa.array([f.source if f else None for f in found], pa.string()),
+        "p_include": pa.array([f.p_include if f else None for f in found], pa.float64()),
+        "split": pa.array(np.where(gate, "gate", "train").tolist(), pa.string()),
+        "prediction": block.column("prediction"),
+    }
+    return pa.table(columns)
+
+
+def _empty(features: tuple[str, ...]) -> pa.Table:
+    types: dict[str, pa.DataType] = {"id_hash": pa.int64(), "served_at": pa.timestamp("us", "UTC")}
+    types |= dict.fromkeys(features, pa.float32())
+    types |= {"label": pa.string(), "source": pa.string(), "p_include": pa.float64()}
+    types |= {"split": pa.string(), "prediction": pa.string()}
+    return pa.schema(list(types.items())).empty_table()
+
+
+def labelled_outcomes(conn: sa.Connection, model: str, version: str, since: int | None) -> int:
+    """How many outcomes with a label there are: an upper bound of the labelled rows of a window,
+    cheap enough to ask often."""
+    o = outcomes.c
+    query = sa.select(sa.func.count()).where(
+        o.model == model, o.version == version, o.label.is_not(None)
+    )
+    if since is not None:
+        query = query.where(o.served_at >= since)
+    return int(conn.execute(query).scalar_one())

@@ -1,0 +1,141 @@
+"""What registering a model means, in plain words: what is normal, what counts as harm, and when it is found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from redistill.streams.monitor.accuracy import delay
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.intervals import clopper_pearson, upper_bound
+from redistill.workers.models.registration import Prepared
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store.queries import Traffic
+
+DROPS = (5.0, 10.0)
+"""Losses of accuracy, in points, for which the delay is said."""
+USUAL_LABEL_SHARE = 0.1
+"""Assumed where no traffic is known yet."""
+MANY_ROWS = 20_000
+"""Base rows beyond which more of them hardly make detection faster."""
+SLOWER = 1.5
+"""Worth a warning: the delay is so many times what it would be with ``MANY_ROWS`` base rows."""
+GATE_ROWS = 100
+"""Labelled rows with features that a gate needs, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Sentences for a person, and the figures behind them."""
+
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    delays: dict[str, float | None]
+    """Labelled rows until a drop is found, by points; ``None``: never."""
+
+
+def explain(prepared: Prepared, settings: Settings, traffic: Traffic | None) -> Said:
+    """Say what the thresholds of a specification mean.
+
+    Parameters
+    ----------
+    traffic
+        What the model's last days looked like; ``None``: not known.
+    """
+    config = prepared.spec.watch_config(settings)
+    sentences: list[str] = []
+    warnings: list[str] = []
+    delays: dict[str, float | None] = {}
+    base = prepared.base
+    if base is None:
+        sentences.append(
+            "what is normal is learned from traffic: the profile from the first 10,000 rows, the"
+            " base error from the first 1,000 labelled ones; until then findings are provisional"
+        )
+    else:
+        share = _label_share(traffic)
+        sentences.append(_normal(base, config))
+        for drop in DROPS:
+            found = delay(base, config, drop, share)
+            delays[f"{drop:g}"] = None if math.isinf(found) else round(found, 1)
+            sentences.append(_found(drop, found, share, traffic, config.tolerance_points))
+        warnings += _slow(base, config, share)
+    if prepared.spec.level == "repair":
+        warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)
+    return Said(tuple(sentences), tuple(warnings), delays)
+
+
+def _label_share(traffic: Traffic | None) -> float:
+    if traffic is None or not traffic.labels or not traffic.rows:
+        return USUAL_LABEL_SHARE
+    return min(1.0, traffic.labels / traffic.rows)
+
+
+def _normal(base: BaseError, config: WatchConfig) -> str:
+    low, high = clopper_pearson(base.errors, base.n)
+    return (
+        f"error {base.rate:.1%} on {base.n:,} rows (95% interval {low:.1%} to {high:.1%});"
+        f" harm is an error above {base.rate + config.tolerance_points / 100:.1%}"
+        f" (tolerance {config.tolerance_points:g} points)"
+    )
+
+
+def _found(
+    drop: float, labels: float, share: float, traffic: Traffic | None, tolerance: float
+) -> str:
+    if drop < tolerance:
+        return f"a {drop:g}-point drop is within the tolerance: nobody is called for it"
+    if math.isinf(labels):
+        return f"a {drop:g}-point drop is below what this reference can show: it is never found"
+    count = f"about {labels:,.0f} labels"
+    if traffic is not None and traffic.labels:
+        days = labels / traffic.labels
+        when = f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
+        return f"a {drop:g}-point drop is found after {count}, {when} at your rate"
+    return (
+        f"a {drop:g}-point drop is found after {count}"
+        f" ({labels / share:,.0f} rows if {share:.0%} of them get a label)"
+    )
+
+
+def _slow(base: BaseError, config: WatchConfig, share: float) -> list[str]:
+    """Few base rows make the bound on the base error loose, and detection slow."""
+    if base.n >= MANY_ROWS:
+        return []
+    errors = round(base.rate * MANY_ROWS)
+    ideal = replace(
+        base, n=MANY_ROWS, errors=errors, upper=max(base.rate, upper_bound(errors, MANY_ROWS))
+    )
+    mine, best = (delay(b, config, DROPS[0], share) for b in (base, ideal))
+    if mine <= SLOWER * best:
+        return []
+    takes = "is never found" if math.isinf(mine) else f"takes about {mine:,.0f} labels"
+    return [
+        f"only {base.n:,} base rows: a {DROPS[0]:g}-point drop {takes}; with {MANY_ROWS:,} rows it"
+        f" would take about {best:,.0f}"
+    ]
+
+
+def _gates(wait_hours: float, traffic: Traffic | None, sentences: list[str]) -> list[str]:
+    """Whether a repair can be judged before its deadline."""
+    if traffic is None or traffic.days < 1:
+        sentences.append(
+            f"a repair is judged on about {GATE_ROWS} labelled rows, for which it waits"
+            f" {wait_hours:g} hours ([repair] wait_hours)"
+        )
+        return []
+    if not traffic.gate_rows:
+        return [
+            "no labelled rows with stored features in the last week: a repair could not be judged"
+        ]
+    hours = GATE_ROWS / traffic.gate_rows * 24
+    sentences.append(
+        f"{traffic.gate_rows:,.0f} gate rows a day: a repair can be judged in {hours:,.1f} hours"
+    )
+    if hours <= wait_hours:
+        return []
+    return [
+        f"{GATE_ROWS} gate rows take {hours:,.1f} hours, a repair waits {wait_hours:g}: raise"
+        " [repair] wait_hours, or label more rows"
+    ]

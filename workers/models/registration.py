@@ -1,0 +1,399 @@
+"""Taking a model under watch: its files are read, checked, measured, and stored in one transaction.
+
+``prepare`` does everything that can fail or takes time, without SQL; ``store`` writes the rows.
+Registering the same again changes nothing: sameness is the hash of the specification with the bytes
+of its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.store.database import Database, insert_ignore, upsert
+from redistill.streams.store.tables import model_locks, profiles, specs, unregistered
+from redistill.streams.wire.block import Codes, PredictionBlock
+from redistill.workers.errors import SpecError
+from redistill.workers.models import dataset, objects, scoring
+from redistill.workers.models.dataset import Dataset
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit, queries
+from redistill.workers.store.tables import pointers
+
+MAX_PROFILE_BYTES = 1 << 20
+MISSING = "missing"
+MAX_FILE_BYTES = 512 << 20
+"""Largest file that is copied into the object store."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """A specification with everything that was found about it."""
+
+    spec: ModelSpec
+    """With the hashes of its files and what was measured."""
+    profile: bytes | None
+    """What the inputs of ``[model] version`` look like; ``None``: to be learned from traffic."""
+    base: BaseError | None
+    """How often that version is wrong; ``None``: to be learned from traffic."""
+    warnings: tuple[str, ...]
+    contents: tuple[bytes, ...]
+    """The files themselves, for the object store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What storing a specification changed."""
+
+    changed: bool
+    """Whether anything differs from what was registered before."""
+    revision: int
+    was: str | None
+    """Level before; ``None``: it is new."""
+
+
+def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
+    """Read, check and measure all files of a specification; nothing is written.
+
+    Raises
+    ------
+    SpecError
+        Naming everything that is wrong with the files.
+    """
+    problems: list[str] = []
+    warnings: list[str] = []
+    data = _read_data(spec, problems, warnings)
+    calls: dict[str, scoring.Call] = {}
+    graphs = {"model": spec.model, "teacher": spec.teacher}
+    for role, section in graphs.items():
+        if section is not None and section.onnx is not None:
+            try:
+                calls[role] = scoring.inspect(
+                    Path(section.onnx),
+                    spec.schema,
+                    output=section.output,
+                    kind=section.output_kind,
+                    place=f"[{role}] onnx",
+                )
+            except SpecError as error:
+                problems.append(str(error))
+    if problems:
+        raise SpecError(_listed(spec.name, problems))
+
+    answers = _answers(spec, settings, data, calls)
+    if (missing := answers.get(("model", MISSING))) is not None:
+        warnings.extend(scoring.silent("[model] onnx", missing, spec.schema))
+
+    def scores(role: str, rows: Dataset) -> NDArray[np.float32] | None:
+        return answers.get((role, rows.role))
+
+    measured: dict[str, float] = {}
+    base = _base_error(spec, data, scores, measured, warnings)
+    profile = _profile(spec, data, scores)
+    contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
+    hashes = {role: hashlib.sha256(content).hexdigest() for role, content in contents.items()}
+    return Prepared(
+        spec=replace(spec.with_objects(hashes), measured=measured),
+        profile=profile,
+        base=base,
+        warnings=tuple(dict.fromkeys(warnings)),
+        contents=tuple(contents.values()),
+    )
+
+
+def keep_files(prepared: Prepared, settings: Settings) -> None:
+    """Put the files into the object store; ``store`` does it too, and twice is once.
+
+    Raises
+    ------
+    WorkersError
+        The object store cannot be written.
+    """
+    for content in prepared.contents:
+        objects.put_bytes(settings.objects_folder, content)
+
+
+def store(
+    database: Database, prepared: Prepared, settings: Settings, *, actor: str, now: int
+) -> Stored:
+    """Keep the files, then write the rows that make a model watched, in one transaction.
+
+    The pointer is never moved here, and the profile of a version that was made by a repair stays.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970.
+
+    Raises
+    ------
+    SpecError
+        The columns of a model that is being served were changed.
+    WorkersError
+        The object store cannot be written; nothing was registered.
+    """
+    keep_files(prepared, settings)
+    spec = prepared.spec
+    sha256 = spec.config_sha256()
+    version = spec.model.version
+    with database.begin() as conn:
+        conn.execute(insert_ignore(model_locks).values(model=spec.name))
+        # Two registrations of one model wait for each other here.
+        conn.execute(
+            sa.select(model_locks.c.model).where(model_locks.c.model == spec.name).with_for_update()
+        )
+        old = conn.execute(sa.select(specs).where(specs.c.model == spec.name)).one_or_none()
+        budget = queries.rows_per_alarm(
+            conn, spec.name, alarms_per_week=settings.alarms_per_week, now=now
+        )
+        watch = spec.watch_config(settings, rows_per_alarm=budget)
+        if old is not None and old.config_sha256 == sha256:
+            return Stored(False, int(old.revision), str(old.level))
+        if old is not None:
+            _check_schema(conn, spec, ModelSpec.from_json(old.spec))
+        values = {
+            "model": spec.name,
+            "revision": 1 if old is None else int(old.revision) + 1,
+            "config_sha256": sha256,
+            "level": spec.level,
+            "watch": watch.to_json().decode(),
+            "spec": spec.to_json(),
+            "registered_at": now if old is None else old.registered_at,
+            "updated_at": now,
+        }
+        conn.execute(upsert(specs, ["model"]).values(values))
+        if version is not None and (prepared.profile is not None or prepared.base is not None):
+            conn.execute(
+                upsert(
+                    profiles, ["model", "version"], update=["profile", "base_error", "provisional"]
+                ).values(
+                    model=spec.name,
+                    version=version,
+                    profile=prepared.profile,
+                    base_error=None if prepared.base is None else prepared.base.to_json(),
+                    provisional=spec.origin == "traffic",
+                    predecessor=None,
+                    created_at=now,
+                )
+            )
+        # From now on its rows are counted as the model's own.
+        conn.execute(sa.delete(unregistered).where(unregistered.c.model == spec.name))
+        audit.append(
+            conn,
+            actor,
+            "model.registered" if old is None else "model.changed",
+            spec.name,
+            {"level": spec.level, "config_sha256": sha256, "objects": spec.objects},
+            now,
+        )
+    return Stored(True, int(values["revision"]), None if old is None else str(old.level))
+
+
+def _check_schema(conn: sa.Connection, spec: ModelSpec, old: ModelSpec) -> None:
+    """Columns and classes may change only while nothing is published; learned profiles then go.
+
+    Releases carry the schema with which services fill their inputs: under another one the pointer
+    would name a model that nobody can call.
+    """
+    if _columns(spec) == _columns(old):
+        return
+    served = conn.execute(
+        sa.select(pointers.c.stable).where(pointers.c.model == spec.name)
+    ).scalar_one_or_none()
+    if served is not None:
+        raise SpecError(
+            f"{spec.name} serves {served}: the names, kinds, values and order of its features and"
+            " its classes cannot change any more; register the new model under another name"
+        )
+    learned = profiles.c.provisional.is_(True)
+    conn.execute(sa.delete(profiles).where(profiles.c.model == spec.name, learned))
+
+
+def _columns(spec: ModelSpec) -> tuple[Any, ...]:
+    """What a graph's input and output mean."""
+    features = tuple((f.name, f.kind, f.values) for f in spec.schema.features)
+    return features, spec.schema.classes
+
+
+def _read_data(spec: ModelSpec, problems: list[str], warnings: list[str]) -> dict[str, Dataset]:
+    out: dict[str, Dataset] = {}
+    for role, path in (("reference", spec.data.reference), ("trusted", spec.data.trusted)):
+        if path is None:
+            continue
+        needed = role == "trusted" or spec.level == "repair"
+        rows, wrong = dataset.read(Path(path), spec, role, need_labels=needed)
+        problems.extend(wrong)
+        if rows is not None:
+            out[role] = rows
+            warnings.extend(rows.warnings)
+    return out
+
+
+def _answers(
+    spec: ModelSpec,
+    settings: Settings,
+    data: Mapping[str, Dataset],
+    calls: Mapping[str, scoring.Call],
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Probabilities by graph (``model``, ``teacher``) and rows: ``reference``, ``trusted``, and
+    ``MISSING``, where one row lacks each feature in turn.
+    """
+    asked = [
+        (graph, role)
+        for graph in calls
+        for role in data
+        if graph == "model" or role == "trusted" or "trusted" not in data
+    ]
+    if not asked:
+        return {}
+    rows = {role: found.features for role, found in data.items()}
+    if "model" in calls:
+        asked.append(("model", MISSING))
+        first = next(iter(rows.values()))[:1]
+        rows[MISSING] = np.where(np.eye(first.shape[1], dtype=bool), np.float32(np.nan), first)
+    found = scoring.answers(
+        [(calls[graph], rows[role]) for graph, role in asked],
+        classes=len(spec.schema.classes),
+        memory_mb=settings.load_memory_mb,
+        seconds=settings.load_seconds,
+    )
+    return dict(zip(asked, found, strict=True))
+
+
+def _base_error(
+    spec: ModelSpec,
+    data: Mapping[str, Dataset],
+    scores: Any,
+    measured: dict[str, float],
+    warnings: list[str],
+) -> BaseError | None:
+    """Base error of the model on the most honest rows there are, and the teacher's beside it."""
+    rows = data.get("trusted") or data.get("reference")
+    if rows is None or rows.labels is None or not (rows.labels >= 0).any():
+        if spec.model.version is not None and data:
+            warnings.append(
+                "no labels: how often the model is wrong is learned from its first 1,000 labelled"
+                " rows, and everything said until then is provisional"
+            )
+        return None
+    predicted = _predicted(rows, scores("model", rows), "[model] onnx", warnings)
+    if predicted is None:
+        warnings.append(
+            f"no predictions: neither [model] onnx nor a column {spec.data.prediction!r}; how often"
+            " the model is wrong is learned from its first 1,000 labelled rows"
+        )
+        return None
+    if rows.role == "reference" and spec.model.onnx is not None:
+        warnings.append(
+            "the base error is measured on the reference: if the model was trained on these rows it"
+            " is too good to be true, and good traffic will look harmful; name [data] trusted"
+        )
+    known, classes = rows.labels >= 0, spec.schema.classes
+    if spec.model.onnx is not None:
+        scoring.check_order("[model] onnx", predicted[known], rows.labels[known], classes)
+    errors = (predicted != rows.labels)[known]
+    base = BaseError.from_errors(errors.astype(np.int64), ordered=spec.data.ordered)
+    if not spec.data.ordered:
+        warnings.append(
+            f"{rows.role}: the order of the rows is not known to be that of time ([data] time, or"
+            ' order = "time"): errors that come in runs cannot be seen, so nothing is done against'
+            " them, and false alarms may be more frequent"
+        )
+    measured["error"] = base.rate
+    if (teacher := scores("teacher", rows)) is not None:
+        answered = _predicted(rows, teacher, "[teacher] onnx", warnings)
+        if answered is not None:
+            scoring.check_order("[teacher] onnx", answered[known], rows.labels[known], classes)
+            wrong = float((answered != rows.labels)[known].mean())
+            measured["teacher_error"] = wrong
+            if wrong > base.rate:
+                warnings.append(
+                    f"the teacher is wrong on {wrong:.1%} of the {rows.role} rows, the model on"
+                    f" {base.rate:.1%} only: distilling from it will rarely help"
+                )
+    return base
+
+
+def _predicted(
+    rows: Dataset, scores: NDArray[np.float32] | None, place: str, warnings: list[str]
+) -> NDArray[np.int32] | None:
+    if scores is None:
+        if rows.predictions is None or not (rows.predictions >= 0).any():
+            return None
+        return rows.predictions
+    silent = np.isnan(scores).any(axis=1)
+    if silent.all():
+        raise SpecError(f"{place}: it answers NaN for every row of {rows.role}")
+    if silent.any():
+        warnings.append(
+            f"{place}: it answers NaN for {int(silent.sum()):,} of {len(rows):,} {rows.role} rows;"
+            " they count as wrong"
+        )
+    return np.where(silent, -2, np.nan_to_num(scores, nan=-1.0).argmax(axis=1)).astype(np.int32)
+
+
+def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes | None:
+    rows = data.get("reference") or data.get("trusted")
+    if rows is None or spec.model.version is None:
+        return None
+    given = scores("model", rows)
+    predicted = _predicted(rows, given, "[model] onnx", [])
+    classes = spec.schema.classes
+    codes = np.full(len(rows), -1, np.int32) if predicted is None else np.maximum(predicted, -1)
+    block = PredictionBlock(
+        model=spec.name,
+        version=spec.model.version,
+        ids=[str(i) for i in range(len(rows))],
+        served_at=rows.served_at,
+        feature_names=spec.schema.names,
+        features=rows.features,
+        prediction=Codes(codes.astype(np.int32), classes),
+        scores=given,
+        segments={k: Codes.of(v) for k, v in rows.segments.items()},
+    )
+    data_bytes = build_profile(block, spec.schema).to_bytes()
+    if len(data_bytes) > MAX_PROFILE_BYTES:
+        raise SpecError(
+            f"the profile of {spec.name} has {len(data_bytes):,} bytes, {MAX_PROFILE_BYTES:,} are"
+            " allowed: declare fewer features or categories with fewer values"
+        )
+    return data_bytes
+
+
+def _files(spec: ModelSpec) -> dict[str, bytes]:
+    """The files that are stored as they are, by role."""
+    paths: dict[str, Path] = {}
+    if spec.model.onnx is not None:
+        paths["model"] = Path(spec.model.onnx)
+    if spec.model.training is not None:
+        training = Path(spec.model.training)
+        for path in sorted(p for p in training.iterdir() if p.is_file()):
+            if path.suffix in (".json", ".safetensors"):  # never pickle
+                paths[f"training/{path.name}"] = path
+    if spec.teacher is not None:
+        paths["teacher"] = Path(spec.teacher.onnx)
+        if spec.teacher.weights is not None:
+            paths["teacher_weights"] = Path(spec.teacher.weights)
+    out: dict[str, bytes] = {}
+    for role, path in paths.items():
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise SpecError(f"{path} is larger than {MAX_FILE_BYTES >> 20} MiB")
+            out[role] = path.read_bytes()
+        except OSError as error:
+            raise SpecError(f"{path} cannot be read: {error.strerror}") from error
+    return out
+
+
+def _listed(name: str, problems: list[str]) -> str:
+    return f"{name} cannot be registered:" + "".join(f"\n  {p}" for p in problems)

@@ -1,0 +1,276 @@
+"""What a model that was just handed over answers: its first run happens in a limited child process.
+
+A foreign ONNX file may be corrupt, huge, or made to harm. It is first read without executing it
+(``redistill.streams.client.graph.check_onnx``), then run in a child with little memory and time, and without
+this process's environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redistill import child_path
+from redistill.compress.judge.output_kind import misdeclared
+from redistill.streams.client.graph import check_onnx
+from redistill.streams.errors import ReleaseError
+from redistill.streams.wire.block import Schema
+from redistill.workers.errors import SpecError
+from redistill.workers.models.graph_layout import input_layout, output_name
+
+BATCH = 1_024
+"""Rows of one call: bounds the memory of graphs with wide layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a graph is called."""
+
+    path: Path
+    place: str
+    """Where it was named, for messages, for example ``[model] onnx``."""
+    inputs: tuple[str, ...]
+    """One name: a matrix; else one per feature."""
+    rank: int
+    output: str
+    kind: str
+    """``logits`` or ``probabilities``."""
+
+
+def inspect(path: Path, schema: Schema, *, output: str | None, kind: str, place: str) -> Call:
+    """Check an ONNX file without running it.
+
+    Parameters
+    ----------
+    place
+        Where it was named, for the message, for example ``[model] onnx``.
+
+    Raises
+    ------
+    SpecError
+        It is corrupt, has external data, unknown operators, or other inputs and outputs than the
+        schema says.
+    """
+    try:
+        facts = check_onnx(path)
+        layout = input_layout(facts, schema)
+        name = output_name(facts, output)
+    except ReleaseError as error:
+        raise SpecError(f"{place} = {str(path)!r}: {error}") from error
+    rank = layout.rank if layout.kind == "columns" else 2
+    return Call(path, place, layout.names, rank, name, kind)
+
+
+def answers(
+    asked: Sequence[tuple[Call, NDArray[np.float32]]],
+    *,
+    classes: int,
+    memory_mb: int,
+    seconds: float,
+) -> list[NDArray[np.float32]]:
+    """Class probabilities of graphs for rows, all from one child.
+
+    Parameters
+    ----------
+    asked
+        A graph and rows for it, ``(n, F) float32``, each.
+    memory_mb, seconds
+        Limits of the child, in MiB and seconds of CPU and of the wall clock.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        ``(n, classes) float32`` each; a row of NaN where the model answers NaN.
+
+    Raises
+    ------
+    SpecError
+        A graph cannot be loaded or run, gives another number of outputs than there are classes, or
+        outputs that are not of the declared kind.
+    """
+    with tempfile.TemporaryDirectory(prefix="redistill-score-") as scratch:
+        folder = Path(scratch)
+        requests = []
+        for i, (call, rows) in enumerate(asked):
+            np.save(folder / f"x{i}.npy", np.ascontiguousarray(rows, np.float32))
+            requests.append(
+                {
+                    "onnx": str(call.path.absolute()),
+                    "place": f"{call.place} = {str(call.path)!r}",
+                    "inputs": list(call.inputs),
+                    "rank": call.rank,
+                    "output": call.output,
+                }
+            )
+        # ONNX Runtime maps 1 to 2 GiB before it has read anything.
+        limits = {"memory_bytes": (memory_mb + 2_048) << 20, "seconds": max(1, round(seconds))}
+        (folder / "calls.json").write_text(json.dumps({"limits": limits, "calls": requests}))
+        _run(folder, seconds)
+        raw = [np.load(folder / f"y{i}.npy", allow_pickle=False) for i in range(len(asked))]
+    out = []
+    for (call, rows), given in zip(asked, raw, strict=True):
+        if given.shape != (len(rows), classes):
+            raise SpecError(
+                f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape {given.shape};"
+                f" ({len(rows)}, {classes}) was expected, one column per class"
+            )
+        if (wrong := misdeclared(given, call.kind)) is not None:
+            raise SpecError(f"{call.place} = {str(call.path)!r}: {wrong}")
+        out.append(probabilities(given) if call.kind == "logits" else given)
+    return out
+
+
+def _run(folder: Path, seconds: float) -> None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "redistill.workers.models.scoring", str(folder)],
+            env={**child_path.variables(), "OMP_NUM_THREADS": "1", "PATH": os.defpath},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds + 30,  # importing is slow on a busy machine
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise SpecError(f"running the models took longer than {seconds:g} s") from error
+    if done.returncode != 0:
+        told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        ended = f"the child in which the models run ended with {done.returncode}"
+        raise SpecError(told[0][:600] if told else ended)
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the last axis, ``(n, classes)``.
+
+    Examples
+    --------
+    >>> probabilities(np.zeros((1, 2), np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    out: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    return out
+
+
+def check_order(
+    place: str,
+    predicted: NDArray[np.int32],
+    labels: NDArray[np.int32],
+    classes: Sequence[str],
+) -> None:
+    """Refuse a graph whose outputs stand in another order than the classes were written in.
+
+    Everything would seem to work: harm is an error above that of today, which is nearly all.
+
+    Parameters
+    ----------
+    predicted, labels
+        ``(n,)`` indices into ``classes``; below zero: no answer. Every label is known.
+
+    Raises
+    ------
+    SpecError
+        It is wrong on most rows, and in another order on less than half as many.
+    """
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    answers = predicted >= 0
+    np.add.at(counts, (predicted[answers], labels[answers]), 1)
+    wrong = 1 - counts.trace() / len(labels)
+    order: dict[int, int] = {}
+    for cell in np.argsort(-counts, axis=None, kind="stable").tolist():
+        output, label = divmod(cell, len(classes))
+        if output not in order and label not in order.values():
+            order[output] = label
+    better = 1 - sum(counts[i, j] for i, j in order.items()) / len(labels)
+    if wrong > 0.5 and better < wrong / 2:
+        written = ", ".join(repr(classes[order[i]]) for i in range(len(classes)))
+        raise SpecError(
+            f"{place}: its outputs stand in another order than [schema] classes: it is wrong on"
+            f" {wrong:.1%} of the rows, and on {better:.1%} with the classes [{written}]. Output i"
+            " belongs to classes[i] (scikit-learn sorts its classes by name)"
+        )
+
+
+def silent(place: str, answers: NDArray[np.float32], schema: Schema) -> list[str]:
+    """A warning about a graph that has no answer where a value is missing: row ``i`` of ``answers``
+    lacks feature ``i``.
+    """
+    without = np.flatnonzero(np.isnan(answers).any(axis=1)).tolist()
+    names = [schema.names[i] for i in without]
+    if not names:
+        return []
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return [
+        f"{place}: it answers NaN where {', '.join(names[:4])}{more} is missing, and the class is"
+        f" then {schema.classes[0]!r} whatever the rest says: handle missing values inside the graph"
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """What the child does: limits first, then the graphs."""
+    import resource
+
+    folder = Path(arguments[0])
+    asked = json.loads((folder / "calls.json").read_text())
+    memory, seconds = asked["limits"]["memory_bytes"], asked["limits"]["seconds"]
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for i, call in enumerate(asked["calls"]):
+        x = np.load(folder / f"x{i}.npy", allow_pickle=False)
+        try:
+            np.save(folder / f"y{i}.npy", _answer(call, x))
+        except MemoryError:
+            print(f"{call['place']}: it needs more memory than it may have", file=sys.stderr)
+            return 1
+        except Exception as error:  # classes of a C++ module, without a common base
+            why = str(error).replace("\n", " ")
+            print(f"{call['place']} cannot be run: {why}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(
+        Path(call["onnx"]).read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+    fixed = session.get_inputs()[0].shape[0]
+    step = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
+    parts = []
+    for start in range(0, len(x), step):
+        rows = x[start : start + step]
+        short = step - len(rows) if step == fixed else 0
+        if short:  # a graph of fixed batch takes whole batches only
+            rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
+        out = np.asarray(session.run([call["output"]], _feed(call, rows))[0], np.float32)
+        parts.append(out[: len(out) - short] if short else out)
+    return np.concatenate(parts)
+
+
+def _feed(call: Mapping[str, Any], rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    names: list[str] = call["inputs"]
+    if len(names) == 1:
+        return {names[0]: rows if call["rank"] == 2 else rows[:, 0]}
+    return {
+        name: np.ascontiguousarray(rows[:, j : j + 1] if call["rank"] == 2 else rows[:, j])
+        for j, name in enumerate(names)
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,293 @@
+"""What ``model.toml`` says of one model, as frozen dataclasses, and what each side is told of it.
+
+``ModelSpec.load`` reads the file (``redistill.workers.models.spec_file`` finds everything wrong with it at once).
+``register`` stores the specification in SQL with the hashes of the files that it named: from then
+on the files themselves may go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from pydantic import Field
+
+from redistill.compress.plan import GraphSpec, Limits, Training
+from redistill.streams.monitor.config import Level, WatchConfig
+from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.events import MODEL_PATTERN
+
+if TYPE_CHECKING:
+    from redistill.workers.settings.settings import Settings
+
+OutputKind = Literal["logits", "probabilities"]
+Approval = Literal["automatic", "on_request", "paused"]
+RowOrder = Literal["time", "random"]
+
+Name = Annotated[str, Field(pattern=MODEL_PATTERN)]
+Word = Annotated[str, Field(min_length=1, max_length=80)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Points = Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSection:
+    """``[model]``: the baseline, what serves when redistill takes over. Read once."""
+
+    version: Word | None = None
+    onnx: str | None = None
+    """Path of the ONNX file, relative to ``model.toml``."""
+    training: str | None = None
+    """Folder with ``architecture.json`` and ``weights.safetensors``: allows a warm start."""
+    output: str | None = None
+    """Name of the output that is read; needed where there are several."""
+    output_kind: OutputKind = "logits"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherSection:
+    """``[teacher]``: the large model that students are distilled from."""
+
+    onnx: str
+    torch: str | None = None
+    """Import path ``package.module:Class``: lets the teacher be adapted and pruned."""
+    weights: str | None = None
+    """Its weights as safetensors."""
+    output: str | None = None
+    output_kind: OutputKind = "logits"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSection:
+    """``[data]``: Parquet files with the schema's columns and a label."""
+
+    reference: str | None = None
+    """The pool for replay in training, and the input profile."""
+    trusted: str | None = None
+    """Rows that no version was ever trained on: trusted gate, base error and tempering."""
+    label: Word = "label"
+    """Name of the label column."""
+    prediction: Word = "prediction"
+    """Name of the column with the model's predictions; only read where there is no ONNX file."""
+    time: Word | None = None
+    """Column by which rows are brought into time order."""
+    order: RowOrder | None = None
+    """Order of the rows in the files where there is no time column; default: ``random``."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the rows are in time order, so that dependence of errors can be seen."""
+        return self.time is not None or self.order == "time"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelsSection:
+    """``[labels]``: which labels are believed, and how long they are waited for."""
+
+    wait_days: Positive = 30.0
+    sources: tuple[Word, ...] = ()
+    """Best first; empty: all, by time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchSection:
+    """``[watch]``: when somebody has to be told."""
+
+    tolerance_points: Points = 1.0
+    strictness: Share = 0.0
+    window_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 2_000
+    window_minutes: Positive = 60.0
+    join_rows_per_second: Positive = 2_000.0
+    feature_rows_per_second: Positive = 500.0
+    feature_megabytes: Positive = 256.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingSection:
+    """``[serving]``: how the model is called in production."""
+
+    batch: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Rows per call, where latency is judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepairSection:
+    """``[repair]``: what may be done without asking, and within which limits."""
+
+    approval: Approval = "automatic"
+    max_bytes: Count | None = None
+    max_p95_ms: Positive | None = None
+    max_jobs_per_day: Annotated[int, Field(ge=0)] = 2
+    wait_hours: Positive = 24.0
+    schedule: str | None = None
+    """Cron expression (UTC) of a regular recompression."""
+    fresh_rows: Annotated[int, Field(ge=100)] = 5_000
+    """Rows of the training window of a scheduled or manual job."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrivacySection:
+    """``[privacy]``: what may be stored, and how long."""
+
+    store_features: tuple[str, ...] | None = None
+    """``None``: all; applied before storing."""
+    retention_days: Positive = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """One model, as its owner described it."""
+
+    format: Literal[1] = 1
+    name: Name
+    task: Literal["classification"] = "classification"
+    level: Level = "watch"
+    model: ModelSection = field(default_factory=ModelSection)
+    teacher: TeacherSection | None = None
+    schema: Schema
+    data: DataSection = field(default_factory=DataSection)
+    labels: LabelsSection = field(default_factory=LabelsSection)
+    watch: WatchSection = field(default_factory=WatchSection)
+    serving: ServingSection = field(default_factory=ServingSection)
+    repair: RepairSection = field(default_factory=RepairSection)
+    gates: Limits = field(default_factory=Limits)
+    """``max_bytes`` and ``max_p95_ms`` come from ``[repair]``."""
+    training: Training = field(default_factory=Training)
+    privacy: PrivacySection = field(default_factory=PrivacySection)
+    objects: dict[str, str] = field(default_factory=dict)
+    """SHA-256 by role, of the copies under ``home/objects``; filled by ``register``. Roles:
+    ``model`` and ``teacher`` (ONNX); ``reference`` and ``trusted`` (Parquet in the layout of a job
+    folder: float32 features with categories as indices, ``label`` utf8, in time order);
+    ``training/FILE``; ``teacher_weights``."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """Shares found by ``register`` on trusted rows: ``error`` and ``teacher_error``."""
+    origin: str = "file"
+    """``file``, or ``traffic`` for a schema that was learned from events."""
+
+    @classmethod
+    def load(cls, path: Path | str) -> ModelSpec:
+        """Read ``model.toml``; relative paths in it are made absolute.
+
+        Raises
+        ------
+        SpecError
+            Naming everything that is wrong, each with its place.
+        """
+        from redistill.workers.models.spec_file import read
+
+        return read(Path(path))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ModelSpec:
+        """Read what ``to_json`` wrote; unknown keys are ignored.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            It was written by a program with other ideas.
+        """
+        return msgspec.json.decode(text, type=cls)
+
+    def to_json(self) -> str:
+        """As stored in ``specs.spec``."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+    def config_sha256(self) -> str:
+        """Hash of everything that matters: not paths, but the bytes they lead to (``objects``)."""
+        content = json.loads(self.to_json())
+        for section, keys in PATHS.items():
+            for key in keys:
+                if content.get(section):
+                    content[section][key] = bool(content[section][key])
+        content.pop("origin")
+        content.pop("measured")
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_objects(self, objects: dict[str, str]) -> ModelSpec:
+        """The same specification with the hashes of its files."""
+        return replace(self, objects=dict(sorted(objects.items())))
+
+    # --- what each side is told ---
+
+    def watch_config(
+        self, settings: Settings, *, rows_per_alarm: float | None = None
+    ) -> WatchConfig:
+        """What the observing side needs.
+
+        Parameters
+        ----------
+        settings
+            For the alarms a week that the operator accepts.
+        rows_per_alarm
+            Rows per promised false alarm, where a week of the fleet's traffic is known
+            (``redistill.workers.store.queries.rows_per_alarm``); default 1e6 over the alarms a week.
+        """
+        budget = rows_per_alarm if rows_per_alarm is not None else 1e6 / settings.alarms_per_week
+        return WatchConfig(
+            model=self.name,
+            level=self.level,
+            task=self.task,
+            schema=self.schema,
+            label_sources=self.labels.sources,
+            wait_days=self.labels.wait_days,
+            tolerance_points=self.watch.tolerance_points,
+            strictness=self.watch.strictness,
+            window_rows=self.watch.window_rows,
+            window_seconds=self.watch.window_minutes * 60,
+            rows_per_alarm=max(1_000.0, budget),
+            join_rows_per_second=self.watch.join_rows_per_second,
+            feature_rows_per_second=self.watch.feature_rows_per_second,
+            feature_megabytes=self.watch.feature_megabytes,
+            store_features=self.privacy.store_features,
+            retention_days=self.privacy.retention_days,
+        )
+
+    def graph(self) -> GraphSpec:
+        """How the graphs are called."""
+        categories = {f.name: f.values for f in self.schema.features if f.kind == "category"}
+        return GraphSpec(
+            features=self.schema.names,
+            classes=self.schema.classes,
+            output=self.model.output,
+            output_kind=self.model.output_kind,
+            teacher_output=self.teacher.output if self.teacher else None,
+            teacher_output_kind=self.teacher.output_kind if self.teacher else "logits",
+            slices={k: categories.get(k, ()) for k in self.schema.slices},
+            categories=categories,
+        )
+
+    def limits(self) -> Limits:
+        """What a candidate must satisfy."""
+        return replace(
+            self.gates, max_bytes=self.repair.max_bytes, max_p95_ms=self.repair.max_p95_ms
+        )
+
+
+PATHS: dict[str, tuple[str, ...]] = {
+    "model": ("onnx", "training"),
+    "teacher": ("onnx", "weights"),
+    "data": ("reference", "trusted"),
+}
+"""Keys that hold a path, by section."""
+
+
+def feature_to_toml(feature: Feature) -> Any:
+    """The shortest way to write a feature in ``[schema] features``.
+
+    Examples
+    --------
+    >>> feature_to_toml(Feature(name="x")), feature_to_toml(Feature(name="x", minimum=0))
+    ('float', {'type': 'float', 'min': 0})
+    """
+    if feature.kind == "category":
+        return list(feature.values)
+    limits = {"min": feature.minimum, "max": feature.maximum}
+    given = {k: v for k, v in limits.items() if v is not None}
+    return {"type": feature.kind, **given} if given else feature.kind

@@ -1,0 +1,239 @@
+"""A version that a person brings: judged against what serves, sealed, and entered as a candidate.
+
+It is judged as a repair is (in the jobs' child, mode ``baseline``), but for the evidence that it
+must be better: not worse than the incumbent on trusted rows, nor on labelled rows that the
+incumbent served, is enough. The pointer does not move: that is ``redistill publish``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from redistill.compress.errors import CompressError
+from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, to_json
+from redistill.streams.client.graph import check_onnx
+from redistill.streams.errors import ReleaseError
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import specs
+from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.wire.events import Trigger
+from redistill.workers.errors import RegistryError
+from redistill.workers.jobs import training_window
+from redistill.workers.jobs.child import Child, ChildFailed
+from redistill.workers.models.graph_layout import input_layout, output_name
+from redistill.workers.models.spec import ModelSpec
+from redistill.workers.onboarding import external_package
+from redistill.workers.releases import versions
+from redistill.workers.releases.files import Place, restore
+from redistill.workers.releases.versions import Version
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store.tables import pointers
+
+MAX_VERSION = 80
+"""Characters of a version's name, on the wire as well."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Added:
+    """What became of it."""
+
+    report: Report
+    version: Version | None
+    """The registry's row; ``None``: its gates are undecided, and nothing was entered."""
+
+
+def add(
+    database: Database,
+    settings: Settings,
+    start: Callable[[], Child],
+    *,
+    model: str,
+    version: str,
+    file: Path,
+    trusted_only: bool,
+    actor: str,
+    now: int,
+) -> Added:
+    """Judge an ONNX file against what serves, and enter it under a version's name.
+
+    Parameters
+    ----------
+    start
+        Starts the process in which it is judged; not called for what is refused at first sight.
+    file
+        The ONNX file; it takes the same features as the model's schema says.
+    trusted_only
+        Leave out the labelled rows that the incumbent served: too few of them leave the gates
+        undecided.
+    now
+        Microseconds since 1970.
+
+    Returns
+    -------
+    Added
+        Rejected ones are entered too, with their report; they cannot be published.
+
+    Raises
+    ------
+    RegistryError
+        The model is unknown, only watched, or serves nothing yet or these very bytes; or the
+        version's name is taken or none.
+    ReleaseError
+        The file cannot be used; the message says why.
+    """
+    if not 0 < len(version) <= MAX_VERSION or not version.isprintable():
+        raise RegistryError(
+            f"{version[:MAX_VERSION]!r} is no name of a version: 1 to {MAX_VERSION} printable"
+            " characters are"
+        )
+    with database.read() as conn:
+        spec, incumbent = _known(conn, model)
+        taken = versions.find(conn, model, version)
+    facts = check_onnx(file)
+    try:
+        input_layout(facts, spec.schema)
+        output_name(facts, spec.model.output)
+    except ReleaseError as error:
+        raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    if sha256 == incumbent.sha256:
+        raise RegistryError(
+            f"{file.name} has the very bytes of {model} {incumbent.version}, which serves already:"
+            " there is nothing to add"
+        )
+    if taken is not None and taken.sha256 != sha256:
+        raise RegistryError(f"{model} has a version {version} with other bytes already")
+    folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"
+    try:
+        made_here = ("incumbent",) if incumbent.made_here else ()
+        external_package.fill(folder, spec, settings, made_here=made_here)
+        place = Place(settings.root)
+        restore(place, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
+        (folder / "added").mkdir()
+        shutil.copyfile(file, folder / "added" / "model.onnx")
+        if not trusted_only:
+            _fill_fresh(folder, spec, incumbent, sha256, database)
+        with start() as child:
+            report = child.run(folder, deadline_s=settings.child_seconds).report
+        if isinstance(report.decision, Undecidable):
+            return Added(report=report, version=None)
+        passed = isinstance(report.decision, Accepted)
+        sealed = external_package.sealed(
+            folder,
+            spec,
+            settings,
+            report,
+            version=version,
+            kind="added",
+            now=now,
+            predecessor=incumbent.version,
+        )
+        profile = _profile(
+            folder / "candidate" / "reference_rows.parquet", model, version, spec.schema
+        )
+    except (ChildFailed, CompressError) as error:
+        raise ReleaseError(f"{file.name} cannot be judged: {error}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    with database.begin() as conn:
+        row = versions.add_version(
+            conn,
+            sealed,
+            report=to_json(report),
+            gate_passed=passed,
+            trigger=Trigger(kind="actor", id=actor),
+            actor=actor,
+            now=now,
+            profile=profile,
+            base_error=_base_error(report),
+        )
+    return Added(report=report, version=row)
+
+
+def why(report: Report) -> str:
+    """The decision of a report in words."""
+    match report.decision:
+        case Accepted():
+            return "every gate passed"
+        case Rejected(reasons=reasons):
+            return "; ".join(reasons)
+        case Undecidable(gate=gate, have=have, need=need, why=text):
+            more = "" if need is None else f", about {need} would decide"
+            return f"{gate} is undecided with {have} rows{more}: {text}"
+        case None:
+            return "the report decides nothing"
+
+
+def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, Version]:
+    level = versions.level_of(conn, model)
+    if level == "watch":
+        raise RegistryError(
+            f'{model} is only watched: set level = "rollback" or "repair" in its model.toml'
+        )
+    text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one()
+    stable = conn.execute(
+        sa.select(pointers.c.stable).where(pointers.c.model == model)
+    ).scalar_one_or_none()
+    if stable is None:
+        raise RegistryError(
+            f"{model} serves nothing yet that a version could be compared with: register it again"
+        )
+    return ModelSpec.from_json(text), versions.get(conn, model, stable)
+
+
+def _fill_fresh(
+    folder: Path, spec: ModelSpec, incumbent: Version, sha256: str, database: Database
+) -> None:
+    """Labelled rows that the incumbent served; half of them, drawn by hash, as for every gate."""
+    wanted = training_window.Wanted(
+        model=spec.name,
+        version=incumbent.version,
+        features=spec.schema.names,
+        salt=sha256,
+        train_rows=0,
+        since=None,
+        last_rows=spec.repair.fresh_rows,
+    )
+    with database.read() as conn:
+        found = training_window.read(conn, wanted)
+    if found.counts["gate_labelled"]:
+        training_window.write(found, folder / "fresh.parquet")
+
+
+def _base_error(report: Report) -> str | None:
+    """The version's error on trusted rows, which it was never trained on as far as we know."""
+    judged = report.variants[0].trusted_accuracy if report.variants else None
+    if judged is None or not judged.n:
+        return None
+    wrong = min(judged.n, round((1.0 - judged.value) * judged.n))
+    errors = np.repeat(np.array([1, 0], np.uint8), [wrong, judged.n - wrong])
+    return BaseError.from_errors(errors, ordered=False).to_json()
+
+
+def _profile(path: Path, model: str, version: str, schema: Schema) -> bytes:
+    """What is normal for the version: the reference rows, with what it answers to them."""
+    table = pq.read_table(path)
+    columns = [table[name].to_numpy().astype(np.float32) for name in schema.names]
+    scores = np.asarray(table["scores"].combine_chunks().flatten(), np.float32)
+    block = PredictionBlock(
+        model=model,
+        version=version,
+        ids=[str(i) for i in range(len(table))],
+        served_at=np.zeros(len(table), np.int64),
+        feature_names=schema.names,
+        features=np.stack(columns, axis=1),
+        prediction=Codes.of(table["prediction"].to_pylist()),
+        scores=scores.reshape(len(table), len(schema.classes)),
+    )
+    return build_profile(block, schema).to_bytes()

@@ -1,0 +1,250 @@
+"""Several processes on one machine: started, watched, started again when they die, stopped
+together.
+
+Used by ``redistill up`` and by the demo. In production a real supervisor (systemd, Kubernetes) does
+this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redistill.workers.errors import UsageError, WorkersError
+
+FIRST_DELAY_SECONDS = 0.2
+LONGEST_DELAY_SECONDS = 10.0
+STEADY_SECONDS = 30.0
+"""A process that ran this long and then dies is started again without waiting: its earlier deaths
+are forgotten."""
+STOP_SECONDS = 20.0
+"""Workers finish a flush or a step on SIGTERM, most in under two seconds; the stream worker gives
+itself ten while the broker is away."""
+USAGE_STATUS = 2
+"""Exit status of wrong settings or arguments: starting again cannot help."""
+LOG_BYTES = 20_000_000
+"""A log larger than this is moved aside when its process is started."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """A process to keep running: ``python -m MODULE ARGS``."""
+
+    name: str
+    module: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] | None = None
+    """Its whole environment; ``None``: the supervisor's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Death:
+    """A process ended without being asked to."""
+
+    name: str
+    status: int
+    """Exit status; minus the signal's number."""
+    seconds: float
+    """How long it had run."""
+    last_words: str
+    """Last line of its log."""
+    again_in: float | None
+    """Seconds until it is started again; ``None``: it is not."""
+
+    def __str__(self) -> str:
+        how = f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
+        # what a killed process wrote last has nothing to do with its end
+        said = f": {self.last_words}" if self.last_words and self.status > 0 else ""
+        then = "" if self.again_in is None else f"; starting it again in {self.again_in:.1f} s"
+        return f"{self.name} ended with {how} after {self.seconds:.1f} s{said}{then}"
+
+
+@dataclass(slots=True)
+class _Child:
+    task: Task
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    """In a row, without a steady run between them."""
+    due: float | None = None
+    """When it is started again."""
+    starts: int = field(default=0)
+
+
+def delay(deaths: int) -> float:
+    """Seconds to wait after so many deaths in a row.
+
+    Examples
+    --------
+    >>> [delay(n) for n in (1, 2, 3, 20)]
+    [0.2, 0.4, 0.8, 10.0]
+    """
+    return min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(deaths - 1, 30))
+
+
+def spawn(task: Task, log: Path) -> subprocess.Popen[bytes]:
+    """Start a task once, its output appended to ``log``; it ends when the calling thread does."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        os.replace(log, log.with_suffix(".log.old"))
+    command = [
+        sys.executable,
+        "-m",
+        "redistill.workers.processes.parent_watch",
+        str(os.getpid()),
+        task.module,
+        *task.args,
+    ]
+    with log.open("ab") as out:
+        # a session of its own: Ctrl-C in the terminal reaches the supervisor only, which then
+        # stops all in order
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=None if task.env is None else dict(task.env),
+            start_new_session=True,
+        )
+
+
+class Supervisor:
+    """Keeps tasks running. Nothing happens in the background: call ``poll`` often, from the thread
+    that made it.
+
+    Parameters
+    ----------
+    logs
+        Folder of one log file per task, ``NAME.log``, appended to.
+    on_death
+        Called for each process that ended without being asked to.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        logs: Path,
+        *,
+        on_death: Callable[[Death], None] = lambda death: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logs = logs
+        self._on_death = on_death
+        self._clock = clock
+        self._children: dict[str, _Child] = {}
+
+    def start(self, task: Task) -> None:
+        """Start a task and keep it running.
+
+        Raises
+        ------
+        UsageError
+            A task of this name runs already.
+        """
+        if task.name in self._children:
+            raise UsageError(f"{task.name} runs already")
+        self._logs.mkdir(parents=True, exist_ok=True)
+        child = self._children[task.name] = _Child(task)
+        self._spawn(child)
+
+    def _spawn(self, child: _Child) -> None:
+        child.process = spawn(child.task, self.log(child.task.name))
+        child.started, child.due = self._clock(), None
+        child.starts += 1
+
+    def poll(self) -> None:
+        """Take note of processes that ended; start again those whose time has come."""
+        now = self._clock()
+        for child in self._children.values():
+            if child.process is not None and (status := child.process.poll()) is not None:
+                child.process = None
+                ran = now - child.started
+                child.deaths = 1 if ran >= STEADY_SECONDS else child.deaths + 1
+                wait = None if status == USAGE_STATUS else delay(child.deaths)
+                child.due = None if wait is None else now + wait
+                self._on_death(
+                    Death(
+                        name=child.task.name,
+                        status=status,
+                        seconds=ran,
+                        last_words=last_line(self.log(child.task.name)),
+                        again_in=wait,
+                    )
+                )
+            if child.process is None and child.due is not None and child.due <= now:
+                self._spawn(child)
+
+    def pid(self, name: str) -> int | None:
+        """Process id of a task, ``None`` while it is down."""
+        process = self._children[name].process
+        return None if process is None or process.poll() is not None else process.pid
+
+    def starts(self, name: str) -> int:
+        """How often a task was started."""
+        return self._children[name].starts
+
+    def log(self, name: str) -> Path:
+        """Log file of a task."""
+        return self._logs / f"{name}.log"
+
+    def kill(self, name: str, sign: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to a task's process and return its process id.
+
+        Raises
+        ------
+        WorkersError
+            The process is down.
+        """
+        pid = self.pid(name)
+        if pid is None:
+            raise WorkersError(f"{name} is down: it cannot be sent a signal")
+        os.kill(pid, sign)
+        return pid
+
+    def stop(
+        self, names: Sequence[str] | None = None, *, seconds: float = STOP_SECONDS
+    ) -> dict[str, int]:
+        """Stop tasks (all if none are named): SIGTERM to each, SIGKILL to the sessions that do not
+        end in time.
+
+        Returns
+        -------
+        dict
+            Exit status by name, of the processes that were running.
+        """
+        chosen = [
+            self._children.pop(n)
+            for n in (list(self._children) if names is None else names)
+            if n in self._children
+        ]
+        running = [(c.task.name, c.process) for c in chosen if c.process is not None]
+        for _, process in running:
+            if process.poll() is None:
+                process.terminate()
+        end = self._clock() + seconds
+        out = {}
+        for name, process in running:
+            try:
+                out[name] = process.wait(max(0.1, end - self._clock()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out[name] = process.wait()
+        return out
+
+
+def last_line(path: Path, *, limit: int = 400) -> str:
+    """Last line of a file that is not empty, cut at ``limit`` characters; empty if there is
+    none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 8_192))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except FileNotFoundError:
+        return ""
+    return next((line.strip()[:limit] for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,202 @@
+"""After a publish: is the new version really better than what it replaced?
+
+The predecessor's ONNX is run again on labelled rows that the new version served (a child in mode
+``compare``); this module decides what follows from wins and losses, and does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+import structlog
+
+from redistill.compress.plan import Comparison
+from redistill.streams.wire.events import Trigger
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import registry
+from redistill.workers.releases.registry import Moved
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store.tables import guards
+
+log = structlog.get_logger(__name__)
+
+E_LIMIT = 100.0
+"""Ville: a version that is no worse reaches an e-value of 100 against it with probability 1/100."""
+
+BREAKER_SECONDS = 24 * 3_600.0
+"""How long no repair starts by itself after an automatic roll back."""
+
+Verdict = Literal["keep", "roll_back", "go_on"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guard:
+    """A comparison that runs."""
+
+    model: str
+    epoch: int
+    version: str
+    predecessor: str
+    last_seq: int
+    """Newest outcome of the version that was compared."""
+    since: int
+    until: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """What a comparison led to."""
+
+    verdict: Verdict
+    moved: Moved | None = None
+    """The automatic roll back."""
+    note: str = ""
+    """What a person should know: why nothing could be rolled back."""
+
+
+def decide(comparison: Comparison, *, limit: float = E_LIMIT) -> Verdict:
+    """What a paired comparison of a version with its predecessor says.
+
+    Parameters
+    ----------
+    comparison
+        ``e_better`` and ``e_worse`` are anytime-valid e-values: they may be looked at after every
+        label (Ramdas et al., 2023, "Game-theoretic statistics and safe anytime-valid inference").
+    limit
+        E-value that decides.
+
+    Examples
+    --------
+    >>> decide(Comparison(wins=2, losses=30, ties=100, e_better=0.1, e_worse=5e4))
+    'roll_back'
+    >>> decide(Comparison(wins=3, losses=2, ties=10, e_better=1.1, e_worse=0.7))
+    'go_on'
+    """
+    if comparison.e_worse >= limit:
+        return "roll_back"
+    return "keep" if comparison.e_better >= limit else "go_on"
+
+
+def due(conn: sa.Connection) -> list[Guard]:
+    """Comparisons that run, oldest first."""
+    rows = conn.execute(
+        sa.select(guards).where(guards.c.state == "watching").order_by(guards.c.since)
+    )
+    return [
+        Guard(
+            model=r.model,
+            epoch=r.epoch,
+            version=r.version,
+            predecessor=r.predecessor,
+            last_seq=r.last_seq,
+            since=r.since,
+            until=r.until,
+        )
+        for r in rows
+    ]
+
+
+def settle(
+    conn: sa.Connection,
+    guard: Guard,
+    comparison: Comparison,
+    *,
+    last_seq: int,
+    actor: str,
+    now: int,
+    lifetimes: Lifetimes,
+    cool_down_seconds: float,
+    breaker_seconds: float = BREAKER_SECONDS,
+) -> Settled:
+    """Write what a comparison found, and roll back if the new version is worse.
+
+    An automatic roll back bars the bytes for ever and pauses automatic repair, so that publishing
+    and rolling back cannot chase each other.
+
+    Parameters
+    ----------
+    guard
+        As :func:`due` gave it. If the pointer moved meanwhile nothing is done.
+    comparison
+        The new version (wins) against its predecessor (losses).
+    last_seq
+        Newest outcome that was compared.
+
+    Returns
+    -------
+    Settled
+        ``go_on`` while it is undecided.
+    """
+    verdict = decide(comparison)
+    states = {"keep": "better", "roll_back": "worse", "go_on": "watching"}
+    mine = (guards.c.model == guard.model) & (guards.c.epoch == guard.epoch)
+    done = conn.execute(
+        sa.update(guards)
+        .where(mine, guards.c.state == "watching")
+        .values(
+            state=states[verdict],
+            last_seq=last_seq,
+            result=msgspec.json.encode(comparison).decode(),
+        )
+    )
+    if done.rowcount != 1:
+        return Settled(verdict="go_on", note="the pointer moved meanwhile")
+    if verdict != "roll_back":
+        return Settled(verdict=verdict)
+    reason = (
+        f"worse than {guard.predecessor} on the same labelled rows: {comparison.losses} lost, "
+        f"{comparison.wins} won (e-value {comparison.e_worse:.3g})"
+    )
+    try:
+        moved = _go_back(conn, guard, reason, actor, now, lifetimes, cool_down_seconds)
+    except RegistryError as error:
+        note = f"{guard.model} {guard.version} is {reason}, but nothing can replace it: {error}"
+        log.error("rollback_impossible", action="rollback_impossible", model=guard.model, why=note)
+        return Settled(verdict=verdict, note=note)
+    until = now + round(breaker_seconds * 1e6)
+    registry.pause(conn, guard.model, until=until, reason=f"circuit breaker: {reason}")
+    return Settled(verdict=verdict, moved=moved)
+
+
+def expire(conn: sa.Connection, *, now: int) -> int:
+    """End comparisons whose time is over undecided: the new version stays. How many it were."""
+    done = conn.execute(
+        sa.update(guards)
+        .where(guards.c.state == "watching", guards.c.until <= now)
+        .values(state="expired")
+    )
+    return done.rowcount
+
+
+def _go_back(
+    conn: sa.Connection,
+    guard: Guard,
+    reason: str,
+    actor: str,
+    now: int,
+    lifetimes: Lifetimes,
+    cool_down_seconds: float,
+) -> Moved:
+    """To the predecessor, or to what served before it where that cannot serve any more."""
+
+    def back(to: str | None) -> Moved:
+        return registry.rollback(
+            conn,
+            guard.model,
+            to=to,
+            trigger=Trigger(kind="guard", id=f"{guard.model}:{guard.epoch}"),
+            actor=actor,
+            reason=reason,
+            now=now,
+            lifetimes=lifetimes,
+            cool_down_seconds=cool_down_seconds,
+            change="automatic_rollback",
+        )
+
+    try:
+        return back(guard.predecessor)
+    except RegistryError:  # refused before anything was changed
+        return back(None)

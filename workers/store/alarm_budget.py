@@ -1,0 +1,65 @@
+"""The operator's one number, alarms per week, as rows per promised false alarm of each model.
+
+Until a week of labelled traffic is known, a million rows are assumed per alarm. Afterwards the
+thresholds follow the fleet's traffic, slowly: they are replaced when they are off by a factor of two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlalchemy as sa
+import structlog
+
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import specs
+from redistill.workers.store import queries
+
+log = structlog.get_logger(__name__)
+
+FACTOR = 2.0
+
+
+def refresh(database: Database, *, alarms_per_week: float, now: int) -> list[str]:
+    """Bring every model's rows per alarm up to date; names of those that changed.
+
+    Parameters
+    ----------
+    alarms_per_week
+        False alarms a week that the operator accepts, for the fleet.
+    now
+        Microseconds since 1970.
+    """
+    with database.read() as conn:
+        names = queries.models(conn)
+    changed = []
+    for model in names:
+        with database.begin() as conn:
+            wanted = queries.rows_per_alarm(conn, model, alarms_per_week=alarms_per_week, now=now)
+            if wanted is None:
+                continue
+            text = conn.execute(
+                sa.select(specs.c.watch).where(specs.c.model == model).with_for_update()
+            ).scalar_one()
+            config = WatchConfig.from_json(text)
+            if 1 / FACTOR < wanted / config.rows_per_alarm < FACTOR:
+                continue
+            conn.execute(
+                sa.update(specs)
+                .where(specs.c.model == model)
+                .values(
+                    watch=replace(config, rows_per_alarm=wanted).to_json().decode(),
+                    revision=specs.c.revision + 1,
+                    updated_at=now,
+                )
+            )
+        changed.append(model)
+        log.info(
+            "budget_changed",
+            action="budget_changed",
+            model=model,
+            rows_per_alarm=round(wanted),
+            before=round(config.rows_per_alarm),
+        )
+    return changed

@@ -1,0 +1,69 @@
+"""The steps of a job in SQL: how far it is, how long each took, and under which claim it was written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from redistill.streams.store.database import upsert
+from redistill.workers.store.job_queue import Claim
+from redistill.workers.store.tables import job_steps, jobs
+
+
+def record(
+    conn: sa.Connection,
+    held: Claim,
+    name: str,
+    state: str,
+    *,
+    now: int,
+    seconds: float | None = None,
+    cpu_seconds: float | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write down where the job stands; a step done for the first time renews its tries."""
+    job_id = held.job.job_id
+    before = conn.execute(
+        sa.select(job_steps.c.state).where(job_steps.c.job_id == job_id, job_steps.c.name == name)
+    ).scalar_one_or_none()
+    conn.execute(
+        upsert(job_steps, ["job_id", "name"]).values(
+            job_id=job_id,
+            name=name,
+            state=state,
+            detail=None if detail is None else json.dumps(dict(detail), sort_keys=True),
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            token=held.token,
+            at=now,
+        )
+    )
+    if state == "done" and before != "done":
+        conn.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(tries=1))
+
+
+def set_seconds(
+    conn: sa.Connection,
+    held: Claim,
+    name: str,
+    seconds: float,
+    *,
+    cpu_seconds: float | None = None,
+) -> None:
+    """How long a recorded step really took, as its process measured it."""
+    conn.execute(
+        sa.update(job_steps)
+        .where(job_steps.c.job_id == held.job.job_id, job_steps.c.name == name)
+        .values(seconds=seconds, cpu_seconds=cpu_seconds)
+    )
+
+
+def read(conn: sa.Connection, job_id: str) -> list[Mapping[str, Any]]:
+    """Steps of a job in the order in which they were last written."""
+    found = conn.execute(
+        sa.select(job_steps).where(job_steps.c.job_id == job_id).order_by(job_steps.c.at)
+    )
+    return [dict(row) for row in found.mappings()]

@@ -1,0 +1,373 @@
+"""Jobs in SQL: made once, claimed by one worker at a time, written only under the claim's lease."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid5
+
+import sqlalchemy as sa
+
+from redistill.streams.errors import LeaseError
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database, insert_ignore
+from redistill.streams.store.tables import facts, leases, specs
+from redistill.workers.errors import LeaseLost, WorkersError
+from redistill.workers.store.tables import jobs
+
+NAMESPACE = UUID("5b0c0a4e-6d0f-4f5a-9d6d-2f0f1f5c7a11")
+
+LIVE = ("queued", "running", "waiting_labels")
+DONE = ("succeeded", "rejected", "failed", "expired", "cancelled")
+
+LEASE_SECONDS = 10.0
+"""How long a killed worker's job lies still; four missed heartbeats."""
+
+MAX_DEATHS = 10
+"""Workers that may die one after the other without getting a step further. Seldom is it the job's
+fault (the work is done in another process), so more than ``retry.MAX_TRIES``.
+"""
+
+NUMBER = "job_number"
+"""Name of the fact that holds the last job's number."""
+
+
+class JobEnded(WorkersError):
+    """The job was cancelled or expired meanwhile: nothing more may be written for it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A row of ``jobs``. Times are microseconds since 1970."""
+
+    job_id: str
+    number: int
+    model: str
+    incident_id: str | None
+    attempt: int
+    trigger_kind: str
+    trigger_id: str
+    state: str
+    options: dict[str, Any]
+    outcome: dict[str, Any]
+    tries: int
+    not_before: int
+    deadline_at: int
+    frozen_at: int | None
+    gate_rows: int | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job and the right to write about it."""
+
+    job: Job
+    token: int
+
+    @property
+    def lease(self) -> str:
+        """Name of the lease."""
+        return lease_name(self.job.job_id)
+
+
+def lease_name(job_id: str) -> str:
+    """Name of a job's lease."""
+    return f"job:{job_id}"
+
+
+def job_of(row: Mapping[Any, Any]) -> Job:
+    """A row as a value."""
+    values = {f: row[f] for f in Job.__dataclass_fields__}
+    values["options"] = json.loads(values["options"])
+    values["outcome"] = json.loads(values["outcome"] or "{}")
+    return Job(**values)
+
+
+def get(conn: sa.Connection, job_id: str) -> Job | None:
+    """One job."""
+    row = conn.execute(sa.select(jobs).where(jobs.c.job_id == job_id)).mappings().one_or_none()
+    return None if row is None else job_of(row)
+
+
+def live(conn: sa.Connection, model: str) -> Job | None:
+    """The model's job that is queued, running or waiting for labels; there is at most one."""
+    row = (
+        conn.execute(sa.select(jobs).where(jobs.c.model == model, jobs.c.live_mark == 1))
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else job_of(row)
+
+
+def waiting(conn: sa.Connection) -> list[Job]:
+    """Jobs that wait for labels, oldest first."""
+    found = conn.execute(
+        sa.select(jobs).where(jobs.c.state == "waiting_labels").order_by(jobs.c.created_at)
+    )
+    return [job_of(row) for row in found.mappings()]
+
+
+def job_id_of(*parts: object) -> str:
+    """The id that follows from what a job is for: asking twice makes one job.
+
+    Examples
+    --------
+    >>> job_id_of("incident", 1) == job_id_of("incident", 1) != job_id_of("incident", 2)
+    True
+    """
+    return str(uuid5(NAMESPACE, "|".join(str(p) for p in parts)))
+
+
+def create(
+    conn: sa.Connection,
+    job_id: str,
+    *,
+    model: str,
+    trigger: tuple[str, str],
+    deadline_at: int,
+    now: int,
+    incident_id: str | None = None,
+    attempt: int = 1,
+    options: Mapping[str, Any] | None = None,
+    state: str = "queued",
+    outcome: Mapping[str, Any] | None = None,
+) -> bool:
+    """Make a job.
+
+    Parameters
+    ----------
+    job_id
+        From :func:`job_id_of`.
+    trigger
+        Kind (``incident``, ``actor``, ``schedule``) and id of who asked.
+    deadline_at
+        When waiting for labels ends: microseconds since 1970.
+    state
+        ``queued``, or an end state for a job that could not be started (its reason is kept).
+
+    Returns
+    -------
+    bool
+        False: it exists already, or the model has another live job.
+    """
+    exists = sa.select(jobs.c.job_id).where(
+        sa.or_(jobs.c.job_id == job_id, sa.and_(jobs.c.model == model, jobs.c.live_mark == 1))
+        if state in LIVE
+        else jobs.c.job_id == job_id
+    )
+    if conn.execute(exists).first() is not None:
+        return False
+    conn.execute(insert_ignore(facts).values(name=NUMBER, value="0"))
+    locked = sa.select(facts.c.value).where(facts.c.name == NUMBER).with_for_update()
+    number = int(conn.execute(locked).scalar_one()) + 1
+    made = conn.execute(
+        insert_ignore(jobs).values(
+            job_id=job_id,
+            number=number,
+            model=model,
+            incident_id=incident_id,
+            attempt=attempt,
+            trigger_kind=trigger[0],
+            trigger_id=trigger[1],
+            state=state,
+            options=json.dumps(dict(options or {}), sort_keys=True),
+            outcome=None if outcome is None else json.dumps(dict(outcome), sort_keys=True),
+            tries=0,
+            not_before=now,
+            deadline_at=deadline_at,
+            created_at=now,
+            finished_at=None if state in LIVE else now,
+            live_mark=1 if state in LIVE else None,
+        )
+    )
+    if made.rowcount != 1:  # another transaction was first
+        return False
+    conn.execute(sa.update(facts).where(facts.c.name == NUMBER).values(value=str(number)))
+    return True
+
+
+def claim(database: Database, holder: str, *, now: int) -> Claim | None:
+    """Take the oldest job that can be worked on: queued, or running under a lease that ran out.
+
+    ``tries`` counts the workers that took it since it last got a step further (:func:`exhausted`).
+
+    Returns
+    -------
+    Claim or None
+        Running under our lease; ``None``: there is nothing to do.
+    """
+    with database.read() as conn:  # an idle worker writes nothing
+        if not conn.execute(_claimable(now).limit(1)).first():
+            return None
+    with database.begin() as conn:
+        for row in conn.execute(_claimable(now)).mappings().all():
+            token = lease.acquire(
+                conn, lease_name(row["job_id"]), holder, now=now, seconds=LEASE_SECONDS
+            )
+            if token is None:
+                continue
+            done = conn.execute(
+                sa.update(jobs)
+                .where(jobs.c.job_id == row["job_id"], jobs.c.state.in_(("queued", "running")))
+                .values(
+                    state="running",
+                    tries=jobs.c.tries + 1,
+                    started_at=sa.func.coalesce(jobs.c.started_at, now),
+                )
+            )
+            if done.rowcount != 1:  # it ended between our look and our lease
+                lease.release(conn, lease_name(row["job_id"]), token)
+                continue
+            taken = get(conn, row["job_id"])
+            if taken is not None:
+                return Claim(taken, token)
+    return None
+
+
+def _claimable(now: int) -> sa.Select[Any]:
+    held = sa.exists().where(
+        leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
+    )
+    return (
+        sa.select(jobs)
+        .where(
+            jobs.c.not_before <= now,
+            sa.or_(jobs.c.state == "queued", sa.and_(jobs.c.state == "running", ~held)),
+        )
+        .order_by(jobs.c.created_at)
+    )
+
+
+def claim_waiting(database: Database, job_id: str, holder: str, *, now: int) -> Claim | None:
+    """Take a job that waits for labels, because there are enough new ones."""
+    with database.begin() as conn:
+        found = get(conn, job_id)
+        if found is None or found.state != "waiting_labels":
+            return None
+        token = lease.acquire(conn, lease_name(job_id), holder, now=now, seconds=LEASE_SECONDS)
+        if token is None:
+            return None
+        conn.execute(
+            sa.update(jobs).where(jobs.c.job_id == job_id).values(state="running", tries=1)
+        )
+        taken = get(conn, job_id)
+    return None if taken is None else Claim(taken, token)
+
+
+@contextmanager
+def fenced(database: Database, held: Claim, clock: Callable[[], int]) -> Iterator[sa.Connection]:
+    """A transaction in which the job is ours and running until it ends.
+
+    Raises
+    ------
+    LeaseLost
+        Another worker has taken the job over.
+    JobEnded
+        It was cancelled or expired.
+    """
+    with database.begin() as conn:
+        # The model first, as everybody who decides about it does: no two wait for each other.
+        conn.execute(
+            sa.select(specs.c.model).where(specs.c.model == held.job.model).with_for_update()
+        )
+        try:
+            lease.check(conn, held.lease, held.token, clock())
+        except LeaseError as error:
+            raise LeaseLost(str(error)) from error
+        locked = sa.select(jobs.c.state).where(jobs.c.job_id == held.job.job_id).with_for_update()
+        state = conn.execute(locked).scalar_one()
+        if state != "running":
+            raise JobEnded(f"job {held.job.job_id} is {state}")
+        yield conn
+
+
+def finish(
+    conn: sa.Connection, job: Job, state: str, *, outcome: Mapping[str, Any], now: int
+) -> None:
+    """End a job (in a fenced transaction, or where nobody holds it)."""
+    conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == job.job_id)
+        .values(
+            state=state,
+            outcome=json.dumps({**job.outcome, **outcome}, sort_keys=True),
+            finished_at=now,
+            live_mark=None,
+        )
+    )
+
+
+def park(
+    conn: sa.Connection,
+    held: Claim,
+    *,
+    outcome: Mapping[str, Any],
+    gate_rows: int,
+    now: int,
+) -> None:
+    """Let a job wait for labels and give its lease back; it stays the model's one live job."""
+    conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == held.job.job_id)
+        .values(
+            state="waiting_labels",
+            tries=0,
+            gate_rows=gate_rows,
+            not_before=now,
+            outcome=json.dumps({**held.job.outcome, **outcome}, sort_keys=True),
+        )
+    )
+    release(conn, held)
+
+
+def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forgive: bool) -> None:
+    """Put a job back; its folder keeps the finished steps.
+
+    ``forgive``: it is no failure of the job (the worker was asked to stop).
+    """
+    job = get(conn, held.job.job_id) or held.job
+    conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == job.job_id)
+        .values(
+            state="queued",
+            not_before=not_before,
+            tries=max(0, job.tries - 1),
+            outcome=json.dumps(
+                {
+                    **job.outcome,
+                    "last_error": why,
+                    "failures": job.outcome.get("failures", 0) + (not forgive),
+                },
+                sort_keys=True,
+            ),
+        )
+    )
+    lease.release(conn, held.lease, held.token)
+
+
+def release(conn: sa.Connection, held: Claim) -> None:
+    """Give the lease of a job that has ended back."""
+    lease.release(conn, held.lease, held.token)
+
+
+def exhausted(job: Job) -> bool:
+    """Whether its workers died too often: then it may be the job that kills them."""
+    return job.tries > MAX_DEATHS
+
+
+def overdue(conn: sa.Connection, now: int) -> list[Job]:
+    """Live jobs beyond their deadline that no worker is at work on."""
+    held = sa.exists().where(
+        leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
+    )
+    found = conn.execute(
+        sa.select(jobs).where(jobs.c.state.in_(LIVE), jobs.c.deadline_at <= now, ~held)
+    )
+    return [job_of(row) for row in found.mappings()]
