@@ -25,7 +25,7 @@ from redistill.streams.wire.codec import (
 )
 from redistill.streams.wire.envelope import headers_of
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[3] / "golden"
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 ID = UUID("11111111-2222-5333-8444-555555555555")
 SHA = "ab" * 32

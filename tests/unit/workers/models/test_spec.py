@@ -267,7 +267,7 @@ def test_docs_list_every_key() -> None:
     from redistill.workers.models.spec_file import SECTIONS, TOP_KEYS
     from redistill.workers.models.spec_schema import SCHEMA_KEYS
 
-    text = (Path(__file__).parents[3] / "docs" / "model-toml.md").read_text()
+    text = (Path(__file__).parents[4] / "docs" / "model-toml.md").read_text()
     documented = re.findall(r"^\| `([^`]+)` \|", text, re.M)
     expected = list(TOP_KEYS)
     for name, section in SECTIONS.items():

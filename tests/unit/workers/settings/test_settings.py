@@ -11,7 +11,7 @@ from redistill.workers.cli import common
 from redistill.workers.errors import SettingsError
 from redistill.workers.settings.settings import Settings, env_name, environment, unknown_variables
 
-DOCS = Path(__file__).parents[3] / "docs" / "settings.md"
+DOCS = Path(__file__).parents[4] / "docs" / "settings.md"
 
 
 @pytest.fixture(autouse=True)

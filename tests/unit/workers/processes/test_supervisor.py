@@ -34,7 +34,7 @@ PROGRAMS = {
 def env(tmp_path: Path) -> dict[str, str]:
     for name, text in PROGRAMS.items():
         (tmp_path / f"{name}.py").write_text(text)
-    root = str(Path(__file__).resolve().parents[3])
+    root = str(Path(__file__).resolve().parents[4])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
 
 

@@ -280,7 +280,7 @@ def test_damaged_batches_never_end_the_process(tmp_path: Any) -> None:
         segments={"s": ["u"] * 20}, latency_ms=np.ones(20, np.float32),
     )  # fmt: skip
     (path := tmp_path / "batch").write_bytes(raw)
-    root = str(Path(__file__).parents[3])
+    root = str(Path(__file__).parents[4])
     seed = random.SystemRandom().randrange(10**6)
     done = subprocess.run(
         [sys.executable, "-c", FUZZ, root, str(path), str(seed), "3000"],
