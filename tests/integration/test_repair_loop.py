@@ -78,7 +78,8 @@ class World:
         self.settings = settings
         self.database: Database = opening.open(settings)
         self.rng = np.random.default_rng(1)
-        self.at = repairable.now_us() - 10 * MINUTE
+        # in the past, and not so far that its announcements, which nobody relays here, wait too long
+        self.at = repairable.now_us() - 2 * MINUTE
         self.service: Service = repairable.service(self.database, settings)
         self._child = child
         self._stop = threading.Event()

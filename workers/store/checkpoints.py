@@ -1,4 +1,5 @@
-"""The steps of a job in SQL: how far it is, how long each took, and under which claim it was written."""
+"""Checkpoints of a job in SQL: which steps are done, how long each took, under which claim it was written,
+and what the next worker has to know to go on."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from redistill.streams.store.database import upsert
-from redistill.workers.store.job_queue import Claim
+from redistill.workers.store.job_queue import Claim, Job
 from redistill.workers.store.tables import job_steps, jobs
 
 
@@ -59,6 +60,17 @@ def set_seconds(
         .where(job_steps.c.job_id == held.job.job_id, job_steps.c.name == name)
         .values(seconds=seconds, cpu_seconds=cpu_seconds)
     )
+
+
+def remember(conn: sa.Connection, job: Job, values: Mapping[str, Any]) -> None:
+    """Add values to the ``outcome`` of a job as it stands now."""
+    outcome = json.dumps({**job.outcome, **values}, sort_keys=True)
+    conn.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id).values(outcome=outcome))
+
+
+def freeze(conn: sa.Connection, held: Claim, at: int) -> None:
+    """End the job's training rows: those served after ``at`` are never trained on."""
+    conn.execute(sa.update(jobs).where(jobs.c.job_id == held.job.job_id).values(frozen_at=at))
 
 
 def read(conn: sa.Connection, job_id: str) -> list[Mapping[str, Any]]:

@@ -9,11 +9,10 @@ import loop
 import numpy as np
 import pyarrow as pa
 import pytest
-import sqlalchemy as sa
 from loop import NOW, SECOND
+from served_rows import labelled, said, served
 
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import feature_rows, labels, outcomes
 from redistill.workers.jobs import training_window
 
 WANTED = training_window.Wanted(
@@ -33,93 +32,6 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
-def block(
-    database: Database,
-    hashes: range,
-    *,
-    at: int = NOW,
-    version: str = "v1",
-    names: tuple[str, ...] = ("x", "y"),
-) -> None:
-    """Rows with ids ``1, 2, ...``, one a second; x is the id."""
-    n = len(hashes)
-    served = at + np.arange(n) * SECOND
-    values = np.column_stack([np.asarray(hashes)] * len(names)).astype(np.float32)
-    table = pa.record_batch(
-        {
-            "id": pa.array([str(h) for h in hashes]),
-            "id_hash": pa.array(list(hashes), pa.int64()),
-            "served_at": pa.array(served, pa.timestamp("us", tz="UTC")),
-            "prediction": pa.array(["repay"] * n),
-            "score": pa.array(np.ones(n, np.float32)),
-            "features": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(names)),
-        }
-    ).replace_schema_metadata({"features": '["' + '","'.join(names) + '"]'})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_batch(table)
-    with database.begin() as conn:
-        conn.execute(
-            sa.insert(feature_rows).values(
-                model="credit",
-                version=version,
-                first_served_at=int(served[0]),
-                last_served_at=int(served[-1]),
-                rows=n,
-                bytes=1,
-                data=sink.getvalue().to_pybytes(),
-            )
-        )
-
-
-def outcome(database: Database, hashes: range, *, label: str | None = "repay") -> None:
-    with database.begin() as conn:
-        conn.execute(
-            sa.insert(outcomes),
-            [
-                {
-                    "model": "credit",
-                    "version": "v1",
-                    "seq": h,
-                    "id_hash": h,
-                    "id": str(h),
-                    "correct": 1,
-                    "prediction": "repay",
-                    "label": label,
-                    "served_at": NOW + h,
-                    "observed_at": NOW,
-                    "source": "ledger",
-                    "p_include": 0.25,
-                    "uniform": True,
-                    "made_at": NOW,
-                }
-                for h in hashes
-            ],
-        )
-
-
-def spoken(database: Database, hashes: range, source: str, label: str, op: str = "upsert") -> None:
-    with database.begin() as conn:
-        conn.execute(
-            sa.insert(labels),
-            [
-                {
-                    "model": "credit",
-                    "id": str(h),
-                    "source": source,
-                    "observed_at": NOW + (1 if op == "retract" else 0),
-                    "id_hash": h,
-                    "label": None if op == "retract" else label,
-                    "op": op,
-                    "uniform": True,
-                    "received_at": NOW,
-                    "state": "ignored",
-                }
-                for h in hashes
-            ],
-        )
-
-
 def read(database: Database, wanted: training_window.Wanted = WANTED) -> training_window.Window:
     with database.read() as conn:
         return training_window.read(conn, wanted)
@@ -131,8 +43,8 @@ def column(found: training_window.Window, name: str, side: str | None = None) ->
 
 
 def test_rows_keep_their_side_and_gate_rows_are_labelled(database: Database) -> None:
-    block(database, range(1, 201))
-    outcome(database, range(1, 101))
+    served(database, range(1, 201))
+    labelled(database, range(1, 101))
     found = read(database)
     gate = set(column(found, "id_hash", "gate"))
     train = set(column(found, "id_hash", "train"))
@@ -142,15 +54,15 @@ def test_rows_keep_their_side_and_gate_rows_are_labelled(database: Database) -> 
     assert gate | train >= set(range(1, 101))
     assert found.counts["gate_labelled"] == len(gate)
     assert found.counts["labelled"] == 100
-    outcome(database, range(101, 201))
+    labelled(database, range(101, 201))
     later = read(database)
     assert gate < set(column(later, "id_hash", "gate"))
     assert train >= set(column(later, "id_hash", "train")) - set(range(101, 201))
 
 
 def test_values_labels_and_sources_arrive_as_stored(database: Database) -> None:
-    block(database, range(1, 11))
-    outcome(database, range(1, 11), label="default")
+    served(database, range(1, 11))
+    labelled(database, range(1, 11), label="default")
     found = read(database)
     rows = found.table.to_pylist()
     assert [r["x"] for r in rows] == [float(r["id_hash"]) for r in rows]
@@ -161,16 +73,16 @@ def test_values_labels_and_sources_arrive_as_stored(database: Database) -> None:
 
 
 def test_retracted_label_is_no_label(database: Database) -> None:
-    block(database, range(1, 41))
-    outcome(database, range(1, 41), label=None)
+    served(database, range(1, 41))
+    labelled(database, range(1, 41), label=None)
     found = read(database)
     assert found.counts["labelled"] == 0
     assert column(found, "id_hash", "gate") == []
 
 
 def test_rows_before_the_change_and_of_other_versions_are_left_out(database: Database) -> None:
-    block(database, range(1, 11), at=NOW - 5 * SECOND)
-    block(database, range(101, 111), version="v0")
+    served(database, range(1, 11), at=NOW - 5 * SECOND)
+    served(database, range(101, 111), version="v0")
     found = read(database)
     assert set(column(found, "id_hash")) <= set(range(6, 11))
     assert found.counts["scanned"] == 10
@@ -179,8 +91,8 @@ def test_rows_before_the_change_and_of_other_versions_are_left_out(database: Dat
 def test_training_rows_end_where_the_window_was_frozen_gate_rows_do_not(
     database: Database,
 ) -> None:
-    block(database, range(1, 101))
-    outcome(database, range(1, 101))
+    served(database, range(1, 101))
+    labelled(database, range(1, 101))
     frozen = NOW + 30 * SECOND
     found = read(database, replace(WANTED, frozen_at=frozen))
     train = [r for r in found.table.to_pylist() if r["split"] == "train"]
@@ -190,8 +102,8 @@ def test_training_rows_end_where_the_window_was_frozen_gate_rows_do_not(
 
 
 def test_labels_that_raised_the_alarm_do_not_judge(database: Database) -> None:
-    block(database, range(1, 41))
-    outcome(database, range(1, 41))
+    served(database, range(1, 41))
+    labelled(database, range(1, 41))
     judged = read(database)
     raised = read(database, replace(WANTED, raised_by=NOW))  # all labels were observed at NOW
     assert judged.counts["gate_labelled"] > 0
@@ -204,22 +116,22 @@ def test_labels_that_raised_the_alarm_do_not_judge(database: Database) -> None:
 
 def test_unlabelled_training_rows_are_the_newest_and_bounded(database: Database) -> None:
     for start in (1, 101, 201):
-        block(database, range(start, start + 100), at=NOW + start * SECOND)
+        served(database, range(start, start + 100), at=NOW + start * SECOND)
     found = read(database, replace(WANTED, train_rows=20))
     assert found.counts["train"] == 20
     assert min(h for h in column(found, "id_hash") if isinstance(h, int)) > 200
 
 
 def test_same_id_served_twice_is_one_row(database: Database) -> None:
-    block(database, range(1, 51))
-    block(database, range(1, 51), at=NOW + 100 * SECOND)
+    served(database, range(1, 51))
+    served(database, range(1, 51), at=NOW + 100 * SECOND)
     hashes = column(read(database), "id_hash")
     assert len(hashes) == len(set(hashes))
 
 
 def test_window_without_a_change_is_the_last_rows(database: Database) -> None:
-    block(database, range(1, 101))
-    block(database, range(101, 201), at=NOW + 100 * SECOND)
+    served(database, range(1, 101))
+    served(database, range(101, 201), at=NOW + 100 * SECOND)
     found = read(database, replace(WANTED, since=None, last_rows=50))
     assert min(h for h in column(found, "id_hash") if isinstance(h, int)) > 150
     assert found.since == NOW + 150 * SECOND
@@ -228,9 +140,9 @@ def test_window_without_a_change_is_the_last_rows(database: Database) -> None:
 
 
 def test_source_that_was_asked_for_trains_and_the_believed_one_judges(database: Database) -> None:
-    block(database, range(1, 101))
-    outcome(database, range(1, 51), label="repay")
-    spoken(database, range(1, 101), "contractor", "default")
+    served(database, range(1, 101))
+    labelled(database, range(1, 51), label="repay")
+    said(database, range(1, 101), "contractor", "default")
     plain = read(database)
     assert set(column(plain, "source")) <= {"ledger", None}
     found = read(database, replace(WANTED, source="contractor"))
@@ -241,18 +153,18 @@ def test_source_that_was_asked_for_trains_and_the_believed_one_judges(database: 
 
 
 def test_source_may_take_a_label_back(database: Database) -> None:
-    block(database, range(1, 21))
-    spoken(database, range(1, 21), "contractor", "default")
-    spoken(database, range(1, 11), "contractor", "", op="retract")
+    served(database, range(1, 21))
+    said(database, range(1, 21), "contractor", "default")
+    said(database, range(1, 11), "contractor", "", op="retract")
     found = read(database, replace(WANTED, source="contractor"))
-    labelled = {r["id_hash"] for r in found.table.to_pylist() if r["label"] is not None}
-    assert labelled == set(range(11, 21))
+    with_label = {r["id_hash"] for r in found.table.to_pylist() if r["label"] is not None}
+    assert with_label == set(range(11, 21))
 
 
 def test_missing_features_are_said_with_the_setting_that_left_them_out(
     database: Database,
 ) -> None:
-    block(database, range(1, 11), names=("x",))
+    served(database, range(1, 11), names=("x",))
     with pytest.raises(training_window.WindowError, match=r"'y'.*store_features"):
         read(database)
 

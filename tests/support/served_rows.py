@@ -1,0 +1,100 @@
+"""Served rows and their labels as stream workers leave them in SQL: of model ``credit``, version ``v1``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from loop import NOW, SECOND
+
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import feature_rows, labels, outcomes
+
+
+def served(
+    database: Database,
+    hashes: range,
+    *,
+    at: int = NOW,
+    version: str = "v1",
+    names: tuple[str, ...] = ("x", "y"),
+) -> None:
+    """Feature rows with the ids ``hashes``, one a second; every feature is the id."""
+    n = len(hashes)
+    served = at + np.arange(n) * SECOND
+    values = np.column_stack([np.asarray(hashes)] * len(names)).astype(np.float32)
+    table = pa.record_batch(
+        {
+            "id": pa.array([str(h) for h in hashes]),
+            "id_hash": pa.array(list(hashes), pa.int64()),
+            "served_at": pa.array(served, pa.timestamp("us", tz="UTC")),
+            "prediction": pa.array(["repay"] * n),
+            "score": pa.array(np.ones(n, np.float32)),
+            "features": pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), len(names)),
+        }
+    ).replace_schema_metadata({"features": '["' + '","'.join(names) + '"]'})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_batch(table)
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(feature_rows).values(
+                model="credit",
+                version=version,
+                first_served_at=int(served[0]),
+                last_served_at=int(served[-1]),
+                rows=n,
+                bytes=1,
+                data=sink.getvalue().to_pybytes(),
+            )
+        )
+
+
+def labelled(database: Database, hashes: range, *, label: str | None = "repay") -> None:
+    """Outcomes of rows: the trusted source said ``label`` (``None``: it took it back)."""
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(outcomes),
+            [
+                {
+                    "model": "credit",
+                    "version": "v1",
+                    "seq": h,
+                    "id_hash": h,
+                    "id": str(h),
+                    "correct": 1,
+                    "prediction": "repay",
+                    "label": label,
+                    "served_at": NOW + h,
+                    "observed_at": NOW,
+                    "source": "ledger",
+                    "p_include": 0.25,
+                    "uniform": True,
+                    "made_at": NOW,
+                }
+                for h in hashes
+            ],
+        )
+
+
+def said(database: Database, hashes: range, source: str, label: str, op: str = "upsert") -> None:
+    """Labels of a source that no outcome was made of."""
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(labels),
+            [
+                {
+                    "model": "credit",
+                    "id": str(h),
+                    "source": source,
+                    "observed_at": NOW + (1 if op == "retract" else 0),
+                    "id_hash": h,
+                    "label": None if op == "retract" else label,
+                    "op": op,
+                    "uniform": True,
+                    "received_at": NOW,
+                    "state": "ignored",
+                }
+                for h in hashes
+            ],
+        )

@@ -1,0 +1,118 @@
+"""When a waiting job goes on: not before its time, and only where there may be enough rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import job_worker
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import NOW, SECOND, Clock
+from served_rows import labelled, served
+
+from redistill.streams.store.database import Database
+from redistill.workers.jobs import training_window
+from redistill.workers.jobs.waiting import WaitingJobs
+from redistill.workers.store import job_queue
+from redistill.workers.store.tables import jobs, pointers
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
+    with opened.begin() as conn:
+        loop.register(conn, loop.spec())
+        job_worker.incident_with_job(conn)
+    yield opened
+    opened.dispose()
+
+
+def parked(database: Database, **wait: Any) -> str:
+    """Let the only job wait."""
+    claim = job_worker.claimed(database)
+    with job_queue.fenced(database, claim, Clock()) as conn:
+        job_queue.park(conn, claim, outcome={"wait": wait}, gate_rows=0, now=NOW)
+    return claim.job.job_id
+
+
+def ready(database: Database, waiting: WaitingJobs) -> str | None:
+    with database.read() as conn:
+        job = waiting.ready(conn)
+    return None if job is None else job.job_id
+
+
+def test_job_with_enough_labels_goes_on(database: Database) -> None:
+    job_id = parked(database, count="labelled", rows=20, outcomes=20)
+    waiting = WaitingJobs(Clock())
+    served(database, range(1, 41))
+    labelled(database, range(1, 20))
+    assert ready(database, waiting) is None
+    labelled(database, range(20, 21))
+    assert ready(database, waiting) == job_id
+
+
+def test_window_is_not_read_before_there_may_be_enough(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = training_window.read
+    monkeypatch.setattr(
+        training_window,
+        "read",
+        lambda conn, wanted: reads.append(1) or read(conn, wanted),  # type: ignore[func-returns-value]
+    )
+    parked(database, count="gate_labelled", rows=30, outcomes=10)
+    waiting = WaitingJobs(Clock())
+    served(database, range(1, 201))
+    labelled(database, range(1, 10))
+    assert ready(database, waiting) is None
+    assert reads == []
+    labelled(database, range(10, 21))  # 20 outcomes, some 10 of them on the gate's side
+    assert ready(database, waiting) is None
+    assert len(reads) == 1
+    labelled(database, range(21, 25))  # fewer than are missing
+    assert ready(database, waiting) is None
+    assert len(reads) == 1
+    labelled(database, range(25, 101))
+    assert ready(database, waiting) is not None
+    assert len(reads) == 2
+
+
+def test_job_that_lacks_rows_looks_at_its_own_pace(database: Database) -> None:
+    job_id = parked(database, count="train", rows=10, outcomes=0, look_at=NOW + 2 * SECOND)
+    clock = Clock()
+    waiting = WaitingJobs(clock)
+    served(database, range(1, 101))
+    assert ready(database, waiting) is None
+    clock.forward(2 * SECOND)
+    assert ready(database, waiting) == job_id
+
+
+def test_job_without_an_incident_counts_from_where_its_window_began(database: Database) -> None:
+    with database.begin() as conn:
+        conn.execute(sa.delete(jobs))
+        job_id = job_worker.manual_job(conn)
+    parked(database, count="labelled", rows=5, outcomes=1, since=NOW + 51 * SECOND)
+    served(database, range(1, 101))
+    labelled(database, range(1, 51))  # labelled, and served before the window
+    waiting = WaitingJobs(Clock())
+    assert ready(database, waiting) is None
+    with database.begin() as conn:
+        wait = {"count": "labelled", "rows": 5, "outcomes": 1, "since": NOW}
+        conn.execute(sa.update(jobs).values(outcome=json.dumps({"wait": wait})))
+    assert ready(database, waiting) == job_id
+
+
+def test_job_that_makes_no_sense_any_more_goes_on_to_say_so(database: Database) -> None:
+    job_id = parked(database, count="labelled", rows=1_000, outcomes=1_000)
+    with database.begin() as conn:
+        conn.execute(sa.delete(pointers))
+    assert ready(database, WaitingJobs(Clock())) == job_id
+
+
+def test_nothing_waits(database: Database) -> None:
+    assert ready(database, WaitingJobs(Clock())) is None
