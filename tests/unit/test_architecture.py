@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("streams", "compress", "workers")
+GROUND = [p for p in (ROOT / "redistill").glob("*.py") if not p.name.startswith("__")]
+ABOVE_THE_GROUND = {*(f"redistill.{room}" for room in ROOMS), "scipy", "onnx", "onnxruntime"}
 
 
 def imported_by(statement: str) -> set[str]:
@@ -33,6 +37,7 @@ def imported_by(statement: str) -> set[str]:
     [
         ("from redistill import PredictionLogger", {"faust", "river", "sqlalchemy", "torch", "scipy", "onnxruntime"}),
         ("from redistill import ModelClient", {"faust", "river", "sqlalchemy", "torch", "scipy"}),
+        (f"from redistill import {', '.join(p.stem for p in GROUND)}", ABOVE_THE_GROUND),
         ("import redistill.streams.wire.codec", {"kafka", "faust", "sqlalchemy", "river"}),
         ("import redistill.streams.engine.app", {"torch", "redistill.compress", "redistill.workers"}),
         ("import redistill.streams.replay.run", {"torch", "faust", "sqlalchemy", "redistill.workers", "kafka"}),
@@ -50,6 +55,30 @@ def imported_by(statement: str) -> set[str]:
 )  # fmt: skip
 def test_import_stays_lean(statement: str, forbidden: set[str]) -> None:
     assert not imported_by(statement) & forbidden
+
+
+def imported_on_load(path: Path) -> Iterator[str]:
+    """Modules that a file names in its imports, but for those inside functions."""
+    open_nodes: list[ast.AST] = [ast.parse(path.read_text())]
+    while open_nodes:
+        node = open_nodes.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            open_nodes.extend(ast.iter_child_nodes(node))
+
+
+def test_the_common_ground_stands_on_little() -> None:
+    allowed = sys.stdlib_module_names | {"numpy", "msgspec", "pyarrow", "redistill"}
+    heavy = {
+        f"{path.name} imports {name}"
+        for path in GROUND
+        for name in imported_on_load(path)
+        if name.partition(".")[0] not in allowed
+    }
+    assert heavy == set()
 
 
 def test_only_one_home_for_each_framework() -> None:
