@@ -14,10 +14,17 @@ from pathlib import Path
 import kafka_server as kafka
 import postgres_server as postgres
 import pytest
+from hypothesis import HealthCheck, settings
 
 # before torch is imported anywhere: two of its threads on a busy machine are slower than one
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# how long an example takes says how busy the machine is, and nothing about the code
+settings.register_profile(
+    "busy-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("busy-machine")
 
 REQUIRED = {s for s in os.environ.get("REDISTILL_REQUIRE", "").split(",") if s}
 

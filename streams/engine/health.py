@@ -151,16 +151,21 @@ class Watchdog(threading.Thread):
         """Until stopped."""
         self._vitals.ticked_at = time.monotonic()  # the start took its time before anybody looked
         while not self._ending.wait(self._every):
-            why = self._judge.verdict(self._vitals, time.monotonic())
-            if why is None:
-                continue
-            stalled = time.monotonic() - self._vitals.ticked_at >= self._judge.patience
-            if self._vitals.fatal is None and not stalled and not self._reachable():
-                self._judge.forgive()
-                continue
-            log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
-            self._die(why)
-            return
+            if (why := self.look(time.monotonic())) is not None:
+                log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
+                self._die(why)
+                return
+
+    def look(self, now: float) -> str | None:
+        """Why the process has to end, if it has to; ``now`` as the vitals count time."""
+        why = self._judge.verdict(self._vitals, now)
+        if why is None:
+            return None
+        stalled = now - self._vitals.ticked_at >= self._judge.patience
+        if self._vitals.fatal is None and not stalled and not self._reachable():
+            self._judge.forgive()
+            return None
+        return why
 
     def stop(self) -> None:
         """Stop looking."""

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import environment
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.kafka.broker import Broker, admin
 
@@ -113,21 +113,16 @@ def test_demo_leaves_no_process_when_it_is_interrupted(tmp_path: Path) -> None:
         [sys.executable, "-m", "redistill", "demo", "--json", "--keep", str(kept)],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    end = time.monotonic() + 60
-    while not (kept / "logs" / "repair.log").exists():
-        assert demo.poll() is None, demo.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    repair_log = kept / "logs" / "repair.log"
+    eventually(lambda: repair_log.exists() or demo.poll() is not None, "it has begun")
+    assert demo.poll() is None, demo.communicate()
     assert running(str(kept))
     demo.send_signal(signal.SIGINT)
-    out, errors = demo.communicate(timeout=60)
+    out, errors = demo.communicate(timeout=PATIENCE_SECONDS)
     assert demo.returncode == 130, (out, errors)
     assert "Traceback" not in errors
     # one that was just being started ends by itself, when it sees that its parent is gone
-    end = time.monotonic() + 20
-    while left := running(str(kept)):
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
+    eventually(lambda: not running(str(kept)), f"all of these end: {running(str(kept))}")
 
 
 def running(word: str) -> list[str]:

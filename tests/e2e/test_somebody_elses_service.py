@@ -22,7 +22,8 @@ import onnxruntime as ort
 import pytest
 import sqlalchemy as sa
 from kafka_server import KafkaServer
-from processes import Worker, environment, eventually, redistill
+from processes import Worker, environment, redistill
+from waiting import eventually
 
 import redistill as sdk
 
@@ -66,10 +67,10 @@ class Site:
         """The ends of all logs."""
         return "\n".join(f"--- {n}\n{w.tail()}" for n, w in self.workers.items())
 
-    def until(self, check: Any, seconds: float, what: str) -> Any:
+    def until(self, check: Any, what: str) -> Any:
         """Wait; a failure shows the logs."""
         try:
-            return eventually(check, seconds, what)
+            return eventually(check, what)
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self.tails()}") from None
 
@@ -136,21 +137,21 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
     site.logs.append(service["log"])
     flow = {"predict": service["predict"], "label": service["on_outcome"], "serial": serial}
     send(rng, 600, boom=False, labelled=0.0, **flow)
-    site.until(lambda: site.query("SELECT rows FROM unregistered WHERE model = 'credit' AND rows >= 500"), 30,
+    site.until(lambda: site.query("SELECT rows FROM unregistered WHERE model = 'credit' AND rows >= 500"),
                "events of an unregistered model are counted")  # fmt: skip
     site.command("register", "credit", "--from-traffic", "--out", str(site.folder / "credit.toml"))
     send(rng, 10_500, boom=False, labelled=0.25, **flow)
-    site.until(lambda: site.query("SELECT n FROM accuracy_states WHERE n >= 1000"), 60,
+    site.until(lambda: site.query("SELECT n FROM accuracy_states WHERE n >= 1000"),
                "a thousand outcomes make the base error")  # fmt: skip
     assert site.query("SELECT * FROM findings WHERE harmful") == []
     send(rng, 1_500, boom=True, labelled=0.25, **flow)
     harm = "SELECT body FROM findings WHERE kind = 'accuracy' AND harmful"
-    found = json.loads(site.until(lambda: site.query(harm), 30, "the first finding of harm")[0][0])
+    found = json.loads(site.until(lambda: site.query(harm), "the first finding of harm")[0][0])
     assert found["provisional"] is True, found
     assert found["impact"]["basis"] == "measured"
     assert found["impact"]["reference"] - found["impact"]["current"] > 0.3
     assert service["log"].stats().dropped == 0
-    site.until(lambda: site.query("SELECT 1 FROM incidents WHERE incident_class = 'harm' AND decision IS NOT NULL"), 30,
+    site.until(lambda: site.query("SELECT 1 FROM incidents WHERE incident_class = 'harm' AND decision IS NOT NULL"),
                "an incident with a decision")  # fmt: skip
     assert site.query("SELECT * FROM jobs") == [], "level watch never repairs"
 
@@ -175,9 +176,9 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
         credit.as_others_write_it(wide)
         site.command("add", "credit", "8", str(wide))
         site.command("publish", "credit", "8")
-        site.until(lambda: model.version == "8", 5, "the service follows the pointer")
+        site.until(lambda: model.version == "8", "the service follows the pointer")
         site.command("rollback", "credit")
-        site.until(lambda: model.version == "7", 5, "the service goes back")
+        site.until(lambda: model.version == "7", "the service goes back")
 
         # --- repair: the world shifts, the student is rebuilt from its teacher ---
         spec.write_text(text)
@@ -203,7 +204,7 @@ def test_a_stranger_goes_from_nothing_to_a_repair(site: Site, kafka_server: Kafk
             send(rng, 300, boom=True, labelled=0.25, per_second=600, **repaired)
             return model.version not in {"7", "8"}
 
-        site.until(boom_until_repaired, 90, "a repaired version serves")
+        site.until(boom_until_repaired, "a repaired version serves")
         columns = credit.rows(rng, 2_000, boom=True)
         answers = [p.prediction for p in model.predict_batch(credit.feature_dicts(columns))]
         assert np.mean(np.asarray(answers) == columns["label"]) > 0.9

@@ -5,26 +5,17 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ports import free_port
 from processes import environment, redistill
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.workers.processes.supervisor import last_line
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def pid_of(home: Path, name: str) -> int | None:
@@ -38,15 +29,6 @@ def pid_of(home: Path, name: str) -> int | None:
         if mine and words[-3:-1] == [b"run", name.encode()]:
             return int(folder.name)
     return None
-
-
-def until(check: Callable[[], Any], what: str, seconds: float = 40.0) -> Any:
-    end = time.monotonic() + seconds
-    while True:
-        if found := check():
-            return found
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def alive(url: str) -> bool:
@@ -67,14 +49,14 @@ def test_up_restarts_what_dies_and_leaves_nothing_when_it_is_stopped(tmp_path: P
             env=environment(home=str(home), web_port=str(port)), stdout=subprocess.PIPE, stderr=err,
         )  # fmt: skip
     try:
-        until(lambda: alive(f"http://127.0.0.1:{port}/health/live"), "the web process answers")
-        first = until(lambda: pid_of(home, "stream"), "the stream worker runs")
-        until(lambda: last_line(home / "logs" / "stream.log"), "it has started to work")
+        eventually(lambda: alive(f"http://127.0.0.1:{port}/health/live"), "the web process answers")
+        first = eventually(lambda: pid_of(home, "stream"), "the stream worker runs")
+        eventually(lambda: last_line(home / "logs" / "stream.log"), "it has started to work")
         assert pid_of(home, "repair")
         os.kill(first, signal.SIGKILL)
-        until(lambda: pid_of(home, "stream") not in (None, first), "it is started again")
+        eventually(lambda: pid_of(home, "stream") not in (None, first), "it is started again")
         up.send_signal(signal.SIGTERM)
-        out, _ = up.communicate(timeout=40)
+        out, _ = up.communicate(timeout=PATIENCE_SECONDS)
     finally:
         if up.poll() is None:
             up.kill()

@@ -35,6 +35,7 @@ import onnxruntime as ort
 import postgres_server
 import processes
 import sqlalchemy as sa
+import waiting
 
 from redistill.streams.kafka.broker import Broker, producer
 from redistill.streams.store.database import connect
@@ -260,13 +261,23 @@ def compare(database_url: str, ledger: Ledger) -> tuple[int, int, dict[str, Any]
     return lost, doubled, facts
 
 
+def has_rows(database_url: str, table: str) -> bool:
+    """Whether anything stands in a table."""
+    with connect(database_url).read() as conn:
+        return conn.execute(sa.text(f"SELECT 1 FROM {table} LIMIT 1")).scalar() is not None
+
+
+def stored_records(database_url: str) -> int:
+    """Records behind the offsets."""
+    with connect(database_url).read() as conn:
+        total = conn.execute(sa.text("SELECT sum(counted + dead) FROM offsets")).scalar()
+    return int(total or 0)
+
+
 def caught_up(database_url: str, ledger: Ledger) -> bool:
     """Whether as many records are behind the offsets as were acknowledged, and no label waits for its row."""
     with connect(database_url).read() as conn:
-        behind = conn.execute(
-            sa.text("SELECT coalesce(sum(counted + dead), 0) FROM offsets")
-        ).scalar()
-        waiting = conn.execute(
+        unjoined = conn.execute(
             sa.text("SELECT count(*) FROM labels WHERE state = 'waiting'")
         ).scalar()
         live = conn.execute(
@@ -274,7 +285,10 @@ def caught_up(database_url: str, ledger: Ledger) -> bool:
         ).scalar()
         unsent = conn.execute(sa.text("SELECT count(*) FROM outbox WHERE sent_at IS NULL")).scalar()
     return (
-        int(behind or 0) >= sum(ledger.records.values()) and not waiting and not live and not unsent
+        stored_records(database_url) >= sum(ledger.records.values())
+        and not unjoined
+        and not live
+        and not unsent
     )
 
 
@@ -313,17 +327,20 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
         )
         load.start()
-        time.sleep(8)
+        waiting.eventually(lambda: has_rows(url, "outcomes"), "the workers are at work")
         kill_at_random(workers, load, args.kills, args.seed)
-        time.sleep(5)
+        sent = sum(load.ledger.records.values())
+        waiting.eventually(
+            lambda: stored_records(url) > sent, "those that were started again are at work"
+        )
         load.halt.set()
         load.join(90)
         if load.failure is not None:
             raise load.failure
         ledger = load.ledger
         try:
-            processes.eventually(
-                lambda: caught_up(url, ledger), 240, "the workers catch up", every=1.0
+            waiting.eventually(
+                lambda: caught_up(url, ledger), "the workers catch up", every=1.0, patience=240
             )
         except AssertionError as late:
             print(f"  {late}")

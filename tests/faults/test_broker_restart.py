@@ -7,9 +7,9 @@ from pathlib import Path
 
 import kafka_server as kafka
 import pytest
-from processes import eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import prediction
+from waiting import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -34,10 +34,10 @@ def test_worker_waits_for_a_broker_that_was_killed(
         lab.wait_counted(40)
         lab.hang_up()
         own_kafka.kill()
-        eventually(lambda: "aiokafka" in worker.tail(20_000), 30, "a word about the broker")
+        eventually(lambda: "aiokafka" in worker.tail(20_000), "a word about the broker")
         own_kafka.start()
         lab.send(prediction(i) for i in range(40, 80))
-        lab.wait_counted(80, 60)
+        lab.wait_counted(80)
         assert worker.alive
         assert worker.starts == 1
         assert {r.counted for r in lab.offsets().values()} == {0, 80 // PARTITIONS}
@@ -45,6 +45,6 @@ def test_worker_waits_for_a_broker_that_was_killed(
         assert worker.log.read_text().count("\n") < 400
         lab.hang_up()
         own_kafka.kill()
-        assert worker.stop(20) == 0, "SIGTERM ends it in time although the broker is away"
+        assert worker.stop() == 0, "SIGTERM ends it in time although the broker is away"
     finally:
         lab.close()

@@ -18,9 +18,10 @@ import loop
 import postgres_server as postgres
 import pytest
 import sqlalchemy as sa
-from processes import Worker, eventually, redistill
+from processes import Worker, redistill
 from stream_lab import PARTITIONS, Lab
 from stream_rows import CONFIG, label, prediction
+from waiting import eventually
 
 from redistill.streams.store import tables as t
 from redistill.workers.processes import topics
@@ -95,8 +96,8 @@ def test_workers_wait_for_a_database_that_was_killed(
         lab.workers.append(workers[-1])
         send(400)
         lab.wait_counted(sent)
-        eventually(lambda: '"repair_started"' in workers[2].tail(20_000), 60, lab.logs())
-        eventually(lambda: '"assigned"' in workers[1].tail(20_000), 60, lab.logs())
+        eventually(lambda: '"repair_started"' in workers[2].tail(20_000), lab.logs())
+        eventually(lambda: '"assigned"' in workers[1].tail(20_000), lab.logs())
         quiet = [len(said(w, 0)) for w in workers]
 
         kill(own_postgres)
@@ -110,12 +111,12 @@ def test_workers_wait_for_a_database_that_was_killed(
         lab.db.dispose()
         own_postgres.start()
         send(200)
-        lab.wait_counted(sent, 60)
-        lab.wait_counted(sent, 60, topic="labels")
+        lab.wait_counted(sent)
+        lab.wait_counted(sent, topic="labels")
         outcomes = sa.select(sa.func.count()).select_from(t.outcomes)
-        eventually(lambda: lab.scalar(outcomes) == sent, 40, f"outcomes\n{lab.logs()}")
+        eventually(lambda: lab.scalar(outcomes) == sent, f"outcomes\n{lab.logs()}")
         unsent = sa.select(sa.func.count()).where(t.outbox.c.sent_at.is_(None))
-        eventually(lambda: lab.scalar(unsent) == 0, 40, f"announcements\n{lab.logs()}")
+        eventually(lambda: lab.scalar(unsent) == 0, f"announcements\n{lab.logs()}")
 
         assert [w.alive for w in workers] == [True] * 3, lab.logs()
         assert {r.counted for r in lab.offsets().values()} == {sent // PARTITIONS}

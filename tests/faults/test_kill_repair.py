@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import repairable
 import sqlalchemy as sa
-from processes import Worker, environment, eventually
+from processes import Worker, environment
+from waiting import eventually
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.store.database import Database
@@ -89,7 +90,6 @@ def test_killed_workers_publish_one_release(
         if not rows(database, jobs) or rows(database, jobs)[0]["live_mark"]:
             eventually(
                 lambda before=before: tokens(database) > before or not worker.alive,  # type: ignore[misc]
-                90,
                 f"the worker takes the job: {worker.tail()}",
                 every=0.01,
             )
@@ -98,14 +98,13 @@ def test_killed_workers_publish_one_release(
         worker.kill()
         steps = sorted(rows(database, job_steps), key=lambda s: s["at"])
         killed_in.append(steps[-1]["name"] if steps else "start")
-        eventually(lambda: not processes_of(folder), 5, "its child ends with it", every=0.05)
+        eventually(lambda: not processes_of(folder), "its child ends with it", every=0.05)
     print("killed after", killed_in)
 
     worker.start()
     try:
         eventually(
             lambda: [j for j in rows(database, jobs) if j["finished_at"]],
-            120,
             f"the job ends: {worker.tail()}",
         )
         (job,) = rows(database, jobs)
@@ -117,7 +116,7 @@ def test_killed_workers_publish_one_release(
             client = Repository(settings.repository_folder, trust, cache=tmp_path / "cache")
             return client.pointer("credit").stable == version
 
-        eventually(signed, 30, "the signed pointer names it")
+        eventually(signed, "the signed pointer names it")
     finally:
         status = worker.stop()
     assert status == 0, worker.tail()

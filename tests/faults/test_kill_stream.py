@@ -73,9 +73,16 @@ def test_every_offset_is_counted_once_when_workers_are_killed(lab: Lab) -> None:
         victim.start()
     rows = load.stop()
     labels = rows // LABELS_EVERY
-    lab.wait_counted(rows, 60)
-    lab.wait_counted(labels, 60, "labels")
-    time.sleep(1.5)  # what would be counted twice would be counted now
+    lab.wait_counted(rows)
+    lab.wait_counted(labels, "labels")
+    # what would be counted twice stands before these in its partition, and is counted before them
+    lab.send(prediction(i) for i in range(rows, rows + PARTITIONS))
+    lab.send(label(i) for i in range(rows, rows + PARTITIONS))
+    rows, labels = rows + PARTITIONS, labels + PARTITIONS
+    lab.wait_counted(rows)
+    lab.wait_counted(labels, "labels")
+    for w in workers:
+        assert w.stop() == 0, w.tail()
 
     for (topic, partition), row in lab.offsets().items():
         produced = (rows if topic == "predictions" else labels) // PARTITIONS
@@ -92,5 +99,3 @@ def test_every_offset_is_counted_once_when_workers_are_killed(lab: Lab) -> None:
     assert sorted(seqs) == list(range(1, len(seqs) + 1))
     state = lab.rows(t.accuracy_states)[0]
     assert (state.n, state.last_seq) == (len(seqs), len(seqs))
-    for w in workers:
-        assert w.stop() == 0, w.tail()

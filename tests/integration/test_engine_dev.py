@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from kafka import TopicPartition
-from processes import eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.kafka.broker import consumer
 from redistill.streams.kafka.dev_broker import DevBroker, topic_id
@@ -40,7 +40,6 @@ def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> Non
     lab.wait_counted(2 * n)
     eventually(
         lambda: lab.scalar(sa.select(sa.func.count()).select_from(t.outcomes)) == 2 * n,
-        30,
         "outcomes",
     )
     assert {r.counted for r in lab.offsets().values()} == {2 * n // PARTITIONS}
@@ -55,7 +54,7 @@ def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> Non
         found.extend(r.value for records in reader.poll(500).values() for r in records)
         return found
 
-    eventually(announced, 30, f"an announcement\n{lab.logs()}")
+    eventually(announced, f"an announcement\n{lab.logs()}")
     reader.close()
     assert json.loads(found[0])["model"] == "credit"
     assert worker.stop() == 0, worker.tail()
@@ -66,5 +65,5 @@ def test_worker_whose_event_loop_is_stuck_is_ended_by_its_watchdog(lab: Lab) -> 
     worker = lab.impatient("stream", 4.0, "blocked").start()
     lab.wait_counted(40)
     assert worker.process is not None
-    assert worker.process.wait(30) == 70
+    assert worker.process.wait(PATIENCE_SECONDS) == 70
     assert "stuck and ends: the main loop has not run for" in worker.tail().splitlines()[-1]

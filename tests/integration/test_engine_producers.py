@@ -10,9 +10,9 @@ import confluent_kafka
 import pytest
 import sqlalchemy as sa
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
-from processes import eventually
 from stream_lab import PARTITIONS, Lab
 from stream_rows import prediction, record
+from waiting import eventually
 
 from redistill.streams.store import tables as t
 from redistill.streams.wire.codec import MAX_EVENT_BYTES
@@ -96,7 +96,7 @@ def test_codecs_transactions_and_sizes_of_batches(lab: Lab) -> None:
             writers.rows(out, 80)
             getattr(out, f"{name}_transaction")()
             writers.markers += PARTITIONS
-    eventually(writers.settled, 60, f"{lab.offsets()}\n{lab.logs()}")
+    eventually(writers.settled, f"{lab.offsets()}\n{lab.logs()}")
     assert lab.scalar(sa.select(sa.func.sum(t.input_states.c.rows))) == writers.good
     assert lab.rows(t.gaps) == []
     assert worker.alive
@@ -135,7 +135,7 @@ def test_records_at_the_edge_of_what_can_be_read(lab: Lab) -> None:
             writers.odd(out, value, headers, fine=fine, key=b"credit")
         for key in (None, b"", b"\xff\xfe", b"another"):
             writers.odd(out, good, heads, fine=True, key=key)
-    eventually(writers.settled, 60, f"{lab.offsets()}\n{lab.logs()}")
+    eventually(writers.settled, f"{lab.offsets()}\n{lab.logs()}")
     assert worker.alive
 
 
@@ -147,7 +147,7 @@ def test_log_that_is_cut_within_a_batch_costs_what_was_cut(lab: Lab) -> None:
     admin.delete_records({place: 333})
     worker = lab.worker().start()
     writers.good -= 333
-    eventually(writers.settled, 60, f"{lab.offsets()}\n{lab.logs()}")
+    eventually(writers.settled, f"{lab.offsets()}\n{lab.logs()}")
     assert worker.stop() == 0
     writers.rows(writers.confluent(**{"linger.ms": 1_000, "compression.type": "zstd"}), 4_000)
     admin.delete_records({place: 1_777})
@@ -155,6 +155,6 @@ def test_log_that_is_cut_within_a_batch_costs_what_was_cut(lab: Lab) -> None:
     writers.good -= 777
     writers.markers += 777
     worker.start()
-    eventually(writers.settled, 60, f"{lab.offsets()}\n{lab.logs()}")
+    eventually(writers.settled, f"{lab.offsets()}\n{lab.logs()}")
     (gap,) = lab.rows(t.gaps)
     assert (gap.partition, gap.first, gap.last) == (1, 1_000, 1_776)

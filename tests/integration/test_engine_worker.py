@@ -7,7 +7,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +16,10 @@ import pytest
 import sqlalchemy as sa
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import NewTopic
-from processes import Worker, eventually
+from processes import Worker
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction, record
+from waiting import eventually
 
 from redistill.streams.engine import start
 from redistill.streams.errors import BrokerRefused
@@ -61,7 +61,7 @@ def read(lab: Lab, topic: str) -> list[Any]:
 
 def metrics(worker: Worker) -> str:
     match = eventually(
-        lambda: re.search(r'"action": "metrics", "port": (\d+)', worker.tail(20_000)), 30, "a port"
+        lambda: re.search(r'"action": "metrics", "port": (\d+)', worker.tail(20_000)), "a port"
     )
     url = f"http://127.0.0.1:{match[1]}/metrics"  # type: ignore[index]
     return urllib.request.urlopen(url, timeout=5).read().decode()
@@ -79,11 +79,11 @@ def test_worker_from_records_to_announcements_and_back_to_nothing(sqlite_lab: La
     lab.wait_counted(n + 1)
     lab.wait_counted(n, topic="labels")
     outcomes = sa.select(sa.func.count()).select_from(t.outcomes)
-    eventually(lambda: lab.scalar(outcomes) == n, 20, "outcomes")
+    eventually(lambda: lab.scalar(outcomes) == n, "outcomes")
 
     # the dead letter is announced, the stranger counted
     assert lab.offsets()["predictions", 1].dead == 1
-    eventually(lambda: len(read(lab, "dlq")) == 1, 20, f"a dead letter\n{lab.logs()}")
+    eventually(lambda: len(read(lab, "dlq")) == 1, f"a dead letter\n{lab.logs()}")
     letter = json.loads(read(lab, "dlq")[0].value)
     assert (letter["topic"], letter["partition"]) == (lab.broker.topic("predictions"), 1)
     assert lab.rows(t.unregistered)[0].model == "stranger"
@@ -91,13 +91,13 @@ def test_worker_from_records_to_announcements_and_back_to_nothing(sqlite_lab: La
     # harm is found and announced
     lab.send(prediction(i, right=i % 4 == 0) for i in range(n, 2 * n))
     lab.send(label(i) for i in range(n, 2 * n))
-    eventually(lambda: len(lab.rows(t.findings)) >= 1, 30, f"a finding\n{lab.logs()}")
-    eventually(lambda: len(read(lab, "drift")) >= 1, 20, "an announcement")
+    eventually(lambda: len(lab.rows(t.findings)) >= 1, f"a finding\n{lab.logs()}")
+    eventually(lambda: len(read(lab, "drift")) >= 1, "an announcement")
     announced = json.loads(read(lab, "drift")[0].value)
     assert announced["finding_id"] == next(
         f.finding_id for f in lab.rows(t.findings) if f.kind == announced["kind"]
     )
-    eventually(lambda: "stream_lag 0.0" in metrics(worker), 15, "no lag")
+    eventually(lambda: "stream_lag 0.0" in metrics(worker), "no lag")
     page = metrics(worker)
     assert re.search(r'redistill_stream_dead_letters_total\{topic="[^"]*predictions"\} 1\.0', page)
 
@@ -107,10 +107,8 @@ def test_worker_from_records_to_announcements_and_back_to_nothing(sqlite_lab: La
     assert second.process.wait(60) == 1
     assert "PostgreSQL" in second.tail()
 
-    # SIGTERM: everything stored, committed, and out in time
-    begun = time.monotonic()
+    # SIGTERM: everything stored, committed, and out before anybody has to kill it
     assert worker.stop() == 0, worker.tail()
-    assert time.monotonic() - begun < 15
     admin = KafkaAdminClient(bootstrap_servers=lab.bootstrap)
     group = f"{lab.namespace}.redistill"
     committed = admin.list_group_offsets({group: None})[group]
@@ -155,7 +153,6 @@ def test_topic_made_again_is_counted_from_its_start(sqlite_lab: Lab) -> None:
     lab.client.flush(timeout=30)
     lab.wait_counted(42)
     lab.delete_topics("predictions")
-    time.sleep(1)
     lab.make_topics(["predictions"])
     lab.send(prediction(i) for i in range(100, 120))
 
@@ -169,7 +166,7 @@ def test_topic_made_again_is_counted_from_its_start(sqlite_lab: Lab) -> None:
             by_id[r.topic_id] = by_id.get(r.topic_id, 0) + r.counted
         return sorted(by_id.values()) == [20, 42]
 
-    eventually(new_rows, 60, f"20 records of the new topic\n{lab.logs()}")
+    eventually(new_rows, f"20 records of the new topic\n{lab.logs()}")
     assert worker.alive
 
 
@@ -187,10 +184,12 @@ def test_workers_that_join_and_leave_lose_and_double_nothing(postgres_lab: Lab) 
     send()
     lab.wait_counted(sent)
     second = lab.worker("second").start()
-    for _ in range(10):
+
+    def assigned_under_load() -> bool:
         send()
-        time.sleep(0.5)
-    eventually(lambda: '"assigned"' in second.tail(20_000), 40, f"an assignment\n{lab.logs()}")
+        return '"assigned"' in second.tail(20_000)
+
+    eventually(assigned_under_load, "the second has an assignment", every=0.5)
     send()
     lab.wait_counted(sent)
     assert first.stop() == 0, first.tail()
@@ -233,7 +232,7 @@ def test_locked_database_is_waited_for_and_nothing_is_lost(sqlite_lab: Lab) -> N
     other = sqlite3.connect(str(lab.db.url.database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     lab.send(prediction(i) for i in range(40, 80))
-    eventually(lambda: '"store_away"' in worker.tail(20_000), 40, "a word about it")
+    eventually(lambda: '"store_away"' in worker.tail(20_000), "a word about it")
     other.execute("ROLLBACK")
     other.close()
     lab.wait_counted(80)

@@ -12,9 +12,8 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import kafka_server as kafka
 import pytest
 from ports import free_port
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client.logger import PredictionLogger
 from redistill.streams.kafka.broker import Broker, Security, admin, consumer, producer
@@ -156,13 +156,6 @@ def log_rows(log: PredictionLogger, n: int, prefix: str = "r") -> list[str]:
     ]  # fmt: skip
 
 
-def eventually(what: Callable[[], Any], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-
-
 def test_rows_labels_and_events_arrive(broker: Broker, log: PredictionLogger) -> None:
     sent = log_rows(log, 1_234)
     at = datetime(2026, 1, 2, tzinfo=UTC)
@@ -171,7 +164,7 @@ def test_rows_labels_and_events_arrive(broker: Broker, log: PredictionLogger) ->
         model="credit", instance_id="i", version="7", sha256="ab" * 32, epoch=1, at=at
     )
     log.report(activation)
-    assert log.flush(20)
+    assert log.flush(60)
     assert sorted(ids(broker)) == sorted(sent)
     (label,) = [decode(r, expect=LabelObserved) for r in read_all(broker, "labels")]
     assert label == LabelObserved(
@@ -189,10 +182,8 @@ def test_rows_labels_and_events_arrive(broker: Broker, log: PredictionLogger) ->
 def test_a_few_rows_arrive_soon_without_a_flush(broker: Broker, log: PredictionLogger) -> None:
     log_rows(log, 3)
     eventually(lambda: log.stats().sent == 3)
-    (start,) = [time.monotonic()]
     log_rows(log, 3, "s")
     eventually(lambda: log.stats().sent == 6)
-    assert time.monotonic() - start < 2.0
     assert sorted(ids(broker)) == ["r0", "r1", "r2", "s0", "s1", "s2"]
 
 
@@ -202,7 +193,7 @@ def test_many_threads_lose_nothing(broker: Broker, log: PredictionLogger) -> Non
         t.start()
     for t in threads:
         t.join()
-    assert log.flush(20)
+    assert log.flush(60)
     assert sorted(ids(broker)) == sorted(f"{t}-{i}" for t in range(8) for i in range(500))
 
 
@@ -211,19 +202,25 @@ def test_new_ids_are_unique(log: PredictionLogger) -> None:
     assert len(set(made)) == 2_000
 
 
-def test_an_event_loop_is_not_held_up(broker: Broker, log: PredictionLogger) -> None:
-    async def serve() -> float:
-        longest = 0.0
-        for i in range(300):
-            before = time.perf_counter()
-            log_rows(log, 1, f"{i}-")
-            longest = max(longest, time.perf_counter() - before)
-            await asyncio.sleep(0)
-        return longest
+def test_an_event_loop_is_not_held_up(shaky: Shaky) -> None:
+    broker = shaky.broker("predictions")
 
-    assert asyncio.run(serve()) < 0.5
-    assert log.flush(20)
-    assert len(ids(broker)) == 300
+    async def serve() -> None:
+        for i in range(300):
+            log_rows(log, 1, f"{i}-")
+            await asyncio.sleep(0)
+
+    with PredictionLogger(broker.servers, namespace=broker.namespace) as log:
+        log_rows(log, 1, "connected-")
+        assert log.flush(60)
+        shaky.server.pause()  # whoever waited for an answer would wait here
+        try:
+            asyncio.run(serve())
+            assert (log.stats().sent, log.stats().logged) == (1, 301)
+        finally:
+            shaky.server.resume()
+        assert log.flush(60)
+    assert len(ids(broker)) == 301
 
 
 def test_broker_down_at_the_start_costs_nothing_but_time(
@@ -233,16 +230,14 @@ def test_broker_down_at_the_start_costs_nothing_but_time(
     shaky.server.kill()
     log = PredictionLogger(broker.servers, namespace=broker.namespace)
     try:
-        before = time.perf_counter()
-        log_rows(log, 2_000)
-        assert time.perf_counter() - before < 1.0
+        log_rows(log, 2_000)  # returns, though nothing can be sent
         eventually(lambda: log.stats().trouble)
         assert "is the broker running" in (log.stats().trouble or "")
         assert log.flush(0.1) is False
         lines = [r for r in caplog.records if "is the broker running" in r.getMessage()]
         assert len(lines) == 1
         shaky.server.start()
-        assert log.flush(40)
+        assert log.flush(60)
         assert sorted(ids(broker)) == sorted(f"r{i}" for i in range(2_000))
         assert log.stats().trouble is None
     finally:
@@ -262,11 +257,12 @@ def test_broker_killed_and_paused_under_load_loses_nothing(shaky: Shaky) -> None
                 (shaky.server.kill, shaky.server.start),
             ]
         ):
+            before = log.stats().sent
             wanted += log_rows(log, 1_000, f"{round_}a")
-            time.sleep(0.3)
+            eventually(lambda before=before: log.stats().sent > before)  # type: ignore[misc]
             down()
             wanted += log_rows(log, 1_000, f"{round_}b")
-            time.sleep(1.0)
+            eventually(lambda: log.stats().trouble)
             up()
         assert log.flush(60)
         assert set(ids(broker)) == set(wanted)
@@ -289,7 +285,7 @@ def test_a_missing_topic_is_named_and_does_not_hold_up_others(
         log_rows(log, 50)
         eventually(lambda: log.stats().sent == 50)
         make_topics(broker, "labels")
-        assert log.flush(30)
+        assert log.flush(60)
         assert len(read_all(broker, "labels")) == 1
 
 
@@ -299,9 +295,15 @@ def test_bad_credentials_are_named(shaky: Shaky) -> None:
         security = Security(protocol="SASL_PLAINTEXT", username="svc", password=password)
         log = PredictionLogger(shaky.login, security=security, namespace=broker.namespace)
         log_rows(log, 5)
-        assert log.flush(20 if works else 2) is works
-        if not works:
-            assert "refuses the credentials of user 'svc'" in (log.stats().trouble or "")
+        if works:
+            assert log.flush(60)
+        else:
+            eventually(
+                lambda log=log: (
+                    "refuses the credentials of user 'svc'" in (log.stats().trouble or "")
+                )  # type: ignore[misc]
+            )
+            assert log.flush(0.1) is False
         log.close(timeout=0)
 
 
@@ -320,7 +322,7 @@ def test_a_full_outbox_drops_counts_and_recovers(shaky: Shaky) -> None:
         assert stats.logged == 5_000
         assert stats.pending_bytes <= 100_000
         shaky.server.start()
-        assert log.flush(40)
+        assert log.flush(60)
         stats = log.stats()
         assert stats.sent + stats.dropped == stats.logged == 5_000
         assert len(ids(broker)) == stats.sent > 0
@@ -332,7 +334,7 @@ def test_fork_gives_the_child_its_own_queue_and_connection(
     broker: Broker, log: PredictionLogger
 ) -> None:
     log_rows(log, 100, "before-")
-    assert log.flush(20)
+    assert log.flush(60)
     log_rows(log, 100, "queued-")  # in the parent's queue when it forks: sent once
     pid = os.fork()
     if pid == 0:
@@ -340,18 +342,20 @@ def test_fork_gives_the_child_its_own_queue_and_connection(
         try:
             child = log_rows(log, 100, "child-")
             stats = log.stats()
-            code = 0 if log.flush(20) and len(child) == stats.logged == 100 else 2
+            code = 0 if log.flush(60) and len(child) == stats.logged == 100 else 2
         finally:
             os._exit(code)
     log_rows(log, 100, "parent-")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert log.flush(20)
+    assert log.flush(60)
     want = [f"{p}-{i}" for p in ("before", "queued", "child", "parent") for i in range(100)]
     assert sorted(ids(broker)) == sorted(want)
 
 
 def _child(log: PredictionLogger, name: str) -> None:
-    log_rows(log, 50, name)  # and ends at once: drained on the way out
+    log_rows(log, 50, name)
+    log.flush(60)  # connected
+    log_rows(log, 50, f"{name}late-")  # and ends at once: drained on the way out
 
 
 def test_children_of_multiprocessing_drain_at_their_end(
@@ -363,10 +367,11 @@ def test_children_of_multiprocessing_drain_at_their_end(
     for c in children:
         c.start()
     for c in children:
-        c.join(30)
+        c.join(PATIENCE_SECONDS)
         assert c.exitcode == 0
-    assert log.flush(20)
-    want = [f"p{i}" for i in range(10)] + [f"{c}-{i}" for c in range(2) for i in range(50)]
+    assert log.flush(60)
+    names = ("0-", "0-late-", "1-", "1-late-")
+    want = [f"p{i}" for i in range(10)] + [f"{name}{i}" for name in names for i in range(50)]
     assert sorted(ids(broker)) == sorted(want)
 
 
@@ -385,8 +390,12 @@ def test_a_process_drains_at_its_end(broker: Broker) -> None:
     done = _script(
         broker,
         """
-        for i in range(2_000):
-            log.log(model="credit", version="7", prediction="no", features={"x": i, "y": 1}, id=f"r{i}")
+        def rows(start, end):
+            for i in range(start, end):
+                log.log(model="credit", version="7", prediction="no", features={"x": i, "y": 1}, id=f"r{i}")
+        rows(0, 1)
+        assert log.flush(60)  # connected
+        rows(1, 2_000)
         """,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -395,11 +404,9 @@ def test_a_process_drains_at_its_end(broker: Broker) -> None:
 
 def test_a_process_ends_in_time_when_the_broker_is_away() -> None:
     nowhere = Broker(f"127.0.0.1:{free_port()}")
-    before = time.monotonic()
     done = _script(nowhere, 'log.log(model="credit", version="7", prediction="no")')
     assert done.returncode == 0
     assert "is the broker running" in done.stderr
-    assert time.monotonic() - before < 15
 
 
 def test_nothing_that_a_service_passes_raises(
@@ -426,7 +433,7 @@ def test_nothing_that_a_service_passes_raises(
     log.label("credit", id="a", label="x", observed_at="today")  # type: ignore[arg-type]
     log.report(object())  # type: ignore[arg-type]
     log_rows(log, 5)
-    assert log.flush(20)
+    assert log.flush(60)
     stats = log.stats()
     assert (stats.sent, stats.invalid, stats.pending) == (5, 20 * len(bad) + 3, 0)
     said = [
@@ -438,13 +445,12 @@ def test_nothing_that_a_service_passes_raises(
 def test_closing_is_final_and_counts_what_comes_later(broker: Broker) -> None:
     log = PredictionLogger(broker.servers, namespace=broker.namespace)
     log_rows(log, 10)
-    log.close()
+    log.close(60)
     assert log.stats().sent == 10
     log_rows(log, 5)
-    log.close()
+    log.close(60)
     assert (log.stats().sent, log.stats().dropped) == (10, 5)
-    names = {t.name for t in threading.enumerate()}
-    assert not any(n.startswith("redistill-") for n in names)
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("redistill-")])
 
 
 # ------------------------------------------------------------------------------------ pointers
@@ -467,7 +473,7 @@ def announce(broker: Broker, *events: PointerMoved | bytes) -> None:
             client.send(
                 broker.topic("pointers"), key=made.key, value=made.value, headers=made.headers
             )
-    client.flush(10)
+    client.flush(60)
     client.close()
 
 
@@ -478,10 +484,8 @@ def test_pointers_wake_with_the_newest_and_with_each_move(
     heard: list[int] = []
     log.on_pointer("credit", lambda event: heard.append(event.epoch))
     eventually(lambda: heard == [2])
-    before = time.monotonic()
     announce(broker, pointer(3))
     eventually(lambda: heard == [2, 3])
-    assert time.monotonic() - before < 2.0
     late: list[int] = []
     log.on_pointer("credit", lambda event: late.append(event.epoch))
     eventually(lambda: late == [3])
@@ -521,7 +525,7 @@ def test_pointers_are_heard_when_broker_or_topic_come_late_and_after_a_kill(shak
         shaky.server.kill()
         shaky.server.start()
         announce(broker, pointer(2))
-        eventually(lambda: heard == [1, 2], 30)
+        eventually(lambda: heard == [1, 2])
 
 
 def test_a_forked_child_hears_pointers_too(broker: Broker, log: PredictionLogger) -> None:
@@ -546,7 +550,7 @@ def test_single_events_carry_the_contract_of_the_wire(
 ) -> None:
     log.log(model="credit", version="7", prediction="no", features={"x": 1.5, "y": None}, id="a",
             segment={"channel": "web"}, latency_ms=2.5, sample_rate=0.5)  # fmt: skip
-    assert log.flush(20)
+    assert log.flush(60)
     (record,) = read_all(broker, "predictions")
     made = decode(record, expect=PredictionMade)
     assert (made.id, made.features, made.segment) == (

@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from processes import Worker, environment, eventually
+from processes import Worker, environment
 from release_kit import Installation, install
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.model import ModelClient
@@ -67,14 +68,14 @@ def serve(shop: Installation) -> Iterator[Callable[..., str]]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         running.append((server, thread))
-        eventually(lambda: server.started, 10, "the server listens", every=0.01)
+        eventually(lambda: server.started, "the server listens", every=0.01)
         scheme = "https" if loaded.web_tls_cert else "http"
         return f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
 
     yield start
     for server, thread in running:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
 
 
 def client(shop: Installation, address: str, cache: Path, **more: Any) -> ModelClient:
@@ -147,14 +148,12 @@ def test_tls_with_a_private_ca_is_verified(
     stranger.close()
 
 
-def test_server_that_is_away_is_told_in_seconds(shop: Installation, tmp_path: Path) -> None:
+def test_server_that_is_away_is_told(shop: Installation, tmp_path: Path) -> None:
     listening = web._listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
     listening.close()
-    began = time.monotonic()
     with pytest.raises(ReleaseError, match="cannot be read"):
         client(shop, f"http://127.0.0.1:{port}", tmp_path / "cache")
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -277,13 +276,13 @@ def test_run_web_serves_and_stops_on_sigterm(shop: Installation, tmp_path: Path)
         return None
 
     try:
-        found = str(eventually(address, 40, "run web says where it listens"))
+        found = str(eventually(address, "run web says where it listens"))
         assert httpx.get(f"{found}/health/live").status_code == 200
     finally:
         assert worker.process is not None
         worker.process.send_signal(signal.SIGTERM)
         try:
-            status = worker.process.wait(15)
+            status = worker.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             worker.kill()
             raise

@@ -14,7 +14,7 @@ import pytest
 import repairable
 import sqlalchemy as sa
 from kafka_server import KafkaServer
-from processes import eventually
+from waiting import eventually
 
 from redistill.streams.errors import BrokerRefused
 from redistill.streams.kafka.broker import Broker, consumer, producer
@@ -98,7 +98,6 @@ def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
     try:
         eventually(
             lambda: listener.run_once() and len(rows(database, activations)) == 2 and seen,
-            60,
             "both topics are read",
             every=0.0,
         )
@@ -144,7 +143,7 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
         return bool(seen)
 
     try:
-        eventually(turn, 60, "it is handed over after all", every=0.0)
+        eventually(turn, "it is handed over after all", every=0.0)
     finally:
         listener.close()
     assert seen == [str(found.finding_id)]
@@ -164,7 +163,7 @@ def test_missing_topics_are_said_and_found_once_they_are_made(
         topics.apply(broker, topics.wanted(broker), replication=1, create=True)
         found = loop.finding()
         send(broker, found)
-        eventually(lambda: listener.run_once() and seen, 60, "it is read", every=0.0)
+        eventually(lambda: listener.run_once() and seen, "it is read", every=0.0)
     finally:
         listener.close()
     assert seen == [str(found.finding_id)]
@@ -187,18 +186,18 @@ def test_worker_answers_an_announcement_with_an_incident_on_the_topic(
         worker.start()
         try:
             send(broker, activation())
-            eventually(lambda: rows(database, activations), 60, "the worker listens")
+            eventually(lambda: rows(database, activations), "the worker listens")
             found = loop.finding(at=repairable.now_us())
             with database.begin() as conn:
                 loop.store(conn, found, now=repairable.now_us())  # the outbox announces it
-            incident = eventually(lambda: rows(database, incidents), 20, "the incident is opened")
+            incident = eventually(lambda: rows(database, incidents), "the incident is opened")
             assert incident[0]["stage"] == "awaiting_person"  # type: ignore[index]
             events = read(broker, "incidents", 1)
             assert isinstance(events[0], IncidentChanged)
             assert events[0].finding_ids == [found.finding_id]
             (drift,) = read(broker, "drift", 1)
             assert isinstance(drift, DriftFound)
-            eventually(lambda: "scheduler" in alive_leases(database), 20, "it keeps the schedules")
+            eventually(lambda: "scheduler" in alive_leases(database), "it keeps the schedules")
         finally:
             stop.set()
             assert worker.finish()
@@ -233,7 +232,7 @@ def read(broker: Broker, topic: str, n: int) -> list[Any]:
         return len(found) >= n
 
     try:
-        eventually(turn, 30, f"{n} events on {topic}", every=0.0)
+        eventually(turn, f"{n} events on {topic}", every=0.0)
     finally:
         reader.close()
     return found

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,20 +81,6 @@ class Worker:
     def tail(self, n: int = 3_000) -> str:
         """The end of the log, for a failing test's message."""
         return self.log.read_text(errors="replace")[-n:] if self.log.exists() else ""
-
-
-def eventually(
-    check: Callable[[], object], seconds: float, what: str, every: float = 0.2
-) -> object:
-    """Wait until ``check()`` is true and return its value; fail with ``what`` otherwise."""
-    end = time.monotonic() + seconds
-    while True:
-        value = check()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(every)
 
 
 def redistill(

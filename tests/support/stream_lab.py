@@ -13,8 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
-from processes import Worker, environment, eventually
+from processes import Worker, environment
 from stream_rows import CONFIG, new_database, record, watch
+from waiting import eventually
 
 from redistill.streams.kafka.broker import Broker, producer
 from redistill.streams.store import tables as t
@@ -60,8 +61,11 @@ class Lab:
         return self
 
     def delete_topics(self, *names: str) -> None:
+        """Delete topics, and return when the broker knows them no more."""
         client = KafkaAdminClient(bootstrap_servers=self.bootstrap)
-        client.delete_topics([self.broker.topic(n) for n in names])
+        topics = {self.broker.topic(n) for n in names}
+        client.delete_topics(sorted(topics))
+        eventually(lambda: not topics & set(client.list_topics()), f"{topics} are gone")
         client.close()
 
     def send(self, events: Iterable[PredictionMade | LabelObserved], *, flush: bool = True) -> None:
@@ -112,12 +116,11 @@ class Lab:
     def counted(self, topic: str = "predictions") -> int:
         return sum(r.counted for (name, _), r in self.offsets().items() if name == topic)
 
-    def wait_counted(self, n: int, seconds: float = 40.0, topic: str = "predictions") -> None:
-        eventually(
-            lambda: self.counted(topic) >= n,
-            seconds,
-            f"{n} records of {topic} counted; they are {self.offsets()}\n{self.logs()}",
-        )
+    def wait_counted(self, n: int, topic: str = "predictions") -> None:
+        try:
+            eventually(lambda: self.counted(topic) >= n, f"{n} records of {topic} counted")
+        except AssertionError as late:
+            raise AssertionError(f"{late}; they are {self.offsets()}\n{self.logs()}") from None
 
     def rows(self, table: sa.Table) -> list[Any]:
         with self.db.read() as conn:

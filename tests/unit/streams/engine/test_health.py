@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import socket
-import time
+
+from ports import free_port
+from waiting import PATIENCE_SECONDS
 
 from redistill.streams.engine.health import EXIT_STATUS, Judge, Vitals, Watchdog
 
@@ -89,28 +91,57 @@ def test_what_is_fatal_ends_it_at_once() -> None:
     assert verdicts(healthy(fatal="the lease was lost")) == ["the lease was lost"]
 
 
-def watch(vitals: Vitals, servers: list[str], seconds: float) -> list[str]:
-    died: list[str] = []
-    dog = Watchdog(vitals, servers=servers, die=died.append, patience=0.2, every=0.05)
-    dog.start()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not died:
-        vitals.ticked_at = vitals.fetched_at = time.monotonic()
-        time.sleep(0.02)
-    dog.stop()
-    dog.join(2)
-    return died
+def watched(vitals: Vitals, port: int, seconds: range) -> list[str | None]:
+    """What a watchdog says each second of a worker whose loop runs, beside a broker at a port."""
+    dog = Watchdog(vitals, servers=[f"127.0.0.1:{port}"], die=lambda why: None, patience=30)
+    said = []
+    for now in seconds:
+        vitals.ticked_at = vitals.fetched_at = now
+        said.append(dog.look(now))
+    return said
 
 
 def test_watchdog_waits_while_no_broker_answers() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    assert watch(healthy(joined=False), [f"127.0.0.1:{port}"], 1.0) == []
+    assert set(watched(healthy(joined=False), free_port(), range(200))) == {None}
+
+
+def test_watchdog_is_patient_anew_when_the_broker_is_back() -> None:
+    vitals = healthy(joined=False)
+    dog = Watchdog(vitals, servers=[], die=lambda why: None, patience=30)
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        for now in range(90):
+            vitals.ticked_at = vitals.fetched_at = now
+            if now == 40:
+                dog._servers = [f"127.0.0.1:{broker.getsockname()[1]}"]
+            if dog.look(now) is not None:
+                break
+    assert now == 31 + 30, "forgiven at 30, noticed again at 31"
 
 
 def test_watchdog_ends_a_worker_that_is_stuck_beside_a_broker_that_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as broker:
-        (why,) = watch(healthy(joined=False), [f"127.0.0.1:{broker.getsockname()[1]}"], 10.0)
-    assert "no assignment" in why
+        said = watched(healthy(joined=False), broker.getsockname()[1], range(31))
+    assert set(said[:-1]) == {None}
+    assert "no assignment" in str(said[-1])
+
+
+def test_loop_that_stands_still_is_ended_whether_a_broker_answers_or_not() -> None:
+    dog = Watchdog(healthy(), servers=[f"127.0.0.1:{free_port()}"], die=lambda why: None)
+    assert "main loop" in str(dog.look(30))
+
+
+def test_thread_of_the_watchdog_ends_the_process_once_and_looks_no_more() -> None:
+    died: list[str] = []
+    dog = Watchdog(healthy(fatal="the lease was lost"), servers=[], die=died.append, every=0.001)
+    dog.start()
+    dog.join(PATIENCE_SECONDS)
+    assert died == ["the lease was lost"]
     assert EXIT_STATUS == 70
+
+
+def test_watchdog_that_is_stopped_ends() -> None:
+    dog = Watchdog(healthy(), servers=[], die=lambda why: None, every=3_600)
+    dog.start()
+    dog.stop()
+    dog.join(PATIENCE_SECONDS)
+    assert not dog.is_alive()

@@ -63,7 +63,7 @@ def test_a_drop_opens_one_finding_that_is_updated_and_resolved() -> None:
     assert (state.n, state.errors) == (4_500, int(STORY.sum()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, len(STORY)), max_size=5), restored=st.booleans())
 def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
     cuts: list[int], restored: bool

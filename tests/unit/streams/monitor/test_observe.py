@@ -82,7 +82,7 @@ def test_an_eventful_stream_is_told_in_every_layer() -> None:
     assert all(f.kind == "quality" or f.severity == "info" for _, f in found)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, len(EVENTFUL)), max_size=6), restored=st.booleans())
 def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
     cuts: list[int], restored: bool
@@ -113,7 +113,7 @@ def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
 TROUBLE = ("none", "missing", "wrong", "unseen", "constant", "unit", "shift", "range", "doubt")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     stretches=st.lists(
         st.tuples(st.sampled_from(TROUBLE), st.integers(1, 3_500)), min_size=1, max_size=5

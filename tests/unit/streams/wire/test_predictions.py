@@ -353,7 +353,7 @@ def test_times_of_all_forms_are_the_same_instant() -> None:
         )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)),  # noqa: DTZ001
@@ -484,7 +484,7 @@ def _as_arrow(rows: Sequence[dict[str, Any]]) -> Record:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(_rows())
 def test_json_and_arrow_of_the_same_rows_give_the_same_block(rows: list[dict[str, Any]]) -> None:
     by_json = one(decode_predictions(_as_json(rows), known))
@@ -492,7 +492,7 @@ def test_json_and_arrow_of_the_same_rows_give_the_same_block(rows: list[dict[str
     assert_same(by_json, by_arrow)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(_rows(), st.data())
 def test_blocks_do_not_depend_on_how_records_are_cut(
     rows: list[dict[str, Any]], data: st.DataObject
@@ -551,7 +551,7 @@ def _made(i: int, kind: tuple[str, str, str, bytes | None, str]) -> Record:
     return Record("predictions", 0, i, 0, key, value, headers)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(_MADE, min_size=1, max_size=150))
 def test_mixed_traffic_is_read_as_each_record_alone(
     kinds: list[tuple[str, str, str, bytes | None, str]],

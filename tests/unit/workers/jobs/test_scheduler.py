@@ -12,7 +12,7 @@ import loop
 import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
-from processes import eventually
+from waiting import eventually
 
 from redistill.streams.store.database import Database, connect
 from redistill.workers.incidents.model_context import load
@@ -134,7 +134,7 @@ def test_two_schedulers_make_one_job_and_do_chores_under_one_lease(database: Dat
         scheduler.start()
     try:
         assert made.wait(10)
-        eventually(lambda: len(done) > 3, 10, "the chore is done again and again", every=0.05)
+        eventually(lambda: len(done) > 3, "the chore is done again and again", every=0.05)
     finally:
         for scheduler in both:
             scheduler.stop()
@@ -154,7 +154,7 @@ def test_chore_that_fails_is_done_again(database: Database) -> None:
     )
     scheduler.start()
     try:
-        eventually(lambda: len(calls) > 2, 10, "it is called again", every=0.05)
+        eventually(lambda: len(calls) > 2, "it is called again", every=0.05)
     finally:
         scheduler.stop()
 
@@ -181,7 +181,7 @@ def test_database_that_is_away_is_said_without_a_traceback(
         return "chore=expire" in said and "chore=reread" in said
 
     try:
-        eventually(both, 10, "both are said", every=0.05)
+        eventually(both, "both are said", every=0.05)
     finally:
         scheduler.stop()
     assert "unable to open database file" in said

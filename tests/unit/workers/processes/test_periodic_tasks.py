@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
-from processes import eventually
 from structlog.testing import capture_logs
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.workers.processes.periodic_tasks import Duty
 
@@ -21,19 +20,19 @@ def stop() -> Iterator[threading.Event]:
 
 
 def test_duty_repeats_and_goes_on_at_once_while_there_is_more(stop: threading.Event) -> None:
-    calls: list[float] = []
+    calls: list[int] = []
 
     def work() -> bool:
-        calls.append(time.monotonic())
+        calls.append(1)
         return len(calls) < 5
 
-    duty = Duty("d", work, every_seconds=60, stop=stop)
+    duty = Duty("d", work, every_seconds=3_600, stop=stop)
     duty.start()
-    eventually(lambda: len(calls) == 5, 5, "five rounds without a pause", every=0.01)
+    eventually(lambda: len(calls) == 5, "five rounds without a pause", every=0.01)
     duty.wake()
-    eventually(lambda: len(calls) == 6, 5, "a sixth, when it is woken", every=0.01)
+    eventually(lambda: len(calls) == 6, "a sixth, when it is woken", every=0.01)
     stop.set()
-    assert duty.join(5)
+    assert duty.join(PATIENCE_SECONDS)
 
 
 def test_duty_survives_its_errors_says_each_once_and_its_recovery(stop: threading.Event) -> None:
@@ -47,17 +46,18 @@ def test_duty_survives_its_errors_says_each_once_and_its_recovery(stop: threadin
     with capture_logs() as lines:
         duty = Duty("d", work, every_seconds=0.01, stop=stop)
         duty.start()
-        eventually(lambda: len(calls) > 5, 10, "it goes on", every=0.01)
+        eventually(lambda: len(calls) > 5, "it goes on", every=0.01)
         stop.set()
-        assert duty.join(5)
+        assert duty.join(PATIENCE_SECONDS)
     actions = [line["action"] for line in lines]
     assert actions == ["duty_failed", "duty_recovered"]
     assert duty.failures == 0
 
 
 def test_duty_ends_when_it_is_told_although_its_pause_is_long(stop: threading.Event) -> None:
-    duty = Duty("d", lambda: False, every_seconds=3_600, stop=stop)
+    worked = threading.Event()
+    duty = Duty("d", worked.set, every_seconds=3_600, stop=stop)
     duty.start()
-    time.sleep(0.05)
+    assert worked.wait(PATIENCE_SECONDS)
     stop.set()
-    assert duty.join(2)
+    assert duty.join(PATIENCE_SECONDS)

@@ -6,26 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.workers.errors import UsageError
 from redistill.workers.processes.supervisor import Death, Supervisor, Task, delay, last_line
 
 PROGRAMS = {
-    "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(60)\n",
+    "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(600)\n",
     "crasher": "import sys\nprint('no database', flush=True)\nsys.exit(1)\n",
     "misused": "import sys\nprint('bad option', flush=True)\nsys.exit(2)\n",
     "deaf": (
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('up', flush=True)\ntime.sleep(60)\n"
+        "print('up', flush=True)\ntime.sleep(600)\n"
     ),
     "polite": (
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
-        "print('up', flush=True)\ntime.sleep(60)\n"
+        "print('up', flush=True)\ntime.sleep(600)\n"
     ),
 }
 
@@ -47,15 +48,19 @@ def deaths() -> list[Death]:
 def supervisor(tmp_path: Path, deaths: list[Death]) -> Iterator[Supervisor]:
     made = Supervisor(tmp_path / "logs", on_death=deaths.append)
     yield made
-    made.stop(seconds=2)
+    made.stop()
 
 
-def until(supervisor: Supervisor, check: Callable[[], bool], seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "it did not happen in time"
+def until(supervisor: Supervisor, check: Callable[[], bool]) -> None:
+    """Poll the supervisor until something has happened."""
+
+    def polled() -> bool:
+        if done := check():
+            return done
         supervisor.poll()
-        time.sleep(0.02)
+        return False
+
+    eventually(polled, every=0.02)
 
 
 def gone(pid: int) -> bool:
@@ -100,30 +105,32 @@ def test_steady_run_forgets_earlier_deaths(tmp_path: Path, env: dict[str, str]) 
         supervisor.poll()
     until(supervisor, lambda: len(deaths) == 3)
     assert [d.again_in for d in deaths[:2]] == [0.2, 0.4]
-    supervisor.stop(seconds=2)
+    supervisor.stop()
 
 
-def test_wrong_usage_is_not_tried_again(
-    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
-) -> None:
+def test_wrong_usage_is_not_tried_again(tmp_path: Path, env: dict[str, str]) -> None:
+    now = [0.0]
+    deaths: list[Death] = []
+    supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: now[0])
     supervisor.start(Task(name="c", module="misused", env=env))
     until(supervisor, lambda: bool(deaths))
     assert deaths[0].again_in is None
-    time.sleep(0.3)
+    now[0] += 1_000.0
     supervisor.poll()
     assert supervisor.starts("c") == 1
 
 
-def test_stop_terminates_and_kills_only_the_deaf(
-    supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
-) -> None:
+def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, str]) -> None:
+    deaths: list[Death] = []
+    # while it stops, all its time is gone once the polite one has ended
+    clock = repeat(0.0)
+    supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: next(clock))
     for name in ("polite", "deaf"):
         supervisor.start(Task(name=name, module=name, env=env))
     for name in ("polite", "deaf"):
         until(supervisor, lambda name=name: last_line(supervisor.log(name)) == "up")  # type: ignore[misc]
-    began = time.monotonic()
-    assert supervisor.stop(seconds=1.0) == {"polite": 0, "deaf": -signal.SIGKILL}
-    assert time.monotonic() - began < 5.0
+    clock = iter([0.0, 0.0, 2 * PATIENCE_SECONDS])
+    assert supervisor.stop(seconds=PATIENCE_SECONDS) == {"polite": 0, "deaf": -signal.SIGKILL}
     assert deaths == []
 
 
@@ -139,24 +146,19 @@ def test_children_end_when_the_supervisor_is_killed(tmp_path: Path, env: dict[st
         "import sys, time\nfrom pathlib import Path\n"
         "from redistill.workers.processes.supervisor import Supervisor, Task\n"
         "s = Supervisor(Path(sys.argv[1]))\ns.start(Task(name='a', module='sleeper'))\n"
-        "print(s.pid('a'), flush=True)\ntime.sleep(60)\n"
+        "print(s.pid('a'), flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "logs")], env=env, stdout=subprocess.PIPE
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    end = time.monotonic() + 15
-    while last_line(tmp_path / "logs" / "a.log") != "up":
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(lambda: last_line(tmp_path / "logs" / "a.log") == "up", "it is up")
     assert not gone(child)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    while not gone(child):
-        assert time.monotonic() < end, "the child outlived its supervisor"
-        time.sleep(0.02)
+    eventually(lambda: gone(child), "the child ends with its supervisor")
 
 
 def test_delay_is_bounded() -> None:

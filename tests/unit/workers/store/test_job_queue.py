@@ -9,6 +9,7 @@ import loop
 import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.store.database import Database
 from redistill.workers.errors import LeaseLost
@@ -194,7 +195,7 @@ def test_four_workers_share_jobs_without_taking_one_twice(database: Database) ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
     assert len(taken) == len(set(taken)) == 12
 
 
@@ -207,8 +208,15 @@ def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end:
     claim = job_queue.claim(database, "one", now=clock())
     assert claim is not None
     stop = threading.Event()
-    with Heartbeat(database, claim, clock=clock, stop=stop, beat_seconds=0.05) as beat:
-        assert not beat.cancelled.wait(0.3)
+    looks: list[int] = []
+
+    def counted() -> int:
+        looks.append(clock())
+        return clock()
+
+    with Heartbeat(database, claim, clock=counted, stop=stop, beat_seconds=0.05) as beat:
+        eventually(lambda: len(looks) > 2, "it beats")
+        assert not beat.cancelled.is_set()
         if how == "stop":
             stop.set()
         elif how == "cancel":
@@ -219,5 +227,5 @@ def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end:
                 from redistill.streams.store.tables import leases
 
                 conn.execute(sa.update(leases).values(token=99, holder="two"))
-        assert beat.cancelled.wait(5)
+        assert beat.cancelled.wait(PATIENCE_SECONDS)
     assert beat.end == end
