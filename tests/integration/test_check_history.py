@@ -23,7 +23,7 @@ from redistill.streams.store.tables import accuracy_states, findings, gaps, offs
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
 from redistill.workers.invariants import check as history
-from redistill.workers.invariants.check import Checked
+from redistill.workers.invariants.check import CheckedInvariant
 from redistill.workers.invariants.log_offsets import logs
 from redistill.workers.jobs.scheduler import LEASE as SCHEDULER
 from redistill.workers.jobs.scheduler import Scheduler
@@ -191,7 +191,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.dispose()
 
 
-def check(database: Database, home: Path, **more: Any) -> list[Checked]:
+def check(database: Database, home: Path, **more: Any) -> list[CheckedInvariant]:
     more = {"settle_seconds": 0.0, **more}
     return history.check(database, now=NOW + 2 * DAY, home=home, outbox_kept_us=7 * DAY, **more)
 

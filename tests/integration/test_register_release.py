@@ -121,15 +121,13 @@ def test_a_registration_cut_short_is_completed_by_the_next(
     (tmp_path / "m" / "reference.parquet").unlink()  # this level needs none
     spec.write_text(spec.read_text().replace('reference = "reference.parquet"\n', ""))
 
-    from redistill.workers.releases import release_requests
+    from redistill.workers.releases import submission
 
     def die(*_: Any, **__: Any) -> None:
         raise SystemExit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            release_requests, "perform", die
-        )  # the process ends before its wish is written
+        patch.setattr(submission, "perform", die)  # the process ends before its wish is written
         with pytest.raises(SystemExit):
             run(spec)
     assert len(rows(database, specs)) == len(rows(database, versions)) == 1

@@ -43,7 +43,7 @@ def move(
         No repair worker runs, and the keys cannot be read here.
     """
     from redistill.workers.errors import RegistryError
-    from redistill.workers.releases import release_requests, versions
+    from redistill.workers.releases import submission, versions
 
     settings = common.load()
     given = {key: value for key, value in body.items() if value}
@@ -52,7 +52,7 @@ def move(
             versions.level_of(conn, model)  # a wrong name is said before keys that are missing
         keeper = keeper_of(settings, database, holder=f"{settings.instance}-cli")
         try:
-            result = release_requests.perform(
+            result = submission.perform(
                 database,
                 keeper,
                 kind,

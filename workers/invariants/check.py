@@ -1,23 +1,25 @@
-"""Proof that nothing was lost, doubled or forged: the invariants, checked on the database and the topics.
+"""Check of the invariants on the database and the topics: nothing was lost, doubled or forged.
 
-Each rule looks at rows (and at logs, where a broker is given) and returns what it counted and what contradicts it. A
-backlog is no contradiction: what has not been done yet is counted as pending.
+Each rule looks at rows (and at logs, where a broker is given) and returns what it counted and what
+contradicts it. A backlog is no contradiction: what has not been done yet is counted as pending.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import offsets, outbox
+from redistill.workers.invariants import bounds, releases, streams
 from redistill.workers.invariants.log_offsets import event_ids, logs
+from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
+
+RULES = (*streams.RULES, *releases.RULES, *bounds.RULES)
 
 SHOWN = 20
 """Contradictions listed for one rule; the rest is counted."""
@@ -30,49 +32,18 @@ ANNOUNCED = ("drift", "incidents", "releases")
 """Topics that hold every announcement of their kind; ``pointers`` is compacted."""
 
 
-@dataclass(kw_only=True, slots=True)
-class Evidence:
-    """What a rule looks at."""
-
-    conn: sa.Connection
-    now: int
-    """Microseconds since 1970."""
-    home: Path
-    outbox_kept_us: int
-    """How long sent announcements are kept."""
-    wal_bytes: int | None = None
-    """Size of SQLite's write-ahead log; ``None``: not SQLite."""
-    offsets: Sequence[Any] = ()
-    """Progress of every partition, to be compared with the logs."""
-    sent: Sequence[Any] = ()
-    """Id and topic of every announcement that is marked as sent, to be looked for in the topics."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What a rule found."""
-
-    figures: dict[str, int | float | str]
-    """What was counted, by name."""
-    broken: list[str] = field(default_factory=list)
-    """What contradicts the rule, a sentence each."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
+class CheckedInvariant:
     """One invariant, checked."""
 
     number: int
     text: str
     holds: bool
-    figures: dict[str, int | float | str]
+    figures: Figures
     problems: tuple[str, ...]
     """At most ``SHOWN``."""
     more: int
     """Further contradictions."""
-
-
-Rule = Callable[[Evidence], Finding]
 
 
 def check(
@@ -83,7 +54,7 @@ def check(
     outbox_kept_us: int,
     broker: Broker | None = None,
     settle_seconds: float = SETTLE_SECONDS,
-) -> list[Checked]:
+) -> list[CheckedInvariant]:
     """Check every invariant.
 
     Parameters
@@ -106,55 +77,51 @@ def check(
     BrokerUnavailable, BrokerRefused
         With the cause.
     """
-    from redistill.workers.invariants import releases, streams
-
-    rules = [*streams.RULES, *releases.RULES]
-    deadline = time.monotonic() + settle_seconds
-    while time.monotonic() < deadline:
-        with database.read() as conn:
-            if not releases.unrelayed(conn, now):
-                break
-        time.sleep(0.2)
+    _settle(database, now, settle_seconds)
     with database.read() as conn:
         if not database.is_sqlite:
             conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        evidence = Evidence(
+        inputs = RuleInput(
             conn=conn,
             now=now,
             home=home,
             outbox_kept_us=outbox_kept_us,
             wal_bytes=_wal_bytes(database),
             offsets=conn.execute(sa.select(offsets)).all(),
-            sent=conn.execute(
-                sa.select(outbox.c.event_id, outbox.c.topic).where(
-                    outbox.c.topic.in_(ANNOUNCED), outbox.c.sent_at.is_not(None)
-                )
-            ).all(),
         )
-        found = {number: (text, rule(evidence)) for number, text, rule in rules}
+        sent = conn.execute(
+            sa.select(outbox.c.event_id, outbox.c.topic).where(
+                outbox.c.topic.in_(ANNOUNCED), outbox.c.sent_at.is_not(None)
+            )
+        ).all()
+        results = {rule.number: rule.check(inputs) for rule in RULES}
     if broker is not None:
         announced = logs(broker, ANNOUNCED)
         ids = event_ids(broker, announced) if all(x.begin == 0 for x in announced) else None
-        for number, more in (
-            (1, streams.against_logs(evidence.offsets, logs(broker, INPUTS))),
-            (2, streams.against_topics(evidence.sent, ids)),
-        ):
-            text, first = found[number]
-            found[number] = (
-                text,
-                Finding(figures=first.figures | more.figures, broken=first.broken + more.broken),
-            )
-    return [_checked(number, *found[number]) for number in sorted(found)]
+        in_logs = streams.against_logs(inputs.offsets, logs(broker, INPUTS))
+        results[1] = results[1].with_more(in_logs)
+        results[2] = results[2].with_more(streams.against_topics(sent, ids))
+    return [_checked(rule, results[rule.number]) for rule in RULES]
 
 
-def _checked(number: int, text: str, found: Finding) -> Checked:
-    return Checked(
-        number=number,
-        text=text,
-        holds=not found.broken,
-        figures=found.figures,
-        problems=tuple(found.broken[:SHOWN]),
-        more=max(0, len(found.broken) - SHOWN),
+def _settle(database: Database, now: int, seconds: float) -> None:
+    """Give workers that have only just started the time to send what waited."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with database.read() as conn:
+            if not bounds.unrelayed(conn, now):
+                return
+        time.sleep(0.2)
+
+
+def _checked(rule: Rule, result: RuleResult) -> CheckedInvariant:
+    return CheckedInvariant(
+        number=rule.number,
+        text=rule.text,
+        holds=not result.violations,
+        figures=result.figures,
+        problems=tuple(result.violations[:SHOWN]),
+        more=max(0, len(result.violations) - SHOWN),
     )
 
 

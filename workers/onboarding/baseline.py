@@ -21,7 +21,7 @@ from redistill.workers.errors import KeysError, RegistryError, SpecError
 from redistill.workers.jobs.child import Child, ChildFailed
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
-from redistill.workers.releases import keys, release_requests, versions
+from redistill.workers.releases import keys, submission, versions
 from redistill.workers.releases.package import Sealed
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.repository_writer import Keeper
@@ -165,7 +165,7 @@ def publish(
             actor=actor,
             now=now,
         )
-    result = release_requests.perform(
+    result = submission.perform(
         database,
         keeper,
         "publish",

@@ -17,7 +17,7 @@ from redistill.streams.client.fetch import Repository
 from redistill.streams.store import lease, properties
 from redistill.streams.store.tables import metadata, outbox
 from redistill.workers.errors import KeysError, RegistryError
-from redistill.workers.releases import keys, release_requests, repository, roles
+from redistill.workers.releases import keys, release_requests, repository, roles, submission
 from redistill.workers.releases.files import Place
 from redistill.workers.releases.repository_writer import Keeper
 from redistill.workers.releases.roles import Lifetimes
@@ -117,7 +117,7 @@ def test_version_whose_files_are_damaged_is_not_published(shop: Installation) ->
 def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installation) -> None:
     shop.keeper.close()
     own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
-    result = release_requests.perform(
+    result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
         wait_seconds=5, clock=shop.clock, sleep=lambda s: None,
     )  # fmt: skip
@@ -133,13 +133,13 @@ def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Instal
     with pytest.raises(
         RegistryError, match="test holds the repository and did not answer within 3 s"
     ):
-        release_requests.perform(
+        submission.perform(
             shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
             wait_seconds=3, clock=shop.clock, sleep=lambda s: advance(shop, 1.0),
         )  # fmt: skip
     assert shop.tick().intents == 0  # it does not come true later
     # a worker that lives answers
-    result = release_requests.perform(
+    result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
         wait_seconds=3, clock=shop.clock, sleep=lambda s: shop.tick() and None,
     )  # fmt: skip
@@ -151,7 +151,7 @@ def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -
     (shop.place.keys / "models.pem").unlink()
     own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock)
     with pytest.raises(KeysError, match=r"models\.pem"):
-        release_requests.perform(
+        submission.perform(
             shop.database,
             own,
             "rollback",

@@ -1,0 +1,100 @@
+"""Bounds: the invariant of the audit chain, of backlogs and of files that would grow without a worker's care."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from redistill.streams.store import properties
+from redistill.streams.store.database import JOURNAL_BYTES
+from redistill.streams.store.outbox import LEASE
+from redistill.streams.store.tables import leases, offsets, outbox
+from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
+from redistill.workers.store import audit
+
+RELAY_LAG_US = 600_000_000
+"""Workers send what waits within seconds; ten minutes are a fault."""
+SIGN_OF_LIFE_US = 60_000_000
+"""A stream worker without a lease (PostgreSQL, no static id) shows itself by the offsets it stores."""
+
+
+def bounded(inputs: RuleInput) -> RuleResult:
+    """Invariant 8."""
+    verified = audit.verify(inputs.conn)
+    violations = [] if verified.problem is None else [f"the audit chain breaks: {verified.problem}"]
+    unsent, oldest = _waiting(inputs.conn)
+    lag = 0 if oldest is None else max(0, inputs.now - oldest)
+    at_work = _at_work(inputs.conn, inputs.now)
+    # Where nobody runs a backlog is only pending: nobody promised to send it meanwhile.
+    if at_work and lag > RELAY_LAG_US:
+        last = inputs.conn.execute(sa.select(sa.func.max(outbox.c.sent_at))).scalar()
+        sent = "nothing was ever sent" if last is None else f"last sent {_ago(inputs.now - last)}"
+        violations.append(
+            f"workers run ({', '.join(at_work)}) and do not relay: an announcement waits since"
+            f" {lag / 1e6:,.0f} s, {sent}; their log says why (relay_failed)"
+        )
+    figures: Figures = {
+        "audit_entries": verified.entries,
+        "audit_head": verified.head[:16],
+        "unsent": unsent,
+        "outbox_lag_s": round(lag / 1e6, 1),
+        "workers": "run" if at_work else "nobody runs",
+    }
+    if inputs.wal_bytes is not None:
+        figures["wal_bytes"] = inputs.wal_bytes
+        if inputs.wal_bytes > 4 * JOURNAL_BYTES:
+            violations.append(
+                f"SQLite's log has {inputs.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are allowed: a reader"
+                " stays open"
+            )
+    return RuleResult(figures=figures, violations=violations)
+
+
+def unrelayed(conn: sa.Connection, now: int) -> bool:
+    """Whether workers run and an announcement waits too long: a fault, or they have only just
+    started.
+    """
+    oldest = _waiting(conn)[1]
+    return oldest is not None and now - oldest > RELAY_LAG_US and bool(_at_work(conn, now))
+
+
+def _waiting(conn: sa.Connection) -> tuple[int, int | None]:
+    """How many announcements could be sent, and since when the oldest of them waits."""
+    published = properties.published_snapshot(conn)
+    row = conn.execute(
+        sa.select(sa.func.count(), sa.func.min(outbox.c.created_at)).where(
+            outbox.c.sent_at.is_(None),
+            sa.or_(outbox.c.after_snapshot.is_(None), outbox.c.after_snapshot <= published),
+        )
+    ).one()
+    return int(row[0]), row[1]
+
+
+def _at_work(conn: sa.Connection, now: int) -> list[str]:
+    """What shows that workers run now: the leases they hold, else the offsets they store.
+
+    The lease of the relay is none of them: it is given back after each round.
+    """
+    held = conn.execute(
+        sa.select(leases.c.name)
+        .where(leases.c.expires_at > now, leases.c.name != LEASE)
+        .order_by(leases.c.name)
+    ).scalars()
+    if names := [f"lease {name}" for name in held]:
+        return names
+    stored = conn.execute(sa.select(sa.func.max(offsets.c.updated_at))).scalar()
+    if stored is not None and now - stored < SIGN_OF_LIFE_US:
+        return [f"offsets stored {_ago(now - stored)}"]
+    return []
+
+
+def _ago(us: int) -> str:
+    return f"{max(0, us) / 1e6:,.0f} s ago"
+
+
+RULES = (
+    Rule(
+        number=8,
+        text="the audit chain verifies; backlogs and files stay bounded",
+        check=bounded,
+    ),
+)

@@ -1,0 +1,88 @@
+"""Submission of a release request: ask for a publish or a roll back, and wait until clients can see it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redistill.streams.errors import LeaseError
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database
+from redistill.workers.errors import RegistryError
+from redistill.workers.releases import release_requests
+from redistill.workers.releases.release_requests import Kind, Result
+from redistill.workers.releases.repository import LEASE
+from redistill.workers.releases.repository_writer import Keeper
+
+LOOK_SECONDS = 0.05
+"""How often the answer is looked for: a publish takes a repair worker some milliseconds, once it looks."""
+
+
+def perform(
+    database: Database,
+    keeper: Keeper,
+    kind: Kind,
+    model: str,
+    body: Mapping[str, Any],
+    *,
+    actor: str,
+    wait_seconds: float,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Result:
+    """Ask, and wait until clients can see it.
+
+    The process that holds the lease does it; where nobody holds it, this one does. A wish that
+    nobody fulfilled in time is withdrawn, so that it does not come true later by surprise.
+
+    Parameters
+    ----------
+    keeper
+        This process's own (``Keeper.close`` it afterwards).
+    actor
+        Who asks, for the audit chain.
+
+    Returns
+    -------
+    Result
+        Also of a refusal: ``ok`` is false and ``message`` says why.
+
+    Raises
+    ------
+    RegistryError
+        Nobody did it within ``wait_seconds``.
+    KeysError
+        Nobody holds the repository, and this process cannot read the keys.
+    """
+    began = clock()
+    with database.begin() as conn:
+        intent_id = release_requests.submit(conn, kind, model, body, actor=actor, now=_us(clock))
+    try:
+        while True:
+            with database.read() as conn:
+                result = release_requests.result_of(conn, intent_id)
+                holder = lease.holder_of(conn, LEASE, _us(clock))
+            if result is not None:
+                return result
+            if holder is None or keeper.holds:
+                with contextlib.suppress(LeaseError):  # somebody else was faster, and does it
+                    keeper.attempt()
+            elif clock() - began > wait_seconds:
+                raise RegistryError(
+                    f"{holder} holds the repository and did not answer within {wait_seconds:g} s; "
+                    "is the repair worker well? Nothing was changed"
+                )
+            if clock() - began > wait_seconds:
+                raise RegistryError(f"not done within {wait_seconds:g} s")
+            sleep(LOOK_SECONDS)
+    finally:
+        with database.begin() as conn:
+            release_requests.finish(
+                conn, intent_id, Result(ok=False, message="withdrawn"), now=_us(clock)
+            )
+
+
+def _us(clock: Callable[[], float]) -> int:
+    return round(clock() * 1e6)
