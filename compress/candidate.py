@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from redistill.compress.folder import CANDIDATE
-from redistill.compress.judge.graph import Graph, answers, probabilities
+from redistill.compress.judge.graph import Graph, answers
 from redistill.compress.plan import GraphSpec
 from redistill.compress.rows import Rows
 from redistill.compress.steps import WORK, sync, sync_tree
+from redistill.stats import softmax
 
 GOLDEN_ROWS = 32
 EXACT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
@@ -82,7 +83,7 @@ def reference_table(
         name: pa.array(rows.x[:, j], pa.float32()) for j, name in enumerate(spec.features)
     }
     columns["prediction"] = pa.array(names[found].tolist(), pa.string())
-    scores = probabilities(logits) if len(rows) else logits
+    scores = softmax(logits) if len(rows) else logits
     columns["scores"] = pa.FixedSizeListArray.from_arrays(
         pa.array(scores.ravel(), pa.float32()), len(spec.classes)
     )

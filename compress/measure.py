@@ -12,7 +12,7 @@ from redistill.compress import candidate, data, gate, judging
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.folder import Context
 from redistill.compress.judge import diagnose as blame
-from redistill.compress.judge import evaluate, intervals
+from redistill.compress.judge import evaluate
 from redistill.compress.judge.assess import Bench, Subject
 from redistill.compress.judge.gate_rules import Rule
 from redistill.compress.judge.graph import Call, Graph
@@ -20,6 +20,7 @@ from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Measure, Report, to_json
 from redistill.compress.rows import Rows
 from redistill.compress.shrink import export, trained
+from redistill.stats import clopper_pearson
 
 MIN_LIKENESS = 0.9
 """Share of trusted rows on which a training folder must answer like the graph that it belongs to
@@ -60,7 +61,7 @@ def diagnose(context: Context) -> Report:
     differ = None
     if "teacher" in found and len(fresh):
         same = evaluate.agreement(found["incumbent"], found["teacher"])
-        low, high = intervals.proportion((1.0 - same.value) * same.n, same.n)
+        low, high = clopper_pearson((1.0 - same.value) * same.n, same.n)
         differ = Measure(value=1.0 - same.value, low=low, high=high, n=same.n)
     diagnosis = blame.diagnose(
         student=pairs.get("incumbent"),
@@ -88,7 +89,7 @@ def _before(graph: Graph, base_error: float | None, trusted: Rows | None) -> Mea
     share = 1.0 - base_error
     if trusted is None:  # the rows behind it are not known here: it counts as exact
         return Measure(value=share, low=None, high=None, n=0)
-    low, high = intervals.proportion(share * len(trusted), len(trusted))
+    low, high = clopper_pearson(share * len(trusted), len(trusted))
     return Measure(value=share, low=low, high=high, n=len(trusted))
 
 

@@ -52,10 +52,11 @@ def softmax_of_row(logits: list[float]) -> list[float]:
     >>> softmax_of_row([0.0, 0.0])
     [0.5, 0.5]
     """
-    if len(logits) > _FEW:
-        out: list[float] = softmax(np.asarray(logits)).tolist()
-        return out
     top = max(logits)
+    if len(logits) > _FEW:
+        many = np.exp(np.asarray(logits) - top)
+        out: list[float] = (many / many.sum()).tolist()
+        return out
     powers = [math.exp(v - top) if v == v else math.nan for v in logits]
     total = sum(powers)
     return [p / total for p in powers]

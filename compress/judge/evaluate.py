@@ -4,112 +4,17 @@ their intervals."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaln
 
 from redistill.compress.judge import intervals
 from redistill.compress.plan import Comparison, Measure
+from redistill.stats import clopper_pearson, paired_e_value
 
 Classes = NDArray[np.int64]
 """(n,) index of a class per row; -1 where a label is missing."""
-
-
-def _exp(log_value: float) -> float:
-    return math.exp(min(log_value, 700.0))
-
-
-def paired_e_value(wins: float, losses: float) -> tuple[float, float]:
-    """Evidence that the first of two models is better, and that it is worse, on rows that both
-    answered.
-
-    Only rows that exactly one of them got right count. If the first were not better, each of them
-    would be a win with probability at most one half. Against that the e-value bets with every
-    probability above one half at once, evenly (a Beta(1, 1) mixture cut at one half): under "not
-    better" it is a supermartingale that starts at 1, so that it *ever* reaches 1/a with
-    probability at most a, however often one looks and whenever one stops.
-
-    Parameters
-    ----------
-    wins, losses
-        Rows that only the first, or only the second, got right.
-
-    Returns
-    -------
-    tuple
-        (e_better, e_worse).
-
-    References
-    ----------
-    Ville 1939, Étude critique de la notion de collectif; Robbins 1970, Statistical methods related
-    to the law of the iterated logarithm (mixtures); Ramdas, Grünwald, Vovk, Shafer 2023,
-    Game-theoretic statistics and safe anytime-valid inference (Statistical Science 38).
-
-    Examples
-    --------
-    >>> [round(e, 2) for e in paired_e_value(9, 0)]
-    [102.3, 0.1]
-    >>> paired_e_value(0, 0)
-    (1.0, 1.0)
-    """
-
-    def evidence(right: float, wrong: float) -> float:
-        above_half = float(betainc(wrong + 1.0, right + 1.0, 0.5))  # of Beta(right + 1, wrong + 1)
-        if above_half <= 0.0:
-            return 0.0
-        log_mixture = (right + wrong + 1.0) * math.log(2.0) + float(betaln(right + 1, wrong + 1))
-        return _exp(log_mixture + math.log(above_half))
-
-    if wins + losses == 0:
-        return 1.0, 1.0
-    return evidence(wins, losses), evidence(losses, wins)
-
-
-_BETS: NDArray[np.float64] = np.linspace(0.02, 0.98, 49)
-"""Stakes over which ``margin_e_value`` mixes, as shares of the largest that can never go broke."""
-
-
-def margin_e_value(
-    wins: float, losses: float, ties: float, *, margin: float
-) -> tuple[float, float]:
-    """Evidence that the first model is not worse by ``margin``, and that it is, anytime valid.
-
-    The difference on one row is 1, 0 or -1. A gambler who stakes a share of what he has on
-    "difference + margin > 0" cannot expect to gain if the truth is -margin or less; the e-value is
-    the mean over many stakes (Waudby-Smith and Ramdas 2024, Estimating means of bounded random
-    variables by betting).
-
-    Parameters
-    ----------
-    wins, losses, ties
-        Rows that only the first, only the second, or both or none got right.
-    margin
-        Of accuracy, in 0..1.
-
-    Returns
-    -------
-    tuple
-        (e_not_worse, e_worse).
-
-    Examples
-    --------
-    >>> e_not_worse, e_worse = margin_e_value(0, 0, 500, margin=0.01)
-    >>> e_not_worse > 20, e_worse < 1
-    (True, True)
-    """
-
-    def evidence(gains: Sequence[tuple[float, float]]) -> float:
-        stake = _BETS / -min(gain for _, gain in gains)
-        total = sum((n * np.log1p(stake * gain) for n, gain in gains), np.zeros_like(stake))
-        top = float(total.max())
-        return _exp(top + math.log(float(np.exp(total - top).mean())))
-
-    up = [(wins, 1.0 + margin), (ties, margin), (losses, margin - 1.0)]
-    down = [(wins, -1.0 - margin), (ties, -margin), (losses, 1.0 - margin)]
-    return evidence(up), evidence(down)
 
 
 def rows_to_decide(wins: int, losses: int, ties: int, *, threshold: float) -> int | None:
@@ -192,7 +97,7 @@ def accuracy(
     weight = np.ones(n) if weights is None else weights[has]
     share = float((right * weight).sum() / weight.sum())
     effective = float(weight.sum() ** 2 / (weight**2).sum())
-    low, high = intervals.proportion(share * effective, effective)
+    low, high = clopper_pearson(share * effective, effective)
     return Measure(value=share, low=low, high=high, n=n)
 
 
@@ -200,7 +105,7 @@ def agreement(first: Classes, second: Classes) -> Measure:
     """Share of rows on which two models answer the same."""
     n = len(first)
     same = int((first == second).sum())
-    low, high = intervals.proportion(same, n)
+    low, high = clopper_pearson(same, n)
     return Measure(value=same / n if n else 1.0, low=low, high=high, n=n)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from redistill.compress.judge import intervals
-from redistill.compress.judge.evaluate import margin_e_value, rows_to_decide
+from redistill.compress.judge.evaluate import rows_to_decide
 from redistill.compress.judge.evidence import Evidence, rows_of
 from redistill.compress.plan import Comparison, Gate, Limits, Undecidable
+from redistill.stats import margin_e_value
 
 Rule = Literal["beat", "keep", "admit", "first"]
 """What a candidate has to show. ``beat``: repairs after an incident; better than the incumbent on

@@ -326,13 +326,6 @@ def answers(outputs: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.where(finite, np.argmax(np.where(np.isfinite(outputs), outputs, 0), axis=1), -1)
 
 
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax of each row."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    out: NDArray[np.float32] = shifted / shifted.sum(axis=1, keepdims=True)
-    return out
-
-
 def _some(names: Iterable[str]) -> str:
     every = list(names)
     return ", ".join(repr(n) for n in every[:4]) + (", ..." if len(every) > 4 else "")

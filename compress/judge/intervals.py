@@ -1,40 +1,11 @@
-"""Intervals for shares and their differences. Plain numbers in, plain numbers out."""
+"""Score intervals of a share and of differences of shares. Plain numbers in, plain numbers out."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-from scipy.special import betaincinv, ndtri
-
-
-def proportion(successes: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact two-sided interval of a share (Clopper and Pearson 1934).
-
-    Parameters
-    ----------
-    successes, n
-        Counts; weighted rows enter with their effective number, which need not be whole.
-    confidence
-        Coverage, at least.
-
-    Returns
-    -------
-    tuple
-        Bounds in 0..1; (0, 1) without rows.
-
-    Examples
-    --------
-    >>> [round(b, 3) for b in proportion(8, 10)]
-    [0.444, 0.975]
-    """
-    if n <= 0:
-        return 0.0, 1.0
-    tail = (1.0 - confidence) / 2.0
-    failures = n - successes
-    low = 0.0 if successes <= 0 else float(betaincinv(successes, failures + 1.0, tail))
-    high = 1.0 if failures <= 0 else float(betaincinv(successes + 1.0, failures, 1.0 - tail))
-    return low, high
+from scipy.special import ndtri
 
 
 def wilson(share: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:

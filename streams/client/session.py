@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from redistill.stats import softmax_of_row
 from redistill.streams.client.release import (
     CLIENT_FILES,
     FALLBACK,
@@ -24,9 +24,6 @@ from redistill.streams.errors import ReleaseError
 
 Row = Mapping[str, Any] | Sequence[float | int | str | None] | NDArray[Any]
 """One row of features: by name (absent ones count as missing), or all in the schema's order."""
-
-_SMALL = 32
-"""Up to this many classes plain Python beats numpy on a single row."""
 
 
 class Session:
@@ -194,13 +191,7 @@ class Session:
         best = max(range(len(raw)), key=raw.__getitem__)
         if manifest.output_kind == "probabilities":
             return classes[best], raw
-        if len(raw) > _SMALL:
-            shifted = np.exp(np.asarray(raw) - raw[best])
-            return classes[best], (shifted / shifted.sum()).tolist()
-        top = raw[best]
-        powers = [math.exp(v - top) if v == v else math.nan for v in raw]
-        total = sum(powers)
-        return classes[best], [p / total for p in powers]
+        return classes[best], softmax_of_row(raw)
 
 
 def _check_ports(session: Any, manifest: Manifest) -> bool:

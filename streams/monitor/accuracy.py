@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.findings import finding_id, utc
 from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory, delay
-from redistill.streams.monitor.intervals import clopper_pearson, paired_e_value, window_interval
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import (
     ChangePoint,
@@ -36,8 +36,6 @@ __all__ = [
     "account",
     "account_each",
     "delay",
-    "paired_e_value",
-    "window_interval",
 ]
 
 LEARNING_OUTCOMES = 1_000

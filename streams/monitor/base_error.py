@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.intervals import upper_bound
 from redistill.streams.monitor.sequential import Inflation, inflation
 
 SMALLEST_RATE = 0.0005

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.stats import upper_bound
 from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.input_profile import Column, Profile
-from redistill.streams.monitor.intervals import upper_bound
 from redistill.streams.monitor.units import (
     CONTINUOUS,
     SCALE,

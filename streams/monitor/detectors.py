@@ -18,10 +18,10 @@ from typing import Any
 from river import base as river_base
 from river import drift
 
+from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import SMALLEST_RATE, BaseError
 from redistill.streams.monitor.harm import HarmChange, HarmTest
-from redistill.streams.monitor.intervals import upper_bound
 
 RIVER_VERSION = installed_version("river")
 

@@ -1,58 +1,15 @@
-"""Exact intervals and bounds of proportions, and the paired e-value. Plain functions;
-``scipy.special`` only."""
+"""Exact interval of a window's accuracy from the part of it that has labels."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from scipy.special import betainc, betaincinv, betaln, gammaln
+from scipy.special import gammaln
 
-CONFIDENCE_MISS = 0.05
-"""Share of the intervals that may miss the truth: all intervals shown to people are 95%
-intervals."""
-
-
-def upper_bound(errors: int, rows: int, miss: float = CONFIDENCE_MISS) -> float:
-    """One-sided Clopper-Pearson upper bound of an error rate.
-
-    Parameters
-    ----------
-    errors, rows
-        ``errors`` wrong rows among ``rows``; ``rows`` may be 0, and then nothing is known: 1.
-    miss
-        Probability that the bound is below the true rate.
-
-    Examples
-    --------
-    >>> round(upper_bound(0, 450), 4), round(upper_bound(2000, 20_000), 4)
-    (0.0066, 0.1036)
-
-    References
-    ----------
-    Clopper, Pearson: The use of confidence or fiducial limits illustrated in the case of the
-    binomial. Biometrika 1934.
-    """
-    if errors >= rows:
-        return 1.0
-    return float(betaincinv(errors + 1, rows - errors, 1 - miss))
-
-
-def clopper_pearson(hits: int, rows: int, miss: float = CONFIDENCE_MISS) -> tuple[float, float]:
-    """Two-sided exact interval of a proportion of independent rows; ``(0, 1)`` without rows.
-
-    Examples
-    --------
-    >>> [round(v, 3) for v in clopper_pearson(9, 10)]
-    [0.555, 0.997]
-    """
-    low = 0.0 if hits == 0 else float(betaincinv(hits, rows - hits + 1, miss / 2))
-    high = 1.0 if hits >= rows else float(betaincinv(hits + 1, rows - hits, 1 - miss / 2))
-    return low, high
+from redistill.stats import MISS
 
 
 def window_interval(
-    correct: int, labelled: int, rows: int, miss: float = CONFIDENCE_MISS
+    correct: int, labelled: int, rows: int, miss: float = MISS
 ) -> tuple[float, float]:
     """Exact interval of the share of correct rows in one realised window, from a random part of it
     that has labels.
@@ -125,42 +82,3 @@ def _hypergeometric(k: np.ndarray, rows: int, hits: int, drawn: int) -> float:
 
     logs = choose(hits, k) + choose(rows - hits, drawn - k) - choose(rows, drawn)
     return float(np.exp(logs).sum())
-
-
-def paired_e_value(wins: int, losses: int) -> tuple[float, float]:
-    """Evidence that a challenger beats an incumbent, and that it is worse, from the rows on which
-    they differ.
-
-    A uniform mixture over win probabilities above one half (below, for *worse*) of the likelihood
-    ratio against one half. Either is an e-process: under the null its chance of ever reaching ``x``
-    is at most ``1/x``, however often one looks.
-
-    Returns
-    -------
-    tuple of float
-        ``(e_better, e_worse)``; 1 without data, infinite where it exceeds the range of a float.
-
-    Examples
-    --------
-    >>> better, worse = paired_e_value(20, 4)
-    >>> better > 100, worse < 1
-    (True, True)
-
-    References
-    ----------
-    Ramdas, Grünwald, Vovk, Shafer: Game-theoretic statistics and safe anytime-valid inference.
-    Statistical Science 2023.
-    """
-    if wins < 0 or losses < 0:
-        raise ValueError(f"wins and losses are counts, got {wins}, {losses}")
-    log_mixture = (wins + losses + 1) * math.log(2) + float(betaln(wins + 1, losses + 1))
-    below = float(betainc(wins + 1, losses + 1, 0.5))
-    above = float(betainc(losses + 1, wins + 1, 0.5))
-
-    def value(share: float) -> float:
-        if share <= 0:
-            return 0.0
-        log_value = log_mixture + math.log(share)
-        return math.exp(log_value) if log_value < 700 else math.inf
-
-    return value(above), value(below)

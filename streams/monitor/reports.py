@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from redistill.stats import clopper_pearson
 from redistill.streams.monitor.contract import Breach
 from redistill.streams.monitor.findings import finding_id, utc
 from redistill.streams.monitor.input_profile import Profile
-from redistill.streams.monitor.intervals import clopper_pearson
 from redistill.streams.wire.events import (
     Contributor,
     Detector,

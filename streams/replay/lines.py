@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from redistill.streams.monitor.accuracy import window_interval
+from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.intervals import clopper_pearson
+from redistill.streams.monitor.intervals import window_interval
 from redistill.streams.wire.events import DriftFound
 
 Line = dict[str, Any]

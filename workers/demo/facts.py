@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.stats import clopper_pearson
 from redistill.streams.store import tables as seen
 from redistill.streams.store.database import Database
 from redistill.workers.store import tables as acted
@@ -154,8 +155,6 @@ class Measured:
 
     def interval(self) -> tuple[float, float]:
         """Exact 95% interval of the accuracy."""
-        from redistill.streams.monitor.intervals import clopper_pearson
-
         return clopper_pearson(self.correct, self.n)
 
 

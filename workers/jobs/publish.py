@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from redistill.compress.plan import Report, read_report, to_json
+from redistill.stats import softmax
 from redistill.streams.client.release import sha256_of
 from redistill.streams.client.session import Session
 from redistill.streams.monitor.base_error import BaseError
@@ -224,7 +225,7 @@ def _profile(path: Path, session: Session, schema: Schema, context: Context) -> 
     features = np.stack(
         [table[name].to_numpy().astype(np.float32) for name in schema.names], axis=1
     )
-    scores = probabilities(session.run(np.ascontiguousarray(features)))
+    scores = softmax(session.run(np.ascontiguousarray(features))).astype(np.float32)
     answers = [schema.classes[i] for i in scores.argmax(axis=1).tolist()]
     block = PredictionBlock(
         model=context.job.model,
@@ -237,16 +238,3 @@ def _profile(path: Path, session: Session, schema: Schema, context: Context) -> 
         scores=scores,
     )
     return build_profile(block, schema).to_bytes()
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of ``(n, C)`` logits.
-
-    Examples
-    --------
-    >>> probabilities(np.zeros((1, 2), np.float32)).tolist()
-    [[0.5, 0.5]]
-    """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    out: np.ndarray = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    return out

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from redistill.stats import clopper_pearson, upper_bound
 from redistill.streams.monitor.accuracy import delay
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.intervals import clopper_pearson, upper_bound
 from redistill.workers.models.registration import Prepared
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.queries import Traffic

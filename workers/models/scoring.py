@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from redistill import child_path
 from redistill.compress.judge.output_kind import misdeclared
+from redistill.stats import softmax
 from redistill.streams.client.graph import check_onnx
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
@@ -126,7 +127,7 @@ def answers(
             )
         if (wrong := misdeclared(given, call.kind)) is not None:
             raise SpecError(f"{call.place} = {str(call.path)!r}: {wrong}")
-        out.append(probabilities(given) if call.kind == "logits" else given)
+        out.append(softmax(given).astype(np.float32) if call.kind == "logits" else given)
     return out
 
 
@@ -147,19 +148,6 @@ def _run(folder: Path, seconds: float) -> None:
         told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         ended = f"the child in which the models run ended with {done.returncode}"
         raise SpecError(told[0][:600] if told else ended)
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the last axis, ``(n, classes)``.
-
-    Examples
-    --------
-    >>> probabilities(np.zeros((1, 2), np.float32)).tolist()
-    [[0.5, 0.5]]
-    """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    out: NDArray[np.float32] = (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
-    return out
 
 
 def check_order(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redistill.streams.monitor.intervals import clopper_pearson
+from redistill.stats import clopper_pearson
 from redistill.workers.store.queries import Overview
 
 SILENT_US = 3_600_000_000

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from redistill.compress import gate
-from redistill.compress.judge.evaluate import SliceLoss, paired_e_value
+from redistill.compress.judge.evaluate import SliceLoss
 from redistill.compress.judge.evidence import Evidence
 from redistill.compress.plan import (
     Accepted,
@@ -17,6 +17,7 @@ from redistill.compress.plan import (
     Rejected,
     Undecidable,
 )
+from redistill.stats import paired_e_value
 
 
 def versus(wins: int, losses: int, ties: int) -> Comparison:

@@ -9,12 +9,6 @@ from scipy import stats
 from redistill.compress.judge import intervals
 
 
-@pytest.mark.parametrize(("k", "n"), [(0, 10), (10, 10), (3, 17), (90, 100)])
-def test_proportion_equals_scipys_exact_interval(k: int, n: int) -> None:
-    expected = stats.binomtest(k, n).proportion_ci(method="exact")
-    assert intervals.proportion(k, n) == pytest.approx((expected.low, expected.high))
-
-
 @pytest.mark.parametrize(("k", "n"), [(0, 10), (4, 17)])
 def test_wilson_equals_scipys_score_interval(k: int, n: int) -> None:
     expected = stats.binomtest(k, n).proportion_ci(method="wilson")
@@ -22,7 +16,6 @@ def test_wilson_equals_scipys_score_interval(k: int, n: int) -> None:
 
 
 def test_intervals_say_nothing_without_rows() -> None:
-    assert intervals.proportion(0, 0) == (0.0, 1.0)
     assert intervals.wilson(0.0, 0) == (0.0, 1.0)
     assert intervals.paired_difference(0, 0, 0) == (-1.0, 1.0)
 
