@@ -31,7 +31,7 @@ GOLDEN_ROWS = 64
 values."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Built:
     """Candidates and how they came about."""
 

@@ -138,7 +138,7 @@ def default_architecture(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Trained:
     """A student as arrays."""
 

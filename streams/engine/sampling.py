@@ -70,7 +70,7 @@ class Bucket:
         return self.tokens
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Features:
     """Feature rows of one version since the last flush."""
 

@@ -78,7 +78,7 @@ class Schema:
         return out
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Codes:
     """A column of strings as indices into its distinct values (dictionary encoding)."""
 

@@ -45,7 +45,7 @@ _OFTEN = 3
 """Rows with an unknown feature after which it is expected."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Decoded:
     """What a list of records held."""
 

@@ -135,3 +135,31 @@ def test_no_module_is_named_like_the_standard_library() -> None:
         "__main__",
     }
     assert names & set(sys.stdlib_module_names) == set()
+
+
+def test_arrays_are_not_compared_as_one_truth_value() -> None:
+    """`==` of a dataclass with arrays raises, or did not only where Python saw the same object."""
+    guilty = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and _holds_arrays(node) and _compares_fields(node)
+    ]
+    assert guilty == [], "say eq=False, and compare the arrays where equality is meant"
+
+
+def _holds_arrays(node: ast.ClassDef) -> bool:
+    return any(
+        isinstance(field, ast.AnnAssign) and "NDArray" in ast.unparse(field.annotation)
+        for field in node.body
+    )
+
+
+def _compares_fields(node: ast.ClassDef) -> bool:
+    if any(
+        "NamedTuple" in ast.unparse(base) or "Struct" in ast.unparse(base) for base in node.bases
+    ):
+        return "eq=False" not in map(ast.unparse, node.keywords)
+    made = [d for d in node.decorator_list if "dataclass" in ast.unparse(d)]
+    return any("eq=False" not in ast.unparse(d) for d in made)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.tables import (
@@ -26,12 +26,12 @@ MAX_OUTCOMES = 8_192
 """Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """A recovery to be judged: see ``recovery.judge``."""
 
     version: str
-    errors: Any  # (n,) uint8
+    errors: NDArray[np.uint8]  # (n,)
     n: int
     base: BaseError
     harmed: float

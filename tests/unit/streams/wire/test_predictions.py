@@ -111,8 +111,9 @@ def test_rows_become_columns_in_the_order_of_the_log_and_of_the_schema() -> None
     assert block.features.dtype == np.float32
     assert block.ids == ["r0", "r1"]
     assert block.served_at.tolist() == [START_US, START_US + 1]
-    assert block.prediction == Codes(block.prediction.codes, SCHEMA.classes)  # type: ignore[union-attr]
-    assert block.prediction.codes.tolist() == [0, 1]  # type: ignore[union-attr]
+    assert isinstance(block.prediction, Codes)
+    assert block.prediction.values == SCHEMA.classes
+    assert block.prediction.codes.tolist() == [0, 1]
     assert block.scores is not None
     assert block.scores.tolist() == [[0.75, 0.25]] * 2
     assert (block.latency_ms, block.sample_rate, block.segments) == (None, None, {})
