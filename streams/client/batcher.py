@@ -1,4 +1,5 @@
-"""Logged predictions -> records: rows of one kind are gathered, and written as one Arrow batch.
+"""Batcher: logged predictions -> records. Rows of one kind are gathered, and written as one Arrow
+batch.
 
 No threads and no clock here: the logger's encoding thread feeds rows in and takes records out.
 """

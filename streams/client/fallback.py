@@ -1,4 +1,6 @@
-"""A declared fallback: an ONNX file, or a release's folder, that serves when nothing else can."""
+"""Fallback that a service declares: an ONNX file, or a release's folder, that serves when nothing
+else can.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reading side of the signed repository: a folder or an HTTP server, read through python-tuf.
+"""Repository, as a client reads it: signed, a folder or an HTTP server, read through python-tuf.
 
 python-tuf refuses what is not signed, was changed, is older than what was seen before, or has
 expired; this module adds the transport, a cache that several processes may share, and our formats.

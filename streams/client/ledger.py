@@ -1,4 +1,6 @@
-"""What became of everything that was handed to a logger, and one log line a minute per cause."""
+"""Ledger of a logger: what became of everything that was handed to it, and one log line a minute
+per cause.
+"""
 
 from __future__ import annotations
 

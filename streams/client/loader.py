@@ -1,4 +1,4 @@
-"""From a pointer to something that answers: download, try in a child, load, self-test."""
+"""Loader: from a pointer to something that answers. Download, try in a child, load, self-test."""
 
 from __future__ import annotations
 

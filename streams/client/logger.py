@@ -1,4 +1,4 @@
-"""``PredictionLogger``: tells redistill what a service predicted, and costs it a few microseconds.
+"""Prediction logger: tells redistill what a service predicted, and costs it a few microseconds.
 
 ``log`` appends to a queue in memory. An encoding thread turns rows into Arrow batches; a sending
 thread owns everything of Kafka; a third listens to pointers if somebody asked for it. All are

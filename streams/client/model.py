@@ -1,4 +1,5 @@
-"""The model in a production service: answers, follows the signed pointer, and stays up.
+"""Model client: the model in a production service. It answers, follows the signed pointer, and
+stays up.
 
 ``predict`` takes one reference to what serves and never waits. A background thread, woken by
 pointer events and by a poll, reads the signed repository, tries a new release in a limited child,
@@ -125,7 +126,7 @@ class ModelClient:
         self._instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._serving: Serving | None = None
         self._previous: Serving | None = None
-        self._held: Serving | None = None
+        self._last: Serving | None = None
         self._pointer: PointerFile | None = None
         self._loader = Loader(self._repository, name, threads=threads, retry_s=poll_s)
         self._wanted = 0
@@ -250,7 +251,7 @@ class ModelClient:
 
     def _follow(self) -> bool:
         pointer = self._repository.pointer(self.name)
-        old = self._serving or self._held
+        old = self._serving or self._last
         seen = max(
             0 if old is None else old.epoch, 0 if self._pointer is None else self._pointer.epoch
         )
@@ -277,7 +278,7 @@ class ModelClient:
         old = self._serving
         if old is not None and old.session is not new.session:
             self._previous = old
-        self._held = new
+        self._last = new
         self._serving = new  # one reference: a concurrent predict sees the old or the new
         told = (self.name, new.version, new.epoch, new.sha256[:12])
         log.info("model %s: version %s serves (epoch %d, sha256 %s)", *told)
@@ -350,15 +351,15 @@ class ModelClient:
         """In the child of a fork: sessions, locks and connections belong to the parent."""
         self._renew_locks()
         self._repository.reopen()
-        self._held = self._serving or self._held
+        self._last = self._serving or self._last
         self._serving = self._previous = None
         self._instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
     def _resume(self) -> Serving:
         """First call after a fork: load what the parent served, and follow the pointer again."""
         with self._resume_lock:
-            if self._serving is None and self._held is not None:
-                self._serving = self._held = self._held.reloaded(self._threads)
+            if self._serving is None and self._last is not None:
+                self._serving = self._last = self._last.reloaded(self._threads)
                 if not self._closed:
                     self._start()
         serving = self._serving

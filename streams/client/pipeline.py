@@ -1,6 +1,6 @@
-"""What a logger has per process: the queue, and the daemon threads that empty it.
+"""Pipeline of a logger, one per process: the queue, and the daemon threads that empty it.
 
-Encoder: queue -> batches -> outbox. Sender: outbox -> broker. Listener: pointers -> callbacks. They
+Encoder: queue -> batches -> buffer. Sender: buffer -> broker. Listener: pointers -> callbacks. They
 start when they are first needed. After a fork the child makes a pipeline of its own.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from redistill.streams.client.batcher import Batcher, Logged, Outgoing
 from redistill.streams.client.ledger import Ledger, Stats
 from redistill.streams.client.pointers import Callback, PointerListener
-from redistill.streams.client.send_buffer import Outbox
+from redistill.streams.client.send_buffer import SendBuffer
 from redistill.streams.client.sender import Sender
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.wire.events import Event
@@ -57,7 +57,7 @@ class Pipeline:
         self.ledger = Ledger()
         self._broker = broker
         self._source = source
-        self._outbox = Outbox(max_bytes)
+        self._buffer = SendBuffer(max_bytes)
         self._at_exit = at_exit
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -95,7 +95,7 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Counts, taken one after the other: exact when nothing is under way."""
-        waiting, ledger = len(self.queue) + self._encoding + self._outbox.rows, self.ledger
+        waiting, ledger = len(self.queue) + self._encoding + self._buffer.rows, self.ledger
         with ledger.lock:
             sent, dropped, invalid = ledger.sent, ledger.dropped, ledger.invalid
         return Stats(
@@ -104,7 +104,7 @@ class Pipeline:
             dropped=dropped,
             invalid=invalid,
             pending=waiting,
-            pending_bytes=self._outbox.bytes,
+            pending_bytes=self._buffer.bytes,
             trouble=ledger.trouble(),
         )
 
@@ -117,11 +117,11 @@ class Pipeline:
             self._wanted += 1
             wanted = self._wanted
         self.wake()
-        while self._done < wanted or not self._outbox.is_settled(self._mark):
+        while self._done < wanted or not self._buffer.is_settled(self._mark):
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            self._outbox.wait(min(left, 0.05))
+            self._buffer.wait(min(left, 0.05))
         return True
 
     def close(self, timeout: float) -> None:
@@ -136,13 +136,13 @@ class Pipeline:
         for part in (self._sender, self._listener):
             if part is not None:
                 part.stopping.set()
-        with self._outbox.changed:
-            self._outbox.changed.notify_all()
+        with self._buffer.changed:
+            self._buffer.changed.notify_all()
         end = time.monotonic() + min(timeout, _JOIN_SECONDS)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(max(end - time.monotonic(), 0.0))
-        self._outbox.abandon(lambda rows: self.ledger.count_dropped(rows, "unsent when closed"))
+        self._buffer.abandon(lambda rows: self.ledger.count_dropped(rows, "unsent when closed"))
 
     def forget(self) -> None:
         """In the child of a fork: the connection is the parent's."""
@@ -155,7 +155,7 @@ class Pipeline:
                 return
             self._sender = Sender(
                 self._broker,
-                self._outbox,
+                self._buffer,
                 sent=lambda record: self.ledger.count_sent(record.rows),
                 dropped=lambda record, why: self.ledger.count_dropped(record.rows, why),
                 trouble=lambda why: self.ledger.set_trouble("sender", why),
@@ -187,7 +187,7 @@ class Pipeline:
             except Exception as exc:  # a thread that died would lose everything without a word
                 self.ledger.say(f"encoder: {type(exc).__name__}: {exc}", cause="encoder")
             if wanted > self._done:
-                self._mark = self._outbox.last()
+                self._mark = self._buffer.last()
                 self._done = wanted
             if stopping:
                 return
@@ -217,10 +217,10 @@ class Pipeline:
 
     def _keep(self, records: Sequence[Outgoing]) -> None:
         for record in records:
-            kept = self._outbox.put(record)
+            kept = self._buffer.put(record)
             self._encoding -= record.rows
             if not kept:
-                why = f"no room, {self._outbox.max_bytes} bytes are waiting for the broker"
+                why = f"no room, {self._buffer.max_bytes} bytes are waiting for the broker"
                 self.ledger.count_dropped(record.rows, why)
 
     def _refused(self, why: str, rows: int) -> None:

@@ -1,4 +1,5 @@
-"""The thread that listens to ``pointers`` and wakes whoever asked for a model.
+"""Pointer listener: the thread that reads the topic ``pointers`` and wakes whoever asked for a
+model.
 
 What it hears is a hint to look into the signed repository, nothing more. It belongs to no group:
 every service hears every pointer, from the compacted topic's start, and needs no permission but to

@@ -1,7 +1,7 @@
 """The first load of a release: in a child with little memory and time, which may crash alone.
 
-``python -m redistill.streams.client.probe FOLDER MEMORY_BYTES CPU_SECONDS`` checks the file, loads it, runs
-the golden inputs and prints one line of JSON.
+``python -m redistill.streams.client.probe FOLDER MEMORY_BYTES CPU_SECONDS`` checks the file, loads
+it, runs the golden inputs and prints one line of JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a release is: files named by their SHA-256, a manifest of them, and a pointer to a manifest.
+"""Release: files named by their SHA-256, a manifest of them, and a pointer to a manifest.
 
 Services read these formats, workers write them. Only :func:`verify` and :func:`sha256_of` do I/O.
 """

@@ -1,4 +1,6 @@
-"""Records on their way to the broker, bounded in bytes, remembered until they are acknowledged."""
+"""Send buffer: records on their way to the broker, bounded in bytes, remembered until they are
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ class _Waiting:
     record: Outgoing
 
 
-class Outbox:
+class SendBuffer:
     """A bounded queue per topic. Thread-safe: encoders put, the sender takes and settles.
 
     Parameters

@@ -1,4 +1,6 @@
-"""The thread that owns the Kafka producer: connects, sends, tries again for ever, says why not."""
+"""Sender: the thread that owns the Kafka producer. It connects, sends, tries again for ever, says
+why not.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ from contextlib import suppress
 from typing import Any
 
 from redistill.streams.client.batcher import Outgoing
-from redistill.streams.client.send_buffer import Outbox
+from redistill.streams.client.send_buffer import SendBuffer
 from redistill.streams.errors import BrokerRefused, StreamsError
 from redistill.streams.kafka.broker import Broker, check, producer
 
-_FLYING_BYTES = 4 << 20  # copies inside the producer; the rest waits in the outbox
+_FLYING_BYTES = 4 << 20  # copies inside the producer; the rest waits in the buffer
 _DELIVERY_MS = 30_000
 """A record unsettled for so long comes back, and the producer is made anew: one that is idempotent
 never recovers from a broker that lost its state."""
@@ -26,13 +28,13 @@ _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError", "InvalidRec
 
 
 class Sender:
-    """Sends what stands in an outbox. ``run`` is the body of a daemon thread.
+    """Sends what stands in a send buffer. ``run`` is the body of a daemon thread.
 
     Parameters
     ----------
     broker
         Where to.
-    outbox
+    buffer
         What.
     sent, dropped
         Called with a record that was acknowledged, or that the broker will never take and why.
@@ -43,14 +45,14 @@ class Sender:
     def __init__(
         self,
         broker: Broker,
-        outbox: Outbox,
+        buffer: SendBuffer,
         *,
         sent: Callable[[Outgoing], None],
         dropped: Callable[[Outgoing, str], None],
         trouble: Callable[[str | None], None],
     ) -> None:
         self.broker = broker
-        self.outbox = outbox
+        self.buffer = buffer
         self.sent = sent
         self.dropped = dropped
         self.trouble = trouble
@@ -71,7 +73,7 @@ class Sender:
                 continue
             now = time.monotonic()
             self._held = {t: until for t, until in list(self._held.items()) if until > now}
-            taken = self.outbox.take(self._held, _FLYING_BYTES)
+            taken = self.buffer.take(self._held, _FLYING_BYTES)
             if taken is not None:
                 self._send(*taken)
             elif self._taken and now - self._heard > _SILENCE:
@@ -79,7 +81,7 @@ class Sender:
                 if (why := check(self.broker)) is not None:
                     self.trouble(str(why))
             else:
-                self.outbox.wait(0.1)
+                self.buffer.wait(0.1)
         self._disconnect()
 
     def forget(self) -> None:
@@ -91,8 +93,8 @@ class Sender:
     def _connect(self) -> bool:
         pause = _FIRST_PAUSE
         while not self.stopping.is_set():
-            if self.outbox.is_settled(self.outbox.last()):
-                self.outbox.wait(0.5)  # nothing to send: no need to reach the broker
+            if self.buffer.is_settled(self.buffer.last()):
+                self.buffer.wait(0.5)  # nothing to send: no need to reach the broker
                 continue
             try:
                 made = producer(
@@ -123,7 +125,7 @@ class Sender:
                 made.close(timeout=1)
         for number in list(self._taken):  # what the producer never spoke of again
             if self._taken.pop(number, None) is not None:
-                self.outbox.give_back(number)
+                self.buffer.give_back(number)
 
     def _send(self, number: int, record: Outgoing) -> None:
         if not self._taken:
@@ -148,7 +150,7 @@ class Sender:
         if self._taken.pop(number, None) is None:
             return
         self._heard = time.monotonic()
-        if (record := self.outbox.settle(number)) is not None:
+        if (record := self.buffer.settle(number)) is not None:
             self.sent(record)
         self.trouble(None)
 
@@ -160,12 +162,12 @@ class Sender:
             return
         name = type(exc).__name__
         if name in _TOO_LARGE:
-            if self.outbox.settle(number) is not None:
+            if self.buffer.settle(number) is not None:
                 self.dropped(record, f"{name}: {exc}")
             return
         topic = self.broker.topic(record.topic)
         self._held[record.topic] = time.monotonic() + _TOPIC_PAUSE
-        self.outbox.give_back(number)
+        self.buffer.give_back(number)
         if isinstance(exc, StreamsError):
             self.trouble(str(exc))
         elif "Authorization" in name:

@@ -1,4 +1,4 @@
-"""How the repository's files are read: from a folder, or over HTTP with a token."""
+"""Transport of the repository's files: from a folder, or over HTTP with a token."""
 
 from __future__ import annotations
 

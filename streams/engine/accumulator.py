@@ -1,10 +1,10 @@
-"""From record lists to batches: decode, observe, sample. No Kafka, no asyncio, so that tests and
-benchmarks drive it.
+"""Accumulator: records into batches, by decoding, observing and sampling. No Kafka, no asyncio, so
+that tests and benchmarks drive it.
 
-One thread owns a pump. It reads SQL (specifications, states) and never writes: what changed since
-the last batch is in the batch that :meth:`Pump.close` returns, which another thread may flush while
-this one goes on. If that flush did not happen, :meth:`Pump.reset` forgets everything that SQL does
-not know.
+One thread owns an accumulator. It reads SQL (specifications, states) and never writes: what changed
+since the last batch is in the batch that :meth:`Accumulator.close` returns, which another thread
+may flush while this one goes on. If that flush did not happen, :meth:`Accumulator.reset` forgets
+everything that SQL does not know.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
-from redistill.streams.engine.fetched import Piece
-from redistill.streams.engine.letters import Letters, as_json, label_row, not_ahead
+from redistill.streams.engine.dead_letters import DeadLetters
+from redistill.streams.engine.fetched import Chunk
+from redistill.streams.engine.label_rows import as_json, label_row, not_ahead
 from redistill.streams.engine.sampling import Sampler
-from redistill.streams.engine.state_cache import Held, HeldStates
-from redistill.streams.engine.unregistered import UnknownRows
+from redistill.streams.engine.state_cache import CachedState, StateCache
+from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.errors import StoreUnavailable, StoreUnusable, WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
-from redistill.streams.store.batch import Batch, Gap, Place, ProfileRow, Progress, WindowRow
+from redistill.streams.store.batch import Batch, Gap, Partition, ProfileRow, Progress, WindowRow
 from redistill.streams.store.database import Database
 from redistill.streams.store.properties import salt
 from redistill.streams.store.specs import Watched
@@ -42,10 +43,10 @@ log = structlog.get_logger(__name__)
 FULL_ROWS = 250_000
 """Rows of one batch: they are read again after a crash."""
 TAKEN_RECORDS = 2_000
-"""Records that are decoded at once: a piece of one large batch may hold more."""
+"""Records that are decoded at once: a chunk of one large batch may hold more."""
 
 
-class Pump:
+class Accumulator:
     """Turns records into one batch after the other.
 
     Parameters
@@ -73,14 +74,14 @@ class Pump:
         self._clock = clock
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_written = 5_000 if database.is_sqlite else 20_000
-        self._unknown = UnknownRows(database)
-        self._states = HeldStates(database, state_key)
-        self._progress: dict[Place, Progress] = {}
-        self._position: dict[Place, int] = {}
+        self._unregistered = UnregisteredRows(database)
+        self._states = StateCache(database, state_key)
+        self._progress: dict[Partition, Progress] = {}
+        self._position: dict[Partition, int] = {}
         self._batch = Batch()
         self.rows = 0
         """Rows in the open batch."""
-        self._letters = Letters()
+        self._dead_letters = DeadLetters()
         with database.begin() as conn:
             self._salt = salt(conn)
         self._watched: dict[str, Watched] = {}
@@ -95,7 +96,7 @@ class Pump:
         return (
             self.rows >= FULL_ROWS
             or self._sampler.pending() + len(self._batch.labels) >= self._most_written
-            or self._letters.full
+            or self._dead_letters.full
         )
 
     # --- what is watched ---------------------------------------------------------------------
@@ -129,43 +130,43 @@ class Pump:
         """Read with the schemas that hold while the rows are counted, also of models just registered."""
         decoded = decode_predictions(records, self._schema)
         met = {(b.model, b.version) for b in decoded.blocks}
-        if not [key for key in met if not self._known(*key) and self._unknown.is_new(*key)]:
+        if not [key for key in met if not self._known(*key) and self._unregistered.is_new(*key)]:
             return decoded
         before = {model: self._schema(model) for model, _ in met}
-        self.refresh()  # asked once for each unknown version
+        self.refresh()  # asked once for each unregistered version
         same = all(self._schema(model) == schema for model, schema in before.items())
         return decoded if same else decode_predictions(records, self._schema)
 
     # --- positions ---------------------------------------------------------------------------
 
-    def assign(self, place: Place, topic: str, *, stored: int | None, start: int) -> None:
+    def assign(self, partition: Partition, topic: str, *, stored: int | None, start: int) -> None:
         """A partition is ours from now on.
 
         Parameters
         ----------
-        place, topic
+        partition, topic
             Which, and its name at the broker.
         stored
             ``next_offset`` in SQL; ``None``: never read.
         start
             Where reading begins: ``stored``, or else the log's start.
         """
-        self._position[place] = start
-        self._progress[place] = Progress(
+        self._position[partition] = start
+        self._progress[partition] = Progress(
             topic=topic, expected=stored, first_offset=start, next_offset=start
         )
 
-    def position(self, place: Place) -> int | None:
+    def position(self, partition: Partition) -> int | None:
         """The next offset to take; ``None``: the partition is not ours."""
-        return self._position.get(place)
+        return self._position.get(partition)
 
-    def lost(self, place: Place, first: int, last: int) -> None:
+    def lost(self, partition: Partition, first: int, last: int) -> None:
         """Record that offsets left the log before they were read (both ends inclusive)."""
-        p = self._progress[place]
-        self._batch.gaps.append(Gap(place=place, topic=p.topic, first=first, last=last))
+        p = self._progress[partition]
+        self._batch.gaps.append(Gap(partition=partition, topic=p.topic, first=first, last=last))
         if last >= p.next_offset:
             p.skipped += last + 1 - p.next_offset
-            p.next_offset = self._position[place] = last + 1
+            p.next_offset = self._position[partition] = last + 1
 
     def reset(self) -> None:
         """Forget every partition and everything that was not flushed."""
@@ -174,16 +175,16 @@ class Pump:
         self._position.clear()
         self._batch = Batch()
         self._sampler.clear()
-        self._unknown.clear()
-        self._letters = Letters()
+        self._unregistered.clear()
+        self._dead_letters = DeadLetters()
         self.rows = 0
 
     # --- records -----------------------------------------------------------------------------
 
-    def take(self, place: Place, piece: Piece) -> int:
-        """Count a piece of one partition in; what was counted before is skipped.
+    def take(self, partition: Partition, chunk: Chunk) -> int:
+        """Count a chunk of one partition in; what was counted before is skipped.
 
-        A piece that unpacks to much is taken in parts, and left where the batch is full: then
+        A chunk that unpacks to much is taken in parts, and left where the batch is full: then
         :meth:`position` lies within it.
 
         Returns
@@ -191,36 +192,36 @@ class Pump:
         int
             Rows that were taken.
         """
-        p = self._progress[place]
-        if piece.end <= p.next_offset:
+        p = self._progress[partition]
+        if chunk.end <= p.next_offset:
             return 0
         before = p.rows
-        left = piece._replace(first=max(piece.first, p.next_offset))
+        left = chunk._replace(first=max(chunk.first, p.next_offset))
         for i, (records, end) in enumerate(left.read()):
             if i and self.full:
                 break
             for start in range(0, len(records), TAKEN_RECORDS):
                 part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
-                rows, dead = self._records(p.topic, place, part)
+                rows, dead = self._records(p.topic, partition, part)
                 p.counted += len(part) - dead
                 p.dead += dead
                 p.rows += rows
                 self.rows += rows + dead
             p.skipped += end - p.next_offset - len(records)
-            p.next_offset = self._position[place] = end
+            p.next_offset = self._position[partition] = end
         return p.rows - before
 
-    def _records(self, topic: str, place: Place, records: RecordSet) -> tuple[int, int]:
+    def _records(self, topic: str, partition: Partition, records: RecordSet) -> tuple[int, int]:
         """Rows and dead letters of some records."""
         predictions = self._kinds[topic] == "predictions"
         take = self._take_predictions if predictions else self._take_labels
-        rows, dead = take(place, records)
+        rows, dead = take(partition, records)
         for record, error in dead:
-            self._letters.add(topic, place[1], record, error)
+            self._dead_letters.add(topic, partition.number, record, error)
         return rows, len(dead)
 
     def _take_predictions(
-        self, place: Place, records: RecordSet
+        self, partition: Partition, records: RecordSet
     ) -> tuple[int, list[tuple[Any, Exception]]]:
         decoded = self._decoded(records)
         dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
@@ -229,28 +230,28 @@ class Pump:
             blocks = [block for block, _ in run]
             try:
                 whole = joined(blocks)
-                self._count_in(place, whole, records, np.concatenate([of for _, of in run]))
+                self._count_in(partition, whole, records, np.concatenate([of for _, of in run]))
                 rows += len(whole)
                 continue
             except (StoreUnavailable, StoreUnusable):
                 raise  # nothing is wrong with the rows: they are read again
             except Exception as error:
                 if len(run) == 1:
-                    dead += self._failed(place, *run[0], records, error)
+                    dead += self._failed(partition, *run[0], records, error)
                     continue
             for block, record_of in run:  # one of them is at fault, not all
                 try:
-                    self._count_in(place, block, records, record_of)
+                    self._count_in(partition, block, records, record_of)
                     rows += len(block)
                 except (StoreUnavailable, StoreUnusable):
                     raise
                 except Exception as error:
-                    dead += self._failed(place, block, record_of, records, error)
+                    dead += self._failed(partition, block, record_of, records, error)
         return rows, dead
 
     def _failed(
         self,
-        place: Place,
+        partition: Partition,
         block: PredictionBlock,
         record_of: NDArray[np.int64],
         records: RecordSet,
@@ -264,7 +265,7 @@ class Pump:
             action="block_failed",
             model=block.model,
             version=block.version,
-            partition=place[1],
+            partition=partition.number,
             offset=int(records[int(record_of[0])].offset),
             exc_info=error,
         )
@@ -273,25 +274,31 @@ class Pump:
 
     def _count_in(
         self,
-        place: Place,
+        partition: Partition,
         block: PredictionBlock,
         records: RecordSet,
         record_of: NDArray[np.int64],
     ) -> None:
         watched = self._known(block.model, block.version)
         if watched is None:
-            self._unknown.add(block, records, record_of, self._now())
+            self._unregistered.add(block, records, record_of, self._now())
             self._batch.count(block.model, "rows_unknown", len(block))
             return
         profile, _ = watched.profiles.get(block.version, (None, None))
-        held = self._states.get(block.model, block.version, place)
-        seen = observe(held.state, block, profile=profile, config=watched.config, partition=place)
+        cached = self._states.get(block.model, block.version, partition)
+        seen = observe(
+            cached.state, block, profile=profile, config=watched.config, partition=partition
+        )
         hashes = id_hashes(block.ids, self._salt)
-        self._sampler.add(block, hashes, seen.row_windows, config=watched.config, place=place)
-        self._keep(held, seen, block.model, block.version, place)
+        self._sampler.add(
+            block, hashes, seen.row_windows, config=watched.config, partition=partition
+        )
+        self._keep(cached, seen, block.model, block.version, partition)
 
-    def _keep(self, held: Held, seen: Observed, model: str, version: str, place: Place) -> None:
-        held.state, held.dirty = seen.state, True
+    def _keep(
+        self, cached: CachedState, seen: Observed, model: str, version: str, partition: Partition
+    ) -> None:
+        cached.state, cached.dirty = seen.state, True
         batch = self._batch
         batch.findings += seen.findings
         for w in seen.windows:
@@ -299,7 +306,7 @@ class Pump:
                 WindowRow(
                     model=model,
                     version=version,
-                    place=place,
+                    partition=partition,
                     number=w.number,
                     rows=w.rows,
                     first_served_at=w.first_served_at,
@@ -312,7 +319,7 @@ class Pump:
             batch.profiles.append(ProfileRow(model=model, version=version, profile=profile))
 
     def _take_labels(
-        self, place: Place, records: RecordSet
+        self, partition: Partition, records: RecordSet
     ) -> tuple[int, list[tuple[Any, Exception]]]:
         dead: list[tuple[Any, Exception]] = []
         events: list[LabelObserved] = []
@@ -340,18 +347,18 @@ class Pump:
     def tick(self) -> None:
         """Close windows by the clock, for the states that are in memory."""
         now = self._now()
-        for (model, version, place), held in self._states:
+        for (model, version, partition), cached in self._states:
             watched = self._watched.get(model)
-            if watched is None or held.state is None or place not in self._progress:
+            if watched is None or cached.state is None or partition not in self._progress:
                 continue
             profile, _ = watched.profiles.get(version, (None, None))
             try:
-                seen = tick(held.state, now, profile=profile, config=watched.config)
+                seen = tick(cached.state, now, profile=profile, config=watched.config)
             except Exception:  # a defect of ours in one model stops nobody else's monitoring
                 log.exception("tick_failed", action="tick_failed", model=model, version=version)
                 continue
             if seen.windows or seen.findings:
-                self._keep(held, seen, model, version, place)
+                self._keep(cached, seen, model, version, partition)
 
     def close(self) -> Batch | None:
         """What changed since the last call, to be flushed; ``None``: nothing.
@@ -359,24 +366,24 @@ class Pump:
         The batch expects SQL as it is once the batch before it is flushed.
         """
         batch, self._batch = self._batch, Batch()
-        for place, p in self._progress.items():
+        for partition, p in self._progress.items():
             begin = p.first_offset if p.expected is None else p.expected
             read = p.next_offset != begin or p.expected is None
-            if not read and not self._states.changed(place):
+            if not read and not self._states.changed(partition):
                 continue
-            batch.progress[place] = p
+            batch.progress[partition] = p
             at = p.next_offset
-            self._progress[place] = Progress(
+            self._progress[partition] = Progress(
                 topic=p.topic, expected=at, first_offset=p.first_offset, next_offset=at
             )
-            batch.states += self._states.rows(place)
+            batch.states += self._states.rows(partition)
         for model in self._states.rebuilt:
             batch.count(model, "states_rebuilt")
         self._states.next_batch()
         configs = {m: w.config for m, w in self._watched.items()}
         self._sampler.close(batch, configs, now=self._clock())
-        self._unknown.close(batch)
-        batch.dead = self._letters.taken()
+        self._unregistered.close(batch)
+        batch.dead = self._dead_letters.taken()
         self.rows = 0
         return batch if batch.progress else None
 

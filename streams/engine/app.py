@@ -1,4 +1,4 @@
-"""The stream worker: Faust in a narrow mode, wired to the pump. The only door of this room is
+"""Stream worker: Faust in a narrow mode, wired to the accumulator. The only door of this room is
 :func:`run`.
 """
 
@@ -21,10 +21,10 @@ import structlog
 from faust.types import AppT
 
 from redistill.streams.engine import logs, start
-from redistill.streams.engine.accumulator import Pump
-from redistill.streams.engine.consumer import HOST, POLL_PIECES, BulkConsumer, BulkTransport
-from redistill.streams.engine.health import EXIT_STATUS, Vitals, Watchdog
-from redistill.streams.engine.housekeeper import LEASE_SECONDS, Held, Housekeeper
+from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.consumer import HOST, POLL_CHUNKS, BulkConsumer, BulkTransport
+from redistill.streams.engine.health import EXIT_STATUS, Health, Watchdog
+from redistill.streams.engine.housekeeper import LEASE_SECONDS, HeldLease, Housekeeper
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import StoreUnusable, StreamsError
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 PREDICTIONS, LABELS = "predictions", "labels"
 SWITCH_SECONDS = 0.001
 """How long a thread waits for the interpreter. The one that reads from the broker needs it for each
-256 KB; at Python's 5 ms it falls behind the pump, which then has nothing to do."""
+256 KB; at Python's 5 ms it falls behind the accumulator, which then has nothing to do."""
 LEAVE_SECONDS = 6.0
 """Time to leave the group, after everything was stored."""
 
@@ -93,7 +93,7 @@ class _Run:
         self.config = config
         self.broker = config.broker
         self.topics = {self.broker.topic(t): t for t in (PREDICTIONS, LABELS)}
-        self.vitals = Vitals(ticked_at=time.monotonic())
+        self.health = Health(ticked_at=time.monotonic())
         self.metrics = Metrics(self.broker.namespace)
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}"
 
@@ -114,19 +114,19 @@ class _Run:
             if config.metrics_port is not None:
                 port = self.metrics.serve(config.metrics_port)
                 log.info("metrics", action="metrics", port=port)
-            pump = Pump(database, state_key=config.state_key, kinds=self.topics)
+            accumulator = Accumulator(database, state_key=config.state_key, kinds=self.topics)
             keeper = Housekeeper(
                 database=database,
-                watched=lambda: pump.watched,
+                watched=lambda: accumulator.watched,
                 relay=Relay(database, self.broker, holder=self.holder),
                 state_key=config.state_key,
                 leases=leases,
-                vitals=self.vitals,
+                health=self.health,
                 metrics=self.metrics,
             )
             keeper.start()
             watchdog = Watchdog(
-                self.vitals,
+                self.health,
                 servers=self.broker.bootstrap,
                 die=_die,
                 patience=config.patience_seconds,
@@ -136,14 +136,14 @@ class _Run:
             sys.setswitchinterval(SWITCH_SECONDS)
             try:
                 with database.held_open():
-                    return asyncio.run(self._main(database, pump, keeper))
+                    return asyncio.run(self._main(database, accumulator, keeper))
             finally:
                 watchdog.stop()
                 keeper.stop(5.0)
         finally:
             database.dispose()
 
-    def _leases(self, database: Database) -> list[Held]:
+    def _leases(self, database: Database) -> list[HeldLease]:
         """What only one worker may hold; a holder that died on this machine is not waited for."""
         wanted: list[tuple[str, str]] = []
         if database.is_sqlite:
@@ -162,7 +162,7 @@ class _Run:
                     "each needs one of its own",
                 )
             )
-        return [Held(name, self._acquire(database, name, refusal)) for name, refusal in wanted]
+        return [HeldLease(name, self._acquire(database, name, refusal)) for name, refusal in wanted]
 
     def _acquire(self, database: Database, name: str, refusal: str) -> int:
         deadline = time.monotonic() + LEASE_SECONDS + 2
@@ -181,14 +181,14 @@ class _Run:
                 raise StoreUnusable(refusal)
             time.sleep(0.5)
 
-    async def _main(self, database: Database, pump: Pump, keeper: Housekeeper) -> int:
+    async def _main(self, database: Database, accumulator: Accumulator, keeper: Housekeeper) -> int:
         worker = StreamWorker(
             database=database,
             broker=self.broker,
-            pump=pump,
+            accumulator=accumulator,
             topics=self.topics,
             flush_seconds=self.config.flush_seconds,
-            vitals=self.vitals,
+            health=self.health,
             metrics=self.metrics,
             wake=keeper.wake,
         )
@@ -224,7 +224,7 @@ class _Run:
             worker.consumer = consumer
         driver = getattr(consumer._thread, "_consumer", None)
         pending = getattr(getattr(driver, "_coordinator", None), "_pending_exception", None)
-        self.vitals.pending_error = None if pending is None else repr(pending)
+        self.health.pending_error = None if pending is None else repr(pending)
 
     async def _stop(
         self,
@@ -290,7 +290,7 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
         broker_heartbeat_interval=max(0.2, min(1.0, config.session_seconds / 5)),
         broker_commit_interval=1.0,
         broker_max_poll_interval=60.0,
-        broker_max_poll_records=POLL_PIECES,
+        broker_max_poll_records=POLL_CHUNKS,
         table_standby_replicas=0,
         logging_config=None,
     )

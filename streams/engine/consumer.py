@@ -1,10 +1,10 @@
-"""The bulk consumer: Faust keeps membership, assignment, rebalance and commits; records reach us as
+"""Bulk consumer: Faust keeps membership, assignment, rebalance and commits; records reach us as
 whole batches.
 
 Faust's own path costs 70 us a message and commits past gaps. Here the batches of a partition go
-into a bounded queue as they came, reading starts at the offset that SQL knows, and what is committed is what
-our flush has stored. It overrides private methods of ``faust.transport`` (pinned exactly; a
-contract test names them).
+into a bounded queue as they came, reading starts at the offset that SQL knows, and what is
+committed is what our flush has stored. It overrides private methods of ``faust.transport`` (pinned
+exactly; a contract test names them).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from aiokafka.consumer import fetcher as aiokafka_fetcher
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from redistill.streams.engine.fetched import Piece, RawRecords, RawSet
+from redistill.streams.engine.fetched import Chunk, RawRecords, RawSet
 
 log = structlog.get_logger(__name__)
 
 HOST = "bulk_host"
-QUEUED_PIECES = 16
+QUEUED_CHUNKS = 16
 """Some 16 MB, whatever the lag."""
-POLL_PIECES = 8
+POLL_CHUNKS = 8
 COMMIT_SECONDS = 5.0
 """aiokafka tries for ever to commit what the broker does not know any more, and Faust's thread has
 two hands: nothing else would be done. The next commit says it all again."""
 
 
-class Bulk(NamedTuple):
+class QueuedChunk(NamedTuple):
     """A part of what one fetch brought for one partition."""
 
     tp: TP
-    piece: Piece
+    chunk: Chunk
     epoch: int
-    """Of the host when it was queued: pieces from before a seek are recognised and dropped."""
+    """Of the host when it was queued: chunks from before a seek are recognised and dropped."""
 
 
 class Host(Protocol):
@@ -47,7 +47,7 @@ class Host(Protocol):
 
     topics: frozenset[str]
     epoch: int
-    queue: asyncio.Queue[Bulk]
+    queue: asyncio.Queue[QueuedChunk]
 
     async def start_offsets(self, tps: Iterable[TP]) -> Mapping[TP, int]:
         """Partitions were assigned, or have to be read again: where to begin."""
@@ -161,23 +161,23 @@ class BulkConsumer(driver.Consumer):
                 return
             raise
 
-    async def _deliver(self, tp: TP, fetched: list[Piece], epoch: int) -> bool:
+    async def _deliver(self, tp: TP, fetched: list[Chunk], epoch: int) -> bool:
         """Queue what came of one partition; ``False``: it is no longer wanted."""
-        for piece in fetched:
+        for chunk in fetched:
             if not self._deliverable(epoch):
                 # These records have left aiokafka's buffer: without a seek they would be a gap.
                 await self._read_again()
                 return False
             begin = self._read_offset[tp]
-            if begin is not None and piece.first < begin:
-                piece = piece._replace(first=begin)
-            if piece.first >= piece.end:
+            if begin is not None and chunk.first < begin:
+                chunk = chunk._replace(first=begin)
+            if chunk.first >= chunk.end:
                 continue
-            self._read_offset[tp] = piece.end  # before the put: a rebalance may end the wait
-            await self._put(Bulk(tp, piece, epoch))
+            self._read_offset[tp] = chunk.end  # before the put: a rebalance may end the wait
+            await self._put(QueuedChunk(tp, chunk, epoch))
         return True
 
-    async def _put(self, item: Bulk) -> None:
+    async def _put(self, item: QueuedChunk) -> None:
         while self._deliverable(item.epoch) and not self._stopped.is_set():
             try:
                 self._host.queue.put_nowait(item)

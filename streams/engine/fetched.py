@@ -1,7 +1,7 @@
-"""What a fetch brought, as it stood in the log: batches are checked and counted where they arrive, and
+"""Record batches of a fetch, as they stood in the log: checked and counted where they arrive, and
 unpacked where they are read.
 
-So what waits in the queue is a few large buffers, and the records of a piece come to life, are
+So what waits in the queue is a few large buffers, and the records of a chunk come to life, are
 decoded and are gone again while they are in the processor's cache.
 """
 
@@ -27,14 +27,14 @@ from redistill.streams.wire.recordset import Body, RecordSet
 
 log = structlog.get_logger(__name__)
 
-PIECE_RECORDS, PIECE_BYTES = 2_000, 1024 * 1024
-"""A piece ends at the batch that reaches one of these."""
+CHUNK_RECORDS, CHUNK_BYTES = 2_000, 1024 * 1024
+"""A chunk ends at the batch that reaches one of these."""
 
 MOST_LETTERS = 10_000
 """Dead letters of a batch that cannot be read: its number of records may be wrong too."""
 
 READ_BYTES = 16 * 1024 * 1024
-"""Unpacked bytes that are read at once: batches of zeros may be small in the log, and a piece of
+"""Unpacked bytes that are read at once: batches of zeros may be small in the log, and a chunk of
 them large."""
 MOST_UNPACKED = 128 * 1024 * 1024
 """Bytes that one batch may unpack to: a few kilobytes of zstd would fill any memory."""
@@ -53,7 +53,7 @@ _UNPACK_INTO = {
 }
 
 
-class Batch(NamedTuple):
+class RecordBatch(NamedTuple):
     """One batch of the log, not yet decompressed."""
 
     base_offset: int
@@ -102,7 +102,7 @@ def _within(size: int, into: Callable[..., int], data: memoryview) -> bytes:
     return room[: into(data, room)].tobytes()
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """Neighbouring batches of one partition."""
 
     first: int
@@ -113,7 +113,7 @@ class Piece(NamedTuple):
     """As many at most: those before ``first`` are counted too."""
     size: int
     """Bytes."""
-    batches: list[Batch] | RecordSet
+    batches: list[RecordBatch] | RecordSet
     """``RecordSet``: they were in a format of old, which aiokafka unpacked."""
 
     def read(self) -> Iterator[tuple[RecordSet, int]]:
@@ -171,7 +171,7 @@ def _read(bodies: list[Body]) -> RecordSet:
 
 
 class RawRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
-    """What aiokafka takes for its unpacker: what it yields are pieces, not records.
+    """What aiokafka takes for its unpacker: what it yields are chunks, not records.
 
     Everything is read uncommitted, as Faust asks for; control batches hold no records.
     """
@@ -181,10 +181,10 @@ class RawRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
     def __iter__(self) -> Any:
         return self._records_iterator
 
-    def _unpack_records(self) -> Iterator[Piece]:
-        for piece in pieces(self._records.data, self.next_fetch_offset, self._tp):
-            self.next_fetch_offset = piece.end
-            yield piece
+    def _unpack_records(self) -> Iterator[Chunk]:
+        for chunk in chunks(self._records.data, self.next_fetch_offset, self._tp):
+            self.next_fetch_offset = chunk.end
+            yield chunk
 
 
 class RawSet:
@@ -209,8 +209,8 @@ def _end_of(data: bytes, at: int) -> int:
     return at + _LOG_OVERHEAD + size
 
 
-def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
-    """The whole batches of a fetch, in pieces.
+def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
+    """The whole batches of a fetch, in chunks.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
         The record set of one partition; the batch at its end may be cut off.
     first
         The offset that was asked for; the first batch may begin before it.
-    place
+    partition
         Said in errors.
 
     Raises
@@ -227,39 +227,39 @@ def pieces(data: bytes, first: int, place: Any) -> Iterator[Piece]:
         A checksum is wrong: aiokafka fetches again.
     """
     view = memoryview(data)
-    found: list[Batch] = []
+    found: list[RecordBatch] = []
     records = size = at = 0
     end = first
     while at + _LOG_OVERHEAD < len(data) and (stop := _end_of(data, at)) <= len(data):
         if data[at + 16] < 2:  # a format from before headers
             if found:
-                yield Piece(first, end, records, size, found)
+                yield Chunk(first, end, records, size, found)
                 first, found, records, size = end, [], 0, 0
             old = _old_format(data[at:stop])
             end = max(end, int(old.offset[-1]) + 1 if len(old) else end)
-            yield Piece(first, end, len(old), stop - at, old)
+            yield Chunk(first, end, len(old), stop - at, old)
             first, at = end, stop
             continue
         if stop - at < _HEADER.size:
-            raise CorruptRecordException(f"A batch of {stop - at} bytes - {place}")
+            raise CorruptRecordException(f"A batch of {stop - at} bytes - {partition}")
         head = _HEADER.unpack_from(data, at)
         base, crc, attributes, last, begin, newest, count = (
             head[i] for i in (0, 4, 5, 6, 7, 8, 12)
         )
         if crc32c(view[at + _CRC_FROM : stop]) != crc:
-            raise CorruptRecordException(f"Invalid CRC - {place}")
+            raise CorruptRecordException(f"Invalid CRC - {partition}")
         if base + last >= first and not attributes & _CONTROL:
             body = view[at + _HEADER.size : stop]
-            found.append(Batch(base, base + last + 1, attributes, count, begin, newest, body))
+            found.append(RecordBatch(base, base + last + 1, attributes, count, begin, newest, body))
             records += count
             size += stop - at
         end = max(end, base + last + 1)
         at = stop
-        if records >= PIECE_RECORDS or size >= PIECE_BYTES:
-            yield Piece(first, end, records, size, found)
+        if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
+            yield Chunk(first, end, records, size, found)
             first, found, records, size = end, [], 0, 0
     if end > first:
-        yield Piece(first, end, records, size, found)
+        yield Chunk(first, end, records, size, found)
 
 
 def _old_format(data: bytes) -> RecordSet:

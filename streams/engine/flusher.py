@@ -1,5 +1,5 @@
-"""One thread that writes batches to SQL, and what to do while the database is away: wait, and say
-so.
+"""Flusher: the thread that writes batches to SQL, and what to do while the database is away: wait,
+and say so.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
-from redistill.streams.store.batch import Batch, Flushed, Moved
+from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 
@@ -37,17 +37,17 @@ class Flusher:
         self,
         database: Database,
         *,
-        vitals: Vitals,
+        health: Health,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._vitals = vitals
+        self._health = health
         self._metrics = metrics
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "flush")
 
-    async def run(self, batch: Batch) -> Flushed | Moved | None:
+    async def run(self, batch: Batch) -> Flushed | OffsetsMoved | None:
         """Flush, however long the database is away.
 
         Returns
@@ -70,25 +70,27 @@ class Flusher:
                 continue
             except Exception as error:
                 log.exception("flush_failed", action="flush_failed")
-                self._vitals.fatal = f"a flush failed: {type(error).__name__}: {error}"
+                self._health.fatal = f"a flush failed: {type(error).__name__}: {error}"
                 return None
             break
-        self._vitals.store_away = False
+        self._health.store_away = False
         self._metrics.flushes.observe(time.perf_counter() - started)
-        if isinstance(result, Moved):
-            log.warning("moved", action="moved", places=[f"{t}/{p}" for t, p in result.places])
+        if isinstance(result, OffsetsMoved):
+            log.warning(
+                "moved", action="moved", partitions=[f"{t}/{p}" for t, p in result.partitions]
+            )
             self._metrics.moved.inc()
         return result
 
     def away(self, error: StoreUnavailable | BrokerUnavailable) -> None:
         """Say what is away; the watchdog holds nothing against a worker without its database."""
-        self._vitals.store_away = isinstance(error, StoreUnavailable)
-        action = "store_away" if self._vitals.store_away else "broker_away"
+        self._health.store_away = isinstance(error, StoreUnavailable)
+        action = "store_away" if self._health.store_away else "broker_away"
         log.warning(action, action=action, error=str(error))
 
     def close(self) -> None:
         """End the thread; a flush under way goes on to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _flush(self, batch: Batch) -> Flushed | Moved:
+    def _flush(self, batch: Batch) -> Flushed | OffsetsMoved:
         return flush(self._database, batch, now=round(self._clock() * 1e6))

@@ -1,7 +1,7 @@
-"""Offsets that are expected and do not come: lost, or missed on the way?
+"""Gaps in the log: offsets that are expected and do not come. Lost, or missed on the way?
 
 Offsets without a record of ours (control records of transactions, what compaction took) are none of
-these: they lie within pieces.
+these: they lie within chunks.
 """
 
 from __future__ import annotations
@@ -12,60 +12,60 @@ from typing import Any
 import structlog
 from faust.types import TP
 
-from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import BulkConsumer
 from redistill.streams.engine.metrics import Metrics
-from redistill.streams.store.batch import Place
+from redistill.streams.store.batch import Partition
 
 log = structlog.get_logger(__name__)
 
-InPump = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Runs a call in the thread that owns the pump."""
+OnAccumulator = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a call in the thread that owns the accumulator."""
 
 
-class Gaps:
-    """Tells the pump where each partition begins, and what is missing.
+class GapTracker:
+    """Tells the accumulator where each partition begins, and what is missing.
 
     Parameters
     ----------
-    pump
+    accumulator
         Called in its own thread only.
     """
 
-    def __init__(self, pump: Pump, metrics: Metrics) -> None:
-        self._pump = pump
+    def __init__(self, accumulator: Accumulator, metrics: Metrics) -> None:
+        self._accumulator = accumulator
         self._metrics = metrics
 
-    def begin(self, tp: TP, place: Place, stored: int | None, earliest: int) -> int:
-        """Assign a partition; the offset to read from. In the pump's thread."""
+    def begin(self, tp: TP, partition: Partition, stored: int | None, earliest: int) -> int:
+        """Assign a partition; the offset to read from. In the accumulator's thread."""
         start = earliest if stored is None else stored
-        self._pump.assign(place, tp.topic, stored=stored, start=start)
+        self._accumulator.assign(partition, tp.topic, stored=stored, start=start)
         if start < earliest:
-            self._lost(tp, place, start, earliest - 1)
+            self._lost(tp, partition, start, earliest - 1)
             return earliest
         return start
 
     async def bridge(
         self,
         consumer: BulkConsumer,
-        in_pump: InPump,
+        on_accumulator: OnAccumulator,
         tp: TP,
-        place: Place,
+        partition: Partition,
         expected: int,
         first: int,
     ) -> bool:
-        """A piece begins beyond what is expected: were records lost, or missed?
+        """A chunk begins beyond what is expected: were records lost, or missed?
 
         Returns
         -------
         bool
-            Whether to take the piece.
+            Whether to take the chunk.
         """
         earliest = int((await consumer.earliest_offsets(tp))[tp])
         if earliest > expected:
             end = min(earliest, first)
             begin = expected
-            await in_pump(lambda: self._lost(tp, place, begin, end - 1))
+            await on_accumulator(lambda: self._lost(tp, partition, begin, end - 1))
             expected = end
         if first == expected:
             return True
@@ -80,7 +80,7 @@ class Gaps:
         await consumer.seek_wait({tp: expected})
         return False
 
-    def _lost(self, tp: TP, place: Place, first: int, last: int) -> None:
+    def _lost(self, tp: TP, partition: Partition, first: int, last: int) -> None:
         log.error(
             "gap",
             action="gap",
@@ -91,4 +91,4 @@ class Gaps:
             lost=last - first + 1,
         )
         self._metrics.gaps.labels(tp.topic).inc(last - first + 1)
-        self._pump.lost(place, first, last)
+        self._accumulator.lost(partition, first, last)

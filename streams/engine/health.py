@@ -1,5 +1,5 @@
-"""When a worker that looks alive is not: a thread that ends the process, for the supervisor to
-start again.
+"""Health of a worker, and the watchdog: a thread that ends a process which looks alive and is not,
+for the supervisor to start again.
 
 It is a thread because everything else may hang: Faust waits without a word for a group that it may
 not join, and an event loop that is stuck runs no task. It never acts merely because the broker or
@@ -23,7 +23,7 @@ EXIT_STATUS = 70
 
 
 @dataclass(slots=True)
-class Vitals:
+class Health:
     """What the worker reports; times are ``time.monotonic()`` seconds. Written by one thread, read
     by another.
     """
@@ -50,7 +50,7 @@ class Vitals:
 
 
 @dataclass(slots=True)
-class Judge:
+class LivenessCheck:
     """Decides whether to end the process. Pure but for its memory: time is an argument.
 
     Parameters
@@ -64,13 +64,13 @@ class Judge:
     _since: dict[str, float] = field(default_factory=dict)
     _progress: int = -1
 
-    def verdict(self, v: Vitals, now: float) -> str | None:
+    def verdict(self, v: Health, now: float) -> str | None:
         """Why the process should end; ``None``: it should not.
 
         Examples
         --------
-        >>> judge = Judge(patience=30)
-        >>> v = Vitals(ticked_at=0, joined=False)
+        >>> judge = LivenessCheck(patience=30)
+        >>> v = Health(ticked_at=0, joined=False)
         >>> judge.verdict(v, 1), judge.verdict(v, 29)
         (None, None)
         >>> judge.verdict(v, 40)
@@ -117,11 +117,11 @@ class Judge:
 
 
 class Watchdog(threading.Thread):
-    """Looks at the vitals every second.
+    """Looks at the health every second.
 
     Parameters
     ----------
-    vitals
+    health
         What the worker reports.
     servers
         ``host:port`` of the brokers: while none of them answers, nothing is held against the
@@ -132,7 +132,7 @@ class Watchdog(threading.Thread):
 
     def __init__(
         self,
-        vitals: Vitals,
+        health: Health,
         *,
         servers: Sequence[str],
         die: Callable[[str], None],
@@ -140,16 +140,16 @@ class Watchdog(threading.Thread):
         every: float = 1.0,
     ) -> None:
         super().__init__(name="watchdog", daemon=True)
-        self._vitals = vitals
+        self._health = health
         self._servers = list(servers)
         self._die = die
-        self._judge = Judge(patience=patience)
+        self._judge = LivenessCheck(patience=patience)
         self._every = every
         self._ending = threading.Event()
 
     def run(self) -> None:
         """Until stopped."""
-        self._vitals.ticked_at = time.monotonic()  # the start took its time before anybody looked
+        self._health.ticked_at = time.monotonic()  # the start took its time before anybody looked
         while not self._ending.wait(self._every):
             if (why := self.look(time.monotonic())) is not None:
                 log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
@@ -157,12 +157,12 @@ class Watchdog(threading.Thread):
                 return
 
     def look(self, now: float) -> str | None:
-        """Why the process has to end, if it has to; ``now`` as the vitals count time."""
-        why = self._judge.verdict(self._vitals, now)
+        """Why the process has to end, if it has to; ``now`` as the health count time."""
+        why = self._judge.verdict(self._health, now)
         if why is None:
             return None
-        stalled = now - self._vitals.ticked_at >= self._judge.patience
-        if self._vitals.fatal is None and not stalled and not self._reachable():
+        stalled = now - self._health.ticked_at >= self._judge.patience
+        if self._health.fatal is None and not stalled and not self._reachable():
             self._judge.forgive()
             return None
         return why

@@ -1,4 +1,5 @@
-"""What a stream worker does after its flushes: join labels, announce, keep its leases, tidy up.
+"""Housekeeper: what a stream worker does after its flushes. Join labels, announce, keep its leases,
+tidy up.
 
 A thread of its own: none of this may hold up the flush, and any worker may do it for all of them.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 import structlog
 
-from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
@@ -36,7 +37,7 @@ REST_SECONDS = 30.0
 
 
 @dataclass(slots=True)
-class Held:
+class HeldLease:
     """A lease of this worker."""
 
     name: str
@@ -61,8 +62,8 @@ class Housekeeper(threading.Thread):
         watched: Callable[[], Mapping[str, Watched]],
         relay: Relay,
         state_key: bytes,
-        leases: list[Held],
-        vitals: Vitals,
+        leases: list[HeldLease],
+        health: Health,
         metrics: Metrics,
         every: float = 0.5,
         clock: Callable[[], float] = time.time,
@@ -73,7 +74,7 @@ class Housekeeper(threading.Thread):
         self._relay = relay
         self._key = state_key
         self._leases = leases
-        self._vitals = vitals
+        self._health = health
         self._metrics = metrics
         self._every = every
         self._clock = clock
@@ -96,8 +97,8 @@ class Housekeeper(threading.Thread):
         self._relay.close()
         try:
             with self._database.begin() as conn:
-                for held in self._leases:
-                    lease.release(conn, held.name, held.token)
+                for owned in self._leases:
+                    lease.release(conn, owned.name, owned.token)
         except StoreUnavailable as error:
             log.info("lease_kept", action="lease_kept", error=str(error))
 
@@ -138,11 +139,11 @@ class Housekeeper(threading.Thread):
         if not self._leases or not self._is_due("renew", LEASE_SECONDS / 4):
             return
         with self._database.begin() as conn:
-            for held in self._leases:
+            for owned in self._leases:
                 if not lease.renew(
-                    conn, held.name, held.token, now=self._now(), seconds=LEASE_SECONDS
+                    conn, owned.name, owned.token, now=self._now(), seconds=LEASE_SECONDS
                 ):
-                    self._vitals.fatal = f"the lease {held.name!r} was taken by another worker"
+                    self._health.fatal = f"the lease {owned.name!r} was taken by another worker"
 
     def _drain(self) -> None:
         for model, watched in self._watched().items():

@@ -1,5 +1,5 @@
-"""What Prometheus may ask a stream worker. One registry per worker, so that two in one process do
-not collide.
+"""Metrics of a stream worker, for Prometheus. One registry per worker, so that two in one process
+do not collide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Which rows are kept for labels to join (join rows) and for training and gates (feature rows).
+"""Sampling: which rows are kept for labels to join (join rows) and for training and gates (feature
+rows).
 
 A row is kept iff its id's hash is below ``2^-exponent * 2^64``: the same rows whoever decides, a
 uniform sample, and nested, so that every feature row is a join row too. Rates only fall here, when
@@ -15,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.store.batch import Batch, FeatureBlob, JoinRows, Place
+from redistill.streams.store.batch import Batch, FeatureBlob, JoinRows, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.columns import number_text
 
@@ -107,7 +108,7 @@ class Sampler:
         row_windows: NDArray[np.int64],
         *,
         config: WatchConfig,
-        place: Place,
+        partition: Partition,
     ) -> None:
         """Take what is to be kept of a block."""
         e = self.join_exponents.get(block.model, 0)
@@ -124,8 +125,8 @@ class Sampler:
         joins.score += [None if np.isnan(s) else s for s in score.tolist()]
         joins.slices += _slices(block, rows, config)
         joins.served_at += block.served_at[rows].tolist()
-        joins.topic_id += [place[0]] * len(rows)
-        joins.partition += [place[1]] * len(rows)
+        joins.topic_id += [partition.topic_id] * len(rows)
+        joins.partition += [partition.number] * len(rows)
         joins.window += row_windows[rows].tolist()
         self._add_features(block, hashes, rows, prediction, score, config=config, exponent=e)
 

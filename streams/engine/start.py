@@ -1,4 +1,6 @@
-"""What can be wrong at the start, asked before Faust would hang or stay silent about it."""
+"""Start checks: what can be wrong with the broker, asked before Faust would hang or stay silent
+about it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input states in memory, read from SQL when their traffic comes."""
+"""State cache: input states in memory, read from SQL when their traffic comes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.observe import InputState
-from redistill.streams.store.batch import Place, StateRow
+from redistill.streams.store.batch import Partition, StateRow
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import input_states
 
@@ -23,7 +23,7 @@ back.
 
 
 @dataclass(slots=True)
-class Held:
+class CachedState:
     """The state of one version on one partition."""
 
     state: InputState | None
@@ -33,7 +33,7 @@ class Held:
     """Number of the batch that used it last."""
 
 
-class HeldStates:
+class StateCache:
     """The states of one worker.
 
     Parameters
@@ -45,70 +45,70 @@ class HeldStates:
     def __init__(self, database: Database, key: bytes) -> None:
         self._database = database
         self._key = key
-        self._held: dict[tuple[str, str, Place], Held] = {}
+        self._cached: dict[tuple[str, str, Partition], CachedState] = {}
         self._batches = 0
         self.rebuilt: list[str] = []
         """Models of which a stored state could not be used, since the last batch."""
 
-    def get(self, model: str, version: str, place: Place) -> Held:
+    def get(self, model: str, version: str, partition: Partition) -> CachedState:
         """The state as it is now, or as SQL has it."""
-        key = (model, version, place)
-        held = self._held.get(key)
-        if held is None:
+        key = (model, version, partition)
+        cached = self._cached.get(key)
+        if cached is None:
             state, broken = stored_state(self._database, self._key, *key)
             if broken:
                 self.rebuilt.append(model)
-            held = self._held[key] = Held(state)
-        held.used = self._batches
-        return held
+            cached = self._cached[key] = CachedState(state)
+        cached.used = self._batches
+        return cached
 
-    def __iter__(self) -> Iterator[tuple[tuple[str, str, Place], Held]]:
-        return iter(list(self._held.items()))
+    def __iter__(self) -> Iterator[tuple[tuple[str, str, Partition], CachedState]]:
+        return iter(list(self._cached.items()))
 
-    def changed(self, place: Place) -> bool:
+    def changed(self, partition: Partition) -> bool:
         """Whether a state of a partition has changed since the last batch."""
-        return any(held.dirty for (_, _, at), held in self._held.items() if at == place)
+        return any(cached.dirty for (_, _, at), cached in self._cached.items() if at == partition)
 
-    def rows(self, place: Place) -> list[StateRow]:
+    def rows(self, partition: Partition) -> list[StateRow]:
         """What changed on a partition, to be stored; from now on it counts as stored."""
         out: list[StateRow] = []
-        for (model, version, at), held in self._held.items():
-            state = held.state
-            if at != place or not held.dirty or state is None:
+        for (model, version, at), cached in self._cached.items():
+            state = cached.state
+            if at != partition or not cached.dirty or state is None:
                 continue
             out.append(
                 StateRow(
                     model=model,
                     version=version,
-                    place=place,
+                    partition=partition,
                     state=state.to_bytes(self._key),
                     rows=state.rows,
                     first_served_at=state.first_served_at,
                     last_served_at=state.last_served_at,
                 )
             )
-            held.dirty = False
+            cached.dirty = False
         return out
 
     def next_batch(self) -> None:
         """A batch was closed: forget what was not used for long."""
         self._batches += 1
         self.rebuilt = []
-        if len(self._held) > KEPT_STATES:
-            oldest = sorted(self._held, key=lambda k: self._held[k].used)
+        if len(self._cached) > KEPT_STATES:
+            oldest = sorted(self._cached, key=lambda k: self._cached[k].used)
             # two batches old: nothing of it is on its way to SQL any more
-            for key in oldest[: len(self._held) - KEPT_STATES]:
-                if not self._held[key].dirty and self._held[key].used < self._batches - 2:
-                    del self._held[key]
+            for key in oldest[: len(self._cached) - KEPT_STATES]:
+                if not self._cached[key].dirty and self._cached[key].used < self._batches - 2:
+                    del self._cached[key]
 
     def clear(self) -> None:
         """Forget everything that SQL does not know."""
-        self._held.clear()
+        self._cached.clear()
         self.rebuilt = []
 
 
 def stored_state(
-    database: Database, key: bytes, model: str, version: str, place: Place
+    database: Database, key: bytes, model: str, version: str, partition: Partition
 ) -> tuple[InputState | None, bool]:
     """The state of one version on one partition.
 
@@ -129,8 +129,8 @@ def stored_state(
             sa.select(c.state).where(
                 c.model == model,
                 c.version == version,
-                c.topic_id == place[0],
-                c.partition == place[1],
+                c.topic_id == partition.topic_id,
+                c.partition == partition.number,
             )
         ).scalar_one_or_none()
     if blob is None:
@@ -143,7 +143,7 @@ def stored_state(
             action="state_rebuilt",
             model=model,
             version=version,
-            partition=place[1],
+            partition=partition.number,
             error=str(error),
         )
         return None, True

@@ -1,4 +1,4 @@
-"""Rows of models and versions that nobody registered: counted, and a capped sample kept for
+"""Unregistered models and versions: their rows are counted, and a capped sample is kept for
 ``register``.
 """
 
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.streams.errors import WireError
-from redistill.streams.store.batch import Batch, Unknown
+from redistill.streams.store.batch import Batch, Unregistered
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import unregistered
 from redistill.streams.wire.arrow_encode import encode_batch
@@ -40,7 +40,7 @@ class _Seen:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-class UnknownRows:
+class UnregisteredRows:
     """Counts and samples between two flushes.
 
     Parameters
@@ -54,7 +54,7 @@ class UnknownRows:
         self._database = database
         self._seen: dict[tuple[str, str], _Seen] = {}
         self._asked: set[tuple[str, str]] = set()
-        self._counts: dict[tuple[str, str], Unknown] = {}
+        self._counts: dict[tuple[str, str], Unregistered] = {}
 
     def is_new(self, model: str, version: str) -> bool:
         """Whether it was not met since the last flush."""
@@ -71,7 +71,7 @@ class UnknownRows:
         key = (block.model, block.version)
         count = self._counts.get(key)
         if count is None:
-            count = self._counts[key] = Unknown(rows=0, first_seen_at=now, last_seen_at=now)
+            count = self._counts[key] = Unregistered(rows=0, first_seen_at=now, last_seen_at=now)
         count.rows += len(block)
         count.last_seen_at = now
         seen = self._seen.get(key)
@@ -99,7 +99,7 @@ class UnknownRows:
             ):
                 count.sample = _encode(*key, seen.rows)
                 seen.stored = len(seen.rows)
-            batch.unknown[key] = count
+            batch.unregistered[key] = count
             if seen is not None and seen.stored >= SAMPLE_ROWS:
                 seen.rows = []  # it is in SQL now
         self._counts = {}

@@ -1,10 +1,10 @@
-"""The main loop: pieces from the bulk consumer to the pump, batches from the pump to SQL, offsets
-back to Kafka.
+"""Main loop of the stream worker: chunks from the bulk consumer to the accumulator, batches from
+there to SQL, offsets back to Kafka.
 
-Three threads: Faust's event loop (this module), one that owns the pump, one that flushes. While a
-batch is being flushed the pump goes on with the next one; it waits when that one is full. Whatever
-goes wrong with a batch, nothing is repaired: everything that SQL does not know is forgotten and
-read again.
+Three threads: Faust's event loop (this module), one that owns the accumulator, one that flushes.
+While a batch is being flushed the accumulator goes on with the next one; it waits when that one is
+full. Whatever goes wrong with a batch, nothing is repaired: everything that SQL does not know is
+forgotten and read again.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
-from redistill.streams.engine.accumulator import Pump
-from redistill.streams.engine.consumer import QUEUED_PIECES, Bulk, BulkConsumer
+from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, QueuedChunk
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
-from redistill.streams.engine.gaps import Gaps
-from redistill.streams.engine.health import Vitals
+from redistill.streams.engine.gaps import GapTracker
+from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
-from redistill.streams.store.batch import Batch, Flushed, Place
+from redistill.streams.store.batch import Batch, Flushed, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import progress_of
 
@@ -38,8 +38,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-TAKEN_PIECES = 4
-"""Pieces that the pump's thread is handed at once."""
+TAKEN_CHUNKS = 4
+"""Chunks that the accumulator's thread is handed at once."""
 TOPIC_CHECK_SECONDS = 10.0
 OBSERVE_SECONDS = 2.0
 SETTLE_SECONDS = 5.0
@@ -62,33 +62,33 @@ class StreamWorker:
         *,
         database: Database,
         broker: Broker,
-        pump: Pump,
+        accumulator: Accumulator,
         topics: Iterable[str],
         flush_seconds: float,
-        vitals: Vitals,
+        health: Health,
         metrics: Metrics,
         wake: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.topics = frozenset(topics)
         self.epoch = 0
-        self.queue: asyncio.Queue[Bulk] = asyncio.Queue(QUEUED_PIECES)
+        self.queue: asyncio.Queue[QueuedChunk] = asyncio.Queue(QUEUED_CHUNKS)
         self.consumer: BulkConsumer | None = None
         self._database = database
         self._broker = broker
-        self._pump = pump
+        self._accumulator = accumulator
         self._flush_seconds = flush_seconds
-        self._vitals = vitals
+        self._health = health
         self._metrics = metrics
         self._wake = wake
-        self._compute = ThreadPoolExecutor(1, "pump")
-        self._flusher = Flusher(database, vitals=vitals, metrics=metrics, clock=clock)
+        self._compute = ThreadPoolExecutor(1, "accumulator")
+        self._flusher = Flusher(database, health=health, metrics=metrics, clock=clock)
         self._lock = asyncio.Lock()
-        self._places: dict[TP, Place] = {}
-        self._stored: dict[Place, int] = {}
+        self._partitions: dict[TP, Partition] = {}
+        self._stored: dict[Partition, int] = {}
         self._ids: dict[str, str] = {}
-        self._gaps = Gaps(pump, metrics)
-        self._left: deque[Bulk] = deque()
+        self._gaps = GapTracker(accumulator, metrics)
+        self._left: deque[QueuedChunk] = deque()
         self._flushing: asyncio.Task[None] | None = None
         self._void = False
         self._refresh_due = False
@@ -106,52 +106,58 @@ class StreamWorker:
         self._new_epoch()
         async with self._lock:
             await self._let_go()
-            self._places.clear()
+            self._partitions.clear()
             self._void = False
-            self._vitals.void = self._vitals.store_away = self._vitals.assigned = False
+            self._health.void = self._health.store_away = self._health.assigned = False
             if not wanted:
                 return {}
             try:
                 ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
-                places = {tp: (ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids}
-                stored = await asyncio.to_thread(self._read_progress, places.values())
+                partitions = {
+                    tp: Partition(ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids
+                }
+                stored = await asyncio.to_thread(self._read_progress, partitions.values())
             except (StoreUnavailable, BrokerUnavailable) as error:
                 self._flusher.away(error)
-                self._void = self._vitals.void = True
+                self._void = self._health.void = True
                 return {}
             self._ids = ids
             consumer = self._consumer()
-            earliest = await consumer.earliest_offsets(*places)
+            earliest = await consumer.earliest_offsets(*partitions)
             starts: dict[TP, int] = {}
-            for tp, place in places.items():
-                begin = partial(self._gaps.begin, tp, place, stored.get(place), int(earliest[tp]))
-                starts[tp] = await self._in_pump(begin)
-            self._places = places
-            self._stored = {place: stored.get(place, starts[tp]) for tp, place in places.items()}
+            for tp, partition in partitions.items():
+                begin = partial(
+                    self._gaps.begin, tp, partition, stored.get(partition), int(earliest[tp])
+                )
+                starts[tp] = await self._on_accumulator(begin)
+            self._partitions = partitions
+            self._stored = {
+                partition: stored.get(partition, starts[tp]) for tp, partition in partitions.items()
+            }
             log.info(
                 "assigned",
                 action="assigned",
                 partitions=[f"{tp.topic}/{tp.partition}@{o}" for tp, o in starts.items()],
             )
-        self._vitals.assigned = bool(places)
-        self._vitals.fetched_at = time.monotonic()
-        self._metrics.partitions.set(len(places))
+        self._health.assigned = bool(partitions)
+        self._health.fetched_at = time.monotonic()
+        self._metrics.partitions.set(len(partitions))
         return starts
 
     async def revoked(self) -> None:
         """Store what was taken, then let go."""
-        self._vitals.joined = self._vitals.assigned = False
+        self._health.joined = self._health.assigned = False
         self._new_epoch()
         async with self._lock:
             try:
                 await self._let_go()
             finally:
-                self._places.clear()
+                self._partitions.clear()
                 self._metrics.partitions.set(0)
 
     def joined(self) -> None:
         """An assignment was received, perhaps an empty one."""
-        self._vitals.joined = True
+        self._health.joined = True
 
     # --- the loop ----------------------------------------------------------------------------
 
@@ -162,16 +168,16 @@ class StreamWorker:
         next_check = loop.time() + TOPIC_CHECK_SECONDS
         pause = FIRST_DELAY
         while not self._stopping:
-            self._vitals.ticked_at = time.monotonic()
+            self._health.ticked_at = time.monotonic()
             if self.consumer is not None:
-                self._vitals.fetched_at = time.monotonic() - loop.time() + self.consumer.last_fetch
+                self._health.fetched_at = time.monotonic() - loop.time() + self.consumer.last_fetch
             try:
                 if self._void and not await self._read_again():
                     await asyncio.sleep(pause)
                     pause = min(LONGEST_DELAY, pause * 2)
                     continue
                 pause = FIRST_DELAY
-                if self._pump.full and self._busy() and self._flushing is not None:
+                if self._accumulator.full and self._busy() and self._flushing is not None:
                     await asyncio.wait({self._flushing}, timeout=0.5)
                     continue
                 if not self._left:
@@ -180,14 +186,14 @@ class StreamWorker:
                 async with self._lock:
                     await self._take()
                     if loop.time() >= next_tick:
-                        await self._in_pump(self._pump.tick)
+                        await self._on_accumulator(self._accumulator.tick)
                         next_tick = loop.time() + 1.0
                     if self._refresh_due:
                         self._refresh_due = False
-                        await self._in_pump(self._pump.refresh)
-                    if (self._pump.full or loop.time() >= next_flush) and not self._busy():
+                        await self._on_accumulator(self._accumulator.refresh)
+                    if (self._accumulator.full or loop.time() >= next_flush) and not self._busy():
                         next_flush = loop.time() + self._flush_seconds
-                        batch = await self._in_pump(self._pump.close)
+                        batch = await self._on_accumulator(self._accumulator.close)
                         if batch is not None:
                             self._flushing = asyncio.create_task(self._flush(batch))
                 if loop.time() >= next_check:
@@ -203,20 +209,20 @@ class StreamWorker:
         """
         while not self._stopping:
             await asyncio.sleep(OBSERVE_SECONDS)
-            places = dict(self._places)
-            if not places or self.consumer is None:
+            partitions = dict(self._partitions)
+            if not partitions or self.consumer is None:
                 self._metrics.lag.set(0)
-                self._vitals.lag = 0
+                self._health.lag = 0
                 continue
             try:
                 async with asyncio.timeout(10):
-                    ends = await self.consumer.highwaters(*places)
+                    ends = await self.consumer.highwaters(*partitions)
             except Exception as error:
                 log.debug("lag_unknown", action="lag_unknown", error=repr(error))
                 continue
-            behind = {tp: int(ends[tp]) - self._stored.get(p, 0) for tp, p in places.items()}
-            self._vitals.lag = sum(max(0, b) for b in behind.values())
-            self._metrics.lag.set(self._vitals.lag)
+            behind = {tp: int(ends[tp]) - self._stored.get(p, 0) for tp, p in partitions.items()}
+            self._health.lag = sum(max(0, b) for b in behind.values())
+            self._metrics.lag.set(self._health.lag)
 
     async def stop(self, seconds: float) -> None:
         """Take no more, store what was taken, commit; at most so long."""
@@ -226,7 +232,9 @@ class StreamWorker:
             async with asyncio.timeout(seconds), self._lock:
                 await self._settle()
         except TimeoutError:
-            log.warning("stopped_unflushed", action="stopped_unflushed", rows=self._pump.rows)
+            log.warning(
+                "stopped_unflushed", action="stopped_unflushed", rows=self._accumulator.rows
+            )
         if self._flushing is not None and not self._flushing.done():
             self._flushing.cancel()
 
@@ -237,48 +245,52 @@ class StreamWorker:
 
     # --- steps -------------------------------------------------------------------------------
 
-    async def _gather(self, seconds: float) -> list[Bulk]:
+    async def _gather(self, seconds: float) -> list[QueuedChunk]:
         """What is queued; after a while nothing."""
         try:
             async with asyncio.timeout(seconds):
                 items = [await self.queue.get()]
         except TimeoutError:
             return []
-        while len(items) < TAKEN_PIECES and not self.queue.empty():
+        while len(items) < TAKEN_CHUNKS and not self.queue.empty():
             items.append(self.queue.get_nowait())
         return items
 
     async def _take(self) -> None:
         """Take what is left, until the batch is full."""
-        ready: list[tuple[Place, Bulk]] = []
-        ahead: dict[Place, int] = {}
+        ready: list[tuple[Partition, QueuedChunk]] = []
+        ahead: dict[Partition, int] = {}
         while self._left:
             item = self._left.popleft()
-            place, first = self._places.get(item.tp), item.piece.first
-            if item.epoch != self.epoch or place is None:
+            partition, first = self._partitions.get(item.tp), item.chunk.first
+            if item.epoch != self.epoch or partition is None:
                 continue
-            expected = ahead.get(place, self._pump.position(place))
+            expected = ahead.get(partition, self._accumulator.position(partition))
             if expected is not None and first > expected:
                 if ready:  # what is before the hole, first
                     self._left.appendleft(item)
                     break
                 if not await self._gaps.bridge(
-                    self._consumer(), self._in_pump, item.tp, place, expected, first
+                    self._consumer(), self._on_accumulator, item.tp, partition, expected, first
                 ):
                     continue
-            ready.append((place, item))
-            ahead[place] = item.piece.end
+            ready.append((partition, item))
+            ahead[partition] = item.chunk.end
         if ready:
-            rest = await self._in_pump(partial(self._take_all, ready))
+            rest = await self._on_accumulator(partial(self._take_all, ready))
             self._left.extendleft(item for _, item in reversed(rest))
 
-    def _take_all(self, ready: list[tuple[Place, Bulk]]) -> list[tuple[Place, Bulk]]:
-        """Take pieces; returns those for which the batch has no room."""
-        for i, (place, item) in enumerate(ready):
-            if self._pump.full:
+    def _take_all(
+        self, ready: list[tuple[Partition, QueuedChunk]]
+    ) -> list[tuple[Partition, QueuedChunk]]:
+        """Take chunks; returns those for which the batch has no room."""
+        for i, (partition, item) in enumerate(ready):
+            if self._accumulator.full:
                 return ready[i:]
-            self._pump.take(place, item.piece)
-            if (self._pump.position(place) or 0) < item.piece.end:  # it has no room for all of it
+            self._accumulator.take(partition, item.chunk)
+            if (
+                self._accumulator.position(partition) or 0
+            ) < item.chunk.end:  # it has no room for all of it
                 return ready[i:]
         return []
 
@@ -295,7 +307,7 @@ class StreamWorker:
         finally:
             if self._flushing is not None and not self._flushing.done():
                 self._flushing.cancel()  # if it is written after all, the next owner sees it moved
-            self._compute.submit(self._pump.reset)
+            self._compute.submit(self._accumulator.reset)
 
     async def _settle(self) -> None:
         """Wait for the flush under way, and flush the rest. Needs the lock."""
@@ -303,7 +315,7 @@ class StreamWorker:
             await asyncio.wait({self._flushing})
         if self._void:
             return
-        batch = await self._in_pump(self._pump.close)
+        batch = await self._on_accumulator(self._accumulator.close)
         if batch is not None:
             self._flushing = asyncio.create_task(self._flush(batch))
             await asyncio.wait({self._flushing})
@@ -317,15 +329,15 @@ class StreamWorker:
             self._void = True
 
     def _done(self, batch: Batch, result: Flushed) -> None:
-        places = {place: tp for tp, place in self._places.items()}
-        for place, p in batch.progress.items():
-            self._stored[place] = p.next_offset
+        partitions = {partition: tp for tp, partition in self._partitions.items()}
+        for partition, p in batch.progress.items():
+            self._stored[partition] = p.next_offset
             self._metrics.rows.labels(p.topic).inc(p.rows)
             self._metrics.records.labels(p.topic).inc(p.counted)
             self._metrics.dead.labels(p.topic).inc(p.dead)
-            if (tp := places.get(place)) is not None and self.consumer is not None:
+            if (tp := partitions.get(partition)) is not None and self.consumer is not None:
                 self.consumer.stored(tp, p.next_offset)
-        self._vitals.progress = sum(self._stored.values())
+        self._health.progress = sum(self._stored.values())
         self._refresh_due = True
         if result.findings:
             log.info("findings", action="findings", changes=result.findings)
@@ -333,7 +345,7 @@ class StreamWorker:
 
     async def _read_again(self) -> bool:
         """Begin where SQL ends; ``False``: SQL or the broker is away."""
-        if not self._vitals.void:
+        if not self._health.void:
             log.info("read_again", action="read_again")
         self._void = True
         try:
@@ -343,7 +355,7 @@ class StreamWorker:
         return not self._void
 
     async def _check_topics(self) -> None:
-        if self._broker.is_dev or not self._places:
+        if self._broker.is_dev or not self._partitions:
             return
         try:
             ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
@@ -366,9 +378,9 @@ class StreamWorker:
             raise RuntimeError("the consumer was not attached")
         return self.consumer
 
-    def _read_progress(self, places: Iterable[Place]) -> dict[Place, int]:
+    def _read_progress(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         with self._database.read() as conn:
-            return progress_of(conn, places)
+            return progress_of(conn, partitions)
 
-    async def _in_pump(self, call: Callable[[], T]) -> T:
+    async def _on_accumulator(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)

@@ -1,4 +1,4 @@
-"""How to reach the broker: one frozen value, and what the Kafka clients want to hear of it.
+"""Broker: how to reach it, in one frozen value, and what the Kafka clients want to hear of it.
 
 ``servers`` is ``host:port[,host:port]``, or ``dev://host:port?start=UUID`` for the in-memory dev
 broker, whose topics have no ids of their own: theirs are uuid5 of the broker's start and the

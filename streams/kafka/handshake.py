@@ -1,4 +1,5 @@
-"""Why a broker does not let us in: the first steps of Kafka's protocol by hand, one at a time.
+"""Handshake: why a broker does not let us in. The first steps of Kafka's protocol by hand, one at a
+time.
 
 kafka-python reports a bad password, a wrong certificate and a stopped broker alike, after 30
 seconds, as "unable to bootstrap". Here the steps are taken one by one (connect, TLS, ApiVersions,

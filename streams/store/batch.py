@@ -5,12 +5,16 @@ away.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from redistill.streams.wire.events import DeadLetter, DriftFound
 
-Place = tuple[str, int]
-"""A partition: (topic id, number)."""
+
+class Partition(NamedTuple):
+    """A partition, told apart from those of a topic that was deleted and made again."""
+
+    topic_id: str
+    number: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,7 +40,7 @@ class Progress:
 class Gap:
     """Offsets that left the log before they were read; both ends inclusive."""
 
-    place: Place
+    partition: Partition
     topic: str
     first: int
     last: int
@@ -48,7 +52,7 @@ class StateRow:
 
     model: str
     version: str
-    place: Place
+    partition: Partition
     state: bytes
     rows: int
     first_served_at: int | None
@@ -61,7 +65,7 @@ class WindowRow:
 
     model: str
     version: str
-    place: Place
+    partition: Partition
     number: int
     rows: int
     first_served_at: int
@@ -122,7 +126,7 @@ class FeatureBlob:
 
 
 @dataclass(kw_only=True, slots=True)
-class Unknown:
+class Unregistered:
     """Rows of a model or version that nobody registered."""
 
     rows: int
@@ -145,7 +149,7 @@ class ProfileRow:
 class Batch:
     """One flush."""
 
-    progress: dict[Place, Progress] = field(default_factory=dict)
+    progress: dict[Partition, Progress] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)
     states: list[StateRow] = field(default_factory=list)
     windows: list[WindowRow] = field(default_factory=list)
@@ -156,7 +160,7 @@ class Batch:
     features: list[FeatureBlob] = field(default_factory=list)
     findings: list[DriftFound] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
-    unknown: dict[tuple[str, str], Unknown] = field(default_factory=dict)
+    unregistered: dict[tuple[str, str], Unregistered] = field(default_factory=dict)
     profiles: list[ProfileRow] = field(default_factory=list)
     counters: dict[tuple[str, str], int] = field(default_factory=dict)
     join_exponents: dict[str, int] = field(default_factory=dict)
@@ -181,7 +185,7 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class OffsetsMoved:
     """Nothing was written: another worker has moved these partitions meanwhile."""
 
-    places: tuple[Place, ...]
+    partitions: tuple[Partition, ...]

@@ -17,7 +17,7 @@ import structlog
 
 from redistill.streams.errors import WireError
 from redistill.streams.store import outbox
-from redistill.streams.store.batch import Batch, Flushed, Moved, Place
+from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.bulk import insert_new
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.rates import set_rate
@@ -49,7 +49,7 @@ class _MovedError(Exception):
     """Ends the transaction; never leaves this module."""
 
 
-def flush(database: Database, batch: Batch, *, now: int) -> Flushed | Moved:
+def flush(database: Database, batch: Batch, *, now: int) -> Flushed | OffsetsMoved:
     """Write a batch, or nothing.
 
     Parameters
@@ -63,33 +63,32 @@ def flush(database: Database, batch: Batch, *, now: int) -> Flushed | Moved:
 
     Returns
     -------
-    Flushed or Moved
-        ``Moved``: another worker has taken partitions over; drop the batch and read them again.
+    Flushed or OffsetsMoved
+        ``OffsetsMoved``: another worker has taken partitions over; drop the batch and read them again.
 
     Raises
     ------
     StoreUnavailable
         Nothing was written; try again.
     """
-    places: list[Place] = []
+    partitions: list[Partition] = []
     try:
         with database.begin() as conn:
-            places = [p for p in sorted(batch.progress) if not _move(conn, p, batch, now)]
-            if places:
+            partitions = [p for p in sorted(batch.progress) if not _move(conn, p, batch, now)]
+            if partitions:
                 raise _MovedError
             return _write(conn, batch, now)
     except _MovedError:
-        return Moved(tuple(places))
+        return OffsetsMoved(tuple(partitions))
 
 
-def _move(conn: sa.Connection, place: Place, batch: Batch, now: int) -> bool:
+def _move(conn: sa.Connection, partition: Partition, batch: Batch, now: int) -> bool:
     """Compare-and-set of one partition's ``next_offset``."""
-    p = batch.progress[place]
-    topic_id, partition = place
+    p = batch.progress[partition]
     if p.expected is None:
         new = insert_ignore(offsets).values(
-            topic_id=topic_id,
-            partition=partition,
+            topic_id=partition.topic_id,
+            partition=partition.number,
             topic=p.topic,
             first_offset=p.first_offset,
             next_offset=p.next_offset,
@@ -103,7 +102,11 @@ def _move(conn: sa.Connection, place: Place, batch: Batch, now: int) -> bool:
     c = offsets.c
     moved = (
         sa.update(offsets)
-        .where(c.topic_id == topic_id, c.partition == partition, c.next_offset == p.expected)
+        .where(
+            c.topic_id == partition.topic_id,
+            c.partition == partition.number,
+            c.next_offset == p.expected,
+        )
         .values(
             next_offset=p.next_offset,
             counted=c.counted + p.counted,
@@ -126,8 +129,8 @@ def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
             insert_ignore(gaps),
             [
                 {
-                    "topic_id": g.place[0],
-                    "partition": g.place[1],
+                    "topic_id": g.partition.topic_id,
+                    "partition": g.partition.number,
                     "topic": g.topic,
                     "first": g.first,
                     "last": g.last,
@@ -169,10 +172,10 @@ def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
         )
     announced = store_findings(conn, batch.findings, now=now)
     for letter in batch.dead:
-        # its id follows from its place: sent twice, it is counted once
-        place = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
-        _announce(conn, letter, str(uuid5(_NAMESPACE, place)), now)
-    _write_unknown(conn, batch)
+        # its id follows from where it stood: sent twice, it is counted once
+        where = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
+        _announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
+    _write_unregistered(conn, batch)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile, now)
     _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
@@ -192,8 +195,8 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
                 {
                     "model": s.model,
                     "version": s.version,
-                    "topic_id": s.place[0],
-                    "partition": s.place[1],
+                    "topic_id": s.partition.topic_id,
+                    "partition": s.partition.number,
                     "state": s.state,
                     "rows": s.rows,
                     "first_served_at": s.first_served_at,
@@ -210,8 +213,8 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
                 {
                     "model": w.model,
                     "version": w.version,
-                    "topic_id": w.place[0],
-                    "partition": w.place[1],
+                    "topic_id": w.partition.topic_id,
+                    "partition": w.partition.number,
                     "number": w.number,
                     "rows": w.rows,
                     "first_served_at": w.first_served_at,
@@ -224,9 +227,9 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
         )
 
 
-def _write_unknown(conn: sa.Connection, batch: Batch) -> None:
+def _write_unregistered(conn: sa.Connection, batch: Batch) -> None:
     c = unregistered.c
-    for (model, version), u in sorted(batch.unknown.items()):
+    for (model, version), u in sorted(batch.unregistered.items()):
         conn.execute(
             insert_ignore(unregistered).values(
                 model=model,
@@ -347,17 +350,17 @@ def add_counters(conn: sa.Connection, counts: dict[tuple[str, str], int]) -> Non
             )
 
 
-def progress_of(conn: sa.Connection, places: Iterable[Place]) -> dict[Place, int]:
+def progress_of(conn: sa.Connection, partitions: Iterable[Partition]) -> dict[Partition, int]:
     """``next_offset`` of each partition that has one."""
-    out: dict[Place, int] = {}
-    for topic_id, partition in places:
-        found = conn.execute(
+    out: dict[Partition, int] = {}
+    for partition in partitions:
+        next_offset = conn.execute(
             sa.select(offsets.c.next_offset).where(
-                offsets.c.topic_id == topic_id, offsets.c.partition == partition
+                offsets.c.topic_id == partition.topic_id, offsets.c.partition == partition.number
             )
         ).scalar_one_or_none()
-        if found is not None:
-            out[topic_id, partition] = int(found)
+        if next_offset is not None:
+            out[partition] = int(next_offset)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Batches of predictions in Arrow -> blocks. The layout is described in ``arrow_encode``."""
+"""Arrow batches of predictions -> blocks. The layout is described in ``arrow_encode``."""
 
 from __future__ import annotations
 

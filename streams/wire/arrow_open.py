@@ -1,4 +1,5 @@
-"""Open an Arrow IPC stream from anywhere: what comes out is checked, or it is a ``WireError``.
+"""Arrow reader: open an IPC stream from anywhere. What comes out is checked, or it is a
+``WireError``.
 
 Arrow's readers trust offsets and lengths inside a stream; one wrong number would end the process.
 """

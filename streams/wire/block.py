@@ -1,4 +1,4 @@
-"""Rows of one model version as numpy columns: what the codec makes and the monitor reads."""
+"""Blocks: rows of one model version as numpy columns, which the codec makes and the monitor reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes <-> facts: everything that other rooms call, in one place.
+"""Codec: bytes <-> events. Everything that other rooms call, in one place.
 
 Predictions come in thousands and become blocks of numpy columns (``decode_predictions``); all other
 events are small and become the dataclasses of ``events`` (``decode``).

@@ -1,9 +1,8 @@
-"""Values as they stand on the wire -> columns of a block. JSON rows and Arrow batches end here.
+"""Columns of a block from values as they stand on the wire. JSON rows and Arrow batches end here.
 
 One set of rules for both: a number in a categorical feature is read as its text, a string in a
-numeric one is of a wrong type, booleans are 1 and 0 of a number and of a wrong type for a category, null
-and NaN are missing, infinity and what float32 cannot hold is
-of a wrong type.
+numeric one is of a wrong type, booleans are 1 and 0 of a number and of a wrong type for a category,
+null and NaN are missing, infinity and what float32 cannot hold is of a wrong type.
 """
 
 from __future__ import annotations

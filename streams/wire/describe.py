@@ -1,4 +1,5 @@
-"""JSON Schemas of the events, made from their dataclasses: ``python -m redistill.streams.wire.describe``.
+"""JSON Schemas of the events, made from their dataclasses: ``python -m
+redistill.streams.wire.describe``.
 
 The files in ``schemas/`` are what other programs read; a test holds them to the dataclasses.
 """

@@ -1,4 +1,5 @@
-"""CloudEvents around our events: headers, types, and what is wrong with an unreadable record.
+"""Envelope: CloudEvents around our events, headers, types, and what is wrong with an unreadable
+record.
 
 Binary mode: attributes stand in Kafka headers (``ce_specversion``, ``ce_type``, ``ce_id``,
 ``ce_source``, optionally ``ce_time``), the event itself in the value. Structured mode: all of it in

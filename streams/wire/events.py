@@ -1,8 +1,10 @@
-"""The facts that cross a process boundary: one frozen dataclass per event, every field explained.
+"""Events: the facts that cross a process boundary, one frozen dataclass each, every field
+explained.
 
-Every event is a CloudEvent 1.0 in Kafka's binary mode; ``codec`` turns these classes into headers and bytes and back.
-Times are timezone-aware and in UTC. The record key is always the model's name: a hint for locality, never needed
-for correctness. Fields that may be unknown are ``None``; NaN never appears on the wire.
+Every event is a CloudEvent 1.0 in Kafka's binary mode; ``codec`` turns these classes into headers
+and bytes and back. Times are timezone-aware and in UTC. The record key is always the model's name:
+a hint for locality, never needed for correctness. Fields that may be unknown are ``None``; NaN
+never appears on the wire.
 """
 
 from __future__ import annotations

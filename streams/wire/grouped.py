@@ -1,4 +1,4 @@
-"""Rows of one model version on their way from JSON to a block of columns."""
+"""Grouped rows: those of one model version on their way from JSON to a block of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of the topic ``predictions`` -> blocks: JSON rows grouped, Arrow batches as they are."""
+"""Predictions: records of their topic -> blocks. JSON rows grouped, Arrow batches as they are."""
 
 from __future__ import annotations
 

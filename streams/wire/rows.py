@@ -1,4 +1,4 @@
-"""Single JSON predictions -> columns: the hottest path of the product, some 2 us a row.
+"""Rows: single JSON predictions -> columns, the hottest path of the product, some 2 us a row.
 
 For each schema a ``msgspec.Struct`` type is made whose fields are the model's features, so that
 nearly all work happens in C: decode into structs, pack the numbers of all rows into one buffer, let

@@ -307,7 +307,7 @@ def test_bad_credentials_are_named(shaky: Shaky) -> None:
         log.close(timeout=0)
 
 
-def test_a_full_outbox_drops_counts_and_recovers(shaky: Shaky) -> None:
+def test_a_full_send_buffer_drops_counts_and_recovers(shaky: Shaky) -> None:
     broker = shaky.broker("predictions")
     shaky.server.kill()
     log = PredictionLogger(

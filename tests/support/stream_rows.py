@@ -9,7 +9,7 @@ import numpy as np
 import sqlalchemy as sa
 
 import redistill.workers.store.tables  # noqa: F401  both sides share one MetaData
-from redistill.streams.engine.fetched import Piece
+from redistill.streams.engine.fetched import Chunk
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.database import Database, connect, upsert
@@ -38,9 +38,9 @@ CONFIG = WatchConfig(
 )
 
 
-def piece(records: Sequence[Record]) -> Piece:
+def chunk(records: Sequence[Record]) -> Chunk:
     """Records as the bulk consumer delivers them."""
-    return Piece(
+    return Chunk(
         first=records[0].offset,
         end=records[-1].offset + 1,
         records=len(records),

@@ -1,4 +1,4 @@
-"""What a fetch brought, in pieces: every record once, whatever the compression and the cut."""
+"""What a fetch brought, in chunks: every record once, whatever the compression and the cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from crc32c import crc32c
 
 from redistill.streams.engine import fetched
-from redistill.streams.engine.fetched import PIECE_RECORDS, Piece, RawRecords, RawSet, pieces
+from redistill.streams.engine.fetched import CHUNK_RECORDS, Chunk, RawRecords, RawSet, chunks
 from redistill.streams.wire.envelope import Record
 
 TP = TopicPartition("predictions", 0)
@@ -38,8 +38,8 @@ def sealed(raw: bytearray) -> bytes:
     return bytes(raw)
 
 
-def read(piece: Piece) -> list[Record]:
-    return [r for found, _ in piece.read() for r in found]
+def read(chunk: Chunk) -> list[Record]:
+    return [r for found, _ in chunk.read() for r in found]
 
 
 def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
@@ -50,11 +50,11 @@ def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
 def by_us(data: bytes, first: int) -> list[tuple[Any, ...]]:
     out: list[tuple[Any, ...]] = []
     expected = first
-    for piece in pieces(data, first, TP):
-        assert piece.first == expected
-        expected = piece.end
-        found = read(piece)
-        assert len(found) <= piece.records
+    for chunk in chunks(data, first, TP):
+        assert chunk.first == expected
+        expected = chunk.end
+        found = read(chunk)
+        assert len(found) <= chunk.records
         out += [(r.offset, r.timestamp_ms, r.key, r.value, list(r.headers)) for r in found]
     return out
 
@@ -80,18 +80,18 @@ def test_a_batch_that_is_cut_off_waits_for_the_next_fetch() -> None:
 
 def test_pieces_end_at_a_number_of_records_and_of_bytes() -> None:
     many = b"".join(batch(i * 500, 500) for i in range(9))
-    assert [p.records for p in pieces(many, 0, TP)] == [PIECE_RECORDS, PIECE_RECORDS, 500]
+    assert [p.records for p in chunks(many, 0, TP)] == [CHUNK_RECORDS, CHUNK_RECORDS, 500]
     large = b"".join(batch(i, 1, size=400_000) for i in range(7))
-    assert [p.records for p in pieces(large, 0, TP)] == [3, 3, 1]
+    assert [p.records for p in chunks(large, 0, TP)] == [3, 3, 1]
 
 
 def test_iterator_says_how_far_it_was_read() -> None:
     data = b"".join(batch(i * 1_500, 1_500) for i in range(3))
     records = RawRecords(TP, RawSet(data), None, 10, None, None, True, 0)
     ends = []
-    for piece in records:
-        assert records.next_fetch_offset == piece.end
-        ends.append(piece.end)
+    for chunk in records:
+        assert records.next_fetch_offset == chunk.end
+        ends.append(chunk.end)
     assert ends == [3_000, 4_500]
 
 
@@ -99,28 +99,28 @@ def test_control_batches_hold_no_records_and_leave_no_hole() -> None:
     control = bytearray(batch(3, 1))
     control[22] |= 0x20
     data = batch(0, 3) + sealed(control) + batch(4, 2)
-    (piece,) = pieces(data, 0, TP)
-    assert (piece.first, piece.end, piece.records) == (0, 6, 5)
-    assert [r.offset for r in read(piece)] == [0, 1, 2, 4, 5]
-    (only,) = pieces(sealed(control), 3, TP)
+    (chunk,) = chunks(data, 0, TP)
+    assert (chunk.first, chunk.end, chunk.records) == (0, 6, 5)
+    assert [r.offset for r in read(chunk)] == [0, 1, 2, 4, 5]
+    (only,) = chunks(sealed(control), 3, TP)
     assert (only.first, only.end, len(read(only))) == (3, 4, 0)
 
 
 def test_records_that_compaction_took_leave_no_hole() -> None:
     kept = bytearray(batch(0, 3))
     kept[23:27] = (9).to_bytes(4, "big")  # the last offset of the batch stays 9
-    (piece,) = pieces(sealed(kept), 0, TP)
-    assert (piece.first, piece.end) == (0, 10)
-    assert [r.offset for r in read(piece)] == [0, 1, 2]
+    (chunk,) = chunks(sealed(kept), 0, TP)
+    assert (chunk.first, chunk.end) == (0, 10)
+    assert [r.offset for r in read(chunk)] == [0, 1, 2]
 
 
 def test_a_wrong_checksum_is_fetched_again() -> None:
     data = bytearray(batch(0, 3))
     data[-1] ^= 1
     with pytest.raises(CorruptRecordException):
-        list(pieces(bytes(data), 0, TP))
+        list(chunks(bytes(data), 0, TP))
     good = batch(0, 3)
-    found = pieces(good * 1 + bytes(data), 0, TP)
+    found = chunks(good * 1 + bytes(data), 0, TP)
     with pytest.raises(CorruptRecordException):
         list(found)
 
@@ -129,14 +129,14 @@ def test_a_batch_shorter_than_its_header_is_told() -> None:
     data = bytearray(batch(0, 3))
     data[8:12] = (20).to_bytes(4, "big")
     with pytest.raises(CorruptRecordException):
-        list(pieces(bytes(data), 0, TP))
+        list(chunks(bytes(data), 0, TP))
 
 
 def test_a_length_that_leads_nowhere_is_told() -> None:
     data = bytearray(batch(0, 3))
     data[8:12] = (-12).to_bytes(4, "big", signed=True)
     with pytest.raises(CorruptRecordException):
-        list(pieces(bytes(data), 0, TP))
+        list(chunks(bytes(data), 0, TP))
 
 
 @pytest.mark.parametrize("codec", [0, 4])
@@ -188,8 +188,8 @@ def test_a_batch_that_unpacks_to_too_much_is_not_unpacked(
 def test_a_piece_that_unpacks_to_much_is_read_in_parts() -> None:
     mega = 1 << 20
     data = b"".join(batch(i, 1, codec=4, size=mega - 200) for i in range(40))
-    (piece,) = pieces(data, 0, TP)
-    assert piece.size < 40_000
-    assert [(len(found), end) for found, end in piece.read()] == [(17, 17), (17, 34), (6, 40)]
-    later = piece._replace(first=20)
+    (chunk,) = chunks(data, 0, TP)
+    assert chunk.size < 40_000
+    assert [(len(found), end) for found, end in chunk.read()] == [(17, 17), (17, 34), (6, 40)]
+    later = chunk._replace(first=20)
     assert [r.offset for r in read(later)] == list(range(20, 40))

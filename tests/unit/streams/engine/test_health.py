@@ -5,21 +5,21 @@ import socket
 from ports import free_port
 from waiting import PATIENCE_SECONDS
 
-from redistill.streams.engine.health import EXIT_STATUS, Judge, Vitals, Watchdog
+from redistill.streams.engine.health import EXIT_STATUS, Health, LivenessCheck, Watchdog
 
 
-def healthy(now: float = 0.0, **changes: object) -> Vitals:
+def healthy(now: float = 0.0, **changes: object) -> Health:
     values: dict[str, object] = {
         "ticked_at": now, "joined": True, "assigned": True, "fetched_at": now, "lag": 0, "progress": 1,
     }  # fmt: skip
-    return Vitals(**(values | changes))  # type: ignore[arg-type]
+    return Health(**(values | changes))  # type: ignore[arg-type]
 
 
-def verdicts(*vitals: Vitals, patience: float = 30.0, step: float = 1.0) -> list[str | None]:
-    """One vitals a step, until one is judged to be the end."""
-    judge = Judge(patience=patience)
+def verdicts(*health: Health, patience: float = 30.0, step: float = 1.0) -> list[str | None]:
+    """One health a step, until one is judged to be the end."""
+    judge = LivenessCheck(patience=patience)
     out: list[str | None] = []
-    for i, v in enumerate(vitals):
+    for i, v in enumerate(health):
         v.ticked_at = i * step
         v.fetched_at = v.fetched_at if v.fetched_at < 0 else i * step
         out.append(judge.verdict(v, i * step))
@@ -45,8 +45,8 @@ def test_pending_error_is_named_with_whatever_ends_it() -> None:
 
 
 def test_pending_error_that_heals_does_not() -> None:
-    vitals = [healthy(pending_error="x" if i % 20 else None) for i in range(200)]
-    assert set(verdicts(*vitals)) == {None}
+    health = [healthy(pending_error="x" if i % 20 else None) for i in range(200)]
+    assert set(verdicts(*health)) == {None}
 
 
 def test_group_that_was_never_joined_ends_it() -> None:
@@ -84,19 +84,22 @@ def test_fetcher_that_does_not_fetch_ends_it() -> None:
 
 
 def test_main_loop_that_does_not_run_ends_it() -> None:
-    assert Judge(patience=30).verdict(healthy(now=0), 31) == "the main loop has not run for 31 s"
+    assert (
+        LivenessCheck(patience=30).verdict(healthy(now=0), 31)
+        == "the main loop has not run for 31 s"
+    )
 
 
 def test_what_is_fatal_ends_it_at_once() -> None:
     assert verdicts(healthy(fatal="the lease was lost")) == ["the lease was lost"]
 
 
-def watched(vitals: Vitals, port: int, seconds: range) -> list[str | None]:
+def watched(health: Health, port: int, seconds: range) -> list[str | None]:
     """What a watchdog says each second of a worker whose loop runs, beside a broker at a port."""
-    dog = Watchdog(vitals, servers=[f"127.0.0.1:{port}"], die=lambda why: None, patience=30)
+    dog = Watchdog(health, servers=[f"127.0.0.1:{port}"], die=lambda why: None, patience=30)
     said = []
     for now in seconds:
-        vitals.ticked_at = vitals.fetched_at = now
+        health.ticked_at = health.fetched_at = now
         said.append(dog.look(now))
     return said
 
@@ -106,11 +109,11 @@ def test_watchdog_waits_while_no_broker_answers() -> None:
 
 
 def test_watchdog_is_patient_anew_when_the_broker_is_back() -> None:
-    vitals = healthy(joined=False)
-    dog = Watchdog(vitals, servers=[], die=lambda why: None, patience=30)
+    health = healthy(joined=False)
+    dog = Watchdog(health, servers=[], die=lambda why: None, patience=30)
     with socket.create_server(("127.0.0.1", 0)) as broker:
         for now in range(90):
-            vitals.ticked_at = vitals.fetched_at = now
+            health.ticked_at = health.fetched_at = now
             if now == 40:
                 dog._servers = [f"127.0.0.1:{broker.getsockname()[1]}"]
             if dog.look(now) is not None:

@@ -7,11 +7,11 @@ import pytest
 from stream_rows import CONFIG
 
 from redistill.streams.engine.sampling import Bucket, Sampler, kept
-from redistill.streams.store.batch import Batch
+from redistill.streams.store.batch import Batch, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.hashing import id_hashes
 
-P = ("t", 0)
+P = Partition("t", 0)
 SALT = b"s" * 16
 
 
@@ -30,7 +30,7 @@ def block(n: int, *, first: int = 0, step_us: int = 1_000) -> PredictionBlock:
 
 def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: float) -> Batch:
     settings = dataclasses.replace(CONFIG, **config)  # type: ignore[arg-type]
-    sampler.add(b, id_hashes(b.ids, SALT), np.zeros(len(b), np.int64), config=settings, place=P)
+    sampler.add(b, id_hashes(b.ids, SALT), np.zeros(len(b), np.int64), config=settings, partition=P)
     batch = Batch()
     sampler.close(batch, {"credit": settings}, now=now)
     return batch

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from stream_rows import new_database, prediction, record
 
-from redistill.streams.engine.unregistered import UnknownRows
+from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.store.batch import Batch
 from redistill.streams.wire.codec import decode_predictions
 
@@ -48,11 +48,11 @@ def test_rows_with_a_value_that_fits_no_column_are_sampled(
             value=json.dumps(event | {"data": body}).encode(),
         )
     decoded = decode_predictions([sent], lambda _: None)
-    rows = UnknownRows(new_database(f"sqlite:///{tmp_path / 'x.db'}"))
+    rows = UnregisteredRows(new_database(f"sqlite:///{tmp_path / 'x.db'}"))
     rows.add(decoded.blocks[0], [sent], np.array([0]), 1)
     batch = Batch()
     rows.close(batch)
-    sample = batch.unknown["other", "1"].sample
+    sample = batch.unregistered["other", "1"].sample
     assert sample is not None
     table = pa.ipc.open_stream(io.BytesIO(sample)).read_all()
     assert table["feature.region"].to_pylist() == ["US"]

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 import structlog
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from crc32c import crc32c
-from stream_rows import CONFIG, batch_record, label, new_database, piece, prediction, record, watch
+from stream_rows import CONFIG, batch_record, chunk, label, new_database, prediction, record, watch
 
-from redistill.streams.engine.accumulator import Pump
-from redistill.streams.engine.fetched import pieces
+from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.fetched import chunks
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import Batch, Flushed, Moved, Progress
+from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved, Partition, Progress
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush, store_findings
 from redistill.streams.wire.block import Feature
@@ -32,8 +32,8 @@ from redistill.streams.wire.events import (
     Window,
 )
 
-P0 = ("topic-id-p", 0)
-L0 = ("topic-id-l", 0)
+P0 = Partition("topic-id-p", 0)
+L0 = Partition("topic-id-l", 0)
 KEY = b"k" * 32
 NOW = 1_800_000_000_000_000
 
@@ -46,20 +46,20 @@ def db(database_url: str) -> Iterator[Database]:
     db.dispose()
 
 
-def make_pump(db: Database, *, start: int = 0, stored: int | None = None) -> Pump:
-    pump = Pump(
+def make_pump(db: Database, *, start: int = 0, stored: int | None = None) -> Accumulator:
+    accumulator = Accumulator(
         db,
         state_key=KEY,
         kinds={"predictions": "predictions", "labels": "labels"},
         clock=lambda: NOW / 1e6,
     )
-    pump.assign(P0, "predictions", stored=stored, start=start)
-    pump.assign(L0, "labels", stored=None, start=0)
-    return pump
+    accumulator.assign(P0, "predictions", stored=stored, start=start)
+    accumulator.assign(L0, "labels", stored=None, start=0)
+    return accumulator
 
 
-def close(pump: Pump) -> Batch:
-    batch = pump.close()
+def close(accumulator: Accumulator) -> Batch:
+    batch = accumulator.close()
     assert batch is not None
     return batch
 
@@ -76,11 +76,11 @@ def count(db: Database, table: sa.Table) -> int:
 
 
 def test_flush_writes_state_offsets_rows_and_labels_together(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(i), i) for i in range(50)]))
-    pump.take(P0, piece([batch_record(range(50, 150), 50)]))
-    pump.take(L0, piece([record(label(i), i) for i in range(5)]))
-    assert flush(db, close(pump), now=NOW) == Flushed(join_rows=150, labels=5, findings=0)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(i), i) for i in range(50)]))
+    accumulator.take(P0, chunk([batch_record(range(50, 150), 50)]))
+    accumulator.take(L0, chunk([record(label(i), i) for i in range(5)]))
+    assert flush(db, close(accumulator), now=NOW) == Flushed(join_rows=150, labels=5, findings=0)
     offsets = one(db, t.offsets, topic_id=P0[0])
     assert (offsets.first_offset, offsets.next_offset, offsets.counted, offsets.rows) == (
         0,
@@ -98,9 +98,9 @@ def test_flush_writes_state_offsets_rows_and_labels_together(db: Database) -> No
 
 
 def test_feature_rows_are_one_arrow_stream_per_version(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(i), i) for i in range(20)]))
-    flush(db, close(pump), now=NOW)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(i), i) for i in range(20)]))
+    flush(db, close(accumulator), now=NOW)
     row = one(db, t.feature_rows)
     table = pa.ipc.open_stream(io.BytesIO(row.data)).read_all()
     assert row.rows == table.num_rows == 20
@@ -116,28 +116,28 @@ def test_feature_rows_are_one_arrow_stream_per_version(db: Database) -> None:
 
 
 def test_second_flush_goes_on_where_the_first_ended(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     for start in (0, 10):
-        pump.take(P0, piece([record(prediction(i), i) for i in range(start, start + 10)]))
-        assert isinstance(flush(db, close(pump), now=NOW), Flushed)
+        accumulator.take(P0, chunk([record(prediction(i), i) for i in range(start, start + 10)]))
+        assert isinstance(flush(db, close(accumulator), now=NOW), Flushed)
     assert one(db, t.offsets, topic_id=P0[0]).counted == 20
     assert one(db, t.input_states).rows == 20
 
 
 def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database) -> None:
     slow, quick = make_pump(db), make_pump(db)
-    slow.take(P0, piece([record(prediction(i), i) for i in range(10)]))
-    slow.take(L0, piece([record(label(0), 0)]))
-    quick.take(P0, piece([record(prediction(i), i) for i in range(4)]))
+    slow.take(P0, chunk([record(prediction(i), i) for i in range(10)]))
+    slow.take(L0, chunk([record(label(0), 0)]))
+    quick.take(P0, chunk([record(prediction(i), i) for i in range(4)]))
     assert isinstance(flush(db, close(quick), now=NOW), Flushed)
-    assert flush(db, close(slow), now=NOW) == Moved((L0, P0))
+    assert flush(db, close(slow), now=NOW) == OffsetsMoved((L0, P0))
     assert one(db, t.offsets, topic_id=P0[0]).next_offset == 4
     assert one(db, t.input_states).rows == 4
     assert count(db, t.labels) == 0
     slow.reset()
     slow.assign(P0, "predictions", stored=4, start=4)
     slow.take(
-        P0, piece([record(prediction(i), i) for i in range(10)])
+        P0, chunk([record(prediction(i), i) for i in range(10)])
     )  # the first four are skipped
     assert isinstance(flush(db, close(slow), now=NOW), Flushed)
     assert one(db, t.offsets, topic_id=P0[0]).counted == 10
@@ -145,52 +145,52 @@ def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database)
 
 
 def test_flush_tried_again_writes_once(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(i), i) for i in range(10)]))
-    batch = close(pump)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(i), i) for i in range(10)]))
+    batch = close(accumulator)
     assert isinstance(flush(db, batch, now=NOW), Flushed)
     # the first answer was lost: the second try finds the offset moved, and writes nothing
-    assert isinstance(flush(db, batch, now=NOW), Moved)
+    assert isinstance(flush(db, batch, now=NOW), OffsetsMoved)
     assert one(db, t.offsets, topic_id=P0[0]).counted == 10
 
 
 def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(1), 0), record(prediction(1, right=False), 1)]))
-    flush(db, close(pump), now=NOW)
-    pump.take(P0, piece([record(prediction(1, right=False), 2)]))
-    flush(db, close(pump), now=NOW)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(1), 0), record(prediction(1, right=False), 1)]))
+    flush(db, close(accumulator), now=NOW)
+    accumulator.take(P0, chunk([record(prediction(1, right=False), 2)]))
+    flush(db, close(accumulator), now=NOW)
     assert one(db, t.join_rows).prediction == "repay"
     assert one(db, t.counters, name="rows_duplicate").value == 2
     assert one(db, t.input_states).rows == 3
 
 
 def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(L0, piece([record(label(0), 0)]))
-    flush(db, close(pump), now=NOW + 3_600_000_000)
+    accumulator = make_pump(db)
+    accumulator.take(L0, chunk([record(label(0), 0)]))
+    flush(db, close(accumulator), now=NOW + 3_600_000_000)
     assert one(db, t.labels).received_at == NOW + 3_600_000_000
 
 
 def test_a_backlog_of_labels_is_written_in_parts(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     most = 5_000 if db.is_sqlite else 20_000
     for start in range(0, 2 * most, 1_000):
-        if pump.full:
+        if accumulator.full:
             break
-        pump.take(L0, piece([record(label(i), i) for i in range(start, start + 1_000)]))
-    batch = close(pump)
+        accumulator.take(L0, chunk([record(label(i), i) for i in range(start, start + 1_000)]))
+    batch = close(accumulator)
     assert len(batch.labels) == most
     assert isinstance(flush(db, batch, now=NOW), Flushed)
     assert count(db, t.labels) == most
 
 
 def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     now = datetime.fromtimestamp(NOW / 1e6, UTC)
     times = [now + timedelta(hours=23), now + timedelta(hours=25), datetime(9999, 1, 1, tzinfo=UTC)]
-    pump.take(L0, piece([record(label(i, observed_at=at), i) for i, at in enumerate(times)]))
-    batch = close(pump)
+    accumulator.take(L0, chunk([record(label(i, observed_at=at), i) for i, at in enumerate(times)]))
+    batch = close(accumulator)
     assert [row["id"] for row in batch.labels] == ["row-0"]
     assert [(letter.offset, letter.code) for letter in batch.dead] == [
         (1, "invalid_field"),
@@ -202,37 +202,37 @@ def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
 
 
 def test_a_flood_of_dead_letters_closes_the_batch(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     good = record(prediction(1), 0)
     bad = [good._replace(offset=i, value=b"x" * 300_000) for i in range(80)]
     with structlog.testing.capture_logs() as logs:
         for start in range(0, 80, 20):
-            if pump.full:
+            if accumulator.full:
                 break
-            pump.take(P0, piece(bad[start : start + 20]))
-        assert pump.full
-        dead = close(pump).dead
-    assert 60 <= len(dead) <= 80  # 16 MiB in pieces of 256 KiB
+            accumulator.take(P0, chunk(bad[start : start + 20]))
+        assert accumulator.full
+        dead = close(accumulator).dead
+    assert 60 <= len(dead) <= 80  # 16 MiB in chunks of 256 KiB
     told = [line["event"] for line in logs]
     assert told == ["dead_letter"] * 20 + ["dead_letters"]
     assert logs[-1]["more"] == len(dead) - 20
-    assert not pump.full
+    assert not accumulator.full
 
 
 def test_a_piece_that_unpacks_to_a_flood_is_left_where_the_batch_is_full(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     one_each = []
     for i in range(80):
         builder = DefaultRecordBatchBuilder(2, 4, 0, -1, -1, -1, 1 << 24)
         builder.append(0, timestamp=7, key=b"k", value=b"{" * 1_000_000, headers=[])
         one_each.append(i.to_bytes(8, "big") + bytes(builder.build())[8:])
-    (whole,) = pieces(b"".join(one_each), 0, P0)
+    (whole,) = chunks(b"".join(one_each), 0, P0)
     assert whole.size < 80_000
     taken = []
-    while (at := pump.position(P0) or 0) < whole.end:
-        pump.take(P0, whole)
-        assert pump.position(P0) != at
-        batch = close(pump)
+    while (at := accumulator.position(P0) or 0) < whole.end:
+        accumulator.take(P0, whole)
+        assert accumulator.position(P0) != at
+        batch = close(accumulator)
         taken.append(len(batch.dead))
         flush(db, batch, now=0)
     assert taken == [68, 12]
@@ -241,17 +241,17 @@ def test_a_piece_that_unpacks_to_a_flood_is_left_where_the_batch_is_full(db: Dat
 
 
 def test_the_letter_of_a_batch_that_does_not_unpack_says_so(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 24)
     for i in range(3):
         builder.append(i, timestamp=7, key=b"k", value=b"{}", headers=[])
     raw = bytearray(builder.build())
     raw[22] |= 4  # says zstd, and is not
     raw[17:21] = crc32c(bytes(raw[21:])).to_bytes(4, "big")
-    for place in (P0, L0):
-        (whole,) = pieces(bytes(raw), 0, place)
-        pump.take(place, whole)
-    dead = close(pump).dead
+    for partition in (P0, L0):
+        (whole,) = chunks(bytes(raw), 0, partition)
+        accumulator.take(partition, whole)
+    dead = close(accumulator).dead
     assert [(letter.topic, letter.offset, letter.code) for letter in dead] == [
         (topic, i, "malformed") for topic in ("predictions", "labels") for i in range(3)
     ]
@@ -259,14 +259,14 @@ def test_the_letter_of_a_batch_that_does_not_unpack_says_so(db: Database) -> Non
 
 
 def test_unreadable_records_become_dead_letters_once(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     good = record(prediction(1), 0)
     bad = Record("predictions", 0, 1, 1_700_000_000_000, b"credit", b"{no json", good.headers)
     whole = record(label(1, id="aXb"), 0)
     nul = whole._replace(value=(whole.value or b"").replace(b"aXb", b"a\\u0000b"))
-    pump.take(P0, piece([good, bad]))
-    pump.take(L0, piece([nul]))
-    batch = close(pump)
+    accumulator.take(P0, chunk([good, bad]))
+    accumulator.take(L0, chunk([nul]))
+    batch = close(accumulator)
     flush(db, batch, now=NOW)
     row = one(db, t.offsets, topic_id=P0[0])
     assert (row.counted, row.dead, row.next_offset) == (1, 1, 2)
@@ -289,12 +289,17 @@ def _headers(text: str) -> list[tuple[str, bytes]]:
 
 
 def test_unregistered_models_are_counted_and_sampled_without_state(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(i, model="other", version="1"), i) for i in range(30)]))
-    pump.take(P0, piece([record(prediction(i, version="9"), 30 + i) for i in range(3)]))
-    flush(db, close(pump), now=NOW)
-    other, unknown = one(db, t.unregistered, model="other"), one(db, t.unregistered, model="credit")
-    assert (other.rows, unknown.rows, unknown.version) == (30, 3, "9")
+    accumulator = make_pump(db)
+    accumulator.take(
+        P0, chunk([record(prediction(i, model="other", version="1"), i) for i in range(30)])
+    )
+    accumulator.take(P0, chunk([record(prediction(i, version="9"), 30 + i) for i in range(3)]))
+    flush(db, close(accumulator), now=NOW)
+    other, unregistered = (
+        one(db, t.unregistered, model="other"),
+        one(db, t.unregistered, model="credit"),
+    )
+    assert (other.rows, unregistered.rows, unregistered.version) == (30, 3, "9")
     assert count(db, t.input_states) == 0
     table = pa.ipc.open_stream(io.BytesIO(other.sample)).read_all()
     assert table.num_rows == 30
@@ -303,36 +308,36 @@ def test_unregistered_models_are_counted_and_sampled_without_state(db: Database)
 
 
 def test_model_registered_meanwhile_is_seen_without_a_restart(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(0, version="8"), 0)]))
-    flush(db, close(pump), now=NOW)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(0, version="8"), 0)]))
+    flush(db, close(accumulator), now=NOW)
     watch(db, versions=("8",))
-    pump.take(P0, piece([record(prediction(1, version="8"), 1)]))
-    flush(db, close(pump), now=NOW)
+    accumulator.take(P0, chunk([record(prediction(1, version="8"), 1)]))
+    flush(db, close(accumulator), now=NOW)
     assert one(db, t.input_states).version == "8"
     assert one(db, t.unregistered).rows == 1
 
 
 def test_first_rows_after_a_registration_are_read_with_its_schema(db: Database) -> None:
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     region = Feature(name="region", kind="category", values=("US", "MARS", "EU"))
     schema = dataclasses.replace(CONFIG.schema, features=(region, Feature(name="income")))
     watch(db, dataclasses.replace(CONFIG, model="other", schema=schema))
-    pump.take(P0, piece([record(prediction(i, model="other"), i) for i in range(3)]))
-    flush(db, close(pump), now=NOW)
+    accumulator.take(P0, chunk([record(prediction(i, model="other"), i) for i in range(3)]))
+    flush(db, close(accumulator), now=NOW)
     stored = pa.ipc.open_stream(io.BytesIO(one(db, t.feature_rows).data)).read_all()
     assert json.loads(stored.schema.metadata[b"features"]) == ["region", "income"]
     assert stored["features"].to_pylist() == [[0, 1000], [2, 1001], [2, 1002]]
 
 
 def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(0), 0)]))
-    pump.lost(P0, 1, 9)
-    pump.take(
-        P0, piece([record(prediction(10), 10), record(prediction(12), 12)])
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(0), 0)]))
+    accumulator.lost(P0, 1, 9)
+    accumulator.take(
+        P0, chunk([record(prediction(10), 10), record(prediction(12), 12)])
     )  # 11: a control record
-    flush(db, close(pump), now=NOW)
+    flush(db, close(accumulator), now=NOW)
     gap, row = one(db, t.gaps), one(db, t.offsets, topic_id=P0[0])
     assert (gap.first, gap.last) == (1, 9)
     assert (row.counted, row.skipped, row.next_offset) == (3, 10, 13)
@@ -341,9 +346,9 @@ def test_lost_offsets_are_recorded_as_a_gap(db: Database) -> None:
 
 def test_stored_features_obey_privacy(db: Database) -> None:
     watch(db, dataclasses.replace(CONFIG, store_features=("age",)))
-    pump = make_pump(db)
-    pump.take(P0, piece([record(prediction(i), i) for i in range(3)]))
-    flush(db, close(pump), now=NOW)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([record(prediction(i), i) for i in range(3)]))
+    flush(db, close(accumulator), now=NOW)
     table = pa.ipc.open_stream(io.BytesIO(one(db, t.feature_rows).data)).read_all()
     assert json.loads(table.schema.metadata[b"features"]) == ["age"]
     assert table["features"].to_pylist() == [[20.0], [21.0], [22.0]]
@@ -352,9 +357,9 @@ def test_stored_features_obey_privacy(db: Database) -> None:
 def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples(db: Database) -> None:
     config = dataclasses.replace(CONFIG, join_rows_per_second=20, feature_rows_per_second=1)
     watch(db, config)
-    pump = make_pump(db)
-    pump.take(P0, piece([batch_record(range(4_000), 0)]))
-    flush(db, close(pump), now=NOW)
+    accumulator = make_pump(db)
+    accumulator.take(P0, chunk([batch_record(range(4_000), 0)]))
+    flush(db, close(accumulator), now=NOW)
     with db.read() as conn:
         hashes = conn.execute(sa.select(t.join_rows.c.id_hash)).scalars().all()
         lock = conn.execute(sa.select(t.model_locks)).one()
@@ -370,7 +375,7 @@ def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples(db: Database)
     assert set(features) <= set(hashes)
     # every later row is judged by the same rate, on every worker
     other = make_pump(db, stored=1, start=1)
-    other.take(P0, piece([batch_record(range(4_000, 8_000), 1)]))
+    other.take(P0, chunk([batch_record(range(4_000, 8_000), 1)]))
     later = close(other).joins["credit"].id_hash
     assert later
     assert all((h & (2**64 - 1)) >> (64 - e) == 0 for h in later)
@@ -419,10 +424,10 @@ def test_findings_are_stored_and_announced_once_a_revision(db: Database) -> None
 
 
 def test_batch_without_partitions_is_none(db: Database) -> None:
-    pump = make_pump(db)
-    flush(db, close(pump), now=NOW)  # registers where counting began
+    accumulator = make_pump(db)
+    flush(db, close(accumulator), now=NOW)  # registers where counting began
     assert one(db, t.offsets, topic_id=P0[0]).next_offset == 0
-    assert pump.close() is None
+    assert accumulator.close() is None
 
 
 def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> None:
@@ -435,38 +440,38 @@ def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> Non
         for n in (3, 5)
     ]
     assert isinstance(flush(db, batches[0], now=NOW), Flushed)
-    assert flush(db, batches[1], now=NOW) == Moved((P0,))
+    assert flush(db, batches[1], now=NOW) == OffsetsMoved((P0,))
     assert one(db, t.offsets).next_offset == 3
 
 
 def test_profile_is_learned_from_traffic_once_and_never_replaces_a_given_one(db: Database) -> None:
     watch(db, dataclasses.replace(CONFIG, level="watch"), versions=())
-    pump = make_pump(db)
+    accumulator = make_pump(db)
     before = one(db, t.specs).revision
     for i in range(21):
-        pump.take(P0, piece([batch_record(range(500 * i, 500 * (i + 1)), i, version="new")]))
-    flush(db, close(pump), now=NOW)
+        accumulator.take(P0, chunk([batch_record(range(500 * i, 500 * (i + 1)), i, version="new")]))
+    flush(db, close(accumulator), now=NOW)
     row = one(db, t.profiles, version="new")
     assert row.provisional
     assert one(db, t.specs).revision == before + 1
-    pump.refresh()
-    learned, base = pump.watched["credit"].profiles["new"]
+    accumulator.refresh()
+    learned, base = accumulator.watched["credit"].profiles["new"]
     assert learned is not None
     assert (learned.provisional, base) == (True, None)
     # another partition learns one too: the first stands
     other = make_pump(db)
-    place = ("topic-id-p", 1)
-    other.assign(place, "predictions", stored=None, start=0)
+    partition = Partition("topic-id-p", 1)
+    other.assign(partition, "predictions", stored=None, start=0)
     with db.begin() as conn:
         conn.execute(sa.update(t.profiles).values(profile=None))
         conn.execute(sa.update(t.specs).values(revision=t.specs.c.revision + 1))
     other.refresh()
     for i in range(21):
         rows = range(20_000 + 500 * i, 20_000 + 500 * (i + 1))
-        other.take(place, piece([batch_record(rows, i, version="new")]))
+        other.take(partition, chunk([batch_record(rows, i, version="new")]))
     batch = close(other)
     with db.begin() as conn:
         conn.execute(sa.update(t.profiles).values(profile=row.profile))
-    batch.progress = {place: batch.progress[place]}
+    batch.progress = {partition: batch.progress[partition]}
     assert isinstance(flush(db, batch, now=NOW), Flushed)
     assert one(db, t.profiles, version="new").profile == row.profile

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, label, new_database, piece, prediction, record, us, watch
+from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, us, watch
 
-from redistill.streams.engine.accumulator import Pump
+from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store import tables as t
+from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import Drained, drain
 from redistill.streams.store.rates import Raiser, set_rate
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 
-P0, L0 = ("topic-id-p", 0), ("topic-id-l", 0)
+P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
 KEY = b"k" * 32
 S = 1_000_000
 NOW = us(START) + 3_600 * S
@@ -38,22 +39,22 @@ class Stream:
 
     def __init__(self, db: Database, *, now: int = NOW, config: WatchConfig = CONFIG) -> None:
         self.db, self.now, self.config = db, now, config
-        self.pump = Pump(
+        self.accumulator = Accumulator(
             db,
             state_key=KEY,
             kinds={"predictions": "predictions", "labels": "labels"},
             clock=lambda: self.now / 1e6,
         )
         self.offsets = {P0: 0, L0: 0}
-        self.pump.assign(P0, "predictions", stored=None, start=0)
-        self.pump.assign(L0, "labels", stored=None, start=0)
+        self.accumulator.assign(P0, "predictions", stored=None, start=0)
+        self.accumulator.assign(L0, "labels", stored=None, start=0)
 
     def send(self, *events: PredictionMade | LabelObserved) -> Stream:
         for event in events:
-            place = P0 if isinstance(event, PredictionMade) else L0
-            self.pump.take(place, piece([record(event, self.offsets[place])]))
-            self.offsets[place] += 1
-        batch = self.pump.close()
+            partition = P0 if isinstance(event, PredictionMade) else L0
+            self.accumulator.take(partition, chunk([record(event, self.offsets[partition])]))
+            self.offsets[partition] += 1
+        batch = self.accumulator.close()
         assert batch is not None
         flush(self.db, batch, now=self.now)
         return self
@@ -108,7 +109,7 @@ def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -
     s = Stream(db)
     with db.begin() as conn:
         set_rate(conn, "credit", join=30, now=0)  # so long ago that nothing older can be waited for
-    s.pump.refresh()
+    s.accumulator.refresh()
     s.send(prediction(1), label(1))
     assert s.drain().unsampled == 1
     assert s.counters()["labels_unsampled"] == 1
