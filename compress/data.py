@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.compress.errors import BadData, BadJob
-from redistill.compress.plan import GraphSpec, Job
+from redistill.compress.plan import GraphSpec, JobSpec
 from redistill.compress.rows import Rows, examples
 
 MIN_TRAIN_ROWS = 32
@@ -117,7 +117,7 @@ def gate_rows(fresh: Rows, trained: NDArray[np.uint64]) -> tuple[Rows, int]:
     return rows, dropped
 
 
-def prepare(job: Job, fresh: Rows, reference: Rows, trusted: Rows) -> Prepared:
+def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> Prepared:
     """Give each row its role.
 
     Parameters

@@ -14,7 +14,7 @@ import msgspec
 
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.judge.graph import Call, Graph, check_file
-from redistill.compress.plan import Job, Report, read_job, to_json
+from redistill.compress.plan import JobSpec, Report, read_job_spec, to_json
 from redistill.compress.rows import Rows, read_rows, read_trusted
 from redistill.compress.steps import Budget, Steps
 
@@ -32,7 +32,7 @@ class Context:
     """What every mode needs."""
 
     folder: Path
-    job: Job
+    job: JobSpec
     steps: Steps
     budget: Budget
     warnings: list[str] = field(default_factory=list)
@@ -118,7 +118,7 @@ class Context:
         )
 
 
-def _problems(job: Job) -> list[str]:
+def _problems(job: JobSpec) -> list[str]:
     g, t = job.graph, job.training
     out = []
     if job.format != 1:
@@ -146,7 +146,7 @@ def _problems(job: Job) -> list[str]:
     return out
 
 
-def read(folder: Path) -> Job:
+def read(folder: Path) -> JobSpec:
     """Read and check ``job.json``.
 
     Raises
@@ -158,7 +158,7 @@ def read(folder: Path) -> Job:
     if not path.is_file():
         raise BadJob(f"{path} is missing: a job is a folder with {JOB} in it")
     try:
-        job = read_job(path.read_bytes())
+        job = read_job_spec(path.read_bytes())
     except msgspec.DecodeError as error:
         raise BadJob(f"{JOB}: {error}") from error
     if problems := _problems(job):

@@ -108,7 +108,7 @@ class GraphSpec:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class JobSpec:
     """``job.json``."""
 
     format: int = 1
@@ -262,13 +262,13 @@ class Report:
     seed: int = 0
 
 
-def to_json(value: Job | Report | Limits) -> bytes:
+def to_json(value: JobSpec | Report | Limits) -> bytes:
     """Canonical JSON (sorted keys): the same value gives the same bytes, so that its hash means
     something."""
     return msgspec.json.encode(value, order="sorted")
 
 
-def read_job(data: bytes) -> Job:
+def read_job_spec(data: bytes) -> JobSpec:
     """Parse ``job.json``.
 
     Raises
@@ -276,7 +276,7 @@ def read_job(data: bytes) -> Job:
     msgspec.ValidationError
         Naming the key and what was expected of it.
     """
-    return msgspec.json.decode(data, type=Job)
+    return msgspec.json.decode(data, type=JobSpec)
 
 
 def read_report(data: bytes) -> Report:

@@ -130,14 +130,14 @@ def main() -> None:
         folder = Path(scratch)
         inst = install(folder / "home", f"sqlite:///{folder}/r.db", clock=time.time)
         inst.register("m")
-        sealed = inst.add("m", "v1", 1, "baseline", schema=NUMERIC)
+        package = inst.add("m", "v1", 1, "baseline", schema=NUMERIC)
         inst.add("m", "v2", 2, schema=NUMERIC)
         inst.publish("m", "v1")
         bus = Bus()
         clients = [
             ModelClient(
                 "m",
-                repository=inst.place.repository,
+                repository=inst.layout.repository,
                 trust=inst.trust,
                 cache=folder / f"cache-{i}",
                 log=bus,
@@ -150,7 +150,7 @@ def main() -> None:
         for _ in range(args.rounds):
             back += timed(inst, bus, clients, "rollback", {}, "v1")
             forward += timed(inst, bus, clients, "publish", {"version": "v2"}, "v2")
-        model = inst.place.path("m", "model.onnx", sealed.manifest.sha256)
+        model = inst.layout.path("m", "model.onnx", package.manifest.sha256)
         copied = [copies(model, args.services, folder) for _ in range(3)]
 
         table = Table(title=f"seconds until {args.services} services answer with other bytes")

@@ -27,7 +27,7 @@ from redistill.workers.invariants.check import CheckedInvariant
 from redistill.workers.invariants.log_offsets import logs
 from redistill.workers.jobs.scheduler import LEASE as SCHEDULER
 from redistill.workers.jobs.scheduler import Scheduler
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, opening
 from redistill.workers.store.tables import (
@@ -145,7 +145,7 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
         for i, (version, kind, job) in enumerate(
             [("v1", "baseline", None), ("r1-x", "repaired", JOB)]
         ):
-            path = Place(home).path("credit", "model.onnx", SHA[version])
+            path = RepositoryLayout(home).path("credit", "model.onnx", SHA[version])
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(BYTES[version])
             mode = "baseline" if kind == "baseline" else "repair"
@@ -355,7 +355,7 @@ def test_every_invariant_was_broken_once() -> None:
 def test_changed_files_of_a_release_are_reported(
     database: Database, tmp_path: Path, content: bytes | None, expected: str
 ) -> None:
-    path = Place(tmp_path).path("credit", "model.onnx", SHA["v1"])
+    path = RepositoryLayout(tmp_path).path("credit", "model.onnx", SHA["v1"])
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -382,7 +382,7 @@ def test_a_relay_that_fails_is_broken_while_its_worker_runs_and_pending_when_nob
 
     fired = threading.Event()
     chore = {"expire": (0.1, fired.set)}
-    scheduler = Scheduler(database, holder="w", chores=chore, made=lambda: None, clock=clock)
+    scheduler = Scheduler(database, holder="w", chores=chore, on_job=lambda: None, clock=clock)
     relay = outbox.Relay(database, Broker("127.0.0.1:1"), holder="w", clock=lambda: clock() / 1e6)
     with database.begin() as conn:
         conn.execute(sa.update(outbox_table).values(sent_at=None))

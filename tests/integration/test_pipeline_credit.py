@@ -13,7 +13,7 @@ import pytest
 
 from redistill.compress import pipeline
 from redistill.compress.judge.graph import Call, Graph
-from redistill.compress.plan import Accepted, GraphSpec, Job, Limits, to_json
+from redistill.compress.plan import Accepted, GraphSpec, JobSpec, Limits, to_json
 from redistill.compress.shrink import students
 
 GRAPH = GraphSpec(
@@ -56,7 +56,7 @@ def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fresh = fresh.set_column(7, "label", pa.array(labels, pa.string()))
     fresh = fresh.append_column("split", pa.array(split.tolist()))
     pq.write_table(fresh, folder / "fresh.parquet")
-    job = Job(job_id="j", model="credit", graph=GRAPH, limits=LIMITS)
+    job = JobSpec(job_id="j", model="credit", graph=GRAPH, limits=LIMITS)
     (folder / "job.json").write_bytes(to_json(job))
     return folder
 

@@ -20,8 +20,8 @@ from redistill.streams.store import properties
 from redistill.streams.store.tables import outbox
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import files, registry, release_requests, roles
-from redistill.workers.releases.package import Sealed, seal
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.package import ReleasePackage, build_package
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.store import audit
 from redistill.workers.store.tables import pointer_history, pointers
 
@@ -36,7 +36,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     inst.add("credit", "v1", 1, "baseline")
     inst.add("credit", "v2", 2)
     inst.publish("credit", "v1")
-    inst.keeper.close()
+    inst.writer.close()
     return inst
 
 
@@ -85,13 +85,15 @@ def in_a_minute() -> float:
     return time.time() + 60
 
 
-def keeper(shop: Installation, holder: str) -> Keeper:
-    return Keeper(shop.database, shop.place, holder=holder, clock=shop.clock)
+def writer(shop: Installation, holder: str) -> RepositoryWriter:
+    return RepositoryWriter(shop.database, shop.layout, holder=holder, clock=shop.clock)
 
 
 def check(shop: Installation, tmp_path: Path) -> PointerFile:
     """What clients see is what the rows say, complete, and nothing is announced too early."""
-    seen = Repository(shop.place.repository, shop.trust, cache=tmp_path / f"c{time.monotonic_ns()}")
+    seen = Repository(
+        shop.layout.repository, shop.trust, cache=tmp_path / f"c{time.monotonic_ns()}"
+    )
     pointer = seen.pointer("credit")
     seen.release("credit", pointer.manifest_sha256)
     with shop.database.read() as conn:
@@ -105,8 +107,8 @@ def check(shop: Installation, tmp_path: Path) -> PointerFile:
         assert waiting <= properties.published_snapshot(conn)
         epochs = conn.execute(sa.select(pointer_history.c.epoch)).scalars().all()
         assert sorted(epochs) == list(range(1, row.epoch + 1))
-    # half a file below targets/ is retention's to remove: somebody may be sealing there
-    assert not list(shop.place.metadata.rglob(".*"))
+    # half a file below targets/ is retention's to remove: somebody may be packaging there
+    assert not list(shop.layout.metadata.rglob(".*"))
     return pointer
 
 
@@ -121,12 +123,12 @@ def test_kill_at_any_step_of_a_publish_ends_consistent(
         with shop.database.begin() as conn:
             body = {"version": "v2"}
             release_requests.submit(conn, "publish", "credit", body, actor="cli:t", now=shop.now)
-        dead = killed_at(shop, step, lambda: keeper(shop, "first").tick())  # noqa: B023
+        dead = killed_at(shop, step, lambda: writer(shop, "first").tick())  # noqa: B023
         # clients go on meanwhile, with the old pointer or the new one, never with half of it
-        seen = Repository(shop.place.repository, shop.trust, cache=folder / "early")
+        seen = Repository(shop.layout.repository, shop.trust, cache=folder / "early")
         assert seen.pointer("credit").stable in ("v1", "v2")
-        later = Keeper(
-            shop.database, shop.place, holder="second", clock=in_a_minute, announce_seconds=1e9
+        later = RepositoryWriter(
+            shop.database, shop.layout, holder="second", clock=in_a_minute, announce_seconds=1e9
         )
         later.tick()
         assert later.problem is None
@@ -148,7 +150,7 @@ def test_kill_at_any_step_of_a_publish_ends_consistent(
 def test_holder_that_was_taken_for_dead_can_write_nothing_more(
     shop: Installation, tmp_path: Path
 ) -> None:
-    zombie, heir = keeper(shop, "zombie"), keeper(shop, "heir")
+    zombie, heir = writer(shop, "zombie"), writer(shop, "heir")
     zombie.tick()
     assert zombie.holds
     assert not heir.tick().holds
@@ -158,19 +160,19 @@ def test_holder_that_was_taken_for_dead_can_write_nothing_more(
         release_requests.submit(
             conn, "publish", "credit", {"version": "v2"}, actor="t", now=shop.now
         )
-    stamp = (shop.place.metadata / "timestamp.json").read_bytes()
+    stamp = (shop.layout.metadata / "timestamp.json").read_bytes()
     assert not zombie.tick().holds
-    assert (shop.place.metadata / "timestamp.json").read_bytes() == stamp
+    assert (shop.layout.metadata / "timestamp.json").read_bytes() == stamp
     with shop.database.read() as conn:
         assert len(release_requests.pending(conn)) == 1
-    assert heir.tick().intents == 1
+    assert heir.tick().requests == 1
     assert check(shop, tmp_path).stable == "v2"
 
 
-def sealed_v5(shop: Installation, candidate: Path) -> Sealed:
-    return seal(
+def sealed_v5(shop: Installation, candidate: Path) -> ReleasePackage:
+    return build_package(
         candidate,
-        place=shop.place,
+        layout=shop.layout,
         model="credit",
         version="v5",
         kind="repaired",
@@ -187,7 +189,7 @@ def test_full_disk_while_sealing_leaves_nothing_half_written(
     candidate = write_candidate(tmp_path / "candidate", 5)
     big = candidate / "training" / "weights.safetensors"
     big.write_bytes(os.urandom(3_000_000))
-    before = {p for p in shop.place.home.rglob("*") if p.is_file()}
+    before = {p for p in shop.layout.home.rglob("*") if p.is_file()}
 
     def work() -> None:
         import resource
@@ -198,13 +200,13 @@ def test_full_disk_while_sealing_leaves_nothing_half_written(
             sealed_v5(shop, candidate)
 
     assert killed_at(shop, 1_000_000, work) is False
-    fresh = {p for p in shop.place.home.rglob("*") if p.is_file()} - before
+    fresh = {p for p in shop.layout.home.rglob("*") if p.is_file()} - before
     assert all(p.parent.name == "credit" and not p.name.startswith(".") for p in fresh)
     for path in fresh:  # whole files only, under their hash
         if path.suffix != ".db":
             assert path.name.partition(".")[0] == files.sha256_of(path)
-    sealed = sealed_v5(shop, candidate)  # with room, the same call does it
-    assert files.damaged(shop.place, "credit", sealed.files) == []
+    package = sealed_v5(shop, candidate)  # with room, the same call does it
+    assert files.damaged(shop.layout, "credit", package.files) == []
 
 
 def test_full_disk_while_metadata_are_written_publishes_later(
@@ -223,10 +225,10 @@ def test_full_disk_while_metadata_are_written_publishes_later(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    own = keeper(shop, "full")
+    own = writer(shop, "full")
     own.tick()
     assert "no room" in str(own.problem)
-    seen = Repository(shop.place.repository, shop.trust, cache=tmp_path / "early")
+    seen = Repository(shop.layout.repository, shop.trust, cache=tmp_path / "early")
     assert seen.pointer("credit").stable == "v1"
     monkeypatch.setattr(files.os, "fsync", real)
     own.tick()

@@ -57,7 +57,7 @@ def serve(shop: Installation) -> Iterator[Callable[..., str]]:
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start(**settings: Any) -> str:
-        loaded = Settings.load({"home": shop.place.home, **settings})
+        loaded = Settings.load({"home": shop.layout.home, **settings})
         listening = web._listen("127.0.0.1", 0)
         config = uvicorn.Config(
             web.create_app(loaded, shop.database), log_config=None, lifespan="off",
@@ -183,8 +183,8 @@ def test_nothing_but_names_of_the_repository_is_found(serve: Callable[..., str],
 
 
 def test_links_are_not_followed(shop: Installation, serve: Callable[..., str]) -> None:
-    link = shop.place.targets / "credit" / ("d" * 64 + ".pem")
-    link.symlink_to(shop.place.keys / "models.pem")
+    link = shop.layout.targets / "credit" / ("d" * 64 + ".pem")
+    link.symlink_to(shop.layout.keys / "models.pem")
     try:
         assert httpx.get(f"{serve()}/targets/credit/{link.name}").status_code == 404
     finally:
@@ -202,9 +202,9 @@ def test_files_are_cached_for_ever_and_the_timestamp_is_asked_for(
     )
     assert (same.status_code, same.content) == (304, b"")
     assert "immutable" in httpx.get(f"{address}/metadata/1.root.json").headers["cache-control"]
-    name = next((shop.place.targets / "credit").glob("*.onnx")).name
+    name = next((shop.layout.targets / "credit").glob("*.onnx")).name
     file = httpx.get(f"{address}/targets/credit/{name}")
-    assert file.content == (shop.place.targets / "credit" / name).read_bytes()
+    assert file.content == (shop.layout.targets / "credit" / name).read_bytes()
     assert file.headers["etag"] == f'"{name}"'
     assert file.headers["x-content-type-options"] == "nosniff"
     again = httpx.get(f"{address}/targets/credit/{name}", headers={"If-None-Match": f'"{name}"'})
@@ -219,8 +219,8 @@ def test_health_needs_no_token_and_tells_what_is_wrong(
     assert httpx.get(f"{address}/health/live").json() == {"status": "live"}
     ready = httpx.get(f"{address}/health/ready")
     assert (ready.status_code, ready.json()["problems"]) == (200, [])
-    stamp = shop.place.metadata / "timestamp.json"
-    away = stamp.rename(shop.place.home / "away.json")
+    stamp = shop.layout.metadata / "timestamp.json"
+    away = stamp.rename(shop.layout.home / "away.json")
     try:
         broken = httpx.get(f"{address}/health/ready")
         assert broken.status_code == 503
@@ -252,20 +252,20 @@ def test_metrics_tell_epochs_answers_and_need_the_token(
 def test_off_loopback_it_refuses_to_listen_unprotected(
     shop: Installation, settings: dict[str, Any], why: str
 ) -> None:
-    loaded = Settings.load({"home": shop.place.home, **settings})
+    loaded = Settings.load({"home": shop.layout.home, **settings})
     with pytest.raises(SettingsError, match=why):
         web.serve(loaded, shop.database, host="0.0.0.0", port=0)
 
 
 def test_port_that_is_taken_is_told(shop: Installation) -> None:
     with web._listen("127.0.0.1", 0) as taken:
-        loaded = Settings.load({"home": shop.place.home})
+        loaded = Settings.load({"home": shop.layout.home})
         with pytest.raises(SettingsError, match=r"cannot listen on 127\.0\.0\.1"):
             web.serve(loaded, shop.database, port=taken.getsockname()[1])
 
 
 def test_run_web_serves_and_stops_on_sigterm(shop: Installation, tmp_path: Path) -> None:
-    env = environment(home=str(shop.place.home), web_port="0")
+    env = environment(home=str(shop.layout.home), web_port="0")
     worker = Worker("web", ["run", "web"], env, tmp_path).start()
 
     def address() -> str | None:

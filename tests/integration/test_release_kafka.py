@@ -79,7 +79,7 @@ def test_publish_and_roll_back_reach_a_listening_service_without_a_poll(
         PredictionLogger(broker.servers, namespace=broker.namespace) as log,
         ModelClient(
             "credit",
-            repository=inst.place.repository,
+            repository=inst.layout.repository,
             trust=inst.trust,
             cache=tmp_path / "cache",
             log=log,

@@ -38,17 +38,17 @@ from redistill.workers.jobs.child import Child
 from redistill.workers.onboarding import external_version
 from redistill.workers.processes.repair_worker import RepairWorker
 from redistill.workers.releases import registry
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.package import seal
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.package import build_package
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import (
     barred,
-    guards,
     incidents,
     job_steps,
     jobs,
+    monitored_releases,
     pauses,
     pointers,
     versions,
@@ -96,7 +96,7 @@ class World:
                 child=self._child,
                 stop=self._stop,
             )
-            worker.tools.child.close = lambda: None  # type: ignore[method-assign]  # it is shared
+            worker.dependencies.child.close = lambda: None  # type: ignore[method-assign]  # it is shared
             worker.start()
             self.workers.append(worker)
 
@@ -217,7 +217,9 @@ def repaired(world: World, *, workers: int = 1) -> None:
 
     assert world.swap() == version
     assert world.serve(3_000, boom=True, label_share=0.3) > 0.9
-    eventually(lambda: world.one(guards)["state"] == "better", "the guard found it better")
+    eventually(
+        lambda: world.one(monitored_releases)["state"] == "better", "the guard found it better"
+    )
     done = eventually(
         lambda: next((i for i in world.rows(incidents) if i["status"] == "resolved"), None),
         f"the incident is resolved: {world.rows(incidents)}",
@@ -369,9 +371,9 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     )
     with world.database.read() as conn:
         schema = repairable.schema_of(conn)
-    sealed = seal(
+    package = build_package(
         folder,
-        place=Place(world.settings.root),
+        layout=RepositoryLayout(world.settings.root),
         model="credit",
         version="bad",
         kind="added",
@@ -385,7 +387,7 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     with world.database.begin() as conn:
         registry.add_version(
             conn,
-            sealed,
+            package,
             report=(folder / "report.json").read_bytes(),
             gate_passed=True,
             trigger=trigger,
@@ -406,8 +408,8 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     world.serve(600, boom=True, label_share=0.5)
     world.start()
     eventually(lambda: world.stable() == good, "the worker rolled back")
-    assert [b["sha256"] for b in world.rows(barred)] == [sealed.manifest.sha256]
-    assert "worse" in [g["state"] for g in world.rows(guards)]
+    assert [b["sha256"] for b in world.rows(barred)] == [package.manifest.sha256]
+    assert "worse" in [g["state"] for g in world.rows(monitored_releases)]
     assert world.one(pauses)["reason"].startswith("circuit breaker")
     eventually(lambda: world.published().stable == good, "the signed pointer moved back")
 

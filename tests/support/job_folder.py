@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from redistill.compress.plan import GraphSpec, Job, Training, to_json
+from redistill.compress.plan import GraphSpec, JobSpec, Training, to_json
 from redistill.compress.shrink import distill, export, quantize, students
 from redistill.compress.shrink.trained import Architecture
 from redistill.workers.demo import data as digits
@@ -110,7 +110,7 @@ def write_fresh(
     )
 
 
-def job_of(mode: str = "repair", **fields: Any) -> Job:
+def job_of(mode: str = "repair", **fields: Any) -> JobSpec:
     """A job about digits."""
     given: dict[str, Any] = {
         "job_id": "job-1",
@@ -119,17 +119,17 @@ def job_of(mode: str = "repair", **fields: Any) -> Job:
         "graph": GRAPH,
         "serving_batch": 32,
     }
-    return Job(**given | fields)
+    return JobSpec(**given | fields)
 
 
-def new_job(world: World, folder: Path, job: Job) -> Path:
+def new_job(world: World, folder: Path, job: JobSpec) -> Path:
     """A folder with the world's models and tables, and ``job.json``."""
     shutil.copytree(world.folder, folder, dirs_exist_ok=True)
     (folder / "job.json").write_bytes(to_json(job))
     return folder
 
 
-def set_job(folder: Path, job: Job, **changes: Any) -> None:
+def set_job(folder: Path, job: JobSpec, **changes: Any) -> None:
     """Write another ``job.json``."""
     (folder / "job.json").write_bytes(to_json(replace(job, **changes)))
 

@@ -16,15 +16,15 @@ import loop
 import sqlalchemy as sa
 from loop import HOUR, NOW, RULES, Clock
 
-from redistill.compress.plan import Decision, Diagnosis, Job, Report, read_job, to_json
+from redistill.compress.plan import Decision, Diagnosis, JobSpec, Report, read_job_spec, to_json
 from redistill.streams.store.database import Database
 from redistill.workers.incidents import repository
-from redistill.workers.jobs.child import Child, ChildCancelled, Ran
-from redistill.workers.jobs.dependencies import Tools, Warm
+from redistill.workers.jobs.child import Child, ChildCancelled, ChildRun
+from redistill.workers.jobs.dependencies import Dependencies, WarmChild
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.job_queue import Claim
 from redistill.workers.store.tables import incidents, versions
@@ -50,7 +50,7 @@ class ScriptedChild:
         self.ready = True
         self.alive = True
         self.answers = list(answers)
-        self.asked: list[Job] = []
+        self.asked: list[JobSpec] = []
         self.folders: list[set[str]] = []
 
     def run(
@@ -61,9 +61,9 @@ class ScriptedChild:
         memory_bytes: int | None = None,
         progress: Callable[[str, float], None] | None = None,
         cancelled: threading.Event | None = None,
-    ) -> Ran:
+    ) -> ChildRun:
         """What ``Child.run`` does, without a process."""
-        self.asked.append(read_job((folder / "job.json").read_bytes()))
+        self.asked.append(read_job_spec((folder / "job.json").read_bytes()))
         self.folders.append({str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()})
         if cancelled is not None and cancelled.is_set():
             raise ChildCancelled("ended on request")
@@ -72,7 +72,7 @@ class ScriptedChild:
             raise answer
         report = answer if isinstance(answer, Report) else answer(folder, progress or _silent)
         (folder / "report.json").write_bytes(to_json(report))
-        return Ran(report=report, seconds=2.0, cpu_seconds=1.5, memory_bytes=7)
+        return ChildRun(report=report, seconds=2.0, cpu_seconds=1.5, memory_bytes=7)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -120,21 +120,21 @@ class RecordingPublisher:
         return loop.SHA
 
 
-def tools(
+def dependencies(
     database: Database,
     home: Path,
     *,
     child: ScriptedChild | None = None,
     publisher: RecordingPublisher | None = None,
     clock: Clock | None = None,
-) -> Tools:
+) -> Dependencies:
     """What working on jobs needs, with what answers at once."""
     scripted = child or ScriptedChild()
-    return Tools(
+    return Dependencies(
         database=database,
         home=home,
         holder=HOLDER,
-        child=Warm(cast(Child, scripted)),
+        child=WarmChild(cast(Child, scripted)),
         rules=RULES,
         publisher=cast(Publisher, publisher or RecordingPublisher()),
         deadline_s=60.0,
@@ -152,7 +152,7 @@ def registered(database: Database, home: Path, **repair: Any) -> ModelSpec:
     }
     spec = replace(loop.spec(**repair), objects=stored)
     graph = b"the graph of v1"
-    path = Place(home).path("credit", "model.onnx", sha256(graph).hexdigest())
+    path = RepositoryLayout(home).path("credit", "model.onnx", sha256(graph).hexdigest())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(graph)
     entry = {"sha256": sha256(graph).hexdigest(), "bytes": len(graph)}

@@ -1,4 +1,4 @@
-"""Small ONNX models, and an installation that can seal and publish them: database, keys, keeper."""
+"""Small ONNX models, and an installation that can package and publish them: database, keys, writer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from redistill.streams.store.tables import metadata, specs
 from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.events import Trigger
 from redistill.workers.releases import keys, registry
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.package import Sealed, seal
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.package import ReleasePackage, build_package
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 
 SCHEMA = Schema(
@@ -140,19 +140,19 @@ class FakeClock:
         self.now += seconds
 
 
-_SCRATCH = tempfile.mkdtemp(prefix="sealed-")
+_SCRATCH = tempfile.mkdtemp(prefix="packaged-")
 atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
-_SEALED: dict[tuple[str, str, int, str, Schema], tuple[Place, Sealed]] = {}
+_PACKAGED: dict[tuple[str, str, int, str, Schema], tuple[RepositoryLayout, ReleasePackage]] = {}
 
 
 @dataclass
 class Installation:
-    """A database, a home with keys, and a keeper."""
+    """A database, a home with keys, and a writer of the repository."""
 
     database: Database
-    place: Place
+    layout: RepositoryLayout
     clock: Callable[[], float]
-    keeper: Keeper
+    writer: RepositoryWriter
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
 
     @property
@@ -163,7 +163,7 @@ class Installation:
     @property
     def trust(self) -> bytes:
         """Root metadata for clients."""
-        return (self.place.keys / "root.json").read_bytes()
+        return (self.layout.keys / "root.json").read_bytes()
 
     def register(self, model: str, level: str = "repair") -> None:
         """A row of ``specs``, as ``redistill register`` leaves it."""
@@ -181,7 +181,7 @@ class Installation:
                 )
             )
 
-    def seal(
+    def package(
         self,
         model: str,
         version: str,
@@ -189,21 +189,21 @@ class Installation:
         kind: Any = "repaired",
         *,
         schema: Schema = SCHEMA,
-    ) -> Sealed:
-        """Seal a made-up candidate.
+    ) -> ReleasePackage:
+        """Package a made-up candidate.
 
-        Sealing tries the candidate in a child process, which takes a second: each candidate is
-        sealed once in a run of the tests, and its files are copied from then on.
+        Packaging tries the candidate in a child process, which takes a second: each candidate is
+        packaged once in a run of the tests, and its files are copied from then on.
         """
         key = (model, version, seed, str(kind), schema)
-        if key not in _SEALED:
-            first = Place(Path(tempfile.mkdtemp(dir=_SCRATCH)))
+        if key not in _PACKAGED:
+            first = RepositoryLayout(Path(tempfile.mkdtemp(dir=_SCRATCH)))
             candidate = write_candidate(first.home / "candidate", seed, schema)
-            _SEALED[key] = (
+            _PACKAGED[key] = (
                 first,
-                seal(
+                build_package(
                     candidate,
-                    place=first,
+                    layout=first,
                     model=model,
                     version=version,
                     kind=kind,
@@ -213,13 +213,13 @@ class Installation:
                     created_at=datetime.fromtimestamp(START, UTC),
                 ),
             )
-        first, sealed = _SEALED[key]
-        write_candidate(self.place.home / "candidates" / f"{model}-{version}", seed, schema)
-        for name, entry in sealed.files.items():
-            target = self.place.path(model, name, entry.sha256)
+        first, package = _PACKAGED[key]
+        write_candidate(self.layout.home / "candidates" / f"{model}-{version}", seed, schema)
+        for name, entry in package.files.items():
+            target = self.layout.path(model, name, entry.sha256)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first.path(model, name, entry.sha256), target)
-        return sealed
+        return package
 
     def add(
         self,
@@ -230,22 +230,22 @@ class Installation:
         *,
         passed: bool = True,
         **more: Any,
-    ) -> Sealed:
-        """Seal and enter a version."""
-        sealed = self.seal(model, version, seed, kind, **more)
+    ) -> ReleasePackage:
+        """Package and enter a version."""
+        package = self.package(model, version, seed, kind, **more)
         with self.database.begin() as conn:
             registry.add_version(
                 conn,
-                sealed,
+                package,
                 report=report(passed),
                 gate_passed=passed,
                 trigger=ACTOR,
                 actor="cli:test",
                 now=self.now,
             )
-        return sealed
+        return package
 
-    def publish(self, model: str, version: str) -> registry.Moved:
+    def publish(self, model: str, version: str) -> registry.PointerMove:
         """Move the pointer, and let clients see it."""
         with self.database.begin() as conn:
             moved = registry.publish(
@@ -261,7 +261,7 @@ class Installation:
         self.tick()
         return moved
 
-    def rollback(self, model: str, **more: Any) -> registry.Moved:
+    def rollback(self, model: str, **more: Any) -> registry.PointerMove:
         """Move the pointer back, and let clients see it."""
         with self.database.begin() as conn:
             moved = registry.rollback(
@@ -279,10 +279,10 @@ class Installation:
         return moved
 
     def tick(self) -> Any:
-        """One round of the keeper, which must succeed."""
-        done = self.keeper.tick()
-        if self.keeper.problem is not None:
-            raise self.keeper.problem
+        """One round of the writer, which must succeed."""
+        done = self.writer.tick()
+        if self.writer.problem is not None:
+            raise self.writer.problem
         return done
 
 
@@ -295,18 +295,18 @@ def copy_of(original: Installation, home: Path, url: str) -> Installation:
         ``sqlite:///`` and a path.
     """
     original.database.checkpoint()
-    shutil.copytree(original.place.home, home)
+    shutil.copytree(original.layout.home, home)
     shutil.copyfile(str(original.database.url.database), url.removeprefix("sqlite:///"))
-    database, place = connect(url), Place(home)
-    keeper = Keeper(
+    database, layout = connect(url), RepositoryLayout(home)
+    writer = RepositoryWriter(
         database,
-        place,
+        layout,
         holder="test",
         clock=original.clock,
         lifetimes=original.lifetimes,
         cool_down_seconds=3_600,
     )
-    return Installation(database, place, original.clock, keeper, original.lifetimes)
+    return Installation(database, layout, original.clock, writer, original.lifetimes)
 
 
 def install(
@@ -322,10 +322,10 @@ def install(
     lifetimes = lifetimes or Lifetimes()
     database = connect(url)
     metadata.create_all(database.engine)
-    place = Place(home)
-    keys.init(place.keys, passphrase=None, now=datetime.fromtimestamp(clock(), UTC))
-    keeper = Keeper(
-        database, place, holder=holder, clock=clock, lifetimes=lifetimes, cool_down_seconds=3_600
+    layout = RepositoryLayout(home)
+    keys.init(layout.keys, passphrase=None, now=datetime.fromtimestamp(clock(), UTC))
+    writer = RepositoryWriter(
+        database, layout, holder=holder, clock=clock, lifetimes=lifetimes, cool_down_seconds=3_600
     )
-    keeper.tick()
-    return Installation(database, place, clock, keeper, lifetimes)
+    writer.tick()
+    return Installation(database, layout, clock, writer, lifetimes)

@@ -29,8 +29,8 @@ from redistill.workers.models import registration
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import baseline
 from redistill.workers.releases import keys, registry
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 
@@ -52,10 +52,10 @@ def install(home: Path, spec_path: Path, child: Child, settings: Settings) -> No
     prepared = registration.prepare(ModelSpec.load(spec_path), settings)
     keys.init(settings.keys_folder, passphrase=None, now=datetime.now(UTC))
     registration.store(database, prepared, settings, actor="test", now=now)
-    keeper = Keeper(database, Place(settings.root), holder="install")
+    writer = RepositoryWriter(database, RepositoryLayout(settings.root), holder="install")
     judged = baseline.judge(prepared.spec, settings, child, now=now)
-    baseline.publish(database, keeper, judged, actor="test", now=now, wait_seconds=30)
-    keeper.close()
+    baseline.publish(database, writer, judged, actor="test", now=now, wait_seconds=30)
+    writer.close()
     database.dispose()
 
 
@@ -66,7 +66,9 @@ def candidate(settings: Settings, database: Database, version: str, folder: Path
     for name, entry in row.files.items():
         if name != "manifest.json":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Place(settings.root).path("credit", name, entry.sha256), folder / name)
+            shutil.copy(
+                RepositoryLayout(settings.root).path("credit", name, entry.sha256), folder / name
+            )
     return folder
 
 
@@ -227,10 +229,10 @@ def service(database: Database, settings: Settings, version: str | None = None) 
     with database.read() as conn:
         wanted = version or conn.execute(sa.select(pointers.c.stable)).scalar_one()
         row = registry.get(conn, "credit", wanted)
-    place = Place(settings.root)
-    model = place.path("credit", "model.onnx", row.files["model.onnx"].sha256).read_bytes()
+    layout = RepositoryLayout(settings.root)
+    model = layout.path("credit", "model.onnx", row.files["model.onnx"].sha256).read_bytes()
     manifest = Manifest.from_json(
-        place.path("credit", "manifest.json", row.manifest_sha256).read_bytes()
+        layout.path("credit", "manifest.json", row.manifest_sha256).read_bytes()
     )
     return Service(database, "credit", wanted, Session(model, manifest))
 

@@ -9,20 +9,20 @@ from redistill.workers.cli import common
 
 if TYPE_CHECKING:
     from redistill.streams.store.database import Database
-    from redistill.workers.releases.repository_writer import Keeper
+    from redistill.workers.releases.repository_writer import RepositoryWriter
     from redistill.workers.settings.settings import Settings
 
 
-def keeper_of(settings: Settings, database: Database, *, holder: str) -> Keeper:
-    """A keeper of the repository, as the settings describe it."""
-    from redistill.workers.releases.files import Place
-    from redistill.workers.releases.repository_writer import Keeper
+def writer_of(settings: Settings, database: Database, *, holder: str) -> RepositoryWriter:
+    """A writer of the repository, as the settings describe it."""
+    from redistill.workers.releases.files import RepositoryLayout
+    from redistill.workers.releases.repository_writer import RepositoryWriter
     from redistill.workers.releases.roles import Lifetimes
 
     secret = settings.key_passphrase
-    return Keeper(
+    return RepositoryWriter(
         database,
-        Place(settings.root),
+        RepositoryLayout(settings.root),
         holder=holder,
         passphrase=None if secret is None else secret.get_secret_value(),
         lifetimes=Lifetimes.of_pointer(settings.pointer_ttl_hours),
@@ -50,11 +50,11 @@ def move(
     with common.opened(settings) as database:
         with database.read() as conn:
             versions.level_of(conn, model)  # a wrong name is said before keys that are missing
-        keeper = keeper_of(settings, database, holder=f"{settings.instance}-cli")
+        writer = writer_of(settings, database, holder=f"{settings.instance}-cli")
         try:
             result = submission.perform(
                 database,
-                keeper,
+                writer,
                 kind,
                 model,
                 given,
@@ -62,7 +62,7 @@ def move(
                 wait_seconds=settings.command_wait_seconds,
             )
         finally:
-            keeper.close()
+            writer.close()
     if not result.ok:
         raise RegistryError(result.message)
     common.say({"model": model, **result.body}, result.message, as_json=as_json)

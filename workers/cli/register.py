@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from redistill.streams.store.database import Database
     from redistill.workers.models.registration import Prepared, Stored
     from redistill.workers.models.spec import ModelSpec
-    from redistill.workers.onboarding.baseline import Judged
+    from redistill.workers.onboarding.baseline import JudgedBaseline
     from redistill.workers.settings.settings import Settings
 
 app = typer.Typer(
@@ -156,7 +156,7 @@ def _register(
 
 def _first_release(
     stack: ExitStack, database: Database, settings: Settings, spec: ModelSpec, now: int
-) -> Callable[[Prepared], Judged] | None:
+) -> Callable[[Prepared], JudgedBaseline] | None:
     """How the model's first release will be judged; ``None`` where it serves already.
 
     The process that judges loads while the files are read.
@@ -170,7 +170,7 @@ def _first_release(
     baseline.check_keys(database, settings, now=now)
     child = stack.enter_context(baseline.start_child())
 
-    def judge(prepared: Prepared) -> Judged:
+    def judge(prepared: Prepared) -> JudgedBaseline:
         registration.keep_files(prepared, settings)
         return baseline.judge(prepared.spec, settings, child, now=now)
 
@@ -185,22 +185,22 @@ def _differences(database: Database, prepared: Prepared) -> tuple[str, ...]:
     return () if told is None else (told,)
 
 
-def _publish(database: Database, settings: Settings, judged: Judged, actor: str) -> str:
-    from redistill.workers.cli.pointer import keeper_of
+def _publish(database: Database, settings: Settings, judged: JudgedBaseline, actor: str) -> str:
+    from redistill.workers.cli.pointer import writer_of
     from redistill.workers.onboarding import baseline
 
-    keeper = keeper_of(settings, database, holder=f"{settings.instance}-register")
+    writer = writer_of(settings, database, holder=f"{settings.instance}-register")
     try:
         return baseline.publish(
             database,
-            keeper,
+            writer,
             judged,
             actor=actor,
             now=common.now_us(),
             wait_seconds=settings.command_wait_seconds,
         )
     finally:
-        keeper.close()
+        writer.close()
 
 
 def _print(

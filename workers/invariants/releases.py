@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from redistill.streams.client.release import FALLBACK, sha256_of
 from redistill.streams.store.tables import leases
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.store.tables import (
     activations,
     barred,
@@ -108,7 +108,7 @@ def _judged(report: dict[str, Any]) -> Iterator[str]:
 def pointers_stand(inputs: RuleInput) -> RuleResult:
     """Invariant 5."""
     violations: list[str] = []
-    place = Place(inputs.home)
+    layout = RepositoryLayout(inputs.home)
     known = {(r.model, r.version): r for r in inputs.conn.execute(sa.select(versions))}
     never = {(r.model, r.sha256): r.at for r in inputs.conn.execute(sa.select(barred))}
     history: dict[str, list[Any]] = {}
@@ -146,7 +146,7 @@ def pointers_stand(inputs: RuleInput) -> RuleResult:
             entry = known.get((row.model, name))
             if entry is not None:
                 checked += 1
-                violations += _files(place, row.model, entry)
+                violations += _files(layout, row.model, entry)
     return RuleResult(
         figures={
             "pointers": len(rows),
@@ -163,14 +163,14 @@ def _previous(moves: list[Any]) -> str | None:
     return next((m.stable for m in reversed(moves) if m.stable != current), None)
 
 
-def _files(place: Place, model: str, row: Any) -> list[str]:
+def _files(layout: RepositoryLayout, model: str, row: Any) -> list[str]:
     """Whether every file of a release is there, with the bytes that were signed."""
     files = json.loads(row.files)
     if not files:
         return [f"{model} {row.version}: its files were removed, it cannot be loaded again"]
     violations = []
     for name, entry in files.items():
-        path = place.path(model, name, entry["sha256"])
+        path = layout.path(model, name, entry["sha256"])
         if not path.is_file():
             violations.append(f"{model} {row.version}: {name} is missing ({path})")
         elif path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:

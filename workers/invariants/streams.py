@@ -28,18 +28,18 @@ def counted_once(inputs: RuleInput) -> RuleResult:
     totals = dict.fromkeys(("counted", "dead", "gaps", "rows"), 0)
     lost = _gap_offsets(inputs, violations)
     for row in inputs.offsets:
-        place = (row.topic_id, row.partition)
+        partition = (row.topic_id, row.partition)
         name = f"{row.topic}/{row.partition}"
         passed = row.next_offset - row.first_offset
-        told = row.counted + row.dead + row.skipped
-        if passed != told:
+        accounted = row.counted + row.dead + row.skipped
+        if passed != accounted:
             violations.append(
-                f"{name}: {passed:,} offsets were passed, {told:,} are accounted for"
+                f"{name}: {passed:,} offsets were passed, {accounted:,} are accounted for"
                 f" ({row.counted:,} counted, {row.dead:,} dead, {row.skipped:,} skipped)"
             )
         if min(row.counted, row.dead, row.skipped, row.rows) < 0:
             violations.append(f"{name}: a count is negative")
-        in_gaps = lost.get(place, 0)
+        in_gaps = lost.get(partition, 0)
         if in_gaps > row.skipped:
             violations.append(
                 f"{name}: gaps of {in_gaps:,} offsets, only {row.skipped:,} were skipped"
@@ -82,13 +82,13 @@ def _gap_offsets(inputs: RuleInput, violations: list[str]) -> dict[tuple[str, in
     last: dict[tuple[str, int], int] = {}
     query = sa.select(gaps).order_by(gaps.c.topic_id, gaps.c.partition, gaps.c.first)
     for row in inputs.conn.execute(query):
-        place = (row.topic_id, row.partition)
-        if row.last < row.first or row.first <= last.get(place, -1):
+        partition = (row.topic_id, row.partition)
+        if row.last < row.first or row.first <= last.get(partition, -1):
             violations.append(
                 f"{row.topic}/{row.partition}: the gap {row.first}-{row.last} overlaps another"
             )
-        last[place] = row.last
-        out[place] = out.get(place, 0) + row.last - row.first + 1
+        last[partition] = row.last
+        out[partition] = out.get(partition, 0) + row.last - row.first + 1
     return out
 
 

@@ -1,4 +1,4 @@
-"""Running ``redistill.compress.pipeline`` in a process of its own: a folder in, a report or an error out.
+"""Child process that runs ``redistill.compress.pipeline``: a folder in, a report or an error out.
 
 The worker starts one :class:`Child` at boot, before its threads. Its process
 (``redistill.workers.jobs.fork_server``) holds torch; each job is a fork of it, with limits of
@@ -31,7 +31,7 @@ from redistill.workers.jobs.fork_server import LOG
 
 ENTRY = "redistill.compress.pipeline:run"
 
-KEPT = (
+INHERITED = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -91,7 +91,7 @@ class ChildCancelled(WorkersError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ran:
+class ChildRun:
     """What a run gave and cost."""
 
     report: Report
@@ -100,7 +100,7 @@ class Ran:
     memory_bytes: int
 
 
-def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
+def scrubbed_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a job: no key, no database URL, no broker, no proxy.
 
     Examples
@@ -108,7 +108,7 @@ def scrubbed(environment: Mapping[str, str]) -> dict[str, str]:
     >>> sorted(scrubbed({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}))[-2:]
     ['PATH', 'PYTHONSAFEPATH']
     """
-    kept = {k: v for k, v in environment.items() if k in KEPT}
+    kept = {k: v for k, v in environment.items() if k in INHERITED}
     # the current folder is the worker's, and may hold a kafka.py or json.py of somebody's own
     return kept | THREADS | {"PYTHONSAFEPATH": "1"}
 
@@ -158,7 +158,7 @@ class Child:
                     str(theirs.fileno()),
                     entry,
                 ],
-                env=scrubbed(os.environ if environment is None else environment),
+                env=scrubbed_environment(os.environ if environment is None else environment),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -207,7 +207,7 @@ class Child:
         memory_bytes: int | None = None,
         progress: Callable[[str, float], None] | None = None,
         cancelled: threading.Event | None = None,
-    ) -> Ran:
+    ) -> ChildRun:
         """Run the job in ``folder`` and wait for its report.
 
         Parameters
@@ -238,7 +238,7 @@ class Child:
         ending: str | None = None  # why we killed it
         over = False
         try:
-            self._order(
+            self._request(
                 {
                     "run": run,
                     "folder": str(folder),
@@ -255,7 +255,7 @@ class Child:
                             "the process for jobs is gone",
                             kind="gone",
                             retriable=True,
-                            tail=tail(folder),
+                            tail=output_tail(folder),
                         ) from None
                     if ending is None and cancelled is not None and cancelled.is_set():
                         ending = "cancelled"
@@ -263,7 +263,7 @@ class Child:
                         ending = "deadline"
                     else:
                         continue
-                    self._order({"kill": run})
+                    self._request({"kill": run})
                     continue
                 if "progress" in message:
                     if progress is not None:
@@ -276,7 +276,7 @@ class Child:
         finally:
             self._inboxes.pop(run, None)
             if not over:  # ``progress`` raised: nobody wants the result any more
-                self._order({"kill": run})
+                self._request({"kill": run})
 
     def _result(
         self,
@@ -285,10 +285,10 @@ class Child:
         ending: str | None,
         seconds: float,
         deadline_s: float,
-    ) -> Ran:
+    ) -> ChildRun:
         if ended["status"] == 0:  # it may have finished while we were about to kill it
             report = read_report((folder / "report.json").read_bytes())
-            return Ran(
+            return ChildRun(
                 report=report,
                 seconds=seconds,
                 cpu_seconds=float(ended["cpu_seconds"]),
@@ -296,7 +296,7 @@ class Child:
             )
         if ending == "cancelled":
             raise ChildCancelled(f"the job in {folder.name} was ended on request")
-        text = tail(folder)
+        text = output_tail(folder)
         if ending == "deadline" or ended["signal"] == signal.SIGXCPU:
             raise ChildFailed(
                 f"it did not finish within {deadline_s:.0f} s",
@@ -337,7 +337,7 @@ class Child:
         self._reader.join(seconds)
         self._control.close()
 
-    def _order(self, message: dict[str, Any]) -> None:
+    def _request(self, message: dict[str, Any]) -> None:
         try:
             with self._send:
                 self._control.sendall(json.dumps(message).encode() + b"\n")
@@ -367,7 +367,7 @@ class Child:
                     inbox.put(message)
 
 
-def tail(folder: Path) -> str:
+def output_tail(folder: Path) -> str:
     """The end of what the job's process wrote."""
     try:
         with (folder / LOG).open("rb") as f:

@@ -17,8 +17,8 @@ from redistill.workers.errors import LeaseLost
 from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.model_context import Rules
 from redistill.workers.jobs import job_spec
-from redistill.workers.jobs.dependencies import Tools
-from redistill.workers.jobs.job_spec import Context
+from redistill.workers.jobs.dependencies import Dependencies
+from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.store import job_queue
 
@@ -73,50 +73,50 @@ def end(session: JobSession, rules: Rules, state: str, *, why: str) -> None:
 
 def reject(
     session: JobSession,
-    tools: Tools,
-    context: Context,
+    deps: Dependencies,
+    context: JobContext,
     report: Report,
     reasons: Sequence[str],
 ) -> None:
     """The candidate failed its gates: say which, and end the job."""
     with session.fenced() as transaction:
-        sha256 = tools.publisher.rejected(transaction.conn, report, context, now=transaction.now)
+        sha256 = deps.publisher.rejected(transaction.conn, report, context, now=transaction.now)
         outcome = {"reasons": list(reasons), "sha256": sha256}
-        finish(transaction, tools.rules, "rejected", why="; ".join(reasons), outcome=outcome)
+        finish(transaction, deps.rules, "rejected", why="; ".join(reasons), outcome=outcome)
 
 
-def publish(session: JobSession, tools: Tools) -> None:
-    """Seal the candidate, then move the pointer, end the job and tell the incident at once."""
+def publish(session: JobSession, deps: Dependencies) -> None:
+    """Package the candidate, then move the pointer, end the job and tell the incident at once."""
     began = time.monotonic()
     with session.read() as conn:
         context = job_spec.read_context(conn, session.refresh(conn))
-    candidate = tools.publisher.prepare(tools.folder(session.job.job_id), context)
-    sealed = time.monotonic()
+    candidate = deps.publisher.prepare(deps.folder(session.job.job_id), context)
+    packaged = time.monotonic()
     with session.fenced() as transaction:
-        # Sealing took a while: is it still this version that has to be beaten?
+        # Packaging took a while: is it still this version that has to be beaten?
         context = job_spec.read_context(transaction.conn, session.job)
-        transaction.record("seal", seconds=sealed - began)
-        moved = tools.publisher.publish(
+        transaction.record("seal", seconds=packaged - began)
+        move = deps.publisher.publish(
             transaction.conn, candidate, context, actor=transaction.actor, now=transaction.now
         )
         transaction.record(
             "publish",
-            seconds=time.monotonic() - sealed,
-            detail={"version": moved.version, "epoch": moved.epoch},
+            seconds=time.monotonic() - packaged,
+            detail={"version": move.version, "epoch": move.epoch},
         )
         finish(
             transaction,
-            tools.rules,
+            deps.rules,
             "succeeded",
-            why=f"published {moved.version} (epoch {moved.epoch}), its gates passed",
-            outcome={"version": moved.version, "sha256": candidate.sha256, "epoch": moved.epoch},
+            why=f"published {move.version} (epoch {move.epoch}), its gates passed",
+            outcome={"version": move.version, "sha256": candidate.sha256, "epoch": move.epoch},
         )
-    tools.publisher.published()
+    deps.publisher.published()
     log.info(
         "job_published",
         action="job_published",
         job_id=session.job.job_id,
         model=session.job.model,
-        version=moved.version,
-        epoch=moved.epoch,
+        version=move.version,
+        epoch=move.epoch,
     )

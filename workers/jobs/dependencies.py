@@ -1,4 +1,4 @@
-"""What working on a job needs, besides the job."""
+"""Dependencies of whoever works on jobs, shared within a process: database, child, publisher, clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redistill.workers.jobs.publish import Publisher
 log = structlog.get_logger(__name__)
 
 
-class Warm:
+class WarmChild:
     """The warm child; a new one is started where it is gone. Safe between threads."""
 
     def __init__(self, child: Child, restart: Callable[[], Child] = Child.start) -> None:
@@ -41,15 +41,15 @@ class Warm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tools:
-    """Shared by everything that works on jobs in one process."""
+class Dependencies:
+    """What working on a job needs, besides the job; one for each worker."""
 
     database: Database
     home: Path
     """Holds ``objects/``, ``jobs/`` and the repository."""
     holder: str
     """Unique per process start: the name under which jobs are claimed."""
-    child: Warm
+    child: WarmChild
     rules: Rules
     publisher: Publisher
     deadline_s: float

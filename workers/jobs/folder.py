@@ -1,4 +1,4 @@
-"""A job's folder: what the child is given, written whole, fetched by hash.
+"""Folder of a job: what the child is given, written whole, fetched by hash.
 
 Reference rows, trusted rows and the teacher were stored by ``register`` under their SHA-256; the
 incumbent's files lie in the release repository. Nothing is believed: each is hashed again on the
@@ -14,7 +14,7 @@ from redistill.streams.client.release import sha256_of
 from redistill.workers.errors import WorkersError
 
 
-class FolderError(WorkersError):
+class JobFolderError(WorkersError):
     """A file that a job needs is missing or damaged."""
 
 
@@ -34,19 +34,21 @@ def fetch(source: Path, target: Path, sha256: str, *, what: str) -> None:
 
     Raises
     ------
-    FolderError
+    JobFolderError
         It is missing, or its bytes are others.
     """
     if target.is_file() and sha256_of(target) == sha256:
         return
     if not source.is_file():
-        raise FolderError(f"{what} is missing: {source} does not exist; restore it from a backup")
+        raise JobFolderError(
+            f"{what} is missing: {source} does not exist; restore it from a backup"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.new")  # one process works in a job's folder
     try:
         shutil.copyfile(source, temporary)
         if sha256_of(temporary) != sha256:
-            raise FolderError(f"{what} is damaged: {source} does not hash to {sha256[:12]}...")
+            raise JobFolderError(f"{what} is damaged: {source} does not hash to {sha256[:12]}...")
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

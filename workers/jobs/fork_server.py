@@ -1,4 +1,4 @@
-"""The process from which job processes are forked: torch is loaded once, a job
+"""Fork server, the process from which job processes are forked: torch is loaded once, a job
 starts in milliseconds.
 
 It is started before the worker has a thread, a Kafka client or a database connection, with an
@@ -95,7 +95,7 @@ def _limit(cpu_seconds: float | None, memory_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _work(entry: str, order: dict[str, Any], out: int) -> int:
+def _work(entry: str, request: dict[str, Any], out: int) -> int:
     """Run one job in this (forked) process; the exit status."""
 
     def say(message: dict[str, Any]) -> None:
@@ -107,12 +107,12 @@ def _work(entry: str, order: dict[str, Any], out: int) -> int:
         say({"step": step, "share": share})
 
     try:
-        folder = Path(order["folder"])
+        folder = Path(request["folder"])
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
         _lock(folder)
-        _limit(order.get("cpu_seconds"), order.get("memory_bytes"))
+        _limit(request.get("cpu_seconds"), request.get("memory_bytes"))
         module, _, name = entry.partition(":")
         getattr(importlib.import_module(module), name)(folder, progress=progress)
     except BaseException as error:  # whatever it was: the parent is told, and this process ends
@@ -135,7 +135,7 @@ def _work(entry: str, order: dict[str, Any], out: int) -> int:
     return 0
 
 
-def _fork(entry: str, order: dict[str, Any], control: socket.socket) -> tuple[_Running, int]:
+def _fork(entry: str, request: dict[str, Any], control: socket.socket) -> tuple[_Running, int]:
     """Fork a process for a job; returns it and the descriptor on which it reports."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -147,12 +147,12 @@ def _fork(entry: str, order: dict[str, Any], control: socket.socket) -> tuple[_R
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             control.close()
             os.close(reading)
-            status = _work(entry, order, writing)
+            status = _work(entry, request, writing)
         finally:
             os._exit(status)
     os.close(writing)
     os.set_blocking(reading, False)
-    return _Running(run=str(order["run"]), pid=pid), reading
+    return _Running(run=str(request["run"]), pid=pid), reading
 
 
 def _kill(job: _Running) -> None:
@@ -164,7 +164,7 @@ def _kill(job: _Running) -> None:
 
 
 def serve(control: socket.socket, entry: str) -> None:
-    """Take orders until the parent closes the socket; then end every job and return."""
+    """Take requests until the parent closes the socket; then end every job and return."""
     began = time.monotonic()
     module = importlib.import_module(entry.partition(":")[0])
     if (warm := getattr(module, "warm", None)) is not None:
@@ -187,13 +187,13 @@ def serve(control: socket.socket, entry: str) -> None:
                         return
                     *lines, pending = (pending + data).split(b"\n")
                     for line in lines:
-                        order = json.loads(line)
-                        if "kill" in order:
+                        request = json.loads(line)
+                        if "kill" in request:
                             for job in jobs.values():
-                                if job.run == order["kill"]:
+                                if job.run == request["kill"]:
                                     _kill(job)
                             continue
-                        job, fd = _fork(entry, order, control)
+                        job, fd = _fork(entry, request, control)
                         jobs[fd] = job
                         selector.register(fd, selectors.EVENT_READ)
                         say({"started": job.run, "pid": job.pid})

@@ -1,4 +1,4 @@
-"""Keeping a job while it is worked on: the lease is renewed, and whatever ends the work is
+"""Heartbeat of a job while it is worked on: the lease is renewed, and whatever ends the work is
 noticed."""
 
 from __future__ import annotations

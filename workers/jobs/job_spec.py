@@ -1,4 +1,4 @@
-"""From a job's row to its folder: what the child is asked, and every file that it needs."""
+"""Job spec: what the child is asked (``job.json``), from the job's row, and the folder with all files that it needs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from redistill.compress.plan import Job as Order
-from redistill.compress.plan import Mode, to_json
+from redistill.compress.plan import JobSpec, Mode, to_json
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.tables import findings, profiles
 from redistill.streams.wire.events import DriftFound
@@ -20,10 +19,10 @@ from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import repository
 from redistill.workers.incidents.model_context import Terms, load
 from redistill.workers.jobs.folder import fetch
-from redistill.workers.jobs.training_window import Wanted
+from redistill.workers.jobs.training_window import WindowQuery
 from redistill.workers.models import objects
 from redistill.workers.releases import versions
-from redistill.workers.releases.files import Place, write_whole
+from redistill.workers.releases.files import RepositoryLayout, write_whole
 from redistill.workers.releases.versions import Version
 from redistill.workers.store.job_queue import Job
 from redistill.workers.store.tables import incident_findings, pointers
@@ -35,12 +34,12 @@ TRAIN_SPARE = 1.2
 """Training rows that are handed over per row that will be used: some repeat others."""
 
 
-class NotPossible(WorkersError):
+class JobObsolete(WorkersError):
     """The job makes no sense any more; the message says why. No retry would help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Context:
+class JobContext:
     """Everything about a job that stands in SQL, read in one transaction."""
 
     job: Job
@@ -73,41 +72,41 @@ class Context:
         return cast(Literal["incident", "schedule", "actor"], self.job.trigger_kind)
 
 
-def read_context(conn: sa.Connection, job: Job) -> Context:
+def read_context(conn: sa.Connection, job: Job) -> JobContext:
     """Read what a job is about.
 
     Raises
     ------
-    NotPossible
+    JobObsolete
         The model is gone or at a level without repair, serves nothing, or serves another version
         than the one the incident is about.
     """
     terms = load(conn, job.model)
     if terms is None:
-        raise NotPossible(f"{job.model} is not registered any more")
+        raise JobObsolete(f"{job.model} is not registered any more")
     if terms.level != "repair":
-        raise NotPossible(f"{job.model} is at level {terms.level}: only level repair is repaired")
+        raise JobObsolete(f"{job.model} is at level {terms.level}: only level repair is repaired")
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == job.model)
     ).scalar_one_or_none()
     if stable is None:
-        raise NotPossible(f"{job.model} has no published version that a candidate could beat")
+        raise JobObsolete(f"{job.model} has no published version that a candidate could beat")
     incident = None if job.incident_id is None else repository.get(conn, job.incident_id)
     if incident is not None and incident["version"] != stable:
-        raise NotPossible(
+        raise JobObsolete(
             f"version {incident['version']} was replaced by {stable} meanwhile: whether that helps"
             " is seen on its own labels"
         )
     beaten = job.outcome.get("incumbent")
     if beaten is not None and beaten != stable:
-        raise NotPossible(f"version {beaten}, which it was to beat, was replaced by {stable}")
+        raise JobObsolete(f"version {beaten}, which it was to beat, was replaced by {stable}")
     incumbent = versions.get(conn, job.model, stable)
     base = conn.execute(
         sa.select(profiles.c.base_error).where(
             profiles.c.model == job.model, profiles.c.version == stable
         )
     ).scalar_one_or_none()
-    return Context(
+    return JobContext(
         job=job,
         terms=terms,
         incumbent=incumbent,
@@ -148,12 +147,12 @@ def _broken_columns(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[s
     ranked: set[str] = set()
     for row in rows:
         if row.kind == "accuracy":
-            found = msgspec.json.decode(row.body, type=DriftFound)
-            ranked |= {c.column for c in found.contributors}
+            finding = msgspec.json.decode(row.body, type=DriftFound)
+            ranked |= {c.column for c in finding.contributors}
     return tuple(sorted(broken & ranked if ranked else broken))
 
 
-def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wanted:
+def window_query(context: JobContext, *, frozen_at: int | None, since: int | None) -> WindowQuery:
     """Which rows the job wants.
 
     Parameters
@@ -165,7 +164,7 @@ def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wan
     """
     spec = context.terms.spec
     begin = context.since if context.incident is not None else since
-    return Wanted(
+    return WindowQuery(
         model=context.job.model,
         version=context.version,
         features=spec.schema.names,
@@ -179,10 +178,10 @@ def wanted(context: Context, *, frozen_at: int | None, since: int | None) -> Wan
     )
 
 
-def order_of(context: Context, mode: Mode, *, deadline_s: float) -> Order:
+def spec_of(context: JobContext, mode: Mode, *, deadline_s: float) -> JobSpec:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
     spec = context.terms.spec
-    return Order(
+    return JobSpec(
         job_id=context.job.job_id,
         model=context.job.model,
         mode=mode,
@@ -202,12 +201,12 @@ def order_of(context: Context, mode: Mode, *, deadline_s: float) -> Order:
     )
 
 
-def fill(folder: Path, context: Context, order: Order, *, home: Path) -> None:
+def fill_folder(folder: Path, context: JobContext, spec: JobSpec, *, home: Path) -> None:
     """Write everything but ``fresh.parquet`` into the job's folder; what is there stays.
 
     Raises
     ------
-    FolderError
+    JobFolderError
         A file is missing or damaged; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -218,16 +217,16 @@ def fill(folder: Path, context: Context, order: Order, *, home: Path) -> None:
         ("teacher", "teacher/model.onnx"),
     ):
         if role not in stored:
-            raise NotPossible(f"{context.job.model} was registered without {role}: add it")
+            raise JobObsolete(f"{context.job.model} was registered without {role}: add it")
         sha256 = stored[role]
         fetch(objects.path_of(home / "objects", sha256), folder / name, sha256, what=role)
-    place = Place(home)
+    layout = RepositoryLayout(home)
     files = context.incumbent.files
     for name in ("model.onnx", *TRAINING):
         if name in files:
-            source = place.path(context.job.model, name, files[name].sha256)
+            source = layout.path(context.job.model, name, files[name].sha256)
             target = folder / "incumbent" / name
             fetch(source, target, files[name].sha256, what=f"{name} of {context.version}")
         elif name == "model.onnx":
-            raise NotPossible(f"the files of {context.version} are not kept any more")
-    write_whole(folder / "job.json", to_json(order))
+            raise JobObsolete(f"the files of {context.version} are not kept any more")
+    write_whole(folder / "job.json", to_json(spec))

@@ -20,9 +20,9 @@ import structlog
 from redistill.compress.plan import Diagnosis, Mode, Report
 from redistill.workers.incidents import lifecycle, policy
 from redistill.workers.jobs import completion, job_spec, training_window
-from redistill.workers.jobs.child import ChildFailed, Ran
-from redistill.workers.jobs.dependencies import Tools
-from redistill.workers.jobs.job_spec import Context
+from redistill.workers.jobs.child import ChildFailed, ChildRun
+from redistill.workers.jobs.dependencies import Dependencies
+from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.store import checkpoints
 
@@ -48,17 +48,17 @@ class Phases:
     ----------
     session
         The job, and the right to write about it.
-    tools
+    deps
         Of the worker.
     context
         What SQL says of the job.
     """
 
-    def __init__(self, session: JobSession, tools: Tools, context: Context) -> None:
+    def __init__(self, session: JobSession, deps: Dependencies, context: JobContext) -> None:
         self._session = session
-        self._tools = tools
+        self._deps = deps
         self._context = context
-        self._folder = tools.folder(session.job.job_id)
+        self._folder = deps.folder(session.job.job_id)
         self._fresh = self._folder / "fresh.parquet"
 
     def diagnose(self) -> bool:
@@ -93,7 +93,7 @@ class Phases:
                 transaction.conn,
                 str(job.incident_id),
                 diagnosis,
-                self._tools.rules,
+                self._deps.rules,
                 job_id=job.job_id,
                 actor=transaction.actor,
                 now=transaction.now,
@@ -198,20 +198,22 @@ class Phases:
     def _window_since(self) -> int | None:
         return window_since(self._steps())
 
-    def _window(self, *, frozen_at: int | None, since: int | None) -> training_window.Window:
-        wanted = job_spec.wanted(self._context, frozen_at=frozen_at, since=since)
+    def _window(
+        self, *, frozen_at: int | None, since: int | None
+    ) -> training_window.TrainingWindow:
+        wanted = job_spec.window_query(self._context, frozen_at=frozen_at, since=since)
         with self._session.read() as conn:
             return training_window.read(conn, wanted)
 
-    def _write_fresh(self, window: training_window.Window) -> None:
+    def _write_fresh(self, window: training_window.TrainingWindow) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         training_window.write(window, self._fresh)
 
-    def _run(self, mode: Mode) -> Ran:
+    def _run(self, mode: Mode) -> ChildRun:
         """One run of the child in the job's folder."""
-        tools, session = self._tools, self._session
-        order = job_spec.order_of(self._context, mode, deadline_s=tools.deadline_s)
-        job_spec.fill(self._folder, self._context, order, home=tools.home)
+        deps, session = self._deps, self._session
+        spec = job_spec.spec_of(self._context, mode, deadline_s=deps.deadline_s)
+        job_spec.fill_folder(self._folder, self._context, spec, home=deps.home)
         began: dict[str, float] = {}
 
         def progress(step: str, share: float) -> None:
@@ -224,15 +226,15 @@ class Phases:
                 with session.fenced() as transaction:
                     transaction.record(step, seconds=time.monotonic() - began[step])
 
-        return tools.child().run(
+        return deps.child().run(
             self._folder,
-            deadline_s=tools.deadline_s,
-            memory_bytes=tools.memory_bytes,
+            deadline_s=deps.deadline_s,
+            memory_bytes=deps.memory_bytes,
             progress=progress,
             cancelled=session.cancelled,
         )
 
-    def _judged(self, ran: Ran) -> Report:
+    def _judged(self, ran: ChildRun) -> Report:
         """Steps and their seconds, as the child measured them; judging is what is left of them.
 
         The CPU time of the process that trained stays with the step ``train``: judging again with

@@ -1,4 +1,4 @@
-"""From an accepted candidate to a release, and from a rejected one to its announcement."""
+"""Publisher of candidates: an accepted one becomes a release, a rejected one is announced."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from redistill.streams.monitor.reference import build_profile
 from redistill.streams.store import outbox
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.events import GateResult, ReleaseChanged, Trigger
-from redistill.workers.jobs.job_spec import Context
+from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.releases import registry
 from redistill.workers.releases.announce import SOURCE
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.package import Sealed, seal, version_name
-from redistill.workers.releases.registry import Moved
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.package import ReleasePackage, build_package, version_name
+from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.roles import Lifetimes
 
 PROFILE_ROWS = 20_000
@@ -36,10 +36,10 @@ PROFILE_ROWS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A sealed candidate and what is normal for it."""
+class PackagedCandidate:
+    """A candidate as a release's package, and what is normal for it."""
 
-    sealed: Sealed
+    package: ReleasePackage
     sha256: str
     """Of ``model.onnx``."""
     report: bytes
@@ -52,11 +52,11 @@ class Publisher:
 
     Parameters
     ----------
-    place
+    layout
         Where releases are kept.
     lifetimes
         Of the signed metadata.
-    woken
+    wake_writer
         Called after a publish: whoever signs should not wait for its next round.
     load_memory_bytes, load_seconds
         Limits of the child in which a release is first loaded.
@@ -64,21 +64,21 @@ class Publisher:
 
     def __init__(
         self,
-        place: Place,
+        layout: RepositoryLayout,
         *,
         lifetimes: Lifetimes,
-        woken: Callable[[], None],
+        wake_writer: Callable[[], None],
         load_memory_bytes: int,
         load_seconds: float,
     ) -> None:
-        self._place = place
+        self._layout = layout
         self._lifetimes = lifetimes
-        self._woken = woken
+        self._wake_writer = wake_writer
         self._load_memory_bytes = load_memory_bytes
         self._load_seconds = load_seconds
 
-    def prepare(self, folder: Path, context: Context) -> Candidate:
-        """Seal the candidate in a job's folder. Files only: the same folder gives the same release.
+    def prepare(self, folder: Path, context: JobContext) -> PackagedCandidate:
+        """Package the candidate in a job's folder. Files only: the same folder gives the same release.
 
         Raises
         ------
@@ -89,9 +89,9 @@ class Publisher:
         report = read_report((folder / "report.json").read_bytes())
         candidate = folder / "candidate"
         sha256 = sha256_of(candidate / "model.onnx")
-        sealed = seal(
+        package = build_package(
             candidate,
-            place=self._place,
+            layout=self._layout,
             model=job.model,
             version=version_name(job.number, sha256),
             kind="scheduled" if job.trigger_kind == "schedule" else "repaired",
@@ -106,10 +106,10 @@ class Publisher:
             load_memory_bytes=self._load_memory_bytes,
             load_seconds=self._load_seconds,
         )
-        session = Session((candidate / "model.onnx").read_bytes(), sealed.manifest)
+        session = Session((candidate / "model.onnx").read_bytes(), package.manifest)
         profile = _profile(folder / "fresh.parquet", session, spec.schema, context)
-        return Candidate(
-            sealed=sealed,
+        return PackagedCandidate(
+            package=package,
             sha256=sha256,
             report=to_json(report),
             profile=profile,
@@ -117,8 +117,14 @@ class Publisher:
         )
 
     def publish(
-        self, conn: sa.Connection, candidate: Candidate, context: Context, *, actor: str, now: int
-    ) -> Moved:
+        self,
+        conn: sa.Connection,
+        candidate: PackagedCandidate,
+        context: JobContext,
+        *,
+        actor: str,
+        now: int,
+    ) -> PointerMove:
         """Enter the candidate and move the pointer to it, in the caller's transaction.
 
         Raises
@@ -128,7 +134,7 @@ class Publisher:
         """
         registry.add_version(
             conn,
-            candidate.sealed,
+            candidate.package,
             report=candidate.report,
             gate_passed=True,
             trigger=trigger_of(context),
@@ -141,7 +147,7 @@ class Publisher:
         return registry.publish(
             conn,
             context.job.model,
-            candidate.sealed.manifest.version,
+            candidate.package.manifest.version,
             trigger=trigger_of(context),
             actor=actor,
             reason=_reason(context),
@@ -151,10 +157,10 @@ class Publisher:
 
     def published(self) -> None:
         """After the commit: have it signed and announced."""
-        self._woken()
+        self._wake_writer()
 
     def rejected(
-        self, conn: sa.Connection, report: Report, context: Context, *, now: int
+        self, conn: sa.Connection, report: Report, context: JobContext, *, now: int
     ) -> str | None:
         """Announce a candidate that failed its gates: the one that came nearest, with its gates.
 
@@ -190,12 +196,12 @@ class Publisher:
         return nearest.sha256
 
 
-def trigger_of(context: Context) -> Trigger:
+def trigger_of(context: JobContext) -> Trigger:
     """Who or what asked for the job."""
     return Trigger(kind=context.trigger, id=context.job.trigger_id)
 
 
-def _reason(context: Context) -> str:
+def _reason(context: JobContext) -> str:
     if context.incident is not None:
         return f"repair of incident {context.incident['incident_id']}"
     return f"{context.job.trigger_kind} job {context.job.number}"
@@ -218,7 +224,7 @@ def _base_error(report: Report) -> str | None:
     return BaseError.from_errors(errors, ordered=False, provisional=True).to_json()
 
 
-def _profile(path: Path, session: Session, schema: Schema, context: Context) -> bytes:
+def _profile(path: Path, session: Session, schema: Schema, context: JobContext) -> bytes:
     """What is normal for the new version: the fresh rows, with what it answers to them."""
     table = pq.read_table(path).slice(0)
     table = table.slice(max(0, len(table) - PROFILE_ROWS))

@@ -1,4 +1,4 @@
-"""What is kept no longer is deleted: rows by the model's own retention, files by the fleet's.
+"""Retention: what is kept no longer is deleted, rows by the model's own limits, files by the fleet's.
 
 In small transactions, so that a flush never waits long; a round that is cut short is finished by
 the next one.
@@ -22,11 +22,11 @@ from redistill.streams.store.tables import feature_rows, join_rows, labels, outc
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import DAY, Terms, load_all
 from redistill.workers.releases import retention as releases
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.job_queue import DONE
 from redistill.workers.store.queries import OUTCOMES_EXPIRED
-from redistill.workers.store.tables import activations, intents, jobs
+from redistill.workers.store.tables import activations, jobs, release_requests
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ ROUNDS = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Keep:
+class RetentionLimits:
     """How long the fleet keeps things, in days."""
 
     jobs_days: float
@@ -48,7 +48,7 @@ class Keep:
 
 
 @dataclass(slots=True)
-class Deleted:
+class Deletions:
     """What one run removed."""
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -65,10 +65,10 @@ def run(
     database: Database,
     *,
     home: Path,
-    keep: Keep,
+    keep: RetentionLimits,
     lifetimes: Lifetimes,
     clock: Callable[[], int],
-) -> Deleted:
+) -> Deletions:
     """Delete what is older than it may be.
 
     Returns
@@ -76,7 +76,7 @@ def run(
     Deleted
         How much it was.
     """
-    now, done = clock(), Deleted()
+    now, done = clock(), Deletions()
     with database.read() as conn:
         models = load_all(conn)
     for terms in models:
@@ -84,7 +84,7 @@ def run(
         try:
             pruned = releases.prune(
                 database,
-                Place(home),
+                RepositoryLayout(home),
                 terms.model,
                 keep=keep.releases,
                 rejected_before=now - round(keep.jobs_days * DAY),
@@ -103,7 +103,7 @@ def run(
     )
     old = now - round(keep.jobs_days * DAY)
     _old_rows(database, done, activations, activations.c.at < old)
-    _old_rows(database, done, intents, intents.c.done_at < old)
+    _old_rows(database, done, release_requests, release_requests.c.done_at < old)
     done.folders = _delete_folders(database, home / "jobs", old)
     if done.rows or done.folders or done.files:
         log.info(
@@ -116,7 +116,7 @@ def run(
     return done
 
 
-def _delete_rows(database: Database, terms: Terms, now: int, done: Deleted) -> None:
+def _delete_rows(database: Database, terms: Terms, now: int, done: Deletions) -> None:
     """Rows of one model: join rows live as long as a label may take, the rest by its retention."""
     watch = terms.watch
     kept = now - round(watch.retention_days * DAY)
@@ -153,7 +153,7 @@ def _beyond_size(model: str, most: int) -> sa.ColumnElement[bool]:
 
 def _old_rows(
     database: Database,
-    done: Deleted,
+    done: Deletions,
     table: sa.Table,
     where: sa.ColumnElement[bool],
     *,
@@ -174,7 +174,7 @@ def _old_rows(
 
 
 def _batches(
-    database: Database, done: Deleted, name: str, delete: Callable[[sa.Connection], int]
+    database: Database, done: Deletions, name: str, delete: Callable[[sa.Connection], int]
 ) -> None:
     for _ in range(ROUNDS):
         with database.begin() as conn:

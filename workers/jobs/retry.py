@@ -1,4 +1,4 @@
-"""Whether a job whose process failed is tried again. Pure."""
+"""Retry of a job whose process failed: whether, and when. Pure."""
 
 from __future__ import annotations
 

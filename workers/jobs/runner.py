@@ -14,8 +14,8 @@ from redistill.streams.errors import StreamsError
 from redistill.workers.errors import LeaseLost, WorkersError
 from redistill.workers.jobs import completion, job_spec, retry
 from redistill.workers.jobs.child import ChildCancelled, ChildFailed
-from redistill.workers.jobs.dependencies import Tools
-from redistill.workers.jobs.judgement import JudgeAgain, Publish, Reject, judge
+from redistill.workers.jobs.dependencies import Dependencies
+from redistill.workers.jobs.next_step import JudgeAgain, Publish, Reject, next_step
 from redistill.workers.jobs.phases import Phases
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.waiting import WaitingJobs
@@ -30,13 +30,13 @@ class Runner:
 
     Parameters
     ----------
-    tools
+    deps
         Of the worker.
     """
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
-        self._waiting = WaitingJobs(tools.clock)
+    def __init__(self, deps: Dependencies) -> None:
+        self._deps = deps
+        self._waiting = WaitingJobs(deps.clock)
 
     def run_once(self) -> bool:
         """Work on one job, if there is one.
@@ -51,8 +51,8 @@ class Runner:
         StreamsError
             The database cannot be used; the job stays as it is.
         """
-        tools = self._tools
-        if not tools.child().ready:
+        deps = self._deps
+        if not deps.child().ready:
             return False  # it loads; a job that is claimed now would only wait
         claim = self._claim()
         if claim is None:
@@ -66,7 +66,7 @@ class Runner:
             tries=claim.job.tries,
         )
         with JobSession(
-            tools.database, claim, actor=tools.actor, clock=tools.clock, stop=tools.stop
+            deps.database, claim, actor=deps.actor, clock=deps.clock, stop=deps.stop
         ) as session:
             self._settle(session)
         return True
@@ -74,19 +74,19 @@ class Runner:
     def _claim(self) -> Claim | None:
         """A job that can be worked on: queued, left by a worker that died, or with enough labels
         now."""
-        tools = self._tools
-        claim = job_queue.claim(tools.database, tools.holder, now=tools.clock())
+        deps = self._deps
+        claim = job_queue.claim(deps.database, deps.holder, now=deps.clock())
         if claim is not None:
             return claim
-        with tools.database.read() as conn:
+        with deps.database.read() as conn:
             job = self._waiting.ready(conn)
         if job is None:
             return None
-        return job_queue.claim_waiting(tools.database, job.job_id, tools.holder, now=tools.clock())
+        return job_queue.claim_waiting(deps.database, job.job_id, deps.holder, now=deps.clock())
 
     def _settle(self, session: JobSession) -> None:
         """Work on the job; whatever stops the work decides what becomes of it."""
-        rules = self._tools.rules
+        rules = self._deps.rules
         try:
             if job_queue.exhausted(session.job):
                 raise WorkersError(f"{job_queue.MAX_DEATHS} workers died at it in the same step")
@@ -97,7 +97,7 @@ class Runner:
             self._try_again(session, error)
         except (LeaseLost, job_queue.JobEnded) as error:
             log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
-        except job_spec.NotPossible as error:
+        except job_spec.JobObsolete as error:
             completion.end(session, rules, "cancelled", why=str(error))
         except WorkersError as error:
             completion.end(session, rules, "failed", why=str(error))
@@ -108,10 +108,10 @@ class Runner:
 
     def _work(self, session: JobSession) -> None:
         """Go through the phases that are left, until the job waits or has ended."""
-        tools = self._tools
+        deps = self._deps
         with session.read() as conn:
             context = job_spec.read_context(conn, session.job)
-        phases = Phases(session, tools, context)
+        phases = Phases(session, deps, context)
         phase = session.job.outcome.get("phase")
         if phase is None and context.incident is not None and not phases.diagnose():
             return
@@ -121,17 +121,17 @@ class Runner:
                 return
             if report.decision is None:
                 raise ChildFailed("the report decides nothing", kind="BadJob", retriable=False)
-            match judge(report.decision):
+            match next_step(report.decision):
                 case Publish():
                     with session.fenced() as transaction:
                         transaction.remember(phase="publish")
                 case Reject(reasons):
-                    completion.reject(session, tools, context, report, reasons)
+                    completion.reject(session, deps, context, report, reasons)
                     return
                 case JudgeAgain(why):
                     phases.wait_for_labels(why)
                     return
-        completion.publish(session, tools)
+        completion.publish(session, deps)
 
     def _try_again(self, session: JobSession, error: ChildFailed) -> None:
         """The child could not do it: another try, or none."""
@@ -152,7 +152,7 @@ class Runner:
                 with session.fenced() as transaction:
                     transaction.requeue(not_before=not_before, why=why, forgive=False)
             case retry.GiveUp(why=why):
-                completion.end(session, self._tools.rules, "failed", why=why)
+                completion.end(session, self._deps.rules, "failed", why=why)
 
     def _put_back(self, session: JobSession) -> None:
         """The child was ended on request: the worker stops, or the job is not ours any more."""

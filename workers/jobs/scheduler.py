@@ -1,4 +1,4 @@
-"""What happens by the clock: recompressions on a cron expression, retention, expiry of stuck jobs.
+"""Scheduler of what happens by the clock: recompressions on a cron expression, retention, expiry of stuck jobs.
 
 APScheduler is only the alarm clock, in memory: it wakes, and what is due is found from SQL. A job's
 id follows from the model and its scheduled time, so two workers, or one that slept, make one job.
@@ -64,18 +64,20 @@ def last_fire(expression: str, now: datetime) -> datetime | None:
     trigger = CronTrigger.from_crontab(expression, timezone=UTC)
     back = timedelta(minutes=2)
     while back < timedelta(days=8 * 366):
-        found = trigger.get_next_fire_time(None, now - back)
-        if found is None or found > now:
+        fire_time = trigger.get_next_fire_time(None, now - back)
+        if fire_time is None or fire_time > now:
             back *= 4
             continue
-        while (later := trigger.get_next_fire_time(found, found)) is not None and later <= now:
-            found = later
-        due: datetime = found.astimezone(UTC)
+        while (
+            later := trigger.get_next_fire_time(fire_time, fire_time)
+        ) is not None and later <= now:
+            fire_time = later
+        due: datetime = fire_time.astimezone(UTC)
         return due
     return None
 
 
-def make_due(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
+def make_due_job(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
     """Make the job of a model's last scheduled time, unless there is one.
 
     A time before the model was registered does not count. Where another job is live the row is made
@@ -97,7 +99,7 @@ def make_due(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
     if conn.execute(_later(terms.model, fire)).first() is not None:
         return None  # the expression was changed: its past is not made up for
     refusal = _refusal(conn, terms)
-    made = job_queue.create(
+    created = job_queue.create(
         conn,
         job_id,
         model=terms.model,
@@ -107,7 +109,7 @@ def make_due(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
         state="queued" if refusal is None else "cancelled",
         outcome=None if refusal is None else {"reasons": [refusal], "why": refusal},
     )
-    if not made:
+    if not created:
         return None
     audit.append(
         conn,
@@ -149,7 +151,7 @@ class Scheduler:
         Unique per process start; whoever holds the lease ``scheduler`` does the work.
     chores
         Name → (every so many seconds, function): retention, expiry.
-    made
+    on_job
         Called when a job was made.
     clock
         Microseconds since 1970.
@@ -161,13 +163,13 @@ class Scheduler:
         *,
         holder: str,
         chores: dict[str, tuple[float, Callable[[], Any]]],
-        made: Callable[[], None],
+        on_job: Callable[[], None],
         clock: Callable[[], int],
         reread_seconds: float = 30.0,
     ) -> None:
         self._database = database
         self._holder = holder
-        self._made = made
+        self._on_job = on_job
         self._clock = clock
         self._known: dict[str, str] = {}
         self._timer = BackgroundScheduler(timezone=UTC)
@@ -227,9 +229,9 @@ class Scheduler:
             terms = load(conn, model, lock=True)
             if terms is None or not self._still(conn, token, now):
                 return None
-            job_id = make_due(conn, terms, now=now)
+            job_id = make_due_job(conn, terms, now=now)
         if job_id is not None:
-            self._made()
+            self._on_job()
         return job_id
 
     def _chore(self, work: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""The rows of a job: served rows of the incumbent since the change, with the labels that are known,
+"""Training window of a job: served rows of the incumbent since the change, with the labels that are known,
 divided into rows to train on and rows that only judge.
 
 One salted bit of the id's hash, fixed per incident, decides to which side a row belongs, so that a
@@ -37,7 +37,7 @@ class WindowError(WorkersError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wanted:
+class WindowQuery:
     """Which rows a job wants. Times are microseconds since 1970."""
 
     model: str
@@ -61,8 +61,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Window:
-    """What was found."""
+class TrainingWindow:
+    """Rows as they stood in SQL, divided."""
 
     table: pa.Table
     """Columns as in ``redistill.compress.plan``: ``fresh.parquet``."""
@@ -117,14 +117,14 @@ def split_is_gate(hashes: NDArray[np.int64], salt: str) -> NDArray[np.bool_]:
     return np.asarray((z & np.uint64(1)) == 1)
 
 
-def read(conn: sa.Connection, wanted: Wanted) -> Window:
+def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
     """Read the window from SQL.
 
     Parameters
     ----------
     conn
         A reading transaction.
-    wanted
+    query
         Which rows.
 
     Returns
@@ -138,25 +138,25 @@ def read(conn: sa.Connection, wanted: Wanted) -> Window:
     WindowError
         Features that the model needs were not stored (``[privacy] store_features``).
     """
-    known = _labels(conn, wanted)
+    known = _labels(conn, query)
     parts: list[pa.Table] = []
     seen: set[int] = set()
     scanned = taken = train = 0
     per_side = {True: 0, False: 0}
     oldest: int | None = None
-    for block in _blocks(conn, wanted):
+    for block in _blocks(conn, query):
         if scanned >= MAX_SCANNED:
             break
         scanned += block.num_rows
         hashes = block.column("id_hash").to_numpy()
         served = block.column("served_at").cast(pa.int64()).to_numpy()
-        gate = split_is_gate(hashes, wanted.salt)
+        gate = split_is_gate(hashes, query.salt)
         keep: list[int] = []
         for i in np.argsort(served, kind="stable")[::-1].tolist():
             h, at = int(hashes[i]), int(served[i])
-            if (wanted.since is not None and at < wanted.since) or h in seen:
+            if (query.since is not None and at < query.since) or h in seen:
                 continue
-            if wanted.since is None and taken >= wanted.last_rows:
+            if query.since is None and taken >= query.last_rows:
                 break
             seen.add(h)
             taken += 1
@@ -164,26 +164,26 @@ def read(conn: sa.Connection, wanted: Wanted) -> Window:
             label = known.get(h)
             labelled = label is not None
             gate[i] = side = bool(gate[i]) and not (label is not None and label.raised)
-            late = not side and wanted.frozen_at is not None and at > wanted.frozen_at
+            late = not side and query.frozen_at is not None and at > query.frozen_at
             if late or (side and not labelled):
                 continue
             if labelled and per_side[side] < MAX_LABELLED:
                 per_side[side] += 1
-            elif side or train >= wanted.train_rows:
+            elif side or train >= query.train_rows:
                 continue
             train += not side
             keep.append(i)
         if keep:
-            parts.append(_rows(block.take(keep), gate[keep], known, wanted.features))
-        if wanted.since is None and taken >= wanted.last_rows:
+            parts.append(_rows(block.take(keep), gate[keep], known, query.features))
+        if query.since is None and taken >= query.last_rows:
             break
-    table = pa.concat_tables(parts) if parts else _empty(wanted.features)
+    table = pa.concat_tables(parts) if parts else _empty(query.features)
     table = table.sort_by([("served_at", "ascending"), ("id_hash", "ascending")])
     newest = table.column("served_at")[-1].value if len(table) else None
     labelled_train = per_side[False]
-    return Window(
+    return TrainingWindow(
         table=table,
-        since=wanted.since if wanted.since is not None else oldest,
+        since=query.since if query.since is not None else oldest,
         newest=newest,
         counts={
             "train": train,
@@ -195,59 +195,59 @@ def read(conn: sa.Connection, wanted: Wanted) -> Window:
     )
 
 
-def write(window: Window, path: Path) -> None:
+def write(window: TrainingWindow, path: Path) -> None:
     """Write ``fresh.parquet``: whole or not at all."""
     sink = io.BytesIO()
     pq.write_table(window.table, sink, compression="zstd")
     write_whole(path, sink.getvalue())
 
 
-def _blocks(conn: sa.Connection, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def _blocks(conn: sa.Connection, query: WindowQuery) -> Iterator[pa.RecordBatch]:
     """Stored blocks of the version, newest first."""
     c = feature_rows.c
-    query = sa.select(c.data).where(c.model == wanted.model, c.version == wanted.version)
-    if wanted.since is not None:
-        query = query.where(c.last_served_at >= wanted.since)
-    found = conn.execution_options(yield_per=20).execute(query.order_by(c.block_id.desc()))
-    with found:
-        for (data,) in found:
+    statement = sa.select(c.data).where(c.model == query.model, c.version == query.version)
+    if query.since is not None:
+        statement = statement.where(c.last_served_at >= query.since)
+    stored = conn.execution_options(yield_per=20).execute(statement.order_by(c.block_id.desc()))
+    with stored:
+        for (data,) in stored:
             with pa.ipc.open_stream(data) as reader:
                 for batch in reader:
                     if batch.num_rows:
                         yield batch
 
 
-def _labels(conn: sa.Connection, wanted: Wanted) -> dict[int, _Label]:
+def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
     """Label by hash of the id: outcomes first, then those of the source that was asked for."""
     o = outcomes.c
-    query = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at).where(
-        o.model == wanted.model, o.version == wanted.version, o.label.is_not(None)
+    statement = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at).where(
+        o.model == query.model, o.version == query.version, o.label.is_not(None)
     )
-    if wanted.since is not None:
-        query = query.where(o.served_at >= wanted.since)
-    newest = query.order_by(o.seq.desc()).limit(20 * MAX_LABELLED)
+    if query.since is not None:
+        statement = statement.where(o.served_at >= query.since)
+    newest = statement.order_by(o.seq.desc()).limit(20 * MAX_LABELLED)
     known: dict[int, _Label] = {}
-    if wanted.source is not None:
+    if query.source is not None:
         c = labels.c
         ordered = (
             sa.select(c.id_hash, c.label, c.op, c.p_include)
-            .where(c.model == wanted.model, c.source == wanted.source)
+            .where(c.model == query.model, c.source == query.source)
             .order_by(c.observed_at)
         )
         for row in conn.execute(ordered):
             if row.op == "retract" or row.label is None:
                 known.pop(row.id_hash, None)
             else:
-                known[row.id_hash] = _Label(row.label, wanted.source, row.p_include)
+                known[row.id_hash] = _Label(row.label, query.source, row.p_include)
     for outcome in conn.execute(newest):
         # Where both spoke of a row that judges, the believed source judges; a row to train on
         # keeps the label of the source that was asked for.
         if (
             outcome.id_hash in known
-            and not split_is_gate(np.array([outcome.id_hash]), wanted.salt)[0]
+            and not split_is_gate(np.array([outcome.id_hash]), query.salt)[0]
         ):
             continue
-        raised = wanted.raised_by is not None and outcome.observed_at <= wanted.raised_by
+        raised = query.raised_by is not None and outcome.observed_at <= query.raised_by
         known[outcome.id_hash] = _Label(outcome.label, outcome.source, outcome.p_include, raised)
     return known
 
@@ -266,7 +266,7 @@ def _rows(
         )
     column = block.column("features")
     matrix = column.flatten().to_numpy(zero_copy_only=False).reshape(len(block), len(stored))
-    found = [known.get(int(h)) for h in block.column("id_hash").to_pylist()]
+    row_labels = [known.get(int(h)) for h in block.column("id_hash").to_pylist()]
     columns: dict[str, pa.Array] = {
         "id_hash": block.column("id_hash"),
         "served_at": block.column("served_at"),
@@ -275,9 +275,9 @@ def _rows(
         values = np.ascontiguousarray(matrix[:, stored.index(name)])
         columns[name] = pa.array(values, pa.float32())
     columns |= {
-        "label": pa.array([f.label if f else None for f in found], pa.string()),
-        "source": pa.array([f.source if f else None for f in found], pa.string()),
-        "p_include": pa.array([f.p_include if f else None for f in found], pa.float64()),
+        "label": pa.array([r.label if r else None for r in row_labels], pa.string()),
+        "source": pa.array([r.source if r else None for r in row_labels], pa.string()),
+        "p_include": pa.array([r.p_include if r else None for r in row_labels], pa.float64()),
         "split": pa.array(np.where(gate, "gate", "train").tolist(), pa.string()),
         "prediction": block.column("prediction"),
     }
@@ -296,9 +296,9 @@ def labelled_outcomes(conn: sa.Connection, model: str, version: str, since: int 
     """How many outcomes with a label there are: an upper bound of the labelled rows of a window,
     cheap enough to ask often."""
     o = outcomes.c
-    query = sa.select(sa.func.count()).where(
+    statement = sa.select(sa.func.count()).where(
         o.model == model, o.version == version, o.label.is_not(None)
     )
     if since is not None:
-        query = query.where(o.served_at >= since)
-    return int(conn.execute(query).scalar_one())
+        statement = statement.where(o.served_at >= since)
+    return int(conn.execute(statement).scalar_one())

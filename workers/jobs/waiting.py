@@ -37,14 +37,14 @@ class WaitingJobs:
             return False
         try:
             context = job_spec.read_context(conn, job)
-        except job_spec.NotPossible:
+        except job_spec.JobObsolete:
             return True  # it will end with the reason
         since = context.since if context.incident is not None else wait.get("since")
         outcomes = training_window.labelled_outcomes(conn, job.model, context.version, since)
         if outcomes < self._next_look.get(job.job_id, int(wait.get("outcomes", 0))):
             return False
         window = training_window.read(
-            conn, job_spec.wanted(context, frozen_at=job.frozen_at, since=since)
+            conn, job_spec.window_query(context, frozen_at=job.frozen_at, since=since)
         )
         missing = int(wait.get("rows", 0)) - window.counts[wait.get("count", "gate_labelled")]
         if missing > 0 and wait.get("count") != "train":

@@ -1,4 +1,4 @@
-"""The first release of a model: what serves when redistill takes over, judged on its own and published once.
+"""Baseline, the first release of a model: what serves when redistill takes over, judged on its own and published once.
 
 Its report has the mode ``baseline`` (contract, self-test, size, latency, accuracy on trusted rows) and counts
 for the first pointer only. Registering again never moves a pointer.
@@ -22,19 +22,19 @@ from redistill.workers.jobs.child import Child, ChildFailed
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
 from redistill.workers.releases import keys, submission, versions
-from redistill.workers.releases.package import Sealed
+from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.releases.repository import LEASE
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import pointers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class JudgedBaseline:
     """A baseline that may serve."""
 
     report: Report
-    sealed: Sealed
+    package: ReleasePackage
 
 
 def serves(conn: sa.Connection, model: str) -> str | None:
@@ -82,8 +82,8 @@ def start_child() -> Child:
     return Child.start(entry="redistill.compress.once:run")
 
 
-def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Judged:
-    """Judge the files of ``[model]`` and seal them as a release; no row is written.
+def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> JudgedBaseline:
+    """Judge the files of ``[model]`` and package them as a release; no row is written.
 
     Parameters
     ----------
@@ -104,11 +104,11 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
     folder = settings.jobs_folder / f"baseline-{spec.name}-{spec.config_sha256()[:8]}"
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        external_package.fill(folder, spec, settings)
+        external_package.fill_folder(folder, spec, settings)
         for role, sha256 in spec.objects.items():
             name = "model.onnx" if role == "model" else role
             if role == "model" or role.startswith("training/"):
-                external_package.put(folder / "incumbent" / name, sha256, settings)
+                external_package.copy_object(folder / "incumbent" / name, sha256, settings)
         report = child.run(folder, deadline_s=settings.child_seconds).report
         match report.decision:
             case Accepted():
@@ -122,9 +122,9 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
             case None:
                 raise SpecError(f"{spec.name} {spec.model.version}: the report decides nothing")
         version = spec.model.version or ""  # the level needs one: spec_file saw to it
-        return Judged(
+        return JudgedBaseline(
             report=report,
-            sealed=external_package.sealed(
+            package=external_package.build(
                 folder, spec, settings, report, version=version, kind="baseline", now=now
             ),
         )
@@ -136,8 +136,8 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
 
 def publish(
     database: Database,
-    keeper: Keeper,
-    judged: Judged,
+    writer: RepositoryWriter,
+    judged: JudgedBaseline,
     *,
     actor: str,
     now: int,
@@ -154,11 +154,11 @@ def publish(
     KeysError
         Nobody can sign it.
     """
-    manifest = judged.sealed.manifest
+    manifest = judged.package.manifest
     with database.begin() as conn:
         versions.add_version(
             conn,
-            judged.sealed,
+            judged.package,
             report=to_json(judged.report),
             gate_passed=True,
             trigger=Trigger(kind="baseline", id=manifest.version),
@@ -167,7 +167,7 @@ def publish(
         )
     result = submission.perform(
         database,
-        keeper,
+        writer,
         "publish",
         manifest.model,
         {"version": manifest.version, "reason": "baseline: what served before"},

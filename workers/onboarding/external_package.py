@@ -1,5 +1,5 @@
-"""A model that was not made here, the first or one that a person adds: the folder of the job that
-judges it (mode ``baseline``), and its sealed release."""
+"""Package of an external model, the first or one that a person adds: the folder of the job that
+judges it (mode ``baseline``), and its release."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from redistill.compress.plan import Job, Report, to_json
+from redistill.compress.plan import JobSpec, Report, to_json
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.package import Sealed, seal
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.package import ReleasePackage, build_package
 from redistill.workers.settings.settings import Settings
 
 FILES = {
@@ -22,7 +22,7 @@ FILES = {
 """What every such job is given, as far as the model has it: role -> name in the folder."""
 
 
-def fill(
+def fill_folder(
     folder: Path, spec: ModelSpec, settings: Settings, *, made_here: tuple[str, ...] = ()
 ) -> None:
     """Begin the job's folder: everything but the models to be judged, and ``fresh.parquet``.
@@ -41,8 +41,8 @@ def fill(
     for role, name in FILES.items():
         sha256 = stored.get(role) or (stored["trusted"] if role == "reference" else None)
         if sha256 is not None:
-            put(folder / name, sha256, settings)
-    order = Job(
+            copy_object(folder / name, sha256, settings)
+    job = JobSpec(
         job_id=folder.name,
         model=spec.name,
         mode="baseline",
@@ -55,10 +55,10 @@ def fill(
         tolerance_points=spec.watch.tolerance_points,
         deadline_s=settings.child_seconds,
     )
-    (folder / "job.json").write_bytes(to_json(order))
+    (folder / "job.json").write_bytes(to_json(job))
 
 
-def put(target: Path, sha256: str, settings: Settings) -> None:
+def copy_object(target: Path, sha256: str, settings: Settings) -> None:
     """Copy a file out of the object store.
 
     Raises
@@ -70,7 +70,7 @@ def put(target: Path, sha256: str, settings: Settings) -> None:
     target.write_bytes(objects.read(settings.objects_folder, sha256))
 
 
-def sealed(
+def build(
     folder: Path,
     spec: ModelSpec,
     settings: Settings,
@@ -80,8 +80,8 @@ def sealed(
     kind: Literal["baseline", "added"],
     now: int,
     predecessor: str | None = None,
-) -> Sealed:
-    """Seal what the job left, as a release of ``spec``.
+) -> ReleasePackage:
+    """Package what the job left, as a release of ``spec``.
 
     Parameters
     ----------
@@ -101,9 +101,9 @@ def sealed(
     RegistryError
         Its files cannot be stored.
     """
-    return seal(
+    return build_package(
         folder / "candidate",
-        place=Place(settings.root),
+        layout=RepositoryLayout(settings.root),
         model=spec.name,
         version=version,
         kind=kind,

@@ -1,4 +1,4 @@
-"""A version that a person brings: judged against what serves, sealed, and entered as a candidate.
+"""External version, one that a person brings: judged against what serves, packaged, and entered as a candidate.
 
 It is judged as a repair is (in the jobs' child, mode ``baseline``), but for the evidence that it
 must be better: not worse than the incumbent on trusted rows, nor on labelled rows that the
@@ -35,7 +35,7 @@ from redistill.workers.models.graph_layout import input_layout, output_name
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
 from redistill.workers.releases import versions
-from redistill.workers.releases.files import Place, restore
+from redistill.workers.releases.files import RepositoryLayout, restore
 from redistill.workers.releases.versions import Version
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import pointers
@@ -45,7 +45,7 @@ MAX_VERSION = 80
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Added:
+class ExternalVersion:
     """What became of it."""
 
     report: Report
@@ -64,7 +64,7 @@ def add(
     trusted_only: bool,
     actor: str,
     now: int,
-) -> Added:
+) -> ExternalVersion:
     """Judge an ONNX file against what serves, and enter it under a version's name.
 
     Parameters
@@ -117,9 +117,9 @@ def add(
     folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"
     try:
         made_here = ("incumbent",) if incumbent.made_here else ()
-        external_package.fill(folder, spec, settings, made_here=made_here)
-        place = Place(settings.root)
-        restore(place, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
+        external_package.fill_folder(folder, spec, settings, made_here=made_here)
+        layout = RepositoryLayout(settings.root)
+        restore(layout, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
         (folder / "added").mkdir()
         shutil.copyfile(file, folder / "added" / "model.onnx")
         if not trusted_only:
@@ -127,9 +127,9 @@ def add(
         with start() as child:
             report = child.run(folder, deadline_s=settings.child_seconds).report
         if isinstance(report.decision, Undecidable):
-            return Added(report=report, version=None)
+            return ExternalVersion(report=report, version=None)
         passed = isinstance(report.decision, Accepted)
-        sealed = external_package.sealed(
+        package = external_package.build(
             folder,
             spec,
             settings,
@@ -149,7 +149,7 @@ def add(
     with database.begin() as conn:
         row = versions.add_version(
             conn,
-            sealed,
+            package,
             report=to_json(report),
             gate_passed=passed,
             trigger=Trigger(kind="actor", id=actor),
@@ -158,7 +158,7 @@ def add(
             profile=profile,
             base_error=_base_error(report),
         )
-    return Added(report=report, version=row)
+    return ExternalVersion(report=report, version=row)
 
 
 def why(report: Report) -> str:
@@ -196,7 +196,7 @@ def _fill_fresh(
     folder: Path, spec: ModelSpec, incumbent: Version, sha256: str, database: Database
 ) -> None:
     """Labelled rows that the incumbent served; half of them, drawn by hash, as for every gate."""
-    wanted = training_window.Wanted(
+    query = training_window.WindowQuery(
         model=spec.name,
         version=incumbent.version,
         features=spec.schema.names,
@@ -206,18 +206,18 @@ def _fill_fresh(
         last_rows=spec.repair.fresh_rows,
     )
     with database.read() as conn:
-        found = training_window.read(conn, wanted)
-    if found.counts["gate_labelled"]:
-        training_window.write(found, folder / "fresh.parquet")
+        window = training_window.read(conn, query)
+    if window.counts["gate_labelled"]:
+        training_window.write(window, folder / "fresh.parquet")
 
 
 def _base_error(report: Report) -> str | None:
     """The version's error on trusted rows, which it was never trained on as far as we know."""
-    judged = report.variants[0].trusted_accuracy if report.variants else None
-    if judged is None or not judged.n:
+    accuracy = report.variants[0].trusted_accuracy if report.variants else None
+    if accuracy is None or not accuracy.n:
         return None
-    wrong = min(judged.n, round((1.0 - judged.value) * judged.n))
-    errors = np.repeat(np.array([1, 0], np.uint8), [wrong, judged.n - wrong])
+    wrong = min(accuracy.n, round((1.0 - accuracy.value) * accuracy.n))
+    errors = np.repeat(np.array([1, 0], np.uint8), [wrong, accuracy.n - wrong])
     return BaseError.from_errors(errors, ordered=False).to_json()
 
 

@@ -16,7 +16,7 @@ from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
 from redistill.workers.errors import UsageError
 from redistill.workers.processes.periodic_tasks import Duty
-from redistill.workers.store.tables import guards, incidents, jobs, pauses
+from redistill.workers.store.tables import incidents, jobs, monitored_releases, pauses
 
 
 class RepairMetrics(Collector):
@@ -113,7 +113,9 @@ class RepairMetrics(Collector):
             ):
                 live.add_metric([model, state], n)
             for state, n in conn.execute(
-                sa.select(guards.c.state, sa.func.count()).group_by(guards.c.state)
+                sa.select(monitored_releases.c.state, sa.func.count()).group_by(
+                    monitored_releases.c.state
+                )
             ):
                 guarded.add_metric([state], n)
             for model, until in conn.execute(sa.select(pauses.c.model, pauses.c.until)):

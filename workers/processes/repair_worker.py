@@ -28,16 +28,16 @@ from redistill.workers.incidents.consumer import Listener
 from redistill.workers.incidents.model_context import Rules
 from redistill.workers.jobs import predecessor_comparison, retention, scheduler
 from redistill.workers.jobs.child import Child
-from redistill.workers.jobs.dependencies import Tools, Warm
-from redistill.workers.jobs.predecessor_comparison import Guarding
+from redistill.workers.jobs.dependencies import Dependencies, WarmChild
+from redistill.workers.jobs.predecessor_comparison import ComparisonRunner
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.jobs.runner import Runner
 from redistill.workers.jobs.scheduler import Scheduler
 from redistill.workers.models import objects, registered
 from redistill.workers.processes.periodic_tasks import Duty
 from redistill.workers.processes.repair_metrics import RepairMetrics
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import alarm_budget, opening
@@ -46,8 +46,8 @@ log = structlog.get_logger(__name__)
 
 RELAY_SECONDS = 0.1
 JOBS_SECONDS = 0.2
-KEEPER_SECONDS = 0.5
-GUARD_SECONDS = 1.0
+WRITER_SECONDS = 0.5
+COMPARISON_SECONDS = 1.0
 EXPIRE_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
 BUDGET_SECONDS = 3_600.0
@@ -112,9 +112,9 @@ class RepairWorker:
         self._database = database
         self.holder = holder
 
-        self.keeper = Keeper(
+        self.writer = RepositoryWriter(
             database,
-            Place(home),
+            RepositoryLayout(home),
             holder=holder,
             passphrase=(
                 settings.key_passphrase.get_secret_value() if settings.key_passphrase else None
@@ -122,16 +122,16 @@ class RepairWorker:
             lifetimes=lifetimes,
             cool_down_seconds=settings.cool_down_minutes * 60,
         )
-        self.tools = Tools(
+        self.dependencies = Dependencies(
             database=database,
             home=home,
             holder=holder,
-            child=Warm(child),
+            child=WarmChild(child),
             rules=rules,
             publisher=Publisher(
-                Place(home),
+                RepositoryLayout(home),
                 lifetimes=lifetimes,
-                woken=self._sign,
+                wake_writer=self._sign,
                 load_memory_bytes=settings.load_memory_mb * 2**20,
                 load_seconds=settings.load_seconds,
             ),
@@ -140,13 +140,13 @@ class RepairWorker:
             clock=clock,
             stop=stop,
         )
-        self.runner = Runner(self.tools)
+        self.runner = Runner(self.dependencies)
         self.sweep = reconciler.Sweep(database, rules=rules, actor=f"worker:{holder}", clock=clock)
-        self.guarding = Guarding(
-            self.tools,
+        self.comparisons = ComparisonRunner(
+            self.dependencies,
             lifetimes=lifetimes,
             cool_down_seconds=settings.cool_down_minutes * 60,
-            moved=self._sign,
+            on_rollback=self._sign,
         )
         self.relay = Relay(database, broker, holder=holder)
         self.listener = Listener(
@@ -156,7 +156,7 @@ class RepairWorker:
             found=self._found,
             clock=clock,
         )
-        keep = retention.Keep(
+        keep = retention.RetentionLimits(
             jobs_days=settings.jobs_kept_days,
             outbox_days=settings.outbox_kept_days,
             releases=settings.releases_kept,
@@ -188,16 +188,16 @@ class RepairWorker:
                     ),
                 ),
             },
-            made=self._work,
+            on_job=self._work,
             clock=clock,
         )
         duties: list[tuple[str, Callable[[], Any], float]] = [
             ("sweep", self._sweep, settings.poll_seconds),
             ("jobs", self.runner.run_once, JOBS_SECONDS),
-            ("keeper", self._keep, KEEPER_SECONDS),
+            ("keeper", self._keep, WRITER_SECONDS),
             ("relay", self._relay, RELAY_SECONDS),
             ("listen", self.listener.run_once, 0.0),
-            ("guard", self.guarding.run_once, GUARD_SECONDS),
+            ("guard", self.comparisons.run_once, COMPARISON_SECONDS),
         ]
         self.duties = {
             name: Duty(name, work, every_seconds=seconds, stop=stop)
@@ -229,11 +229,11 @@ class RepairWorker:
             log.warning("duties_late", action="duties_late", duties=late)
         try:
             with ExitStack() as stack:  # each is tried, whatever the others do
-                stack.callback(self.tools.child.close)
+                stack.callback(self.dependencies.child.close)
                 stack.callback(self.listener.close)
                 stack.callback(self.relay.close)
                 stack.callback(self.metrics.close)
-                stack.callback(self.keeper.close)
+                stack.callback(self.writer.close)
                 stack.callback(self._give_back)
         except StoreUnavailable as error:
             log.info("lease_kept", action="lease_kept", error=str(error))
@@ -256,7 +256,7 @@ class RepairWorker:
         return done.taken > 0
 
     def _keep(self) -> bool:
-        return self.keeper.tick().snapshot is not None
+        return self.writer.tick().snapshot is not None
 
     def _relay(self) -> bool:
         sent = self.relay.run_once()

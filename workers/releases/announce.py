@@ -1,4 +1,4 @@
-"""Events about releases and pointers, put into the outbox of the change that they announce."""
+"""Announcements of releases and pointers: events, put into the outbox by the change that they announce."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IDS = uuid.UUID("7f0f3a52-5d2c-4a52-9d3a-6c1f9c2f6f1e")
 """Namespace of the ids of announcements: the same change has the same id."""
 
 
-class Released(Protocol):
+class AnnouncedVersion(Protocol):
     """What an announcement says of a version (``versions.Version``)."""
 
     @property
@@ -41,7 +41,7 @@ class Released(Protocol):
 
 def announce_release(
     conn: sa.Connection,
-    row: Released,
+    row: AnnouncedVersion,
     *,
     status: Literal["candidate", "rejected", "published", "rolledback"],
     trigger: Trigger,
@@ -73,9 +73,9 @@ def announce_release(
     )
 
 
-def announce_moved(
+def announce_pointer_move(
     conn: sa.Connection,
-    row: Released,
+    row: AnnouncedVersion,
     epoch: int,
     reason: str,
     *,

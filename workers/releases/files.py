@@ -1,4 +1,4 @@
-"""Files of the repository: written whole or not at all, named by what they hold.
+"""Files of the release repository: written whole or not at all, named by what they hold.
 
 Public files lie below ``repository/``, which is what clients read. ``reference_rows.parquet`` holds
 rows of the service's customers and no client needs it: it is kept beside, in ``private/``.
@@ -21,7 +21,7 @@ PRIVATE_NAMES = frozenset({"reference_rows.parquet"})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RepositoryLayout:
     """Where one installation keeps its releases.
 
     Parameters
@@ -86,7 +86,7 @@ def write_whole(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def store(place: Place, model: str, name: str, source: Path) -> FileEntry:
+def store(layout: RepositoryLayout, model: str, name: str, source: Path) -> FileEntry:
     """Copy a file to where its hash says it belongs; nothing is done if it lies there already.
 
     Raises
@@ -95,7 +95,7 @@ def store(place: Place, model: str, name: str, source: Path) -> FileEntry:
         The disk is full, or the place cannot be written: nothing was left half-written.
     """
     entry = FileEntry(sha256=sha256_of(source), bytes=source.stat().st_size)
-    path = place.path(model, name, entry.sha256)
+    path = layout.path(model, name, entry.sha256)
     if intact(path, entry):
         os.utime(path)  # young again: retention must not take it before a row names it
     else:
@@ -125,13 +125,18 @@ def intact(path: Path, entry: FileEntry) -> bool:
         return False
 
 
-def damaged(place: Place, model: str, files: Mapping[str, FileEntry]) -> list[str]:
+def damaged(layout: RepositoryLayout, model: str, files: Mapping[str, FileEntry]) -> list[str]:
     """Names of a release's files that are missing or have other bytes."""
-    return [n for n, e in files.items() if not intact(place.path(model, n, e.sha256), e)]
+    return [n for n, e in files.items() if not intact(layout.path(model, n, e.sha256), e)]
 
 
 def restore(
-    place: Place, model: str, files: Mapping[str, FileEntry], folder: Path, *, names: set[str]
+    layout: RepositoryLayout,
+    model: str,
+    files: Mapping[str, FileEntry],
+    folder: Path,
+    *,
+    names: set[str],
 ) -> None:
     """Put a release's files into a folder under their own names (what a job reads).
 
@@ -149,7 +154,7 @@ def restore(
     for name, entry in files.items():
         if name not in names and f"{name.partition('/')[0]}/" not in names:
             continue
-        source, destination = place.path(model, name, entry.sha256), folder / name
+        source, destination = layout.path(model, name, entry.sha256), folder / name
         if not intact(source, entry):
             raise RegistryError(f"{model}: {name} of a release is missing or damaged ({source})")
         try:

@@ -1,4 +1,4 @@
-"""The ed25519 keys that sign releases, and the root metadata that clients are given to trust.
+"""Keys (ed25519) that sign releases, and the root metadata that clients are given to trust.
 
 ``keys/root.pem`` may be taken offline: it signs only the list of the other keys. The others are
 needed where the repair worker runs. Private bytes never leave their files, and no ``repr`` shows

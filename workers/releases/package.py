@@ -1,4 +1,4 @@
-"""A candidate's folder becomes a release: checked, described by a manifest, stored by hash."""
+"""Package of a release, made from a candidate's folder: checked, described by a manifest, stored by hash."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import RegistryError
 from redistill.workers.models.graph_layout import input_layout, output_name
-from redistill.workers.releases.files import Place, store
+from redistill.workers.releases.files import RepositoryLayout, store
 
 GOLDEN_ROWS = 32
 GOLDEN_TOLERANCE = 1e-2
@@ -37,7 +37,7 @@ GOLDEN_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sealed:
+class ReleasePackage:
     """A release whose files lie in the repository; no pointer names it yet."""
 
     manifest: Manifest
@@ -57,10 +57,10 @@ def version_name(number: int, sha256: str) -> str:
     return f"r{number}-{sha256[:8]}"
 
 
-def seal(
+def build_package(
     candidate: Path,
     *,
-    place: Place,
+    layout: RepositoryLayout,
     model: str,
     version: str,
     kind: ReleaseKind,
@@ -75,10 +75,10 @@ def seal(
     cpu_flags: tuple[str, ...] = (),
     load_memory_bytes: int = MEMORY_BYTES,
     load_seconds: float = SECONDS,
-) -> Sealed:
+) -> ReleasePackage:
     """Check a candidate as a service will, and store it.
 
-    The same candidate sealed twice gives the same release; a crash in between leaves files that no
+    The same candidate packaged twice gives the same release; a crash in between leaves files that no
     pointer names, which retention removes.
 
     Parameters
@@ -91,7 +91,7 @@ def seal(
 
     Returns
     -------
-    Sealed
+    ReleasePackage
         For ``registry.add_version``.
 
     Raises
@@ -136,18 +136,18 @@ def seal(
     )
     data = manifest.to_json()
     Manifest.from_json(data)  # a service would refuse what cannot be read back
-    with tempfile.TemporaryDirectory(prefix="seal-", dir=_existing(place.home)) as scratch:
+    with tempfile.TemporaryDirectory(prefix="seal-", dir=_existing(layout.home)) as scratch:
         folder = Path(scratch)
         (folder / MANIFEST_FILE).write_bytes(data)
         for name in (MODEL_FILE, GOLDEN_FILE):
             shutil.copyfile(candidate / name, folder / name)
         probe(folder, memory_bytes=load_memory_bytes, seconds=load_seconds)
         for name in names:
-            stored = store(place, model, name, candidate / name)
+            stored = store(layout, model, name, candidate / name)
             if stored != files[name]:
-                raise RegistryError(f"{candidate / name} changed while it was sealed")
-        entry = store(place, model, MANIFEST_FILE, folder / MANIFEST_FILE)
-    return Sealed(
+                raise RegistryError(f"{candidate / name} changed while it was packaged")
+        entry = store(layout, model, MANIFEST_FILE, folder / MANIFEST_FILE)
+    return ReleasePackage(
         manifest=manifest, manifest_sha256=entry.sha256, files={**files, MANIFEST_FILE: entry}
     )
 

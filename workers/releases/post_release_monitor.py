@@ -1,4 +1,4 @@
-"""After a publish: is the new version really better than what it replaced?
+"""Post-release monitor: is the new version really better than what it replaced?
 
 The predecessor's ONNX is run again on labelled rows that the new version served (a child in mode
 ``compare``); this module decides what follows from wins and losses, and does it.
@@ -17,9 +17,9 @@ from redistill.compress.plan import Comparison
 from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry
-from redistill.workers.releases.registry import Moved
+from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.roles import Lifetimes
-from redistill.workers.store.tables import guards
+from redistill.workers.store.tables import monitored_releases
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ Verdict = Literal["keep", "roll_back", "go_on"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Guard:
+class MonitoredRelease:
     """A comparison that runs."""
 
     model: str
@@ -47,11 +47,11 @@ class Guard:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
+class Settlement:
     """What a comparison led to."""
 
     verdict: Verdict
-    moved: Moved | None = None
+    rollback: PointerMove | None = None
     """The automatic roll back."""
     note: str = ""
     """What a person should know: why nothing could be rolled back."""
@@ -80,13 +80,15 @@ def decide(comparison: Comparison, *, limit: float = E_LIMIT) -> Verdict:
     return "keep" if comparison.e_better >= limit else "go_on"
 
 
-def due(conn: sa.Connection) -> list[Guard]:
+def due(conn: sa.Connection) -> list[MonitoredRelease]:
     """Comparisons that run, oldest first."""
     rows = conn.execute(
-        sa.select(guards).where(guards.c.state == "watching").order_by(guards.c.since)
+        sa.select(monitored_releases)
+        .where(monitored_releases.c.state == "watching")
+        .order_by(monitored_releases.c.since)
     )
     return [
-        Guard(
+        MonitoredRelease(
             model=r.model,
             epoch=r.epoch,
             version=r.version,
@@ -101,7 +103,7 @@ def due(conn: sa.Connection) -> list[Guard]:
 
 def settle(
     conn: sa.Connection,
-    guard: Guard,
+    release: MonitoredRelease,
     comparison: Comparison,
     *,
     last_seq: int,
@@ -110,7 +112,7 @@ def settle(
     lifetimes: Lifetimes,
     cool_down_seconds: float,
     breaker_seconds: float = BREAKER_SECONDS,
-) -> Settled:
+) -> Settlement:
     """Write what a comparison found, and roll back if the new version is worse.
 
     An automatic roll back bars the bytes for ever and pauses automatic repair, so that publishing
@@ -118,7 +120,7 @@ def settle(
 
     Parameters
     ----------
-    guard
+    release
         As :func:`due` gave it. If the pointer moved meanwhile nothing is done.
     comparison
         The new version (wins) against its predecessor (losses).
@@ -132,10 +134,12 @@ def settle(
     """
     verdict = decide(comparison)
     states = {"keep": "better", "roll_back": "worse", "go_on": "watching"}
-    mine = (guards.c.model == guard.model) & (guards.c.epoch == guard.epoch)
+    mine = (monitored_releases.c.model == release.model) & (
+        monitored_releases.c.epoch == release.epoch
+    )
     done = conn.execute(
-        sa.update(guards)
-        .where(mine, guards.c.state == "watching")
+        sa.update(monitored_releases)
+        .where(mine, monitored_releases.c.state == "watching")
         .values(
             state=states[verdict],
             last_seq=last_seq,
@@ -143,29 +147,31 @@ def settle(
         )
     )
     if done.rowcount != 1:
-        return Settled(verdict="go_on", note="the pointer moved meanwhile")
+        return Settlement(verdict="go_on", note="the pointer moved meanwhile")
     if verdict != "roll_back":
-        return Settled(verdict=verdict)
+        return Settlement(verdict=verdict)
     reason = (
-        f"worse than {guard.predecessor} on the same labelled rows: {comparison.losses} lost, "
+        f"worse than {release.predecessor} on the same labelled rows: {comparison.losses} lost, "
         f"{comparison.wins} won (e-value {comparison.e_worse:.3g})"
     )
     try:
-        moved = _go_back(conn, guard, reason, actor, now, lifetimes, cool_down_seconds)
+        rollback = _go_back(conn, release, reason, actor, now, lifetimes, cool_down_seconds)
     except RegistryError as error:
-        note = f"{guard.model} {guard.version} is {reason}, but nothing can replace it: {error}"
-        log.error("rollback_impossible", action="rollback_impossible", model=guard.model, why=note)
-        return Settled(verdict=verdict, note=note)
+        note = f"{release.model} {release.version} is {reason}, but nothing can replace it: {error}"
+        log.error(
+            "rollback_impossible", action="rollback_impossible", model=release.model, why=note
+        )
+        return Settlement(verdict=verdict, note=note)
     until = now + round(breaker_seconds * 1e6)
-    registry.pause(conn, guard.model, until=until, reason=f"circuit breaker: {reason}")
-    return Settled(verdict=verdict, moved=moved)
+    registry.pause(conn, release.model, until=until, reason=f"circuit breaker: {reason}")
+    return Settlement(verdict=verdict, rollback=rollback)
 
 
 def expire(conn: sa.Connection, *, now: int) -> int:
     """End comparisons whose time is over undecided: the new version stays. How many it were."""
     done = conn.execute(
-        sa.update(guards)
-        .where(guards.c.state == "watching", guards.c.until <= now)
+        sa.update(monitored_releases)
+        .where(monitored_releases.c.state == "watching", monitored_releases.c.until <= now)
         .values(state="expired")
     )
     return done.rowcount
@@ -173,21 +179,21 @@ def expire(conn: sa.Connection, *, now: int) -> int:
 
 def _go_back(
     conn: sa.Connection,
-    guard: Guard,
+    release: MonitoredRelease,
     reason: str,
     actor: str,
     now: int,
     lifetimes: Lifetimes,
     cool_down_seconds: float,
-) -> Moved:
+) -> PointerMove:
     """To the predecessor, or to what served before it where that cannot serve any more."""
 
-    def back(to: str | None) -> Moved:
+    def back(to: str | None) -> PointerMove:
         return registry.rollback(
             conn,
-            guard.model,
+            release.model,
             to=to,
-            trigger=Trigger(kind="guard", id=f"{guard.model}:{guard.epoch}"),
+            trigger=Trigger(kind="guard", id=f"{release.model}:{release.epoch}"),
             actor=actor,
             reason=reason,
             now=now,
@@ -197,6 +203,6 @@ def _go_back(
         )
 
     try:
-        return back(guard.predecessor)
+        return back(release.predecessor)
     except RegistryError:  # refused before anything was changed
         return back(None)

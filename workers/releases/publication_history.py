@@ -1,4 +1,4 @@
-"""What a model's pointer has named so far, and what follows from it for a roll back."""
+"""Publication history of a model: what its pointer has named so far, and where a roll back goes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def predecessor(conn: sa.Connection, model: str) -> str | None:
     return next((v for v in reversed(below[:-1]) if v in allowed and v != below[-1]), None)
 
 
-class Servable(msgspec.Struct, frozen=True):
+class ServableVersion(msgspec.Struct, frozen=True):
     """A version that served and can serve again."""
 
     version: str
@@ -78,7 +78,7 @@ class Servable(msgspec.Struct, frozen=True):
     files: dict[str, FileEntry]
 
 
-def servable(conn: sa.Connection, model: str) -> list[Servable]:
+def servable(conn: sa.Connection, model: str) -> list[ServableVersion]:
     """Versions that served, whose files are kept and whose bytes are not barred, oldest first."""
     refused = set(conn.execute(sa.select(barred.c.sha256).where(barred.c.model == model)).scalars())
     served: Collection[str] = published(conn, model)
@@ -93,5 +93,5 @@ def servable(conn: sa.Connection, model: str) -> list[Servable]:
     for row in rows:
         files: dict[str, Any] = msgspec.json.decode(row.files, type=dict[str, FileEntry])
         if files and row.version in served and row.sha256 not in refused:
-            out.append(Servable(row.version, row.sha256, row.manifest_sha256, files))
+            out.append(ServableVersion(row.version, row.sha256, row.manifest_sha256, files))
     return out

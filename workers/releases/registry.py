@@ -1,8 +1,8 @@
-"""The rules by which a model's pointer moves.
+"""Registry of releases: the rules by which a model's pointer moves.
 
 Every function works in the caller's transaction, so that a job's end, the registry, the pointer,
 the signed roles, the announcements and the audit entry are one change or none. The files of a
-release were stored and synced before (``seal``); its metadata are written afterwards by the holder
+release were stored and synced before (``package``); its metadata are written afterwards by the holder
 of the lease ``repository``.
 """
 
@@ -19,7 +19,7 @@ from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import publication_history, roles
-from redistill.workers.releases.announce import announce_moved, announce_release
+from redistill.workers.releases.announce import announce_pointer_move, announce_release
 from redistill.workers.releases.roles import Lifetimes, moment
 from redistill.workers.releases.versions import (
     Version,
@@ -33,7 +33,7 @@ from redistill.workers.releases.versions import (
 from redistill.workers.store import audit
 from redistill.workers.store.tables import (
     barred,
-    guards,
+    monitored_releases,
     pauses,
     pointer_history,
     pointers,
@@ -41,18 +41,18 @@ from redistill.workers.store.tables import (
 )
 
 __all__ = [
-    "Moved", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
+    "PointerMove", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
     "publish", "rollback", "sign_again",
 ]  # fmt: skip
 
-GUARD_SECONDS = 7 * 86_400.0
+MONITOR_SECONDS = 7 * 86_400.0
 """How long a new version is compared with its predecessor at most."""
 
 Change = Literal["publish", "rollback", "automatic_rollback"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moved:
+class PointerMove:
     """What a publish or roll back did."""
 
     model: str
@@ -75,12 +75,12 @@ def publish(
     reason: str,
     now: int,
     lifetimes: Lifetimes,
-    guard_seconds: float = GUARD_SECONDS,
-) -> Moved:
+    monitor_seconds: float = MONITOR_SECONDS,
+) -> PointerMove:
     """Move a model's pointer to a version that passed its gates.
 
     Publishing what serves already changes nothing. From then on the version is compared with its
-    predecessor (``guard``).
+    predecessor (``post_release_monitor``).
 
     Raises
     ------
@@ -95,7 +95,7 @@ def publish(
     row = get(conn, model, version)
     current = _pointer(conn, model)
     if current is not None and current.stable == version:
-        return Moved(
+        return PointerMove(
             model=model, version=version, previous=version, epoch=current.epoch, snapshot=None
         )
     _check_publishable(conn, row, first=current is None)
@@ -109,7 +109,7 @@ def publish(
         reason=reason,
         now=now,
         lifetimes=lifetimes,
-        guard_seconds=guard_seconds,
+        monitor_seconds=monitor_seconds,
     )
 
 
@@ -125,7 +125,7 @@ def rollback(
     cool_down_seconds: float,
     to: str | None = None,
     change: Literal["rollback", "automatic_rollback"] = "rollback",
-) -> Moved:
+) -> PointerMove:
     """Move a model's pointer back to bytes that served before, and pause automatic repair.
 
     Parameters
@@ -152,7 +152,7 @@ def rollback(
         )
     row = get(conn, model, target)
     if target == current.stable:
-        return Moved(
+        return PointerMove(
             model=model, version=target, previous=target, epoch=current.epoch, snapshot=None
         )
     if target not in publication_history.published(conn, model):
@@ -160,7 +160,7 @@ def rollback(
     _check_bytes(conn, row)
     if change == "automatic_rollback":
         bar(conn, model, get(conn, model, current.stable).sha256, reason=reason, now=now)
-    moved = _move(
+    move = _move(
         conn,
         row,
         current,
@@ -172,7 +172,7 @@ def rollback(
         lifetimes=lifetimes,
     )
     pause(conn, model, until=now + round(cool_down_seconds * 1e6), reason=f"rolled back: {reason}")
-    return moved
+    return move
 
 
 def bar(conn: sa.Connection, model: str, sha256: str, *, reason: str, now: int) -> None:
@@ -194,7 +194,7 @@ def announce_pointer(conn: sa.Connection, model: str, *, now: int) -> None:
     current = _pointer(conn, model)
     if current is not None:
         row = get(conn, model, current.stable)
-        announce_moved(conn, row, current.epoch, current.reason, now=now)
+        announce_pointer_move(conn, row, current.epoch, current.reason, now=now)
         conn.execute(sa.update(pointers).where(pointers.c.model == model).values(announced_at=now))
 
 
@@ -231,8 +231,8 @@ def _move(
     reason: str,
     now: int,
     lifetimes: Lifetimes,
-    guard_seconds: float = 0.0,
-) -> Moved:
+    monitor_seconds: float = 0.0,
+) -> PointerMove:
     model, previous = row.model, None if current is None else str(current.stable)
     epoch = 1 if current is None else int(current.epoch) + 1
     conn.execute(
@@ -268,13 +268,13 @@ def _move(
         gone = (versions.c.model == model) & (versions.c.version == previous)
         conn.execute(sa.update(versions).where(gone).values(status=left))
     conn.execute(
-        sa.update(guards)
-        .where(guards.c.model == model, guards.c.state == "watching")
+        sa.update(monitored_releases)
+        .where(monitored_releases.c.model == model, monitored_releases.c.state == "watching")
         .values(state="superseded")
     )
     if change == "publish" and previous is not None:
         conn.execute(
-            sa.insert(guards).values(
+            sa.insert(monitored_releases).values(
                 model=model,
                 epoch=epoch,
                 version=row.version,
@@ -283,7 +283,7 @@ def _move(
                 last_seq=0,
                 result=None,
                 since=now,
-                until=now + round(guard_seconds * 1e6),
+                until=now + round(monitor_seconds * 1e6),
             )
         )
     revise(conn, model, now)
@@ -305,7 +305,7 @@ def _move(
             epoch=epoch,
             after=snapshot,
         )
-    announce_moved(conn, row, epoch, reason, now=now, after=snapshot)
+    announce_pointer_move(conn, row, epoch, reason, now=now, after=snapshot)
     audit.append(
         conn,
         actor,
@@ -320,7 +320,7 @@ def _move(
         },
         now,
     )
-    return Moved(
+    return PointerMove(
         model=model, version=row.version, previous=previous, epoch=epoch, snapshot=snapshot
     )
 

@@ -11,16 +11,16 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from redistill.streams.store import properties
-from redistill.workers.store.tables import intents
+from redistill.workers.store.tables import release_requests
 
 Kind = Literal["publish", "rollback"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Intent:
-    """A wish that is not yet fulfilled."""
+class ReleaseRequest:
+    """A request that nobody has answered yet."""
 
-    intent_id: str
+    request_id: str
     kind: str
     model: str
     body: dict[str, Any]
@@ -28,8 +28,8 @@ class Intent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What became of an intent."""
+class RequestResult:
+    """What became of a request."""
 
     ok: bool
     message: str
@@ -41,10 +41,10 @@ def submit(
     conn: sa.Connection, kind: Kind, model: str, body: Mapping[str, Any], *, actor: str, now: int
 ) -> str:
     """Ask for a publish (``version``, ``reason``) or a roll back (``to``, ``reason``)."""
-    intent_id = str(uuid.uuid4())
+    request_id = str(uuid.uuid4())
     conn.execute(
-        sa.insert(intents).values(
-            intent_id=intent_id,
+        sa.insert(release_requests).values(
+            intent_id=request_id,
             kind=kind,
             model=model,
             body=json.dumps(dict(body), sort_keys=True),
@@ -52,19 +52,19 @@ def submit(
             created_at=now,
         )
     )
-    return intent_id
+    return request_id
 
 
-def pending(conn: sa.Connection) -> list[Intent]:
-    """Intents that nobody has fulfilled, oldest first."""
+def pending(conn: sa.Connection) -> list[ReleaseRequest]:
+    """Requests that nobody has answered, oldest first."""
     rows = conn.execute(
-        sa.select(intents)
-        .where(intents.c.done_at.is_(None))
-        .order_by(intents.c.created_at, intents.c.intent_id)
+        sa.select(release_requests)
+        .where(release_requests.c.done_at.is_(None))
+        .order_by(release_requests.c.created_at, release_requests.c.intent_id)
     )
     return [
-        Intent(
-            intent_id=r.intent_id,
+        ReleaseRequest(
+            request_id=r.intent_id,
             kind=r.kind,
             model=r.model,
             body=json.loads(r.body),
@@ -74,11 +74,11 @@ def pending(conn: sa.Connection) -> list[Intent]:
     ]
 
 
-def finish(conn: sa.Connection, intent_id: str, result: Result, *, now: int) -> bool:
+def finish(conn: sa.Connection, request_id: str, result: RequestResult, *, now: int) -> bool:
     """Write the answer; false if it was answered before (or its command gave up)."""
-    done = conn.execute(
-        sa.update(intents)
-        .where(intents.c.intent_id == intent_id, intents.c.done_at.is_(None))
+    answered = conn.execute(
+        sa.update(release_requests)
+        .where(release_requests.c.intent_id == request_id, release_requests.c.done_at.is_(None))
         .values(
             done_at=now,
             result=json.dumps(
@@ -86,13 +86,13 @@ def finish(conn: sa.Connection, intent_id: str, result: Result, *, now: int) -> 
             ),
         )
     )
-    return done.rowcount == 1
+    return answered.rowcount == 1
 
 
-def result_of(conn: sa.Connection, intent_id: str) -> Result | None:
+def result_of(conn: sa.Connection, request_id: str) -> RequestResult | None:
     """The answer, once clients can see what was done; ``None`` until then."""
     text = conn.execute(
-        sa.select(intents.c.result).where(intents.c.intent_id == intent_id)
+        sa.select(release_requests.c.result).where(release_requests.c.intent_id == request_id)
     ).scalar_one_or_none()
     if text is None:
         return None
@@ -100,4 +100,4 @@ def result_of(conn: sa.Connection, intent_id: str) -> Result | None:
     snapshot = body.get("snapshot")
     if snapshot is not None and properties.published_snapshot(conn) < snapshot:
         return None
-    return Result(ok=body.pop("ok"), message=body.pop("message"), body=body)
+    return RequestResult(ok=body.pop("ok"), message=body.pop("message"), body=body)

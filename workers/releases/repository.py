@@ -1,8 +1,8 @@
-"""The writing side of the signed repository: metadata made from rows, byte for byte.
+"""Repository metadata (TUF): made from rows, byte for byte, signed and written.
 
 A change of a pointer raises versions in ``repository_roles`` in the caller's transaction
 (``roles.point``). Whoever holds the lease ``repository`` then makes the documents from the rows
-(:func:`documents`, pure) and writes them, ``timestamp.json`` last (:func:`publish_metadata`).
+(:func:`make_documents`, pure) and writes them, ``timestamp.json`` last (:func:`publish_metadata`).
 ed25519 signatures are deterministic: the same rows give the same bytes, and a crash anywhere in
 between is repaired by doing it again.
 """
@@ -30,7 +30,7 @@ from tuf.api.serialization.json import JSONSerializer
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
-from redistill.workers.releases.files import Place, write_whole
+from redistill.workers.releases.files import RepositoryLayout, write_whole
 from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.roles import PREFIX, Role, moment, read_roles, versions_of
 
@@ -52,12 +52,14 @@ class Documents:
     snapshot: int
 
 
-def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str] = ()) -> Documents:
+def make_documents(
+    roles: Mapping[str, Role], keys: Keys, *, present: Collection[str] = ()
+) -> Documents:
     """Make every document that the rows ask for. Pure: the same rows and keys give the same bytes.
 
     Parameters
     ----------
-    found
+    roles
         All roles, read in one transaction.
     keys
         What signs them.
@@ -71,11 +73,11 @@ def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str]
     """
     metadata: dict[str, bytes] = {}
     pointers: dict[str, bytes] = {}
-    for text in found["root"].body["documents"]:
+    for text in roles["root"].body["documents"]:
         metadata[f"{json.loads(text)['signed']['version']}.root.json"] = text.encode()
-    models = found["targets"].body["models"]
+    models = roles["targets"].body["models"]
     for model in models:
-        role = found[PREFIX + model]
+        role = roles[PREFIX + model]
         data = str(role.body["pointer"]).encode()
         target = TargetFile.from_data(f"{model}/{POINTER_FILE}", data, ["sha256"])
         pointers[f"{model}/{target.hashes['sha256']}.{POINTER_FILE}"] = data
@@ -88,7 +90,7 @@ def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str]
             signed = Targets(role.version, expires=moment(role.expires_at), targets=targets)
             signed.targets[target.path] = target
             metadata[name] = _sign(signed, role.name, keys)
-    top = found["targets"]
+    top = roles["targets"]
     name = f"{top.version}.targets.json"
     if name not in present:
         key = keys.models.public_key
@@ -99,10 +101,10 @@ def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str]
         delegations = Delegations({key.keyid: key}, delegated) if models else None
         signed = Targets(top.version, expires=moment(top.expires_at), delegations=delegations)
         metadata[name] = _sign(signed, "targets", keys)
-    snapshot = found["snapshot"]
+    snapshot = roles["snapshot"]
     meta = {
         f"{role.name}.json": MetaFile(version=role.version)
-        for role in found.values()
+        for role in roles.values()
         if role.name == "targets" or role.name.startswith(PREFIX)
     }
     metadata[f"{snapshot.version}.snapshot.json"] = _sign(
@@ -110,7 +112,7 @@ def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str]
         "snapshot",
         keys,
     )
-    stamp = found["timestamp"]
+    stamp = roles["timestamp"]
     metadata["timestamp.json"] = _sign(
         Timestamp(
             stamp.version,
@@ -124,7 +126,12 @@ def documents(found: Mapping[str, Role], keys: Keys, *, present: Collection[str]
 
 
 def publish_metadata(
-    database: Database, place: Place, keys: Keys, *, token: int, clock: Callable[[], int]
+    database: Database,
+    layout: RepositoryLayout,
+    keys: Keys,
+    *,
+    token: int,
+    clock: Callable[[], int],
 ) -> int | None:
     """Write what the rows ask for, unless it is there already.
 
@@ -150,33 +157,33 @@ def publish_metadata(
     RegistryError
         A file could not be written; the next call does it again.
     """
-    stamp = place.metadata / "timestamp.json"
+    stamp = layout.metadata / "timestamp.json"
     with database.read() as conn:
         newest = versions_of(conn, ("snapshot", "timestamp"))
-        done = properties.published_snapshot(conn)
+        published = properties.published_snapshot(conn)
         if not newest:
             return None
-        if done == newest["snapshot"] and _stamped(stamp) == newest["timestamp"]:
+        if published == newest["snapshot"] and _stamped(stamp) == newest["timestamp"]:
             return None
-        found = read_roles(conn)
-    present = {p.name for p in place.metadata.glob("*.json")}
-    made = documents(found, keys, present=present)
-    for path, data in made.pointers.items():
-        if not (place.targets / path).exists():
-            write_whole(place.targets / path, data)
-    last = made.metadata.pop("timestamp.json")
-    for name, data in made.metadata.items():
+        roles = read_roles(conn)
+    present = {p.name for p in layout.metadata.glob("*.json")}
+    documents = make_documents(roles, keys, present=present)
+    for path, data in documents.pointers.items():
+        if not (layout.targets / path).exists():
+            write_whole(layout.targets / path, data)
+    last = documents.metadata.pop("timestamp.json")
+    for name, data in documents.metadata.items():
         if name not in present:
-            write_whole(place.metadata / name, data)
+            write_whole(layout.metadata / name, data)
     with database.begin() as conn:
         lease.check(conn, LEASE, token, clock())
         write_whole(stamp, last)
-        properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(made.snapshot))
-    _remove_old(place.metadata, {r.name: r.version for r in found.values()})
-    return made.snapshot
+        properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(documents.snapshot))
+    _remove_old(layout.metadata, {r.name: r.version for r in roles.values()})
+    return documents.snapshot
 
 
-def mend(place: Place, found: Mapping[str, Role], keys: Keys) -> list[str]:
+def mend(layout: RepositoryLayout, roles: Mapping[str, Role], keys: Keys) -> list[str]:
     """Write documents again that are there but are not what the rows say.
 
     Returns
@@ -184,20 +191,23 @@ def mend(place: Place, found: Mapping[str, Role], keys: Keys) -> list[str]:
     list of str
         Their names. A wrong ``timestamp.json`` is removed: :func:`publish_metadata` writes it.
     """
-    if not found:
+    if not roles:
         return []
-    for path in place.metadata.glob(".*.new"):  # half a file that a crash left
+    for path in layout.metadata.glob(".*.new"):  # half a file that a crash left
         path.unlink(missing_ok=True)
-    made = documents(found, keys)
+    documents = make_documents(roles, keys)
     bad = []
-    for folder, group in ((place.metadata, made.metadata), (place.targets, made.pointers)):
+    for folder, group in (
+        (layout.metadata, documents.metadata),
+        (layout.targets, documents.pointers),
+    ):
         for name, data in group.items():
             path = folder / name
             if not path.exists() or path.read_bytes() == data:
                 continue
             if name != "timestamp.json":
                 write_whole(path, data)
-            elif _stamped(path) == found["timestamp"].version:
+            elif _stamped(path) == roles["timestamp"].version:
                 path.unlink()
             else:
                 continue  # an older one, which publishing replaces
@@ -205,10 +215,10 @@ def mend(place: Place, found: Mapping[str, Role], keys: Keys) -> list[str]:
     return bad
 
 
-def published_versions(place: Place) -> dict[str, int]:
+def published_versions(layout: RepositoryLayout) -> dict[str, int]:
     """Newest version of each role's metadata that clients may have seen."""
-    newest = {"timestamp": _stamped(place.metadata / "timestamp.json")}
-    for path in place.metadata.glob("*.*.json"):
+    newest = {"timestamp": _stamped(layout.metadata / "timestamp.json")}
+    for path in layout.metadata.glob("*.*.json"):
         number, _, name = path.name.removesuffix(".json").partition(".")
         if number.isdigit():
             newest[name] = max(newest.get(name, 0), int(number))

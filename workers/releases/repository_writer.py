@@ -1,4 +1,4 @@
-"""The one process that writes the signed repository: intents, metadata, renewal, announcements."""
+"""Writer of the signed repository, one process at a time: requests, metadata, renewal, announcements."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import registry, release_requests, repository, roles
-from redistill.workers.releases.files import Place, damaged
+from redistill.workers.releases.files import RepositoryLayout, damaged
 from redistill.workers.releases.keys import Keys
-from redistill.workers.releases.release_requests import Intent, Result
+from redistill.workers.releases.release_requests import ReleaseRequest, RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import pointers, repository_roles
@@ -33,12 +33,12 @@ ANNOUNCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ticked:
+class WriterRound:
     """What one round did."""
 
     holds: bool
     """Whether this process holds the repository."""
-    intents: int = 0
+    requests: int = 0
     renewed: tuple[str, ...] = ()
     """Roles that were signed anew for their age."""
     snapshot: int | None = None
@@ -46,14 +46,14 @@ class Ticked:
     announced: int = 0
 
 
-class Keeper:
+class RepositoryWriter:
     """Keeps the repository while it holds the lease. Call :meth:`tick` often; it is cheap.
 
     Parameters
     ----------
     database
         The rows.
-    place
+    layout
         Where files and keys are.
     holder
         Name for the lease: unique per process.
@@ -70,7 +70,7 @@ class Keeper:
     def __init__(
         self,
         database: Database,
-        place: Place,
+        layout: RepositoryLayout,
         *,
         holder: str,
         passphrase: str | None = None,
@@ -80,7 +80,7 @@ class Keeper:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._place = place
+        self._layout = layout
         self._holder = holder
         self._passphrase = passphrase
         self.lifetimes = lifetimes or Lifetimes()
@@ -99,7 +99,7 @@ class Keeper:
         """Whether this process held the lease at its last tick."""
         return self._token is not None
 
-    def tick(self) -> Ticked:
+    def tick(self) -> WriterRound:
         """One round: take or keep the lease, and do what is due.
 
         What cannot be done for want of keys or room stands in :attr:`problem`, is logged once, and
@@ -111,19 +111,19 @@ class Keeper:
             The database cannot be used.
         """
         try:
-            done = self.attempt()
+            finished = self.attempt()
         except LeaseError as error:
             log.warning("repository_lost", action="repository_lost", error=str(error))
-            return Ticked(holds=False)
+            return WriterRound(holds=False)
         except (KeysError, RegistryError) as error:
             if str(error) != str(self.problem):
                 log.error("repository_stuck", action="repository_stuck", error=str(error))
             self.problem = error
-            return Ticked(holds=self.holds)
+            return WriterRound(holds=self.holds)
         self.problem = None
-        return done
+        return finished
 
-    def attempt(self) -> Ticked:
+    def attempt(self) -> WriterRound:
         """One round, for a command: what cannot be done is raised.
 
         Raises
@@ -136,17 +136,17 @@ class Keeper:
             Another process has taken over meanwhile.
         """
         now = self._now()
-        if not keyring.exist(self._place.keys):
+        if not keyring.exist(self._layout.keys):
             with self._database.read() as conn:
-                wanted = (
+                needed = (
                     bool(release_requests.pending(conn)) or properties.published_snapshot(conn) > 0
                 )
-            if not wanted:  # models that are only watched need no keys
-                return Ticked(holds=False)
+            if not needed:  # models that are only watched need no keys
+                return WriterRound(holds=False)
         if self._keys is None:
-            self._keys = keyring.load(self._place.keys, passphrase=self._passphrase)
+            self._keys = keyring.load(self._layout.keys, passphrase=self._passphrase)
         try:
-            return self._work(self._keys, now) if self._hold(now) else Ticked(holds=False)
+            return self._work(self._keys, now) if self._hold(now) else WriterRound(holds=False)
         except LeaseError:
             self._token, self._ready = None, False
             raise
@@ -158,29 +158,29 @@ class Keeper:
                 lease.release(conn, LEASE, self._token)
             self._token, self._ready = None, False
 
-    def _work(self, keys: Keys, now: int) -> Ticked:
+    def _work(self, keys: Keys, now: int) -> WriterRound:
         if not self._ready:
             self._prepare(keys, now)
         with self._database.read() as conn:
             waiting = release_requests.pending(conn)
             due = self._due(conn, now)
-        for intent in waiting:
-            self._fulfil(intent)
+        for request in waiting:
+            self._fulfil(request)
         renewed: list[str] = []
         if due.renewal:
             with self._database.begin() as conn:
                 self._check(conn)
                 renewed = roles.renew(conn, keys, now=now, lifetimes=self.lifetimes)
         snapshot = repository.publish_metadata(
-            self._database, self._place, keys, token=self._token or 0, clock=self._now
+            self._database, self._layout, keys, token=self._token or 0, clock=self._now
         )
         for model in due.announcements:
             with self._database.begin() as conn:
                 self._check(conn)
                 registry.announce_pointer(conn, model, now=now)
-        return Ticked(
+        return WriterRound(
             holds=True,
-            intents=len(waiting),
+            requests=len(waiting),
             renewed=tuple(renewed),
             snapshot=snapshot,
             announced=len(due.announcements),
@@ -191,79 +191,79 @@ class Keeper:
         with self._database.begin() as conn:
             self._check(conn)
             roles.ensure(conn, keys.trust, now=now, lifetimes=self.lifetimes)
-            seen = repository.published_versions(self._place)
+            seen = repository.published_versions(self._layout)
             lifted = roles.lift(conn, seen, now=now, lifetimes=self.lifetimes)
         if lifted:
             log.warning("repository_lifted", action="repository_lifted", roles=lifted)
         with self._database.read() as conn:
-            found = roles.read_roles(conn)
-        mended = repository.mend(self._place, found, keys)
-        if mended:
-            log.warning("repository_mended", action="repository_mended", files=mended)
+            by_name = roles.read_roles(conn)
+        restored = repository.mend(self._layout, by_name, keys)
+        if restored:
+            log.warning("repository_mended", action="repository_mended", files=restored)
         self._ready = True
 
-    def _fulfil(self, intent: Intent) -> None:
+    def _fulfil(self, request: ReleaseRequest) -> None:
         """Do what was asked, and answer, in one transaction; a refusal is an answer too."""
         now = self._now()
         try:
             with self._database.begin() as conn:
                 self._check(conn)
-                moved = self._move(conn, intent, now)
-                row = registry.get(conn, moved.model, moved.version)
-                if moved.snapshot is not None and (
-                    bad := damaged(self._place, row.model, row.files)
+                move = self._move(conn, request, now)
+                row = registry.get(conn, move.model, move.version)
+                if move.snapshot is not None and (
+                    damaged_files := damaged(self._layout, row.model, row.files)
                 ):
                     raise RegistryError(
-                        f"{row.model} {row.version}: damaged or missing files: {bad}"
+                        f"{row.model} {row.version}: damaged or missing files: {damaged_files}"
                     )
                 body = {
-                    "version": moved.version,
-                    "previous": moved.previous,
-                    "epoch": moved.epoch,
-                    "snapshot": moved.snapshot,
+                    "version": move.version,
+                    "previous": move.previous,
+                    "epoch": move.epoch,
+                    "snapshot": move.snapshot,
                     "sha256": row.sha256,
                 }
                 message = (
-                    f"{moved.model} serves {moved.version} (epoch {moved.epoch})"
-                    if moved.snapshot is not None
-                    else f"{moved.model} serves {moved.version} already"
+                    f"{move.model} serves {move.version} (epoch {move.epoch})"
+                    if move.snapshot is not None
+                    else f"{move.model} serves {move.version} already"
                 )
-                answer = Result(ok=True, message=message, body=body)
-                if not release_requests.finish(conn, intent.intent_id, answer, now=now):
+                answer = RequestResult(ok=True, message=message, body=body)
+                if not release_requests.finish(conn, request.request_id, answer, now=now):
                     raise RegistryError("the command gave up meanwhile")
         except RegistryError as error:
             with self._database.begin() as conn:
                 self._check(conn)
-                refusal = Result(ok=False, message=str(error))
-                release_requests.finish(conn, intent.intent_id, refusal, now=now)
+                refusal = RequestResult(ok=False, message=str(error))
+                release_requests.finish(conn, request.request_id, refusal, now=now)
 
-    def _move(self, conn: sa.Connection, intent: Intent, now: int) -> registry.Moved:
-        trigger = Trigger(kind="actor", id=intent.actor)
-        reason = str(intent.body.get("reason") or f"{intent.kind} by {intent.actor}")
-        if intent.kind == "publish":
+    def _move(self, conn: sa.Connection, request: ReleaseRequest, now: int) -> registry.PointerMove:
+        trigger = Trigger(kind="actor", id=request.actor)
+        reason = str(request.body.get("reason") or f"{request.kind} by {request.actor}")
+        if request.kind == "publish":
             return registry.publish(
                 conn,
-                intent.model,
-                str(intent.body.get("version")),
+                request.model,
+                str(request.body.get("version")),
                 trigger=trigger,
-                actor=intent.actor,
+                actor=request.actor,
                 reason=reason,
                 now=now,
                 lifetimes=self.lifetimes,
             )
-        if intent.kind == "rollback":
+        if request.kind == "rollback":
             return registry.rollback(
                 conn,
-                intent.model,
-                to=intent.body.get("to"),
+                request.model,
+                to=request.body.get("to"),
                 trigger=trigger,
-                actor=intent.actor,
+                actor=request.actor,
                 reason=reason,
                 now=now,
                 lifetimes=self.lifetimes,
                 cool_down_seconds=self._cool_down_seconds,
             )
-        raise RegistryError(f"nobody knows how to {intent.kind!r}: upgrade the repair worker")
+        raise RegistryError(f"nobody knows how to {request.kind!r}: upgrade the repair worker")
 
     def _hold(self, now: int) -> bool:
         seconds = LEASE_SECONDS

@@ -1,4 +1,4 @@
-"""Files of releases that nobody will ask for again are removed; their rows stay as a record."""
+"""Retention of releases: files that nobody will ask for again are removed, their rows stay as a record."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.workers.releases import publication_history, registry, roles, versions
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import audit
 from redistill.workers.store.tables import versions as rows
 
 ORPHAN_SECONDS = 24 * 3_600.0
-"""A file that no row names may belong to a release that is being sealed."""
+"""A file that no row names may belong to a release that is being packaged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Pruned:
 
 def prune(
     database: Database,
-    place: Place,
+    layout: RepositoryLayout,
     model: str,
     *,
     keep: int,
@@ -71,16 +71,16 @@ def prune(
         if properties.published_snapshot(conn) < newest:  # the next call removes the files
             return Pruned(versions=len(gone), files=0, bytes=0)
         wanted = {
-            place.path(model, name, entry.sha256)
+            layout.path(model, name, entry.sha256)
             for version in versions.all_versions(conn, model)
             for name, entry in version.files.items()
         }
         pointer = roles.pointer_text(conn, model)
     if pointer is not None:
         sha256 = hashlib.sha256(pointer.encode()).hexdigest()
-        wanted.add(place.targets / model / f"{sha256}.{POINTER_FILE}")
+        wanted.add(layout.targets / model / f"{sha256}.{POINTER_FILE}")
     count = size = 0
-    for folder in (place.targets / model, place.private / model):
+    for folder in (layout.targets / model, layout.private / model):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             info = path.stat()
             if path not in wanted and now / 1e6 - info.st_mtime > ORPHAN_SECONDS:

@@ -1,4 +1,4 @@
-"""Versions, expiries and contents of the signed roles, as rows.
+"""Roles of the signed repository (TUF): their versions, expiries and contents, as rows.
 
 They change in the transaction that moves a pointer; ``repository`` makes the documents from them.
 """
@@ -164,16 +164,16 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
     list of str
         The roles renewed. The root is renewed where its key is at hand; else see :func:`expiring`.
     """
-    if not (found := read_roles(conn)):
+    if not (by_name := read_roles(conn)):
         return []
-    due = [r.name for r in found.values() if _past_half(r, now, lifetimes)]
+    due = [r.name for r in by_name.values() if _past_half(r, now, lifetimes)]
     if keys.root is None:
         due = [name for name in due if name != "root"]
     if not due:
         return []
     for name in sorted({*due, "snapshot", "timestamp"}, key=_lock_order):
         if name == "root" and keys.root is not None:
-            documents = list(found["root"].body["documents"])
+            documents = list(by_name["root"].body["documents"])
             expires = moment(_expiry("root", now, lifetimes))
             fresh = renewed_root(documents[-1].encode(), keys.root, expires=expires)
             _raise_version(
@@ -184,9 +184,9 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
     return due
 
 
-def expiring(found: Mapping[str, Role], *, now: int, lifetimes: Lifetimes) -> list[str]:
+def expiring(by_name: Mapping[str, Role], *, now: int, lifetimes: Lifetimes) -> list[str]:
     """Roles past half of their life: what nobody has renewed."""
-    return [r.name for r in found.values() if _past_half(r, now, lifetimes)]
+    return [r.name for r in by_name.values() if _past_half(r, now, lifetimes)]
 
 
 def valid_until(conn: sa.Connection) -> int | None:

@@ -12,9 +12,9 @@ from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import release_requests
-from redistill.workers.releases.release_requests import Kind, Result
+from redistill.workers.releases.release_requests import Kind, RequestResult
 from redistill.workers.releases.repository import LEASE
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.repository_writer import RepositoryWriter
 
 LOOK_SECONDS = 0.05
 """How often the answer is looked for: a publish takes a repair worker some milliseconds, once it looks."""
@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.05
 
 def perform(
     database: Database,
-    keeper: Keeper,
+    writer: RepositoryWriter,
     kind: Kind,
     model: str,
     body: Mapping[str, Any],
@@ -31,16 +31,16 @@ def perform(
     wait_seconds: float,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
-) -> Result:
+) -> RequestResult:
     """Ask, and wait until clients can see it.
 
-    The process that holds the lease does it; where nobody holds it, this one does. A wish that
-    nobody fulfilled in time is withdrawn, so that it does not come true later by surprise.
+    The process that holds the lease does it; where nobody holds it, this one does. A request that
+    nobody answered in time is withdrawn, so that it does not come true later by surprise.
 
     Parameters
     ----------
-    keeper
-        This process's own (``Keeper.close`` it afterwards).
+    writer
+        This process's own (``RepositoryWriter.close`` it afterwards).
     actor
         Who asks, for the audit chain.
 
@@ -58,17 +58,17 @@ def perform(
     """
     began = clock()
     with database.begin() as conn:
-        intent_id = release_requests.submit(conn, kind, model, body, actor=actor, now=_us(clock))
+        request_id = release_requests.submit(conn, kind, model, body, actor=actor, now=_us(clock))
     try:
         while True:
             with database.read() as conn:
-                result = release_requests.result_of(conn, intent_id)
+                result = release_requests.result_of(conn, request_id)
                 holder = lease.holder_of(conn, LEASE, _us(clock))
             if result is not None:
                 return result
-            if holder is None or keeper.holds:
+            if holder is None or writer.holds:
                 with contextlib.suppress(LeaseError):  # somebody else was faster, and does it
-                    keeper.attempt()
+                    writer.attempt()
             elif clock() - began > wait_seconds:
                 raise RegistryError(
                     f"{holder} holds the repository and did not answer within {wait_seconds:g} s; "
@@ -80,7 +80,7 @@ def perform(
     finally:
         with database.begin() as conn:
             release_requests.finish(
-                conn, intent_id, Result(ok=False, message="withdrawn"), now=_us(clock)
+                conn, request_id, RequestResult(ok=False, message="withdrawn"), now=_us(clock)
             )
 
 

@@ -1,4 +1,4 @@
-"""Rows of the registry: versions as they were sealed and judged."""
+"""Versions in the registry: rows of what was packaged and judged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from redistill.streams.store.tables import profiles, specs
 from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases.announce import announce_release
-from redistill.workers.releases.package import Sealed
+from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.store import audit
 from redistill.workers.store.tables import versions
 
@@ -48,7 +48,7 @@ class Version:
 
 def add_version(
     conn: sa.Connection,
-    sealed: Sealed,
+    package: ReleasePackage,
     *,
     report: bytes,
     gate_passed: bool,
@@ -59,7 +59,7 @@ def add_version(
     base_error: str | None = None,
     provisional: bool = False,
 ) -> Version:
-    """Enter a sealed release as a candidate, or as rejected where a gate failed.
+    """Enter a packaged release as a candidate, or as rejected where a gate failed.
 
     Parameters
     ----------
@@ -82,11 +82,11 @@ def add_version(
     RegistryError
         The version's name is taken by other bytes, or the model is not registered.
     """
-    manifest = sealed.manifest
+    manifest = package.manifest
     level_of(conn, manifest.model)
     old = find(conn, manifest.model, manifest.version)
     if old is not None:
-        if old.manifest_sha256 != sealed.manifest_sha256 and old.sha256 != manifest.sha256:
+        if old.manifest_sha256 != package.manifest_sha256 and old.sha256 != manifest.sha256:
             raise RegistryError(
                 f"{manifest.model} has a version {manifest.version} with other bytes already: "
                 "choose another name"
@@ -98,10 +98,10 @@ def add_version(
             model=manifest.model,
             version=manifest.version,
             sha256=manifest.sha256,
-            manifest_sha256=sealed.manifest_sha256,
+            manifest_sha256=package.manifest_sha256,
             kind=manifest.kind,
             status=status,
-            files=msgspec.json.encode(sealed.files, order="sorted").decode(),
+            files=msgspec.json.encode(package.files, order="sorted").decode(),
             report=report.decode(),
             gate_passed=gate_passed,
             policy_sha256=manifest.policy_sha256,
@@ -159,8 +159,8 @@ def get(conn: sa.Connection, model: str, version: str) -> Version:
     RegistryError
         There is none; the message names those that there are.
     """
-    found = find(conn, model, version)
-    if found is None:
+    row = find(conn, model, version)
+    if row is None:
         names = conn.execute(
             sa.select(versions.c.version)
             .where(versions.c.model == model)
@@ -169,7 +169,7 @@ def get(conn: sa.Connection, model: str, version: str) -> Version:
         ).scalars()
         known = ", ".join(names) or "it has none"
         raise RegistryError(f"{model} has no version {version!r} (known: {known})")
-    return found
+    return row
 
 
 def all_versions(conn: sa.Connection, model: str) -> list[Version]:

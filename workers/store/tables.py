@@ -154,8 +154,8 @@ repository_roles = sa.Table(  # from which the TUF metadata are made, byte for b
     ),  # JSON of what the role signs besides version and expiry
 )
 
-intents = sa.Table(  # what commands ask the holder of the lease "repository" to do
-    "intents",
+release_requests = sa.Table(  # what commands ask the holder of the lease "repository" to do
+    "release_requests",
     metadata,
     sa.Column("intent_id", Text, primary_key=True),
     sa.Column("kind", Text, nullable=False),  # publish | rollback | add | register
@@ -167,8 +167,8 @@ intents = sa.Table(  # what commands ask the holder of the lease "repository" to
     sa.Column("result", Text, nullable=True),  # JSON {"ok": bool, "message": str, ...}
 )
 
-guards = sa.Table(  # a new version against its predecessor until decided or seven days
-    "guards",
+monitored_releases = sa.Table(  # a new version against its predecessor until decided or seven days
+    "monitored_releases",
     metadata,
     sa.Column("model", Text, primary_key=True),
     sa.Column("epoch", Big, primary_key=True),
@@ -221,16 +221,16 @@ __all__ = [
     "activations",
     "audit",
     "barred",
-    "guards",
     "incident_findings",
     "incidents",
-    "intents",
     "job_steps",
     "jobs",
     "metadata",
+    "monitored_releases",
     "pauses",
     "pointer_history",
     "pointers",
+    "release_requests",
     "repository_roles",
     "versions",
 ]

@@ -32,7 +32,7 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
 from redistill.workers.errors import SettingsError, WorkersError
 from redistill.workers.releases import roles
-from redistill.workers.releases.files import Place
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.settings.settings import Settings, is_loopback
 from redistill.workers.store import opening
 from redistill.workers.web.metrics import Metrics
@@ -67,7 +67,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         ``GET`` and ``HEAD`` of ``/metadata/NAME``, ``/targets/MODEL/NAME``, ``/health/live``,
         ``/health/ready``, ``/metrics``. Errors are ``{"error": {"code", "message"}}``.
     """
-    place = Place(settings.root)
+    layout = RepositoryLayout(settings.root)
     metrics = Metrics(database, settings.namespace)
     token = settings.web_token.get_secret_value() if settings.web_token is not None else None
     app = FastAPI(title="redistill", docs_url=None, redoc_url=None, openapi_url=None)
@@ -96,13 +96,13 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     def metadata(name: str, request: Request) -> Response:
         if not METADATA.fullmatch(name):
             raise HTTPException(404, "there is no such metadata file")
-        data = _read(place.metadata / name)
+        data = _read(layout.metadata / name)
         fixed = name[0].isdigit()
         return _answer(request, data, FOR_EVER if fixed else "no-cache")
 
     @app.api_route("/targets/{model}/{name}", methods=["GET", "HEAD"])
     def target(model: str, name: str, request: Request) -> Response:
-        path = place.targets / model / name
+        path = layout.targets / model / name
         if not (MODEL.fullmatch(model) and TARGET.fullmatch(name)) or not _is_plain(path):
             raise HTTPException(404, "there is no such file in the repository")
         tag = f'"{name}"'
@@ -117,7 +117,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
 
     @app.api_route("/health/ready", methods=["GET", "HEAD"])
     def ready() -> Response:
-        problems = _problems(database, place)
+        problems = _problems(database, layout)
         status = "ready" if not problems else "not ready"
         body = {"status": status, "problems": problems}
         return JSONResponse(body, status_code=503 if problems else 200)
@@ -281,7 +281,7 @@ def _error(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
 
 
-def _problems(database: Database, place: Place) -> list[str]:
+def _problems(database: Database, layout: RepositoryLayout) -> list[str]:
     """Why this process cannot do its work now; empty when it can."""
     try:
         with database.read() as conn:
@@ -291,9 +291,9 @@ def _problems(database: Database, place: Place) -> list[str]:
         return [str(error)]
     if until is None:
         return []  # nothing was published yet: an empty repository is a good one
-    if not (place.metadata / "timestamp.json").is_file():
+    if not (layout.metadata / "timestamp.json").is_file():
         return [
-            f"{place.metadata} holds no timestamp.json: does the repair worker write elsewhere?"
+            f"{layout.metadata} holds no timestamp.json: does the repair worker write elsewhere?"
         ]
     if until / 1e6 < time.time():
         when = datetime.fromtimestamp(until / 1e6, UTC)

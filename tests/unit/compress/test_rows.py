@@ -12,7 +12,7 @@ import pytest
 
 from redistill.compress import data, rows
 from redistill.compress.errors import BadData, BadJob
-from redistill.compress.plan import GraphSpec, Job, Training
+from redistill.compress.plan import GraphSpec, JobSpec, Training
 
 SPEC = GraphSpec(
     features=("a", "b", "r"),
@@ -124,8 +124,8 @@ def make(n: int, *, seed: int = 0, labelled: bool = True, **over: Any) -> rows.R
     return rows.Rows(**fields | over)
 
 
-def job(**training: Any) -> Job:
-    return Job(job_id="j", model="m", graph=SPEC, training=Training(**training))
+def job(**training: Any) -> JobSpec:
+    return JobSpec(job_id="j", model="m", graph=SPEC, training=Training(**training))
 
 
 def test_prepare_gives_each_row_one_role() -> None:

@@ -81,7 +81,7 @@ def connect(shop: Installation, tmp_path: Path) -> Iterator[Callable[..., ModelC
 
     def make(**more: Any) -> ModelClient:
         options = {
-            "repository": shop.place.repository,
+            "repository": shop.layout.repository,
             "trust": shop.trust,
             "cache": tmp_path / "cache",
             "poll_s": NEVER,
@@ -224,7 +224,7 @@ def test_swap_under_concurrent_calls_fails_none_and_mixes_nothing(
 
 
 def metadata_files(shop: Installation) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in shop.place.metadata.iterdir()}
+    return {p.name: p.read_bytes() for p in shop.layout.metadata.iterdir()}
 
 
 def test_replayed_repository_is_refused_and_what_serves_stays(
@@ -234,7 +234,7 @@ def test_replayed_repository_is_refused_and_what_serves_stays(
     shop.publish("credit", "v2")
     client = connect()
     for name, data in old.items():
-        (shop.place.metadata / name).write_bytes(data)
+        (shop.layout.metadata / name).write_bytes(data)
     assert client.refresh() is False
     assert "BadVersionNumberError" in str(client.last_error)
     assert client.predict(ROW).version == "v2"
@@ -245,7 +245,7 @@ def test_changed_pointer_is_refused(
 ) -> None:
     client = connect()
     shop.publish("credit", "v2")
-    for path in (shop.place.targets / "credit").glob("*.pointer.json"):
+    for path in (shop.layout.targets / "credit").glob("*.pointer.json"):
         path.write_bytes(path.read_bytes().replace(b'"epoch":2', b'"epoch":9'))
     assert client.refresh() is False
     assert "LengthOrHashMismatchError" in str(client.last_error)
@@ -254,9 +254,9 @@ def test_changed_pointer_is_refused(
 
 def test_changed_model_is_refused(shop: Installation, connect: Callable[..., ModelClient]) -> None:
     client = connect()
-    sealed = shop.add("credit", "v3", 3)
+    package = shop.add("credit", "v3", 3)
     shop.publish("credit", "v3")
-    path = shop.place.path("credit", "model.onnx", sealed.manifest.sha256)
+    path = shop.layout.path("credit", "model.onnx", package.manifest.sha256)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
@@ -276,8 +276,8 @@ def test_metadata_signed_by_a_stranger_are_refused(
     for k in range(3):  # newer versions than ours
         other.add("credit", f"v{k}", k)
         other.publish("credit", f"v{k}")
-    shutil.rmtree(shop.place.repository)
-    shutil.copytree(other.place.repository, shop.place.repository)
+    shutil.rmtree(shop.layout.repository)
+    shutil.copytree(other.layout.repository, shop.layout.repository)
     assert client.refresh() is False
     assert client.last_error is not None
     assert client.version == "v1"
@@ -295,7 +295,7 @@ def test_expired_metadata_are_refused_until_they_are_signed_again(tmp_path: Path
     inst.add("credit", "v1", 1, "baseline")
     inst.publish("credit", "v1")
     options: dict[str, Any] = {
-        "repository": inst.place.repository,
+        "repository": inst.layout.repository,
         "trust": inst.trust,
         "cache": tmp_path / "cache",
         "poll_s": NEVER,
@@ -333,11 +333,11 @@ def test_repository_that_is_away_leaves_what_serves(
     shop: Installation, connect: Callable[..., ModelClient]
 ) -> None:
     client = connect()
-    shop.place.repository.rename(shop.place.home / "away")
+    shop.layout.repository.rename(shop.layout.home / "away")
     assert client.refresh() is False
     assert "cannot be read" in str(client.last_error)
     assert client.predict(ROW).version == "v1"
-    (shop.place.home / "away").rename(shop.place.repository)
+    (shop.layout.home / "away").rename(shop.layout.repository)
     assert client.refresh() is False
     assert client.last_error is None
 
@@ -347,7 +347,7 @@ def test_restart_without_the_repository_serves_from_the_cache(
 ) -> None:
     shop.publish("credit", "v2")
     connect().close()
-    shutil.rmtree(shop.place.repository)
+    shutil.rmtree(shop.layout.repository)
     again = connect()
     assert (again.version, again.epoch) == ("v2", 2)
     assert "cannot be read" in str(again.last_error)
@@ -371,7 +371,7 @@ def test_without_anything_to_serve_the_start_says_what_to_do(
             "credit", repository=tmp_path / "nowhere", trust=shop.trust, cache=tmp_path / "c"
         )
     with pytest.raises(ReleaseError, match="no release of a model named 'other'"):
-        ModelClient("other", repository=shop.place.repository, trust=shop.trust, cache=tmp_path)
+        ModelClient("other", repository=shop.layout.repository, trust=shop.trust, cache=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_fallback_that_is_a_known_release_serves_under_its_version(
         raise ReleaseError("not here")
 
     monkeypatch.setattr("redistill.streams.client.loader.probe", refuse)
-    client = connect(fallback=shop.place.home / "candidates" / "credit-v1" / "model.onnx")
+    client = connect(fallback=shop.layout.home / "candidates" / "credit-v1" / "model.onnx")
     assert (client.version, client.epoch, client.last_error) == ("v1", 0, "not here")
     assert client.predict(ROW).scores == pytest.approx(expected(1), rel=1e-5)
 
@@ -411,17 +411,17 @@ def test_fallback_that_is_a_known_release_serves_under_its_version(
 def test_unknown_fallback_serves_unmonitored_until_the_repository_is_back(
     shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
 ) -> None:
-    shop.seal("credit", "v7", 7)  # sealed, but never served: nobody knows it
-    away = shop.place.repository.rename(tmp_path / "away")
+    shop.package("credit", "v7", 7)  # packaged, but never served: nobody knows it
+    away = shop.layout.repository.rename(tmp_path / "away")
     logger = FakeLogger()
-    fallback = shop.place.home / "candidates" / "credit-v7" / "model.onnx"
+    fallback = shop.layout.home / "candidates" / "credit-v7" / "model.onnx"
     client = connect(fallback=fallback, log=logger)
     assert (client.version, client.epoch) == (FALLBACK, 0)
     out = client.predict([1.0, 2.0, 1.0])
     assert out.prediction in ("0", "1")  # a bare file knows no names
     assert client.predict({"a": 1.0, "b": 2.0, "c": 1.0}).scores == out.scores
     assert [e.version for e in logger.reported] == [FALLBACK]
-    away.rename(shop.place.repository)
+    away.rename(shop.layout.repository)
     assert client.refresh() is True
     assert client.version == "v1"
 
@@ -429,9 +429,9 @@ def test_unknown_fallback_serves_unmonitored_until_the_repository_is_back(
 def test_fallback_with_a_manifest_knows_names(
     shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
 ) -> None:
-    release = Repository(shop.place.repository, shop.trust, cache=tmp_path / "other")
+    release = Repository(shop.layout.repository, shop.trust, cache=tmp_path / "other")
     folder = release.release("credit", release.pointer("credit").manifest_sha256)
-    shutil.rmtree(shop.place.repository)
+    shutil.rmtree(shop.layout.repository)
     client = connect(fallback=folder)
     assert client.version == FALLBACK
     assert client.predict(ROW).prediction in SCHEMA.classes
@@ -441,7 +441,7 @@ def test_fallback_with_a_manifest_knows_names(
 def test_fallback_that_cannot_be_used_is_told_at_the_start(
     shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path, content: bytes | None
 ) -> None:
-    shutil.rmtree(shop.place.repository)
+    shutil.rmtree(shop.layout.repository)
     path = tmp_path / "fallback.onnx"
     if content is not None:
         path.write_bytes(content)
@@ -536,15 +536,15 @@ def test_default_cache_is_the_users_own_and_a_private_one_where_there_is_none(
     shop: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    usual = Repository(shop.place.repository, shop.trust).cache
+    usual = Repository(shop.layout.repository, shop.trust).cache
     assert usual.is_relative_to(tmp_path / "me" / ".cache" / "redistill")
     assert usual.stat().st_mode & 0o077 == 0
     usual.chmod(0o777)  # somebody else could put a release there
-    private = Repository(shop.place.repository, shop.trust).cache
+    private = Repository(shop.layout.repository, shop.trust).cache
     assert not private.is_relative_to(tmp_path / "me")
     assert private.stat().st_mode & 0o077 == 0
     shutil.rmtree(private)
     with pytest.raises(ReleaseError, match="others may write"):
         Repository(
-            shop.place.repository, shop.trust, cache=tmp_path / "me" / ".cache" / "redistill"
+            shop.layout.repository, shop.trust, cache=tmp_path / "me" / ".cache" / "redistill"
         )

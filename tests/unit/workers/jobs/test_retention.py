@@ -26,7 +26,7 @@ from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import job_queue
 
 DAY = 24 * HOUR
-KEEP = retention.Keep(jobs_days=14, outbox_days=7, releases=3)
+KEEP = retention.RetentionLimits(jobs_days=14, outbox_days=7, releases=3)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
-def run(database: Database, home: Path) -> retention.Deleted:
+def run(database: Database, home: Path) -> retention.Deletions:
     return retention.run(database, home=home, keep=KEEP, lifetimes=Lifetimes(), clock=Clock(NOW))
 
 

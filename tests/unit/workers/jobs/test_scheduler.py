@@ -16,7 +16,7 @@ from waiting import eventually
 
 from redistill.streams.store.database import Database, connect
 from redistill.workers.incidents.model_context import load
-from redistill.workers.jobs.scheduler import Scheduler, last_fire, make_due
+from redistill.workers.jobs.scheduler import Scheduler, last_fire, make_due_job
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import audit, jobs
 
@@ -39,7 +39,7 @@ def due(database: Database, now: int) -> str | None:
     with database.begin() as conn:
         terms = load(conn, "credit")
         assert terms is not None
-        return make_due(conn, terms, now=now)
+        return make_due_job(conn, terms, now=now)
 
 
 def rows(database: Database) -> list[Any]:
@@ -125,7 +125,7 @@ def test_two_schedulers_make_one_job_and_do_chores_under_one_lease(database: Dat
             database,
             holder=name,
             chores={"sweep": (0.2, lambda name=name: done.append(name))},  # type: ignore[misc]
-            made=made.set,
+            on_job=made.set,
             clock=clock,
         )
         for name in ("one", "two")
@@ -150,7 +150,7 @@ def test_chore_that_fails_is_done_again(database: Database) -> None:
         raise ValueError("once more")
 
     scheduler = Scheduler(
-        database, holder="one", chores={"bad": (0.1, chore)}, made=lambda: None, clock=Clock()
+        database, holder="one", chores={"bad": (0.1, chore)}, on_job=lambda: None, clock=Clock()
     )
     scheduler.start()
     try:
@@ -168,7 +168,7 @@ def test_database_that_is_away_is_said_without_a_traceback(
         away,
         holder="one",
         chores={"expire": (0.1, lambda: done.append("done"))},
-        made=lambda: None,
+        on_job=lambda: None,
         clock=Clock(),
         reread_seconds=0.1,
     )

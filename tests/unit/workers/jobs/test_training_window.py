@@ -15,7 +15,7 @@ from served_rows import labelled, said, served
 from redistill.streams.store.database import Database
 from redistill.workers.jobs import training_window
 
-WANTED = training_window.Wanted(
+WANTED = training_window.WindowQuery(
     model="credit",
     version="v1",
     features=("x", "y"),
@@ -32,12 +32,16 @@ def database(database_url: str) -> Iterator[Database]:
     opened.dispose()
 
 
-def read(database: Database, wanted: training_window.Wanted = WANTED) -> training_window.Window:
+def read(
+    database: Database, wanted: training_window.WindowQuery = WANTED
+) -> training_window.TrainingWindow:
     with database.read() as conn:
         return training_window.read(conn, wanted)
 
 
-def column(found: training_window.Window, name: str, side: str | None = None) -> list[object]:
+def column(
+    found: training_window.TrainingWindow, name: str, side: str | None = None
+) -> list[object]:
     rows = found.table.to_pylist()
     return [r[name] for r in rows if side in (None, r["split"])]
 

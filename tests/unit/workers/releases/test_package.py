@@ -17,13 +17,13 @@ from redistill.streams.client.release import Manifest
 from redistill.streams.client.session import Session
 from redistill.streams.errors import ReleaseError
 from redistill.workers.models.graph_layout import input_layout, output_name
-from redistill.workers.releases.files import Place, damaged
-from redistill.workers.releases.package import Sealed, seal, write_golden
+from redistill.workers.releases.files import RepositoryLayout, damaged
+from redistill.workers.releases.package import ReleasePackage, build_package, write_golden
 
 
-def sealed(place: Place, candidate: Path, **more: Any) -> Sealed:
+def packaged(layout: RepositoryLayout, candidate: Path, **more: Any) -> ReleasePackage:
     options: dict[str, Any] = {
-        "place": place,
+        "layout": layout,
         "model": "credit",
         "version": "v1",
         "kind": "repaired",
@@ -32,7 +32,7 @@ def sealed(place: Place, candidate: Path, **more: Any) -> Sealed:
         "output_kind": "logits",
         "created_at": datetime(2026, 11, 25, tzinfo=UTC),
     }
-    return seal(candidate, **{**options, **more})
+    return build_package(candidate, **{**options, **more})
 
 
 @pytest.fixture
@@ -41,34 +41,36 @@ def candidate(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path / "home")
+def layout(tmp_path: Path) -> RepositoryLayout:
+    return RepositoryLayout(tmp_path / "home")
 
 
-def test_sealing_is_content_addressed_and_can_be_done_twice(place: Place, candidate: Path) -> None:
-    first = sealed(place, candidate)
-    assert damaged(place, "credit", first.files) == []
+def test_sealing_is_content_addressed_and_can_be_done_twice(
+    layout: RepositoryLayout, candidate: Path
+) -> None:
+    first = packaged(layout, candidate)
+    assert damaged(layout, "credit", first.files) == []
     assert set(first.files) == {
         "model.onnx", "golden.npz", "report.json", "manifest.json", "reference_rows.parquet",
         "training/architecture.json",
     }  # fmt: skip
-    before = sorted(p.name for p in place.home.rglob("*.*"))
-    assert sealed(place, candidate) == first
-    assert sorted(p.name for p in place.home.rglob("*.*")) == before
-    path = place.path("credit", "manifest.json", first.manifest_sha256)
+    before = sorted(p.name for p in layout.home.rglob("*.*"))
+    assert packaged(layout, candidate) == first
+    assert sorted(p.name for p in layout.home.rglob("*.*")) == before
+    path = layout.path("credit", "manifest.json", first.manifest_sha256)
     assert Manifest.from_json(path.read_bytes()) == first.manifest
     assert first.manifest.output == "y"
     assert first.manifest.golden_tolerance == pytest.approx(1e-4)
 
 
 def test_damaged_file_of_a_release_is_replaced_by_sealing_again(
-    place: Place, candidate: Path
+    layout: RepositoryLayout, candidate: Path
 ) -> None:
-    first = sealed(place, candidate)
-    place.path("credit", "model.onnx", first.manifest.sha256).write_bytes(b"rotten")
-    assert damaged(place, "credit", first.files) == ["model.onnx"]
-    sealed(place, candidate)
-    assert damaged(place, "credit", first.files) == []
+    first = packaged(layout, candidate)
+    layout.path("credit", "model.onnx", first.manifest.sha256).write_bytes(b"rotten")
+    assert damaged(layout, "credit", first.files) == ["model.onnx"]
+    packaged(layout, candidate)
+    assert damaged(layout, "credit", first.files) == []
 
 
 def spoil(candidate: Path, how: str) -> None:
@@ -104,19 +106,21 @@ def spoil(candidate: Path, how: str) -> None:
     ],
 )
 def test_candidate_that_services_would_refuse_is_not_stored(
-    place: Place, candidate: Path, how: str, why: str
+    layout: RepositoryLayout, candidate: Path, how: str, why: str
 ) -> None:
     spoil(candidate, how)
     with pytest.raises(ReleaseError, match=why):
-        sealed(place, candidate)
-    assert not list(place.home.rglob("*.onnx"))
+        packaged(layout, candidate)
+    assert not list(layout.home.rglob("*.onnx"))
 
 
-def test_another_schema_than_the_graph_takes_is_told(place: Place, candidate: Path) -> None:
+def test_another_schema_than_the_graph_takes_is_told(
+    layout: RepositoryLayout, candidate: Path
+) -> None:
     with pytest.raises(ReleaseError, match=r"shape \(n, 20\)"):
-        sealed(place, candidate, schema=NUMERIC)
+        packaged(layout, candidate, schema=NUMERIC)
     with pytest.raises(ReleaseError, match="no output 'z'"):
-        sealed(place, candidate, output="z")
+        packaged(layout, candidate, output="z")
 
 
 def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
@@ -152,10 +156,10 @@ def test_outputs_that_are_no_scores_are_told(tmp_path: Path) -> None:
         output_name(facts, "zipped")
 
 
-def test_written_golden_passes_its_own_test(place: Place, candidate: Path) -> None:
-    manifest = sealed(place, candidate).manifest
+def test_written_golden_passes_its_own_test(layout: RepositoryLayout, candidate: Path) -> None:
+    manifest = packaged(layout, candidate).manifest
     session = Session((candidate / "model.onnx").read_bytes(), manifest)
     write_golden(candidate / "golden.npz", session, rows(SCHEMA, 100, seed=4), tolerance=1e-5)
-    again = sealed(place, candidate, version="v2").manifest
+    again = packaged(layout, candidate, version="v2").manifest
     assert again.golden_tolerance == pytest.approx(1e-5)
     assert replace(again, version="v1").sha256 == manifest.sha256

@@ -19,7 +19,7 @@ from redistill.streams.client.release import PointerFile
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import post_release_monitor, registry, retention
 from redistill.workers.releases.files import damaged, restore
-from redistill.workers.store.tables import barred, guards, pauses, pointers
+from redistill.workers.store.tables import barred, monitored_releases, pauses, pointers
 
 DAY = 86_400_000_000
 WORSE = Comparison(wins=3, losses=60, ties=400, e_better=0.01, e_worse=1e6)
@@ -51,8 +51,10 @@ def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
 
 
 def settle(
-    inst: Installation, comparison: Comparison, one: post_release_monitor.Guard | None = None
-) -> post_release_monitor.Settled:
+    inst: Installation,
+    comparison: Comparison,
+    one: post_release_monitor.MonitoredRelease | None = None,
+) -> post_release_monitor.Settlement:
     with inst.database.begin() as conn:
         one = one or post_release_monitor.due(conn)[0]
         return post_release_monitor.settle(
@@ -67,14 +69,14 @@ def rows(inst: Installation, table: sa.Table) -> list[Any]:
 
 
 def state(inst: Installation) -> str:
-    return str(max(rows(inst, guards), key=lambda r: r["epoch"])["state"])
+    return str(max(rows(inst, monitored_releases), key=lambda r: r["epoch"])["state"])
 
 
 def test_worse_version_is_rolled_back_barred_and_the_breaker_opens(shop: Installation) -> None:
     done = settle(shop, WORSE)
     assert done.verdict == "roll_back"
-    assert done.moved is not None
-    assert (done.moved.version, done.moved.previous) == ("v2", "v3")
+    assert done.rollback is not None
+    assert (done.rollback.version, done.rollback.previous) == ("v2", "v3")
     assert state(shop) == "worse"
     (bar,) = rows(shop, barred)
     assert "60 lost, 3 won" in bar["reason"]
@@ -91,7 +93,10 @@ def test_better_version_stays_and_the_guard_ends(shop: Installation) -> None:
     assert settle(shop, BETTER).verdict == "keep"
     assert state(shop) == "better"
     assert rows(shop, pointers)[0]["stable"] == "v3"
-    assert json.loads(max(rows(shop, guards), key=lambda r: r["epoch"])["result"])["wins"] == 60
+    assert (
+        json.loads(max(rows(shop, monitored_releases), key=lambda r: r["epoch"])["result"])["wins"]
+        == 60
+    )
 
 
 def test_undecided_comparison_goes_on_and_remembers_how_far_it_came(shop: Installation) -> None:
@@ -106,7 +111,7 @@ def test_verdict_that_comes_after_the_pointer_moved_does_nothing(shop: Installat
         (one,) = post_release_monitor.due(conn)
     shop.rollback("credit")
     done = settle(shop, WORSE, one)
-    assert (done.verdict, done.moved) == ("go_on", None)
+    assert (done.verdict, done.rollback) == ("go_on", None)
     assert "moved meanwhile" in done.note
     assert rows(shop, barred) == []
 
@@ -115,8 +120,8 @@ def test_predecessor_that_cannot_serve_gives_way_to_what_was_before(shop: Instal
     with shop.database.begin() as conn:
         registry.bar(conn, "credit", registry.get(conn, "credit", "v2").sha256, reason="x", now=1)
     done = settle(shop, WORSE)
-    assert done.moved is not None
-    assert done.moved.version == "v1"
+    assert done.rollback is not None
+    assert done.rollback.version == "v1"
 
 
 def test_worse_version_that_nothing_can_replace_is_told(shop: Installation) -> None:
@@ -125,7 +130,7 @@ def test_worse_version_that_nothing_can_replace_is_told(shop: Installation) -> N
             sha256 = registry.get(conn, "credit", version).sha256
             registry.bar(conn, "credit", sha256, reason="x", now=1)
     done = settle(shop, WORSE)
-    assert (done.verdict, done.moved) == ("roll_back", None)
+    assert (done.verdict, done.rollback) == ("roll_back", None)
     assert "nothing can replace it" in done.note
     assert state(shop) == "worse"
     assert rows(shop, pointers)[0]["stable"] == "v3"
@@ -144,14 +149,14 @@ def test_guard_expires_after_its_days(shop: Installation) -> None:
 def age(inst: Installation) -> None:
     """Make every file older than what retention leaves alone."""
     old = inst.clock() - 2 * retention.ORPHAN_SECONDS
-    for folder in (inst.place.targets, inst.place.private):
+    for folder in (inst.layout.targets, inst.layout.private):
         for path in folder.rglob("*"):
             os.utime(path, (old, old))
 
 
 def prune(inst: Installation, keep: int = 2, rejected_before: int = 0) -> retention.Pruned:
     return retention.prune(
-        inst.database, inst.place, "credit", keep=keep, rejected_before=rejected_before,
+        inst.database, inst.layout, "credit", keep=keep, rejected_before=rejected_before,
         now=inst.now, lifetimes=inst.lifetimes,
     )  # fmt: skip
 
@@ -169,8 +174,10 @@ def test_old_versions_lose_their_files_when_clients_were_told(
     with shop.database.read() as conn:
         v1, v2, v3 = (registry.get(conn, "credit", v) for v in ("v1", "v2", "v3"))
     assert v1.files == {}
-    assert damaged(shop.place, "credit", v2.files) == damaged(shop.place, "credit", v3.files) == []
-    seen = Repository(shop.place.repository, shop.trust, cache=tmp_path / "cache")
+    assert (
+        damaged(shop.layout, "credit", v2.files) == damaged(shop.layout, "credit", v3.files) == []
+    )
+    seen = Repository(shop.layout.repository, shop.trust, cache=tmp_path / "cache")
     pointer: PointerFile = seen.pointer("credit")
     assert set(pointer.known) == {"v2", "v3"}
     seen.release("credit", pointer.manifest_sha256)
@@ -184,7 +191,7 @@ def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:
     age(shop)
     prune(shop)
     shop.tick()
-    being_sealed = shop.place.targets / "credit" / ("e" * 64 + ".onnx")
+    being_sealed = shop.layout.targets / "credit" / ("e" * 64 + ".onnx")
     being_sealed.write_bytes(b"new")
     os.utime(being_sealed, (shop.now / 1e6, shop.now / 1e6))
     prune(shop)
@@ -204,10 +211,12 @@ def test_rejected_candidates_go_after_their_days(shop: Installation) -> None:
 def test_release_can_be_put_together_again_for_a_job(shop: Installation, tmp_path: Path) -> None:
     with shop.database.read() as conn:
         version = registry.get(conn, "credit", "v2")
-    restore(shop.place, "credit", version.files, tmp_path / "in", names={"model.onnx", "training/"})
+    restore(
+        shop.layout, "credit", version.files, tmp_path / "in", names={"model.onnx", "training/"}
+    )
     got = sorted(str(p.relative_to(tmp_path / "in")) for p in (tmp_path / "in").rglob("*.*"))
     assert got == ["model.onnx", "training/architecture.json"]
-    path = shop.place.path("credit", "model.onnx", version.sha256)
+    path = shop.layout.path("credit", "model.onnx", version.sha256)
     path.write_bytes(b"rotten")
     with pytest.raises(RegistryError, match=r"model\.onnx of a release is missing or damaged"):
-        restore(shop.place, "credit", version.files, tmp_path / "again", names={"model.onnx"})
+        restore(shop.layout, "credit", version.files, tmp_path / "again", names={"model.onnx"})

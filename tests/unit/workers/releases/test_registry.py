@@ -18,7 +18,7 @@ from redistill.workers.releases import publication_history, registry
 from redistill.workers.store import audit
 from redistill.workers.store.tables import (
     barred,
-    guards,
+    monitored_releases,
     pauses,
     pointer_history,
     pointers,
@@ -57,7 +57,7 @@ def three(inst: Installation) -> None:
 
 
 def test_publish_is_one_change_of_everything(shop: Installation) -> None:
-    sealed = shop.add("credit", "v1", 1, "baseline")
+    package = shop.add("credit", "v1", 1, "baseline")
     moved = shop.publish("credit", "v1")
     assert (moved.version, moved.previous, moved.epoch) == ("v1", None, 1)
     (pointer,) = rows(shop, pointers)
@@ -66,7 +66,7 @@ def test_publish_is_one_change_of_everything(shop: Installation) -> None:
     assert (step["stable"], step["change"], step["sha256"]) == (
         "v1",
         "publish",
-        sealed.manifest.sha256,
+        package.manifest.sha256,
     )
     (version,) = rows(shop, versions)
     assert (version["status"], version["published_at"]) == ("published", shop.now)
@@ -76,8 +76,8 @@ def test_publish_is_one_change_of_everything(shop: Installation) -> None:
     assert published["gates"][0]["name"] == "fresh_e_value"
     (wake,) = events(shop, "pointers")
     assert (wake["stable"], wake["epoch"], wake["after"]) == ("v1", 1, moved.snapshot)
-    assert wake["stable_sha256"] == sealed.manifest_sha256
-    assert rows(shop, guards) == []  # nothing to be compared with
+    assert wake["stable_sha256"] == package.manifest_sha256
+    assert rows(shop, monitored_releases) == []  # nothing to be compared with
     assert rows(shop, specs)[0]["revision"] == 2
     with shop.database.read() as conn:
         assert audit.verify(conn).entries == 2
@@ -93,11 +93,11 @@ def test_publishing_what_serves_changes_nothing(shop: Installation) -> None:
 
 
 def test_a_version_is_entered_once_and_its_name_belongs_to_its_bytes(shop: Installation) -> None:
-    sealed = shop.add("credit", "v1", 1, "baseline")
+    package = shop.add("credit", "v1", 1, "baseline")
     shop.add("credit", "v1", 1, "baseline")
     assert len(rows(shop, versions)) == 1
-    other = shop.seal("credit", "v1", 2)
-    assert other.manifest.sha256 != sealed.manifest.sha256
+    other = shop.package("credit", "v1", 2)
+    assert other.manifest.sha256 != package.manifest.sha256
     with shop.database.begin() as conn, pytest.raises(RegistryError, match="choose another name"):
         registry.add_version(
             conn, other, report=report(), gate_passed=True, trigger=ACTOR, actor="t", now=1
@@ -105,10 +105,10 @@ def test_a_version_is_entered_once_and_its_name_belongs_to_its_bytes(shop: Insta
 
 
 def test_profile_of_a_version_is_stored_and_stream_workers_are_told(shop: Installation) -> None:
-    sealed = shop.seal("credit", "v1", 1)
+    package = shop.package("credit", "v1", 1)
     with shop.database.begin() as conn:
         registry.add_version(
-            conn, sealed, report=report(), gate_passed=True, trigger=ACTOR, actor="t", now=shop.now,
+            conn, package, report=report(), gate_passed=True, trigger=ACTOR, actor="t", now=shop.now,
             profile=b"profile", base_error='{"rate": 0.1}', provisional=True,
         )  # fmt: skip
     (row,) = rows(shop, profiles)
@@ -236,10 +236,10 @@ def test_a_longer_pause_is_not_shortened(shop: Installation) -> None:
 
 def test_guard_begins_with_a_publish_and_ends_with_the_next_move(shop: Installation) -> None:
     three(shop)
-    states = [(r["version"], r["predecessor"], r["state"]) for r in rows(shop, guards)]
+    states = [(r["version"], r["predecessor"], r["state"]) for r in rows(shop, monitored_releases)]
     assert states == [("v2", "v1", "superseded"), ("v3", "v2", "watching")]
     shop.rollback("credit")
-    assert {r["state"] for r in rows(shop, guards)} == {"superseded"}
+    assert {r["state"] for r in rows(shop, monitored_releases)} == {"superseded"}
 
 
 def test_epoch_only_grows_and_every_step_is_kept(shop: Installation) -> None:
@@ -268,7 +268,7 @@ def test_models_do_not_touch_each_other(shop: Installation) -> None:
 
 def test_refused_change_leaves_no_trace(shop: Installation) -> None:
     three(shop)
-    tables = (pointers, pointer_history, outbox, versions, guards, pauses, specs)
+    tables = (pointers, pointer_history, outbox, versions, monitored_releases, pauses, specs)
     before = [rows(shop, t) for t in tables]
     with pytest.raises(RegistryError):
         shop.rollback("credit", to="nothing")

@@ -18,8 +18,8 @@ from redistill.streams.store import lease, properties
 from redistill.streams.store.tables import metadata, outbox
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys, release_requests, repository, roles, submission
-from redistill.workers.releases.files import Place
-from redistill.workers.releases.repository_writer import Keeper
+from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import repository_roles
 
@@ -42,7 +42,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
     inst = copy_of(template, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
     inst.clock = FakeClock(START)
-    inst.keeper._clock = inst.clock
+    inst.writer._clock = inst.clock
     inst.tick()  # it holds the lease
     yield inst
     inst.database.dispose()
@@ -55,18 +55,18 @@ def advance(inst: Installation, seconds: float) -> None:
 
 def wait_for(
     inst: Installation, kind: release_requests.Kind, **body: object
-) -> release_requests.Result:
+) -> release_requests.RequestResult:
     with inst.database.begin() as conn:
-        intent = release_requests.submit(conn, kind, "credit", body, actor="cli:ann", now=inst.now)
+        request = release_requests.submit(conn, kind, "credit", body, actor="cli:ann", now=inst.now)
     inst.tick()
     with inst.database.read() as conn:
-        result = release_requests.result_of(conn, intent)
+        result = release_requests.result_of(conn, request)
     assert result is not None
     return result
 
 
 def files(inst: Installation) -> dict[str, bytes]:
-    folder = inst.place.metadata
+    folder = inst.layout.metadata
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
@@ -91,7 +91,7 @@ def test_refusal_is_an_answer_and_does_not_stop_the_next(shop: Installation) -> 
             conn, "publish", "credit", {"version": "v2"}, actor="a", now=shop.now + 1
         )
         odd = release_requests.submit(conn, "paint", "credit", {}, actor="a", now=shop.now + 2)  # type: ignore[arg-type]
-    assert shop.tick().intents == 3
+    assert shop.tick().requests == 3
     with shop.database.read() as conn:
         answers = [release_requests.result_of(conn, i) for i in (bad, good, odd)]
     assert [a is not None and a.ok for a in answers] == [False, True, False]
@@ -106,7 +106,7 @@ def test_version_whose_files_are_damaged_is_not_published(shop: Installation) ->
         sha256 = conn.execute(
             sa.text("SELECT sha256 FROM versions WHERE version = 'v2'")
         ).scalar_one()
-    shop.place.path("credit", "model.onnx", sha256).write_bytes(b"rotten")
+    shop.layout.path("credit", "model.onnx", sha256).write_bytes(b"rotten")
     result = wait_for(shop, "publish", version="v2")
     assert not result.ok
     assert "damaged or missing files: ['model.onnx']" in result.message
@@ -115,8 +115,10 @@ def test_version_whose_files_are_damaged_is_not_published(shop: Installation) ->
 
 
 def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installation) -> None:
-    shop.keeper.close()
-    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
+    shop.writer.close()
+    own = RepositoryWriter(
+        shop.database, shop.layout, holder="cli", clock=shop.clock, lifetimes=LIVES
+    )
     result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
         wait_seconds=5, clock=shop.clock, sleep=lambda s: None,
@@ -129,7 +131,9 @@ def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installa
 
 def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Installation) -> None:
     shop.tick()  # the worker holds it, and then hangs
-    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock, lifetimes=LIVES)
+    own = RepositoryWriter(
+        shop.database, shop.layout, holder="cli", clock=shop.clock, lifetimes=LIVES
+    )
     with pytest.raises(
         RegistryError, match="test holds the repository and did not answer within 3 s"
     ):
@@ -137,7 +141,7 @@ def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Instal
             shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
             wait_seconds=3, clock=shop.clock, sleep=lambda s: advance(shop, 1.0),
         )  # fmt: skip
-    assert shop.tick().intents == 0  # it does not come true later
+    assert shop.tick().requests == 0  # it does not come true later
     # a worker that lives answers
     result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
@@ -147,9 +151,9 @@ def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Instal
 
 
 def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -> None:
-    shop.keeper.close()
-    (shop.place.keys / "models.pem").unlink()
-    own = Keeper(shop.database, shop.place, holder="cli", clock=shop.clock)
+    shop.writer.close()
+    (shop.layout.keys / "models.pem").unlink()
+    own = RepositoryWriter(shop.database, shop.layout, holder="cli", clock=shop.clock)
     with pytest.raises(KeysError, match=r"models\.pem"):
         submission.perform(
             shop.database,
@@ -173,28 +177,32 @@ def test_without_keys_and_releases_there_is_nothing_to_keep(tmp_path: Path) -> N
 
     database = connect(f"sqlite:///{tmp_path}/r.db")
     metadata.create_all(database.engine)
-    keeper = Keeper(database, Place(tmp_path / "home"), holder="w")
-    assert not keeper.tick().holds
-    assert keeper.problem is None
+    writer = RepositoryWriter(database, RepositoryLayout(tmp_path / "home"), holder="w")
+    assert not writer.tick().holds
+    assert writer.problem is None
     assert not (tmp_path / "home").exists()
 
 
 def test_lost_keys_are_a_problem_until_they_are_back(shop: Installation) -> None:
-    away = shop.place.keys.rename(shop.place.home / "away")
-    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
-    keeper.tick()
-    assert isinstance(keeper.problem, KeysError)
-    away.rename(shop.place.keys)
-    assert keeper.tick().holds
-    assert keeper.problem is None
+    away = shop.layout.keys.rename(shop.layout.home / "away")
+    writer = RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    )
+    writer.tick()
+    assert isinstance(writer.problem, KeysError)
+    away.rename(shop.layout.keys)
+    assert writer.tick().holds
+    assert writer.problem is None
 
 
 def test_other_keys_than_the_repository_was_made_with_are_refused(shop: Installation) -> None:
-    shop.place.keys.rename(shop.place.home / "old")
-    keys.init(shop.place.keys, passphrase=None, now=datetime.now(UTC))
-    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
-    keeper.tick()
-    assert "other keys" in str(keeper.problem)
+    shop.layout.keys.rename(shop.layout.home / "old")
+    keys.init(shop.layout.keys, passphrase=None, now=datetime.now(UTC))
+    writer = RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    )
+    writer.tick()
+    assert "other keys" in str(writer.problem)
 
 
 # --- metadata -----------------------------------------------------------------------------------
@@ -202,9 +210,11 @@ def test_other_keys_than_the_repository_was_made_with_are_refused(shop: Installa
 
 def test_same_rows_and_keys_give_the_same_bytes(shop: Installation) -> None:
     before = files(shop)
-    for path in shop.place.metadata.iterdir():
+    for path in shop.layout.metadata.iterdir():
         path.unlink()
-    Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES).tick()
+    RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    ).tick()
     after = files(shop)
     assert after == {name: before[name] for name in after}
     current = [n for n in before if n == "timestamp.json" or n.endswith("root.json")]
@@ -214,19 +224,21 @@ def test_same_rows_and_keys_give_the_same_bytes(shop: Installation) -> None:
 def test_damaged_metadata_are_mended_when_the_lease_is_taken(shop: Installation) -> None:
     before = files(shop)
     newest = max(before, key=lambda n: int(n.split(".")[0]) if n.endswith("m-credit.json") else -1)
-    (shop.place.metadata / newest).write_bytes(b"{}")
-    (shop.place.metadata / "timestamp.json").write_bytes(before["timestamp.json"][:-1] + b" ")
-    (shop.place.metadata / ".left.new").write_bytes(b"half")
-    Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES).tick()
+    (shop.layout.metadata / newest).write_bytes(b"{}")
+    (shop.layout.metadata / "timestamp.json").write_bytes(before["timestamp.json"][:-1] + b" ")
+    (shop.layout.metadata / ".left.new").write_bytes(b"half")
+    RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    ).tick()
     assert files(shop) == before
 
 
 def test_round_without_work_writes_nothing(shop: Installation) -> None:
     shop.tick()
-    before = {p: p.stat().st_mtime_ns for p in shop.place.repository.rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in shop.layout.repository.rglob("*")}
     done = shop.tick()
-    assert (done.snapshot, done.intents, done.renewed, done.announced) == (None, 0, (), 0)
-    assert {p: p.stat().st_mtime_ns for p in shop.place.repository.rglob("*")} == before
+    assert (done.snapshot, done.requests, done.renewed, done.announced) == (None, 0, (), 0)
+    assert {p: p.stat().st_mtime_ns for p in shop.layout.repository.rglob("*")} == before
 
 
 def test_metadata_are_signed_again_at_half_their_life(shop: Installation) -> None:
@@ -249,13 +261,15 @@ def test_metadata_are_signed_again_at_half_their_life(shop: Installation) -> Non
 
 
 def test_offline_root_is_left_and_shown_as_expiring(shop: Installation) -> None:
-    (shop.place.keys / "root.pem").unlink()
-    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
+    (shop.layout.keys / "root.pem").unlink()
+    writer = RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    )
     advance(shop, 200 * 24 * HOUR)
-    assert "root" not in keeper.tick().renewed
+    assert "root" not in writer.tick().renewed
     with shop.database.read() as conn:
         assert roles.expiring(roles.read_roles(conn), now=shop.now, lifetimes=LIVES) == ["root"]
-    assert keeper.tick().renewed == ()
+    assert writer.tick().renewed == ()
 
 
 def test_renewed_repository_is_believed_by_a_client_that_knew_the_old_root(tmp_path: Path) -> None:
@@ -266,7 +280,7 @@ def test_renewed_repository_is_believed_by_a_client_that_knew_the_old_root(tmp_p
     inst.publish("credit", "v1")
     clock.now = time.time()
     inst.tick()
-    seen = Repository(inst.place.repository, inst.trust, cache=tmp_path / "cache")
+    seen = Repository(inst.layout.repository, inst.trust, cache=tmp_path / "cache")
     assert seen.pointer("credit").stable == "v1"
     assert (seen.cache / "metadata" / "root_history" / "2.root.json").exists()
 
@@ -297,9 +311,11 @@ def test_restored_backup_is_lifted_above_what_clients_have_seen(
                 .values(**row)
             )
         properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(published))
-    keeper = Keeper(shop.database, shop.place, holder="test", clock=shop.clock, lifetimes=LIVES)
-    keeper.tick()
-    assert keeper.problem is None
+    writer = RepositoryWriter(
+        shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
+    )
+    writer.tick()
+    assert writer.problem is None
     with shop.database.read() as conn:
         assert properties.published_snapshot(conn) > newest
 
@@ -323,14 +339,14 @@ def test_role_of_a_model_may_sign_its_own_files_only(shop: Installation) -> None
 
 
 def test_private_rows_are_not_among_what_clients_may_fetch(shop: Installation) -> None:
-    assert list((shop.place.private / "credit").glob("*.parquet"))
+    assert list((shop.layout.private / "credit").glob("*.parquet"))
     listed = json.loads(
         max(
-            shop.place.metadata.glob("*.m-credit.json"), key=lambda p: int(p.name.split(".")[0])
+            shop.layout.metadata.glob("*.m-credit.json"), key=lambda p: int(p.name.split(".")[0])
         ).read_bytes()
     )["signed"]["targets"]
     assert {Path(n).suffix for n in listed} == {".onnx", ".npz", ".json"}
-    assert not list((shop.place.targets / "credit").glob("*.parquet"))
+    assert not list((shop.layout.targets / "credit").glob("*.parquet"))
 
 
 # --- announcements ------------------------------------------------------------------------------
@@ -354,14 +370,16 @@ def test_pointer_is_announced_again_every_minute(shop: Installation) -> None:
 
 
 def test_two_keepers_one_works_and_the_other_takes_over(shop: Installation) -> None:
-    other = Keeper(shop.database, shop.place, holder="other", clock=shop.clock, lifetimes=LIVES)
+    other = RepositoryWriter(
+        shop.database, shop.layout, holder="other", clock=shop.clock, lifetimes=LIVES
+    )
     assert shop.tick().holds
     assert not other.tick().holds
     advance(shop, 10)
     assert shop.tick().holds  # renewed
     advance(shop, 10)
     assert not other.tick().holds
-    shop.keeper.close()
+    shop.writer.close()
     assert other.tick().holds
 
 

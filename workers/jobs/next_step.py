@@ -1,4 +1,4 @@
-"""Judgement of a candidate: published, rejected, or judged again once there are more labels. Pure."""
+"""Next step of a job after the gates: publish the candidate, reject it, or judge it again with more labels. Pure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class JudgeAgain:
     why: str
 
 
-Judgement = Publish | Reject | JudgeAgain
+NextStep = Publish | Reject | JudgeAgain
 
 
-def judge(decision: Decision) -> Judgement:
+def next_step(decision: Decision) -> NextStep:
     """What follows from what the gates of a candidate decided.
 
     Examples
     --------
-    >>> judge(Accepted(variant="fp32"))
+    >>> next_step(Accepted(variant="fp32"))
     Publish()
-    >>> judge(Undecidable(gate="fresh_e_value", have=40, need=90, why="40 rows"))
+    >>> next_step(Undecidable(gate="fresh_e_value", have=40, need=90, why="40 rows"))
     JudgeAgain(why='40 rows')
     """
     match decision:

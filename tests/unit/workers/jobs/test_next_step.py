@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redistill.compress.plan import Accepted, Rejected, Undecidable
-from redistill.workers.jobs.judgement import MORE_TRUSTED, JudgeAgain, Publish, Reject, judge
+from redistill.workers.jobs.next_step import MORE_TRUSTED, JudgeAgain, Publish, Reject, next_step
 
 
 def undecided(gate: str) -> Undecidable:
@@ -13,23 +13,25 @@ def undecided(gate: str) -> Undecidable:
 
 
 def test_accepted_candidate_is_published() -> None:
-    assert judge(Accepted(variant="static_int8")) == Publish()
+    assert next_step(Accepted(variant="static_int8")) == Publish()
 
 
 def test_rejected_candidate_keeps_every_reason() -> None:
-    assert judge(Rejected(reasons=("too slow", "too large"))) == Reject(("too slow", "too large"))
+    assert next_step(Rejected(reasons=("too slow", "too large"))) == Reject(
+        ("too slow", "too large")
+    )
 
 
 @pytest.mark.parametrize("gate", ["trusted_points", "worst_slice_points"])
 def test_gate_on_trusted_rows_is_never_waited_for(gate: str) -> None:
-    verdict = judge(undecided(gate))
+    verdict = next_step(undecided(gate))
     assert verdict == Reject((f"{gate}: not proven: too few rows; {MORE_TRUSTED}",))
 
 
 def test_unverified_rows_need_somebody_and_no_more_labels_of_the_same_source() -> None:
-    assert judge(undecided("verified_rows")) == Reject(("too few rows",))
+    assert next_step(undecided("verified_rows")) == Reject(("too few rows",))
 
 
 @pytest.mark.parametrize("gate", ["fresh_e_value", "gain", "a gate of tomorrow"])
 def test_gate_on_fresh_rows_is_judged_again(gate: str) -> None:
-    assert judge(undecided(gate)) == JudgeAgain("too few rows")
+    assert next_step(undecided(gate)) == JudgeAgain("too few rows")
