@@ -48,10 +48,6 @@ class StateError(StreamsError):
     """Stored state cannot be used: it is newer than this program, of another configuration, or not authentic."""
 
 
-class GapError(StreamsError):
-    """Records that were not yet counted have left the log."""
-
-
 class ReleaseError(StreamsError):
     """A release could not be fetched, verified or loaded; what is being served stays."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from redistill.streams.engine.dead_letters import DeadLetters
 from redistill.streams.engine.fetched import Chunk
-from redistill.streams.engine.label_rows import as_json, label_row, not_ahead
+from redistill.streams.engine.label_rows import label_row, not_ahead
 from redistill.streams.engine.sampling import Sampler
 from redistill.streams.engine.state_cache import CachedState, StateCache
 from redistill.streams.engine.unregistered import UnregisteredRows
@@ -311,7 +311,6 @@ class Accumulator:
                     rows=w.rows,
                     first_served_at=w.first_served_at,
                     last_served_at=w.last_served_at,
-                    summary=as_json(w.summary),
                 )
             )
         if seen.learned is not None:

@@ -70,7 +70,6 @@ class WindowRow:
     rows: int
     first_served_at: int
     last_served_at: int
-    summary: str
 
 
 @dataclass(kw_only=True, slots=True)

@@ -177,7 +177,7 @@ def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
         _announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
     _write_unregistered(conn, batch)
     for row in batch.profiles:
-        _learned(conn, row.model, row.version, row.profile, now)
+        _learned(conn, row.model, row.version, row.profile)
     _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
     add_counters(conn, counts)
     return Flushed(join_rows=new_joins, labels=new_labels, findings=announced)
@@ -201,7 +201,6 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
                     "rows": s.rows,
                     "first_served_at": s.first_served_at,
                     "last_served_at": s.last_served_at,
-                    "updated_at": now,
                 }
                 for s in batch.states
             ],
@@ -219,7 +218,6 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
                     "rows": w.rows,
                     "first_served_at": w.first_served_at,
                     "last_served_at": w.last_served_at,
-                    "summary": w.summary,
                     "closed_at": now,
                 }
                 for w in batch.windows
@@ -251,10 +249,10 @@ def _write_unregistered(conn: sa.Connection, batch: Batch) -> None:
         )
 
 
-def _learned(conn: sa.Connection, model: str, version: str, profile: bytes, now: int) -> None:
+def _learned(conn: sa.Connection, model: str, version: str, profile: bytes) -> None:
     """Store a profile learned from traffic, unless there is one: somebody's word weighs more."""
     new = insert_ignore(profiles).values(
-        model=model, version=version, profile=profile, provisional=True, created_at=now
+        model=model, version=version, profile=profile, provisional=True
     )
     c = profiles.c
     if conn.execute(new).rowcount != 1:
@@ -283,7 +281,7 @@ def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: i
     newer = upsert(
         findings,
         ["finding_id"],
-        update=["status", "severity", "harmful", "revision", "body", "updated_at", "stored_at"],
+        update=["status", "severity", "revision", "body", "stored_at"],
         where=lambda offered: offered.revision > findings.c.revision,
     )
     for f in changes:
@@ -295,11 +293,9 @@ def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: i
             "scope": f.scope,
             "status": f.status,
             "severity": f.severity,
-            "harmful": f.impact.harmful,
             "revision": f.revision,
             "body": msgspec.json.encode(f).decode(),
             "opened_at": _us(f.opened_at.timestamp()),
-            "updated_at": _us(f.at.timestamp()),
             "stored_at": now,
         }
         if conn.execute(newer, row).rowcount == 1:

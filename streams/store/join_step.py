@@ -113,14 +113,11 @@ def drain(
         if not hashes:
             return Drained()
         work = decide(conn, config, hashes, now)
-        changes = _account(conn, config, work.made, now, state_key)
+        changes = _account(conn, config, work.made, state_key)
         _write(conn, model, work)
         findings = store_findings(conn, changes, now=now)
         counts = {(model, f"labels_{name}"): n for name, n in work.counts.items()}
         add_counters(conn, counts)
-        conn.execute(
-            sa.update(model_locks).where(model_locks.c.model == model).values(drained_at=now)
-        )
     return Drained(
         outcomes=len(work.made),
         corrected=len(work.corrected),
@@ -133,7 +130,7 @@ def drain(
 
 
 def _account(
-    conn: sa.Connection, config: WatchConfig, made: list[dict[str, Any]], now: int, key: bytes
+    conn: sa.Connection, config: WatchConfig, made: list[dict[str, Any]], key: bytes
 ) -> list[DriftFound]:
     """Number the outcomes, show them to the detectors, and store the detectors."""
     changes: list[DriftFound] = []
@@ -148,7 +145,6 @@ def _account(
         before = int(row.n) if row is not None else 0
         state, found = _detect(conn, config, version, row, mine, before, key)
         changes += found
-        wrong = sum(1 - o["correct"] for o in mine)
         conn.execute(
             upsert(accuracy_states, ["model", "version"]),
             {
@@ -157,8 +153,6 @@ def _account(
                 "state": state.to_bytes(),
                 "last_seq": last + len(mine),
                 "n": before + len(mine),
-                "errors": (row.errors if row is not None else 0) + wrong,
-                "updated_at": now,
             },
         )
     return changes

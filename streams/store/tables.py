@@ -56,8 +56,6 @@ profiles = sa.Table(
         "base_error", Text, nullable=True
     ),  # redistill.streams.monitor.accuracy.BaseError.to_json()
     sa.Column("provisional", sa.Boolean, nullable=False, default=False),
-    sa.Column("predecessor", Text, nullable=True),
-    sa.Column("created_at", Big, nullable=False),
 )
 
 # --- offsets -----------------------------------------------------------------------------------------------------
@@ -105,7 +103,6 @@ input_states = sa.Table(
     sa.Column("rows", Big, nullable=False),
     sa.Column("first_served_at", Big, nullable=True),
     sa.Column("last_served_at", Big, nullable=True),
-    sa.Column("updated_at", Big, nullable=False),
 )
 
 accuracy_states = sa.Table(
@@ -118,8 +115,6 @@ accuracy_states = sa.Table(
     ),  # redistill.streams.monitor.accuracy.AccuracyState.to_bytes()
     sa.Column("last_seq", Big, nullable=False),  # last outcome the state has seen
     sa.Column("n", Big, nullable=False),
-    sa.Column("errors", Big, nullable=False),
-    sa.Column("updated_at", Big, nullable=False),
 )
 
 windows = sa.Table(
@@ -133,7 +128,6 @@ windows = sa.Table(
     sa.Column("rows", Big, nullable=False),
     sa.Column("first_served_at", Big, nullable=False),
     sa.Column("last_served_at", Big, nullable=False),
-    sa.Column("summary", Text, nullable=False),  # distances and means as JSON
     sa.Column("closed_at", Big, nullable=False),
 )
 
@@ -145,7 +139,6 @@ model_locks = sa.Table(  # the row that a drainer locks (SKIP LOCKED); also the 
     sa.Column("model", Text, primary_key=True),
     sa.Column("join_exponent", Integer, nullable=False, default=0),  # join rate = 2^-exponent
     sa.Column("feature_exponent", Integer, nullable=False, default=0),
-    sa.Column("drained_at", Big, nullable=False, default=0),
 )
 
 join_rates = sa.Table(
@@ -260,11 +253,9 @@ findings = sa.Table(
     sa.Column("scope", Text, nullable=False),
     sa.Column("status", Text, nullable=False),
     sa.Column("severity", Text, nullable=False),
-    sa.Column("harmful", sa.Boolean, nullable=True),
     sa.Column("revision", Integer, nullable=False),
     sa.Column("body", Text, nullable=False),  # the last drift.v1 of this finding as JSON
     sa.Column("opened_at", Big, nullable=False),
-    sa.Column("updated_at", Big, nullable=False),
     sa.Column("stored_at", Big, nullable=False),
     # written by redistill.workers.incidents only: null = not yet taken in
     sa.Column("intake_revision", Integer, nullable=True),

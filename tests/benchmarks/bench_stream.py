@@ -222,7 +222,7 @@ def prepare(lab: Lab, sample: list[Any]) -> None:
     with lab.db.begin() as conn:
         conn.execute(
             upsert(profiles, ["model", "version"], update=["profile"]).values(
-                model="credit", version="7", profile=profile, provisional=False, created_at=0
+                model="credit", version="7", profile=profile, provisional=False
             )
         )
 

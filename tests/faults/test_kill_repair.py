@@ -24,6 +24,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
 from redistill.workers.invariants import check
 from redistill.workers.jobs.child import Child
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import job_steps, jobs, pointer_history, versions
@@ -113,7 +114,9 @@ def test_killed_workers_publish_one_release(
         trust = (settings.keys_folder / "root.json").read_bytes()
 
         def signed() -> bool:
-            client = Repository(settings.repository_folder, trust, cache=tmp_path / "cache")
+            client = Repository(
+                RepositoryLayout(settings.root).repository, trust, cache=tmp_path / "cache"
+            )
             return client.pointer("credit").stable == version
 
         eventually(signed, "the signed pointer names it")

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
+from redistill import times
 from redistill.streams.kafka.broker import Broker, admin, producer
 from redistill.streams.store import lease, outbox, properties
 from redistill.streams.store.database import Database
@@ -122,8 +123,7 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
                 prediction="a", label="a", served_at=NOW, observed_at=NOW, source="s", uniform=True, made_at=NOW,
             )  # fmt: skip
         put(
-            conn, accuracy_states, model="credit", version="v1", state=b"", last_seq=20, n=20, errors=0,
-            updated_at=NOW,
+            conn, accuracy_states, model="credit", version="v1", state=b"", last_seq=20, n=20,
         )  # fmt: skip
         store_findings(conn, [finding()], now=NOW)
         conn.execute(sa.update(findings).values(intake_revision=0, intake_note="opened"))
@@ -207,7 +207,8 @@ def test_an_untouched_history_holds(database_url: str, tmp_path: Path) -> None:
         (n, True, ()) for n in range(1, 9)
     ]
     figures = {c.number: c.figures for c in checked}
-    assert figures[1] == {"counted": 90, "dead": 2, "gaps": 8, "rows": 900, "outcomes": 20}
+    counts = {"counted": 90, "dead": 2, "gaps": 8, "rows": 900, "outcomes": 20}
+    assert figures[1] == counts | {"last_gap_found": times.utc(NOW).isoformat(timespec="seconds")}
     assert figures[2] == {"findings": 1, "waiting": 0, "unsent": 0, "incidents": 1}
     assert figures[5] == {"pointers": 1, "moves": 2, "releases": 2}
     assert figures[7] == {"activations": 3, "declared_fallbacks": 1}

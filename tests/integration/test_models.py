@@ -27,7 +27,13 @@ from redistill.workers.models import registration
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import alarm_budget, opening, queries
-from redistill.workers.store.tables import incidents, pauses, pointer_history, pointers
+from redistill.workers.store.tables import (
+    incidents,
+    monitored_releases,
+    pauses,
+    pointer_history,
+    pointers,
+)
 
 DAY = queries.DAY_US
 NOW = 1_790_000_000_000_000
@@ -69,11 +75,11 @@ def serve(
     with database.begin() as conn:
         put(
             conn, input_states, model="linear", version="v1", topic_id="t", partition=0, state=b"",
-            rows=rows, first_served_at=at - 2 * DAY, last_served_at=at, updated_at=at,
+            rows=rows, first_served_at=at - 2 * DAY, last_served_at=at,
         )  # fmt: skip
         put(
             conn, windows, model="linear", version="v1", topic_id="t", partition=0, number=0, rows=rows,
-            first_served_at=at - 2 * DAY, last_served_at=at, summary="{}", closed_at=at,
+            first_served_at=at - 2 * DAY, last_served_at=at, closed_at=at,
         )  # fmt: skip
         put(
             conn, feature_rows, model="linear", version="v1", first_served_at=at, last_served_at=at,
@@ -180,19 +186,42 @@ def test_the_command_lists_models_for_people_and_for_programs(
     with database.begin() as conn:
         incident("harm", "repairing")(conn)
         put(conn, pauses, model="linear", until=NOW + 1, reason="r")
-        put(conn, unregistered, model="new", version="1", rows=70, first_seen_at=0, last_seen_at=0)
+        put(
+            conn,
+            unregistered,
+            model="new",
+            version="1",
+            rows=70,
+            first_seen_at=DAY,
+            last_seen_at=NOW,
+        )
         rolled_back(conn)
+        put(
+            conn, monitored_releases, model="linear", epoch=2, version="v2", predecessor="v1", state="worse",
+            last_seq=9, result='{"wins": 3, "losses": 30, "ties": 9, "e_better": 0.1, "e_worse": 512.0}',
+            since=0, until=NOW,
+        )  # fmt: skip
     result = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert "repairing (repairs paused)" in result.output
     assert "90.0% [82.4%, 95.1%] on 100" in result.output
     assert "linear: error 10% -> 40%" in result.output
-    assert "not registered: new, 70 rows seen" in result.output
+    assert "not registered: new, 70 rows seen since 1970-01-02 00:00:00Z" in result.output
     document = json.loads(CliRunner().invoke(app, ["--json"]).output)
     (model,) = document["models"]
     assert model["state"] == "repairing"
     assert model["accuracy"]["basis"] == "measured"
     assert model["accuracy"]["n"] == 100
     assert document["unregistered"] == {"new": 70}
+    detail = CliRunner().invoke(app, ["linear"], env={"COLUMNS": "200"}).output
+    assert (
+        "v2 against its predecessor v1 on the same labelled rows: worse, 3 won, 30 lost" in detail
+    )
+    assert "2026-09-21 14:13:20 rollback v1: r" in detail
+    assert "a repair can draw on 1 rows served since 2026-09-21 14:13:20" in detail
+    shown = json.loads(CliRunner().invoke(app, ["linear", "--json"]).output)
+    assert shown["comparison"]["result"]["losses"] == 30
+    assert [m["change"] for m in shown["moves"]] == ["rollback"]
+    assert shown["stored"]["rows"] == 1
     with pytest.raises(UsageError, match="there is no model 'nope'; registered: linear"):
         raise CliRunner().invoke(app, ["nope"]).exception or AssertionError

@@ -118,7 +118,7 @@ def learned(database: Database, version: str) -> None:
     with database.begin() as conn:
         conn.execute(
             sa.insert(profiles).values(
-                model="linear", version=version, profile=b"x", provisional=True, created_at=0
+                model="linear", version=version, profile=b"x", provisional=True
             )
         )
 

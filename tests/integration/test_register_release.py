@@ -19,6 +19,7 @@ from redistill.streams.store.tables import specs
 from redistill.workers.errors import KeysError, SpecError
 from redistill.workers.invariants import check
 from redistill.workers.releases import keys
+from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import pointer_history, pointers, versions
@@ -87,7 +88,9 @@ def test_the_first_release_is_judged_published_and_readable(
     trust = tmp_path / "root.json"
     keys.export(settings.keys_folder, trust)
     repository = Repository(
-        settings.repository_folder, trust=trust.read_bytes(), cache=tmp_path / "cache"
+        RepositoryLayout(settings.root).repository,
+        trust=trust.read_bytes(),
+        cache=tmp_path / "cache",
     )
     pointer = repository.pointer("linear")
     assert (pointer.stable, pointer.epoch) == ("v1", 1)

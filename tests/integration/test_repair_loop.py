@@ -136,7 +136,7 @@ class World:
 
     def published(self) -> Any:
         """What a client sees in the signed repository."""
-        folder = self.settings.repository_folder
+        folder = RepositoryLayout(self.settings.root).repository
         trust = (self.settings.keys_folder / "root.json").read_bytes()
         return Repository(folder, trust, cache=self.settings.root / "cache").pointer("credit")
 
@@ -168,7 +168,11 @@ def harm(world: World, *, labels: float = 0.3, rows: int = 1_500) -> None:
     """Usual traffic, then the boom, which the student cannot follow."""
     assert world.serve(1_000, boom=False, label_share=labels) > 0.93
     assert world.serve(rows, boom=True, label_share=labels) < 0.3
-    assert [f["harmful"] for f in world.rows(findings) if f["kind"] == "accuracy"] == [True]
+    assert [
+        json.loads(f["body"])["impact"]["harmful"]
+        for f in world.rows(findings)
+        if f["kind"] == "accuracy"
+    ] == [True]
 
 
 @pytest.fixture

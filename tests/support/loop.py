@@ -124,9 +124,7 @@ def point(
     errors = [1] * 50 + [0] * 950
     base = BaseError.from_errors(sa_array(errors), ordered=False)
     conn.execute(
-        sa.insert(profiles).values(
-            model=model, version=version, base_error=base.to_json(), created_at=now
-        )
+        sa.insert(profiles).values(model=model, version=version, base_error=base.to_json())
     )
     conn.execute(
         sa.insert(versions).values(

@@ -153,7 +153,7 @@ class Service:
                     data=blob(ids, hashes, served_at, answers, x),
                 )
             )
-            self._count(conn, at)
+            self._count(conn)
             chosen = np.flatnonzero(np.random.default_rng(seed).random(n) < label_share)
             flipped = dict(zip(credit.CLASSES, reversed(credit.CLASSES), strict=True))
             if len(chosen):
@@ -189,16 +189,14 @@ class Service:
         ) is not None and done.more:
             pass
 
-    def _count(self, conn: sa.Connection, at: int) -> None:
+    def _count(self, conn: sa.Connection) -> None:
         key = {"model": self.model, "version": self.version, "topic_id": "t", "partition": 0}
         conn.execute(
             sa.delete(input_states).where(
                 *(input_states.c[name] == value for name, value in key.items())
             )
         )
-        conn.execute(
-            sa.insert(input_states).values(**key, state=b"", rows=self.served, updated_at=at)
-        )
+        conn.execute(sa.insert(input_states).values(**key, state=b"", rows=self.served))
 
 
 def blob(ids: list[str], hashes: Any, served_at: Any, answers: list[str], x: Any) -> bytes:

@@ -85,7 +85,6 @@ def watch(
                     version=version,
                     base_error=base.to_json(),
                     provisional=False,
-                    created_at=0,
                 )
             )
 

@@ -17,6 +17,14 @@ app = typer.Typer(
 )
 
 
+WAITED_FOR = {
+    "labelled": "labelled rows",
+    "gate_labelled": "labelled gate rows",
+    "train": "rows to train on",
+}
+"""What a job waits for, in words, by the name of the count."""
+
+
 @app.command("list")
 def list_(
     model: str | None = typer.Option(None, "--model", help="Of this model only."),
@@ -137,6 +145,11 @@ def _print(found: Mapping[str, Any]) -> None:
         f"  made {common.moment(found['created_at'])}, waits for labels until"
         f" {common.moment(found['deadline_at'])}"
     )
+    if found["state"] == "waiting_labels" and (wait := outcome.get("wait")):
+        typer.echo(
+            f"  had {found['gate_rows']:,} {WAITED_FOR[wait['count']]} when it was last judged,"
+            f" is judged again at {wait['rows']:,}"
+        )
     if found["steps"]:
         console.print()
         table = common.table("STEP", "WHAT")

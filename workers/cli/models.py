@@ -30,10 +30,11 @@ def models(
 
     Accuracy is measured on the last labelled rows of the serving version, with its 95% interval; where
     there are no labels none is shown. A gate row is a row with both a label and stored features: a repair
-    is judged on about a hundred of them.
+    is judged on about a hundred of them. Of one model: how the newest version does against its
+    predecessor, the last moves of the pointer, and what is stored for a repair.
     """
     from redistill.workers.errors import UsageError
-    from redistill.workers.store import queries
+    from redistill.workers.store import model_detail, queries
     from redistill.workers.store.model_status import worst_first
 
     settings = common.load()
@@ -45,25 +46,27 @@ def models(
             raise UsageError(f"there is no model {name!r}; registered: {listed}")
         found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
         unknown = queries.unregistered_models(conn)
-        versions = queries.versions_of(conn, name) if name else []
+        detail = model_detail.detail(conn, name) if name else {}
     found = worst_first(found, now)
     lag = _lag(settings)
     if as_json:
         rows = [_document(o, now) for o in found]
         if name:
-            common.print_json(rows[0] | {"versions": versions})
+            common.print_json(rows[0] | detail)
         else:
-            common.print_json({"models": rows, "unregistered": unknown, "lag": lag})
+            seen = {u.model: u.rows for u in unknown}
+            common.print_json({"models": rows, "unregistered": seen, "lag": lag})
         return
     if not found:
         typer.echo("no model is registered yet: `redistill register model.toml`")
     else:
         _print(found, now)
     if name:
-        _print_versions(versions)
-    for model, count in unknown.items():
+        _print_detail(detail)
+    for u in unknown:
         typer.echo(
-            f"not registered: {model}, {count:,} rows seen (`redistill register {model} --from-traffic`)"
+            f"not registered: {u.model}, {u.rows:,} rows seen since {common.moment(u.first_seen_at)}"
+            f" (`redistill register {u.model} --from-traffic`)"
         )
     if lag is not None:
         typer.echo(f"stream lag: {lag if isinstance(lag, str) else f'{lag:,} records'}")
@@ -158,6 +161,34 @@ def _print(found: list[Overview], now: int) -> None:
             out.print(f"{o.model}: {o.incident[2]}", markup=False)
 
 
+def _print_detail(detail: dict[str, Any]) -> None:
+    _print_versions(detail["versions"])
+    if comparison := detail["comparison"]:
+        result = comparison["result"]
+        counts = "not looked at yet"
+        if result is not None:
+            counts = (
+                f"{result['wins']:,} won, {result['losses']:,} lost (e-value of being worse:"
+                f" {result['e_worse']:.3g})"
+            )
+        typer.echo(
+            f"{comparison['version']} against its predecessor {comparison['predecessor']} on the same"
+            f" labelled rows: {comparison['state']}, {counts}"
+        )
+    for move in detail["moves"]:
+        typer.echo(f"{_second(move['at'])} {move['change']} {move['version']}: {move['reason']}")
+    stored = detail["stored"]
+    if stored["rows"]:
+        typer.echo(
+            f"a repair can draw on {stored['rows']:,} rows served since {_second(stored['since'])}"
+        )
+
+
+def _second(at: str | None) -> str:
+    """A time of a document, to the second."""
+    return (at or "-")[:19].replace("T", " ")
+
+
 def _print_versions(versions: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
@@ -174,7 +205,7 @@ def _print_versions(versions: list[dict[str, Any]]) -> None:
             v["status"],
             v["kind"],
             v["sha256"][:8],
-            (v["published_at"] or "-")[:19].replace("T", " "),
+            _second(v["published_at"]),
             "; ".join(v["failed_gates"]) or ("gates passed" if v["gate_passed"] else ""),
             "removed" if v["bytes"] is None else f"{v['bytes']:,}",
         )

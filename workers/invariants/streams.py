@@ -8,6 +8,7 @@ from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
+from redistill import times
 from redistill.streams.store.tables import (
     accuracy_states,
     counters,
@@ -26,7 +27,7 @@ def counted_once(inputs: RuleInput) -> RuleResult:
     """Invariant 1: per partition, and for the outcomes that follow from the rows."""
     violations: list[str] = []
     totals = dict.fromkeys(("counted", "dead", "gaps", "rows"), 0)
-    lost = _gap_offsets(inputs, violations)
+    lost, last_gap = _gap_offsets(inputs, violations)
     for row in inputs.offsets:
         partition = (row.topic_id, row.partition)
         name = f"{row.topic}/{row.partition}"
@@ -56,7 +57,10 @@ def counted_once(inputs: RuleInput) -> RuleResult:
             f"{dead:,} dead letters were written, {totals['dead']:,} records are counted dead"
         )
     totals["outcomes"] = _outcomes(inputs, violations)
-    return RuleResult(figures=dict(totals), violations=violations)
+    figures: dict[str, int | float | str] = dict(totals)
+    if last_gap is not None:
+        figures["last_gap_found"] = times.utc(last_gap).isoformat(timespec="seconds")
+    return RuleResult(figures=figures, violations=violations)
 
 
 def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
@@ -76,9 +80,14 @@ def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
     return RuleResult(figures={"pending": pending, "produced": produced}, violations=violations)
 
 
-def _gap_offsets(inputs: RuleInput, violations: list[str]) -> dict[tuple[str, int], int]:
-    """Offsets in the recorded gaps of each partition; gaps never overlap."""
+def _gap_offsets(
+    inputs: RuleInput, violations: list[str]
+) -> tuple[dict[tuple[str, int], int], int | None]:
+    """Offsets in the recorded gaps of each partition, and when the newest gap was found; gaps never
+    overlap.
+    """
     out: dict[tuple[str, int], int] = {}
+    newest: int | None = None
     last: dict[tuple[str, int], int] = {}
     query = sa.select(gaps).order_by(gaps.c.topic_id, gaps.c.partition, gaps.c.first)
     for row in inputs.conn.execute(query):
@@ -89,7 +98,8 @@ def _gap_offsets(inputs: RuleInput, violations: list[str]) -> dict[tuple[str, in
             )
         last[partition] = row.last
         out[partition] = out.get(partition, 0) + row.last - row.first + 1
-    return out
+        newest = max(newest or 0, row.found_at)
+    return out, newest
 
 
 def _outcomes(inputs: RuleInput, violations: list[str]) -> int:

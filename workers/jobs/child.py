@@ -131,7 +131,6 @@ class Child:
         self._inboxes: dict[str, queue.SimpleQueue[dict[str, Any]]] = {}
         self._ready = threading.Event()
         self._gone = threading.Event()
-        self.loading_seconds: float | None = None
         self._reader = threading.Thread(target=self._read, name="child-reader", daemon=True)
         self._reader.start()
 
@@ -358,7 +357,6 @@ class Child:
             for line in lines:
                 message = json.loads(line)
                 if "ready" in message:
-                    self.loading_seconds = float(message["ready"])
                     self._ready.set()
                     continue
                 run = message.get("progress") or message.get("ended") or message.get("started")

@@ -10,7 +10,7 @@ It speaks JSON lines over the socket whose descriptor is its argument:
 
 - from the parent: ``{"run": id, "folder": path, "cpu_seconds": n, "memory_bytes": n}`` and
   ``{"kill": id}``
-- to the parent: ``{"ready": seconds}``, ``{"started": id, "pid": n}``,
+- to the parent: ``{"ready": true}``, ``{"started": id, "pid": n}``,
   ``{"progress": id, "step": s, "share": x}`` and ``{"ended": id, "status": n, "signal": n | null,
   "error": {"kind", "message", "retriable"} | null, "cpu_seconds": x, "memory_bytes": n}``
 """
@@ -165,7 +165,6 @@ def _kill(job: _Running) -> None:
 
 def serve(control: socket.socket, entry: str) -> None:
     """Take requests until the parent closes the socket; then end every job and return."""
-    began = time.monotonic()
     module = importlib.import_module(entry.partition(":")[0])
     if (warm := getattr(module, "warm", None)) is not None:
         warm()
@@ -178,7 +177,7 @@ def serve(control: socket.socket, entry: str) -> None:
     jobs: dict[int, _Running] = {}
     pending = b""
     try:
-        say({"ready": time.monotonic() - began})
+        say({"ready": True})
         while True:
             for key, _ in selector.select():
                 if key.fileobj is control:

@@ -182,8 +182,6 @@ def store(
                     profile=prepared.profile,
                     base_error=None if prepared.base is None else prepared.base.to_json(),
                     provisional=spec.origin == "traffic",
-                    predecessor=None,
-                    created_at=now,
                 )
             )
         # From now on its rows are counted as the model's own.

@@ -11,14 +11,14 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from pydantic import Field
 
 from redistill.compress.plan import GraphSpec, Limits, Training
 from redistill.streams.monitor.config import Level, WatchConfig
-from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import MODEL_PATTERN
 
 if TYPE_CHECKING:
@@ -56,9 +56,10 @@ class TeacherSection:
 
     onnx: str
     torch: str | None = None
-    """Import path ``package.module:Class``: lets the teacher be adapted and pruned."""
+    """Import path ``package.module:Class``, kept for a remedy that adapts or prunes the teacher: its
+    form is checked, nothing loads it yet."""
     weights: str | None = None
-    """Its weights as safetensors."""
+    """Its weights as safetensors: stored with the model, nothing loads them yet."""
     output: str | None = None
     output_kind: OutputKind = "logits"
 
@@ -276,18 +277,3 @@ PATHS: dict[str, tuple[str, ...]] = {
     "data": ("reference", "trusted"),
 }
 """Keys that hold a path, by section."""
-
-
-def feature_to_toml(feature: Feature) -> Any:
-    """The shortest way to write a feature in ``[schema] features``.
-
-    Examples
-    --------
-    >>> feature_to_toml(Feature(name="x")), feature_to_toml(Feature(name="x", minimum=0))
-    ('float', {'type': 'float', 'min': 0})
-    """
-    if feature.kind == "category":
-        return list(feature.values)
-    limits = {"min": feature.minimum, "max": feature.maximum}
-    given = {k: v for k, v in limits.items() if v is not None}
-    return {"type": feature.kind, **given} if given else feature.kind

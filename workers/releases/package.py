@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from redistill.streams.client.graph import check_onnx
 from redistill.streams.client.probe import MEMORY_BYTES, SECONDS, probe
@@ -24,7 +23,6 @@ from redistill.streams.client.release import (
     ReleaseKind,
     sha256_of,
 )
-from redistill.streams.client.session import Session
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import RegistryError
@@ -84,7 +82,7 @@ def build_package(
     Parameters
     ----------
     candidate
-        Folder with ``model.onnx`` and ``golden.npz`` (:func:`write_golden` makes one), and whatever
+        Folder with ``model.onnx`` and ``golden.npz``, and whatever
         else belongs to the release, at most one folder deep.
     output
         Name of the output that is read; ``None``: the only one.
@@ -150,32 +148,6 @@ def build_package(
     return ReleasePackage(
         manifest=manifest, manifest_sha256=entry.sha256, files={**files, MANIFEST_FILE: entry}
     )
-
-
-def write_golden(
-    path: Path,
-    session: Session,
-    inputs: NDArray[np.float32],
-    *,
-    tolerance: float = GOLDEN_TOLERANCE,
-) -> None:
-    """Write ``golden.npz`` for a graph that came without one: up to 32 rows and what it answers.
-
-    Call it where a crash of the graph does no harm (in the job's child): it runs the graph.
-
-    Parameters
-    ----------
-    path
-        Where to.
-    session
-        The graph.
-    inputs
-        ``(n, F) float32``, rows that the model may meet.
-    tolerance
-        Largest absolute difference of an output that other machines may show.
-    """
-    rows = np.ascontiguousarray(inputs[:GOLDEN_ROWS], np.float32)
-    np.savez(path, inputs=rows, outputs=session.run(rows), tolerance=np.float32(tolerance))
 
 
 def _tolerance(golden: Path) -> float:

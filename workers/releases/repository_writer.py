@@ -171,6 +171,11 @@ class RepositoryWriter:
             with self._database.begin() as conn:
                 self._check(conn)
                 renewed = roles.renew(conn, keys, now=now, lifetimes=self.lifetimes)
+                left = roles.expiring(roles.read_roles(conn), now=now, lifetimes=self.lifetimes)
+            if (
+                left
+            ):  # the root, whose key is offline: told at each renewal until it is brought back
+                log.warning("roles_not_renewed", action="roles_not_renewed", roles=left)
         snapshot = repository.publish_metadata(
             self._database, self._layout, keys, token=self._token or 0, clock=self._now
         )

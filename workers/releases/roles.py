@@ -185,7 +185,7 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
 
 
 def expiring(by_name: Mapping[str, Role], *, now: int, lifetimes: Lifetimes) -> list[str]:
-    """Roles past half of their life: what nobody has renewed."""
+    """Roles past half of their life: after a renewal those whose key was not at hand."""
     return [r.name for r in by_name.values() if _past_half(r, now, lifetimes)]
 
 

@@ -119,8 +119,6 @@ def add_version(
                 profile=profile,
                 base_error=base_error,
                 provisional=provisional,
-                predecessor=manifest.predecessor,
-                created_at=now,
             )
         )
         revise(conn, manifest.model, now)

@@ -295,11 +295,6 @@ class Settings(BaseSettings):
         return self.root / "jobs"
 
     @property
-    def repository_folder(self) -> Path:
-        """Where the signed release repository is written."""
-        return self.root / "repository"
-
-    @property
     def instance(self) -> str:
         """Name of this process in logs and leases: unique on this machine."""
         return self.instance_id or f"{socket.gethostname()}-{os.getpid()}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -28,7 +25,6 @@ from redistill.workers.store.tables import (
     pauses,
     pointer_history,
     pointers,
-    versions,
 )
 
 DAY_US = 86_400 * 1_000_000
@@ -253,48 +249,23 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
     )
 
 
-def unregistered_models(conn: sa.Connection) -> dict[str, int]:
-    """Models that were seen and nobody registered, with the rows that were counted; most first."""
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """A model that was seen and that nobody registered."""
+
+    model: str
+    rows: int
+    first_seen_at: int
+    """Microseconds since 1970."""
+
+
+def unregistered_models(conn: sa.Connection) -> list[Unregistered]:
+    """Models that were seen and that nobody registered, those with most rows first."""
     total = sa.func.sum(unregistered.c.rows)
     rows = conn.execute(
-        sa.select(unregistered.c.model, total)
+        sa.select(unregistered.c.model, total, sa.func.min(unregistered.c.first_seen_at))
         .where(unregistered.c.model.not_in(sa.select(specs.c.model)))
         .group_by(unregistered.c.model)
         .order_by(total.desc(), unregistered.c.model)
     )
-    return {str(model): int(count) for model, count in rows}
-
-
-def versions_of(conn: sa.Connection, model: str) -> list[dict[str, Any]]:
-    """A model's versions for people and programs, newest first."""
-    stable = conn.execute(
-        sa.select(pointers.c.stable).where(pointers.c.model == model)
-    ).scalar_one_or_none()
-    rows = conn.execute(
-        sa.select(versions)
-        .where(versions.c.model == model)
-        .order_by(versions.c.created_at.desc(), versions.c.version)
-    )
-    out = []
-    for row in rows:
-        files = json.loads(row.files)
-        gates = json.loads(row.report).get("gates", ())
-        out.append(
-            {
-                "version": row.version,
-                "serves": row.version == stable,
-                "status": row.status,
-                "kind": row.kind,
-                "sha256": row.sha256,
-                "gate_passed": bool(row.gate_passed),
-                "failed_gates": [str(g["name"]) for g in gates if g.get("passed") is not True],
-                "bytes": files.get("model.onnx", {}).get("bytes"),
-                "predecessor": row.predecessor,
-                "published_at": None
-                if row.published_at is None
-                else datetime.fromtimestamp(row.published_at / 1e6, UTC).isoformat(
-                    timespec="seconds"
-                ),
-            }
-        )
-    return out
+    return [Unregistered(str(model), int(count), int(first)) for model, count, first in rows]

@@ -62,7 +62,9 @@ jobs = sa.Table(
     sa.Column("not_before", Big, nullable=False),
     sa.Column("deadline_at", Big, nullable=False),
     sa.Column("frozen_at", Big, nullable=True),  # end of the training window
-    sa.Column("gate_rows", Integer, nullable=True),  # gate rows at the last judgement
+    sa.Column(
+        "gate_rows", Integer, nullable=True
+    ),  # of the rows it waits for, at the last judgement
     sa.Column("created_at", Big, nullable=False),
     sa.Column("started_at", Big, nullable=True),
     sa.Column("finished_at", Big, nullable=True),
@@ -155,7 +157,7 @@ repository_roles = sa.Table(  # from which the TUF metadata are made, byte for b
 )
 
 release_requests = sa.Table(  # what commands ask the holder of the lease "repository" to do
-    "release_requests",
+    "intents",
     metadata,
     sa.Column("intent_id", Text, primary_key=True),
     sa.Column("kind", Text, nullable=False),  # publish | rollback | add | register
@@ -168,7 +170,7 @@ release_requests = sa.Table(  # what commands ask the holder of the lease "repos
 )
 
 monitored_releases = sa.Table(  # a new version against its predecessor until decided or seven days
-    "monitored_releases",
+    "guards",
     metadata,
     sa.Column("model", Text, primary_key=True),
     sa.Column("epoch", Big, primary_key=True),

@@ -127,6 +127,10 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     assert "0.31 s" in text
     found = json.loads(done("jobs", "show", claim.job.job_id[:8], "--json"))
     assert found["gates"] == gates
+    with job_queue.fenced(database, claim, repairable.now_us) as conn:
+        wait = {"count": "gate_labelled", "rows": 32}
+        job_queue.park(conn, claim, outcome={"wait": wait}, gate_rows=7, now=NOW)
+    assert "had 7 labelled gate rows" in done("jobs", "show", "1")
     done("jobs", "cancel", "1", "--reason", "wrong labels")
     assert rows(database, jobs)[0]["state"] == "cancelled"
     assert "is over: cancelled" in refused("jobs", "cancel", "1")

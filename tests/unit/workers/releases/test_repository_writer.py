@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from release_kit import START, FakeClock, Installation, copy_of, install
+from structlog.testing import capture_logs
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 
 from redistill.streams.client.fetch import Repository
@@ -260,15 +261,15 @@ def test_metadata_are_signed_again_at_half_their_life(shop: Installation) -> Non
     Metadata[Root].from_bytes(files(shop)["1.root.json"]).verify_delegate("root", second)
 
 
-def test_offline_root_is_left_and_shown_as_expiring(shop: Installation) -> None:
+def test_offline_root_is_left_and_told_at_each_renewal(shop: Installation) -> None:
     (shop.layout.keys / "root.pem").unlink()
     writer = RepositoryWriter(
         shop.database, shop.layout, holder="test", clock=shop.clock, lifetimes=LIVES
     )
     advance(shop, 200 * 24 * HOUR)
-    assert "root" not in writer.tick().renewed
-    with shop.database.read() as conn:
-        assert roles.expiring(roles.read_roles(conn), now=shop.now, lifetimes=LIVES) == ["root"]
+    with capture_logs() as lines:
+        assert "root" not in writer.tick().renewed
+    assert [x["roles"] for x in lines if x.get("action") == "roles_not_renewed"] == [["root"]]
     assert writer.tick().renewed == ()
 
 

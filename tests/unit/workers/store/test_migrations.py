@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+from redistill.streams.store.database import connect
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
+from redistill.workers.store.tables import metadata
+
+FIRST_RELEASE = "0002"
+"""Revision of redistill 0.1."""
+
+
+def migrate(conn: sa.Connection, revision: str) -> None:
+    config = Config()
+    folder = Path(opening.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    config.attributes["connection"] = conn
+    command.upgrade(config, revision)
+
+
+def value_of(column: sa.Column[Any], i: int) -> Any:
+    """Something for row ``i``; the same in every table, so that foreign keys lead somewhere."""
+    match column.type:
+        case sa.Boolean():
+            return bool(i % 2)
+        case sa.Integer():  # 64 bits, where the column has them
+            return i if column.name in SMALL else i + 2**40
+        case sa.Float():
+            return i + 0.5
+        case sa.LargeBinary():
+            return bytes([i, 0, 255])
+    return f"{column.name}-{i}"
+
+
+SMALL = {"number", "attempt", "partition", "rows", "bytes", "tries", "gate_rows", "revision",
+         "open_mark", "live_mark", "exponent", "join_exponent", "feature_exponent", "correct",
+         "intake_revision"}  # fmt: skip
+"""Columns of 32 bits, and some of 64."""
+
+
+def fill(conn: sa.Connection) -> None:
+    """Three rows in every table that the database has."""
+    found = sa.MetaData()
+    found.reflect(conn)
+    for table in found.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        for i in (1, 2, 3):
+            conn.execute(sa.insert(table).values({c.name: value_of(c, i) for c in table.c}))
+
+
+def contents(conn: sa.Connection) -> dict[str, list[dict[str, Any]]]:
+    found = sa.MetaData()
+    found.reflect(conn)
+    return {
+        t.name: [
+            dict(row)
+            for row in conn.execute(sa.select(t).order_by(*t.primary_key.columns)).mappings()
+        ]
+        for t in found.sorted_tables
+        if t.name != "alembic_version"
+    }
+
+
+def test_database_of_the_first_release_keeps_all_that_is_read(
+    database_url: str, tmp_path: Path
+) -> None:
+    old = connect(database_url)
+    with old.begin() as conn:
+        migrate(conn, FIRST_RELEASE)
+        fill(conn)
+    with old.read() as conn:
+        before = contents(conn)
+    old.dispose()
+    settings = Settings.load({"database": database_url, "home": tmp_path})
+    assert opening.upgrade(settings) == opening.Upgraded(FIRST_RELEASE, opening.HEAD)
+    database = opening.open(settings)
+    with database.read() as conn:
+        after = contents(conn)
+    database.dispose()
+    columns = {t.name: {c.name for c in t.c} for t in metadata.tables.values()}
+    assert after == {
+        table: [{k: v for k, v in row.items() if k in columns[table]} for row in rows]
+        for table, rows in before.items()
+    }
+    assert all(len(rows) == 3 for rows in after.values())
+
+
+def test_upgrade_that_fails_leaves_the_database_as_it_was(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = connect(database_url)
+    with old.begin() as conn:
+        migrate(conn, FIRST_RELEASE)
+        fill(conn)
+    with old.read() as conn:
+        before = contents(conn)
+
+    run = command.upgrade
+
+    def upgrade_and_die(config: Config, revision: str) -> None:
+        run(config, revision)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "upgrade", upgrade_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        opening.upgrade(Settings.load({"database": database_url, "home": tmp_path}))
+    with old.read() as conn:
+        assert opening.revision(conn) == FIRST_RELEASE
+        assert contents(conn) == before
+    old.dispose()
