@@ -6,9 +6,9 @@ that lies beside the service's own script, and loads that.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGE_PARENT = str(Path(__file__).absolute().parent.parent)
@@ -16,19 +16,25 @@ PACKAGE_PARENT = str(Path(__file__).absolute().parent.parent)
 
 
 def python_path() -> str:
-    """``PYTHONPATH`` for a child: redistill's folder, then our own path without script and current folder.
+    """``PYTHONPATH`` for a child: our own path in its order, without current folder and script's.
+
+    Where ``redistill`` itself lies comes last if it is none of the rest (a checkout that is not
+    installed, a folder into which everything was copied): the libraries of the rest go before.
 
     Examples
     --------
-    >>> os.getcwd() in python_path().split(os.pathsep)[1:]
+    >>> os.getcwd() in python_path().split(os.pathsep)[:-1]
     False
     """
-    script = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv and sys.argv[0] else ""
-    near = {"", os.getcwd(), script}
-    rest = [p for p in sys.path if p not in near and p != PACKAGE_PARENT]
-    return os.pathsep.join([PACKAGE_PARENT, *rest])
+    near = {""}
+    with contextlib.suppress(OSError):  # the current folder may have been removed
+        near.add(os.getcwd())
+    if sys.argv and sys.argv[0]:  # a linked script is looked up where the link leads
+        near |= {os.path.dirname(f(sys.argv[0])) for f in (os.path.abspath, os.path.realpath)}
+    path = [p for p in sys.path if p not in near]
+    return os.pathsep.join(path if PACKAGE_PARENT in path else [*path, PACKAGE_PARENT])
 
 
-def variables() -> Mapping[str, str]:
+def variables() -> dict[str, str]:
     """Variables that make a child import from :func:`python_path` only (Python 3.11's safe path)."""
     return {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}

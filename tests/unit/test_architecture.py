@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("streams", "compress", "workers")
+STARTS = {"subprocess.run", "subprocess.Popen", "subprocess.check_output", "subprocess.check_call"}
 GROUND = [p for p in (ROOT / "redistill").glob("*.py") if not p.name.startswith("__")]
 ABOVE_THE_GROUND = {*(f"redistill.{room}" for room in ROOMS), "scipy", "onnx", "onnxruntime"}
 
@@ -135,6 +136,23 @@ def test_no_module_is_named_like_the_standard_library() -> None:
         "__main__",
     }
     assert names & set(sys.stdlib_module_names) == set()
+
+
+def test_each_process_of_ours_is_given_its_environment() -> None:
+    """Without one it imports what lies in the current folder: see :mod:`redistill.child_path`."""
+    calls = [
+        (path, node)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in STARTS
+    ]
+    assert len(calls) >= 5
+    assert [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, node in calls
+        if "env" not in {word.arg for word in node.keywords}
+    ] == []
 
 
 def test_arrays_are_not_compared_as_one_truth_value() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from redistill import child_path
 from redistill.compress.plan import Report, read_report
 from redistill.workers.errors import WorkersError
 from redistill.workers.jobs.fork_server import LOG
@@ -144,7 +145,8 @@ class Child:
             ``module:function`` with the signature of ``redistill.compress.pipeline.run``; the module is
             loaded now, and its ``warm()`` called if it has one.
         environment
-            What to take the permitted variables from; ``None``: this process's.
+            What to take the permitted variables from; ``None``: this process's, and the path that
+            its children import from.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -157,7 +159,9 @@ class Child:
                     str(theirs.fileno()),
                     entry,
                 ],
-                env=scrubbed_environment(os.environ if environment is None else environment),
+                env=scrubbed_environment(
+                    {**os.environ, **child_path.variables()} if environment is None else environment
+                ),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

@@ -39,8 +39,8 @@ class Task:
     name: str
     module: str
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] | None = None
-    """Its whole environment; ``None``: the supervisor's."""
+    env: Mapping[str, str]
+    """Its whole environment: see :func:`redistill.workers.settings.settings.environment`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +108,7 @@ def spawn(task: Task, log: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
-            env=None if task.env is None else dict(task.env),
+            env=dict(task.env),
             start_new_session=True,
         )
 

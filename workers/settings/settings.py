@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from redistill import child_path
 from redistill.streams.kafka.broker import Broker, Mechanism, Protocol, Security
 from redistill.workers.errors import SettingsError
 from redistill.workers.settings import values
@@ -355,8 +356,8 @@ def environment(overrides: Mapping[str, Any]) -> dict[str, str]:
     """The environment for a process of ours: this one's, with some settings replaced.
 
     Variables with our prefix that are no setting stay behind, so that only the first process speaks
-    of them. Modules of the current folder stay out of it as well (``PYTHONSAFEPATH``): a user's own
-    ``kafka.py`` or ``streams/`` must not be what a worker imports.
+    of them. Modules of the current folder stay out as well (:mod:`redistill.child_path`): a user's
+    own ``kafka.py`` must not be what a worker imports.
 
     Parameters
     ----------
@@ -374,7 +375,7 @@ def environment(overrides: Mapping[str, Any]) -> dict[str, str]:
             out.pop(env_name(name), None)
         else:
             out[env_name(name)] = str(value)
-    return out | {"PYTHONSAFEPATH": "1"}
+    return out | child_path.variables()
 
 
 def _alias(cls: type[Settings], name: str) -> str:

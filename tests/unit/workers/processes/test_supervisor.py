@@ -143,9 +143,10 @@ def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="parent death signals are Linux's")
 def test_children_end_when_the_supervisor_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\n"
+        "import os, sys, time\nfrom pathlib import Path\n"
         "from redistill.workers.processes.supervisor import Supervisor, Task\n"
-        "s = Supervisor(Path(sys.argv[1]))\ns.start(Task(name='a', module='sleeper'))\n"
+        "s = Supervisor(Path(sys.argv[1]))\n"
+        "s.start(Task(name='a', module='sleeper', env=os.environ))\n"
         "print(s.pid('a'), flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen(
