@@ -15,16 +15,31 @@ if TYPE_CHECKING:
 __all__ = ["ModelClient", "PredictionLogger", "Security"]
 
 _HOMES = {
-    "PredictionLogger": "redistill.streams.client.logger",
-    "ModelClient": "redistill.streams.client.model",
-    "Security": "redistill.streams.kafka.broker",
+    "PredictionLogger": ("redistill.streams.client.logger", "kafka msgspec numpy pyarrow"),
+    "ModelClient": (
+        "redistill.streams.client.model",
+        "msgspec numpy onnx onnxruntime securesystemslib tuf urllib3",
+    ),
+    "Security": ("redistill.streams.kafka.broker", "msgspec"),
 }
+"""Where each is defined, and the libraries that it needs, now or later."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that a service which only logs needs no ONNX runtime."""
+    """Import on first use, so that a service which only logs needs no ONNX runtime.
+
+    Raises
+    ------
+    ImportError
+        A library is missing, or hidden by a file of the service's own; it says which, and what to
+        do. A logger that cannot send should be found at the start of a service, not in its log.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'redistill' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from redistill import extras
+
+    home, libraries = _HOMES[name]
+    extras.check(*libraries.split(), extra="client", by=f"redistill.{name}")
+    return getattr(importlib.import_module(home), name)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Self
 
+from redistill import extras
 from redistill.streams.client.batcher import Logged
 from redistill.streams.client.ledger import Stats
 from redistill.streams.client.pipeline import Pipeline
@@ -36,7 +37,7 @@ _FULL = "the queue is full, or the logger is closed"
 
 
 class PredictionLogger:
-    """Logs predictions and labels of a service. Never blocks, never raises, thread-safe.
+    """Logs predictions and labels of a service. Once made it never blocks and never raises; thread-safe.
 
     What cannot be sent waits in bounded memory, for as long as the process lives, and is then
     counted as dropped; what is wrong is counted as invalid. Both say so in the log of
@@ -56,6 +57,12 @@ class PredictionLogger:
         Rows that may wait to be encoded (a second's worth at 10,000 a second).
     max_bytes
         Bytes of encoded records that may wait for the broker.
+
+    Raises
+    ------
+    ImportError
+        The library that talks to Kafka is missing, or hidden by a file of the service's own: the
+        one thing that is said at once, since nothing would ever be sent.
 
     Examples
     --------
@@ -77,6 +84,7 @@ class PredictionLogger:
         max_rows: int = 10_000,
         max_bytes: int = 32 << 20,
     ) -> None:
+        extras.check("kafka", extra="client", by="redistill.PredictionLogger")
         self._broker = Broker(servers, security, namespace)
         self._source = source
         self._max_rows = max_rows

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
+
+from redistill import extras
 
 COMMANDS: dict[str, str] = {
     "demo": "Watch drift being caught and repaired, here and now, without a server.",
@@ -30,6 +33,26 @@ COMMANDS: dict[str, str] = {
 }
 """Every command and its one-line help; ``workers/cli/<name with _>.py`` holds a ``typer.Typer`` called ``app``."""
 
+EXTRAS = {"demo": "demo", "replay": "stream", "run stream": "stream"}
+"""What a command needs, by its first words; ``worker`` where it is not named."""
+
+
+NEED = "redistill.need"
+"""Where the context keeps what the command needs."""
+
+
+class Need(NamedTuple):
+    """An extra, and the words of the command that needs it."""
+
+    extra: str
+    by: str
+
+
+def _need(name: str, rest: Sequence[str]) -> Need:
+    """What a command needs, by its name and its arguments."""
+    words = next((w for w in (" ".join([name, *rest[:1]]), name) if w in EXTRAS), name)
+    return Need(EXTRAS.get(words, "worker"), f"redistill {words}")
+
 
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is asked for, so that ``--help`` stays fast."""
@@ -46,6 +69,24 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(module.app)
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command, and refuse it where its libraries are not installed; its help needs none."""
+        name, command, rest = super().resolve_command(ctx, args)
+        ctx.meta[NEED] = need = _need(str(name), rest)
+        if not set(rest) & set(ctx.help_option_names):
+            extras.require(need.extra, by=need.by)
+        return name, command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a library that cannot be imported is told in a sentence."""
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            if isinstance(error, extras.ExtraError) or NEED not in ctx.meta:
+                raise
+            told = extras.explain(error, extra=ctx.meta[NEED].extra, by=ctx.meta[NEED].by)
+            raise (told or error) from error
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands from the table, without importing them."""
@@ -83,6 +124,9 @@ def main(argv: list[str] | None = None) -> Any:
 
     try:
         return app(args=argv)
+    except extras.ExtraError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
     except (StreamsError, WorkersError) as error:
         typer.echo(f"redistill: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
