@@ -1,5 +1,4 @@
-"""From rows to candidates: teacher's logits, training, export, quantization. Every step is
-resumable."""
+"""Building of candidates: teacher's logits, training, export, quantization, each a resumable step."""
 
 from __future__ import annotations
 

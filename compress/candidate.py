@@ -1,4 +1,4 @@
-"""The folder that becomes a release: complete, unsigned, and there either whole or not at all."""
+"""Candidate folder, which becomes a release: complete, unsigned, there whole or not at all."""
 
 from __future__ import annotations
 

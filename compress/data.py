@@ -1,4 +1,4 @@
-"""The roles of a job's rows: training, replay, gate and trusted.
+"""Roles of a job's rows: training, replay, gate and trusted.
 
 Rows that a gate uses were seen by no candidate: ``split`` divides them by id, and rows that repeat
 a training row's content are left out of the gate as well (a retried request carries another id).

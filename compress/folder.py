@@ -1,4 +1,4 @@
-"""A job's folder: ``job.json`` read and checked, its models found, its surroundings described."""
+"""Job folder: ``job.json`` read and checked, its models found, its surroundings described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""May a candidate serve? Evidence in, a decision out, with a reason for every condition. Pure.
+"""Gate of a candidate: evidence in, a decision out, with a reason for every condition. Pure.
 
 Each condition is a ``Gate`` that passed, failed, or could not be decided with the rows at hand.
 One that failed rejects; otherwise one that is open makes the whole undecidable; otherwise the

@@ -1,4 +1,4 @@
-"""Candidates on the bench: probed in a child, run over the rows, judged, one of them chosen."""
+"""Judging of candidates: probed in a child, run over the rows, judged, one of them chosen."""
 
 from __future__ import annotations
 

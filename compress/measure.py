@@ -1,4 +1,4 @@
-"""Modes that train nothing: ``diagnose``, ``compare`` and ``baseline``."""
+"""Measuring modes, which train nothing: ``diagnose``, ``compare`` and ``baseline``."""
 
 from __future__ import annotations
 

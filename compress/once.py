@@ -1,4 +1,4 @@
-"""The same door as ``pipeline``, for a process that does one job and ends.
+"""Pipeline for a process that does one job and ends.
 
 ``pipeline.warm`` loads torch, which pays only where repairs follow: loaded from here, a process that
 judges is ready two seconds earlier.

@@ -1,4 +1,4 @@
-"""The only door to this package: a job's folder in, a report and a candidate's folder out.
+"""Pipeline, the only door to this package: a job's folder in, a report and a candidate out.
 
 ``run`` reads ``job.json`` and does what its mode says. It needs no network, no environment and no
 key, may be killed at any moment, and goes on where it stopped when it is run again.

@@ -1,4 +1,4 @@
-"""Modes ``repair`` (train, shrink, judge) and ``gate`` (judge what was made before once more)."""
+"""Repairing modes: ``repair`` (train, shrink, judge) and ``gate`` (judge once more what was made)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The tables of a job, read and checked: numbers in, or an error that says what is wrong and
-where."""
+"""Rows of a job's tables, read and checked: numbers in, or an error that says what is wrong where."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Work that survives ``kill -9``: every step is written aside, synced, renamed, and recorded with
-its hash.
+"""Steps that survive ``kill -9``: written aside, synced, renamed, and recorded with their hash.
 
 A step is known by its *key*, the hash of all that determines its result. A recorded step whose file
 is still whole is not done again; anything else is, and gives the same bytes. The record itself

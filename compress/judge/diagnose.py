@@ -1,4 +1,4 @@
-"""Who is to blame for a loss: the data, the compression, or the world. Pure."""
+"""Diagnosis of a loss: the data, the compression, or the world is to blame. Pure."""
 
 from __future__ import annotations
 

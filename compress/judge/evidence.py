@@ -1,4 +1,4 @@
-"""What was found about one variant: the input of the gates."""
+"""Evidence about one variant: the input of the gates."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The single conditions of the gate: each turns evidence into a ``Gate``, and says what is open.
-Pure."""
+"""Gate rules: each turns evidence into a ``Gate``, and says what it waits for if it is open. Pure."""
 
 from __future__ import annotations
 

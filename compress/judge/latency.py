@@ -1,4 +1,4 @@
-"""How long a call takes: CPU time of the calling thread, the variants taking turns."""
+"""Latency of a call: CPU time of the calling thread, the variants taking turns."""
 
 from __future__ import annotations
 

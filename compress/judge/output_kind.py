@@ -1,4 +1,4 @@
-"""Whether outputs can be what they were declared to be: logits or probabilities."""
+"""Output kind: whether outputs can be what they were declared to be, logits or probabilities."""
 
 from __future__ import annotations
 

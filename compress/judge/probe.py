@@ -1,5 +1,4 @@
-"""First load of a graph, in a child process with little memory and time; and its latency, away from
-torch.
+"""Probe: first load of a graph in a child with little memory and time, and its latency there.
 
 ``python -m redistill.compress.judge.probe`` reads one request (JSON) from standard input, and answers with
 one JSON line per graph. Whatever a graph does to this process, the parent only sees a missing line.

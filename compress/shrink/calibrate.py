@@ -1,4 +1,4 @@
-"""Which rows set the ranges of a static int8 graph."""
+"""Calibration rows: which rows set the ranges of a static int8 graph."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Training: a student learns from cached logits of its teacher, from labels, or from both. Seeded
-and repeatable."""
+"""Distillation: a student learns from a teacher's cached logits, from labels, or both. Repeatable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A student as an ONNX graph, written node by node, and compared with torch before it counts.
+"""Export of a student as an ONNX graph, node by node, compared with torch before it counts.
 
 Torch's exporter takes any module, for a second per graph and three more for its import; there is
 one family of students.

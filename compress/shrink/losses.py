@@ -1,4 +1,4 @@
-"""What a student is trained to minimise. Pure functions of tensors."""
+"""Losses that a student is trained to minimise. Pure functions of tensors."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""fp32 ONNX to int8 ONNX: static (calibrated) and dynamic. Whether it did anything, and any good,
-is judged elsewhere."""
+"""Quantization of fp32 ONNX to int8, static and dynamic; whether it helped is judged elsewhere."""
 
 from __future__ import annotations
 

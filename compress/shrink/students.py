@@ -1,5 +1,4 @@
-"""Students: small networks of the tabular MLP family, with their scaling and encoding inside, in
-torch. What they are made of, and their folders, are in ``trained``."""
+"""Students of the tabular MLP family in torch, with scaling and encoding inside; see ``trained``."""
 
 from __future__ import annotations
 

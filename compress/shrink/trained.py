@@ -1,5 +1,4 @@
-"""What a student is and what it has learned, as files and arrays: for whoever judges or exports it
-without training it, and so without torch.
+"""Trained student as files and arrays, for whoever judges or exports it, and so without torch.
 
 A training folder holds ``architecture.json`` (what to build) and ``weights.safetensors`` (what it
 has learned, the statistics of its inputs included). Nothing is pickled.

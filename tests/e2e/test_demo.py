@@ -30,7 +30,7 @@ def play(*options: str, seconds: float = SECONDS) -> tuple[int, list[dict[str, A
 
 
 def check(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """What must hold of every performance, whatever its seed and broker; the summary."""
+    """What must hold of every run, whatever its seed and broker; the summary."""
     by_event = {line["event"]: line for line in lines}
     order = [line["event"] for line in lines if line["event"] != "gate"]
     for earlier, later in (

@@ -33,7 +33,7 @@ AWAY_SECONDS = 20.0
 PATIENCE_SECONDS = 12.0
 """Of one worker's watchdog: shorter than the outage, longer than a rebalance with a dead member."""
 LINES_A_WORKER = 60
-"""What a worker may say of such an outage: a few lines for each of its duties, no flood."""
+"""What a worker may say of such an outage: a few lines for each of its tasks, no flood."""
 
 
 @pytest.fixture

@@ -376,7 +376,7 @@ def test_waiting_work_is_pending_and_not_broken(database: Database, tmp_path: Pa
 def test_a_relay_that_fails_is_broken_while_its_worker_runs_and_pending_when_nobody_does(
     database: Database, tmp_path: Path
 ) -> None:
-    """Real duties of a repair worker, and a broker that is away."""
+    """Real tasks of a repair worker, and a broker that is away."""
 
     def clock() -> int:
         return NOW + 2 * DAY

@@ -135,7 +135,7 @@ def set_job(folder: Path, job: JobSpec, **changes: Any) -> None:
 
 
 def veiled(
-    world: World, n: int, *, seed: int = 0, veil: float = digits.VEIL
+    world: World, n: int, *, seed: int = 0, veil: float = digits.HAZE
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """``n`` rows of traffic under the veil (0: clean), with the truth."""
     rng = np.random.default_rng([world.seed, seed, 11])

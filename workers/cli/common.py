@@ -1,4 +1,4 @@
-"""What the commands share: settings, the open database, printing for people or for programs."""
+"""Helpers of the commands: settings, the open database, printing for people or for programs."""
 
 from __future__ import annotations
 

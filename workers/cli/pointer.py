@@ -1,4 +1,4 @@
-"""What ``publish`` and ``rollback`` share: ask the holder of the repository, and say what it did."""
+"""Pointer moves by command: ``publish`` and ``rollback`` ask the repository's holder the same way."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def up(
     under systemd or Kubernetes instead.
     """
     from redistill.workers.errors import WorkersError
-    from redistill.workers.processes.supervisor import Death, Supervisor, Task
+    from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor
     from redistill.workers.settings.settings import environment
     from redistill.workers.store import opening
 
@@ -71,7 +71,9 @@ def up(
         supervisor = Supervisor(settings.root / "logs", on_death=died)
         env = environment({"servers": settings.servers, "home": str(settings.root)})
         for name in ("stream", "repair", "web"):
-            supervisor.start(Task(name=name, module="redistill", args=("run", name), env=env))
+            supervisor.start(
+                ProcessSpec(name=name, module="redistill", args=("run", name), env=env)
+            )
             typer.echo(f"{name:<7} started, log in {supervisor.log(name)}")
         scheme = "https" if settings.web_tls_cert else "http"
         typer.echo(f"releases at {scheme}://{settings.web_host}:{settings.web_port}")

@@ -1,5 +1,4 @@
-"""How much of the machine's processors other programs took: a promise about seconds is kept or
-broken on the processors that were there."""
+"""CPU steal: how much of the machine's processors other programs took while a promise was timed."""
 
 from __future__ import annotations
 

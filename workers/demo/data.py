@@ -1,5 +1,4 @@
-"""Handwritten digits as a stream: how rows are split, jittered and spoiled. Numpy only, so that a
-service starts fast.
+"""Data of the demo: handwritten digits as a stream, split, jittered and spoiled. Numpy only.
 
 The rows are scikit-learn's copy of the UCI digits (1,797 images of 8 x 8 pixels), read from its
 file by path: importing scikit-learn would cost every process two seconds.
@@ -26,7 +25,7 @@ FEATURES = tuple(f"p{i}" for i in range(PIXELS))
 TRAIN_IMAGES, TRUSTED_IMAGES = 750, 450
 """How the 1,797 source images are divided; the rest (597) is traffic. No image is in two parts."""
 
-VEIL = 0.65
+HAZE = 0.65
 """Strength of the grey veil in the story: a student that never saw one loses half of its accuracy,
 the teacher two points."""
 VEIL_GREY = 0.6

@@ -1,5 +1,4 @@
-"""What really happened, as the database has it: the story asserts nothing that is not found
-here."""
+"""Facts of a run, as the database has them: the scenario asserts nothing that is not found here."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ class Incident:
     version: str
     incident_class: str
     status: str
-    stage: str
+    processes: str
     cause: str | None
     decision: str | None
     why: str

@@ -1,5 +1,4 @@
-"""The demo's processes and files: broker, workers, teacher, services, and commands as a user types
-them."""
+"""Processes of the demo: broker, workers, teacher, services, and commands as a user types them."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ from redistill.workers.demo import world
 from redistill.workers.demo.teacher import MODEL
 from redistill.workers.demo.world import Config, Stats, World
 from redistill.workers.errors import WorkersError
-from redistill.workers.processes.supervisor import Death, Supervisor, Task, last_line, spawn
+from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, last_line, spawn
 from redistill.workers.settings.settings import Settings, environment
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Command:
         return self.log.read_text(encoding="utf-8", errors="replace").strip()
 
 
-class Stage:
+class DemoProcesses:
     """Everything that runs. ``close`` ends all of it, whatever happened.
 
     Parameters
@@ -73,8 +72,8 @@ class Stage:
         self.home = folder / "home"
         self.project = folder / "project"
         self.logs = folder / "logs"
-        self.stage = folder / "stage"
-        for made in (self.home, self.project, self.logs, self.stage):
+        self.world_folder = folder / "world"
+        for made in (self.home, self.project, self.logs, self.world_folder):
             made.mkdir(parents=True, exist_ok=True)
         self.namespace = f"demo-{uuid.uuid4().hex[:8]}" if self.real_broker else ""
         self.web_port = _free_port()
@@ -124,7 +123,7 @@ class Stage:
 
     def start_teacher(self) -> None:
         """Begin to train, in a process of its own."""
-        task = Task(
+        task = ProcessSpec(
             name="teacher",
             module="redistill.workers.demo.teacher",
             args=(str(self.project), str(self.seed)),
@@ -153,13 +152,13 @@ class Stage:
         """Start workers (of ``WORKERS``), kept running from now on."""
         for name in names:
             self.supervisor.start(
-                Task(name=name, module="redistill", args=("run", name), env=self.env())
+                ProcessSpec(name=name, module="redistill", args=("run", name), env=self.env())
             )
 
     def start_services(self) -> None:
         """Start the three services; they wait for their configuration."""
         for name in SERVICES:
-            task = Task(
+            task = ProcessSpec(
                 name=name,
                 module="redistill.workers.demo.service",
                 args=(str(self._config(name)),),
@@ -173,7 +172,7 @@ class Stage:
         for number, name in enumerate(SERVICES):
             config = Config(
                 name=name,
-                folder=str(self.stage),
+                folder=str(self.world_folder),
                 servers=str(self._servers),
                 namespace=self.namespace,
                 repository=f"http://127.0.0.1:{self.web_port}",
@@ -189,12 +188,12 @@ class Stage:
             temporary.replace(path)
 
     def _config(self, name: str) -> Path:
-        return self.stage / f"service-{name}.json"
+        return self.world_folder / f"service-{name}.json"
 
     def command(self, *words: str) -> Command:
         """Begin ``redistill WORDS``."""
         self._commands += 1
-        task = Task(
+        task = ProcessSpec(
             name=f"command-{self._commands:02d}-{words[0]}",
             module="redistill",
             args=words,
@@ -203,7 +202,7 @@ class Stage:
         process = self._spawn(task)
         return Command("redistill " + " ".join(words), process, self.logs / f"{task.name}.log")
 
-    def _spawn(self, task: Task) -> subprocess.Popen[bytes]:
+    def _spawn(self, task: ProcessSpec) -> subprocess.Popen[bytes]:
         process = spawn(task, self.logs / f"{task.name}.log")
         self._children.append((task.name, process))
         return process
@@ -231,7 +230,7 @@ class Stage:
     def set_world(self, scene: World) -> None:
         """Change what the services are asked about."""
         self._world = scene
-        world.write(self.stage / world.FILE, scene)
+        world.write(self.world_folder / world.FILE, scene)
 
     def close_services(self) -> None:
         """Tell the services to stop."""
@@ -239,20 +238,20 @@ class Stage:
 
     def stats(self) -> list[Stats]:
         """What the services say of themselves."""
-        return world.read_stats(self.stage)
+        return world.read_stats(self.world_folder)
 
     def latest_truth(self, rows: int) -> list[dict[str, Any]]:
         """The last rows that the services served, with their true digit, oldest first."""
         found: deque[dict[str, Any]] = deque()
         for name in SERVICES:
-            with (self.stage / f"truth-{name}.jsonl").open("rb") as file:
+            with (self.world_folder / f"truth-{name}.jsonl").open("rb") as file:
                 tail = deque(file, maxlen=rows)
             found.extend(msgspec.json.decode(line) for line in tail if line.endswith(b"\n"))
         return sorted(found, key=lambda row: float(row["at"]))[-rows:]
 
     def write_labels(self, rows: Iterable[tuple[str, str]]) -> Path:
         """Write labels as somebody would hand them over, in a CSV file."""
-        path = self.stage / "labels.csv"
+        path = self.world_folder / "labels.csv"
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["id", "label"])

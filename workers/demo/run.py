@@ -1,5 +1,4 @@
-"""One performance from the first process to the summary: ``run`` is what ``redistill demo``
-calls."""
+"""A run of the demo from its first process to its summary: what ``redistill demo`` calls."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ from types import FrameType
 from typing import Any
 
 from redistill.streams.errors import StreamsError
-from redistill.workers.demo.processes import WORKERS, Stage
-from redistill.workers.demo.runner import Director, cpu_seconds
-from redistill.workers.demo.scenario import perform
+from redistill.workers.demo.processes import WORKERS, DemoProcesses
+from redistill.workers.demo.runner import ScenarioRunner, cpu_seconds
+from redistill.workers.demo.scenario import play
 from redistill.workers.demo.screen import Screen
 from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes.supervisor import last_line
@@ -48,36 +47,38 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
     if keep is not None and keep.exists() and any(keep.iterdir()):
         raise UsageError(f"{keep} is not empty: --keep wants a new folder")
     folder = Path(tempfile.mkdtemp(prefix="redistill-demo-")) if keep is None else keep
-    stage = Stage(folder.absolute(), seed=seed, broker=broker)
-    director = Director(stage, screen)
+    processes = DemoProcesses(folder.absolute(), seed=seed, broker=broker)
+    runner = ScenarioRunner(processes, screen)
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        figures = perform(director)
+        figures = play(runner)
     except (WorkersError, StreamsError) as why:
         for name in WORKERS:
-            if said := last_line(stage.supervisor.log(name)):
-                director.say("last_words", f"{name}: {said}")
-        director.enter("the demo failed", "")
-        director.say("failed", f"{why} (logs in {stage.logs})", ok=False)
+            if said := last_line(processes.supervisor.log(name)):
+                runner.say("last_words", f"{name}: {said}")
+        runner.enter("the demo failed", "")
+        runner.say("failed", f"{why} (logs in {processes.logs})", ok=False)
         return 1
     else:
-        director.enter("summary", "stopping")
-        wall = director.now
-        stage.close()
+        runner.enter("summary", "stopping")
+        wall = runner.now
+        processes.close()
         # only now: the CPU time of a process is known when it has ended
         figures |= {"wall_seconds": round(wall, 1), "cpu_seconds": round(cpu_seconds(), 1)}
-        director.say("summary", summary(figures), ok=True, seed=seed, **figures)
+        runner.say("summary", summary(figures), ok=True, seed=seed, **figures)
         if keep is None:
             try:
-                stage.remove_topics()
+                processes.remove_topics()
             except Exception as why:  # the story is told; kafka-python has no base class for this
-                director.say("topics_left", f"topics {stage.namespace}.* stay on the broker: {why}")
+                runner.say(
+                    "topics_left", f"topics {processes.namespace}.* stay on the broker: {why}"
+                )
             shutil.rmtree(folder, ignore_errors=True)
         return 0
     finally:
         screen.close()
-        stage.close()
-        director.close()
+        processes.close()
+        runner.close()
 
 
 def summary(figures: Mapping[str, Any]) -> str:
@@ -86,7 +87,7 @@ def summary(figures: Mapping[str, Any]) -> str:
     Parameters
     ----------
     figures
-        What ``perform`` returned.
+        What ``play`` returned.
     """
 
     def accuracy(name: str) -> str:

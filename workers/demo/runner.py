@@ -1,4 +1,4 @@
-"""Waiting for what has to happen, each with a deadline, and telling it."""
+"""Runner of the scenario: waits for what has to happen, each with a deadline, and tells it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from redistill.streams.store.database import Database
 from redistill.workers.demo import facts
 from redistill.workers.demo.facts import Measured, Snapshot
-from redistill.workers.demo.processes import Stage
+from redistill.workers.demo.processes import DemoProcesses
 from redistill.workers.demo.screen import Beat, Live, Screen
 from redistill.workers.demo.teacher import MODEL
 from redistill.workers.errors import WorkersError
@@ -71,12 +71,12 @@ def accuracy_facts(measured: Measured, truth: Truth) -> dict[str, Any]:
     }
 
 
-class Director:
-    """Holds the stage, the screen and the clock of one performance.
+class ScenarioRunner:
+    """Runs one scenario: holds its processes, its screen and its clock.
 
     Parameters
     ----------
-    stage
+    processes
         What runs.
     screen
         Where it is told.
@@ -85,9 +85,9 @@ class Director:
     """
 
     def __init__(
-        self, stage: Stage, screen: Screen, *, clock: Callable[[], float] = time.time
+        self, processes: DemoProcesses, screen: Screen, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self.stage = stage
+        self.processes = processes
         self.screen = screen
         self.clock = clock
         self.began = clock()
@@ -162,14 +162,14 @@ class Director:
 
     def tick(self) -> None:
         """Keep the workers running and the screen moving."""
-        self.stage.poll()
-        for death in self.stage.deaths[self._deaths :]:
+        self.processes.poll()
+        for death in self.processes.deaths[self._deaths :]:
             self.say("process_ended", str(death), process=death.name, status=death.status)
-        self._deaths = len(self.stage.deaths)
+        self._deaths = len(self.processes.deaths)
         if self.now - self._shown < 0.2:
             return
         self._shown = self.now
-        stats = self.stage.stats()
+        stats = self.processes.stats()
         rows = sum(t.rows for s in stats for t in s.tallies)
         correct = sum(t.correct for s in stats for t in s.tallies)
         if not self._recent or rows > self._recent[-1][1]:
@@ -198,7 +198,7 @@ class Director:
         DemoFailed
             It failed, or did not end in time.
         """
-        command = self.stage.command(*words)
+        command = self.processes.command(*words)
         status = self.until(f"`{command.words}`", lambda _: _one(command.ended()), seconds=seconds)[
             0
         ]
@@ -244,7 +244,7 @@ class Director:
         """What the services know of a scene."""
         tallies = [
             t
-            for s in self.stage.stats()
+            for s in self.processes.stats()
             for t in s.tallies
             if t.scene == scene and version in (None, t.version)
         ]
@@ -252,7 +252,7 @@ class Director:
 
     def scene_began(self, scene: str) -> int | None:
         """When the first row of a scene was served, in microseconds; ``None``: not yet."""
-        firsts = [t.first for s in self.stage.stats() for t in s.tallies if t.scene == scene]
+        firsts = [t.first for s in self.processes.stats() for t in s.tallies if t.scene == scene]
         return int(min(firsts) * 1e6) if firsts else None
 
 

@@ -1,4 +1,4 @@
-"""The story: a veil on the scanner, found, repaired and published; what harms nobody pages nobody;
+"""Scenario of the demo: a veil on the scanner, found, repaired and published; what harms nobody pages nobody;
 what is wrong is refused; what is killed loses nothing; what was released can be taken back.
 
 Every scene waits for what really happened and tells figures of this run only. A deadline is about
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import Any
 
 from redistill.workers.demo import facts
-from redistill.workers.demo.runner import Director
-from redistill.workers.demo.scenes.common import opened
-from redistill.workers.demo.scenes.repair import recovered, veil
-from redistill.workers.demo.scenes.safeguards import holiday, killed
-from redistill.workers.demo.scenes.start import healthy, opening
+from redistill.workers.demo.runner import ScenarioRunner
+from redistill.workers.demo.scenes.common import database_of
+from redistill.workers.demo.scenes.repair import drift_and_repair, recovered
+from redistill.workers.demo.scenes.safeguards import harmless_shift, worker_killed
+from redistill.workers.demo.scenes.start import healthy, set_up
 
 
-def perform(director: Director) -> dict[str, Any]:
+def play(runner: ScenarioRunner) -> dict[str, Any]:
     """Play all scenes and return the figures of the summary.
 
     Raises
@@ -26,34 +26,34 @@ def perform(director: Director) -> dict[str, Any]:
         Something of the story did not happen.
     """
     figures: dict[str, Any] = {}
-    figures["project"] = opening(director)
-    figures["before"] = healthy(director)
-    figures |= veil(director)
-    figures["after"] = recovered(director, figures)
-    figures["harmless"], given = holiday(director)
-    figures["killed"] = killed(director, given)
-    figures["closing"] = closing(director)
+    figures["project"] = set_up(runner)
+    figures["before"] = healthy(runner)
+    figures |= drift_and_repair(runner)
+    figures["after"] = recovered(runner, figures)
+    figures["harmless"], given = harmless_shift(runner)
+    figures["killed"] = worker_killed(runner, given)
+    figures["closing"] = closing(runner)
     return figures
 
 
-def closing(d: Director) -> dict[str, Any]:
+def closing(runner: ScenarioRunner) -> dict[str, Any]:
     """Stop the services, count everything, prove the invariants."""
-    d.enter("closing", "the services drain")
-    stage = d.stage
-    stage.close_services()
-    d.until("the services to close", lambda _: stage.services_ended(), seconds=30)
-    stats = stage.stats()
+    runner.enter("closing", "the services drain")
+    processes = runner.processes
+    processes.close_services()
+    runner.until("the services to close", lambda _: processes.services_ended(), seconds=30)
+    stats = processes.stats()
     requests, failed = sum(s.requests for s in stats), sum(s.failed for s in stats)
     logged, sent = sum(s.logged for s in stats), sum(s.sent for s in stats)
     dropped = sum(s.dropped for s in stats)
-    d.until("every row to be counted", lambda s: s.rows >= requests, seconds=20)
-    d.until(
+    runner.until("every row to be counted", lambda s: s.rows >= requests, seconds=20)
+    runner.until(
         "every announcement to be sent",
-        lambda _: facts.announced(opened(d))["unsent"] == 0,
+        lambda _: facts.announced(database_of(runner))["unsent"] == 0,
         seconds=20,
     )
-    seen = d.snapshot()
-    d.say(
+    seen = runner.snapshot()
+    runner.say(
         "counted",
         f"{requests:,} requests, {failed} failed; {seen.rows:,} rows counted, {dropped} dropped, "
         f"{seen.dead} dead letters, {seen.lost_ranges} gaps",
@@ -62,18 +62,20 @@ def closing(d: Director) -> dict[str, Any]:
         dropped=dropped,
         counted=seen.rows,
     )
-    d.expect(failed == 0, f"{failed} requests failed")
-    d.expect(
+    runner.expect(failed == 0, f"{failed} requests failed")
+    runner.expect(
         dropped == 0 and sent == logged,
         f"of {logged:,} events that were logged {sent:,} were sent and {dropped} dropped",
     )
-    d.expect(
+    runner.expect(
         seen.rows == requests,
         f"{requests:,} rows served, {seen.rows:,} counted: they must be equal",
     )
-    d.expect(seen.dead == 0 and seen.lost_ranges == 0, "records were lost or could not be read")
-    forgot = stage.broker_forgot(facts.next_offsets(opened(d)))
-    d.expect(not forgot, "the dev broker forgot records too early: " + "; ".join(forgot))
-    printed = d.command("check-history", seconds=60)
-    d.say("history", "`redistill check-history`: " + printed.splitlines()[-1], printed=printed)
+    runner.expect(
+        seen.dead == 0 and seen.lost_ranges == 0, "records were lost or could not be read"
+    )
+    forgot = processes.broker_forgot(facts.next_offsets(database_of(runner)))
+    runner.expect(not forgot, "the dev broker forgot records too early: " + "; ".join(forgot))
+    printed = runner.command("check-history", seconds=60)
+    runner.say("history", "`redistill check-history`: " + printed.splitlines()[-1], printed=printed)
     return {"requests": requests, "failed": failed, "counted": seen.rows}

@@ -1,5 +1,4 @@
-"""Where the story is told: live on a terminal, as plain lines in a log, as JSON lines for
-programs."""
+"""Screen of the demo: live on a terminal, plain lines in a log, JSON lines for programs."""
 
 from __future__ import annotations
 

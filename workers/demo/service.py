@@ -1,5 +1,4 @@
-"""One of the demo's three services: answers requests with ``ModelClient``, logs with
-``PredictionLogger``.
+"""Service of the demo: answers requests with ``ModelClient``, logs with ``PredictionLogger``.
 
 It knows of redistill only what ``from redistill import ...`` gives. A process of its own
 (``python -m redistill.workers.demo.service CONFIG.json``). It knows the truth of its rows, being the one who
@@ -56,8 +55,8 @@ class Service:
     def tick(self, now: World) -> None:
         """Answer ``ROWS_PER_TICK`` requests, one by one, as they would come in."""
         x, digits = data.draw(self.traffic, ROWS_PER_TICK, self.rng, priors=now.priors or None)
-        if now.veil:
-            x = data.haze(x, now.veil)
+        if now.haze:
+            x = data.haze(x, now.haze)
         labelled = self.rng.random(len(x)) < LABEL_SHARE
         lines, spent = [], []
         for row, digit, chosen in zip(x, digits, labelled, strict=True):

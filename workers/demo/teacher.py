@@ -1,5 +1,4 @@
-"""Makes what a user would bring: a teacher trained here and now, a small student, their data and
-``model.toml``.
+"""Teacher of the demo, trained here and now, with a student, data and ``model.toml``.
 
 A process of its own (``python -m redistill.workers.demo.teacher FOLDER SEED``): it is the only one of the
 demo, beside the repair worker's child, that loads torch. It prints a JSON line per step.

@@ -1,7 +1,6 @@
-"""The demo's outside world: one small file says what the scanner does to the digits now, and the
-services obey it.
+"""World of the demo: one small file says what the scanner does to the digits; the services obey it.
 
-It is the demo's stage direction, not part of redistill: what redistill knows reaches it through the
+It is the demo's script, not part of redistill: what redistill knows reaches it through the
 broker only.
 """
 
@@ -28,7 +27,7 @@ class World:
 
     scene: str = "healthy"
     """Name of the scene; the services keep their own truth per scene and version."""
-    veil: float = 0.0
+    haze: float = 0.0
     """Strength of the grey veil on the scanner, 0 = clean."""
     priors: dict[int, float] = field(default_factory=dict)
     """Shares of some digits; empty: as in the data."""

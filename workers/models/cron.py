@@ -1,4 +1,4 @@
-"""Whether a cron expression can be read: five fields, as ``CronTrigger.from_crontab`` has them."""
+"""Cron expressions: whether ``CronTrigger.from_crontab`` can read one, and what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What registering a model means, in plain words: what is normal, what counts as harm, and when it is found."""
+"""Explanation of a registration in plain words: what is normal, what is harm, when it is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that were registered: kept by their SHA-256 under ``home/objects``, whole or not at all.
+"""Object store: registered files by their SHA-256 under ``home/objects``, whole or not at all.
 
 Jobs read them by the hashes in ``ModelSpec.objects``; whoever changes the original changes nothing
 here.

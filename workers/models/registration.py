@@ -1,4 +1,4 @@
-"""Taking a model under watch: its files are read, checked, measured, and stored in one transaction.
+"""Registration of a model: its files are read, checked, measured, and stored in one transaction.
 
 ``prepare`` does everything that can fail or takes time, without SQL; ``store`` writes the rows.
 Registering the same again changes nothing: sameness is the hash of the specification with the bytes

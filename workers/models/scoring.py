@@ -1,4 +1,4 @@
-"""What a model that was just handed over answers: its first run happens in a limited child process.
+"""Scoring by a foreign model: its first run happens in a limited child process.
 
 A foreign ONNX file may be corrupt, huge, or made to harm. It is first read without executing it
 (``redistill.streams.client.graph.check_onnx``), then run in a child with little memory and time, and without

@@ -1,4 +1,4 @@
-"""What ``model.toml`` says of one model, as frozen dataclasses, and what each side is told of it.
+"""Model specification: ``model.toml`` as frozen dataclasses, and what each side is told of it.
 
 ``ModelSpec.load`` reads the file (``redistill.workers.models.spec_file`` finds everything wrong with it at once).
 ``register`` stores the specification in SQL with the hashes of the files that it named: from then

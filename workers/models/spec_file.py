@@ -1,4 +1,4 @@
-"""Reading ``model.toml``: all that is wrong with it is found at once, each with its place.
+"""Reader of ``model.toml``: all that is wrong with it is found at once, each with its place.
 
 Order of the checks: unknown keys (with the nearest known one), the schema's shorthand, types and
 ranges, what the level needs, files that are not there.

@@ -1,4 +1,4 @@
-"""``[schema]`` of ``model.toml``: its shorthand for features, and ranges such as ``p[0-63]``."""
+"""Schema section of ``model.toml``: its shorthand for features, and ranges such as ``p[0-63]``."""
 
 from __future__ import annotations
 

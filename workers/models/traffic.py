@@ -1,4 +1,4 @@
-"""A first ``model.toml`` from what a model was seen to answer: its columns, categories, classes and slices.
+"""Traffic of an unregistered model as a first ``model.toml``: columns, categories, classes, slices.
 
 Stream workers keep a sample of at most 1,000 rows of every model that nobody registered
 (``unregistered.sample``, an Arrow batch in the layout of the wire). What is learned from it is written

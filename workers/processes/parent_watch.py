@@ -1,4 +1,4 @@
-"""A module that ends when its parent is gone.
+"""Parent watch: a module that ends when its parent is gone.
 
 ``python -m redistill.workers.processes.parent_watch PARENT MODULE ARGS...``
 
@@ -19,7 +19,7 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def tether(parent: int) -> None:
+def watch_parent(parent: int) -> None:
     """Ask for SIGTERM at the parent's death.
 
     Parameters
@@ -34,6 +34,6 @@ def tether(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    tether(int(sys.argv[1]))
+    watch_parent(int(sys.argv[1]))
     del sys.argv[:2]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,4 @@
-"""What a worker does over and over: each duty in a thread of its own, none of which ever ends by an
-error.
-"""
+"""Periodic tasks of a worker: each in a thread of its own, none of which ever ends by an error."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_SECONDS = 5.0
-"""Between two tries of a duty that fails: what is back is noticed within this."""
+"""Between two tries of a task that fails: what is back is noticed within this."""
 
 REPEAT_SECONDS = 60.0
 """How often a failure that goes on is said again."""
 
 
-class Duty:
+class PeriodicTask:
     """Calls a function again and again until it is told to stop.
 
     Parameters
@@ -33,7 +31,7 @@ class Duty:
     every_seconds
         Pause after a round that found nothing.
     stop
-        Ends the duty after the round at work.
+        Ends the task after the round at work.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class Duty:
         self.done_at = time.monotonic()
         """When a round last ended well (monotonic seconds)."""
         self._said: tuple[str, float] = ("", 0.0)
-        self._thread = threading.Thread(target=self._run, name=f"duty-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"task-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin."""

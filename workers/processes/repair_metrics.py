@@ -1,4 +1,4 @@
-"""What Prometheus may ask a repair worker: read from SQL when it asks, so no two workers disagree."""
+"""Prometheus metrics of a repair worker: read from SQL when asked, so no two workers disagree."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
 from redistill.workers.errors import UsageError
-from redistill.workers.processes.periodic_tasks import Duty
+from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.store.tables import incidents, jobs, monitored_releases, pauses
 
 
 class RepairMetrics(Collector):
-    """Numbers of the fleet's incidents and jobs, and of this worker's duties.
+    """Numbers of the fleet's incidents and jobs, and of this worker's tasks.
 
     Parameters
     ----------
     database
         The rows.
-    duties
+    tasks
         Of this worker, by name.
     namespace
         Prefix of every metric: ``redistill`` or ``<namespace>_redistill``.
     """
 
     def __init__(
-        self, database: Database, duties: Mapping[str, Duty], *, namespace: str = ""
+        self, database: Database, tasks: Mapping[str, PeriodicTask], *, namespace: str = ""
     ) -> None:
         self._database = database
-        self._duties = duties
+        self._tasks = tasks
         prefix = f"{namespace}_redistill" if namespace else "redistill"
         self._prefix = prefix.replace(".", "_").replace("-", "_") + "_repair_"
         self._server: Any = None
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Called at each scrape."""
-        yield from self._of_duties()
+        yield from self._of_tasks()
         up = self._gauge("database_up", "Whether the database answered.")
         try:
             found = self._of_rows()
@@ -83,13 +83,13 @@ class RepairMetrics(Collector):
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
         return GaugeMetricFamily(self._prefix + name, text, labels=labels)
 
-    def _of_duties(self) -> list[GaugeMetricFamily]:
+    def _of_tasks(self) -> list[GaugeMetricFamily]:
         age = self._gauge("duty_age_seconds", "Since a duty last ended well.", ("duty",))
         failures = self._gauge("duty_failures", "Failed rounds in a row.", ("duty",))
         now = time.monotonic()
-        for name, duty in self._duties.items():
-            age.add_metric([name], now - duty.done_at)
-            failures.add_metric([name], duty.failures)
+        for name, task in self._tasks.items():
+            age.add_metric([name], now - task.done_at)
+            failures.add_metric([name], task.failures)
         return [age, failures]
 
     def _of_rows(self) -> list[GaugeMetricFamily]:

@@ -1,6 +1,6 @@
-"""The repair worker: findings become incidents, incidents jobs, jobs releases, and all of it events.
+"""Repair worker: findings become incidents, incidents jobs, jobs releases, and all of it events.
 
-Every duty has a thread of its own and, where two workers would disturb each other, a lease; several
+Every task has a thread of its own and, where two workers would disturb each other, a lease; several
 workers may run. What the broker announces only makes things faster: the truth is in SQL, and a
 broker that is away stops nothing but the announcements.
 """
@@ -34,7 +34,7 @@ from redistill.workers.jobs.publish import Publisher
 from redistill.workers.jobs.runner import Runner
 from redistill.workers.jobs.scheduler import Scheduler
 from redistill.workers.models import objects, registered
-from redistill.workers.processes.periodic_tasks import Duty
+from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.processes.repair_metrics import RepairMetrics
 from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
@@ -58,7 +58,7 @@ RELAY_PAUSE_SECONDS = 2.0
 """Between two tries while the broker is away."""
 
 STOP_SECONDS = 15.0
-"""How long a duty may take to end; the longest is one that waits for a locked database."""
+"""How long a task may take to end; the longest is one that waits for a locked database."""
 
 
 def _remove_objects(database: Database, settings: Settings, now: int) -> int:
@@ -74,7 +74,7 @@ def now_us() -> int:
 
 
 class RepairWorker:
-    """All duties of a repair worker, wired.
+    """All tasks of a repair worker, wired.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class RepairWorker:
             on_job=self._work,
             clock=clock,
         )
-        duties: list[tuple[str, Callable[[], Any], float]] = [
+        tasks: list[tuple[str, Callable[[], Any], float]] = [
             ("sweep", self._sweep, settings.poll_seconds),
             ("jobs", self.runner.run_once, JOBS_SECONDS),
             ("keeper", self._keep, WRITER_SECONDS),
@@ -199,24 +199,24 @@ class RepairWorker:
             ("listen", self.listener.run_once, 0.0),
             ("guard", self.comparisons.run_once, COMPARISON_SECONDS),
         ]
-        self.duties = {
-            name: Duty(name, work, every_seconds=seconds, stop=stop)
-            for name, work, seconds in duties
+        self.tasks = {
+            name: PeriodicTask(name, work, every_seconds=seconds, stop=stop)
+            for name, work, seconds in tasks
         }
-        self.metrics = RepairMetrics(database, self.duties, namespace=settings.namespace)
+        self.metrics = RepairMetrics(database, self.tasks, namespace=settings.namespace)
         self._metrics_port = settings.metrics_port
 
     def start(self) -> None:
-        """Start every duty."""
+        """Start every task."""
         if self._metrics_port is not None:
             port = self.metrics.serve(self._metrics_port)
             log.info("metrics", action="metrics", url=f"http://127.0.0.1:{port}/metrics")
-        for duty in self.duties.values():
-            duty.start()
+        for task in self.tasks.values():
+            task.start()
         self.scheduler.start()
 
     def finish(self) -> bool:
-        """After ``stop`` was set: wait for the duties, and give every lease back.
+        """After ``stop`` was set: wait for the tasks, and give every lease back.
 
         Returns
         -------
@@ -224,9 +224,9 @@ class RepairWorker:
             Whether all of them ended in time.
         """
         self.scheduler.stop()
-        late = [name for name, duty in self.duties.items() if not duty.join(STOP_SECONDS)]
+        late = [name for name, task in self.tasks.items() if not task.join(STOP_SECONDS)]
         if late:
-            log.warning("duties_late", action="duties_late", duties=late)
+            log.warning("tasks_late", action="tasks_late", tasks=late)
         try:
             with ExitStack() as stack:  # each is tried, whatever the others do
                 stack.callback(self.dependencies.child.close)
@@ -265,10 +265,10 @@ class RepairWorker:
         return sent > 0
 
     def _sign(self) -> None:
-        self.duties["keeper"].wake()
+        self.tasks["keeper"].wake()
 
     def _work(self) -> None:
-        self.duties["jobs"].wake()
+        self.tasks["jobs"].wake()
 
 
 def run(
@@ -291,7 +291,7 @@ def run(
     Returns
     -------
     int
-        Exit status: 0 ended well, 1 a duty did not end in time.
+        Exit status: 0 ended well, 1 a task did not end in time.
 
     Raises
     ------

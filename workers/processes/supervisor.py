@@ -1,5 +1,4 @@
-"""Several processes on one machine: started, watched, started again when they die, stopped
-together.
+"""Supervisor of processes on one machine: starts, watches, starts again, stops them together.
 
 Used by ``redistill up`` and by the demo. In production a real supervisor (systemd, Kubernetes) does
 this.
@@ -33,7 +32,7 @@ LOG_BYTES = 20_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
+class ProcessSpec:
     """A process to keep running: ``python -m MODULE ARGS``."""
 
     name: str
@@ -67,7 +66,7 @@ class Death:
 
 @dataclass(slots=True)
 class _Child:
-    task: Task
+    task: ProcessSpec
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -88,7 +87,7 @@ def delay(deaths: int) -> float:
     return min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2.0 ** min(deaths - 1, 30))
 
 
-def spawn(task: Task, log: Path) -> subprocess.Popen[bytes]:
+def spawn(task: ProcessSpec, log: Path) -> subprocess.Popen[bytes]:
     """Start a task once, its output appended to ``log``; it ends when the calling thread does."""
     if log.exists() and log.stat().st_size > LOG_BYTES:
         os.replace(log, log.with_suffix(".log.old"))
@@ -139,7 +138,7 @@ class Supervisor:
         self._clock = clock
         self._children: dict[str, _Child] = {}
 
-    def start(self, task: Task) -> None:
+    def start(self, task: ProcessSpec) -> None:
         """Start a task and keep it running.
 
         Raises

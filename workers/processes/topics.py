@@ -1,4 +1,4 @@
-"""The topics that redistill needs: what they should be, and making them so.
+"""Topics that redistill needs on a broker: what they should be, and making them so.
 
 Missing topics are created; topics that are there are never changed, since somebody may have had a
 reason: what differs is said, with its consequence.

@@ -1,4 +1,4 @@
-"""The web process: the signed repository over HTTP, health, metrics. It never loads torch or faust.
+"""Web process: the signed repository over HTTP, health, metrics. It never loads torch or faust.
 
 Only names of the repository's own form are looked up, so that no path of a client's reaches the
 file system. What is served needs no secrecy for its integrity (clients verify signatures), but the

@@ -1,4 +1,4 @@
-"""What Prometheus is told: read from the database when it asks, so that no process has to be up."""
+"""Prometheus metrics of the installation: read from SQL when asked, so no process has to be up."""
 
 from __future__ import annotations
 

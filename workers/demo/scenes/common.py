@@ -1,4 +1,4 @@
-"""What several scenes do: wait for a scene to begin, for labels, for all services to follow."""
+"""Steps that several scenes share: wait for a scene to begin, for labels, for all services to follow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 from redistill.streams.store.database import Database
 from redistill.workers.demo.facts import Measured, Move, Snapshot
 from redistill.workers.demo.processes import SERVICES
-from redistill.workers.demo.runner import DemoFailed, Director
+from redistill.workers.demo.runner import DemoFailed, ScenarioRunner
 
 MIN_LABELS = 60
 """Fewer labelled rows than this are not called a measurement here."""
@@ -16,32 +16,32 @@ MIN_LABELS = 60
 T = TypeVar("T")
 
 
-def begun(d: Director, scene: str) -> int:
+def begun(runner: ScenarioRunner, scene: str) -> int:
     """When the services' first row of a scene was served, microseconds."""
-    return d.until("the services to follow", lambda _: d.scene_began(scene), seconds=10)
+    return runner.until("the services to follow", lambda _: runner.scene_began(scene), seconds=10)
 
 
-def enough(d: Director, version: str, since: int, seconds: float) -> Measured:
+def enough(runner: ScenarioRunner, version: str, since: int, seconds: float) -> Measured:
     """Let a scene run for ``seconds`` at least, and until enough labels are there."""
-    d.pause(d.doing, max(0.0, since / 1e6 + seconds - d.clock()))
-    return d.until(
+    runner.pause(runner.doing, max(0.0, since / 1e6 + seconds - runner.clock()))
+    return runner.until(
         "labels",
-        lambda _: m if (m := d.measured(version, since=since)).n >= MIN_LABELS else None,
+        lambda _: m if (m := runner.measured(version, since=since)).n >= MIN_LABELS else None,
         seconds=20,
     )
 
 
-def serving(d: Director) -> str:
+def serving(runner: ScenarioRunner) -> str:
     """The version that the pointer names."""
-    moves = d.snapshot().moves
+    moves = runner.snapshot().moves
     if not moves:
         raise DemoFailed("there is no pointer")
     return moves[-1].stable
 
 
-def served(d: Director, move: Move) -> dict[str, float]:
+def served(runner: ScenarioRunner, move: Move) -> dict[str, float]:
     """Wait until every service serves a move; seconds from the move to each, by service."""
-    found = d.until(
+    found = runner.until(
         "every service to serve it",
         lambda s: a if len(a := s.activated(move.epoch)) >= len(SERVICES) else None,
         seconds=30,
@@ -49,24 +49,26 @@ def served(d: Director, move: Move) -> dict[str, float]:
     return {name: round((a.at - move.at) / 1e6, 3) for name, a in sorted(found.items())}
 
 
-def no_incident(d: Director, when: str) -> None:
+def no_incident(runner: ScenarioRunner, when: str) -> None:
     """Nobody was woken so far."""
-    seen = d.snapshot()
-    d.expect(not seen.incidents, f"an incident opened {when}: {[i.why for i in seen.incidents]}")
+    seen = runner.snapshot()
+    runner.expect(
+        not seen.incidents, f"an incident opened {when}: {[i.why for i in seen.incidents]}"
+    )
 
 
-def no_new_harm(d: Director, seen: Snapshot, since: int) -> None:
+def no_new_harm(runner: ScenarioRunner, seen: Snapshot, since: int) -> None:
     """Nobody was woken since then (microseconds)."""
     paged = [i.why for i in seen.incidents if i.opened_at >= since]
     harm = [f.body["reason"] for f in seen.findings if f.opened_at >= since and f.harmful is True]
-    d.expect(not paged and not harm, f"somebody was paged for nothing: {paged or harm}")
+    runner.expect(not paged and not harm, f"somebody was paged for nothing: {paged or harm}")
 
 
-def opened(d: Director) -> Database:
+def database_of(runner: ScenarioRunner) -> Database:
     """The database, which every scene after the opening has."""
-    if d.database is None:
+    if runner.database is None:
         raise DemoFailed("the database is not open")
-    return d.database
+    return runner.database
 
 
 def first(items: Iterable[T], check: Callable[[T], bool]) -> T | None:

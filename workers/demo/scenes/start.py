@@ -1,4 +1,4 @@
-"""How it begins: everything starts while the teacher trains, then the student does its work."""
+"""Scenes of the start: everything starts while the teacher trains, then the student does its work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from redistill.workers.demo import data
 from redistill.workers.demo.facts import Snapshot
 from redistill.workers.demo.processes import SERVICES
-from redistill.workers.demo.runner import Director, accuracy_facts, accuracy_text
+from redistill.workers.demo.runner import ScenarioRunner, accuracy_facts, accuracy_text
 from redistill.workers.demo.scenes.common import begun, enough, no_incident
 from redistill.workers.demo.teacher import BASELINE, MODEL
 from redistill.workers.demo.world import World
@@ -16,56 +16,60 @@ from redistill.workers.demo.world import World
 HEALTHY_SECONDS = 6.0
 
 
-def opening(d: Director) -> dict[str, Any]:
+def set_up(runner: ScenarioRunner) -> dict[str, Any]:
     """Start everything while the teacher trains; register; open the services.
 
     What loads a lot starts one after the other, by the share of the training that is done: there
     are two cores, and the training, which takes longest, needs one of them. The repair worker loads
     torch as well, and is needed last: it starts when the services serve.
     """
-    stage = d.stage
-    d.enter("opening", "starting")
-    stage.start_teacher()
-    stage.start_broker()
-    if stage.real_broker:
-        d.say("broker", f"topics get the prefix {stage.namespace!r} on the broker you named")
+    processes = runner.processes
+    runner.enter("opening", "starting")
+    processes.start_teacher()
+    processes.start_broker()
+    if processes.real_broker:
+        runner.say(
+            "broker", f"topics get the prefix {processes.namespace!r} on the broker you named"
+        )
     else:
-        d.say(
+        runner.say(
             "broker",
             "the broker is in memory and forgets everything at the end; "
             "on a real Kafka: redistill demo --broker host:port",
         )
-    d.say(
+    runner.say(
         "training",
         f"training a teacher on {data.TRAIN_IMAGES} handwritten digits, here and now: "
         "nothing is shipped or downloaded",
     )
-    d.command("keys", "init")
-    if stage.real_broker:
-        d.command("topics", "apply")
+    runner.command("keys", "init")
+    if processes.real_broker:
+        runner.command("topics", "apply")
     from redistill.workers.store import opening
 
-    d.database = opening.open(stage.settings)
-    stage.start_workers("stream")
+    runner.database = opening.open(processes.settings)
+    processes.start_workers("stream")
     late: list[tuple[float, Callable[[], None]]] = [
-        (0.25, lambda: stage.start_workers("web")),
-        (0.45, stage.start_services),
+        (0.25, lambda: processes.start_workers("web")),
+        (0.45, processes.start_services),
     ]
 
     def trained(_: Snapshot) -> dict[str, Any] | None:
-        steps = stage.teacher_steps()
+        steps = processes.teacher_steps()
         if not steps:
             return None
         share = steps[-1].get("share")
         while late and late[0][0] <= (share or 0.0):
             late.pop(0)[1]()
-        d.doing = "training the teacher" + (f" {100 * share:.0f}%" if share is not None else "")
+        runner.doing = "training the teacher" + (
+            f" {100 * share:.0f}%" if share is not None else ""
+        )
         return steps[-1] if steps[-1]["step"] == "done" else None
 
-    made = d.until("training the teacher", trained, seconds=120)
+    made = runner.until("training the teacher", trained, seconds=120)
     for _, start in late:
         start()
-    d.say(
+    runner.say(
         "trained",
         f"teacher: {made['teacher_parameters']:,} parameters, "
         f"{100 * made['teacher_accuracy']:.1f}% on {made['trusted_rows']} trusted rows; student: "
@@ -74,27 +78,32 @@ def opening(d: Director) -> dict[str, Any]:
         f"{made['teacher_bytes'] / made['student_bytes']:.1f} times smaller",
         **made,
     )
-    printed = d.command("register", str(stage.project / "model.toml"), seconds=90)
-    d.say("registered", f"`redistill register model.toml`: {MODEL} {BASELINE}", printed=printed)
-    stage.open_services(World(scene="healthy"))
-    d.until(
+    printed = runner.command("register", str(processes.project / "model.toml"), seconds=90)
+    runner.say(
+        "registered", f"`redistill register model.toml`: {MODEL} {BASELINE}", printed=printed
+    )
+    processes.open_services(World(scene="healthy"))
+    runner.until(
         "the three services to serve",
         lambda _: (
-            len([s for s in stage.stats() if s.version == BASELINE and s.requests]) == len(SERVICES)
+            len([s for s in processes.stats() if s.version == BASELINE and s.requests])
+            == len(SERVICES)
         ),
         seconds=60,
     )
-    stage.start_workers("repair")
+    processes.start_workers("repair")
     return made
 
 
-def healthy(d: Director) -> dict[str, Any]:
+def healthy(runner: ScenarioRunner) -> dict[str, Any]:
     """The student does its work."""
-    began = begun(d, "healthy")
-    d.enter("healthy", "three services answer, labels of a tenth of the rows come two seconds late")
-    d.version, d.since = BASELINE, began
-    known = enough(d, BASELINE, began, HEALTHY_SECONDS)
-    true = d.truth("healthy")
-    d.say("healthy", accuracy_text(known, true), **accuracy_facts(known, true))
-    no_incident(d, "while all was well")
+    began = begun(runner, "healthy")
+    runner.enter(
+        "healthy", "three services answer, labels of a tenth of the rows come two seconds late"
+    )
+    runner.version, runner.since = BASELINE, began
+    known = enough(runner, BASELINE, began, HEALTHY_SECONDS)
+    true = runner.truth("healthy")
+    runner.say("healthy", accuracy_text(known, true), **accuracy_facts(known, true))
+    no_incident(runner, "while all was well")
     return accuracy_facts(known, true)

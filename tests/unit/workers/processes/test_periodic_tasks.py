@@ -1,4 +1,4 @@
-"""A duty goes on, whatever a round does."""
+"""A task goes on, whatever a round does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from waiting import PATIENCE_SECONDS, eventually
 
-from redistill.workers.processes.periodic_tasks import Duty
+from redistill.workers.processes.periodic_tasks import PeriodicTask
 
 
 @pytest.fixture
@@ -19,23 +19,23 @@ def stop() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_duty_repeats_and_goes_on_at_once_while_there_is_more(stop: threading.Event) -> None:
+def test_task_repeats_and_goes_on_at_once_while_there_is_more(stop: threading.Event) -> None:
     calls: list[int] = []
 
     def work() -> bool:
         calls.append(1)
         return len(calls) < 5
 
-    duty = Duty("d", work, every_seconds=3_600, stop=stop)
-    duty.start()
+    task = PeriodicTask("d", work, every_seconds=3_600, stop=stop)
+    task.start()
     eventually(lambda: len(calls) == 5, "five rounds without a pause", every=0.01)
-    duty.wake()
+    task.wake()
     eventually(lambda: len(calls) == 6, "a sixth, when it is woken", every=0.01)
     stop.set()
-    assert duty.join(PATIENCE_SECONDS)
+    assert task.join(PATIENCE_SECONDS)
 
 
-def test_duty_survives_its_errors_says_each_once_and_its_recovery(stop: threading.Event) -> None:
+def test_task_survives_its_errors_says_each_once_and_its_recovery(stop: threading.Event) -> None:
     calls: list[int] = []
 
     def work() -> None:
@@ -44,20 +44,20 @@ def test_duty_survives_its_errors_says_each_once_and_its_recovery(stop: threadin
             raise ValueError("away")
 
     with capture_logs() as lines:
-        duty = Duty("d", work, every_seconds=0.01, stop=stop)
-        duty.start()
+        task = PeriodicTask("d", work, every_seconds=0.01, stop=stop)
+        task.start()
         eventually(lambda: len(calls) > 5, "it goes on", every=0.01)
         stop.set()
-        assert duty.join(PATIENCE_SECONDS)
+        assert task.join(PATIENCE_SECONDS)
     actions = [line["action"] for line in lines]
     assert actions == ["duty_failed", "duty_recovered"]
-    assert duty.failures == 0
+    assert task.failures == 0
 
 
-def test_duty_ends_when_it_is_told_although_its_pause_is_long(stop: threading.Event) -> None:
+def test_task_ends_when_it_is_told_although_its_pause_is_long(stop: threading.Event) -> None:
     worked = threading.Event()
-    duty = Duty("d", worked.set, every_seconds=3_600, stop=stop)
-    duty.start()
+    task = PeriodicTask("d", worked.set, every_seconds=3_600, stop=stop)
+    task.start()
     assert worked.wait(PATIENCE_SECONDS)
     stop.set()
-    assert duty.join(PATIENCE_SECONDS)
+    assert task.join(PATIENCE_SECONDS)

@@ -1,4 +1,4 @@
-"""What Prometheus is told of incidents, jobs and duties."""
+"""What Prometheus is told of incidents, jobs and tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
 from redistill.workers.errors import UsageError
 from redistill.workers.incidents import ingest
-from redistill.workers.processes.periodic_tasks import Duty
+from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.processes.repair_metrics import RepairMetrics
 
 
@@ -51,9 +51,9 @@ def test_a_port_that_is_taken_is_said(database: Database) -> None:
             Metrics("").serve(port)
 
 
-def test_metrics_tell_incidents_jobs_and_duties(database: Database) -> None:
-    duty = Duty("sweep", lambda: False, every_seconds=1, stop=threading.Event())
-    text = scrape(RepairMetrics(database, {"sweep": duty}, namespace="staging"))
+def test_metrics_tell_incidents_jobs_and_tasks(database: Database) -> None:
+    task = PeriodicTask("sweep", lambda: False, every_seconds=1, stop=threading.Event())
+    text = scrape(RepairMetrics(database, {"sweep": task}, namespace="staging"))
     assert 'staging_redistill_repair_incidents_open{model="credit",state="diagnosing"} 1.0' in text
     assert 'staging_redistill_repair_jobs{model="credit",state="queued"} 1.0' in text
     assert 'staging_redistill_repair_duty_failures{duty="sweep"} 0.0' in text

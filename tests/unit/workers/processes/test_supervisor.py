@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.workers.errors import UsageError
-from redistill.workers.processes.supervisor import Death, Supervisor, Task, delay, last_line
+from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, delay, last_line
 
 PROGRAMS = {
     "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(600)\n",
@@ -74,7 +74,7 @@ def gone(pid: int) -> bool:
 def test_killed_process_is_started_again(
     supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
 ) -> None:
-    supervisor.start(Task(name="a", module="sleeper", env=env))
+    supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
     until(supervisor, lambda: last_line(supervisor.log("a")) == "up")
     old = supervisor.kill("a")
     until(supervisor, lambda: supervisor.starts("a") == 2)
@@ -86,7 +86,7 @@ def test_killed_process_is_started_again(
 def test_pauses_grow_when_a_process_cannot_start(
     supervisor: Supervisor, env: dict[str, str], deaths: list[Death]
 ) -> None:
-    supervisor.start(Task(name="b", module="crasher", env=env))
+    supervisor.start(ProcessSpec(name="b", module="crasher", env=env))
     until(supervisor, lambda: len(deaths) == 3)
     assert [d.again_in for d in deaths] == [0.2, 0.4, 0.8]
     assert str(deaths[0]).startswith("b ended with status 1 after")
@@ -97,7 +97,7 @@ def test_steady_run_forgets_earlier_deaths(tmp_path: Path, env: dict[str, str]) 
     now = [0.0]
     deaths: list[Death] = []
     supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: now[0])
-    supervisor.start(Task(name="b", module="crasher", env=env))
+    supervisor.start(ProcessSpec(name="b", module="crasher", env=env))
     for _ in range(3):
         until(supervisor, lambda: supervisor.pid("b") is None)
         supervisor.poll()
@@ -112,7 +112,7 @@ def test_wrong_usage_is_not_tried_again(tmp_path: Path, env: dict[str, str]) -> 
     now = [0.0]
     deaths: list[Death] = []
     supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: now[0])
-    supervisor.start(Task(name="c", module="misused", env=env))
+    supervisor.start(ProcessSpec(name="c", module="misused", env=env))
     until(supervisor, lambda: bool(deaths))
     assert deaths[0].again_in is None
     now[0] += 1_000.0
@@ -126,7 +126,7 @@ def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, 
     clock = repeat(0.0)
     supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: next(clock))
     for name in ("polite", "deaf"):
-        supervisor.start(Task(name=name, module=name, env=env))
+        supervisor.start(ProcessSpec(name=name, module=name, env=env))
     for name in ("polite", "deaf"):
         until(supervisor, lambda name=name: last_line(supervisor.log(name)) == "up")  # type: ignore[misc]
     clock = iter([0.0, 0.0, 2 * PATIENCE_SECONDS])
@@ -135,18 +135,18 @@ def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, 
 
 
 def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> None:
-    supervisor.start(Task(name="a", module="sleeper", env=env))
+    supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
     with pytest.raises(UsageError, match="a runs already"):
-        supervisor.start(Task(name="a", module="sleeper", env=env))
+        supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="parent death signals are Linux's")
 def test_children_end_when_the_supervisor_is_killed(tmp_path: Path, env: dict[str, str]) -> None:
     program = (
         "import os, sys, time\nfrom pathlib import Path\n"
-        "from redistill.workers.processes.supervisor import Supervisor, Task\n"
+        "from redistill.workers.processes.supervisor import ProcessSpec, Supervisor\n"
         "s = Supervisor(Path(sys.argv[1]))\n"
-        "s.start(Task(name='a', module='sleeper', env=os.environ))\n"
+        "s.start(ProcessSpec(name='a', module='sleeper', env=os.environ))\n"
         "print(s.pid('a'), flush=True)\ntime.sleep(600)\n"
     )
     parent = subprocess.Popen(
