@@ -21,9 +21,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import child_path
+from redistill import child_path, onnxfile
 from redistill.compress.errors import BadModel, CompressError
 from redistill.compress.judge import graph, latency
+from redistill.onnxports import OnnxError
 
 MEMORY_BYTES = 2 << 30
 """Address space that loading may take beyond what the process has when it starts to load."""
@@ -216,8 +217,8 @@ def _load(subject: Subject, rows: NDArray[np.float32]) -> Answer:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "optimised.onnx"
             graph.session(path, optimised=made)
-            return Answer(name=subject.name, operators=graph.operators(made))
-    except BadModel as error:
+            return Answer(name=subject.name, operators=onnxfile.operator_types(made))
+    except (BadModel, OnnxError) as error:
         return Answer(name=subject.name, error=str(error))
     except MemoryError:
         return Answer(name=subject.name, error="loading it takes more memory than is allowed")

@@ -8,7 +8,9 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
-from redistill.streams.client.graph import GraphFacts, check_onnx
+from redistill import onnxfile
+from redistill.onnxfile import GraphFacts
+from redistill.onnxports import OnnxError
 from redistill.streams.client.release import (
     FALLBACK,
     MANIFEST_FILE,
@@ -54,8 +56,11 @@ def load_fallback(
     are given, and classes are called ``"0"``, ``"1"``, ... Put ``manifest.json`` beside it.
     """
     file = path / MODEL_FILE if path.is_dir() else path
-    facts = check_onnx(file)
-    data = file.read_bytes()
+    try:
+        data = onnxfile.read(file)
+        facts = onnxfile.check_bytes(file.name, data)
+    except OnnxError as error:
+        raise ReleaseError(str(error)) from error
     sha256 = hashlib.sha256(data).hexdigest()
     for candidate in (file.parent / MANIFEST_FILE, release and release / MANIFEST_FILE):
         if candidate and candidate.is_file():

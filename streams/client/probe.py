@@ -101,15 +101,16 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    from redistill.streams.client.graph import check_onnx
+    from redistill import onnxfile
+    from redistill.onnxports import OnnxError
     from redistill.streams.client.release import GOLDEN_FILE, MODEL_FILE
     from redistill.streams.client.session import load, self_test
 
     answer: dict[str, object]
     try:
-        check_onnx(folder / MODEL_FILE)
+        onnxfile.check(folder / MODEL_FILE)
         answer = {"off": self_test(load(folder), folder / GOLDEN_FILE)}
-    except ReleaseError as error:
+    except (OnnxError, ReleaseError) as error:
         answer = {"error": str(error)}
     except MemoryError:
         answer = {"error": f"{folder.name}: loading it needs more than {memory} bytes of memory"}

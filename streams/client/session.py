@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from redistill import onnxfile, onnxports
+from redistill.onnxports import OnnxError
 from redistill.stats import softmax_of_row
 from redistill.streams.client.release import (
     CLIENT_FILES,
@@ -51,6 +52,7 @@ class Session:
         "_model",
         "_names",
         "_outputs",
+        "_rank",
         "_rowwise",
         "_run",
         "manifest",
@@ -59,22 +61,16 @@ class Session:
     )
 
     def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 1) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what is wrong is raised; nothing need be printed as well
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # classes of a C++ module, without a common base
-            raise ReleaseError(
-                f"{manifest.version}: ONNX Runtime cannot load it: {error}"
-            ) from error
+            session = onnxfile.session(model, threads=threads)
+        except OnnxError as error:
+            raise ReleaseError(f"{manifest.version}: {error}") from error
         self.manifest = manifest
         self._model = model
         self._run = session.run
         self._names = manifest.schema.names
         self._inputs = manifest.input.names
+        self._rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
         self._outputs = [manifest.output]
         self._index = [
             {v: i for i, v in enumerate(f.values)} if f.kind == "category" else None
@@ -170,12 +166,7 @@ class Session:
             parts = [self.run(x[i : i + 1]) for i in range(len(x))]
             width = max(1, len(self.manifest.schema.classes))
             return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
-        if self.manifest.input.kind == "matrix":
-            feed = {self._inputs[0]: x}
-        elif self.manifest.input.rank == 2:
-            feed = {n: np.ascontiguousarray(x[:, j : j + 1]) for j, n in enumerate(self._inputs)}
-        else:
-            feed = {n: np.ascontiguousarray(x[:, j]) for j, n in enumerate(self._inputs)}
+        feed = onnxports.feed(self._inputs, self._rank, x)
         out: NDArray[np.float32] = self._run(self._outputs, feed)[0]
         return out if out.ndim == 2 else out.reshape(len(x), -1)
 
@@ -197,43 +188,42 @@ class Session:
 def _check_ports(session: Any, manifest: Manifest) -> bool:
     """Compare the graph's ports with the manifest; whether it takes one row at a time only."""
     version, features = manifest.version, len(manifest.schema.features)
-    inputs = {i.name: i for i in session.get_inputs()}
-    if set(inputs) != set(manifest.input.names):
+    inputs = onnxports.of_session(session.get_inputs())
+    if (names := {p.name for p in inputs}) != set(manifest.input.names):
         raise ReleaseError(
-            f"{version}: the graph's inputs are {sorted(inputs)}, the manifest names "
+            f"{version}: the graph's inputs are {sorted(names)}, the manifest names "
             f"{sorted(manifest.input.names)}"
         )
     rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
     width = features if manifest.input.kind == "matrix" else 1
-    first: Any = None
-    for port in inputs.values():
-        shape = port.shape
-        if port.type != "tensor(float)" or len(shape) != rank:
+    for port in inputs:
+        if port.element != "FLOAT" or len(port.shape) != rank:
             raise ReleaseError(
-                f"{version}: input {port.name!r} is {port.type} of shape {shape}; float32 with "
-                f"{rank} dimensions was expected"
+                f"{version}: input {port.name!r} is {port.element} of shape {list(port.shape)}; "
+                f"float32 with {rank} dimensions was expected"
             )
-        if rank == 2 and isinstance(shape[1], int) and shape[1] != width:
+        if rank == 2 and port.shape[1] not in (None, width):
             raise ReleaseError(
-                f"{version}: input {port.name!r} takes {shape[1]} columns, the schema has {width}"
+                f"{version}: input {port.name!r} takes {port.shape[1]} columns, "
+                f"the schema has {width}"
             )
-        first = shape[0]
-    if isinstance(first, int) and first != 1:
-        raise ReleaseError(f"{version}: the graph takes exactly {first} rows at a time; 1 or any")
-    outputs = {o.name: o for o in session.get_outputs()}
-    port = outputs.get(manifest.output)
-    if port is None:
+    rows = onnxports.fixed_rows(inputs)
+    if rows not in (None, 1):
+        raise ReleaseError(f"{version}: the graph takes exactly {rows} rows at a time; 1 or any")
+    outputs = {p.name: p for p in onnxports.of_session(session.get_outputs())}
+    read = outputs.get(manifest.output)
+    if read is None:
         raise ReleaseError(
             f"{version}: no output {manifest.output!r}; the graph has {sorted(outputs)}"
         )
     classes = len(manifest.schema.classes) if manifest.task == "classification" else 1
-    wrong = len(port.shape) == 2 and isinstance(port.shape[1], int) and port.shape[1] != classes
-    if port.type != "tensor(float)" or wrong:
+    wrong = len(read.shape) == 2 and read.shape[1] not in (None, classes)
+    if read.element != "FLOAT" or wrong:
         raise ReleaseError(
-            f"{version}: output {manifest.output!r} is {port.type} of shape {port.shape}; float32 "
-            f"with {classes} values a row was expected"
+            f"{version}: output {manifest.output!r} is {read.element} of shape {list(read.shape)}; "
+            f"float32 with {classes} values a row was expected"
         )
-    return isinstance(first, int)
+    return rows == 1
 
 
 def load(folder: Path, *, threads: int = 1) -> Session:

@@ -37,7 +37,7 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "forbidden"),
     [
         ("from redistill import PredictionLogger", {"faust", "river", "sqlalchemy", "torch", "scipy", "onnxruntime"}),
-        ("from redistill import ModelClient", {"faust", "river", "sqlalchemy", "torch", "scipy"}),
+        ("from redistill import ModelClient", {"faust", "river", "sqlalchemy", "torch", "scipy", "onnxruntime"}),
         (f"from redistill import {', '.join(p.stem for p in GROUND)}", ABOVE_THE_GROUND),
         ("import redistill.streams.wire.codec", {"kafka", "faust", "sqlalchemy", "river"}),
         ("import redistill.streams.engine.app", {"torch", "redistill.compress", "redistill.workers"}),
@@ -97,6 +97,21 @@ def test_only_one_home_for_each_framework() -> None:
             if pattern.search(p.read_text()) and not str(p.relative_to(ROOT)).startswith(home)
         ]
         assert strangers == [], f"{framework} belongs in {home}"
+
+
+def test_onnx_files_are_opened_and_walked_in_one_module() -> None:
+    """A second check would give a second answer. Writing a graph (``compress/shrink/export.py``) is no walk."""
+    opened = re.compile(r"\bInferenceSession\(|\bonnx\.load|\bload_model|\bSessionOptions\(")
+    walked = re.compile(
+        r"\.opset_import\b|\.functions\b|\bgraph\.(node|initializer)\b(?!\()|HasField\(.g.\)"
+    )
+    sources = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")]
+    homes = {
+        str(p.relative_to(ROOT))
+        for p in [*sources, *(ROOT / "redistill").glob("*.py")]
+        if opened.search(p.read_text()) or walked.search(p.read_text())
+    }
+    assert homes == {"redistill/onnxfile.py"}
 
 
 def test_only_settings_read_the_environment() -> None:

@@ -1,8 +1,8 @@
 """Scoring by a foreign model: its first run happens in a limited child process.
 
 A foreign ONNX file may be corrupt, huge, or made to harm. It is first read without executing it
-(``redistill.streams.client.graph.check_onnx``), then run in a child with little memory and time, and without
-this process's environment.
+(``redistill.onnxfile.check``), then run in a child with little memory and time, and without this
+process's environment.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import child_path
+from redistill import child_path, onnxfile, onnxports
 from redistill.compress.judge.output_kind import misdeclared
+from redistill.onnxports import Layout, OnnxError
 from redistill.stats import softmax
-from redistill.streams.client.graph import check_onnx
-from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
-from redistill.workers.models.graph_layout import input_layout, output_name
 
 BATCH = 1_024
 """Rows of one call: bounds the memory of graphs with wide layers."""
@@ -40,9 +38,7 @@ class Call:
     path: Path
     place: str
     """Where it was named, for messages, for example ``[model] onnx``."""
-    inputs: tuple[str, ...]
-    """One name: a matrix; else one per feature."""
-    rank: int
+    layout: Layout
     output: str
     kind: str
     """``logits`` or ``probabilities``."""
@@ -63,13 +59,12 @@ def inspect(path: Path, schema: Schema, *, output: str | None, kind: str, place:
         schema says.
     """
     try:
-        facts = check_onnx(path)
-        layout = input_layout(facts, schema)
-        name = output_name(facts, output)
-    except ReleaseError as error:
+        facts = onnxfile.check(path)
+        layout = onnxports.layout(facts.inputs, schema.names)
+        name = onnxports.scores_output(facts.outputs, output)
+    except OnnxError as error:
         raise SpecError(f"{place} = {str(path)!r}: {error}") from error
-    rank = layout.rank if layout.kind == "columns" else 2
-    return Call(path, place, layout.names, rank, name, kind)
+    return Call(path, place, layout, name, kind)
 
 
 def answers(
@@ -108,8 +103,9 @@ def answers(
                 {
                     "onnx": str(call.path.absolute()),
                     "place": f"{call.place} = {str(call.path)!r}",
-                    "inputs": list(call.inputs),
-                    "rank": call.rank,
+                    "inputs": call.layout.names,
+                    "rank": call.layout.rank,
+                    "rows": call.layout.rows,
                     "output": call.output,
                 }
             )
@@ -229,35 +225,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(
-        Path(call["onnx"]).read_bytes(), options, providers=["CPUExecutionProvider"]
-    )
-    fixed = session.get_inputs()[0].shape[0]
-    step = fixed if isinstance(fixed, int) and fixed > 0 else BATCH
+    session = onnxfile.session(Path(call["onnx"]).read_bytes())
+    fixed = call["rows"]
+    step = fixed or BATCH
     parts = []
     for start in range(0, len(x), step):
         rows = x[start : start + step]
         short = step - len(rows) if step == fixed else 0
         if short:  # a graph of fixed batch takes whole batches only
             rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
-        out = np.asarray(session.run([call["output"]], _feed(call, rows))[0], np.float32)
+        feed = onnxports.feed(call["inputs"], call["rank"], rows)
+        out = np.asarray(session.run([call["output"]], feed)[0], np.float32)
         parts.append(out[: len(out) - short] if short else out)
     return np.concatenate(parts)
-
-
-def _feed(call: Mapping[str, Any], rows: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    names: list[str] = call["inputs"]
-    if len(names) == 1:
-        return {names[0]: rows if call["rank"] == 2 else rows[:, 0]}
-    return {
-        name: np.ascontiguousarray(rows[:, j : j + 1] if call["rank"] == 2 else rows[:, j])
-        for j, name in enumerate(names)
-    }
 
 
 if __name__ == "__main__":

@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from redistill import onnxfile, onnxports
 from redistill.compress.errors import CompressError
 from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, to_json
-from redistill.streams.client.graph import check_onnx
+from redistill.onnxports import OnnxError
 from redistill.streams.errors import ReleaseError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import build_profile
@@ -31,7 +32,6 @@ from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import training_window
 from redistill.workers.jobs.child import Child, ChildFailed
-from redistill.workers.models.graph_layout import input_layout, output_name
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
 from redistill.workers.releases import versions
@@ -100,11 +100,14 @@ def add(
     with database.read() as conn:
         spec, incumbent = _known(conn, model)
         taken = versions.find(conn, model, version)
-    facts = check_onnx(file)
     try:
-        input_layout(facts, spec.schema)
-        output_name(facts, spec.model.output)
-    except ReleaseError as error:
+        facts = onnxfile.check(file)
+    except OnnxError as error:
+        raise ReleaseError(str(error)) from error
+    try:
+        onnxports.layout(facts.inputs, spec.schema.names)
+        onnxports.scores_output(facts.outputs, spec.model.output)
+    except OnnxError as error:
         raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     if sha256 == incumbent.sha256:

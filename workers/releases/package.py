@@ -11,13 +11,15 @@ from typing import Literal
 
 import numpy as np
 
-from redistill.streams.client.graph import check_onnx
+from redistill import onnxfile, onnxports
+from redistill.onnxports import OnnxError
 from redistill.streams.client.probe import MEMORY_BYTES, SECONDS, probe
 from redistill.streams.client.release import (
     GOLDEN_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     FileEntry,
+    InputLayout,
     Manifest,
     OutputKind,
     ReleaseKind,
@@ -26,7 +28,6 @@ from redistill.streams.client.release import (
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import RegistryError
-from redistill.workers.models.graph_layout import input_layout, output_name
 from redistill.workers.releases.files import RepositoryLayout, store
 
 GOLDEN_ROWS = 32
@@ -109,7 +110,12 @@ def build_package(
             raise ReleaseError(f"the candidate in {candidate} has no {needed}")
     if MANIFEST_FILE in names:
         raise ReleaseError(f"the candidate in {candidate} brings a {MANIFEST_FILE} of its own")
-    facts = check_onnx(candidate / MODEL_FILE)
+    try:
+        facts = onnxfile.check(candidate / MODEL_FILE)
+        taken = onnxports.layout(facts.inputs, schema.names)
+        scores = onnxports.scores_output(facts.outputs, output)
+    except OnnxError as error:
+        raise ReleaseError(str(error)) from error
     files = {
         name: FileEntry(sha256=sha256_of(candidate / name), bytes=(candidate / name).stat().st_size)
         for name in names
@@ -122,8 +128,10 @@ def build_package(
         files=files,
         schema=schema,
         task=task,
-        input=input_layout(facts, schema),
-        output=output_name(facts, output),
+        input=InputLayout(
+            kind="matrix" if taken.matrix else "columns", names=taken.names, rank=taken.rank
+        ),
+        output=scores,
         output_kind=output_kind,
         golden_tolerance=_tolerance(candidate / GOLDEN_FILE),
         cpu_flags=cpu_flags,

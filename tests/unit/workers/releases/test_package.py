@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
-from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows, write_candidate
+from release_kit import NUMERIC, SCHEMA, rows, write_candidate
 
 from redistill.streams.client.release import Manifest
 from redistill.streams.errors import ReleaseError
-from redistill.workers.models.graph_layout import input_layout, output_name
 from redistill.workers.releases.files import RepositoryLayout, damaged
 from redistill.workers.releases.package import ReleasePackage, build_package
 
@@ -119,36 +116,3 @@ def test_another_schema_than_the_graph_takes_is_told(
         packaged(layout, candidate, schema=NUMERIC)
     with pytest.raises(ReleaseError, match="no output 'z'"):
         packaged(layout, candidate, output="z")
-
-
-def test_integer_inputs_and_several_outputs_are_told(tmp_path: Path) -> None:
-    from redistill.streams.client.graph import check_onnx
-
-    built = graph(*linear(1)).graph
-    built.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    built.output.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["n", 2]))
-    onnx.save(model_of(built), tmp_path / "m.onnx")
-    facts = check_onnx(tmp_path / "m.onnx")
-    with pytest.raises(ReleaseError, match="must be float32"):
-        input_layout(facts, SCHEMA)
-    with pytest.raises(ReleaseError, match=r"\['y', 'h'\]: name the one with"):
-        output_name(facts, None)
-    assert output_name(facts, "h") == "h"
-
-
-def test_outputs_that_are_no_scores_are_told(tmp_path: Path) -> None:
-    from redistill.streams.client.graph import check_onnx
-
-    built = graph(*linear(1)).graph
-    built.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
-    each = helper.make_map_type_proto(
-        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
-    )
-    maps = helper.make_sequence_type_proto(each)
-    built.output.append(helper.make_value_info("zipped", maps))
-    onnx.save(model_of(built), tmp_path / "m.onnx")
-    facts = check_onnx(tmp_path / "m.onnx")
-    with pytest.raises(ReleaseError, match=r"'label' holds INT64.*\['y'\]"):
-        output_name(facts, "label")
-    with pytest.raises(ReleaseError, match="no tensor but a list or map"):
-        output_name(facts, "zipped")

@@ -1,0 +1,154 @@
+"""Ports of an ONNX graph: its inputs and outputs described, how rows go in, which output holds the scores.
+
+Values only: neither onnx nor ONNX Runtime is imported here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+_TENSOR = re.compile(r"tensor\((\w+)\)")
+
+
+class OnnxError(Exception):
+    """An ONNX file cannot be used as a model; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Port:
+    """An input or output of a graph."""
+
+    name: str
+    element: str
+    """``FLOAT``, ``INT64``, ... as ONNX names it; ``UNDEFINED``: no tensor, but a list or a map."""
+    shape: tuple[int | None, ...]
+    """``None``: any size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How a graph takes rows."""
+
+    matrix: bool
+    """One input of shape ``(n, F)``; else one input per feature."""
+    names: tuple[str, ...]
+    """Of the inputs; one per feature, in the order of the features."""
+    rank: Literal[1, 2]
+    """Dimensions of each input: ``(n, F)`` and ``(n, 1)`` have 2, ``(n,)`` has 1."""
+    rows: int | None
+    """Rows of a call, where the graph is fixed to them; ``None``: any number."""
+
+
+def of_session(arguments: Iterable[Any]) -> tuple[Port, ...]:
+    """Ports of a loaded graph: of what ``get_inputs()`` or ``get_outputs()`` of a session gives."""
+    return tuple(
+        Port(
+            name=a.name,
+            element=found[1].upper() if (found := _TENSOR.fullmatch(a.type)) else "UNDEFINED",
+            shape=tuple(size if isinstance(size, int) else None for size in a.shape),
+        )
+        for a in arguments
+    )
+
+
+def fixed_rows(inputs: Iterable[Port]) -> int | None:
+    """Rows of a call of a graph that takes a fixed number of them; ``None``: any number."""
+    sizes = (p.shape[0] or 0 for p in inputs if p.shape)
+    return next((size for size in sizes if size > 0), None)
+
+
+def layout(inputs: Sequence[Port], features: Sequence[str]) -> Layout:
+    """How a graph takes features: one matrix, or one input per feature.
+
+    Raises
+    ------
+    OnnxError
+        Neither; the message says what the graph takes.
+
+    Examples
+    --------
+    >>> x = Port(name="x", element="FLOAT", shape=(None, 2))
+    >>> layout([x], ["income", "age"])
+    Layout(matrix=True, names=('x',), rank=2, rows=None)
+    """
+    if told := {p.name: p.element for p in inputs if p.element != "FLOAT"}:
+        raise OnnxError(
+            f"the graph's inputs must be float32; these are not: {told} (numbers, and categories as"
+            " their index, are given to it as float32: export it so, or put a Cast before it)"
+        )
+    width, rows, shapes = len(features), fixed_rows(inputs), [p.shape for p in inputs]
+    if len(inputs) == 1 and len(shapes[0]) == 2 and shapes[0][1] in (None, width):
+        return Layout(matrix=True, names=(inputs[0].name,), rank=2, rows=rows)
+    if {p.name for p in inputs} == set(features):
+        if all(len(shape) == 1 for shape in shapes):
+            return Layout(matrix=False, names=tuple(features), rank=1, rows=rows)
+        if all(len(shape) == 2 and shape[1] in (None, 1) for shape in shapes):
+            return Layout(matrix=False, names=tuple(features), rank=2, rows=rows)
+    raise OnnxError(
+        f"the graph takes { ({p.name: list(p.shape) for p in inputs}) }; one float32 input of shape"
+        f" (n, {width}) was expected, or one input per feature named as in the schema"
+    )
+
+
+def feed(names: Sequence[str], rank: int, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Rows as a graph takes them.
+
+    Parameters
+    ----------
+    names, rank
+        Of the inputs, as :class:`Layout` says them.
+    x
+        ``(n, F) float32``
+
+    Examples
+    --------
+    >>> {n: v.shape for n, v in feed(["income", "age"], 1, np.zeros((5, 2), np.float32)).items()}
+    {'income': (5,), 'age': (5,)}
+    """
+    if len(names) == 1 and rank == 2:
+        return {names[0]: x}
+    if rank == 2:
+        return {n: np.ascontiguousarray(x[:, j : j + 1]) for j, n in enumerate(names)}
+    return {n: np.ascontiguousarray(x[:, j]) for j, n in enumerate(names)}
+
+
+def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:
+    """Name of the output that is read.
+
+    Parameters
+    ----------
+    wanted
+        Its name; ``None``: there is one only.
+
+    Raises
+    ------
+    OnnxError
+        There is no such output, it holds no float32, or none was named and there are several.
+    """
+    elements = {p.name: p.element for p in outputs}
+    names = list(elements)
+    if wanted is None and len(names) != 1:
+        raise OnnxError(
+            f"the graph has the outputs {names}: name the one with a score per class (key output)"
+        )
+    name = names[0] if wanted is None else wanted
+    if name not in elements:
+        raise OnnxError(f"the graph has no output {name!r}; it has {names}")
+    if elements[name] == "UNDEFINED":
+        raise OnnxError(
+            f"output {name!r} is no tensor but a list or map: export the scores as a float32 matrix"
+            ' (skl2onnx: options={"zipmap": False})'
+        )
+    if elements[name] != "FLOAT":
+        scores = [n for n, element in elements.items() if element == "FLOAT"]
+        raise OnnxError(
+            f"output {name!r} holds {elements[name]}: float32 scores, one per class, were expected"
+            f" (outputs of float32: {scores or 'none'})"
+        )
+    return name
