@@ -178,10 +178,10 @@ def rolled_back(conn: sa.Connection) -> None:
 def test_the_command_lists_models_for_people_and_for_programs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from redistill.workers.cli import common
+    from redistill.workers.cli import models as command
     from redistill.workers.cli.models import app
 
-    monkeypatch.setattr(common, "now_us", lambda: NOW)
+    monkeypatch.setattr(command, "now_us", lambda: NOW)
     serve(database)
     with database.begin() as conn:
         incident("harm", "repairing")(conn)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def add(
             file=file,
             trusted_only=trusted_only,
             actor=common.actor(),
-            now=common.now_us(),
+            now=now_us(),
         )
     passed = done.version is not None and done.version.gate_passed
     status = "undecided" if done.version is None else "candidate" if passed else "rejected"

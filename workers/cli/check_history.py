@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 app = typer.Typer(
@@ -39,7 +40,7 @@ def check_history(
     with common.opened(settings) as database:
         checked = check.check(
             database,
-            now=common.now_us(),
+            now=now_us(),
             home=settings.root,
             outbox_kept_us=round(settings.outbox_kept_days * 86_400e6),
             broker=broker,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import getpass
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
+
+from redistill.times import to_seconds, utc
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,11 +38,6 @@ class Listing(TyperGroup):
 def actor() -> str:
     """Who asks, for the audit chain."""
     return f"cli:{getpass.getuser()}"
-
-
-def now_us() -> int:
-    """The wall clock, in microseconds since 1970: commands are where time comes from."""
-    return time.time_ns() // 1_000
 
 
 def load(**overrides: Any) -> Settings:
@@ -116,7 +111,7 @@ def moment(us: int | None) -> str:
     """
     if not us:
         return "-"
-    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return utc(us).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def ago(us: int | None, now: int) -> str:
@@ -127,7 +122,7 @@ def ago(us: int | None, now: int) -> str:
     >>> ago(0, 90_000_000), ago(None, 0), ago(1, 7_200_000_001)
     ('1.5 min', '-', '2.0 h')
     """
-    return "-" if us is None else duration((now - us) / 1e6)
+    return "-" if us is None else duration(to_seconds(now - us))
 
 
 def duration(seconds: float) -> str:

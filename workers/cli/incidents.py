@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from redistill.times import now_us, to_seconds
 from redistill.workers.cli import common
 
 app = typer.Typer(
@@ -40,7 +41,7 @@ def list_(
     if not rows:
         typer.echo("no incidents" if everything else "no open incidents")
         return
-    now = common.now_us()
+    now = now_us()
     for row in rows:
         state = row["resolution"] or row["stage"]
         typer.echo(
@@ -97,7 +98,7 @@ def resolve(
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
-            conn, row, "person", why=reason.strip(), actor=common.actor(), now=common.now_us()
+            conn, row, "person", why=reason.strip(), actor=common.actor(), now=now_us()
         )
     common.say(dict(done), f"incident {done['incident_id']} is resolved", as_json=as_json)
 
@@ -121,7 +122,7 @@ def approve(
     rules = model_context.Rules.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
         row = repository.find(conn, incident)
-        lifecycle.approve(conn, row, rules, actor=common.actor(), now=common.now_us())
+        lifecycle.approve(conn, row, rules, actor=common.actor(), now=now_us())
         row = repository.find(conn, row["incident_id"])
     queued = f"attempt {row['attempt']} of incident {row['incident_id']} is queued"
     common.say(dict(row), queued, as_json=as_json)
@@ -159,6 +160,6 @@ def _print(found: Mapping[str, Any]) -> None:
     for column in table.columns[:2]:
         column.no_wrap = True
     for step in found["timeline"]:
-        after = common.duration((step["at"] - found["opened_at"]) / 1e6)
+        after = common.duration(to_seconds(step["at"] - found["opened_at"]))
         table.add_row(common.moment(step["at"]), after, step["what"], Text(step["why"]))
     common.console().print(table)

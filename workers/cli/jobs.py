@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def list_(
         return
     from rich.text import Text
 
-    now = common.now_us()
+    now = now_us()
     table = common.table("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT")
     for row in rows:
         outcome = row["outcome"]
@@ -103,7 +104,7 @@ def cancel(
     from redistill.workers.store import incident_queries as queries
 
     settings = common.load()
-    actor, now = common.actor(), common.now_us()
+    actor, now = common.actor(), now_us()
     with common.opened(settings) as database, database.begin() as conn:
         found = queries.find_job(conn, job)
         model_context.load(conn, found.model, lock=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def models(
     from redistill.workers.store.model_status import worst_first
 
     settings = common.load()
-    now = common.now_us()
+    now = now_us()
     with common.opened(settings) as database, database.read() as conn:
         known = queries.models(conn)
         if name is not None and name not in known:

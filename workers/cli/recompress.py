@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def recompress(
             options,
             actor=f"cli:{getpass.getuser()}",
             request=str(uuid.uuid4()),
-            now=common.now_us(),
+            now=now_us(),
         )
         if not as_json:
             typer.echo(f"job {number} of {model} is queued; `redistill jobs show {number}`")

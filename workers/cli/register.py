@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from redistill.times import now_us
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _register(
     from redistill.workers.models import explain, registration
     from redistill.workers.store import queries
 
-    now, actor = common.now_us(), f"cli:{getpass.getuser()}"
+    now, actor = now_us(), f"cli:{getpass.getuser()}"
     published, stored = None, None
     later: tuple[str, ...] = ()
     with ExitStack() as stack:
@@ -196,7 +197,7 @@ def _publish(database: Database, settings: Settings, judged: JudgedBaseline, act
             writer,
             judged,
             actor=actor,
-            now=common.now_us(),
+            now=now_us(),
             wait_seconds=settings.command_wait_seconds,
         )
     finally:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from redistill.streams.store.database import Database
+from redistill.times import to_us
 from redistill.workers.demo import facts
 from redistill.workers.demo.facts import Measured, Snapshot
 from redistill.workers.demo.processes import DemoProcesses
@@ -253,7 +254,7 @@ class ScenarioRunner:
     def scene_began(self, scene: str) -> int | None:
         """When the first row of a scene was served, in microseconds; ``None``: not yet."""
         firsts = [t.first for s in self.processes.stats() for t in s.tallies if t.scene == scene]
-        return int(min(firsts) * 1e6) if firsts else None
+        return to_us(min(firsts)) if firsts else None
 
 
 def cpu_seconds() -> float:

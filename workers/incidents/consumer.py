@@ -16,6 +16,7 @@ from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.store.database import Database, insert_ignore
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.events import TOPICS, DriftFound, VersionActivated
+from redistill.times import microseconds
 from redistill.workers.store.tables import activations
 
 log = structlog.get_logger(__name__)
@@ -147,7 +148,7 @@ class Listener:
                         "version": event.version,
                         "sha256": event.sha256,
                         "epoch": event.epoch,
-                        "at": round(event.at.timestamp() * 1e6),
+                        "at": microseconds(event.at),
                     }
                 )
         if served:

@@ -20,6 +20,7 @@ import structlog
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings
 from redistill.streams.wire.events import DriftFound, IncidentClass
+from redistill.times import microseconds
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import lifecycle, repository
 from redistill.workers.incidents.model_context import Rules, Terms, load
@@ -179,7 +180,7 @@ def change_of(found: DriftFound) -> tuple[int, int]:
     start, end = (
         (point.low, point.high) if point is not None else (found.window.start, found.window.start)
     )
-    return round(start.timestamp() * 1e6), round(end.timestamp() * 1e6)
+    return microseconds(start), microseconds(end)
 
 
 def _route(

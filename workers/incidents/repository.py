@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from redistill.streams.store import outbox
 from redistill.streams.store.database import insert_ignore
 from redistill.streams.wire.events import IncidentChanged, IncidentClass
+from redistill.times import utc
 from redistill.workers.errors import UsageError
 from redistill.workers.incidents import alerts
 from redistill.workers.store import audit
@@ -27,11 +27,6 @@ SOURCE = "redistill/repair"
 
 Row = Mapping[str, Any]
 """A row of ``incidents``."""
-
-
-def utc(us: int) -> datetime:
-    """A stored time as an event's time."""
-    return datetime.fromtimestamp(us / 1e6, UTC)
 
 
 def get(conn: sa.Connection, incident_id: str) -> Row | None:

@@ -8,6 +8,7 @@ from redistill.streams.store import properties
 from redistill.streams.store.database import JOURNAL_BYTES
 from redistill.streams.store.outbox import LEASE
 from redistill.streams.store.tables import leases, offsets, outbox
+from redistill.times import to_seconds
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
 from redistill.workers.store import audit
 
@@ -30,13 +31,13 @@ def bounded(inputs: RuleInput) -> RuleResult:
         sent = "nothing was ever sent" if last is None else f"last sent {_ago(inputs.now - last)}"
         violations.append(
             f"workers run ({', '.join(at_work)}) and do not relay: an announcement waits since"
-            f" {lag / 1e6:,.0f} s, {sent}; their log says why (relay_failed)"
+            f" {to_seconds(lag):,.0f} s, {sent}; their log says why (relay_failed)"
         )
     figures: Figures = {
         "audit_entries": verified.entries,
         "audit_head": verified.head[:16],
         "unsent": unsent,
-        "outbox_lag_s": round(lag / 1e6, 1),
+        "outbox_lag_s": round(to_seconds(lag), 1),
         "workers": "run" if at_work else "nobody runs",
     }
     if inputs.wal_bytes is not None:
@@ -88,7 +89,7 @@ def _at_work(conn: sa.Connection, now: int) -> list[str]:
 
 
 def _ago(us: int) -> str:
-    return f"{max(0, us) / 1e6:,.0f} s ago"
+    return f"{to_seconds(max(0, us)):,.0f} s ago"
 
 
 RULES = (

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from redistill.compress.plan import Report
+from redistill.times import to_seconds
 from redistill.workers.errors import LeaseLost
 from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.model_context import Rules
@@ -46,7 +47,7 @@ def finish(
 ) -> None:
     """End the job, and tell its incident."""
     now = transaction.now
-    seconds = (now - (transaction.job().started_at or now)) / 1e6
+    seconds = to_seconds(now - (transaction.job().started_at or now))
     job = transaction.finish(state, {**outcome, "why": why, "seconds": seconds})
     lifecycle.job_ended(
         transaction.conn,

@@ -14,6 +14,7 @@ import structlog
 from redistill.streams.errors import StreamsError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
+from redistill.times import to_us
 from redistill.workers.store.job_queue import LEASE_SECONDS, Claim
 from redistill.workers.store.tables import jobs
 
@@ -51,7 +52,7 @@ class Heartbeat:
         self._stop = stop
         self._beat_seconds = beat_seconds
         self._over = threading.Event()
-        self._until = clock() + round(LEASE_SECONDS * 1e6)
+        self._until = clock() + to_us(LEASE_SECONDS)
         self.cancelled = threading.Event()
         self.end: End | None = None
         self._thread = threading.Thread(target=self._run, name="job-heartbeat", daemon=True)
@@ -105,5 +106,5 @@ class Heartbeat:
                 "heartbeat_missed", action="heartbeat_missed", job_id=job_id, error=str(error)
             )
             return "lost" if self._clock() > self._until else None
-        self._until = now + round(LEASE_SECONDS * 1e6)
+        self._until = now + to_us(LEASE_SECONDS)
         return None if state == "running" else "ended"

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from redistill.compress.plan import Diagnosis, Mode, Report
+from redistill.times import to_us
 from redistill.workers.incidents import lifecycle, policy
 from redistill.workers.jobs import completion, job_spec, training_window
 from redistill.workers.jobs.child import ChildFailed, ChildRun
@@ -187,7 +188,7 @@ class Phases:
                 "count": "train",
                 "rows": MIN_TRAIN_ROWS,
                 "outcomes": 0,
-                "look_at": transaction.now + round(LOOK_SECONDS * 1e6),
+                "look_at": transaction.now + to_us(LOOK_SECONDS),
             }
             completion.park(transaction, wait, have=have, why=why)
 

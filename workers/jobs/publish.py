@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +22,7 @@ from redistill.streams.monitor.reference import build_profile
 from redistill.streams.store import outbox
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.events import GateResult, ReleaseChanged, Trigger
+from redistill.times import utc
 from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.releases import registry
 from redistill.workers.releases.announce import SOURCE
@@ -98,7 +98,7 @@ class Publisher:
             schema=spec.schema,
             output=None,
             output_kind="logits",
-            created_at=datetime.fromtimestamp((job.frozen_at or job.created_at) / 1e6, UTC),
+            created_at=utc(job.frozen_at or job.created_at),
             policy_sha256=report.policy_sha256,
             predecessor=context.version,
             job_id=job.job_id,
@@ -190,7 +190,7 @@ class Publisher:
             trigger=trigger_of(context),
             job_id=UUID(context.job.job_id),
             policy_sha256=report.policy_sha256,
-            at=datetime.fromtimestamp(now / 1e6, UTC),
+            at=utc(now),
         )
         outbox.add(conn, event, source=SOURCE, now=now)
         return nearest.sha256

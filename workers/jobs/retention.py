@@ -19,6 +19,7 @@ from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import add_counters
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
+from redistill.times import to_us
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import DAY, Terms, load_all
 from redistill.workers.releases import retention as releases
@@ -198,7 +199,7 @@ def _delete_folders(database: Database, folder: Path, before: int) -> int:
         )
     n = 0
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in kept and path.stat().st_mtime * 1e6 < before:
+        if path.is_dir() and path.name not in kept and to_us(path.stat().st_mtime) < before:
             shutil.rmtree(path, ignore_errors=True)
             n += 1
     return n

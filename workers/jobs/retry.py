@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from redistill.times import to_us
+
 MAX_TRIES = 3
 """Attempts of one job; afterwards it is dead, with its record, and a person is asked."""
 
@@ -58,4 +60,4 @@ def decide(*, tries: int, retriable: bool, error: str, now: int) -> RetryDecisio
     if tries >= MAX_TRIES:
         return GiveUp(f"all {MAX_TRIES} tries failed; the last: {error}")
     wait = BACKOFF_SECONDS[min(max(tries, 1), len(BACKOFF_SECONDS)) - 1]
-    return TryAgain(now + round(wait * 1e6), f"try {tries} of {MAX_TRIES} failed: {error}")
+    return TryAgain(now + to_us(wait), f"try {tries} of {MAX_TRIES} failed: {error}")

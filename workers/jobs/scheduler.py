@@ -21,6 +21,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
+from redistill.times import microseconds, utc
 from redistill.workers.incidents.model_context import Terms, load, load_all
 from redistill.workers.store import audit, job_queue
 from redistill.workers.store.tables import jobs
@@ -90,8 +91,8 @@ def make_due_job(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
     """
     if terms.schedule is None or terms.level != "repair":
         return None
-    fire = last_fire(terms.schedule, datetime.fromtimestamp(now / 1e6, UTC))
-    if fire is None or fire.timestamp() * 1e6 <= terms.registered_at:
+    fire = last_fire(terms.schedule, utc(now))
+    if fire is None or microseconds(fire) <= terms.registered_at:
         return None
     job_id = job_queue.job_id_of(terms.model, fire.isoformat())
     if job_queue.get(conn, job_id) is not None:

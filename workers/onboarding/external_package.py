@@ -3,11 +3,11 @@ judges it (mode ``baseline``), and its release."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from redistill.compress.plan import JobSpec, Report, to_json
+from redistill.times import utc
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.releases.files import RepositoryLayout
@@ -110,7 +110,7 @@ def build(
         schema=spec.schema,
         output=spec.model.output,
         output_kind=spec.model.output_kind,
-        created_at=datetime.fromtimestamp(now / 1e6, UTC),
+        created_at=utc(now),
         policy_sha256=report.policy_sha256,
         predecessor=predecessor,
         cpu_flags=tuple(str(f) for f in report.environment.get("cpu_flags", ())),

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
+from redistill.times import to_seconds
 from redistill.workers.errors import UsageError
 from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.store.tables import incidents, jobs, monitored_releases, pauses
@@ -119,6 +120,6 @@ class RepairMetrics(Collector):
             ):
                 guarded.add_metric([state], n)
             for model, until in conn.execute(sa.select(pauses.c.model, pauses.c.until)):
-                paused.add_metric([model], until / 1e6)
+                paused.add_metric([model], to_seconds(until))
             unsent.add_metric([], outbox.backlog(conn).rows)
         return [opened, live, guarded, paused, unsent]

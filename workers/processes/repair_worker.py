@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.streams.store.outbox import Relay
+from redistill.times import now_us, to_seconds
 from redistill.workers.incidents import reconciler
 from redistill.workers.incidents.consumer import Listener
 from redistill.workers.incidents.model_context import Rules
@@ -64,13 +64,8 @@ STOP_SECONDS = 15.0
 def _remove_objects(database: Database, settings: Settings, now: int) -> int:
     with database.read() as conn:
         used = registered.used_objects(conn)
-    before = now / 1e6 - OBJECT_GRACE_SECONDS
+    before = to_seconds(now) - OBJECT_GRACE_SECONDS
     return objects.remove_unused(settings.objects_folder, used, before=before)
-
-
-def now_us() -> int:
-    """The wall clock, microseconds since 1970."""
-    return time.time_ns() // 1_000
 
 
 class RepairWorker:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from redistill.streams.store import outbox
 from redistill.streams.wire.events import GateResult, PointerMoved, ReleaseChanged, Trigger
 from redistill.workers.releases import roles
-from redistill.workers.releases.roles import moment
+from redistill.workers.releases.roles import tuf_time
 
 SOURCE = "redistill/releases"
 
@@ -60,7 +60,7 @@ def announce_release(
         job_id=None if row.job_id is None else uuid.UUID(row.job_id),
         policy_sha256=row.policy_sha256,
         epoch=epoch,
-        at=moment(now),
+        at=tuf_time(now),
     )
     key = f"release|{row.model}|{row.version}|{status}|{epoch}"
     outbox.add(
@@ -95,9 +95,9 @@ def announce_pointer_move(
         stable=row.version,
         stable_sha256=row.manifest_sha256,
         epoch=epoch,
-        expires_at=None if until is None else moment(until),
+        expires_at=None if until is None else tuf_time(until),
         reason=reason,
-        at=moment(now),
+        at=tuf_time(now),
     )
     key = f"pointer|{row.model}|{epoch}|{now if after is None else 'moved'}"
     outbox.add(

@@ -15,6 +15,7 @@ import structlog
 
 from redistill.compress.plan import Comparison
 from redistill.streams.wire.events import Trigger
+from redistill.times import to_us
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry
 from redistill.workers.releases.registry import PointerMove
@@ -162,7 +163,7 @@ def settle(
             "rollback_impossible", action="rollback_impossible", model=release.model, why=note
         )
         return Settlement(verdict=verdict, note=note)
-    until = now + round(breaker_seconds * 1e6)
+    until = now + to_us(breaker_seconds)
     registry.pause(conn, release.model, until=until, reason=f"circuit breaker: {reason}")
     return Settlement(verdict=verdict, rollback=rollback)
 

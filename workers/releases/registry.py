@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from redistill.streams.client.release import KnownRelease, PointerFile
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.wire.events import Trigger
+from redistill.times import to_us
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import publication_history, roles
 from redistill.workers.releases.announce import announce_pointer_move, announce_release
-from redistill.workers.releases.roles import Lifetimes, moment
+from redistill.workers.releases.roles import Lifetimes, tuf_time
 from redistill.workers.releases.versions import (
     Version,
     add_version,
@@ -171,7 +172,7 @@ def rollback(
         now=now,
         lifetimes=lifetimes,
     )
-    pause(conn, model, until=now + round(cool_down_seconds * 1e6), reason=f"rolled back: {reason}")
+    pause(conn, model, until=now + to_us(cool_down_seconds), reason=f"rolled back: {reason}")
     return move
 
 
@@ -283,7 +284,7 @@ def _move(
                 last_seq=0,
                 result=None,
                 since=now,
-                until=now + round(monitor_seconds * 1e6),
+                until=now + to_us(monitor_seconds),
             )
         )
     revise(conn, model, now)
@@ -344,7 +345,7 @@ def _sign_pointer(
         sha256=row.sha256,
         epoch=epoch,
         reason=reason,
-        moved_at=moment(moved_at),
+        moved_at=tuf_time(moved_at),
         known={
             v.version: KnownRelease(sha256=v.sha256, manifest_sha256=v.manifest_sha256)
             for v in servable

@@ -32,7 +32,7 @@ from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
 from redistill.workers.releases.files import RepositoryLayout, write_whole
 from redistill.workers.releases.keys import Keys
-from redistill.workers.releases.roles import PREFIX, Role, moment, read_roles, versions_of
+from redistill.workers.releases.roles import PREFIX, Role, read_roles, tuf_time, versions_of
 
 LEASE = "repository"
 OLD_VERSIONS = 20
@@ -87,7 +87,7 @@ def make_documents(
                 path: TargetFile(length=size, hashes={"sha256": sha256}, path=path)
                 for path, (sha256, size) in role.body["files"].items()
             }
-            signed = Targets(role.version, expires=moment(role.expires_at), targets=targets)
+            signed = Targets(role.version, expires=tuf_time(role.expires_at), targets=targets)
             signed.targets[target.path] = target
             metadata[name] = _sign(signed, role.name, keys)
     top = roles["targets"]
@@ -99,7 +99,7 @@ def make_documents(
             for m in models
         }
         delegations = Delegations({key.keyid: key}, delegated) if models else None
-        signed = Targets(top.version, expires=moment(top.expires_at), delegations=delegations)
+        signed = Targets(top.version, expires=tuf_time(top.expires_at), delegations=delegations)
         metadata[name] = _sign(signed, "targets", keys)
     snapshot = roles["snapshot"]
     meta = {
@@ -108,7 +108,7 @@ def make_documents(
         if role.name == "targets" or role.name.startswith(PREFIX)
     }
     metadata[f"{snapshot.version}.snapshot.json"] = _sign(
-        Snapshot(snapshot.version, expires=moment(snapshot.expires_at), meta=meta),
+        Snapshot(snapshot.version, expires=tuf_time(snapshot.expires_at), meta=meta),
         "snapshot",
         keys,
     )
@@ -116,7 +116,7 @@ def make_documents(
     metadata["timestamp.json"] = _sign(
         Timestamp(
             stamp.version,
-            expires=moment(stamp.expires_at),
+            expires=tuf_time(stamp.expires_at),
             snapshot_meta=MetaFile(version=snapshot.version),
         ),
         "timestamp",

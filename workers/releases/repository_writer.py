@@ -13,6 +13,7 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
 from redistill.streams.wire.events import Trigger
+from redistill.times import to_us
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import registry, release_requests, repository, roles
@@ -85,7 +86,7 @@ class RepositoryWriter:
         self._passphrase = passphrase
         self.lifetimes = lifetimes or Lifetimes()
         self._cool_down_seconds = cool_down_seconds
-        self._announce_us = round(announce_seconds * 1e6)
+        self._announce_us = to_us(announce_seconds)
         self._clock = clock
         self._token: int | None = None
         self._until = 0
@@ -286,7 +287,7 @@ class RepositoryWriter:
                     return False
             with self._database.begin() as conn:
                 self._token = lease.acquire(conn, LEASE, self._holder, now=now, seconds=seconds)
-        self._until = now + round(seconds * 1e6)
+        self._until = now + to_us(seconds)
         return self._token is not None
 
     def _check(self, conn: sa.Connection) -> None:
@@ -297,7 +298,7 @@ class RepositoryWriter:
             sa.select(repository_roles.c.role, repository_roles.c.expires_at)
         ).all()
         renewal = any(
-            r.expires_at - now < self.lifetimes.of(r.role).total_seconds() * 1e6 / 2
+            r.expires_at - now < to_us(self.lifetimes.of(r.role).total_seconds()) / 2
             for r in expiries
             if r.role != "root" or (self._keys is not None and self._keys.root is not None)
         )
@@ -307,7 +308,7 @@ class RepositoryWriter:
         return _Due(renewal, list(models))
 
     def _now(self) -> int:
-        return round(self._clock() * 1e6)
+        return to_us(self._clock())
 
 
 @dataclass(frozen=True, slots=True)

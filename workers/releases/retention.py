@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
+from redistill.times import to_seconds
 from redistill.workers.releases import publication_history, registry, roles, versions
 from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
@@ -83,7 +84,7 @@ def prune(
     for folder in (layout.targets / model, layout.private / model):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             info = path.stat()
-            if path not in wanted and now / 1e6 - info.st_mtime > ORPHAN_SECONDS:
+            if path not in wanted and to_seconds(now) - info.st_mtime > ORPHAN_SECONDS:
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + info.st_size
     return Pruned(versions=len(gone), files=count, bytes=size)

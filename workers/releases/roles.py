@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from redistill.streams.client.release import FileEntry, PointerFile, target_name
 from redistill.streams.store.database import insert_ignore
+from redistill.times import microseconds, utc
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases.files import PRIVATE_NAMES
 from redistill.workers.releases.keys import Keys, renewed_root
@@ -174,7 +175,7 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
     for name in sorted({*due, "snapshot", "timestamp"}, key=_lock_order):
         if name == "root" and keys.root is not None:
             documents = list(by_name["root"].body["documents"])
-            expires = moment(_expiry("root", now, lifetimes))
+            expires = tuf_time(_expiry("root", now, lifetimes))
             fresh = renewed_root(documents[-1].encode(), keys.root, expires=expires)
             _raise_version(
                 conn, "root", now, lifetimes, {"documents": [*documents, fresh.decode()]}
@@ -268,17 +269,17 @@ def _lock_order(role: str) -> tuple[int, str]:
 
 
 def _past_half(role: Role, now: int, lifetimes: Lifetimes) -> bool:
-    return moment(role.expires_at) - moment(now) < lifetimes.of(role.name) / 2
+    return tuf_time(role.expires_at) - tuf_time(now) < lifetimes.of(role.name) / 2
 
 
 def _expiry(role: str, now: int, lifetimes: Lifetimes) -> int:
-    end = moment(now) + lifetimes.of(role)
-    return int(end.replace(microsecond=0).timestamp()) * 1_000_000
+    end = tuf_time(now) + lifetimes.of(role)
+    return microseconds(end.replace(microsecond=0))
 
 
-def moment(us: int) -> datetime:
+def tuf_time(us: int) -> datetime:
     """A time of SQL as TUF has it: whole seconds, UTC."""
-    return datetime.fromtimestamp(us // 1_000_000, UTC)
+    return utc(us).replace(microsecond=0)
 
 
 def _dump(body: Mapping[str, Any]) -> str:

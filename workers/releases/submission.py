@@ -10,6 +10,7 @@ from typing import Any
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
+from redistill.times import to_us
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import release_requests
 from redistill.workers.releases.release_requests import Kind, RequestResult
@@ -58,12 +59,14 @@ def perform(
     """
     began = clock()
     with database.begin() as conn:
-        request_id = release_requests.submit(conn, kind, model, body, actor=actor, now=_us(clock))
+        request_id = release_requests.submit(
+            conn, kind, model, body, actor=actor, now=to_us(clock())
+        )
     try:
         while True:
             with database.read() as conn:
                 result = release_requests.result_of(conn, request_id)
-                holder = lease.holder_of(conn, LEASE, _us(clock))
+                holder = lease.holder_of(conn, LEASE, to_us(clock()))
             if result is not None:
                 return result
             if holder is None or writer.holds:
@@ -80,9 +83,5 @@ def perform(
     finally:
         with database.begin() as conn:
             release_requests.finish(
-                conn, request_id, RequestResult(ok=False, message="withdrawn"), now=_us(clock)
+                conn, request_id, RequestResult(ok=False, message="withdrawn"), now=to_us(clock())
             )
-
-
-def _us(clock: Callable[[], float]) -> int:
-    return round(clock() * 1e6)

@@ -19,6 +19,7 @@ from redistill.streams.store.tables import (
     unregistered,
     windows,
 )
+from redistill.times import SECOND
 from redistill.workers.store.tables import (
     incidents,
     jobs,
@@ -27,7 +28,7 @@ from redistill.workers.store.tables import (
     pointers,
 )
 
-DAY_US = 86_400 * 1_000_000
+DAY_US = 86_400 * SECOND
 WEEK_US = 7 * DAY_US
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""

@@ -14,10 +14,8 @@ import re
 import signal
 import socket
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from starlette.exceptions import HTTPException
 
 from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
+from redistill.times import now_us, utc
 from redistill.workers.errors import SettingsError, WorkersError
 from redistill.workers.releases import roles
 from redistill.workers.releases.files import RepositoryLayout
@@ -295,8 +294,8 @@ def _problems(database: Database, layout: RepositoryLayout) -> list[str]:
         return [
             f"{layout.metadata} holds no timestamp.json: does the repair worker write elsewhere?"
         ]
-    if until / 1e6 < time.time():
-        when = datetime.fromtimestamp(until / 1e6, UTC)
+    if until < now_us():
+        when = utc(until)
         return [
             f"the signed metadata expired on {when:%Y-%m-%d %H:%M}Z: is a repair worker running?"
         ]

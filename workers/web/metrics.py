@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from redistill.streams.store import outbox, properties
 from redistill.streams.store.database import Database
+from redistill.times import to_seconds
 from redistill.workers.releases import roles
 from redistill.workers.store.tables import incidents, jobs, pointers
 
@@ -89,10 +90,10 @@ class _FromSql(Collector):
             yield _gauge(
                 f"{name}_repository_valid_seconds",
                 "Until clients stop believing the signed repository.",
-                until / 1e6 - time.time(),
+                to_seconds(until) - time.time(),
             )
         yield _gauge(f"{name}_outbox_unsent", "Announcements that wait.", unsent.rows)
-        oldest = 0.0 if unsent.oldest_at is None else time.time() - unsent.oldest_at / 1e6
+        oldest = 0.0 if unsent.oldest_at is None else time.time() - to_seconds(unsent.oldest_at)
         yield _gauge(f"{name}_outbox_oldest_seconds", "Age of the oldest of them.", oldest)
         epoch = GaugeMetricFamily(
             f"{name}_pointer_epoch", "Changes of the pointer.", labels=["model"]

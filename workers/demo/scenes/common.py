@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from redistill.streams.store.database import Database
+from redistill.times import to_seconds
 from redistill.workers.demo.facts import Measured, Move, Snapshot
 from redistill.workers.demo.processes import SERVICES
 from redistill.workers.demo.runner import DemoFailed, ScenarioRunner
@@ -23,7 +24,7 @@ def begun(runner: ScenarioRunner, scene: str) -> int:
 
 def enough(runner: ScenarioRunner, version: str, since: int, seconds: float) -> Measured:
     """Let a scene run for ``seconds`` at least, and until enough labels are there."""
-    runner.pause(runner.doing, max(0.0, since / 1e6 + seconds - runner.clock()))
+    runner.pause(runner.doing, max(0.0, to_seconds(since) + seconds - runner.clock()))
     return runner.until(
         "labels",
         lambda _: m if (m := runner.measured(version, since=since)).n >= MIN_LABELS else None,
@@ -46,7 +47,7 @@ def served(runner: ScenarioRunner, move: Move) -> dict[str, float]:
         lambda s: a if len(a := s.activated(move.epoch)) >= len(SERVICES) else None,
         seconds=30,
     )
-    return {name: round((a.at - move.at) / 1e6, 3) for name, a in sorted(found.items())}
+    return {name: round(to_seconds(a.at - move.at), 3) for name, a in sorted(found.items())}
 
 
 def no_incident(runner: ScenarioRunner, when: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from redistill.times import to_seconds
 from redistill.workers.demo import data, facts
 from redistill.workers.demo.facts import Finding, Job, Version
 from redistill.workers.demo.processes import SERVICES
@@ -76,7 +77,7 @@ def drift_and_repair(runner: ScenarioRunner) -> dict[str, Any]:
     )  # fmt: skip
     swapped = served(runner, move)
     failed = sum(s.failed for s in runner.processes.stats())
-    to_published = (move.at - began) / 1e6
+    to_published = to_seconds(move.at - began)
     runner.say(
         "swapped",
         f"published {to_published:.1f} s after the veil fell; served by all {len(SERVICES)} "
@@ -133,7 +134,7 @@ def _tell_finding(runner: ScenarioRunner, found: Finding, began: int) -> dict[st
     labels = facts.labels_until(
         database_of(runner), MODEL, BASELINE, since=began, made=found.stored_at
     )
-    seconds = (found.stored_at - began) / 1e6
+    seconds = to_seconds(found.stored_at - began)
     runner.say(
         "finding",
         f"harm found {seconds:.1f} s and {labels} labels after the veil fell: "
@@ -148,7 +149,7 @@ def _tell_finding(runner: ScenarioRunner, found: Finding, began: int) -> dict[st
 def _tell_repair(runner: ScenarioRunner, job: Job, version: Version) -> dict[str, Any]:
     report = version.report
     gates = {g["name"]: g for g in report["gates"]}
-    wall = ((job.finished_at or 0) - (job.started_at or 0)) / 1e6
+    wall = to_seconds((job.finished_at or 0) - (job.started_at or 0))
     cpu = sum(s.cpu_seconds or 0.0 for s in job.steps)
     runner.say(
         "repair",
