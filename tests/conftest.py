@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import kafka_server as kafka
 import postgres_server as postgres
 import pytest
+import wheels as wheel_builds
 from hypothesis import HealthCheck, settings
 
 # before torch is imported anywhere: two of its threads on a busy machine are slower than one
@@ -29,7 +31,7 @@ settings.load_profile("busy-machine")
 REQUIRED = {s for s in os.environ.get("REDISTILL_REQUIRE", "").split(",") if s}
 
 
-def _missing(name: str, why: Exception) -> None:
+def _missing(name: str, why: Exception) -> NoReturn:
     if name in REQUIRED:
         pytest.fail(f"REDISTILL_REQUIRE names {name}, but: {why}", pytrace=False)
     pytest.skip(f"{name}: {why}")
@@ -78,3 +80,28 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'redistill.db'}"
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[wheel_builds.Wheels]:
+    """The built distribution, and environments with it."""
+    built = wheel_builds.Wheels(tmp_path_factory.mktemp("wheels"))
+    try:
+        _ = built.wheel
+    except wheel_builds.Unavailable as why:
+        _missing("wheel", why)
+    yield built
+    built.remove()
+
+
+@pytest.fixture(scope="session")
+def programs_with(wheels: wheel_builds.Wheels) -> Callable[[str], Path]:
+    """The programs of an environment with the wheel and one extra (or none), by the extra's name."""
+
+    def programs(extra: str) -> Path:
+        try:
+            return wheels.environment(extra)
+        except wheel_builds.Unavailable as why:
+            _missing("wheel", why)
+
+    return programs

@@ -265,12 +265,19 @@ def _failure(app: Any, tasks: list[asyncio.Task[Any]]) -> BaseException | None:
     return None
 
 
+class _App(faust.App):
+    """Faust without folders: there are no tables to keep, and the current folder is not ours."""
+
+    def _create_directories(self) -> None:
+        """Make none."""
+
+
 def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> Any:
     """Faust in the mode that loses nothing: no tables, no acks of its own, no web, no declared
     topics.
     """
     broker = config.broker
-    app = faust.App(
+    app = _App(
         config.group,
         broker=[f"aiokafka://{server}" for server in broker.bootstrap],
         broker_credentials=_credentials(broker),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from redistill.workers.cli import common
-from redistill.workers.models import registered
 
 if TYPE_CHECKING:
     from redistill.streams.kafka.broker import Broker
@@ -129,6 +128,7 @@ def import_(
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:
+    from redistill.workers.models import registered
 
     with common.opened(settings) as database, database.read() as conn:
         return registered.spec_of(conn, model)

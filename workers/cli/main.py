@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import typer
@@ -48,7 +47,7 @@ class Need(NamedTuple):
     by: str
 
 
-def _need(name: str, rest: Sequence[str]) -> Need:
+def _need(name: str, *rest: str) -> Need:
     """What a command needs, by its name and its arguments."""
     words = next((w for w in (" ".join([name, *rest[:1]]), name) if w in EXTRAS), name)
     return Need(EXTRAS.get(words, "worker"), f"redistill {words}")
@@ -72,11 +71,11 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command, and refuse it where its libraries are not installed; its help needs none."""
-        name, command, rest = super().resolve_command(ctx, args)
-        ctx.meta[NEED] = need = _need(str(name), rest)
-        if not set(rest) & set(ctx.help_option_names):
-            extras.require(need.extra, by=need.by)
-        return name, command, rest
+        if args[0] in COMMANDS:
+            ctx.meta[NEED] = need = _need(*args)
+            if not set(args) & set(ctx.help_option_names):
+                extras.require(need.extra, by=need.by)
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a library that cannot be imported is told in a sentence."""

@@ -6,12 +6,14 @@ import asyncio
 import inspect
 from importlib.metadata import version
 
+import faust
 import pytest
 from aiokafka.consumer import fetcher
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from redistill.streams.engine.app import _App
 from redistill.streams.engine.consumer import BulkConsumer, BulkThread, BulkTransport
 from redistill.streams.engine.fetched import RawRecords
 
@@ -109,3 +111,9 @@ def test_error_that_aiokafka_keeps_to_itself_is_where_the_watchdog_looks() -> No
     assert "self._pending_exception = None" in inspect.getsource(
         group_coordinator.GroupCoordinator.__init__
     )
+
+
+def test_no_folders_are_made_in_the_current_folder() -> None:
+    assert "_create_directories" in vars(faust.App)
+    assert "_create_directories" in vars(_App)
+    assert "self._create_directories()" in inspect.getsource(faust.App.on_first_start)

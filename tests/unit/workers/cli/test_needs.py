@@ -55,6 +55,19 @@ def test_help_and_version_need_no_extra(words: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == ""
 
 
+def test_help_of_a_command_loads_no_library_of_an_extra() -> None:
+    modules = ", ".join(f"redistill.workers.cli.{name.replace('-', '_')}" for name in COMMANDS)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys, {modules}; print(*sys.modules)"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert (
+        loaded & {"kafka", "numpy", "pyarrow", "pydantic", "sqlalchemy", "onnxruntime", "torch"}
+        == set()
+    )
+
+
 @pytest.mark.parametrize("library", ["pydantic_settings", "sqlalchemy"])
 def test_library_that_does_not_load_is_named(tmp_path: Path, library: str) -> None:
     (tmp_path / library).mkdir()
