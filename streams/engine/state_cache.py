@@ -82,9 +82,9 @@ class StateCache:
                     version=version,
                     partition=partition,
                     state=state.to_bytes(self._key),
-                    rows=state.rows,
-                    first_served_at=state.first_served_at,
-                    last_served_at=state.last_served_at,
+                    rows=state.counted.rows,
+                    first_served_at=state.counted.first_served_at,
+                    last_served_at=state.counted.last_served_at,
                 )
             )
             cached.dirty = False

@@ -52,6 +52,8 @@ class Breach:
 
     rule: Rule
     column: int
+    name: str
+    """Of the column."""
     value: float
     """Share of rows; for ``unit_change`` the slope, for ``constant`` the value."""
     reference: float
@@ -62,6 +64,11 @@ class Breach:
     threshold: float
     """What ``value`` had to exceed, in its unit."""
     detail: str = ""
+
+    @property
+    def key(self) -> str:
+        """Names the rule and the column."""
+        return f"{self.rule}|{self.column}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,6 +174,7 @@ def breaches(
                 Breach(
                     rule=rule,
                     column=j,
+                    name=column.name,
                     value=float(hits[j] / rows[j]),
                     reference=_reference_share(rule, column),
                     hits=int(hits[j]),
@@ -176,7 +184,8 @@ def breaches(
             )
     found += _constant(counts, profile)
     if lenient or history is not None:
-        found += [_unit(u) for u in unit_changes(counts, profile, None if lenient else history)]
+        changes = unit_changes(counts, profile, None if lenient else history)
+        found += [_unit(change, profile) for change in changes]
     return found
 
 
@@ -241,6 +250,7 @@ def _constant(counts: Counts, profile: Profile) -> list[Breach]:
         Breach(
             rule="constant",
             column=j,
+            name=profile.columns[j].name,
             value=float(counts.low[j]),
             reference=float(profile.columns[j].distinct),
             hits=int(counts.valid[j]),
@@ -257,11 +267,12 @@ def _stuck(counts: Counts, allowed: Allowed) -> NDArray[np.bool_]:
     return stuck & (counts.valid >= SMALLEST_ROWS)
 
 
-def _unit(change: UnitChange) -> Breach:
+def _unit(change: UnitChange, profile: Profile) -> Breach:
     sign = "+" if change.intercept >= 0 else "-"
     return Breach(
         rule="unit_change",
         column=change.column,
+        name=profile.columns[change.column].name,
         value=change.slope,
         reference=1.0,
         hits=round(change.outside * change.rows),

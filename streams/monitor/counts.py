@@ -8,8 +8,10 @@ for two segments gives those of both, exactly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,8 +37,7 @@ class Layout:
         return len(self.edges)
 
 
-@dataclass(slots=True, eq=False)
-class Counts:
+class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Counts of some rows; all arrays have one entry per column but ``below``, which has one per
     edge.
 
@@ -66,6 +67,15 @@ class Counts:
             high=np.full(c, -np.inf, np.float32),
             wrong=np.zeros(c, np.int64),
         )
+
+    @classmethod
+    def stacked(cls, panes: Sequence[Counts]) -> Counts:
+        """Counts of panes of one size, with an axis of panes."""
+        arrays = {
+            name: np.concatenate([getattr(p, name) for p in panes]).reshape(len(panes), -1)
+            for name in cls.__struct_fields__[1:]
+        }
+        return cls(rows=panes[0].rows, **arrays)
 
     def __getitem__(self, i: int) -> Counts:
         return Counts(

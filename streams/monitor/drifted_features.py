@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.distance import distances
-from redistill.streams.monitor.input_profile import Profile, between
+from redistill.streams.monitor.input_profile import Column, Profile, between
 from redistill.streams.wire.events import Contributor
 
 LISTED = 10
@@ -20,17 +20,19 @@ CALM_PSI, CALM_FLOORS = 0.1, 2.5
 """... and is back when it is below either of these."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Moved:
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """Distance of one column between a window and the reference."""
 
-    column: int
+    index: int
+    column: Column
     psi: float
     js: float
     ks: float
     floor: float
     """PSI that 95% of unchanged windows of this size, and of the reference's own windows, stay
     below."""
+    threshold: float
+    """PSI from which on a person would call it moved."""
     rising: float
 
     @property
@@ -41,22 +43,22 @@ class Moved:
     @property
     def far(self) -> bool:
         """Whether a person would call it moved."""
-        return self.psi >= max(OPEN_PSI, OPEN_FLOORS * self.floor)
+        return self.psi >= self.threshold
 
     @property
     def near(self) -> bool:
         """Whether it is as good as back."""
         return self.psi < max(CALM_PSI, CALM_FLOORS * self.floor)
 
-    def contributor(self, profile: Profile) -> Contributor:
+    @property
+    def contributor(self) -> Contributor:
         """As the event has it."""
-        column = profile.columns[self.column]
         direction: Literal["up", "down", "mixed"] | None = None
-        if column.role == "number":
+        if self.column.role == "number":
             share = abs(self.rising) / max(self.ks, 1e-12)
             direction = "mixed" if share < 1 else "up" if self.rising > 0 else "down"
         return Contributor(
-            column=column.name,
+            column=self.column.name,
             distance="psi",
             value=self.psi,
             noise_floor=self.floor,
@@ -76,8 +78,19 @@ def moved_columns(whole: Counts, profile: Profile) -> list[Moved]:
     floor = np.maximum(d.floor, profile.usual_distances)
     usable = np.flatnonzero(bins.compared & (whole.valid > 0))
     order = usable[np.argsort(-(d.psi[usable] / floor[usable]), kind="stable")]
-    columns = (order, d.psi[order], d.js[order], d.ks[order], floor[order], d.rising[order])
+    threshold = np.maximum(OPEN_PSI, OPEN_FLOORS * floor)
+    numbers = (a[order] for a in (d.psi, d.js, d.ks, floor, threshold, d.rising))
+    rows = zip(order.tolist(), *(n.tolist() for n in numbers), strict=True)
     return [
-        Moved(column=j, psi=psi, js=js, ks=ks, floor=least, rising=rising)
-        for j, psi, js, ks, least, rising in zip(*(c.tolist() for c in columns), strict=True)
+        Moved(
+            index=j,
+            column=profile.columns[j],
+            psi=psi,
+            js=js,
+            ks=ks,
+            floor=least,
+            threshold=far,
+            rising=rising,
+        )
+        for j, psi, js, ks, least, far, rising in rows
     ]

@@ -1,313 +1,327 @@
-"""Findings about inputs that open, change and end: one alarm per break, not one per window."""
+"""Finding tracker, the third stage of ``observe``: verdicts open, change and end findings, one for
+each break and not one for each window. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
+from msgspec import structs
 
-from redistill.streams.monitor.contract import PANES_NEEDED, Breach, breaches
-from redistill.streams.monitor.counts import Counts
-from redistill.streams.monitor.drifted_features import Moved, moved_columns
-from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.contract import Breach
+from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.reports import (
-    Place,
+    Origin,
     breach_contributors,
     breach_impact,
     breach_severity,
     breach_statistic,
     breach_text,
     changed,
+    confidence_impact,
+    confidence_text,
+    drift_impact,
+    drift_text,
     opened,
 )
-from redistill.streams.monitor.state import InputState, OpenFinding
-from redistill.streams.monitor.units import STEP_PANES
-from redistill.streams.wire.events import DriftFound, FindingKind, Impact, Statistic
+from redistill.streams.monitor.verdicts import (
+    ConfidenceFell,
+    ConfidenceLevel,
+    Drift,
+    SubwindowVerdict,
+    Verdict,
+    WindowVerdict,
+)
+from redistill.streams.wire.events import Contributor, DriftFound, Statistic
 
 TOGETHER = 5
 """More columns than this that break one rule at once make one finding, not one each."""
-CALM_WINDOWS = {"quality": 2, "input": 3, "prediction": 3}
-"""Windows in a row without a break (a move) that end a finding."""
-MOVED_WINDOWS = 2
-"""Windows in a row in which a column has moved that open a finding."""
+QUIET_WINDOWS = {"quality": 2, "input": 3, "prediction": 3}
+"""Windows in a row without a break (a drift) that end a finding."""
+DRIFTED_WINDOWS = 2
+"""Windows in a row in which a column has drifted that open a finding."""
 WORSE = 2.0
 """A finding is told again when its share grew by this factor."""
 CONFIDENCE = "confidence|adwin|all"
 SETTLED_ROWS = 100
 """Rows since ADWIN's last change from which its mean is taken for the new level."""
+LISTED = 10
+"""Columns that are named."""
 
 
-class Desk:
-    """Writes down what happens to the open findings of one state; the findings made are in
-    ``made``."""
+class OpenFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that has not ended; stored under the names given."""
 
-    def __init__(self, state: InputState, profile: Profile | None) -> None:
-        self.state = state
-        self.profile = profile
+    finding: DriftFound = msgspec.field(name="found")
+    """As last told."""
+    columns: tuple[int, ...] = ()
+    quiet_windows: int = msgspec.field(default=0, name="calm")
+    """Windows in a row without it."""
+
+
+class Tracked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What this stage remembers. A value."""
+
+    open: Mapping[str, OpenFinding] = {}
+    """Open findings by ``kind|name|scope``."""
+    opened: Mapping[str, int] = {}
+    """How many findings were opened by ``kind|name|scope``."""
+    drifted: tuple[Contributor, ...] = ()
+    """Columns that drifted in the newest window, those that drifted most first."""
+
+    def restarted(self) -> Tracked:
+        """Without what was seen under another profile; open findings go on until they end."""
+        return Tracked(open=self.open, opened=self.opened)
+
+
+class TrackedVerdicts(msgspec.Struct, frozen=True, eq=False):
+    """What this stage hands on."""
+
+    after: Tracked
+    findings: list[DriftFound]
+    """Findings that opened, changed or ended."""
+    rows: list[int]
+    """Row of the block at which each was made."""
+
+
+def track(
+    before: Tracked,
+    verdicts: Sequence[Verdict],
+    *,
+    origin: Origin,
+    unseen: Mapping[str, Sequence[str]],
+) -> TrackedVerdicts:
+    """Make findings of verdicts.
+
+    Parameters
+    ----------
+    before
+        What is remembered of the verdicts before; it is not changed.
+    verdicts
+        In the order of their rows.
+    unseen
+        Unseen values per category, which a finding about them names.
+    """
+    if not verdicts:
+        return TrackedVerdicts(before, [], [])
+    tracker = FindingTracker(before, origin, unseen)
+    rows: list[int] = []
+    for verdict in verdicts:
+        tracker.take(verdict)
+        rows += [verdict.row] * (len(tracker.made) - len(rows))
+    return TrackedVerdicts(tracker.tracked(), tracker.made, rows)
+
+
+class FindingTracker:
+    """Takes verdicts one by one; the findings made are in ``made``."""
+
+    def __init__(
+        self, before: Tracked, origin: Origin, unseen: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._open = dict(before.open)
+        self._opened = dict(before.opened)
+        self._drifted = before.drifted
+        self._origin = origin
+        self._unseen = unseen
         self.made: list[DriftFound] = []
 
-    # --- the contract -----------------------------------------------------------------------------
+    def tracked(self) -> Tracked:
+        """What is to be remembered of all verdicts so far."""
+        return Tracked(open=self._open, opened=self._opened, drifted=self._drifted)
 
-    def pane_closed(
-        self, profile: Profile, pane: Counts, shape: NDArray[np.float64], calm: bool, place: Place
-    ) -> None:
-        """Look for what is blatant in the last 500 rows.
+    def take(self, verdict: Verdict) -> None:
+        """Follow one verdict."""
+        match verdict:
+            case ConfidenceFell():
+                self._confidence_fell(verdict)
+            case ConfidenceLevel():
+                self._confidence_level(verdict)
+            case SubwindowVerdict():
+                self._break(verdict.breaches, verdict.span)
+            case WindowVerdict():
+                self._window(verdict)
 
-        Parameters
-        ----------
-        shape
-            The pane's ``quartiles``.
-        calm
-            It is known that no rule is broken.
-        """
-        s = self.state
-        s.shapes = (*s.shapes[1 - STEP_PANES :], shape)
-        if calm:
-            s.streaks = {}
-            return
-        found = breaches(pane, profile, whole_window=False, history=s.shapes)
-        streaks = {
-            f"{b.rule}|{b.column}": s.streaks.get(f"{b.rule}|{b.column}", 0) + 1 for b in found
-        }
-        s.streaks = streaks
-        self._break(
-            profile,
-            [b for b in found if streaks[f"{b.rule}|{b.column}"] >= PANES_NEEDED.get(b.rule, 1)],
-            place,
+    def _window(self, verdict: WindowVerdict) -> None:
+        self._break(verdict.breaches, verdict.span)
+        self._follow(verdict)
+        self._drifted = tuple(m.contributor for m in verdict.drifted[:LISTED] if m.ratio > 1)
+        for drift in verdict.drifts:
+            self._drift(drift, verdict.span)
+
+    # --- open findings ------------------------------------------------------------------------
+
+    def _put(self, key: str, finding: DriftFound, columns: tuple[int, ...] = ()) -> None:
+        self._open[key] = OpenFinding(finding=finding, columns=columns)
+        self.made.append(finding)
+
+    def _number(self, counter: str) -> int:
+        number = self._opened.get(counter, 0)
+        self._opened[counter] = number + 1
+        return number
+
+    def _quiet(self, key: str, kind: str, span: Span) -> None:
+        """One more window without it; the last of them ends it."""
+        known, needed = self._open[key], QUIET_WINDOWS[kind]
+        if known.quiet_windows + 1 < needed:
+            self._open[key] = structs.replace(known, quiet_windows=known.quiet_windows + 1)
+        else:
+            self._end(key, span, f"not seen for {needed} windows: {known.finding.reason}")
+
+    def _end(self, key: str, span: Span, reason: str) -> None:
+        """End an open finding because what it told has passed."""
+        finding = self._open.pop(key).finding
+        self.made.append(
+            changed(finding, span, status="resolved", resolution="reverted", reason=reason)
         )
 
-    def window_closed(self, profile: Profile, whole: Counts, place: Place) -> list[Moved]:
-        """Look at a whole window: smaller breaks, what has ended, what moved."""
-        found = breaches(whole, profile, whole_window=True)
-        self._break(profile, found, place)
-        self._mend(profile, whole, found, place)
-        moved = moved_columns(whole, profile)
-        self.state.moved = tuple(m.contributor(profile) for m in moved[:10] if m.ratio > 1)
-        features = len(profile.columns) - 2
-        self._drift(profile, "input", [m for m in moved if m.column < features], place)
-        self._drift(profile, "prediction", [m for m in moved if m.column >= features], place)
-        return moved
+    # --- the contract -------------------------------------------------------------------------
 
-    def _broken(self, rule: str) -> set[int]:
-        """Columns with an open finding under a rule."""
-        return {
-            j
-            for key, f in self.state.open.items()
-            if key.startswith(f"quality|{rule}|")
-            for j in f.columns
-        }
-
-    def _break(self, profile: Profile, found: list[Breach], place: Place) -> None:
-        by_rule: dict[str, list[Breach]] = {}
-        for b in found:
-            if b.column not in self._broken(b.rule):
-                by_rule.setdefault(b.rule, []).append(b)
-        for rule, new in by_rule.items():
+    def _break(self, breaches: Sequence[Breach], span: Span) -> None:
+        """Open findings for what is broken and was not before."""
+        for rule, group in groupby(breaches, key=lambda breach: breach.rule):
+            known = {
+                column
+                for key, open_ in self._open.items()
+                if key.startswith(f"quality|{rule}|")
+                for column in open_.columns
+            }
+            new = [breach for breach in group if breach.column not in known]
             if len(new) > TOGETHER:
-                self._open_breach(profile, rule, new, "all", place)
+                self._open_breach(new, "all", span)
             else:
-                for b in new:
-                    self._open_breach(profile, rule, [b], profile.columns[b.column].name, place)
+                for breach in new:
+                    self._open_breach([breach], breach.name, span)
 
-    def _open_breach(
-        self, profile: Profile, rule: str, new: list[Breach], scope: str, place: Place
-    ) -> None:
-        worst = max(new, key=lambda b: b.hits / max(1, b.rows))
-        text = self._breach_text(profile, new, worst)
-        key = f"quality|{rule}|{scope}"
-        while key in self.state.open:  # another group of columns broke the same rule before
+    def _open_breach(self, breaches: Sequence[Breach], scope: str, span: Span) -> None:
+        worst = _worst(breaches)
+        counter = key = f"quality|{worst.rule}|{scope}"
+        while key in self._open:  # another group of columns broke the same rule before
             key += "+"
-        number = self._number(f"quality|{rule}|{scope}")
         self._put(
             key,
             opened(
-                place,
+                self._origin,
+                span,
                 kind="quality",
                 scope=scope,
-                name=f"contract.{rule}",
-                count=number,
-                severity=breach_severity(new),
-                parameters={"rule": rule},
+                name=f"contract.{worst.rule}",
+                count=self._number(counter),
+                severity=breach_severity(breaches),
+                parameters={"rule": worst.rule},
                 statistic=breach_statistic(worst),
                 impact=breach_impact(worst),
-                contributors=breach_contributors(new, profile),
-                reason=text,
+                contributors=breach_contributors(breaches),
+                reason=self._breach_text(breaches),
             ),
-            tuple(b.column for b in new),
+            tuple(breach.column for breach in breaches),
         )
 
-    def _breach_text(self, profile: Profile, new: Sequence[Breach], worst: Breach) -> str:
-        name = profile.columns[worst.column].name
-        text = breach_text(worst, name, self.state.unseen.get(name, ()))
-        return text if len(new) == 1 else f"{len(new)} columns at once, the worst: {text}"
+    def _breach_text(self, breaches: Sequence[Breach]) -> str:
+        worst = _worst(breaches)
+        text = breach_text(worst, self._unseen.get(worst.name, ()))
+        return text if len(breaches) == 1 else f"{len(breaches)} columns at once, the worst: {text}"
 
-    def _number(self, counter: str) -> int:
-        number = self.state.opened.get(counter, 0)
-        self.state.opened[counter] = number + 1
-        return number
-
-    def _put(self, key: str, found: DriftFound, columns: tuple[int, ...]) -> None:
-        self.state.open[key] = OpenFinding(found=found, columns=columns)
-        self.made.append(found)
-
-    def _mend(self, profile: Profile, whole: Counts, found: list[Breach], place: Place) -> None:
+    def _follow(self, verdict: WindowVerdict) -> None:
         """End what has not been seen for two windows, tell what became much worse."""
-        s = self.state
-        still = [f for f in s.open if f.startswith("quality|")]
-        if not still:
-            return
-        lenient = {
-            (b.rule, b.column): b for b in breaches(whole, profile, whole_window=True, lenient=True)
-        }
-        lenient.update({(b.rule, b.column): b for b in found})
-        for key in still:
-            open_ = s.open[key]
-            rule = key.split("|")[1]
-            now = [b for j in open_.columns if (b := lenient.get((rule, j))) is not None]  # type: ignore[arg-type]
-            if not now:
-                self._calm(key, open_, CALM_WINDOWS["quality"], place)
+        lasting = {breach.key: breach for breach in (*verdict.lasting, *verdict.breaches)}
+        for key in [key for key in self._open if key.startswith("quality|")]:
+            known, rule = self._open[key], key.split("|")[1]
+            still = [lasting[k] for j in known.columns if (k := f"{rule}|{j}") in lasting]
+            if not still:
+                self._quiet(key, "quality", verdict.span)
                 continue
-            worst = max(now, key=lambda b: b.hits / max(1, b.rows))
-            found_ = open_.found
-            before = found_.statistic.value
-            if rule not in ("unit_change", "constant") and worst.value >= WORSE * before:
-                found_ = changed(
-                    found_,
-                    place,
+            finding, worst = known.finding, _worst(still)
+            worse = worst.value >= WORSE * finding.statistic.value
+            if worse and rule not in ("unit_change", "constant"):
+                finding = changed(
+                    finding,
+                    verdict.span,
                     status="update",
-                    reason=self._breach_text(profile, now, worst),
+                    reason=self._breach_text(still),
                     statistic=breach_statistic(worst),
                     impact=breach_impact(worst),
-                    contributors=breach_contributors(now, profile),
+                    contributors=breach_contributors(still),
                 )
-                self.made.append(found_)
-            s.open[key] = OpenFinding(found=found_, columns=open_.columns)
+                self.made.append(finding)
+            self._open[key] = OpenFinding(finding=finding, columns=known.columns)
 
-    def _calm(self, key: str, open_: OpenFinding, needed: int, place: Place) -> None:
-        """One more window without it; the last of them ends it."""
-        if open_.calm + 1 < needed:
-            self.state.open[key] = OpenFinding(
-                found=open_.found, columns=open_.columns, calm=open_.calm + 1
-            )
-            return
-        self.end(key, place, f"not seen for {needed} windows: {open_.found.reason}")
+    # --- drift --------------------------------------------------------------------------------
 
-    def end(self, key: str, place: Place, reason: str) -> None:
-        """End an open finding because what it told has passed."""
-        found = self.state.open.pop(key).found
-        self.made.append(
-            changed(found, place, status="resolved", resolution="reverted", reason=reason)
-        )
-
-    # --- distances --------------------------------------------------------------------------------
-
-    def _drift(self, profile: Profile, kind: FindingKind, moved: list[Moved], place: Place) -> None:
-        """One finding for all columns of a kind that moved; opens late and ends late."""
-        s = self.state
-        key = f"{kind}|psi|all"
-        far = [m for m in moved if m.far]
-        s.moving[kind] = s.moving.get(kind, 0) + 1 if far else 0
-        if key in s.open:
-            if all(m.near for m in moved):
-                self._calm(key, s.open[key], CALM_WINDOWS[kind], place)
+    def _drift(self, drift: Drift, span: Span) -> None:
+        """One finding for all columns of a kind that drifted; opens late and ends late."""
+        key = f"{drift.kind}|psi|all"
+        if key in self._open:
+            if all(column.near for column in drift.columns):
+                self._quiet(key, drift.kind, span)
             else:
-                s.open[key] = OpenFinding(found=s.open[key].found)
-        elif s.moving[kind] >= MOVED_WINDOWS:
-            listed = [m.contributor(profile) for m in far[:10]]
-            names = ", ".join(c.column for c in listed[:3]) + (" ..." if len(far) > 3 else "")
+                self._open[key] = OpenFinding(finding=self._open[key].finding)
+        elif drift.windows >= DRIFTED_WINDOWS:
+            worst = drift.far[0]
             self._put(
                 key,
                 opened(
-                    place,
-                    kind=kind,
+                    self._origin,
+                    span,
+                    kind=drift.kind,
                     scope="all",
                     name="psi",
                     count=self._number(key),
                     severity="info",
-                    parameters={"windows": MOVED_WINDOWS, "bins": int(profile.bins.sizes.max())},
-                    statistic=Statistic(value=far[0].psi, threshold=max(0.25, 5 * far[0].floor)),
-                    impact=_unknown("psi", far[0].psi, place.rows),
-                    contributors=listed,
-                    reason=f"{len(far)} of {len(moved)} columns moved: {names};"
-                    " that alone says nothing about accuracy",
+                    parameters={"windows": DRIFTED_WINDOWS, "bins": drift.bins},
+                    statistic=Statistic(value=worst.psi, threshold=worst.threshold),
+                    impact=drift_impact(worst.psi, span.rows),
+                    contributors=[column.contributor for column in drift.far[:LISTED]],
+                    reason=drift_text([c.column.name for c in drift.far], len(drift.columns)),
                 ),
-                (),
             )
 
-    # --- confidence -------------------------------------------------------------------------------
+    # --- confidence ---------------------------------------------------------------------------
 
-    def confidence_changed(
-        self, before: float, now: float, width: int, delta: float, place: Place
-    ) -> None:
-        """ADWIN saw the confidence change in the row at ``place``; a fall opens a finding."""
-        if CONFIDENCE in self.state.open or now >= before:
+    def _confidence_fell(self, fall: ConfidenceFell) -> None:
+        if CONFIDENCE in self._open:
             return
         self._put(
             CONFIDENCE,
             opened(
-                place,
+                self._origin,
+                fall.span,
                 kind="confidence",
                 scope="all",
                 name="adwin",
                 count=self._number(CONFIDENCE),
                 severity="info",
-                parameters={"delta": delta},
-                statistic=Statistic(value=before - now, threshold=0.0),
-                impact=_confidence(before, now, width),
-                contributors=self.state.moved,
-                reason=f"confidence is falling, from {before:.3f} to {now:.3f} so far:"
-                " labels would tell whether that is harm",
+                parameters={"delta": fall.delta},
+                statistic=Statistic(value=fall.before - fall.now, threshold=0.0),
+                impact=confidence_impact(fall.before, fall.now, fall.width),
+                contributors=self._drifted,
+                reason=confidence_text(fall.before, fall.now, settled=False),
             ),
-            (),
         )
 
-    def confidence_now(self, level: float, width: int, place: Place) -> None:
-        """The confidence since ADWIN's last change, at the end of a pane: ends a finding, or tells
-        how far it fell."""
-        open_ = self.state.open.get(CONFIDENCE)
-        if open_ is None or width < SETTLED_ROWS:
+    def _confidence_level(self, verdict: ConfidenceLevel) -> None:
+        """End the finding, or tell how far the confidence fell."""
+        known = self._open.get(CONFIDENCE)
+        if known is None or verdict.width < SETTLED_ROWS:
             return
-        impact = open_.found.impact
+        impact, level = known.finding.impact, verdict.level
         usual, told = impact.reference or 0.0, impact.current or 0.0
         if level >= usual - (usual - told) / 4:
-            self.end(CONFIDENCE, place, f"confidence is back at {level:.3f}")
+            self._end(CONFIDENCE, verdict.span, f"confidence is back at {level:.3f}")
         elif abs(level - told) > (usual - told) / 2:
-            found = changed(
-                open_.found,
-                place,
-                status="update",
-                reason=f"confidence fell from {usual:.3f} to {level:.3f}:"
-                " labels would tell whether that is harm",
-                statistic=Statistic(value=usual - level, threshold=0.0),
-                impact=_confidence(usual, level, width),
-                contributors=self.state.moved,
+            self._put(
+                CONFIDENCE,
+                changed(
+                    known.finding,
+                    verdict.span,
+                    status="update",
+                    reason=confidence_text(usual, level, settled=True),
+                    statistic=Statistic(value=usual - level, threshold=0.0),
+                    impact=confidence_impact(usual, level, verdict.width),
+                    contributors=self._drifted,
+                ),
             )
-            self.state.open[CONFIDENCE] = OpenFinding(found=found)
-            self.made.append(found)
 
 
-def _confidence(before: float, now: float, n: int) -> Impact:
-    return Impact(
-        metric="confidence",
-        reference=before,
-        current=now,
-        low=None,
-        high=None,
-        basis="measured",
-        n=n,
-        harmful=None,
-    )
-
-
-def _unknown(metric: str, value: float, n: int) -> Impact:
-    return Impact(
-        metric=metric,
-        reference=None,
-        current=value,
-        low=None,
-        high=None,
-        basis="measured",
-        n=n,
-        harmful=None,
-    )
+def _worst(breaches: Sequence[Breach]) -> Breach:
+    return max(breaches, key=lambda breach: breach.hits / max(1, breach.rows))

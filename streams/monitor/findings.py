@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from redistill.streams.wire.events import DriftFound
+from redistill.streams.wire.events import DriftFound, Window
 
 NAMESPACE = uuid5(NAMESPACE_URL, "https://redistill.dev/finding")
 
@@ -43,6 +44,19 @@ def utc(microseconds: int) -> datetime:
     '1970-01-01T00:00:01.500000+00:00'
     """
     return _EPOCH + timedelta(microseconds=min(max(int(microseconds), 0), _LAST))
+
+
+class Span(NamedTuple):
+    """The rows that a finding is about, by when they were served: microseconds since 1970."""
+
+    first: int
+    last: int
+    rows: int
+
+    @property
+    def window(self) -> Window:
+        """As the event has it."""
+        return Window(start=utc(self.first), end=utc(self.last), rows=self.rows)
 
 
 def superseded(found: DriftFound, at: int) -> DriftFound:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from redistill.stats import clopper_pearson
 from redistill.streams.monitor.contract import Breach
-from redistill.streams.monitor.findings import finding_id, utc
-from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.findings import Span, finding_id
 from redistill.streams.wire.events import (
     Contributor,
     Detector,
@@ -20,7 +20,6 @@ from redistill.streams.wire.events import (
     Impact,
     Severity,
     Statistic,
-    Window,
 )
 
 SEVERE_SHARE = 0.2
@@ -29,29 +28,19 @@ LISTED = 20
 """Columns that a finding about many columns names."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where and when the rows were that a finding is about."""
+class Origin(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Whose rows findings are about."""
 
     model: str
     version: str
     partition: tuple[str, int]
-    start: int
-    """Serving time of the first row, microseconds."""
-    end: int
-    rows: int
-    at: int
-    """Event time of the finding."""
     provisional: bool
-
-    @property
-    def window(self) -> Window:
-        """As the event has it."""
-        return Window(start=utc(self.start), end=utc(self.end), rows=self.rows)
+    """Nobody vouched for the profile, or there is none."""
 
 
 def opened(
-    place: Place,
+    origin: Origin,
+    span: Span,
     *,
     kind: FindingKind,
     scope: str,
@@ -65,30 +54,31 @@ def opened(
     reason: str,
 ) -> DriftFound:
     """A finding that opens; ``count`` were opened under this name and scope before."""
-    detector = f"{name}@{place.partition[0]}/{place.partition[1]}"
+    detector = f"{name}@{origin.partition[0]}/{origin.partition[1]}"
+    window = span.window
     return DriftFound(
-        finding_id=finding_id(place.model, place.version, kind, detector, scope, count),
-        model=place.model,
-        version=place.version,
+        finding_id=finding_id(origin.model, origin.version, kind, detector, scope, count),
+        model=origin.model,
+        version=origin.version,
         status="open",
         severity=severity,
         kind=kind,
         scope=scope,
         detector=Detector(name=name, parameters=parameters),
         statistic=statistic,
-        window=place.window,
+        window=window,
         contributors=list(contributors),
         impact=impact,
         reason=reason,
-        provisional=place.provisional,
-        opened_at=utc(place.at),
-        at=utc(place.at),
+        provisional=origin.provisional,
+        opened_at=window.end,
+        at=window.end,
     )
 
 
 def changed(
-    found: DriftFound,
-    place: Place,
+    finding: DriftFound,
+    span: Span,
     *,
     status: FindingStatus,
     reason: str,
@@ -98,18 +88,19 @@ def changed(
     contributors: Sequence[Contributor] | None = None,
 ) -> DriftFound:
     """The same finding, updated or resolved."""
+    window = span.window
     return dataclasses.replace(
-        found,
+        finding,
         status=status,
-        severity="info" if status == "resolved" else found.severity,
+        severity="info" if status == "resolved" else finding.severity,
         resolution=resolution,
-        window=place.window,
-        statistic=statistic or found.statistic,
-        impact=impact or found.impact,
-        contributors=found.contributors if contributors is None else list(contributors),
+        window=window,
+        statistic=statistic or finding.statistic,
+        impact=impact or finding.impact,
+        contributors=finding.contributors if contributors is None else list(contributors),
         reason=reason,
-        at=utc(place.at),
-        revision=found.revision + 1,
+        at=window.end,
+        revision=finding.revision + 1,
     )
 
 
@@ -159,8 +150,9 @@ def breach_severity(breaches: Sequence[Breach]) -> Severity:
     return "warning"
 
 
-def breach_text(breach: Breach, name: str, unseen: Sequence[str] = ()) -> str:
+def breach_text(breach: Breach, unseen: Sequence[str] = ()) -> str:
     """One sentence for a person."""
+    name = breach.name
     share, before = f"{breach.value:.1%} of {breach.rows} rows", f"{breach.reference:.1%}"
     if breach.rule == "missing":
         if breach.hits == breach.rows:
@@ -181,15 +173,55 @@ def breach_text(breach: Breach, name: str, unseen: Sequence[str] = ()) -> str:
     return f"{name} looks like another unit: {breach.detail}"
 
 
-def breach_contributors(breaches: Sequence[Breach], profile: Profile) -> list[Contributor]:
+def breach_contributors(breaches: Sequence[Breach]) -> list[Contributor]:
     """The broken columns, worst first."""
     ranked = sorted(breaches, key=lambda b: -b.hits / max(1, b.rows))[:LISTED]
     return [
         Contributor(
-            column=profile.columns[b.column].name,
+            column=b.name,
             distance=b.rule,
             value=b.value,
             noise_floor=b.threshold,
         )
         for b in ranked
     ]
+
+
+def drift_impact(psi: float, rows: int) -> Impact:
+    """How far the inputs are from the reference, which alone says nothing about accuracy."""
+    return _measured("psi", None, psi, rows)
+
+
+def drift_text(drifted: Sequence[str], compared: int) -> str:
+    """One sentence for a person; the columns that drifted most come first."""
+    names = ", ".join(drifted[:3]) + (" ..." if len(drifted) > 3 else "")
+    return (
+        f"{len(drifted)} of {compared} columns moved: {names};"
+        " that alone says nothing about accuracy"
+    )
+
+
+def confidence_impact(before: float, now: float, rows: int) -> Impact:
+    """How far the confidence fell; whether that is harm only labels can say."""
+    return _measured("confidence", before, now, rows)
+
+
+def confidence_text(before: float, now: float, *, settled: bool) -> str:
+    """One sentence for a person; until it has ``settled`` the confidence goes on falling."""
+    change = f"fell from {before:.3f} to {now:.3f}"
+    if not settled:
+        change = f"is falling, from {before:.3f} to {now:.3f} so far"
+    return f"confidence {change}: labels would tell whether that is harm"
+
+
+def _measured(metric: str, reference: float | None, current: float, rows: int) -> Impact:
+    return Impact(
+        metric=metric,
+        reference=reference,
+        current=current,
+        low=None,
+        high=None,
+        basis="measured",
+        n=rows,
+        harmful=None,
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,53 @@ def rows_needed(features: int) -> int:
     (10000, 1000)
     """
     return max(FEWEST_ROWS, min(LEARNING_ROWS, LEARNING_BYTES // (4 * max(1, features))))
+
+
+class Learning(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How far the learning of a profile is. A value."""
+
+    sample: Sample | None = None
+    done: bool = False
+    """The profile was told, or another one was given."""
+
+
+class Learned(msgspec.Struct, frozen=True, eq=False):
+    """What learning hands on."""
+
+    after: Learning
+    profile: Profile | None = None
+    """Once."""
+
+
+def learn(
+    before: Learning,
+    block: PredictionBlock,
+    parts: Iterable[tuple[int, int]],
+    schema: Schema,
+) -> Learned:
+    """Collect rows until they are enough for a provisional profile.
+
+    Parameters
+    ----------
+    before
+        What is remembered of the rows before; it is not changed.
+    parts
+        First row and end of each part of the block.
+    """
+    sample, names = before.sample, schema.names
+    if before.done or block.feature_names != names:
+        return Learned(
+            before
+        )  # the codec fills the schema's order; else the schema is an older one
+    needed = rows_needed(len(names))
+    for first, end in parts:
+        if sample is None or sample.names != names:
+            sample = Sample(names)
+        sample = sample.plus(block, first, min(end, first + needed - sample.rows))
+        if sample.rows >= needed:
+            profile = sample.profile(block.model, block.version, schema)
+            return Learned(Learning(done=True), profile)
+    return Learned(Learning(sample=sample))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

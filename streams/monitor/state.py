@@ -1,20 +1,22 @@
-"""The input state of one (model, version, partition), and how it is stored: arrays and plain
-values, no pickle but River's."""
+"""Input state of one (model, version, partition), and how it is stored: arrays and plain values,
+no pickle but River's. Stored names are older than the names in the program, and stay."""
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+from msgspec import structs
 
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.counts import Counts
-from redistill.streams.monitor.sample import Sample
-from redistill.streams.wire.events import Contributor, DriftFound
+from redistill.streams.monitor.finding_tracker import OpenFinding, Tracked
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.sample import Learning, Sample
+from redistill.streams.monitor.subwindows import Counted, WindowCounts
+from redistill.streams.monitor.verdicts import Recent
+from redistill.streams.wire.events import Contributor
 
 if TYPE_CHECKING:
     from redistill.streams.monitor.detectors import ConfidenceWatch
@@ -22,81 +24,33 @@ if TYPE_CHECKING:
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClosedWindow:
-    """A statistical window that is complete."""
-
-    number: int
-    rows: int
-    first_served_at: int
-    """Microseconds since 1970."""
-    last_served_at: int
-    summary: dict[str, Any]
-    """Means, missing rates and distances; JSON."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OpenFinding:
-    """A finding that has not ended."""
-
-    found: DriftFound
-    """As last told."""
-    columns: tuple[int, ...] = ()
-    calm: int = 0
-    """Windows in a row without it."""
-
-
-@dataclass(slots=True, eq=False)
-class InputState:
-    """What is remembered of one (model, version, partition). Treat as a value: ``observe`` returns
-    a new one."""
+class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What is remembered of one (model, version, partition): a value, of a part for each stage of
+    ``observe``."""
 
     model: str
     version: str
     partition: tuple[str, int]
-    rows: int = 0
-    first_served_at: int | None = None
-    last_served_at: int | None = None
-    window: int = 0
-    """Number of the open window."""
-    window_rows: int = 0
-    window_first: int = 0
-    window_last: int = 0
     digest: str | None = None
-    """Of the profile under which ``pane``, ``whole`` and ``shapes`` were counted."""
-    pane: Counts | None = None
-    """Rows since the last pane boundary."""
-    whole: Counts | None = None
-    """Complete panes of the open window."""
-    shapes: tuple[NDArray[np.float64], ...] = ()
-    """Quartiles of the last panes, ``(3, S)`` each, see ``units.steps``."""
-    streaks: dict[str, int] = field(default_factory=dict)
-    """``rule|column`` -> bad panes in a row."""
-    open: dict[str, OpenFinding] = field(default_factory=dict)
-    """Open findings by ``kind|name|scope``."""
-    opened: dict[str, int] = field(default_factory=dict)
-    """How many findings were opened by ``kind|name|scope``."""
-    moved: tuple[Contributor, ...] = ()
-    """Columns that moved in the newest closed window."""
-    moving: dict[str, int] = field(default_factory=dict)
-    """Kind -> windows in a row in which some column had moved."""
-    unseen: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Newest unseen values per category."""
-    confidence: ConfidenceWatch | None = None
-    sample: Sample | None = None
-    learned: bool = False
-    """The profile from the first rows was told."""
+    """Of the profile under which rows were counted and judged."""
+    counted: Counted = Counted()
+    recent: Recent = Recent()
+    tracked: Tracked = Tracked()
+    learning: Learning = Learning()
 
-    def copy(self) -> InputState:
-        """An independent copy: what it shares is never changed."""
-        return dataclasses.replace(
+    def under(self, profile: Profile | None) -> InputState:
+        """The state in which rows are counted under a profile: under another one than before
+        counting starts again, while the window and the open findings go on."""
+        digest = None if profile is None else profile.digest
+        if digest == self.digest:
+            return self
+        return structs.replace(
             self,
-            streaks=dict(self.streaks),
-            open=dict(self.open),
-            opened=dict(self.opened),
-            moving=dict(self.moving),
-            unseen=dict(self.unseen),
-            confidence=self.confidence.copy() if self.confidence else None,
+            digest=digest,
+            counted=self.counted.restarted(),
+            recent=self.recent.restarted(),
+            tracked=self.tracked.restarted(),
+            learning=self.learning if profile is None else Learning(done=True),
         )
 
     def to_bytes(self, key: bytes) -> bytes:
@@ -107,19 +61,41 @@ class InputState:
         key
             Secret of this installation; River's objects are pickled under an HMAC with it.
         """
-        plain: dict[str, Any] = {"format": FORMAT}
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            if isinstance(value, Counts):
-                value = _plain_counts(value)
-            elif isinstance(value, Sample):
-                value = value.plain()
-            elif f.name == "shapes":
-                value = [shape.tobytes() for shape in value]
-            elif f.name == "confidence" and value is not None:
-                value = value.plain(key)
-            plain[f.name] = value
-        return msgspec.msgpack.encode(plain)
+        counted, window, recent, tracked = (
+            self.counted,
+            self.counted.window,
+            self.recent,
+            self.tracked,
+        )
+        confidence, sample = recent.confidence, self.learning.sample
+        return msgspec.msgpack.encode(
+            {
+                "format": FORMAT,
+                "model": self.model,
+                "version": self.version,
+                "partition": self.partition,
+                "rows": counted.rows,
+                "first_served_at": counted.first_served_at,
+                "last_served_at": counted.last_served_at,
+                "window": window.number,
+                "window_rows": window.rows,
+                "window_first": window.first_served_at,
+                "window_last": window.last_served_at,
+                "digest": self.digest,
+                "pane": _plain_counts(window.partial),
+                "whole": _plain_counts(window.complete),
+                "shapes": [quartiles.tobytes() for quartiles in recent.quartiles],
+                "streaks": recent.streaks,
+                "open": tracked.open,
+                "opened": tracked.opened,
+                "moved": tracked.drifted,
+                "moving": recent.drifting,
+                "unseen": counted.unseen,
+                "confidence": None if confidence is None else confidence.plain(key),
+                "sample": None if sample is None else sample.plain(),
+                "learned": self.learning.done,
+            }
+        )
 
     @classmethod
     def from_bytes(cls, data: bytes, key: bytes) -> InputState:
@@ -134,42 +110,68 @@ class InputState:
         """
         try:
             plain = msgspec.msgpack.decode(data)
-            number = plain.pop("format")
+            number = plain["format"]
             if number > FORMAT:
                 raise StateError(
                     f"a stored input state has format {number}, this program knows {FORMAT}:"
                     " upgrade redistill"
                 )
-            for name in ("pane", "whole"):
-                if plain[name] is not None:
-                    plain[name] = _counts_of(plain[name])
-            plain["shapes"] = tuple(
-                np.frombuffer(shape, np.float64).reshape(3, -1) for shape in plain["shapes"]
+            return cls(
+                model=plain["model"],
+                version=plain["version"],
+                partition=(str(plain["partition"][0]), int(plain["partition"][1])),
+                digest=plain["digest"],
+                counted=Counted(
+                    rows=plain["rows"],
+                    first_served_at=plain["first_served_at"],
+                    last_served_at=plain["last_served_at"],
+                    window=WindowCounts(
+                        number=plain["window"],
+                        rows=plain["window_rows"],
+                        first_served_at=plain["window_first"],
+                        last_served_at=plain["window_last"],
+                        partial=_counts_of(plain["pane"]),
+                        complete=_counts_of(plain["whole"]),
+                    ),
+                    unseen={name: tuple(values) for name, values in plain["unseen"].items()},
+                ),
+                recent=Recent(
+                    quartiles=tuple(
+                        np.frombuffer(shape, np.float64).reshape(3, -1) for shape in plain["shapes"]
+                    ),
+                    streaks=plain["streaks"],
+                    drifting=plain["moving"],
+                    confidence=_confidence_of(plain["confidence"], key),
+                ),
+                tracked=Tracked(
+                    open=msgspec.convert(plain["open"], dict[str, OpenFinding]),
+                    opened=plain["opened"],
+                    drifted=msgspec.convert(plain["moved"], tuple[Contributor, ...]),
+                ),
+                learning=Learning(
+                    sample=None if plain["sample"] is None else Sample.of(plain["sample"]),
+                    done=plain["learned"],
+                ),
             )
-            if plain["sample"] is not None:
-                plain["sample"] = Sample.of(plain["sample"])
-            if plain["confidence"] is not None:
-                from redistill.streams.monitor.detectors import ConfidenceWatch  # River: a second
-
-                plain["confidence"] = ConfidenceWatch.of(plain["confidence"], key)
-            plain["partition"] = (str(plain["partition"][0]), int(plain["partition"][1]))
-            plain["open"] = msgspec.convert(plain["open"], dict[str, OpenFinding])
-            plain["moved"] = msgspec.convert(plain["moved"], tuple[Contributor, ...])
-            plain["unseen"] = {k: tuple(v) for k, v in plain["unseen"].items()}
-            return cls(**plain)
         except StateError:
             raise
         except (msgspec.MsgspecError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise StateError(f"a stored input state cannot be read: {error}") from error
 
 
-def _plain_counts(counts: Counts) -> dict[str, Any]:
-    return {
-        f.name: value.tobytes()
-        if isinstance(value := getattr(counts, f.name), np.ndarray)
-        else value
-        for f in dataclasses.fields(counts)
-    }
+def _confidence_of(plain: dict[str, Any] | None, key: bytes) -> ConfidenceWatch | None:
+    if plain is None:
+        return None
+    from redistill.streams.monitor.detectors import ConfidenceWatch  # River: a second
+
+    return ConfidenceWatch.of(plain, key)
+
+
+def _plain_counts(counts: Counts | None) -> dict[str, Any] | None:
+    if counts is None:
+        return None
+    arrays = {name: getattr(counts, name).tobytes() for name in _TYPES}
+    return {"rows": counts.rows, **arrays}
 
 
 _TYPES = {
@@ -183,6 +185,8 @@ _TYPES = {
 }
 
 
-def _counts_of(plain: dict[str, Any]) -> Counts:
+def _counts_of(plain: dict[str, Any] | None) -> Counts | None:
+    if plain is None:
+        return None
     arrays = {name: np.frombuffer(plain[name], kind) for name, kind in _TYPES.items()}
     return Counts(rows=plain["rows"], **arrays)

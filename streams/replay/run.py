@@ -21,7 +21,7 @@ from redistill.streams.monitor.accuracy import AccuracyState, Outcomes, account_
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
-from redistill.streams.monitor.observe import InputState, Observed, observe, tick
+from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.replay.lines import Line, Replay, Window
 from redistill.streams.replay.options import ReplayOptions
@@ -149,7 +149,7 @@ class _Run:
                 self.input, int(rows.block.served_at[0]), profile=self.profile, config=self.config
             )
             lines += self._observed(ticked, start)
-        moved = self.input.moved if self.input else ()
+        moved = contributors(self.input) if self.input else []
         observed = observe(
             self.input,
             rows.block,
@@ -301,7 +301,7 @@ class _Run:
         """The file is over: labels still on their way come in, and the last window closes."""
         if self.result.rows == 0:
             return []
-        moved = self.input.moved if self.input else ()
+        moved = contributors(self.input) if self.input else []
         last = self.result.rows - 1
         lines = self._account(self._arrived(self.result.rows), last, None, moved)
         lines += self._windows(last, everything=True)

@@ -103,11 +103,15 @@ def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
         assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
     rows = np.concatenate([s.row_windows for s in steps])
     assert (rows == whole_steps[0].row_windows).all()
-    for mine, theirs in ((state.whole, whole_state.whole), (state.pane, whole_state.pane)):
+    window, whole_window = state.counted.window, whole_state.counted.window
+    for mine, theirs in (
+        (window.complete, whole_window.complete),
+        (window.partial, whole_window.partial),
+    ):
         for name in ("valid", "below", "wrong", "low", "high"):
             assert (getattr(mine, name) == getattr(theirs, name)).all()
         assert mine.total == pytest.approx(theirs.total, rel=1e-9, abs=1e-9)
-    assert (state.rows, state.window, state.window_rows) == (8_900, 4, 900)
+    assert (state.counted.rows, window.number, window.rows) == (8_900, 4, 900)
 
 
 TROUBLE = ("none", "missing", "wrong", "unseen", "constant", "unit", "shift", "range", "doubt")
@@ -144,17 +148,20 @@ def test_no_window_and_no_trouble_depends_on_the_cut(
         assert mine.summary["missing"] == theirs.summary["missing"]
         assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
     assert (np.concatenate([s.row_windows for s in steps]) == step.row_windows).all()
-    for name in ("rows", "window", "window_rows", "window_first", "window_last", "moved"):
-        assert getattr(state, name) == getattr(one_state, name)
-    assert (state.streaks, state.moving, state.open) == (
-        one_state.streaks,
-        one_state.moving,
-        one_state.open,
-    )
-    assert len(state.shapes) == len(one_state.shapes)
-    for a, b in zip(state.shapes, one_state.shapes, strict=True):
+    window, one_window = state.counted.window, one_state.counted.window
+    assert (window.number, window.span) == (one_window.number, one_window.span)
+    assert state.counted.rows == one_state.counted.rows
+    mine, theirs = state.tracked, one_state.tracked
+    assert (mine.open, mine.opened, mine.drifted) == (theirs.open, theirs.opened, theirs.drifted)
+    recent, one_recent = state.recent, one_state.recent
+    assert (recent.streaks, recent.drifting) == (one_recent.streaks, one_recent.drifting)
+    assert len(recent.quartiles) == len(one_recent.quartiles)
+    for a, b in zip(recent.quartiles, one_recent.quartiles, strict=True):
         assert np.array_equal(a, b, equal_nan=True)
-    for a, b in ((state.whole, one_state.whole), (state.pane, one_state.pane)):
+    for a, b in (
+        (window.complete, one_window.complete),
+        (window.partial, one_window.partial),
+    ):
         assert (a is None) == (b is None)
         for name in ("valid", "below", "wrong", "low", "high") if a is not None else ():
             assert (getattr(a, name) == getattr(b, name)).all()
@@ -208,20 +215,21 @@ def test_an_empty_block_changes_nothing() -> None:
 def test_a_stationary_stream_is_told_in_silence() -> None:
     state, found, _ = feed(block(features(100_000, 5), 5), list(range(500, 100_000, 500)))
     assert found == []
-    assert state.window == 50
+    assert state.counted.window.number == 50
     assert len(contributors(state)) <= 10
 
 
 def test_a_state_holds_nothing_of_the_block_that_it_came_from() -> None:
     state, _, _ = feed(block(features(CONFIG.window_rows + 1_500, 5), 5), [])
-    assert state.whole is not None
-    kept = [getattr(state.whole, f.name) for f in dataclasses.fields(state.whole)]
-    arrays = [a for a in (*kept, *state.shapes) if isinstance(a, np.ndarray)]
+    complete = state.counted.window.complete
+    assert complete is not None
+    kept = [getattr(complete, name) for name in complete.__struct_fields__]
+    arrays = [a for a in (*kept, *state.recent.quartiles) if isinstance(a, np.ndarray)]
     assert len(arrays) == 7 + 5
     assert all(a.base is None or a.base.nbytes <= a.nbytes for a in arrays)
     one, _, _ = feed(block(features(CONFIG.window_rows + 500, 5), 5), [])
-    assert one.whole is not None
-    assert one.whole.below.base is None
+    assert one.counted.window.complete is not None
+    assert one.counted.window.complete.below.base is None
 
 
 def test_partitions_have_findings_of_their_own() -> None:
@@ -239,7 +247,8 @@ def test_tick_closes_a_window_that_is_old_enough_and_no_other() -> None:
     late = tick(state, 3_600_000_000, profile=PROFILE, config=CONFIG)
     ((number, rows),) = [(w.number, w.rows) for w in late.windows]
     assert (number, rows) == (0, 300)
-    assert (late.state.window, late.state.window_rows) == (1, 0)
+    window = late.state.counted.window
+    assert (window.number, window.rows) == (1, 0)
     assert tick(late.state, 10**15, profile=PROFILE, config=CONFIG).windows == []
 
 
@@ -267,17 +276,18 @@ def test_a_version_without_profile_learns_one_from_its_first_rows() -> None:
     assert learned[0].rows == 10_000
     direct = build_profile(cut(whole, 0, 10_000), SCHEMA, provisional=True)
     assert [c.below for c in learned[0].columns] == [c.below for c in direct.columns]
-    assert state.sample is None
+    assert state.learning.sample is None
     assert found == []
-    assert state.window == 6
+    assert state.counted.window.number == 6
 
 
 def test_another_profile_starts_counting_again_and_goes_on_with_the_window() -> None:
     other = build_profile(block(features(5_000, 77)), SCHEMA)
     state, _, _ = feed(cut(EVENTFUL, 0, 700), [])
     step = observe(state, cut(EVENTFUL, 700, 900), profile=other, config=CONFIG, partition=PLACE)
-    assert step.state.pane.rows == 200
-    assert step.state.window_rows == 900
+    window = step.state.counted.window
+    assert window.partial is not None
+    assert (window.partial.rows, window.rows) == (200, 900)
     assert step.state.digest == other.digest
 
 

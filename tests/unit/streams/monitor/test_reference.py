@@ -140,6 +140,6 @@ def test_columns_that_moved_come_first_with_their_direction() -> None:
     x = features(2_000, 3)
     x[:, 4] += 1
     x[:, 6] -= 0.5
-    ranked = [m.contributor(PROFILE) for m in moved_columns(counted(x), PROFILE)]
+    ranked = [m.contributor for m in moved_columns(counted(x), PROFILE)]
     assert [(c.column, c.direction) for c in ranked[:2]] == [("x4", "up"), ("x6", "down")]
     assert ranked[0].value > 10 * ranked[0].noise_floor

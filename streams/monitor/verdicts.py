@@ -1,0 +1,261 @@
+"""Verdicts, the second stage of ``observe``: what is wrong with subwindows and windows that ended,
+and with the confidence of every row, given those before them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from redistill.streams.monitor.contract import PANES_NEEDED, Breach, breaches, calm
+from redistill.streams.monitor.counts import Counts
+from redistill.streams.monitor.drifted_features import Moved, moved_columns
+from redistill.streams.monitor.findings import Span
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.subwindows import SMALLEST_WINDOW, Segment
+from redistill.streams.monitor.units import STEP_PANES, quartiles
+from redistill.streams.monitor.windows import ClosedWindow, closed_window
+from redistill.streams.wire.events import FindingKind
+
+if TYPE_CHECKING:
+    from redistill.streams.monitor.detectors import ConfidenceWatch
+
+
+class Recent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What this stage remembers of the subwindows and windows before. A value."""
+
+    quartiles: tuple[NDArray[np.float64], ...] = ()
+    """Of the last subwindows, ``(3, S)`` each, see ``units.steps``."""
+    streaks: Mapping[str, int] = {}
+    """``rule|column`` -> bad subwindows in a row."""
+    drifting: Mapping[str, int] = {}
+    """Kind of drift -> windows in a row in which some column had drifted."""
+    confidence: ConfidenceWatch | None = None
+
+    def restarted(self) -> Recent:
+        """Without what was seen under another profile."""
+        return Recent(confidence=self.confidence)
+
+
+class ConfidenceFell(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """ADWIN saw the confidence fall in a row."""
+
+    row: int
+    span: Span
+    before: float
+    now: float
+    width: int
+    """Rows since the fall."""
+    delta: float
+
+
+class ConfidenceLevel(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The confidence since ADWIN's last change, at the end of a subwindow."""
+
+    row: int
+    span: Span
+    level: float
+    width: int
+    """Rows since that change."""
+
+
+class SubwindowVerdict(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What is blatantly broken in a subwindow."""
+
+    row: int
+    span: Span
+    breaches: list[Breach]
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How far the columns of one kind are from the reference in a window."""
+
+    kind: FindingKind
+    columns: list[Moved]
+    """All that are compared, those that drifted most first."""
+    far: list[Moved]
+    """Those that have drifted."""
+    windows: int
+    """Windows in a row, this one included, in which some column had drifted."""
+    bins: int
+    """Bins of the finest histogram."""
+
+
+class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What is broken in a whole window, and what drifted."""
+
+    row: int
+    span: Span
+    breaches: list[Breach]
+    lasting: list[Breach]
+    """By relaxed limits: what is not among these is over."""
+    drifted: list[Moved]
+    """All columns that are compared, those that drifted most first."""
+    drifts: tuple[Drift, Drift]
+
+
+Verdict = ConfidenceFell | ConfidenceLevel | SubwindowVerdict | WindowVerdict
+
+
+class Judged(msgspec.Struct, frozen=True, eq=False):
+    """What this stage hands on."""
+
+    after: Recent
+    verdicts: list[Verdict]
+    """In the order of their rows."""
+    windows: list[ClosedWindow]
+    """Windows that ended."""
+
+
+def judge(
+    before: Recent,
+    segments: Sequence[Segment],
+    *,
+    profile: Profile | None,
+    confidence_delta: float,
+) -> Judged:
+    """Judge the segments of a block.
+
+    Parameters
+    ----------
+    before
+        What is remembered of the segments before; it is not changed.
+    profile
+        The one under which they were counted; ``None``: only the confidence is judged.
+    confidence_delta
+        ADWIN's significance; another one than before starts it again.
+    """
+    if not segments:
+        return Judged(before, [], [])
+    verdicts: list[Verdict] = []
+    windows: list[ClosedWindow] = []
+    confidence = None if before.confidence is None else before.confidence.copy()
+    last, streaks, drifting = before.quartiles, before.streaks, before.drifting
+    shapes = iter(_shapes([s.subwindow for s in segments if s.subwindow is not None], profile))
+    for segment in segments:
+        confidence, falls = _falls(confidence, segment, confidence_delta)
+        verdicts += falls
+        if not segment.ends_subwindow:
+            continue
+        row, span = segment.last, segment.window.span
+        if confidence is not None:
+            confidence.settle()
+            width = int(confidence.adwin.width)
+            verdicts.append(
+                ConfidenceLevel(row=row, span=span, level=confidence.level, width=width)
+            )
+        if profile is not None and segment.subwindow is not None:
+            shape, quiet = next(shapes)
+            last = (*last[1 - STEP_PANES :], shape)
+            found = (
+                []
+                if quiet
+                else breaches(segment.subwindow, profile, whole_window=False, history=last)
+            )
+            streaks = {b.key: streaks.get(b.key, 0) + 1 for b in found}
+            broken = [b for b in found if streaks[b.key] >= PANES_NEEDED.get(b.rule, 1)]
+            if broken:
+                verdicts.append(SubwindowVerdict(row=row, span=span, breaches=broken))
+        if segment.ends_window:
+            whole = segment.window.complete
+            drifted: list[Moved] | None = None
+            if profile is not None and whole is not None and whole.rows >= SMALLEST_WINDOW:
+                verdict = _window(segment, whole, profile, drifting)
+                drifting = {d.kind: d.windows for d in verdict.drifts}
+                drifted = verdict.drifted
+                verdicts.append(verdict)
+            windows.append(closed_window(segment.window, profile, drifted))
+    after = Recent(quartiles=last, streaks=streaks, drifting=drifting, confidence=confidence)
+    return Judged(after, verdicts, windows)
+
+
+def _falls(
+    watch: ConfidenceWatch | None, segment: Segment, delta: float
+) -> tuple[ConfidenceWatch | None, list[ConfidenceFell]]:
+    """Watch the confidence row by row."""
+    known = ~np.isnan(segment.confidence)
+    if not known.any():
+        return watch, []
+    if watch is None or watch.delta != delta:
+        from redistill.streams.monitor.detectors import ConfidenceWatch
+
+        watch = ConfidenceWatch(delta)
+    where = np.flatnonzero(known)
+    falls = []
+    for i, before, now, width in watch.update(segment.confidence[known].tolist()):
+        at = int(where[i])
+        left = len(known) - 1 - at  # rows of the segment behind it
+        if now < before:
+            falls.append(
+                ConfidenceFell(
+                    row=segment.last - left,
+                    span=Span(
+                        segment.window.first_served_at,
+                        int(segment.served_at[at]),
+                        segment.window.rows - left,
+                    ),
+                    before=before,
+                    now=now,
+                    width=width,
+                    delta=delta,
+                )
+            )
+    return watch, falls
+
+
+def _shapes(
+    subwindows: Sequence[Counts], profile: Profile | None
+) -> Iterable[tuple[NDArray[np.float64], bool]]:
+    """Quartiles of subwindows, and whether it is known that no rule is broken: to ask for all of
+    one size costs little more than for one."""
+    if profile is None:
+        return
+    for _, run in groupby(subwindows, key=lambda counts: counts.rows):
+        some = list(run)
+        if len(some) == 1:
+            yield quartiles(some[0], profile), False
+            continue
+        counts = Counts.stacked(some)
+        for shape, quiet in zip(
+            quartiles(counts, profile), calm(counts, profile).tolist(), strict=True
+        ):
+            yield shape.copy(), quiet  # a state may be kept for long, and hold this shape alone
+
+
+def _window(
+    segment: Segment, whole: Counts, profile: Profile, drifting: Mapping[str, int]
+) -> WindowVerdict:
+    lasting = breaches(whole, profile, whole_window=True, lenient=True)
+    # what breaks no relaxed limit breaks no other one
+    broken = breaches(whole, profile, whole_window=True) if lasting else []
+    drifted = moved_columns(whole, profile)
+    features = len(profile.columns) - 2
+    drifts = (
+        _drift("input", [m for m in drifted if m.index < features], drifting, profile),
+        _drift("prediction", [m for m in drifted if m.index >= features], drifting, profile),
+    )
+    return WindowVerdict(
+        row=segment.last,
+        span=segment.window.span,
+        breaches=broken,
+        lasting=lasting,
+        drifted=drifted,
+        drifts=drifts,
+    )
+
+
+def _drift(
+    kind: FindingKind, columns: list[Moved], drifting: Mapping[str, int], profile: Profile
+) -> Drift:
+    far = [m for m in columns if m.far]
+    return Drift(
+        kind=kind,
+        columns=columns,
+        far=far,
+        windows=drifting.get(kind, 0) + 1 if far else 0,
+        bins=int(profile.bins.sizes.max()),
+    )
