@@ -27,10 +27,17 @@ from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.errors import StoreUnavailable, StoreUnusable, WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
-from redistill.streams.store.batch import Batch, Gap, Partition, ProfileRow, Progress, WindowRow
+from redistill.streams.store.batch import (
+    FlushBatch,
+    Gap,
+    Partition,
+    ProfileRow,
+    Progress,
+    WindowRow,
+)
 from redistill.streams.store.database import Database
 from redistill.streams.store.properties import salt
-from redistill.streams.store.specs import Watched
+from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import model_locks
 from redistill.streams.wire.block import PredictionBlock, Schema, joined
 from redistill.streams.wire.codec import Decoded, decode, decode_predictions
@@ -78,13 +85,13 @@ class Accumulator:
         self._states = StateCache(database, state_key)
         self._progress: dict[Partition, Progress] = {}
         self._position: dict[Partition, int] = {}
-        self._batch = Batch()
+        self._batch = FlushBatch()
         self.rows = 0
         """Rows in the open batch."""
         self._dead_letters = DeadLetters()
         with database.begin() as conn:
             self._salt = salt(conn)
-        self._watched: dict[str, Watched] = {}
+        self._watched: dict[str, WatchedModel] = {}
         self.refresh()
 
     @property
@@ -102,7 +109,7 @@ class Accumulator:
     # --- what is watched ---------------------------------------------------------------------
 
     @property
-    def watched(self) -> Mapping[str, Watched]:
+    def watched(self) -> Mapping[str, WatchedModel]:
         """What was last read from SQL."""
         return self._watched
 
@@ -121,7 +128,7 @@ class Accumulator:
         watched = self._watched.get(model)
         return None if watched is None else watched.config.schema
 
-    def _known(self, model: str, version: str) -> Watched | None:
+    def _known(self, model: str, version: str) -> WatchedModel | None:
         """The model, if this version of it is watched."""
         watched = self._watched.get(model)
         return watched if watched is not None and watched.knows(version) else None
@@ -173,7 +180,7 @@ class Accumulator:
         self._states.clear()
         self._progress.clear()
         self._position.clear()
-        self._batch = Batch()
+        self._batch = FlushBatch()
         self._sampler.clear()
         self._unregistered.clear()
         self._dead_letters = DeadLetters()
@@ -359,12 +366,12 @@ class Accumulator:
             if seen.windows or seen.findings:
                 self._keep(cached, seen, model, version, partition)
 
-    def close(self) -> Batch | None:
+    def close(self) -> FlushBatch | None:
         """What changed since the last call, to be flushed; ``None``: nothing.
 
         The batch expects SQL as it is once the batch before it is flushed.
         """
-        batch, self._batch = self._batch, Batch()
+        batch, self._batch = self._batch, FlushBatch()
         for partition, p in self._progress.items():
             begin = p.first_offset if p.expected is None else p.expected
             read = p.next_offset != begin or p.expected is None

@@ -14,7 +14,7 @@ import structlog
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
-from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved
+from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 
@@ -47,7 +47,7 @@ class Flusher:
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "flush")
 
-    async def run(self, batch: Batch) -> Flushed | OffsetsMoved | None:
+    async def run(self, batch: FlushBatch) -> Flushed | OffsetsMoved | None:
         """Flush, however long the database is away.
 
         Returns
@@ -92,5 +92,5 @@ class Flusher:
         """End the thread; a flush under way goes on to its end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _flush(self, batch: Batch) -> Flushed | OffsetsMoved:
+    def _flush(self, batch: FlushBatch) -> Flushed | OffsetsMoved:
         return flush(self._database, batch, now=round(self._clock() * 1e6))

@@ -20,10 +20,10 @@ from redistill.streams.engine.metrics import Metrics
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store.database import Database
-from redistill.streams.store.join_step import drain
+from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.outbox import Relay
-from redistill.streams.store.rates import MEASURE_SECONDS, Raiser
-from redistill.streams.store.specs import Watched
+from redistill.streams.store.rates import MEASURE_SECONDS, RateRaiser
+from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import findings
 
 log = structlog.get_logger(__name__)
@@ -59,7 +59,7 @@ class Housekeeper(threading.Thread):
         self,
         *,
         database: Database,
-        watched: Callable[[], Mapping[str, Watched]],
+        watched: Callable[[], Mapping[str, WatchedModel]],
         relay: Relay,
         state_key: bytes,
         leases: list[HeldLease],
@@ -78,7 +78,7 @@ class Housekeeper(threading.Thread):
         self._metrics = metrics
         self._every = every
         self._clock = clock
-        self._raiser = Raiser(join_cap=5_000 if database.is_sqlite else float("inf"))
+        self._raiser = RateRaiser(join_cap=5_000 if database.is_sqlite else float("inf"))
         self._due: dict[str, float] = {}
         self._resting: dict[str, float] = {}
         self._wake = threading.Event()
@@ -151,7 +151,7 @@ class Housekeeper(threading.Thread):
                 continue
             try:
                 for _ in range(ROUNDS):
-                    done = drain(
+                    done = join_labels(
                         self._database, watched.config, now=self._now(), state_key=self._key
                     )
                     if done is None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.store.batch import Batch, FeatureBlob, JoinRows, Partition
+from redistill.streams.store.batch import FeatureBlob, FlushBatch, JoinRows, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.columns import number_text
 
@@ -163,7 +163,7 @@ class Sampler:
         """Join rows collected so far."""
         return sum(map(len, self._joins.values()))
 
-    def close(self, batch: Batch, configs: dict[str, WatchConfig], *, now: float) -> None:
+    def close(self, batch: FlushBatch, configs: dict[str, WatchConfig], *, now: float) -> None:
         """Move what was collected into a batch, thinned until it obeys the caps.
 
         Parameters

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.streams.errors import WireError
-from redistill.streams.store.batch import Batch, Unregistered
+from redistill.streams.store.batch import FlushBatch, Unregistered
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import unregistered
 from redistill.streams.wire.arrow_encode import encode_batch
@@ -87,7 +87,7 @@ class UnregisteredRows:
                 if seen.sampled >= SAMPLE_ROWS:
                     break
 
-    def close(self, batch: Batch) -> None:
+    def close(self, batch: FlushBatch) -> None:
         """Move the counts into a batch, with a sample where it has grown four times."""
         for key, count in self._counts.items():
             seen = self._seen.get(key)

@@ -30,7 +30,7 @@ from redistill.streams.engine.metrics import Metrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
-from redistill.streams.store.batch import Batch, Flushed, Partition
+from redistill.streams.store.batch import FlushBatch, Flushed, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import progress_of
 
@@ -320,7 +320,7 @@ class StreamWorker:
             self._flushing = asyncio.create_task(self._flush(batch))
             await asyncio.wait({self._flushing})
 
-    async def _flush(self, batch: Batch) -> None:
+    async def _flush(self, batch: FlushBatch) -> None:
         """Flush until it is done or void."""
         result = await self._flusher.run(batch)
         if isinstance(result, Flushed):
@@ -328,7 +328,7 @@ class StreamWorker:
         else:
             self._void = True
 
-    def _done(self, batch: Batch, result: Flushed) -> None:
+    def _done(self, batch: FlushBatch, result: Flushed) -> None:
         partitions = {partition: tp for tp, partition in self._partitions.items()}
         for partition, p in batch.progress.items():
             self._stored[partition] = p.next_offset

@@ -145,7 +145,7 @@ class ProfileRow:
 
 
 @dataclass(kw_only=True, slots=True)
-class Batch:
+class FlushBatch:
     """One flush."""
 
     progress: dict[Partition, Progress] = field(default_factory=dict)

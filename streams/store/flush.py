@@ -17,7 +17,7 @@ import structlog
 
 from redistill.streams.errors import WireError
 from redistill.streams.store import outbox
-from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved, Partition
+from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.bulk import insert_new
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.rates import set_rate
@@ -49,7 +49,7 @@ class _MovedError(Exception):
     """Ends the transaction; never leaves this module."""
 
 
-def flush(database: Database, batch: Batch, *, now: int) -> Flushed | OffsetsMoved:
+def flush(database: Database, batch: FlushBatch, *, now: int) -> Flushed | OffsetsMoved:
     """Write a batch, or nothing.
 
     Parameters
@@ -82,7 +82,7 @@ def flush(database: Database, batch: Batch, *, now: int) -> Flushed | OffsetsMov
         return OffsetsMoved(tuple(partitions))
 
 
-def _move(conn: sa.Connection, partition: Partition, batch: Batch, now: int) -> bool:
+def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int) -> bool:
     """Compare-and-set of one partition's ``next_offset``."""
     p = batch.progress[partition]
     if p.expected is None:
@@ -119,7 +119,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: Batch, now: int) -> 
     return conn.execute(moved).rowcount == 1
 
 
-def _write(conn: sa.Connection, batch: Batch, now: int) -> Flushed:
+def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     for model, e in sorted(batch.join_exponents.items()):
         set_rate(conn, model, join=e, now=now)
     for model, e in sorted(batch.feature_exponents.items()):
@@ -187,7 +187,7 @@ def _add(counts: dict[tuple[str, str], int], model: str, name: str, n: int) -> N
     counts[model, name] = counts.get((model, name), 0) + n
 
 
-def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
+def _write_states(conn: sa.Connection, batch: FlushBatch, now: int) -> None:
     if batch.states:
         conn.execute(
             upsert(input_states, ["model", "version", "topic_id", "partition"]),
@@ -225,7 +225,7 @@ def _write_states(conn: sa.Connection, batch: Batch, now: int) -> None:
         )
 
 
-def _write_unregistered(conn: sa.Connection, batch: Batch) -> None:
+def _write_unregistered(conn: sa.Connection, batch: FlushBatch) -> None:
     c = unregistered.c
     for (model, version), u in sorted(batch.unregistered.items()):
         conn.execute(

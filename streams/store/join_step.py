@@ -23,7 +23,7 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.observe import InputState, contributors
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.flush import add_counters, store_findings
-from redistill.streams.store.label_join import Work, decide
+from redistill.streams.store.label_join import JoinPlan, plan_join
 from redistill.streams.store.tables import (
     accuracy_states,
     input_states,
@@ -41,7 +41,7 @@ LIMIT = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drained:
+class JoinStep:
     """What one call did."""
 
     outcomes: int = 0
@@ -55,7 +55,7 @@ class Drained:
     """The limit was reached: call again."""
 
 
-def has_work(conn: sa.Connection, model: str, *, now: int) -> bool:
+def labels_due(conn: sa.Connection, model: str, *, now: int) -> bool:
     """Whether a label of this model is due: cheap, and takes no lock."""
     c = labels.c
     query = (
@@ -64,9 +64,9 @@ def has_work(conn: sa.Connection, model: str, *, now: int) -> bool:
     return conn.execute(query).first() is not None
 
 
-def drain(
+def join_labels(
     database: Database, config: WatchConfig, *, now: int, state_key: bytes, limit: int = LIMIT
-) -> Drained | None:
+) -> JoinStep | None:
     """Make outcomes of the labels that are due.
 
     Parameters
@@ -94,8 +94,8 @@ def drain(
     """
     model = config.model
     with database.read() as conn:
-        if not has_work(conn, model, now=now):
-            return Drained()
+        if not labels_due(conn, model, now=now):
+            return JoinStep()
     with database.begin() as conn:
         conn.execute(insert_ignore(model_locks).values(model=model))
         lock = sa.select(model_locks.c.model).where(model_locks.c.model == model)
@@ -111,14 +111,14 @@ def drain(
         seen = [int(h) for h in due.scalars()]
         hashes = sorted(set(seen))
         if not hashes:
-            return Drained()
-        work = decide(conn, config, hashes, now)
+            return JoinStep()
+        work = plan_join(conn, config, hashes, now)
         changes = _account(conn, config, work.made, state_key)
         _write(conn, model, work)
         findings = store_findings(conn, changes, now=now)
         counts = {(model, f"labels_{name}"): n for name, n in work.counts.items()}
         add_counters(conn, counts)
-    return Drained(
+    return JoinStep(
         outcomes=len(work.made),
         corrected=len(work.corrected),
         unsampled=work.counts["unsampled"],
@@ -255,7 +255,7 @@ def _base(conn: sa.Connection, model: str, version: str) -> BaseError | None:
     return None if text is None else BaseError.from_json(text)
 
 
-def _write(conn: sa.Connection, model: str, work: Work) -> None:
+def _write(conn: sa.Connection, model: str, work: JoinPlan) -> None:
     if work.made:
         conn.execute(sa.insert(outcomes), work.made)
     c = outcomes.c

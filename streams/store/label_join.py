@@ -17,7 +17,7 @@ DAY = 86_400 * SECOND
 
 
 @dataclass(slots=True)
-class Work:
+class JoinPlan:
     """What one call is going to write."""
 
     made: list[dict[str, Any]] = field(default_factory=list)
@@ -27,7 +27,7 @@ class Work:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def effective(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
+def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
     """The label that counts among all labels of one prediction.
 
     Within a source the one observed last (a retraction leaves the source without any); among
@@ -61,7 +61,7 @@ def effective(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
     return min(believed, key=lambda r: rank[r.source], default=None)
 
 
-def decide(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> Work:
+def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> JoinPlan:
     """What becomes of each label that is due. Reads only."""
     model = config.model
     wait = round(config.wait_days * DAY)
@@ -89,10 +89,10 @@ def decide(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int
             sa.select(join_rows).where(join_rows.c.model == model, join_rows.c.id_hash.in_(missing))
         )
     }
-    work = Work()
+    work = JoinPlan()
     for h in hashes:
         rows = by_id[h]
-        best = effective(rows, config.label_sources)
+        best = standing_label(rows, config.label_sources)
         if (outcome := done.get(h)) is not None:
             _correct(work, outcome, best)
             _settle(work, rows, best)
@@ -148,7 +148,7 @@ def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
     }
 
 
-def _correct(work: Work, outcome: Any, best: Any | None) -> None:
+def _correct(work: JoinPlan, outcome: Any, best: Any | None) -> None:
     """A later label changes what gates read; the detectors have seen the first one and keep it."""
     new = (
         (None, outcome.source, outcome.observed_at)
@@ -169,7 +169,7 @@ def _correct(work: Work, outcome: Any, best: Any | None) -> None:
         work.counts["corrected"] += 1
 
 
-def _settle(work: Work, rows: list[Any], best: Any | None) -> None:
+def _settle(work: JoinPlan, rows: list[Any], best: Any | None) -> None:
     for row in rows:
         state = "joined" if row is best else "superseded"
         if row.state != state:

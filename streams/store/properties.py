@@ -8,7 +8,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 
 from redistill.streams.store.database import insert_ignore, upsert
-from redistill.streams.store.tables import facts
+from redistill.streams.store.tables import properties
 
 PUBLISHED_SNAPSHOT = "published_snapshot"
 SALT = "salt"
@@ -16,13 +16,15 @@ SALT = "salt"
 
 def get(conn: sa.Connection, name: str) -> str | None:
     """A fact's value; ``None`` if it was never put."""
-    value = conn.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar_one_or_none()
+    value = conn.execute(
+        sa.select(properties.c.value).where(properties.c.name == name)
+    ).scalar_one_or_none()
     return None if value is None else str(value)
 
 
 def put(conn: sa.Connection, name: str, value: str) -> None:
     """Write a fact; the old value is replaced."""
-    conn.execute(upsert(facts, ["name"]).values(name=name, value=value))
+    conn.execute(upsert(properties, ["name"]).values(name=name, value=value))
 
 
 def published_snapshot(conn: sa.Connection) -> int:
@@ -37,6 +39,6 @@ def salt(conn: sa.Connection, *, make: Callable[[int], bytes] = secrets.token_by
     """
     found = get(conn, SALT)
     if found is None:
-        conn.execute(insert_ignore(facts).values(name=SALT, value=make(16).hex()))
+        conn.execute(insert_ignore(properties).values(name=SALT, value=make(16).hex()))
         found = get(conn, SALT)  # another process may have been first: its value counts
     return bytes.fromhex(found or "")

@@ -15,7 +15,7 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.store.tables import input_states, join_rates, model_locks
 
-CALM_SECONDS = 60.0
+QUIET_SECONDS = 60.0
 """How long traffic has to be low before more of it is kept."""
 MEASURE_SECONDS = 10.0
 """Time between two measurements of a model's traffic."""
@@ -70,10 +70,10 @@ def set_rate(
 class _Traffic:
     rows: int
     at: int
-    calm_since: int | None = None
+    quiet_since: int | None = None
 
 
-class Raiser:
+class RateRaiser:
     """Raises the rates of models whose traffic fell.
 
     Parameters
@@ -128,13 +128,13 @@ class Raiser:
         join = _raised(rate, min(config.join_rows_per_second, self._join_cap), found[0])
         feature = max(join, _raised(rate, config.feature_rows_per_second, found[1]))
         if (join, feature) == (found[0], max(join, found[1])):
-            last.calm_since = None
+            last.quiet_since = None
             return False
-        if last.calm_since is None:
-            last.calm_since = now
-        if now - last.calm_since < CALM_SECONDS * 1e6:
+        if last.quiet_since is None:
+            last.quiet_since = now
+        if now - last.quiet_since < QUIET_SECONDS * 1e6:
             return False
-        last.calm_since = None
+        last.quiet_since = None
         set_rate(conn, model, join=join, feature=feature, lower=True, now=now)
         return True
 

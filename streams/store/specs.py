@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedModel:
     """One model that is watched."""
 
     config: WatchConfig
@@ -40,7 +40,9 @@ def revisions(conn: sa.Connection) -> dict[str, int]:
     return {m: int(r) for m, r in conn.execute(sa.select(specs.c.model, specs.c.revision))}
 
 
-def load(conn: sa.Connection, known: Mapping[str, Watched] | None = None) -> dict[str, Watched]:
+def load(
+    conn: sa.Connection, known: Mapping[str, WatchedModel] | None = None
+) -> dict[str, WatchedModel]:
     """Everything that is watched.
 
     Parameters
@@ -69,7 +71,7 @@ def load(conn: sa.Connection, known: Mapping[str, Watched] | None = None) -> dic
     return out
 
 
-def _load_one(conn: sa.Connection, model: str) -> Watched:
+def _load_one(conn: sa.Connection, model: str) -> WatchedModel:
     row = conn.execute(
         sa.select(specs.c.revision, specs.c.watch).where(specs.c.model == model)
     ).one()
@@ -82,4 +84,4 @@ def _load_one(conn: sa.Connection, model: str) -> Watched:
             None if profile is None else Profile.from_bytes(bytes(profile)),
             None if base is None else BaseError.from_json(base),
         )
-    return Watched(config, int(row.revision), found)
+    return WatchedModel(config, int(row.revision), found)

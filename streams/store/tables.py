@@ -282,7 +282,7 @@ outbox = sa.Table(
 )
 sa.Index("ix_outbox_unsent", outbox.c.sent_at, outbox.c.seq)
 
-facts = (
+properties = (
     sa.Table(  # single values that both sides read: published_snapshot, schema_version, salt, ...
         "facts",
         metadata,

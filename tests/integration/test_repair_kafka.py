@@ -14,6 +14,7 @@ import pytest
 import repairable
 import sqlalchemy as sa
 from kafka_server import KafkaServer
+from structlog.testing import capture_logs
 from waiting import eventually
 
 from redistill.streams.errors import BrokerRefused
@@ -22,7 +23,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
 from redistill.streams.wire.codec import Record, decode, encode
 from redistill.streams.wire.events import DriftFound, IncidentChanged, VersionActivated
-from redistill.workers.incidents.consumer import Listener
+from redistill.workers.incidents.event_consumer import EventConsumer
 from redistill.workers.jobs.child import Child
 from redistill.workers.processes import topics
 from redistill.workers.processes.repair_worker import RepairWorker
@@ -94,20 +95,27 @@ def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
     send(broker, found, activation(), raw=("drift", b"\x00rubbish"))
     send(broker, activation("v2"), found)
     seen: list[str] = []
-    listener = Listener(broker, group="g", database=database, found=seen.append, clock=loop.Clock())
+    listener = EventConsumer(
+        broker, group="g", database=database, on_finding=seen.append, clock=loop.Clock()
+    )
     try:
-        eventually(
-            lambda: listener.run_once() and len(rows(database, activations)) == 2 and seen,
-            "both topics are read",
-            every=0.0,
-        )
+        with capture_logs() as lines:
+            eventually(
+                lambda: listener.run_once() and len(rows(database, activations)) == 2 and seen,
+                "both topics are read",
+                every=0.0,
+            )
     finally:
         listener.close()
     assert set(seen) == {str(found.finding_id)}
-    assert listener.unreadable == 1
+    assert [x["topic"] for x in lines if x.get("action") == "record_unreadable"] == [
+        broker.topic("drift")
+    ]
     assert {a["version"] for a in rows(database, activations)} == {"v1", "v2"}
 
-    again = Listener(broker, group="g", database=database, found=seen.append, clock=loop.Clock())
+    again = EventConsumer(
+        broker, group="g", database=database, on_finding=seen.append, clock=loop.Clock()
+    )
     try:
         before = len(seen)
         for _ in range(8):
@@ -131,7 +139,9 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
             raise StoreUnavailable("the database is away")
         seen.append(finding_id)
 
-    listener = Listener(broker, group="g2", database=database, found=handle, clock=loop.Clock())
+    listener = EventConsumer(
+        broker, group="g2", database=database, found=handle, clock=loop.Clock()
+    )
 
     def turn() -> bool:
         from redistill.streams.errors import StoreUnavailable
@@ -154,8 +164,8 @@ def test_missing_topics_are_said_and_found_once_they_are_made(
 ) -> None:
     broker = Broker(kafka_server.bootstrap, namespace=f"none-{uuid.uuid4().hex[:8]}")
     seen: list[str] = []
-    listener = Listener(
-        broker, group="g3", database=database, found=seen.append, clock=loop.Clock()
+    listener = EventConsumer(
+        broker, group="g3", database=database, on_finding=seen.append, clock=loop.Clock()
     )
     try:
         with pytest.raises(BrokerRefused, match="redistill topics apply"):

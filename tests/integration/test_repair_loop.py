@@ -31,8 +31,8 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, profiles
 from redistill.streams.wire.events import Trigger
 from redistill.workers.cli import recompress
-from redistill.workers.incidents import lifecycle, repository
-from redistill.workers.incidents.model_context import Rules
+from redistill.workers.incidents import incident_repository, lifecycle
+from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.invariants import check
 from redistill.workers.jobs.child import Child
 from redistill.workers.onboarding import external_version
@@ -455,7 +455,7 @@ def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) 
     world.start()
     job = world.job("running")
     with world.database.begin() as conn:
-        (incident,) = repository.open_ones(conn, "credit")
+        (incident,) = incident_repository.open_ones(conn, "credit")
         lifecycle.resolve(
             conn, incident, "person", why="known", actor="cli:test", now=repairable.now_us()
         )
@@ -500,9 +500,9 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     )
     assert world.rows(jobs) == []
     with world.database.begin() as conn:
-        (incident,) = repository.open_ones(conn, "credit")
-        rules = Rules.of(world.settings)
-        lifecycle.approve(conn, incident, rules, actor="cli:ann", now=repairable.now_us())
+        (incident,) = incident_repository.open_ones(conn, "credit")
+        fleet_limits = FleetLimits.of(world.settings)
+        lifecycle.approve(conn, incident, fleet_limits, actor="cli:ann", now=repairable.now_us())
     assert world.job("queued", "running")["incident_id"] == incident["incident_id"]
 
 
@@ -527,9 +527,9 @@ def test_damaged_teacher_fails_the_job_with_the_file_named(world: World) -> None
     with world.database.read() as conn:
         from redistill.workers.incidents.model_context import load
 
-        terms = load(conn, "credit")
-    assert terms is not None
-    sha256 = terms.spec.objects["teacher"]
+        model_context = load(conn, "credit")
+    assert model_context is not None
+    sha256 = model_context.spec.objects["teacher"]
     path = world.settings.objects_folder / sha256[:2] / sha256
     path.write_bytes(path.read_bytes()[:-10])
     harm(world)

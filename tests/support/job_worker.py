@@ -14,11 +14,11 @@ from uuid import uuid4
 
 import loop
 import sqlalchemy as sa
-from loop import HOUR, NOW, RULES, Clock
+from loop import HOUR, LIMITS, NOW, Clock
 
 from redistill.compress.plan import Decision, Diagnosis, JobSpec, Report, read_job_spec, to_json
 from redistill.streams.store.database import Database
-from redistill.workers.incidents import repository
+from redistill.workers.incidents import incident_repository
 from redistill.workers.jobs.child import Child, ChildCancelled, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies, WarmChild
 from redistill.workers.jobs.publish import Publisher
@@ -135,7 +135,7 @@ def dependencies(
         home=home,
         holder=HOLDER,
         child=WarmChild(cast(Child, scripted)),
-        rules=RULES,
+        fleet_limits=LIMITS,
         publisher=cast(Publisher, publisher or RecordingPublisher()),
         deadline_s=60.0,
         memory_bytes=None,
@@ -169,7 +169,7 @@ def incident_with_job(conn: sa.Connection, *, now: int = NOW) -> str:
     """
     found = loop.finding(version="v1", at=now - 1)
     loop.store(conn, found, now=now)
-    repository.open_new(
+    incident_repository.open_new(
         conn,
         incident_id=INCIDENT,
         model="credit",

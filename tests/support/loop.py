@@ -23,7 +23,7 @@ from redistill.streams.wire.events import (
     Statistic,
     Window,
 )
-from redistill.workers.incidents.model_context import Rules
+from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.models.spec import (
     DataSection,
     LabelsSection,
@@ -41,7 +41,7 @@ HOUR = 60 * MINUTE
 NOW = 1_764_000_000 * SECOND
 """November 2025, in microseconds: where the tests' clocks begin."""
 
-RULES = Rules(cool_down=HOUR, fleet_jobs_per_day=24)
+LIMITS = FleetLimits(cool_down=HOUR, fleet_jobs_per_day=24)
 SHA = "ab" * 32
 
 

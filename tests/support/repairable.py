@@ -19,7 +19,7 @@ from loop import SECOND
 from redistill.streams.client.session import Session
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database, insert_ignore
-from redistill.streams.store.join_step import drain
+from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.tables import feature_rows, input_states, join_rows, labels
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.hashing import id_hashes, signed
@@ -182,10 +182,10 @@ class Service:
     def drain(self, now: int) -> None:
         """Make outcomes of the labels, and findings of the outcomes."""
         with self.database.read() as conn:
-            terms = load(conn, self.model)
-        assert terms is not None
+            model_context = load(conn, self.model)
+        assert model_context is not None
         while (
-            done := drain(self.database, terms.watch, state_key=b"k" * 32, now=now)
+            done := join_labels(self.database, model_context.watch, state_key=b"k" * 32, now=now)
         ) is not None and done.more:
             pass
 
@@ -237,9 +237,9 @@ def service(database: Database, settings: Settings, version: str | None = None) 
 
 def schema_of(conn: sa.Connection) -> Schema:
     """The credit model's schema as it was registered."""
-    terms = load(conn, "credit")
-    assert terms is not None
-    return terms.spec.schema
+    model_context = load(conn, "credit")
+    assert model_context is not None
+    return model_context.spec.schema
 
 
 def template(base: Path, child: Child) -> Path:

@@ -61,11 +61,11 @@ def show(
     \b
     redistill incidents show 3f2a81c0
     """
-    from redistill.workers.incidents import repository
+    from redistill.workers.incidents import incident_repository
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
-        found = queries.detail(conn, repository.find(conn, incident))
+        found = queries.detail(conn, incident_repository.find(conn, incident))
     if as_json:
         common.print_json(found)
     else:
@@ -87,14 +87,14 @@ def resolve(
     redistill incidents resolve 3f2a81c0 --reason "the feed was mended"
     """
     from redistill.workers.errors import UsageError
-    from redistill.workers.incidents import lifecycle, model_context, repository
+    from redistill.workers.incidents import incident_repository, lifecycle, model_context
 
     if not reason.strip():
         raise UsageError("--reason is empty: say why the incident is over")
     with common.opened(common.load()) as database, database.begin() as conn:
-        row = repository.find(conn, incident)
+        row = incident_repository.find(conn, incident)
         model_context.load(conn, row["model"], lock=True)
-        row = repository.find(conn, row["incident_id"])
+        row = incident_repository.find(conn, row["incident_id"])
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
@@ -116,14 +116,14 @@ def approve(
     \b
     redistill incidents approve 3f2a81c0
     """
-    from redistill.workers.incidents import lifecycle, model_context, repository
+    from redistill.workers.incidents import incident_repository, lifecycle, model_context
 
     settings = common.load()
-    rules = model_context.Rules.of(settings)
+    fleet_limits = model_context.FleetLimits.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
-        row = repository.find(conn, incident)
-        lifecycle.approve(conn, row, rules, actor=common.actor(), now=now_us())
-        row = repository.find(conn, row["incident_id"])
+        row = incident_repository.find(conn, incident)
+        lifecycle.approve(conn, row, fleet_limits, actor=common.actor(), now=now_us())
+        row = incident_repository.find(conn, row["incident_id"])
     queued = f"attempt {row['attempt']} of incident {row['incident_id']} is queued"
     common.say(dict(row), queued, as_json=as_json)
 

@@ -1,4 +1,4 @@
-"""Telling people. Today an alert is a log line beside the ``incident.v1`` event, which carries the
+"""Alerts to people. Today an alert is a log line beside the ``incident.v1`` event, which carries the
 same words: whatever a team uses to page subscribes to the topic ``incidents`` or to the log.
 """
 
@@ -14,7 +14,9 @@ PAGES = frozenset({"ask_person"})
 """Decisions that need a person now."""
 
 
-def tell(*, incident_id: str, model: str, status: str, decision: str | None, why: str) -> None:
+def log_change(
+    *, incident_id: str, model: str, status: str, decision: str | None, why: str
+) -> None:
     """Log one change of an incident; a line of level *warning* is meant to wake somebody."""
     fields: dict[str, Any] = {
         "action": "incident_" + status,

@@ -1,6 +1,7 @@
-"""What happens to an incident between its opening and its end, and what its jobs have to do with it.
+"""Lifecycle of an incident between its opening and its end, and what its jobs have to do with it.
 
-All of it in the caller's transaction, under the lock of the model (``terms.load(..., lock=True)``).
+All of it in the caller's transaction, under the lock of the model
+(``model_context.load(..., lock=True)``).
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import sqlalchemy as sa
 
 from redistill.compress.plan import Diagnosis
 from redistill.workers.errors import UsageError
-from redistill.workers.incidents import policy, recent_actions, repository
-from redistill.workers.incidents.model_context import Rules, Terms, load
-from redistill.workers.incidents.repository import Row
+from redistill.workers.incidents import incident_repository, policy, recent_actions
+from redistill.workers.incidents.incident_repository import IncidentRow
+from redistill.workers.incidents.model_context import FleetLimits, ModelContext, load
 from redistill.workers.store import job_queue
 
 
-def consider(
+def apply_policy(
     conn: sa.Connection,
-    incident: Row,
-    terms: Terms,
-    rules: Rules,
+    incident: IncidentRow,
+    context: ModelContext,
+    fleet_limits: FleetLimits,
     *,
     actor: str,
     now: int,
@@ -31,13 +32,13 @@ def consider(
 
     A decision that is the old one, for the same reason, changes nothing and is not announced.
     """
-    subject, budget, past = recent_actions.gather(
-        conn, incident, terms, rules, now=now, approved=approved
+    incident_context, budget, recent = recent_actions.gather(
+        conn, incident, context, fleet_limits, now=now, approved=approved
     )
-    remedy = policy.decide(subject, None, budget=budget, history=past, now=now)
+    remedy = policy.decide(incident_context, None, budget=budget, recent=recent, now=now)
     match remedy:
         case policy.Repair():
-            start_job(conn, incident, terms, remedy, actor=actor, now=now)
+            start_job(conn, incident, context, remedy, actor=actor, now=now)
         case policy.AskPerson():
             _set(conn, incident, "awaiting_person", remedy, actor=actor, now=now)
         case _:
@@ -47,7 +48,7 @@ def consider(
 
 def _set(
     conn: sa.Connection,
-    incident: Row,
+    incident: IncidentRow,
     stage: str,
     remedy: policy.Remedy,
     *,
@@ -58,7 +59,7 @@ def _set(
     same = incident["stage"] == stage and incident["decision"] == remedy.decision
     if same and (incident["why"] == remedy.why or isinstance(remedy, policy.Wait)):
         return
-    repository.update(
+    incident_repository.update(
         conn,
         incident,
         actor=actor,
@@ -73,8 +74,8 @@ def _set(
 
 def start_job(
     conn: sa.Connection,
-    incident: Row,
-    terms: Terms,
+    incident: IncidentRow,
+    context: ModelContext,
     remedy: policy.Repair,
     *,
     actor: str,
@@ -86,16 +87,16 @@ def start_job(
     made = job_queue.create(
         conn,
         job_id,
-        model=terms.model,
+        model=context.model,
         trigger=("incident", incident["incident_id"]),
         incident_id=incident["incident_id"],
         attempt=attempt,
-        deadline_at=now + terms.wait,
+        deadline_at=now + context.wait,
         now=now,
     )
     if not made:
-        raise LookupError(f"job {job_id} exists, or another one of {terms.model} is live")
-    repository.update(
+        raise LookupError(f"job {job_id} exists, or another one of {context.model} is live")
+    incident_repository.update(
         conn,
         incident,
         actor=actor,
@@ -114,7 +115,7 @@ def diagnosed(
     conn: sa.Connection,
     incident_id: str,
     diagnosis: Diagnosis,
-    rules: Rules,
+    fleet_limits: FleetLimits,
     *,
     job_id: str,
     actor: str,
@@ -131,14 +132,16 @@ def diagnosed(
     AskPerson, Nothing
         It ends; with *nothing* to repair the incident ends as well.
     """
-    incident = repository.get(conn, incident_id)
+    incident = incident_repository.get(conn, incident_id)
     if incident is None:
         raise LookupError(incident_id)
-    terms = load(conn, incident["model"], lock=True)
-    if terms is None:
+    context = load(conn, incident["model"], lock=True)
+    if context is None:
         return policy.AskPerson(f"{incident['model']} is not registered any more")
-    subject, budget, past = recent_actions.gather(conn, incident, terms, rules, now=now)
-    remedy = policy.decide(subject, diagnosis, budget=budget, history=past, now=now)
+    incident_context, budget, recent = recent_actions.gather(
+        conn, incident, context, fleet_limits, now=now
+    )
+    remedy = policy.decide(incident_context, diagnosis, budget=budget, recent=recent, now=now)
     cause = "unknown" if diagnosis.cause == "undecided" else diagnosis.cause
     stage = {
         policy.Repair: "repairing",
@@ -148,9 +151,9 @@ def diagnosed(
     }[cast(Any, type(remedy))]
     values: dict[str, Any] = {"cause": cause}
     if isinstance(remedy, policy.Nothing):
-        values |= repository.resolution(now, "harmless")
+        values |= incident_repository.resolution(now, "harmless")
     if incident["stage"] != stage or incident["why"] != remedy.why:
-        repository.update(
+        incident_repository.update(
             conn,
             incident,
             actor=actor,
@@ -165,22 +168,22 @@ def diagnosed(
 
 
 def resolve(
-    conn: sa.Connection, incident: Row, kind: str, *, why: str, actor: str, now: int
-) -> Row:
+    conn: sa.Connection, incident: IncidentRow, kind: str, *, why: str, actor: str, now: int
+) -> IncidentRow:
     """End an incident, and its job if there is one at work."""
     cancel_job(conn, incident, why=f"the incident ended: {why}", now=now)
-    return repository.update(
+    return incident_repository.update(
         conn,
         incident,
         actor=actor,
         action="incident.resolved",
         now=now,
         why=why,
-        **repository.resolution(now, kind),
+        **incident_repository.resolution(now, kind),
     )
 
 
-def cancel_job(conn: sa.Connection, incident: Row, *, why: str, now: int) -> None:
+def cancel_job(conn: sa.Connection, incident: IncidentRow, *, why: str, now: int) -> None:
     """Cancel the incident's live job; its worker notices at its next write."""
     job = job_queue.live(conn, incident["model"])
     if job is not None and job.incident_id == incident["incident_id"]:
@@ -188,7 +191,7 @@ def cancel_job(conn: sa.Connection, incident: Row, *, why: str, now: int) -> Non
 
 
 def approve(
-    conn: sa.Connection, incident: Row, rules: Rules, *, actor: str, now: int
+    conn: sa.Connection, incident: IncidentRow, fleet_limits: FleetLimits, *, actor: str, now: int
 ) -> policy.Remedy:
     """A person wants it repaired: pauses, cool-down and the circuit breaker do not count.
 
@@ -197,13 +200,13 @@ def approve(
     UsageError
         It is not open, or the policy still says no; the message says why.
     """
-    terms = load(conn, incident["model"], lock=True)
-    current = repository.get(conn, incident["incident_id"])
-    if terms is None or current is None:
+    context = load(conn, incident["model"], lock=True)
+    current = incident_repository.get(conn, incident["incident_id"])
+    if context is None or current is None:
         raise UsageError(f"model {incident['model']} is not registered any more")
     if current["status"] != "open":
         raise UsageError(f"incident {incident['incident_id']} is resolved: {current['why']}")
-    remedy = consider(conn, current, terms, rules, actor=actor, now=now, approved=True)
+    remedy = apply_policy(conn, current, context, fleet_limits, actor=actor, now=now, approved=True)
     if not isinstance(remedy, policy.Repair):
         raise UsageError(f"it cannot be repaired now: {remedy.why}")
     return remedy
@@ -215,14 +218,14 @@ def job_ended(
     state: str,
     *,
     why: str,
-    rules: Rules,
+    fleet_limits: FleetLimits,
     actor: str,
     now: int,
 ) -> None:
     """Tell the job's incident how it ended: published, rejected, failed, expired or cancelled."""
-    terms = load(conn, job.model, lock=True)
+    context = load(conn, job.model, lock=True)
     incident = _open_incident(conn, job)
-    if incident is None or terms is None:
+    if incident is None or context is None:
         return
     action, stage, decision = f"job_{state}", "awaiting_person", "ask_person"
     match state:
@@ -230,14 +233,14 @@ def job_ended(
             action, stage, decision = "published", "guarding", "repair"
         case "rejected":
             # the policy sees this rejection: it waits for the cool-down or asks a person
-            remedy = consider(conn, incident, terms, rules, actor=actor, now=now)
+            remedy = apply_policy(conn, incident, context, fleet_limits, actor=actor, now=now)
             if not isinstance(remedy, policy.Wait):
                 return
             action, stage, decision = "rejected", "detected", remedy.decision
             why = f"the candidate was rejected: {why}; {remedy.why}"
-        case "cancelled":  # the sweep decides anew: another version may serve by now
+        case "cancelled":  # the reconciler decides anew: another version may serve by now
             stage, decision = "detected", "wait"
-    repository.update(
+    incident_repository.update(
         conn,
         incident,
         actor=actor,
@@ -256,7 +259,7 @@ def cancelled_by_person(
     """A person took the job away: the incident stays open and waits for a person, too."""
     incident = _open_incident(conn, job)
     if incident is not None:
-        repository.update(
+        incident_repository.update(
             conn,
             incident,
             actor=actor,
@@ -278,7 +281,7 @@ def job_parked(conn: sa.Connection, job: job_queue.Job, *, why: str, actor: str,
         _set(conn, incident, "waiting_labels", remedy, actor=actor, now=now)
 
 
-def _open_incident(conn: sa.Connection, job: job_queue.Job) -> Row | None:
+def _open_incident(conn: sa.Connection, job: job_queue.Job) -> IncidentRow | None:
     """What the job is for, while it is open; ``None`` too for a job of a schedule or a person."""
-    incident = None if job.incident_id is None else repository.get(conn, job.incident_id)
+    incident = None if job.incident_id is None else incident_repository.get(conn, job.incident_id)
     return incident if incident is not None and incident["status"] == "open" else None

@@ -1,4 +1,4 @@
-"""What the acting side has to know of a model and of the fleet before it does anything."""
+"""Context of a decision: what is known of a registered model, and the limits of the fleet."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class FleetLimits:
     """The fleet's limits. Durations are microseconds."""
 
     cool_down: int
     fleet_jobs_per_day: int
 
     @classmethod
-    def of(cls, settings: Settings) -> Rules:
+    def of(cls, settings: Settings) -> FleetLimits:
         """From the settings."""
         return cls(
             cool_down=round(settings.cool_down_minutes * 60e6),
@@ -39,7 +39,7 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
+class ModelContext:
     """One registered model: its level, its limits, its files."""
 
     model: str
@@ -61,8 +61,8 @@ class SpecUnreadable(WorkersError):
     """The stored specification of a model was written by a program with other ideas."""
 
 
-def terms_of(row: Mapping[Any, Any]) -> Terms:
-    """A row of ``specs`` as terms.
+def context_of(row: Mapping[Any, Any]) -> ModelContext:
+    """A row of ``specs`` as the context of its model.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def terms_of(row: Mapping[Any, Any]) -> Terms:
             f"the stored specification of {row['model']} cannot be read ({error}): register the"
             " model again, or use the newer redistill that wrote it"
         ) from error
-    return Terms(
+    return ModelContext(
         model=row["model"],
         level=row["level"],
         approval=spec.repair.approval,
@@ -92,24 +92,24 @@ def terms_of(row: Mapping[Any, Any]) -> Terms:
     )
 
 
-def load(conn: sa.Connection, model: str, *, lock: bool = False) -> Terms | None:
-    """The terms of a model; ``None``: it is not registered.
+def load(conn: sa.Connection, model: str, *, lock: bool = False) -> ModelContext | None:
+    """The context of a model; ``None``: it is not registered.
 
     ``lock`` makes every other decision about this model wait until the transaction ends (streams
     only read this row, and are not kept waiting).
     """
     query = sa.select(specs).where(specs.c.model == model)
     row = conn.execute(query.with_for_update() if lock else query).mappings().one_or_none()
-    return None if row is None else terms_of(row)
+    return None if row is None else context_of(row)
 
 
-def load_all(conn: sa.Connection) -> list[Terms]:
-    """The terms of every registered model; one whose specification cannot be read is logged and left
+def load_all(conn: sa.Connection) -> list[ModelContext]:
+    """The context of every registered model; one whose specification cannot be read is logged and left
     out."""
-    found = []
+    contexts = []
     for row in conn.execute(sa.select(specs).order_by(specs.c.model)).mappings():
         try:
-            found.append(terms_of(row))
+            contexts.append(context_of(row))
         except SpecUnreadable as error:
             log.error("spec_unreadable", action="spec_unreadable", error=str(error))
-    return found
+    return contexts

@@ -1,7 +1,7 @@
-"""What is done about an incident. Pure: facts in, a remedy out; every remedy says why.
+"""Policy: what is done about an incident. Pure: its context in, a remedy out; every remedy says why.
 
 The order of the rules is the order of their authority: what the model's level allows, what the
-diagnosis found, what people have said, what history forbids, what the budget leaves. The first that
+diagnosis found, what people have said, what was done lately forbids, what the budget leaves. The first that
 has an opinion decides.
 """
 
@@ -21,8 +21,8 @@ MINUTE = 60_000_000  # microseconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """The incident and the terms of its model."""
+class IncidentContext:
+    """The incident, and what its model allows."""
 
     model: str
     incident_class: IncidentClass
@@ -36,7 +36,7 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Budget:
+class JobBudget:
     """Recompression jobs of the last 24 hours against what is allowed."""
 
     model_jobs: int
@@ -48,7 +48,7 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class History:
+class RecentActions:
     """What has been done about this model lately. Times are microseconds since 1970."""
 
     live_job: str | None = None
@@ -107,67 +107,73 @@ Remedy = Repair | AskPerson | WaitForLabels | Wait | Nothing
 
 
 def decide(
-    subject: Subject, diagnosis: Diagnosis | None, *, budget: Budget, history: History, now: int
+    incident: IncidentContext,
+    diagnosis: Diagnosis | None,
+    *,
+    budget: JobBudget,
+    recent: RecentActions,
+    now: int,
 ) -> Remedy:
     """Choose the remedy.
 
     Parameters
     ----------
-    subject
-        The incident and the terms of its model.
+    incident
+        The incident, and what its model allows.
     diagnosis
         What the child found; ``None``: it has not been asked yet. With a diagnosis the question is
         whether the running job goes on: budget and cool-down were settled when it was started.
-    budget, history
+    budget, recent
         What has been spent and done.
     now
         Microseconds since 1970.
 
     Examples
     --------
-    >>> subject = Subject(
+    >>> harmed = IncidentContext(
     ...     model="credit", incident_class="harm", level="repair", approval="automatic",
     ...     has_teacher=True,
     ... )
-    >>> budget = Budget(model_jobs=0, model_limit=2, fleet_jobs=0, fleet_limit=24, free_at=0)
-    >>> decide(subject, None, budget=budget, history=History(), now=0).decision
+    >>> budget = JobBudget(model_jobs=0, model_limit=2, fleet_jobs=0, fleet_limit=24, free_at=0)
+    >>> decide(harmed, None, budget=budget, recent=RecentActions(), now=0).decision
     'repair'
-    >>> decide(subject, None, budget=budget, history=History(rejected_in_a_row=2), now=0).decision
+    >>> rejected = RecentActions(rejected_in_a_row=2)
+    >>> decide(harmed, None, budget=budget, recent=rejected, now=0).decision
     'ask_person'
     """
-    model = subject.model
-    if subject.incident_class == "data_bug":
+    model = incident.model
+    if incident.incident_class == "data_bug":
         return AskPerson(
             "the data that reach the model are broken: fix the pipeline; a model is never retrained"
             " on broken data"
         )
-    if subject.incident_class in ("calibration", "serving"):
+    if incident.incident_class in ("calibration", "serving"):
         return AskPerson(
-            f"{subject.incident_class} trouble is not repaired automatically yet: look at the"
+            f"{incident.incident_class} trouble is not repaired automatically yet: look at the"
             f" findings, then `redistill recompress {model}` if the model is to blame"
         )
-    if subject.level == "watch":
+    if incident.level == "watch":
         return AskPerson(
             f"level watch: redistill may not change {model}; register ONNX versions (level"
             " rollback) or a teacher as well (level repair) to let it act"
         )
-    if subject.level == "rollback":
-        if subject.predecessor is None:
+    if incident.level == "rollback":
+        if incident.predecessor is None:
             return AskPerson(
                 f"level rollback: {model} has no earlier version to go back to; add one with"
                 f" `redistill add {model} VERSION FILE`"
             )
         return AskPerson(
-            f"level rollback: if version {subject.predecessor} is known to cope, run"
+            f"level rollback: if version {incident.predecessor} is known to cope, run"
             f" `redistill rollback {model}`"
         )
-    if not subject.has_teacher:
+    if not incident.has_teacher:
         return AskPerson(f"{model} has no teacher to distil from: name one under [teacher]")
-    if subject.approval == "paused":
+    if incident.approval == "paused":
         return AskPerson('repairs are paused in model.toml ([repair] approval = "paused")')
     if diagnosis is not None:
         return _after_diagnosis(diagnosis)
-    return _may_start(subject, budget, history, now)
+    return _may_start(incident, budget, recent, now)
 
 
 def _after_diagnosis(diagnosis: Diagnosis) -> Remedy:
@@ -187,28 +193,30 @@ def _after_diagnosis(diagnosis: Diagnosis) -> Remedy:
             return Repair(f"compression gap: {diagnosis.why}")
 
 
-def _may_start(subject: Subject, budget: Budget, history: History, now: int) -> Remedy:
-    if history.live_job is not None:
-        return Wait(f"job {history.live_job} of this model is still at work", until=None)
-    if not subject.approved:
-        if subject.approval == "on_request":
+def _may_start(
+    incident: IncidentContext, budget: JobBudget, recent: RecentActions, now: int
+) -> Remedy:
+    if recent.live_job is not None:
+        return Wait(f"job {recent.live_job} of this model is still at work", until=None)
+    if not incident.approved:
+        if incident.approval == "on_request":
             return AskPerson(
                 'repairs need approval ([repair] approval = "on_request"):'
                 " `redistill incidents approve ID`"
             )
-        if history.rejected_in_a_row >= FAILED_GATES:
+        if recent.rejected_in_a_row >= FAILED_GATES:
             return AskPerson(
-                f"circuit breaker: {history.rejected_in_a_row} candidates in a row failed their"
+                f"circuit breaker: {recent.rejected_in_a_row} candidates in a row failed their"
                 " gates; look at the gates, then `redistill incidents approve ID`"
             )
-        if history.paused_until is not None and history.paused_until > now:
+        if recent.paused_until is not None and recent.paused_until > now:
             return Wait(
-                f"automatic repair is paused: {history.pause_reason}", until=history.paused_until
+                f"automatic repair is paused: {recent.pause_reason}", until=recent.paused_until
             )
-        if history.cooling_until is not None and history.cooling_until > now:
-            left = (history.cooling_until - now) / MINUTE
+        if recent.cooling_until is not None and recent.cooling_until > now:
+            left = (recent.cooling_until - now) / MINUTE
             return Wait(
-                f"cool-down after the last change: {left:.0f} min left", until=history.cooling_until
+                f"cool-down after the last change: {left:.0f} min left", until=recent.cooling_until
             )
     if budget.model_jobs >= budget.model_limit:
         return Wait(

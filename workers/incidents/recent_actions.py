@@ -1,4 +1,4 @@
-"""What was done about a model lately, read from SQL for the policy."""
+"""Actions of late about a model, and the jobs of a day, read from SQL for the policy."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from redistill.streams.wire.events import IncidentClass
-from redistill.workers.incidents.model_context import DAY, Rules, Terms
-from redistill.workers.incidents.policy import Budget, History, Subject
+from redistill.workers.incidents.model_context import DAY, FleetLimits, ModelContext
+from redistill.workers.incidents.policy import IncidentContext, JobBudget, RecentActions
 from redistill.workers.releases import publication_history as releases
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import jobs, pauses, pointer_history
@@ -25,43 +25,51 @@ COUNTED = ("incident", "schedule")
 def gather(
     conn: sa.Connection,
     incident: Mapping[str, Any],
-    terms: Terms,
-    rules: Rules,
+    context: ModelContext,
+    fleet_limits: FleetLimits,
     *,
     now: int,
     approved: bool = False,
-) -> tuple[Subject, Budget, History]:
+) -> tuple[IncidentContext, JobBudget, RecentActions]:
     """Everything that ``policy.decide`` asks for."""
-    model = terms.model
-    subject = Subject(
+    model = context.model
+    incident_context = IncidentContext(
         model=model,
         incident_class=cast(IncidentClass, incident["incident_class"]),
-        level=terms.level,
-        approval=terms.approval,
-        has_teacher=terms.has_teacher,
+        level=context.level,
+        approval=context.approval,
+        has_teacher=context.has_teacher,
         approved=approved,
         predecessor=releases.predecessor(conn, model),
     )
-    return subject, _budget(conn, terms, rules, now), _history(conn, incident, model, rules)
+    return (
+        incident_context,
+        _budget(conn, context, fleet_limits, now),
+        _history(conn, incident, model, fleet_limits),
+    )
 
 
-def _budget(conn: sa.Connection, terms: Terms, rules: Rules, now: int) -> Budget:
+def _budget(
+    conn: sa.Connection, context: ModelContext, fleet_limits: FleetLimits, now: int
+) -> JobBudget:
     since = now - DAY
     counted = sa.and_(jobs.c.started_at > since, jobs.c.trigger_kind.in_(COUNTED))
-    mine = sa.func.coalesce(sa.func.sum(sa.case((jobs.c.model == terms.model, 1), else_=0)), 0)
+    mine = sa.func.coalesce(sa.func.sum(sa.case((jobs.c.model == context.model, 1), else_=0)), 0)
     row = conn.execute(
         sa.select(sa.func.count(), mine, sa.func.min(jobs.c.started_at)).where(counted)
     ).one()
-    return Budget(
+    return JobBudget(
         model_jobs=int(row[1]),
-        model_limit=terms.max_jobs_per_day,
+        model_limit=context.max_jobs_per_day,
         fleet_jobs=int(row[0]),
-        fleet_limit=rules.fleet_jobs_per_day,
+        fleet_limit=fleet_limits.fleet_jobs_per_day,
         free_at=int(row[2] or now) + DAY,
     )
 
 
-def _history(conn: sa.Connection, incident: Mapping[str, Any], model: str, rules: Rules) -> History:
+def _history(
+    conn: sa.Connection, incident: Mapping[str, Any], model: str, fleet_limits: FleetLimits
+) -> RecentActions:
     live = job_queue.live(conn, model)
     pause = conn.execute(sa.select(pauses).where(pauses.c.model == model)).one_or_none()
     changed = conn.execute(
@@ -79,11 +87,11 @@ def _history(conn: sa.Connection, incident: Mapping[str, Any], model: str, rules
         )
     ).scalar_one_or_none()
     latest = max((t for t in (last, tried) if t is not None), default=None)
-    return History(
+    return RecentActions(
         live_job=None if live is None else live.job_id,
         paused_until=None if pause is None else int(pause.until),
         pause_reason="" if pause is None else pause.reason,
-        cooling_until=None if latest is None else int(latest) + rules.cool_down,
+        cooling_until=None if latest is None else int(latest) + fleet_limits.cool_down,
         rejected_in_a_row=_rejected_in_a_row(conn, model),
     )
 

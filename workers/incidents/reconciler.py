@@ -1,5 +1,8 @@
-"""What has to be looked at again and again, since no event says that it is due: findings that
-nobody announced, findings of versions that were replaced, recoveries, and waits that are over."""
+"""Reconciler: what has to be looked at again and again, since no event says that it is due.
+
+Findings that nobody announced, findings of versions that were replaced, recoveries, and waits that
+are over.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +21,16 @@ from redistill.streams.store.tables import findings
 from redistill.streams.wire.events import DriftFound
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import (
-    evidence,
+    incident_repository,
     ingest,
     lifecycle,
     policy,
     recent_actions,
     recovery,
-    repository,
+    recovery_evidence,
 )
-from redistill.workers.incidents.model_context import Rules, Terms, load
+from redistill.workers.incidents.incident_repository import IncidentRow
+from redistill.workers.incidents.model_context import FleetLimits, ModelContext, load
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import jobs, pointers
 
@@ -37,23 +41,23 @@ PARTLY_LABELS = 1_000
 
 
 @dataclass(slots=True)
-class Swept:
-    """What one sweep did."""
+class Reconciled:
+    """What one round did."""
 
-    taken: int = 0
+    ingested: int = 0
     superseded: int = 0
     recovered: int = 0
     decided: int = 0
 
 
-class Sweep:
+class Reconciler:
     """Goes over findings and open incidents; cheap when nothing has changed.
 
     Parameters
     ----------
     database
         The rows.
-    rules
+    fleet_limits
         The fleet's limits.
     actor
         Who writes, for the audit chain.
@@ -62,33 +66,33 @@ class Sweep:
     """
 
     def __init__(
-        self, database: Database, *, rules: Rules, actor: str, clock: Callable[[], int]
+        self, database: Database, *, fleet_limits: FleetLimits, actor: str, clock: Callable[[], int]
     ) -> None:
         self._database = database
-        self._rules = rules
+        self._fleet_limits = fleet_limits
         self._actor = actor
         self._clock = clock
         self._seen: dict[str, int] = {}  # incident -> outcomes at the last look for a recovery
 
-    def take_in(self, finding_id: str | None = None) -> int:
+    def ingest(self, finding_id: str | None = None) -> int:
         """Take in one announced finding, or all pending ones; how many it were."""
         return len(
-            ingest.take_in(
+            ingest.ingest(
                 self._database,
                 finding_id,
-                rules=self._rules,
+                fleet_limits=self._fleet_limits,
                 actor=self._actor,
                 clock=self._clock,
             )
         )
 
-    def run_once(self) -> Swept:
-        """One sweep."""
-        done = Swept(taken=self.take_in())
+    def run_once(self) -> Reconciled:
+        """One round."""
+        done = Reconciled(ingested=self.ingest())
         with self._database.read() as conn:
-            old = _of_replaced_versions(conn)
-            open_now = repository.open_ones(conn)
-        for finding_id in old:
+            replaced = _of_replaced_versions(conn)
+            open_now = incident_repository.open_ones(conn)
+        for finding_id in replaced:
             done.superseded += self._supersede(finding_id)
         for incident in open_now:
             try:
@@ -120,60 +124,63 @@ class Sweep:
             ).one_or_none()
             if row is None or row.status == "resolved":
                 return False
-            found = superseded(msgspec.json.decode(row.body, type=DriftFound), now)
-            return store_findings(conn, [found], now=now) == 1
+            finding = superseded(msgspec.json.decode(row.body, type=DriftFound), now)
+            return store_findings(conn, [finding], now=now) == 1
 
-    def _recovered(self, incident: repository.Row) -> bool:
+    def _recovered(self, incident: IncidentRow) -> bool:
         """Whether the version that serves now has made good what the incident is about."""
         incident_id = incident["incident_id"]
         with self._database.read() as conn:
-            question = evidence.question(conn, incident, self._seen.get(incident_id, 0))
-        if question is None:
+            evidence = recovery_evidence.gather(conn, incident, self._seen.get(incident_id, 0))
+        if evidence is None:
             return False
-        self._seen[incident_id] = question.n
+        self._seen[incident_id] = evidence.n
         if incident["stage"] != "guarding":
-            self._guard(incident, question.version)
-        answer = recovery.judge(
-            question.errors,
-            base=question.base,
-            harmed=question.harmed,
-            tolerance=question.tolerance,
-            share=question.share,
-            labels_per_alarm=question.labels_per_alarm,
+            self._guard(incident, evidence.version)
+        verdict = recovery.judge(
+            evidence.errors,
+            base=evidence.base,
+            harmed=evidence.harmed,
+            tolerance=evidence.tolerance,
+            share=evidence.share,
+            labels_per_alarm=evidence.labels_per_alarm,
         )
-        if not answer.recovered:
-            if question.n >= PARTLY_LABELS and incident["decision"] != "ask_person":
-                self._partly(incident, question, answer)
+        if not verdict.recovered:
+            if evidence.n >= PARTLY_LABELS and incident["decision"] != "ask_person":
+                self._partly(incident, evidence, verdict)
             return False
         now = self._clock()
         with self._database.begin() as conn:
             load(conn, incident["model"], lock=True)
-            current = repository.get(conn, incident_id)
+            current = incident_repository.get(conn, incident_id)
             if current is None or current["status"] != "open":
                 return False
             why = (
-                f"version {question.version}: error {answer.error:.1%}, measured on {answer.n}"
-                f" labels (harm: {question.harmed:.1%}, promised: {question.base.rate:.1%})"
+                f"version {evidence.version}: error {verdict.error:.1%}, measured on {verdict.n}"
+                f" labels (harm: {evidence.harmed:.1%}, promised: {evidence.base.rate:.1%})"
             )
             lifecycle.resolve(conn, current, "recovered", why=why, actor=self._actor, now=now)
         return True
 
     def _partly(
-        self, incident: repository.Row, question: evidence.Question, answer: recovery.Recovery
+        self,
+        incident: IncidentRow,
+        evidence: recovery_evidence.RecoveryEvidence,
+        verdict: recovery.Recovery,
     ) -> None:
         """It is better, but not good enough, and by now that is no accident: say so once."""
         now = self._clock()
         with self._database.begin() as conn:
             load(conn, incident["model"], lock=True)
-            current = repository.get(conn, incident["incident_id"])
+            current = incident_repository.get(conn, incident["incident_id"])
             if current is None or current["status"] != "open" or current["stage"] != "guarding":
                 return
             why = (
-                f"version {question.version} has an error of {answer.error:.1%}, measured on"
-                f" {question.n} labels; promised were {question.base.rate:.1%}, harmed"
-                f" {question.harmed:.1%}: resolve it if that is good enough"
+                f"version {evidence.version} has an error of {verdict.error:.1%}, measured on"
+                f" {evidence.n} labels; promised were {evidence.base.rate:.1%}, harmed"
+                f" {evidence.harmed:.1%}: resolve it if that is good enough"
             )
-            repository.update(
+            incident_repository.update(
                 conn,
                 current,
                 actor=self._actor,
@@ -183,17 +190,17 @@ class Sweep:
                 why=why,
             )
 
-    def _guard(self, incident: repository.Row, version: str) -> None:
+    def _guard(self, incident: IncidentRow, version: str) -> None:
         """The pointer moved, by whomever: from now on the new version's labels decide."""
         now = self._clock()
         with self._database.begin() as conn:
             load(conn, incident["model"], lock=True)
-            current = repository.get(conn, incident["incident_id"])
+            current = incident_repository.get(conn, incident["incident_id"])
             if current is None or current["status"] != "open" or current["stage"] == "guarding":
                 return
             why = f"version {version} serves now; its labels will show whether the harm is over"
             lifecycle.cancel_job(conn, current, why=why, now=now)
-            repository.update(
+            incident_repository.update(
                 conn,
                 current,
                 actor=self._actor,
@@ -203,25 +210,27 @@ class Sweep:
                 why=why,
             )
 
-    def _decide(self, incident: repository.Row) -> bool:
+    def _decide(self, incident: IncidentRow) -> bool:
         """Ask the policy again about an incident that waits."""
         now = self._clock()
         with self._database.read() as conn:  # mostly nothing has changed: no lock for that
-            terms = load(conn, incident["model"])
-            if terms is None or not _may_have_changed(conn, incident, terms, self._rules, now):
+            context = load(conn, incident["model"])
+            if context is None or not _may_have_changed(
+                conn, incident, context, self._fleet_limits, now
+            ):
                 return False
-            if _untouched(incident) and terms.updated_at <= incident["updated_at"]:
-                return False  # a person was asked, and the model's terms are what they were
+            if _untouched(incident) and context.updated_at <= incident["updated_at"]:
+                return False  # a person was asked, and the model is registered as it was
         with self._database.begin() as conn:
-            terms = load(conn, incident["model"], lock=True)
-            current = repository.get(conn, incident["incident_id"])
-            if terms is None or current is None or current["stage"] != incident["stage"]:
+            context = load(conn, incident["model"], lock=True)
+            current = incident_repository.get(conn, incident["incident_id"])
+            if context is None or current is None or current["stage"] != incident["stage"]:
                 return False
             if _serves_another(conn, current):
                 return False
             before = current["decision"]
-            remedy = lifecycle.consider(
-                conn, current, terms, self._rules, actor=self._actor, now=now
+            remedy = lifecycle.apply_policy(
+                conn, current, context, self._fleet_limits, actor=self._actor, now=now
             )
             return bool(remedy.decision != before)
 
@@ -236,13 +245,13 @@ def _of_replaced_versions(conn: sa.Connection) -> list[str]:
     return list(conn.execute(query).scalars())
 
 
-def _untouched(incident: repository.Row) -> bool:
-    """Whether a person was asked because of the model's terms, before anything was tried: the terms
-    may have become others (another level, another approval)."""
+def _untouched(incident: IncidentRow) -> bool:
+    """Whether a person was asked because of how the model is registered, before anything was tried: that
+    may have changed (another level, another approval)."""
     return bool(incident["stage"] == "awaiting_person" and incident["attempt"] == 0)
 
 
-def _serves_another(conn: sa.Connection, incident: repository.Row) -> bool:
+def _serves_another(conn: sa.Connection, incident: IncidentRow) -> bool:
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == incident["model"])
     ).scalar_one_or_none()
@@ -250,17 +259,25 @@ def _serves_another(conn: sa.Connection, incident: repository.Row) -> bool:
 
 
 def _may_have_changed(
-    conn: sa.Connection, incident: repository.Row, terms: Terms, rules: Rules, now: int
+    conn: sa.Connection,
+    incident: IncidentRow,
+    context: ModelContext,
+    fleet_limits: FleetLimits,
+    now: int,
 ) -> bool:
     """Whether the policy could decide otherwise than before."""
     if _serves_another(conn, incident):
         return False
-    subject, budget, past = recent_actions.gather(conn, incident, terms, rules, now=now)
-    remedy = policy.decide(subject, None, budget=budget, history=past, now=now)
+    incident_context, budget, recent = recent_actions.gather(
+        conn, incident, context, fleet_limits, now=now
+    )
+    remedy = policy.decide(incident_context, None, budget=budget, recent=recent, now=now)
     return bool(remedy.decision != incident["decision"])
 
 
-def expire(database: Database, *, rules: Rules, actor: str, clock: Callable[[], int]) -> list[str]:
+def expire_jobs(
+    database: Database, *, fleet_limits: FleetLimits, actor: str, clock: Callable[[], int]
+) -> list[str]:
     """End jobs beyond their deadline that nobody is at work on, and ask a person.
 
     Returns
@@ -281,7 +298,9 @@ def expire(database: Database, *, rules: Rules, actor: str, clock: Callable[[], 
             hours = (job.deadline_at - job.created_at) / 3.6e9
             why = f"not decided within {hours:.0f} h ({job.outcome.get('why', job.state)})"
             job_queue.finish(conn, job, "expired", outcome={"reasons": [why], "why": why}, now=now)
-            lifecycle.job_ended(conn, job, "expired", why=why, rules=rules, actor=actor, now=now)
+            lifecycle.job_ended(
+                conn, job, "expired", why=why, fleet_limits=fleet_limits, actor=actor, now=now
+            )
         log.warning("job_expired", action="job_expired", job_id=job.job_id, why=why)
         ended.append(job.job_id)
     return ended

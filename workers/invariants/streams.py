@@ -8,7 +8,6 @@ from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
-from redistill import times
 from redistill.streams.store.tables import (
     accuracy_states,
     counters,
@@ -17,6 +16,7 @@ from redistill.streams.store.tables import (
     outbox,
     outcomes,
 )
+from redistill.times import utc
 from redistill.workers.invariants.log_offsets import Log
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.store.queries import OUTCOMES_EXPIRED
@@ -59,7 +59,7 @@ def counted_once(inputs: RuleInput) -> RuleResult:
     totals["outcomes"] = _outcomes(inputs, violations)
     figures: dict[str, int | float | str] = dict(totals)
     if last_gap is not None:
-        figures["last_gap_found"] = times.utc(last_gap).isoformat(timespec="seconds")
+        figures["last_gap_found"] = utc(last_gap).isoformat(timespec="seconds")
     return RuleResult(figures=figures, violations=violations)
 
 

@@ -16,7 +16,7 @@ from redistill.compress.plan import Report
 from redistill.times import to_seconds
 from redistill.workers.errors import LeaseLost
 from redistill.workers.incidents import lifecycle
-from redistill.workers.incidents.model_context import Rules
+from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobContext
@@ -39,7 +39,7 @@ def park(transaction: JobTransaction, wait: Mapping[str, Any], *, have: int, why
 
 def finish(
     transaction: JobTransaction,
-    rules: Rules,
+    fleet_limits: FleetLimits,
     state: str,
     *,
     why: str,
@@ -54,7 +54,7 @@ def finish(
         replace(job, state=state),
         state,
         why=why,
-        rules=rules,
+        fleet_limits=fleet_limits,
         actor=transaction.actor,
         now=now,
     )
@@ -63,11 +63,11 @@ def finish(
     )
 
 
-def end(session: JobSession, rules: Rules, state: str, *, why: str) -> None:
+def end(session: JobSession, fleet_limits: FleetLimits, state: str, *, why: str) -> None:
     """End the job without a release; if it is not ours any more, leave it."""
     try:
         with session.fenced() as transaction:
-            finish(transaction, rules, state, why=why, outcome={"reasons": [why]})
+            finish(transaction, fleet_limits, state, why=why, outcome={"reasons": [why]})
     except (LeaseLost, job_queue.JobEnded) as error:
         log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
 
@@ -83,7 +83,7 @@ def reject(
     with session.fenced() as transaction:
         sha256 = deps.publisher.rejected(transaction.conn, report, context, now=transaction.now)
         outcome = {"reasons": list(reasons), "sha256": sha256}
-        finish(transaction, deps.rules, "rejected", why="; ".join(reasons), outcome=outcome)
+        finish(transaction, deps.fleet_limits, "rejected", why="; ".join(reasons), outcome=outcome)
 
 
 def publish(session: JobSession, deps: Dependencies) -> None:
@@ -107,7 +107,7 @@ def publish(session: JobSession, deps: Dependencies) -> None:
         )
         finish(
             transaction,
-            deps.rules,
+            deps.fleet_limits,
             "succeeded",
             why=f"published {move.version} (epoch {move.epoch}), its gates passed",
             outcome={"version": move.version, "sha256": candidate.sha256, "epoch": move.epoch},

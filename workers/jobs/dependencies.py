@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from redistill.streams.store.database import Database
-from redistill.workers.incidents.model_context import Rules
+from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.publish import Publisher
 
@@ -50,7 +50,7 @@ class Dependencies:
     holder: str
     """Unique per process start: the name under which jobs are claimed."""
     child: WarmChild
-    rules: Rules
+    fleet_limits: FleetLimits
     publisher: Publisher
     deadline_s: float
     """Wall-clock limit of one run of the child."""

@@ -16,8 +16,8 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.tables import findings, profiles
 from redistill.streams.wire.events import DriftFound
 from redistill.workers.errors import WorkersError
-from redistill.workers.incidents import repository
-from redistill.workers.incidents.model_context import Terms, load
+from redistill.workers.incidents import incident_repository
+from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs.folder import fetch
 from redistill.workers.jobs.training_window import WindowQuery
 from redistill.workers.models import objects
@@ -43,7 +43,7 @@ class JobContext:
     """Everything about a job that stands in SQL, read in one transaction."""
 
     job: Job
-    terms: Terms
+    model_context: ModelContext
     incumbent: Version
     incident: Mapping[str, Any] | None
     base_error: float | None
@@ -81,17 +81,19 @@ def read_context(conn: sa.Connection, job: Job) -> JobContext:
         The model is gone or at a level without repair, serves nothing, or serves another version
         than the one the incident is about.
     """
-    terms = load(conn, job.model)
-    if terms is None:
+    model_context = load(conn, job.model)
+    if model_context is None:
         raise JobObsolete(f"{job.model} is not registered any more")
-    if terms.level != "repair":
-        raise JobObsolete(f"{job.model} is at level {terms.level}: only level repair is repaired")
+    if model_context.level != "repair":
+        raise JobObsolete(
+            f"{job.model} is at level {model_context.level}: only level repair is repaired"
+        )
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == job.model)
     ).scalar_one_or_none()
     if stable is None:
         raise JobObsolete(f"{job.model} has no published version that a candidate could beat")
-    incident = None if job.incident_id is None else repository.get(conn, job.incident_id)
+    incident = None if job.incident_id is None else incident_repository.get(conn, job.incident_id)
     if incident is not None and incident["version"] != stable:
         raise JobObsolete(
             f"version {incident['version']} was replaced by {stable} meanwhile: whether that helps"
@@ -108,7 +110,7 @@ def read_context(conn: sa.Connection, job: Job) -> JobContext:
     ).scalar_one_or_none()
     return JobContext(
         job=job,
-        terms=terms,
+        model_context=model_context,
         incumbent=incumbent,
         incident=incident,
         base_error=None if base is None else BaseError.from_json(base).rate,
@@ -162,7 +164,7 @@ def window_query(context: JobContext, *, frozen_at: int | None, since: int | Non
     since
         Begin of the window as it was found before (scheduled and manual jobs).
     """
-    spec = context.terms.spec
+    spec = context.model_context.spec
     begin = context.since if context.incident is not None else since
     return WindowQuery(
         model=context.job.model,
@@ -180,7 +182,7 @@ def window_query(context: JobContext, *, frozen_at: int | None, since: int | Non
 
 def spec_of(context: JobContext, mode: Mode, *, deadline_s: float) -> JobSpec:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
-    spec = context.terms.spec
+    spec = context.model_context.spec
     return JobSpec(
         job_id=context.job.job_id,
         model=context.job.model,
@@ -210,7 +212,7 @@ def fill_folder(folder: Path, context: JobContext, spec: JobSpec, *, home: Path)
         A file is missing or damaged; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    stored = context.terms.spec.objects
+    stored = context.model_context.spec.objects
     for role, name in (
         ("reference", "reference.parquet"),
         ("trusted", "trusted.parquet"),

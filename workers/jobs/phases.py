@@ -94,7 +94,7 @@ class Phases:
                 transaction.conn,
                 str(job.incident_id),
                 diagnosis,
-                self._deps.rules,
+                self._deps.fleet_limits,
                 job_id=job.job_id,
                 actor=transaction.actor,
                 now=transaction.now,

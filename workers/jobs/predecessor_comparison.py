@@ -14,7 +14,7 @@ from redistill.compress.plan import Comparison, JobSpec, to_json
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.tables import outcomes
-from redistill.workers.incidents.model_context import Terms, load
+from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs import training_window
 from redistill.workers.jobs.child import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
@@ -90,12 +90,12 @@ class ComparisonRunner:
     def _look(self, release: MonitoredRelease, token: int) -> bool:
         key = (release.model, release.epoch)
         with self._deps.database.read() as conn:
-            terms = load(conn, release.model)
+            model_context = load(conn, release.model)
             labelled = training_window.labelled_outcomes(
                 conn, release.model, release.version, release.since
             )
             newest = _newest(conn, release)
-            if terms is None or labelled < self._next_look.get(key, NEW_ROWS):
+            if model_context is None or labelled < self._next_look.get(key, NEW_ROWS):
                 return False
             current = versions.get(conn, release.model, release.version)
             before = versions.get(conn, release.model, release.predecessor)
@@ -103,7 +103,7 @@ class ComparisonRunner:
             query = training_window.WindowQuery(
                 model=release.model,
                 version=release.version,
-                features=terms.spec.schema.names,
+                features=model_context.spec.schema.names,
                 salt=str(release.epoch),
                 train_rows=0,
                 since=release.since,
@@ -117,7 +117,7 @@ class ComparisonRunner:
         if have < NEW_ROWS:
             return False
         try:
-            comparison = self._compare(release, terms, current, before, rows)
+            comparison = self._compare(release, model_context, current, before, rows)
         except ChildCancelled:
             return False
         except ChildFailed as error:
@@ -168,7 +168,7 @@ class ComparisonRunner:
     def _compare(
         self,
         release: MonitoredRelease,
-        terms: Terms,
+        model_context: ModelContext,
         current: Version,
         before: Version,
         rows: training_window.TrainingWindow,
@@ -190,7 +190,9 @@ class ComparisonRunner:
                 fetch(source, folder / name / "model.onnx", entry.sha256, what=version.version)
             training_window.write(rows, folder / "fresh.parquet")
             made_here = tuple(role for role, version in both.items() if version.made_here)
-            write_whole(folder / "job.json", to_json(_comparison_spec(release, terms, made_here)))
+            write_whole(
+                folder / "job.json", to_json(_comparison_spec(release, model_context, made_here))
+            )
             ran = self._deps.child().run(
                 folder,
                 deadline_s=CHILD_SECONDS,
@@ -205,17 +207,17 @@ class ComparisonRunner:
 
 
 def _comparison_spec(
-    release: MonitoredRelease, terms: Terms, made_here: tuple[str, ...]
+    release: MonitoredRelease, model_context: ModelContext, made_here: tuple[str, ...]
 ) -> JobSpec:
     return JobSpec(
         job_id=str(uuid5(NAMESPACE_URL, f"guard|{release.model}|{release.epoch}")),
         model=release.model,
         mode="compare",
         trigger="incident",
-        graph=terms.spec.graph(),
+        graph=model_context.spec.graph(),
         made_here=made_here,
-        limits=terms.spec.limits(),
-        serving_batch=terms.spec.serving.batch,
+        limits=model_context.spec.limits(),
+        serving_batch=model_context.spec.serving.batch,
         seed=UUID(int=release.epoch).int,
         deadline_s=CHILD_SECONDS,
     )

@@ -85,7 +85,7 @@ class Publisher:
         ReleaseError, RegistryError
             It does not load, fails its golden test, or cannot be stored.
         """
-        job, spec = context.job, context.terms.spec
+        job, spec = context.job, context.model_context.spec
         report = read_report((folder / "report.json").read_bytes())
         candidate = folder / "candidate"
         sha256 = sha256_of(candidate / "model.onnx")

@@ -21,7 +21,7 @@ from redistill.streams.store.flush import add_counters
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
 from redistill.times import to_us
 from redistill.workers.errors import WorkersError
-from redistill.workers.incidents.model_context import DAY, Terms, load_all
+from redistill.workers.incidents.model_context import DAY, ModelContext, load_all
 from redistill.workers.releases import retention as releases
 from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
@@ -80,20 +80,22 @@ def run(
     now, done = clock(), Deletions()
     with database.read() as conn:
         models = load_all(conn)
-    for terms in models:
-        _delete_rows(database, terms, now, done)
+    for model_context in models:
+        _delete_rows(database, model_context, now, done)
         try:
             pruned = releases.prune(
                 database,
                 RepositoryLayout(home),
-                terms.model,
+                model_context.model,
                 keep=keep.releases,
                 rejected_before=now - round(keep.jobs_days * DAY),
                 now=now,
                 lifetimes=lifetimes,
             )
         except (WorkersError, StreamsError, OSError) as error:
-            log.warning("prune_failed", action="prune_failed", model=terms.model, error=str(error))
+            log.warning(
+                "prune_failed", action="prune_failed", model=model_context.model, error=str(error)
+            )
         else:
             done.files += pruned.files
     _batches(
@@ -117,9 +119,11 @@ def run(
     return done
 
 
-def _delete_rows(database: Database, terms: Terms, now: int, done: Deletions) -> None:
+def _delete_rows(
+    database: Database, model_context: ModelContext, now: int, done: Deletions
+) -> None:
     """Rows of one model: join rows live as long as a label may take, the rest by its retention."""
-    watch = terms.watch
+    watch = model_context.watch
     kept = now - round(watch.retention_days * DAY)
     joined = now - round(watch.wait_days * DAY)
     for table, at, before in (
@@ -129,14 +133,14 @@ def _delete_rows(database: Database, terms: Terms, now: int, done: Deletions) ->
         (feature_rows, feature_rows.c.last_served_at, kept),
         (windows, windows.c.closed_at, kept),
     ):
-        old = sa.and_(table.c.model == terms.model, at < before)
-        expired = terms.model if table is outcomes else None
+        old = sa.and_(table.c.model == model_context.model, at < before)
+        expired = model_context.model if table is outcomes else None
         _old_rows(database, done, table, old, expired=expired)
     _old_rows(
         database,
         done,
         feature_rows,
-        _beyond_size(terms.model, round(watch.feature_megabytes * 2**20)),
+        _beyond_size(model_context.model, round(watch.feature_megabytes * 2**20)),
     )
 
 

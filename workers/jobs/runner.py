@@ -86,7 +86,7 @@ class Runner:
 
     def _settle(self, session: JobSession) -> None:
         """Work on the job; whatever stops the work decides what becomes of it."""
-        rules = self._deps.rules
+        fleet_limits = self._deps.fleet_limits
         try:
             if job_queue.exhausted(session.job):
                 raise WorkersError(f"{job_queue.MAX_DEATHS} workers died at it in the same step")
@@ -98,13 +98,13 @@ class Runner:
         except (LeaseLost, job_queue.JobEnded) as error:
             log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
         except job_spec.JobObsolete as error:
-            completion.end(session, rules, "cancelled", why=str(error))
+            completion.end(session, fleet_limits, "cancelled", why=str(error))
         except WorkersError as error:
-            completion.end(session, rules, "failed", why=str(error))
+            completion.end(session, fleet_limits, "failed", why=str(error))
         except StreamsError as error:
             if error.retriable:
                 raise
-            completion.end(session, rules, "failed", why=str(error))
+            completion.end(session, fleet_limits, "failed", why=str(error))
 
     def _work(self, session: JobSession) -> None:
         """Go through the phases that are left, until the job waits or has ended."""
@@ -152,7 +152,7 @@ class Runner:
                 with session.fenced() as transaction:
                     transaction.requeue(not_before=not_before, why=why, forgive=False)
             case retry.GiveUp(why=why):
-                completion.end(session, self._deps.rules, "failed", why=why)
+                completion.end(session, self._deps.fleet_limits, "failed", why=why)
 
     def _put_back(self, session: JobSession) -> None:
         """The child was ended on request: the worker stops, or the job is not ours any more."""

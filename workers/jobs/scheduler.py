@@ -22,7 +22,7 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.times import microseconds, utc
-from redistill.workers.incidents.model_context import Terms, load, load_all
+from redistill.workers.incidents.model_context import ModelContext, load, load_all
 from redistill.workers.store import audit, job_queue
 from redistill.workers.store.tables import jobs
 
@@ -78,7 +78,7 @@ def last_fire(expression: str, now: datetime) -> datetime | None:
     return None
 
 
-def make_due_job(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
+def make_due_job(conn: sa.Connection, model_context: ModelContext, *, now: int) -> str | None:
     """Make the job of a model's last scheduled time, unless there is one.
 
     A time before the model was registered does not count. Where another job is live the row is made
@@ -89,23 +89,23 @@ def make_due_job(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
     str or None
         The job's id; ``None``: nothing was due.
     """
-    if terms.schedule is None or terms.level != "repair":
+    if model_context.schedule is None or model_context.level != "repair":
         return None
-    fire = last_fire(terms.schedule, utc(now))
-    if fire is None or microseconds(fire) <= terms.registered_at:
+    fire = last_fire(model_context.schedule, utc(now))
+    if fire is None or microseconds(fire) <= model_context.registered_at:
         return None
-    job_id = job_queue.job_id_of(terms.model, fire.isoformat())
+    job_id = job_queue.job_id_of(model_context.model, fire.isoformat())
     if job_queue.get(conn, job_id) is not None:
         return None
-    if conn.execute(_later(terms.model, fire)).first() is not None:
+    if conn.execute(_later(model_context.model, fire)).first() is not None:
         return None  # the expression was changed: its past is not made up for
-    refusal = _refusal(conn, terms)
+    refusal = _refusal(conn, model_context)
     created = job_queue.create(
         conn,
         job_id,
-        model=terms.model,
+        model=model_context.model,
         trigger=("schedule", fire.isoformat()),
-        deadline_at=now + terms.wait,
+        deadline_at=now + model_context.wait,
         now=now,
         state="queued" if refusal is None else "cancelled",
         outcome=None if refusal is None else {"reasons": [refusal], "why": refusal},
@@ -116,11 +116,11 @@ def make_due_job(conn: sa.Connection, terms: Terms, *, now: int) -> str | None:
         conn,
         ACTOR,
         "job.scheduled",
-        terms.model,
+        model_context.model,
         {"job_id": job_id, "time": fire.isoformat(), "refused": refusal},
         now,
     )
-    log.info("job_scheduled", action="job_scheduled", model=terms.model, job_id=job_id)
+    log.info("job_scheduled", action="job_scheduled", model=model_context.model, job_id=job_id)
     return job_id
 
 
@@ -132,11 +132,11 @@ def _later(model: str, fire: datetime) -> sa.Select[Any]:
     )
 
 
-def _refusal(conn: sa.Connection, terms: Terms) -> str | None:
-    live = job_queue.live(conn, terms.model)
+def _refusal(conn: sa.Connection, model_context: ModelContext) -> str | None:
+    live = job_queue.live(conn, model_context.model)
     if live is not None:
         return f"job {live.job_id} of this model was still at work"
-    if terms.approval == "paused":
+    if model_context.approval == "paused":
         return 'repairs are paused in model.toml ([repair] approval = "paused")'
     return None
 
@@ -227,10 +227,10 @@ class Scheduler:
             return None
         now = self._clock()
         with self._database.begin() as conn:
-            terms = load(conn, model, lock=True)
-            if terms is None or not self._still(conn, token, now):
+            model_context = load(conn, model, lock=True)
+            if model_context is None or not self._still(conn, token, now):
                 return None
-            job_id = make_due_job(conn, terms, now=now)
+            job_id = make_due_job(conn, model_context, now=now)
         if job_id is not None:
             self._on_job()
         return job_id

@@ -24,8 +24,8 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.outbox import Relay
 from redistill.times import now_us, to_seconds
 from redistill.workers.incidents import reconciler
-from redistill.workers.incidents.consumer import Listener
-from redistill.workers.incidents.model_context import Rules
+from redistill.workers.incidents.event_consumer import EventConsumer
+from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs import predecessor_comparison, retention, scheduler
 from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.dependencies import Dependencies, WarmChild
@@ -101,7 +101,7 @@ class RepairWorker:
         # be taken for its former self, which may not be quite dead.
         holder = f"{settings.instance}:{uuid.uuid4().hex[:8]}"
         home = settings.root
-        rules = Rules.of(settings)
+        fleet_limits = FleetLimits.of(settings)
         lifetimes = Lifetimes.of_pointer(settings.pointer_ttl_hours)
         self._stop = stop
         self._database = database
@@ -122,7 +122,7 @@ class RepairWorker:
             home=home,
             holder=holder,
             child=WarmChild(child),
-            rules=rules,
+            fleet_limits=fleet_limits,
             publisher=Publisher(
                 RepositoryLayout(home),
                 lifetimes=lifetimes,
@@ -136,7 +136,9 @@ class RepairWorker:
             stop=stop,
         )
         self.runner = Runner(self.dependencies)
-        self.sweep = reconciler.Sweep(database, rules=rules, actor=f"worker:{holder}", clock=clock)
+        self.reconciler = reconciler.Reconciler(
+            database, fleet_limits=fleet_limits, actor=f"worker:{holder}", clock=clock
+        )
         self.comparisons = ComparisonRunner(
             self.dependencies,
             lifetimes=lifetimes,
@@ -144,11 +146,11 @@ class RepairWorker:
             on_rollback=self._sign,
         )
         self.relay = Relay(database, broker, holder=holder)
-        self.listener = Listener(
+        self.listener = EventConsumer(
             broker,
             group=f"{settings.consumer_group}.repair",
             database=database,
-            found=self._found,
+            on_finding=self._on_finding,
             clock=clock,
         )
         keep = retention.RetentionLimits(
@@ -162,8 +164,8 @@ class RepairWorker:
             chores={
                 "expire": (
                     EXPIRE_SECONDS,
-                    lambda: reconciler.expire(
-                        database, rules=rules, actor=f"worker:{holder}", clock=clock
+                    lambda: reconciler.expire_jobs(
+                        database, fleet_limits=fleet_limits, actor=f"worker:{holder}", clock=clock
                     ),
                 ),
                 "budget": (
@@ -187,7 +189,7 @@ class RepairWorker:
             clock=clock,
         )
         tasks: list[tuple[str, Callable[[], Any], float]] = [
-            ("sweep", self._sweep, settings.poll_seconds),
+            ("sweep", self._reconcile, settings.poll_seconds),
             ("jobs", self.runner.run_once, JOBS_SECONDS),
             ("keeper", self._keep, WRITER_SECONDS),
             ("relay", self._relay, RELAY_SECONDS),
@@ -240,15 +242,15 @@ class RepairWorker:
             for name in (scheduler.LEASE, predecessor_comparison.LEASE):
                 lease.expire(conn, name, self.holder)
 
-    def _found(self, finding_id: str) -> None:
-        if self.sweep.take_in(finding_id):
+    def _on_finding(self, finding_id: str) -> None:
+        if self.reconciler.ingest(finding_id):
             self._work()
 
-    def _sweep(self) -> bool:
-        done = self.sweep.run_once()
-        if done.taken or done.decided:
+    def _reconcile(self) -> bool:
+        done = self.reconciler.run_once()
+        if done.ingested or done.decided:
             self._work()
-        return done.taken > 0
+        return done.ingested > 0
 
     def _keep(self) -> bool:
         return self.writer.tick().snapshot is not None

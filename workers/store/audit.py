@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from redistill.streams.store.database import insert_ignore
-from redistill.streams.store.tables import facts
+from redistill.streams.store.tables import properties
 from redistill.workers.store.tables import audit
 
 HEAD = "audit_head"
@@ -69,8 +69,8 @@ def append(
     int
         The entry's number, from 1, without holes.
     """
-    conn.execute(insert_ignore(facts).values(name=HEAD, value=f"0 {GENESIS}"))
-    locked = sa.select(facts.c.value).where(facts.c.name == HEAD).with_for_update()
+    conn.execute(insert_ignore(properties).values(name=HEAD, value=f"0 {GENESIS}"))
+    locked = sa.select(properties.c.value).where(properties.c.name == HEAD).with_for_update()
     last, previous = conn.execute(locked).scalar_one().split(" ")
     seq = int(last) + 1
     text = json.dumps(body or {}, sort_keys=True, separators=(",", ":"), default=str)
@@ -87,7 +87,9 @@ def append(
             sha256=sha256,
         )
     )
-    conn.execute(sa.update(facts).where(facts.c.name == HEAD).values(value=f"{seq} {sha256}"))
+    conn.execute(
+        sa.update(properties).where(properties.c.name == HEAD).values(value=f"{seq} {sha256}")
+    )
     return seq
 
 
@@ -104,7 +106,9 @@ class Verified:
 
 def verify(conn: sa.Connection) -> Verified:
     """Walk along the whole chain, with bounded memory."""
-    row = conn.execute(sa.select(facts.c.value).where(facts.c.name == HEAD)).scalar_one_or_none()
+    row = conn.execute(
+        sa.select(properties.c.value).where(properties.c.name == HEAD)
+    ).scalar_one_or_none()
     last, head = (row or f"0 {GENESIS}").split(" ")
     previous, seq = GENESIS, 0
     entries = conn.execution_options(yield_per=1_000).execute(

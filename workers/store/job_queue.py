@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database, insert_ignore
-from redistill.streams.store.tables import facts, leases, specs
+from redistill.streams.store.tables import leases, properties, specs
 from redistill.workers.errors import LeaseLost, WorkersError
 from redistill.workers.store.tables import jobs
 
@@ -163,8 +163,8 @@ def create(
     )
     if conn.execute(exists).first() is not None:
         return False
-    conn.execute(insert_ignore(facts).values(name=NUMBER, value="0"))
-    locked = sa.select(facts.c.value).where(facts.c.name == NUMBER).with_for_update()
+    conn.execute(insert_ignore(properties).values(name=NUMBER, value="0"))
+    locked = sa.select(properties.c.value).where(properties.c.name == NUMBER).with_for_update()
     number = int(conn.execute(locked).scalar_one()) + 1
     made = conn.execute(
         insert_ignore(jobs).values(
@@ -188,7 +188,7 @@ def create(
     )
     if made.rowcount != 1:  # another transaction was first
         return False
-    conn.execute(sa.update(facts).where(facts.c.name == NUMBER).values(value=str(number)))
+    conn.execute(sa.update(properties).where(properties.c.name == NUMBER).values(value=str(number)))
     return True
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from redistill import times
 from redistill.streams.store.tables import feature_rows
+from redistill.times import utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
 
 MOVES_SHOWN = 5
@@ -124,4 +124,4 @@ def stored_rows(conn: sa.Connection, model: str) -> dict[str, Any]:
 def _iso(us: int | None) -> str | None:
     if us is None:
         return None
-    return times.utc(us).isoformat(timespec="seconds")
+    return utc(us).isoformat(timespec="seconds")

@@ -251,7 +251,7 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Unregistered:
+class UnregisteredModel:
     """A model that was seen and that nobody registered."""
 
     model: str
@@ -260,7 +260,7 @@ class Unregistered:
     """Microseconds since 1970."""
 
 
-def unregistered_models(conn: sa.Connection) -> list[Unregistered]:
+def unregistered_models(conn: sa.Connection) -> list[UnregisteredModel]:
     """Models that were seen and that nobody registered, those with most rows first."""
     total = sa.func.sum(unregistered.c.rows)
     rows = conn.execute(
@@ -269,4 +269,4 @@ def unregistered_models(conn: sa.Connection) -> list[Unregistered]:
         .group_by(unregistered.c.model)
         .order_by(total.desc(), unregistered.c.model)
     )
-    return [Unregistered(str(model), int(count), int(first)) for model, count, first in rows]
+    return [UnregisteredModel(str(model), int(count), int(first)) for model, count, first in rows]

@@ -7,7 +7,7 @@ import pytest
 from stream_rows import CONFIG
 
 from redistill.streams.engine.sampling import Bucket, Sampler, kept
-from redistill.streams.store.batch import Batch, Partition
+from redistill.streams.store.batch import FlushBatch, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.hashing import id_hashes
 
@@ -28,10 +28,10 @@ def block(n: int, *, first: int = 0, step_us: int = 1_000) -> PredictionBlock:
     )
 
 
-def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: float) -> Batch:
+def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: float) -> FlushBatch:
     settings = dataclasses.replace(CONFIG, **config)  # type: ignore[arg-type]
     sampler.add(b, id_hashes(b.ids, SALT), np.zeros(len(b), np.int64), config=settings, partition=P)
-    batch = Batch()
+    batch = FlushBatch()
     sampler.close(batch, {"credit": settings}, now=now)
     return batch
 

@@ -11,7 +11,7 @@ import pytest
 from stream_rows import new_database, prediction, record
 
 from redistill.streams.engine.unregistered import UnregisteredRows
-from redistill.streams.store.batch import Batch
+from redistill.streams.store.batch import FlushBatch
 from redistill.streams.wire.codec import decode_predictions
 
 
@@ -50,7 +50,7 @@ def test_rows_with_a_value_that_fits_no_column_are_sampled(
     decoded = decode_predictions([sent], lambda _: None)
     rows = UnregisteredRows(new_database(f"sqlite:///{tmp_path / 'x.db'}"))
     rows.add(decoded.blocks[0], [sent], np.array([0]), 1)
-    batch = Batch()
+    batch = FlushBatch()
     rows.close(batch)
     sample = batch.unregistered["other", "1"].sample
     assert sample is not None

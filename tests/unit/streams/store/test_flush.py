@@ -18,7 +18,7 @@ from stream_rows import CONFIG, batch_record, chunk, label, new_database, predic
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.fetched import chunks
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import Batch, Flushed, OffsetsMoved, Partition, Progress
+from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition, Progress
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush, store_findings
 from redistill.streams.wire.block import Feature
@@ -58,7 +58,7 @@ def make_pump(db: Database, *, start: int = 0, stored: int | None = None) -> Acc
     return accumulator
 
 
-def close(accumulator: Accumulator) -> Batch:
+def close(accumulator: Accumulator) -> FlushBatch:
     batch = accumulator.close()
     assert batch is not None
     return batch
@@ -432,7 +432,7 @@ def test_batch_without_partitions_is_none(db: Database) -> None:
 
 def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> None:
     batches = [
-        Batch(
+        FlushBatch(
             progress={
                 P0: Progress(topic="p", expected=None, first_offset=0, next_offset=n, counted=n)
             }

@@ -15,8 +15,8 @@ from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
-from redistill.streams.store.join_step import Drained, drain
-from redistill.streams.store.rates import Raiser, set_rate
+from redistill.streams.store.join_step import JoinStep, join_labels
+from redistill.streams.store.rates import RateRaiser, set_rate
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
@@ -59,8 +59,8 @@ class Stream:
         flush(self.db, batch, now=self.now)
         return self
 
-    def drain(self, **changes: Any) -> Drained:
-        done = drain(self.db, self.config, now=self.now, state_key=KEY, **changes)
+    def drain(self, **changes: Any) -> JoinStep:
+        done = join_labels(self.db, self.config, now=self.now, state_key=KEY, **changes)
         assert done is not None
         return done
 
@@ -75,7 +75,7 @@ class Stream:
 def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Database) -> None:
     s = Stream(db)
     s.send(*(prediction(i) for i in range(5)), *(label(i) for i in range(5, 8)))
-    assert s.drain() == Drained(waiting=3)
+    assert s.drain() == JoinStep(waiting=3)
     s.now += 2 * S
     s.send(*(prediction(i, right=i != 6) for i in range(5, 8)), *(label(i) for i in range(5)))
     assert s.drain().outcomes == 8
@@ -87,7 +87,7 @@ def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Datab
     (state,) = s.rows(t.accuracy_states)
     assert (state.last_seq, state.n) == (8, 8)
     assert {r.state for r in s.rows(t.labels)} == {"joined"}
-    assert s.drain() == Drained()
+    assert s.drain() == JoinStep()
 
 
 def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -> None:
@@ -246,7 +246,7 @@ def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> No
         conn.execute(sa.insert(t.model_locks).values(model="credit"))
     with db.begin() as conn:
         conn.execute(sa.select(t.model_locks).with_for_update()).all()
-        assert drain(db, CONFIG, now=s.now, state_key=KEY) is None
+        assert join_labels(db, CONFIG, now=s.now, state_key=KEY) is None
     assert s.drain().outcomes == 1
     db.dispose()
 
@@ -257,7 +257,7 @@ def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
     s.send(prediction(0))
     with db.begin() as conn:
         set_rate(conn, "credit", join=3, feature=4, now=s.now)
-    raiser = Raiser(join_cap=5_000)
+    raiser = RateRaiser(join_cap=5_000)
     raised = []
     for second in range(0, 80, 10):
         with db.begin() as conn:

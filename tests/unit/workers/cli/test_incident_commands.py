@@ -11,7 +11,7 @@ import loop
 import pytest
 import repairable
 import sqlalchemy as sa
-from loop import NOW, RULES, Clock, finding
+from loop import LIMITS, NOW, Clock, finding
 from typer.testing import CliRunner, Result
 
 from redistill.streams.store.database import Database
@@ -32,7 +32,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Databa
         loop.register(conn, loop.spec(approval="on_request"))
         loop.register(conn, loop.spec("watched", level="watch"))
         loop.store(conn, finding(contributors=("x",)), finding(model="watched"))
-    ingest.take_in(opened, rules=RULES, actor="worker:test", clock=Clock())
+    ingest.ingest(opened, fleet_limits=LIMITS, actor="worker:test", clock=Clock())
     yield opened
     opened.dispose()
 

@@ -11,13 +11,13 @@ import loop
 import msgspec
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, NOW, RULES, SECOND, Clock, finding
+from loop import HOUR, LIMITS, NOW, SECOND, Clock, finding
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, specs
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.events import IncidentChanged
-from redistill.workers.incidents import ingest, lifecycle, repository
+from redistill.workers.incidents import incident_repository, ingest, lifecycle
 from redistill.workers.store import audit, incident_queries
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
@@ -39,10 +39,10 @@ def start(database: Database, **over: Any) -> None:
         loop.register(conn, loop.spec(**over))
 
 
-def take(database: Database, clock: Clock, *found: Any) -> list[ingest.Taken]:
+def take(database: Database, clock: Clock, *found: Any) -> list[ingest.Ingested]:
     with database.begin() as conn:
         loop.store(conn, *found, now=clock())
-    return ingest.take_in(database, rules=RULES, actor="test", clock=clock)
+    return ingest.ingest(database, fleet_limits=LIMITS, actor="test", clock=clock)
 
 
 def rows(database: Database, table: sa.Table) -> list[Any]:
@@ -74,8 +74,8 @@ def test_harm_opens_an_incident_and_its_job_with_event_and_audit(
     database: Database, clock: Clock
 ) -> None:
     start(database)
-    (taken,) = take(database, clock, finding())
-    assert taken.did == "opened"
+    (ingested,) = take(database, clock, finding())
+    assert ingested.did == "opened"
     (incident,) = rows(database, incidents)
     (job,) = rows(database, jobs)
     assert (incident["incident_class"], incident["stage"], incident["attempt"]) == (
@@ -103,7 +103,7 @@ def test_announcement_is_not_believed_when_sql_has_no_such_finding(
     database: Database, clock: Clock
 ) -> None:
     start(database)
-    assert ingest.take_in(database, str(uuid4()), rules=RULES, actor="t", clock=clock) == []
+    assert ingest.ingest(database, str(uuid4()), fleet_limits=LIMITS, actor="t", clock=clock) == []
     assert rows(database, incidents) == []
 
 
@@ -114,7 +114,9 @@ def test_finding_is_taken_in_once_however_often_it_is_announced(
     found = finding()
     take(database, clock, found)
     for _ in range(3):
-        again = ingest.take_in(database, str(found.finding_id), rules=RULES, actor="t", clock=clock)
+        again = ingest.ingest(
+            database, str(found.finding_id), fleet_limits=LIMITS, actor="t", clock=clock
+        )
         assert again == []
     assert len(rows(database, incidents)) == 1
     assert len(rows(database, jobs)) == 1
@@ -153,8 +155,8 @@ def test_what_opens_no_incident_has_its_reason(
     database: Database, clock: Clock, over: dict[str, Any], says: str
 ) -> None:
     start(database)
-    (taken,) = take(database, clock, finding(**over))
-    assert taken.did == "noted"
+    (ingested,) = take(database, clock, finding(**over))
+    assert ingested.did == "noted"
     assert rows(database, incidents) == []
     (row,) = rows(database, findings)
     assert says in row["intake_note"]
@@ -168,8 +170,8 @@ def test_finding_that_turns_out_harmful_opens_an_incident_later(
     found = finding(harmful=None, severity="warning")
     take(database, clock, found)
     worse = finding(finding_id=found.finding_id, revision=1, status="update")
-    (taken,) = take(database, clock, worse)
-    assert taken.did == "opened"
+    (ingested,) = take(database, clock, worse)
+    assert ingested.did == "opened"
 
 
 def test_broken_data_call_a_person_and_never_make_a_job(database: Database, clock: Clock) -> None:
@@ -211,8 +213,8 @@ def test_incident_ends_by_itself_and_its_job_is_cancelled_when_the_harm_reverts(
     found = finding()
     take(database, clock, found)
     over = replace(found, status="resolved", resolution="recovered", revision=1)
-    (taken,) = take(database, clock, over)
-    assert taken.did == "resolved"
+    (ingested,) = take(database, clock, over)
+    assert ingested.did == "resolved"
     (incident,) = rows(database, incidents)
     assert (incident["status"], incident["resolution"]) == ("resolved", "reverted")
     assert incident["open_mark"] is None
@@ -247,8 +249,8 @@ def test_recurrence_within_the_cool_down_reopens_and_waits(
     take(database, clock, found)
     take(database, clock, replace(found, status="resolved", resolution="recovered", revision=1))
     clock.forward(HOUR // 2)
-    (taken,) = take(database, clock, finding(at=clock()))
-    assert taken.did == "reopened"
+    (ingested,) = take(database, clock, finding(at=clock()))
+    assert ingested.did == "reopened"
     (incident,) = rows(database, incidents)
     assert incident["status"] == "open"
     assert incident["resolved_at"] is None
@@ -262,8 +264,8 @@ def test_recurrence_after_the_cool_down_is_another_incident(
     take(database, clock, found)
     take(database, clock, replace(found, status="resolved", resolution="recovered", revision=1))
     clock.forward(HOUR + 1)
-    (taken,) = take(database, clock, finding(at=clock()))
-    assert taken.did == "opened"
+    (ingested,) = take(database, clock, finding(at=clock()))
+    assert ingested.did == "opened"
     assert len(rows(database, incidents)) == 2
 
 
@@ -274,10 +276,10 @@ def test_person_who_ended_an_incident_is_not_called_again_for_the_same_finding(
     found = finding()
     take(database, clock, found)
     with database.begin() as conn:
-        (incident,) = repository.open_ones(conn)
+        (incident,) = incident_repository.open_ones(conn)
         lifecycle.resolve(conn, incident, "person", why="known", actor="cli:ann", now=clock())
-    (taken,) = take(database, clock, replace(found, status="update", revision=1))
-    assert (taken.did, "is resolved" in taken.note) == ("noted", True)
+    (ingested,) = take(database, clock, replace(found, status="update", revision=1))
+    assert (ingested.did, "is resolved" in ingested.note) == ("noted", True)
     assert rows(database, incidents)[0]["status"] == "resolved"
 
 
@@ -313,7 +315,7 @@ def test_unreadable_body_is_noted_and_does_not_stop_the_sweep(
         conn.execute(sa.update(findings).values(body="{"))
     done = take(database, clock, finding(scope="slice:region=EU"))
     assert sorted(t.did for t in done) == ["noted", "opened"]
-    assert ingest.take_in(database, rules=RULES, actor="t", clock=clock) == []
+    assert ingest.ingest(database, fleet_limits=LIMITS, actor="t", clock=clock) == []
 
 
 def test_harm_to_what_was_published_against_an_incident_starts_it_anew(
@@ -323,8 +325,8 @@ def test_harm_to_what_was_published_against_an_incident_starts_it_anew(
     take(database, clock, finding())
     with database.begin() as conn:
         loop.point(conn, "credit", "v2", now=clock.forward(SECOND), kind="actor")
-    (taken,) = take(database, clock, finding(version="v2", at=clock()))
-    assert taken.did == "reopened"
+    (ingested,) = take(database, clock, finding(version="v2", at=clock()))
+    assert ingested.did == "reopened"
     (incident,) = rows(database, incidents)
     assert (incident["version"], incident["change_low"]) == ("v2", clock() - 10 * SECOND)
     first, second = sorted(rows(database, jobs), key=lambda j: j["number"])
@@ -349,8 +351,8 @@ def test_approval_starts_what_the_circuit_breaker_held_back(
     start(database, approval="on_request")
     take(database, clock, finding())
     with database.begin() as conn:
-        (incident,) = repository.open_ones(conn)
-        lifecycle.approve(conn, incident, RULES, actor="cli:ann", now=clock())
+        (incident,) = incident_repository.open_ones(conn)
+        lifecycle.approve(conn, incident, LIMITS, actor="cli:ann", now=clock())
     (job,) = rows(database, jobs)
     assert job["state"] == "queued"
     assert rows(database, incidents)[0]["stage"] == "diagnosing"

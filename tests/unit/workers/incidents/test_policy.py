@@ -11,12 +11,12 @@ import pytest
 from redistill.compress.plan import Diagnosis
 from redistill.workers.incidents.policy import (
     AskPerson,
-    Budget,
-    History,
+    IncidentContext,
+    JobBudget,
     Nothing,
+    RecentActions,
     Remedy,
     Repair,
-    Subject,
     Wait,
     WaitForLabels,
     decide,
@@ -24,7 +24,7 @@ from redistill.workers.incidents.policy import (
 
 NOW = 1_000_000_000_000
 DAY = 86_400_000_000
-SUBJECT = Subject(
+SUBJECT = IncidentContext(
     model="credit",
     incident_class="harm",
     level="repair",
@@ -32,7 +32,7 @@ SUBJECT = Subject(
     has_teacher=True,
     predecessor="v1",
 )
-BUDGET = Budget(model_jobs=0, model_limit=2, fleet_jobs=0, fleet_limit=24, free_at=NOW + DAY)
+BUDGET = JobBudget(model_jobs=0, model_limit=2, fleet_jobs=0, fleet_limit=24, free_at=NOW + DAY)
 
 
 def diagnosis(cause: Any) -> Diagnosis:
@@ -47,14 +47,18 @@ def diagnosis(cause: Any) -> Diagnosis:
 
 
 def ask(
-    found: Diagnosis | None = None,
+    diagnosed: Diagnosis | None = None,
     *,
-    budget: Budget = BUDGET,
-    history: History | None = None,
+    budget: JobBudget = BUDGET,
+    recent: RecentActions | None = None,
     **over: Any,
 ) -> Remedy:
     return decide(
-        replace(SUBJECT, **over), found, budget=budget, history=history or History(), now=NOW
+        replace(SUBJECT, **over),
+        diagnosed,
+        budget=budget,
+        recent=recent or RecentActions(),
+        now=NOW,
     )
 
 
@@ -99,33 +103,33 @@ def test_diagnosis_drives_the_remedy(cause: str, expected: type) -> None:
 
 
 def test_waits_while_a_job_is_live() -> None:
-    assert ask(history=History(live_job="j1"), approved=True) == Wait(
+    assert ask(recent=RecentActions(live_job="j1"), approved=True) == Wait(
         "job j1 of this model is still at work", until=None
     )
 
 
 @pytest.mark.parametrize(
-    "history",
+    "recent",
     [
-        History(paused_until=NOW + 1, pause_reason="rolled back"),
-        History(cooling_until=NOW + 1),
+        RecentActions(paused_until=NOW + 1, pause_reason="rolled back"),
+        RecentActions(cooling_until=NOW + 1),
     ],
 )
-def test_waits_until_pause_and_cool_down_end(history: History) -> None:
-    remedy = ask(history=history)
+def test_waits_until_pause_and_cool_down_end(recent: RecentActions) -> None:
+    remedy = ask(recent=recent)
     assert isinstance(remedy, Wait)
     assert remedy.until == NOW + 1
-    assert isinstance(ask(history=history, approved=True), Repair)
+    assert isinstance(ask(recent=recent, approved=True), Repair)
 
 
 def test_elapsed_pause_and_cool_down_do_not_bind() -> None:
-    assert isinstance(ask(history=History(paused_until=NOW, cooling_until=NOW)), Repair)
+    assert isinstance(ask(recent=RecentActions(paused_until=NOW, cooling_until=NOW)), Repair)
 
 
 def test_two_failed_gates_open_the_circuit_breaker() -> None:
-    assert isinstance(ask(history=History(rejected_in_a_row=1)), Repair)
-    assert isinstance(ask(history=History(rejected_in_a_row=2)), AskPerson)
-    assert isinstance(ask(history=History(rejected_in_a_row=2), approved=True), Repair)
+    assert isinstance(ask(recent=RecentActions(rejected_in_a_row=1)), Repair)
+    assert isinstance(ask(recent=RecentActions(rejected_in_a_row=2)), AskPerson)
+    assert isinstance(ask(recent=RecentActions(rejected_in_a_row=2), approved=True), Repair)
 
 
 @pytest.mark.parametrize("spent", [{"model_jobs": 2}, {"fleet_jobs": 24}])
@@ -145,8 +149,8 @@ def test_never_repairs_below_level_repair_nor_a_data_bug() -> None:
     for level, klass, approved, cause in itertools.product(
         ("watch", "rollback", "repair"), ("data_bug", "harm"), (False, True), causes
     ):
-        found = None if cause is None else diagnosis(cause)
-        remedy = ask(found, level=level, incident_class=klass, approved=approved)
+        diagnosed = None if cause is None else diagnosis(cause)
+        remedy = ask(diagnosed, level=level, incident_class=klass, approved=approved)
         if isinstance(remedy, Repair):
             assert (level, klass) == ("repair", "harm")
             assert cause in (None, "compression_gap")

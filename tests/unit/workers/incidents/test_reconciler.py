@@ -9,7 +9,7 @@ from typing import Any
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, NOW, RULES, SECOND, Clock, finding
+from loop import HOUR, LIMITS, NOW, SECOND, Clock, finding
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outcomes, specs
@@ -30,14 +30,14 @@ def clock() -> Clock:
     return Clock()
 
 
-def sweeper(database: Database, clock: Clock) -> reconciler.Sweep:
-    return reconciler.Sweep(database, rules=RULES, actor="test", clock=clock)
+def a_reconciler(database: Database, clock: Clock) -> reconciler.Reconciler:
+    return reconciler.Reconciler(database, fleet_limits=LIMITS, actor="test", clock=clock)
 
 
-def start(database: Database, *found: Any, **over: Any) -> None:
+def start(database: Database, *stored: Any, **over: Any) -> None:
     with database.begin() as conn:
         loop.register(conn, loop.spec(**over))
-        loop.store(conn, *found)
+        loop.store(conn, *stored)
 
 
 def rows(database: Database, table: sa.Table) -> list[Any]:
@@ -76,9 +76,9 @@ def publish(database: Database, version: str, *, at: int, kind: str = "incident"
         loop.point(conn, "credit", version, now=at, kind=kind)
 
 
-def test_finding_that_nobody_announced_is_taken_in(database: Database, clock: Clock) -> None:
+def test_finding_that_nobody_announced_is_ingested(database: Database, clock: Clock) -> None:
     start(database, finding())
-    assert sweeper(database, clock).run_once().taken == 1
+    assert a_reconciler(database, clock).run_once().ingested == 1
     assert len(rows(database, incidents)) == 1
 
 
@@ -86,32 +86,32 @@ def test_open_findings_of_a_replaced_version_end_as_superseded(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding(), finding(kind="input", severity="info", harmful=None))
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     publish(database, "v2", at=clock.forward(SECOND))
-    assert one.run_once().superseded == 2
+    assert rounds.run_once().superseded == 2
     for row in rows(database, findings):
         assert row["status"] == "resolved"
         assert json.loads(row["body"])["resolution"] == "superseded"
-    assert one.run_once().superseded == 0
+    assert rounds.run_once().superseded == 0
 
 
 def test_incident_is_guarded_after_the_pointer_moved_and_recovers_on_evidence(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding())
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     publish(database, "v2", at=clock.forward(SECOND))
-    one.run_once()
+    rounds.run_once()
     (incident,) = rows(database, incidents)
     assert (incident["status"], incident["stage"]) == ("open", "guarding")
     assert rows(database, jobs)[0]["state"] == "cancelled"  # its question is answered elsewhere
 
     served(database, "v2", [0] * 10, at=clock())
-    assert one.run_once().recovered == 0  # ten labels prove nothing
+    assert rounds.run_once().recovered == 0  # ten labels prove nothing
     served(database, "v2", [0] * 150, at=clock(), first=100)
-    assert one.run_once().recovered == 1
+    assert rounds.run_once().recovered == 1
     (incident,) = rows(database, incidents)
     assert (incident["status"], incident["resolution"]) == ("resolved", "recovered")
     assert "version v2" in incident["why"]
@@ -119,11 +119,11 @@ def test_incident_is_guarded_after_the_pointer_moved_and_recovers_on_evidence(
 
 def test_version_that_is_as_bad_does_not_end_the_incident(database: Database, clock: Clock) -> None:
     start(database, finding())
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     publish(database, "v2", at=clock.forward(SECOND))
     served(database, "v2", [1, 0] * 400, at=clock())
-    one.run_once()
+    rounds.run_once()
     assert rows(database, incidents)[0]["status"] == "open"
 
 
@@ -131,17 +131,17 @@ def test_version_that_is_better_but_not_good_enough_is_put_before_a_person_once(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding())
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     publish(database, "v2", at=clock.forward(SECOND))
     served(database, "v2", [1, 0, 0, 0, 0] * 220, at=clock())  # 20%: harmed were 60, promised 5
-    one.run_once()
+    rounds.run_once()
     (incident,) = rows(database, incidents)
     assert (incident["stage"], incident["decision"]) == ("guarding", "ask_person")
     assert "20.0%" in incident["why"]
     served(database, "v2", [1, 0, 0, 0, 0] * 20, at=clock(), first=5_000)
     clock.forward(SECOND)
-    one.run_once()
+    rounds.run_once()
     assert rows(database, incidents)[0]["updated_at"] == incident["updated_at"]
 
 
@@ -149,11 +149,11 @@ def test_rows_served_before_the_pointer_moved_are_no_evidence(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding())
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     served(database, "v2", [0] * 400, at=NOW - HOUR)
     publish(database, "v2", at=clock.forward(SECOND))
-    one.run_once()
+    rounds.run_once()
     assert rows(database, incidents)[0]["status"] == "open"
 
 
@@ -165,16 +165,16 @@ def test_incident_that_waits_starts_when_its_wait_is_over(database: Database, cl
             conn, job_id, model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW
         )
         loop.store(conn, finding())
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     (incident,) = rows(database, incidents)
     assert incident["decision"] == "wait"
-    assert one.run_once().decided == 0
+    assert rounds.run_once().decided == 0
     with database.begin() as conn:
         job = job_queue.get(conn, job_id)
         assert job is not None
         job_queue.finish(conn, job, "cancelled", outcome={}, now=NOW)
-    assert one.run_once().decided == 1
+    assert rounds.run_once().decided == 1
     assert rows(database, incidents)[0]["stage"] == "diagnosing"
     assert [j["state"] for j in rows(database, jobs)] == ["cancelled", "queued"]
 
@@ -183,12 +183,12 @@ def test_waiting_incident_is_not_announced_again_at_each_sweep(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding(), max_jobs_per_day=0)
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     before = rows(database, incidents)[0]["updated_at"]
     for _ in range(3):
         clock.forward(SECOND)
-        one.run_once()
+        rounds.run_once()
     assert rows(database, incidents)[0]["updated_at"] == before
 
 
@@ -196,17 +196,17 @@ def test_incident_of_a_watched_model_is_repaired_once_its_level_allows_it(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding(), level="watch")
-    one = sweeper(database, clock)
-    one.run_once()
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
     assert rows(database, incidents)[0]["stage"] == "awaiting_person"
-    assert one.run_once().decided == 0
+    assert rounds.run_once().decided == 0
     model = loop.spec(level="repair")
     with database.begin() as conn:
         later = clock.forward(SECOND)
         conn.execute(
             sa.update(specs).values(level="repair", spec=model.to_json(), updated_at=later)
         )
-    assert one.run_once().decided == 1
+    assert rounds.run_once().decided == 1
     assert rows(database, incidents)[0]["stage"] == "diagnosing"
     assert [j["state"] for j in rows(database, jobs)] == ["queued"]
 
@@ -215,10 +215,10 @@ def test_job_beyond_its_deadline_expires_and_a_person_is_asked(
     database: Database, clock: Clock
 ) -> None:
     start(database, finding())
-    sweeper(database, clock).run_once()
-    assert reconciler.expire(database, rules=RULES, actor="test", clock=clock) == []
+    a_reconciler(database, clock).run_once()
+    assert reconciler.expire_jobs(database, fleet_limits=LIMITS, actor="test", clock=clock) == []
     clock.forward(25 * HOUR)
-    (expired,) = reconciler.expire(database, rules=RULES, actor="test", clock=clock)
+    (expired,) = reconciler.expire_jobs(database, fleet_limits=LIMITS, actor="test", clock=clock)
     (job,) = rows(database, jobs)
     assert (job["job_id"], job["state"], job["live_mark"]) == (expired, "expired", None)
     (incident,) = rows(database, incidents)

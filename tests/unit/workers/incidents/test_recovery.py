@@ -23,9 +23,9 @@ def ask(errors: np.ndarray, *, harmed: float = 0.6) -> Recovery:
 
 
 def test_no_outcomes_say_nothing() -> None:
-    found = ask(np.zeros(0, np.uint8))
-    assert not found.recovered
-    assert found.error is None
+    verdict = ask(np.zeros(0, np.uint8))
+    assert not verdict.recovered
+    assert verdict.error is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -44,10 +44,10 @@ def test_half_recovered_model_is_rarely_called_recovered() -> None:
 
 
 def test_partly_recovered_model_stays_open_however_many_labels_come() -> None:
-    found = ask(outcomes(0.25, 3_000, 3))
-    assert not found.recovered
-    assert found.level == pytest.approx(0.3315, abs=1e-3)
-    assert found.error == pytest.approx(0.25, abs=0.03)
+    verdict = ask(outcomes(0.25, 3_000, 3))
+    assert not verdict.recovered
+    assert verdict.level == pytest.approx(0.3315, abs=1e-3)
+    assert verdict.error == pytest.approx(0.25, abs=0.03)
 
 
 def test_small_harm_needs_more_labels_than_large() -> None:

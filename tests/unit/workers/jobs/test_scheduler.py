@@ -37,9 +37,9 @@ def start(database: Database, **over: Any) -> None:
 
 def due(database: Database, now: int) -> str | None:
     with database.begin() as conn:
-        terms = load(conn, "credit")
-        assert terms is not None
-        return make_due_job(conn, terms, now=now)
+        model_context = load(conn, "credit")
+        assert model_context is not None
+        return make_due_job(conn, model_context, now=now)
 
 
 def rows(database: Database) -> list[Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import loop
 import pytest
-from loop import RULES, Clock, finding
+from loop import LIMITS, Clock, finding
 
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.errors import StreamsError
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
     with opened.begin() as conn:
         loop.register(conn, loop.spec())
         loop.store(conn, finding())
-    ingest.take_in(opened, rules=RULES, actor="test", clock=Clock())
+    ingest.ingest(opened, fleet_limits=LIMITS, actor="test", clock=Clock())
     yield opened
     opened.dispose()
 

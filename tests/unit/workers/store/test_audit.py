@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import facts
+from redistill.streams.store.tables import properties
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, opening
 from redistill.workers.store.tables import audit as table
@@ -78,7 +78,7 @@ def test_a_cut_end_is_seen(database: Database) -> None:
 def test_a_lost_head_is_seen(database: Database) -> None:
     fill(database, 2)
     with database.begin() as conn:
-        conn.execute(sa.delete(facts).where(facts.c.name == audit.HEAD))
+        conn.execute(sa.delete(properties).where(properties.c.name == audit.HEAD))
     assert problem(database) == "the chain ends at entry 2, its head says 0"
 
 

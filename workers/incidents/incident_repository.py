@@ -1,7 +1,7 @@
-"""Rows of incidents: every change is one row, one event and one audit entry, in the caller's
+"""Incidents in SQL: every change is one row, one event and one audit entry, in the caller's
 transaction.
 
-Whoever changes an incident holds the lock of its model (``terms.load(..., lock=True)``).
+Whoever changes an incident holds the lock of its model (``model_context.load(..., lock=True)``).
 """
 
 from __future__ import annotations
@@ -25,18 +25,16 @@ from redistill.workers.store.tables import incident_findings, incidents
 SOURCE = "redistill/repair"
 """``ce_source`` of what repair workers announce."""
 
-Row = Mapping[str, Any]
+IncidentRow = Mapping[str, Any]
 """A row of ``incidents``."""
 
 
-def get(conn: sa.Connection, incident_id: str) -> Row | None:
+def get(conn: sa.Connection, incident_id: str) -> IncidentRow | None:
     """One incident."""
-    query = sa.select(incidents).where(incidents.c.incident_id == incident_id)
-    row = conn.execute(query).mappings().one_or_none()
-    return None if row is None else dict(row)
+    return _row(conn, sa.select(incidents).where(incidents.c.incident_id == incident_id))
 
 
-def find(conn: sa.Connection, prefix: str) -> Row:
+def find(conn: sa.Connection, prefix: str) -> IncidentRow:
     """The incident whose id begins like this.
 
     Raises
@@ -44,29 +42,64 @@ def find(conn: sa.Connection, prefix: str) -> Row:
     UsageError
         None does, or several do.
     """
-    found = (
-        conn.execute(
-            sa.select(incidents)
-            .where(incidents.c.incident_id.startswith(prefix, autoescape=True))
-            .limit(2)
-        )
-        .mappings()
-        .all()
-    )
-    if not found:
+    query = sa.select(incidents).where(incidents.c.incident_id.startswith(prefix, autoescape=True))
+    rows = conn.execute(query.limit(2)).mappings().all()
+    if not rows:
         raise UsageError(f"there is no incident {prefix!r}: see `redistill incidents list --all`")
-    if len(found) > 1:
+    if len(rows) > 1:
         raise UsageError(f"several incidents begin with {prefix!r}: give more of the id")
-    return dict(found[0])
+    return dict(rows[0])
 
 
-def open_ones(conn: sa.Connection, model: str | None = None) -> list[Row]:
+def open_ones(conn: sa.Connection, model: str | None = None) -> list[IncidentRow]:
     """Open incidents, oldest first."""
     query = sa.select(incidents).where(incidents.c.open_mark == 1)
     if model is not None:
         query = query.where(incidents.c.model == model)
-    found = conn.execute(query.order_by(incidents.c.opened_at))
-    return [dict(row) for row in found.mappings()]
+    return [dict(row) for row in conn.execute(query.order_by(incidents.c.opened_at)).mappings()]
+
+
+def of_finding(
+    conn: sa.Connection, finding_id: str, incident_class: IncidentClass | None
+) -> IncidentRow | None:
+    """The incident that a finding belongs to: rather one of this class, rather an open one."""
+    c = incidents.c
+    query = (
+        sa.select(incidents)
+        .join(incident_findings, incident_findings.c.incident_id == c.incident_id)
+        .where(incident_findings.c.finding_id == finding_id)
+        .order_by(
+            sa.case((c.incident_class == (incident_class or ""), 0), else_=1),
+            sa.case((c.open_mark == 1, 0), else_=1),
+            c.opened_at.desc(),
+        )
+        .limit(1)
+    )
+    return _row(conn, query)
+
+
+def last_resolved(
+    conn: sa.Connection, model: str, incident_class: IncidentClass, *, since: int
+) -> IncidentRow | None:
+    """The last incident of a class, if it was resolved after ``since``."""
+    c = incidents.c
+    query = (
+        sa.select(incidents)
+        .where(
+            c.model == model,
+            c.incident_class == incident_class,
+            c.status == "resolved",
+            c.resolved_at > since,
+        )
+        .order_by(c.resolved_at.desc())
+        .limit(1)
+    )
+    return _row(conn, query)
+
+
+def _row(conn: sa.Connection, query: sa.Select[Any]) -> IncidentRow | None:
+    row = conn.execute(query).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 def findings_of(conn: sa.Connection, incident_id: str) -> list[str]:
@@ -102,7 +135,7 @@ def open_new(
     actor: str,
     now: int,
     salt: str | None = None,
-) -> Row:
+) -> IncidentRow:
     """Open an incident; ``salt`` divides its gate rows from its training rows (default: random)."""
     low, high = change if change is not None else (None, None)
     conn.execute(
@@ -131,7 +164,7 @@ def open_new(
 
 def reopen(
     conn: sa.Connection,
-    incident: Row,
+    incident: IncidentRow,
     *,
     version: str,
     finding_id: str,
@@ -139,7 +172,7 @@ def reopen(
     why: str,
     actor: str,
     now: int,
-) -> Row:
+) -> IncidentRow:
     """Make an incident about new trouble: it came back within the cool-down, or it is harm to what
     was published against it."""
     attach(conn, incident["incident_id"], finding_id, now)
@@ -166,14 +199,14 @@ def reopen(
 
 def update(
     conn: sa.Connection,
-    incident: Row,
+    incident: IncidentRow,
     *,
     actor: str,
     action: str,
     now: int,
     job_id: str | None = None,
     **values: Any,
-) -> Row:
+) -> IncidentRow:
     """Change columns of an incident, and say so."""
     conn.execute(
         sa.update(incidents)
@@ -203,7 +236,7 @@ def _changed(
     action: str,
     now: int,
     job_id: str | None = None,
-) -> Row:
+) -> IncidentRow:
     row = get(conn, incident_id)
     if row is None:
         raise LookupError(incident_id)
@@ -241,7 +274,7 @@ def _changed(
         },
         now,
     )
-    alerts.tell(
+    alerts.log_change(
         incident_id=incident_id,
         model=row["model"],
         status=status,

@@ -1,6 +1,6 @@
-"""Reading ``drift`` (what to look up) and ``activations`` (who serves what) from the broker.
+"""Consumer of ``drift`` (what to look up) and ``activations`` (who serves what).
 
-Neither is needed for anything to be right: findings are swept from SQL, and activations are shown
+Neither is needed for anything to be right: findings are read from SQL, and activations are shown
 to people. So whatever the broker does, the worker goes on; offsets are committed after SQL.
 """
 
@@ -29,7 +29,7 @@ MAX_RECORDS = 500
 HEADER = "ce_id"
 
 
-class Listener:
+class EventConsumer:
     """A consumer that is made when it is needed and again after every failure.
 
     Parameters
@@ -40,7 +40,7 @@ class Listener:
         Consumer group; one for all repair workers of an installation.
     database
         Where activations are stored.
-    found
+    on_finding
         Called with the id of each finding that was announced, once per poll and id.
     clock
         Microseconds since 1970.
@@ -52,19 +52,17 @@ class Listener:
         *,
         group: str,
         database: Database,
-        found: Callable[[str], Any],
+        on_finding: Callable[[str], Any],
         clock: Callable[[], int],
         connect: Callable[..., Any] = consumer,
     ) -> None:
         self._broker = broker
         self._group = group
         self._database = database
-        self._found = found
+        self._on_finding = on_finding
         self._clock = clock
         self._connect = connect
         self._consumer: Any = None
-        self.unreadable = 0
-        """Records that could not be read."""
 
     def run_once(self) -> bool:
         """Poll once and handle what came.
@@ -126,7 +124,6 @@ class Listener:
             try:
                 event = decode(_record(raw))
             except WireError as error:
-                self.unreadable += 1
                 log.warning(
                     "record_unreadable",
                     action="record_unreadable",
@@ -156,12 +153,12 @@ class Listener:
                 conn.execute(insert_ignore(activations), served)
         for finding_id in findings:
             try:
-                self._found(finding_id)
+                self._on_finding(finding_id)
             except StreamsError:
                 raise
             except Exception as error:
-                # One finding that cannot be handled must not hold up the topic: the sweep sees it
-                # again, and says so.
+                # One finding that cannot be handled must not hold up the topic: the reconciler sees
+                # it again, and says so.
                 log.exception(
                     "finding_failed",
                     action="finding_failed",

@@ -1,4 +1,6 @@
-"""What is known, in SQL, of a version that serves in place of a harmed one."""
+"""Evidence of a recovery, read from SQL: what is known of the version that serves in place of a
+harmed one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from redistill.streams.store.tables import (
     profiles,
 )
 from redistill.streams.wire.events import DriftFound
-from redistill.workers.incidents import repository
+from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import load
 from redistill.workers.store.tables import incident_findings, pointers
 
@@ -27,7 +29,7 @@ MAX_OUTCOMES = 8_192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Question:
+class RecoveryEvidence:
     """A recovery to be judged: see ``recovery.judge``."""
 
     version: str
@@ -40,7 +42,7 @@ class Question:
     labels_per_alarm: float
 
 
-def question(conn: sa.Connection, incident: repository.Row, seen: int) -> Question | None:
+def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvidence | None:
     """What is known of the version that serves now; ``None``: it is still the harmed one, or there
     is no new outcome."""
     model = incident["model"]
@@ -58,9 +60,9 @@ def question(conn: sa.Connection, incident: repository.Row, seen: int) -> Questi
     n = int(conn.execute(sa.select(sa.func.count()).where(served)).scalar_one())
     if n == seen and incident["stage"] == "guarding":
         return None
-    terms = load(conn, model)
+    context = load(conn, model)
     harm = _harm(conn, incident)
-    if terms is None or harm is None:
+    if context is None or harm is None:
         return None
     correct = (
         conn.execute(
@@ -76,19 +78,19 @@ def question(conn: sa.Connection, incident: repository.Row, seen: int) -> Questi
     if base is None or harm.impact.current is None:
         return None
     share = _share(conn, model, pointer.stable)
-    return Question(
+    return RecoveryEvidence(
         version=pointer.stable,
         errors=1 - np.asarray(correct, np.uint8),
         n=n,
         base=base,
         harmed=1 - harm.impact.current,
-        tolerance=terms.watch.tolerance_points / 100,
+        tolerance=context.watch.tolerance_points / 100,
         share=share,
-        labels_per_alarm=max(1_000.0, terms.watch.rows_per_alarm * share),
+        labels_per_alarm=max(1_000.0, context.watch.rows_per_alarm * share),
     )
 
 
-def _harm(conn: sa.Connection, incident: repository.Row) -> DriftFound | None:
+def _harm(conn: sa.Connection, incident: IncidentRow) -> DriftFound | None:
     """The finding of harm that the incident is about: the worst one."""
     rows = conn.execute(
         sa.select(findings.c.body)
@@ -99,12 +101,12 @@ def _harm(conn: sa.Connection, incident: repository.Row) -> DriftFound | None:
             findings.c.version == incident["version"],
         )
     ).scalars()
-    found = [msgspec.json.decode(body, type=DriftFound) for body in rows]
-    known = [f for f in found if f.impact.current is not None]
+    attached = [msgspec.json.decode(body, type=DriftFound) for body in rows]
+    known = [f for f in attached if f.impact.current is not None]
     return min(known, key=lambda f: f.impact.current or 0.0, default=None)
 
 
-def _base(conn: sa.Connection, incident: repository.Row, harm: DriftFound) -> BaseError | None:
+def _base(conn: sa.Connection, incident: IncidentRow, harm: DriftFound) -> BaseError | None:
     """The error that was promised for the harmed version."""
     text = conn.execute(
         sa.select(profiles.c.base_error).where(
