@@ -32,7 +32,8 @@ from redistill.workers.store.tables import incidents, versions
 HOLDER = "w1"
 INCIDENT = "11111111-2222-3333-4444-555555555555"
 
-Answer = Report | Exception | Callable[[Path, Callable[[str, float], None]], Report]
+Progress = Callable[[str, float], None]
+Answer = Report | Exception | Callable[[Path, Progress], Report]
 
 
 class ScriptedChild:
@@ -59,7 +60,7 @@ class ScriptedChild:
         *,
         deadline_s: float,
         memory_bytes: int | None = None,
-        progress: Callable[[str, float], None] | None = None,
+        progress: Progress | None = None,
         cancelled: threading.Event | None = None,
     ) -> ChildRun:
         """What ``Child.run`` does, without a process."""

@@ -65,7 +65,7 @@ def labelled(database: Database, hashes: range, *, label: str | None = "repay") 
                     "correct": 1,
                     "prediction": "repay",
                     "label": label,
-                    "served_at": NOW + h,
+                    "served_at": NOW + (h - 1) * SECOND,
                     "observed_at": NOW,
                     "source": "ledger",
                     "p_include": 0.25,
