@@ -152,15 +152,20 @@ def registered(database: Database, home: Path, **repair: Any) -> ModelSpec:
         for role in ("reference", "trusted", "teacher")
     }
     spec = replace(loop.spec(**repair), objects=stored)
-    graph = b"the graph of v1"
-    path = RepositoryLayout(home).path("credit", "model.onnx", sha256(graph).hexdigest())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(graph)
-    entry = {"sha256": sha256(graph).hexdigest(), "bytes": len(graph)}
+    entry = release_file(home, "model.onnx", b"the graph of v1")
     with database.begin() as conn:
         loop.register(conn, spec)
         conn.execute(sa.update(versions).values(files=json.dumps({"model.onnx": entry})))
     return spec
+
+
+def release_file(home: Path, name: str, data: bytes) -> dict[str, Any]:
+    """A file of a release of ``credit`` in the repository; its entry in ``versions.files``."""
+    digest = sha256(data).hexdigest()
+    path = RepositoryLayout(home).path("credit", name, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return {"sha256": digest, "bytes": len(data)}
 
 
 def incident_with_job(conn: sa.Connection, *, now: int = NOW) -> str:

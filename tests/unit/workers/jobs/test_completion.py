@@ -113,6 +113,7 @@ def test_publish_is_written_as_two_steps_and_one_end(world: World) -> None:
     assert steps["publish"]["detail"] == {"version": "r1-abababab", "epoch": 2}
     assert set(steps) == {"seal", "publish"}
     assert world.job.state == "succeeded"
+    assert world.publisher.woken == 1
     assert job_worker.incident(world.database)["stage"] == "guarding"
     with world.database.read() as conn:
         actors = set(conn.execute(sa.select(audit_table.c.actor)).scalars())

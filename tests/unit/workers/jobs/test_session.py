@@ -160,9 +160,10 @@ def test_finished_job_keeps_what_it_knows_and_gives_its_lease_back(database: Dat
     clock = Clock()
     one = session(database, clock)
     clock.forward(SECOND)
+    assert one.now() == NOW + SECOND
     with one.fenced() as transaction:
         transaction.remember(phase="publish")
-        transaction.finish("succeeded", {"version": "r1"})
+        assert transaction.finish("succeeded", {"version": "r1"}).state == "running"
     stored = job_worker.job(database, one.job.job_id)
     assert (stored.state, stored.finished_at) == ("succeeded", NOW + SECOND)
     assert stored.outcome == {"phase": "publish", "version": "r1"}
@@ -192,15 +193,24 @@ def test_measured_seconds_replace_those_of_the_wall_clock(database: Database) ->
     assert (train["seconds"], train["cpu_seconds"]) == (2.0, 1.5)
 
 
+def heartbeats() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name == "job-heartbeat"]
+
+
 def test_heartbeat_lasts_as_long_as_the_session(database: Database) -> None:
-    stop = threading.Event()
-    with session(database, Clock(), stop=stop, beat_seconds=0.01) as one:
+    with session(database, Clock()) as one:
+        assert heartbeats() == ["job-heartbeat"]
         assert one.end is None
+    assert heartbeats() == []
+    assert not one.cancelled.is_set()
+
+
+def test_session_notices_that_its_worker_stops(database: Database) -> None:
+    stop = threading.Event()
+    with session(database, Clock(), stop=stop) as one:
         stop.set()
         assert one.cancelled.wait(10)
         assert one.end == "stopped"
-    names = [thread.name for thread in threading.enumerate()]
-    assert "job-heartbeat" not in names
 
 
 def test_session_notices_that_somebody_ended_the_job(database: Database) -> None:

@@ -15,6 +15,7 @@ from loop import NOW, SECOND, Clock
 from served_rows import labelled, served
 
 from redistill.streams.store.database import Database
+from redistill.streams.store.tables import outcomes
 from redistill.workers.jobs import training_window
 from redistill.workers.jobs.waiting import WaitingJobs
 from redistill.workers.store import job_queue
@@ -80,6 +81,33 @@ def test_window_is_not_read_before_there_may_be_enough(
     labelled(database, range(25, 101))
     assert ready(database, waiting) is not None
     assert len(reads) == 2
+
+
+def test_last_label_that_was_missing_is_enough(database: Database) -> None:
+    parked(database, count="labelled", rows=20, outcomes=0)
+    served(database, range(1, 41))
+    labelled(database, range(1, 20))
+    assert ready(database, WaitingJobs(Clock())) is None
+    labelled(database, range(20, 21))
+    assert ready(database, WaitingJobs(Clock())) is not None
+
+
+def test_job_that_waits_a_second_time_is_looked_at_from_its_own_number_on(
+    database: Database,
+) -> None:
+    parked(database, count="gate_labelled", rows=20, outcomes=1)
+    waiting = WaitingJobs(Clock())
+    served(database, range(1, 201))
+    labelled(database, range(1, 21))
+    assert ready(database, waiting) is None  # and not again before 20 and what is missing
+    labelled(database, range(21, 101))
+    assert ready(database, waiting) is not None
+    with database.begin() as conn:  # its window is another one now
+        conn.execute(sa.delete(outcomes))
+        wait = {"count": "gate_labelled", "rows": 1, "outcomes": 1}
+        conn.execute(sa.update(jobs).values(outcome=json.dumps({"wait": wait})))
+    labelled(database, range(1, 11))
+    assert ready(database, waiting) is not None
 
 
 def test_job_that_lacks_rows_looks_at_its_own_pace(database: Database) -> None:

@@ -9,11 +9,10 @@ import loop
 import pytest
 import sqlalchemy as sa
 from loop import HOUR, NOW, SECOND, Clock
-from waiting import PATIENCE_SECONDS, eventually
+from waiting import PATIENCE_SECONDS
 
 from redistill.streams.store.database import Database
 from redistill.workers.errors import LeaseLost
-from redistill.workers.jobs.heartbeat import Heartbeat
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.tables import job_steps, jobs
 
@@ -197,35 +196,3 @@ def test_four_workers_share_jobs_without_taking_one_twice(database: Database) ->
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert len(taken) == len(set(taken)) == 12
-
-
-@pytest.mark.parametrize(
-    ("how", "end"), [("stop", "stopped"), ("cancel", "ended"), ("take", "lost")]
-)
-def test_heartbeat_notices_what_ends_the_work(database: Database, how: str, end: str) -> None:
-    make(database, "a")
-    clock = Clock()
-    claim = job_queue.claim(database, "one", now=clock())
-    assert claim is not None
-    stop = threading.Event()
-    looks: list[int] = []
-
-    def counted() -> int:
-        looks.append(clock())
-        return clock()
-
-    with Heartbeat(database, claim, clock=counted, stop=stop, beat_seconds=0.05) as beat:
-        eventually(lambda: len(looks) > 2, "it beats")
-        assert not beat.cancelled.is_set()
-        if how == "stop":
-            stop.set()
-        elif how == "cancel":
-            with database.begin() as conn:
-                job_queue.finish(conn, claim.job, "cancelled", outcome={}, now=clock())
-        else:
-            with database.begin() as conn:
-                from redistill.streams.store.tables import leases
-
-                conn.execute(sa.update(leases).values(token=99, holder="two"))
-        assert beat.cancelled.wait(PATIENCE_SECONDS)
-    assert beat.end == end
