@@ -1,4 +1,4 @@
-"""Served rows and their labels as stream workers leave them in SQL: of model ``credit``, version ``v1``."""
+"""Served rows and their labels as stream workers leave them in SQL: of model ``credit``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,13 @@ def served(
         )
 
 
-def labelled(database: Database, hashes: range, *, label: str | None = "repay") -> None:
+def labelled(
+    database: Database,
+    hashes: range,
+    *,
+    label: str | None = "repay",
+    version: str = "v1",
+) -> None:
     """Outcomes of rows: the trusted source said ``label`` (``None``: it took it back)."""
     with database.begin() as conn:
         conn.execute(
@@ -58,7 +64,7 @@ def labelled(database: Database, hashes: range, *, label: str | None = "repay") 
             [
                 {
                     "model": "credit",
-                    "version": "v1",
+                    "version": version,
                     "seq": h,
                     "id_hash": h,
                     "id": str(h),

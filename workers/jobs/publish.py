@@ -226,7 +226,7 @@ def _base_error(report: Report) -> str | None:
 
 def _profile(path: Path, session: Session, schema: Schema, context: JobContext) -> bytes:
     """What is normal for the new version: the fresh rows, with what it answers to them."""
-    table = pq.read_table(path).slice(0)
+    table = pq.read_table(path)
     table = table.slice(max(0, len(table) - PROFILE_ROWS))
     features = np.stack(
         [table[name].to_numpy().astype(np.float32) for name in schema.names], axis=1

@@ -1,0 +1,279 @@
+"""Comparisons with the predecessor: when they are made, of what, and what follows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import job_worker
+import loop
+import pytest
+import sqlalchemy as sa
+from job_worker import ScriptedChild, report
+from loop import NOW, SECOND, Clock
+from served_rows import labelled, served
+
+from redistill.compress.plan import Comparison
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database
+from redistill.streams.store.tables import specs
+from redistill.workers.errors import RegistryError
+from redistill.workers.jobs import predecessor_comparison, training_window
+from redistill.workers.jobs.child import ChildCancelled, ChildFailed
+from redistill.workers.jobs.predecessor_comparison import ComparisonRunner
+from redistill.workers.releases import post_release_monitor, registry
+from redistill.workers.releases.post_release_monitor import Settlement
+from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store.tables import monitored_releases, versions
+
+OPEN = report("compare", fresh=Comparison(wins=3, losses=2, ties=9, e_better=1.1, e_worse=0.9))
+BETTER = report("compare", fresh=Comparison(wins=40, losses=2, ties=9, e_better=1e4, e_worse=0.1))
+WORSE = report("compare", fresh=Comparison(wins=2, losses=40, ties=9, e_better=0.1, e_worse=1e4))
+
+
+@dataclass
+class World:
+    """A version ``v2`` that replaced ``v1`` a moment ago, and its first labelled rows."""
+
+    database: Database
+    home: Path
+    clock: Clock = field(default_factory=Clock)
+    child: ScriptedChild = field(default_factory=ScriptedChild)
+    rolled_back: int = 0
+
+    def __post_init__(self) -> None:
+        self.deps = job_worker.dependencies(
+            self.database, self.home, child=self.child, clock=self.clock
+        )
+        self.runner = ComparisonRunner(
+            self.deps, lifetimes=Lifetimes(), cool_down_seconds=60.0, on_rollback=self._count
+        )
+
+    def _count(self) -> None:
+        self.rolled_back += 1
+
+    def look(self, *answers: job_worker.Answer) -> int:
+        """One round; the child gives these answers."""
+        self.child.answers = list(answers)
+        return self.runner.run_once()
+
+    def label(self, *hashes: int) -> None:
+        """Serve and label rows of the new version."""
+        rows = range(*hashes)
+        served(self.database, rows, at=NOW, version="v2")
+        labelled(self.database, rows, version="v2")
+
+    @property
+    def state(self) -> str:
+        """State of the comparison."""
+        return str(self.row["state"])
+
+    @property
+    def row(self) -> Any:
+        """Its row."""
+        with self.database.read() as conn:
+            return conn.execute(sa.select(monitored_releases)).mappings().one()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    database, home = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}"), tmp_path / "home"
+    job_worker.registered(database, home)
+    entry = job_worker.release_file(home, "model.onnx", b"the graph of v2")
+    with database.begin() as conn:
+        loop.point(conn, "credit", "v2", now=NOW)
+        conn.execute(
+            sa.update(versions)
+            .where(versions.c.version == "v2")
+            .values(files=json.dumps({"model.onnx": entry}))
+        )
+        conn.execute(
+            sa.insert(monitored_releases).values(
+                model="credit", epoch=2, version="v2", predecessor="v1", state="watching",
+                last_seq=0, since=NOW, until=NOW + 7 * 86_400 * SECOND,
+            )
+        )  # fmt: skip
+    yield World(database, home)
+    database.dispose()
+
+
+def test_too_few_labels_are_not_compared(world: World) -> None:
+    world.label(1, 25)
+    assert world.look() == 0
+    assert world.child.asked == []
+
+
+def test_both_graphs_are_run_on_the_labelled_rows(world: World) -> None:
+    world.label(1, 26)
+    assert world.look(OPEN) == 0
+    (spec,) = world.child.asked
+    assert (spec.mode, spec.model, spec.made_here) == (
+        "compare",
+        "credit",
+        ("incumbent",),  # v2 came of a repair, v1 did not
+    )
+    assert world.child.folders == [
+        {"job.json", "fresh.parquet", "incumbent/model.onnx", "predecessor/model.onnx"}
+    ]
+    assert list((world.home / "jobs").iterdir()) == []
+    assert (world.state, world.row["last_seq"]) == ("watching", 25)
+
+
+def test_better_version_stays_and_is_compared_no_more(world: World) -> None:
+    world.label(1, 26)
+    assert world.look(BETTER) == 1
+    assert world.state == "better"
+    world.label(26, 100)
+    assert world.look() == 0
+    assert world.rolled_back == 0
+
+
+def test_worse_version_wakes_the_writer_of_the_repository(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = registry.PointerMove(model="credit", version="v1", previous="v2", epoch=3, snapshot=7)
+    asked: list[dict[str, Any]] = []
+
+    def rollback(conn: sa.Connection, model: str, **how: Any) -> registry.PointerMove:
+        asked.append({"model": model, **how})
+        return back
+
+    monkeypatch.setattr(registry, "rollback", rollback)
+    world.label(1, 26)
+    assert world.look(WORSE) == 1
+    assert (world.state, world.rolled_back) == ("worse", 1)
+    (request,) = asked
+    assert (request["to"], request["change"]) == ("v1", "automatic_rollback")
+    assert (request["actor"], request["cool_down_seconds"]) == ("worker:w1", 60.0)
+
+
+def test_worse_version_that_nothing_can_replace_wakes_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise RegistryError("no signing keys")
+
+    monkeypatch.setattr(registry, "rollback", refused)
+    world.label(1, 26)
+    assert world.look(WORSE) == 1
+    assert (world.state, world.rolled_back) == ("worse", 0)
+
+
+def test_next_look_waits_for_new_labels(world: World) -> None:
+    world.label(1, 26)
+    world.look(OPEN)
+    world.label(26, 50)
+    world.look()
+    assert len(world.child.asked) == 1
+    world.label(50, 51)
+    world.look(OPEN)
+    assert len(world.child.asked) == 2
+
+
+def test_looks_become_rarer_as_rows_become_more(world: World) -> None:
+    world.label(1, 1_001)
+    world.look(OPEN)
+    world.label(1_001, 1_100)
+    world.look()
+    assert len(world.child.asked) == 1
+    world.label(1_100, 1_101)
+    world.look(OPEN)
+    assert len(world.child.asked) == 2
+
+
+def test_full_window_is_not_looked_at_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_window, "MAX_LABELLED", 13)
+    world.label(1, 101)
+    world.look(OPEN)
+    world.label(101, 1_000)
+    world.look()
+    assert len(world.child.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        ChildFailed("out of memory", kind="killed", retriable=True),
+        ChildCancelled("the worker stops"),
+        report("compare"),
+    ],
+)
+def test_comparison_that_failed_leaves_everything_as_it_was(
+    world: World, trouble: job_worker.Answer
+) -> None:
+    world.label(1, 26)
+    assert world.look(trouble) == 0
+    assert (world.state, world.row["last_seq"]) == ("watching", 0)
+    assert list((world.home / "jobs").iterdir()) == []
+
+
+def test_predecessor_whose_files_are_gone_cannot_be_compared(world: World) -> None:
+    with world.database.begin() as conn:
+        conn.execute(sa.update(versions).where(versions.c.version == "v1").values(files="{}"))
+    world.label(1, 26)
+    assert world.look() == 0
+    assert world.child.asked == []
+    assert world.state == "watching"
+
+
+def test_comparison_is_over_after_its_time(world: World) -> None:
+    world.label(1, 26)
+    world.clock.forward(7 * 86_400 * SECOND)
+    assert world.look() == 0
+    assert world.state == "expired"
+    assert world.child.asked == []
+
+
+def test_one_worker_compares_at_a_time(world: World) -> None:
+    world.label(1, 26)
+    with world.database.begin() as conn:
+        lease.acquire(conn, predecessor_comparison.LEASE, "other", now=NOW, seconds=60)
+    assert world.look() == 0
+    assert world.child.asked == []
+
+
+def test_worker_that_was_overtaken_while_it_compared_settles_nothing(world: World) -> None:
+    def slow(folder: Path, progress: job_worker.Progress) -> job_worker.Report:
+        world.clock.forward(61 * SECOND)
+        with world.database.begin() as conn:
+            now = world.clock()
+            assert lease.acquire(conn, predecessor_comparison.LEASE, "w2", now=now, seconds=60)
+        return BETTER
+
+    world.label(1, 26)
+    assert world.look(slow) == 0
+    assert world.state == "watching"
+
+
+def test_nothing_is_compared_while_the_child_loads_or_the_worker_stops(world: World) -> None:
+    world.label(1, 26)
+    world.child.ready = False
+    assert world.look() == 0
+    world.child.ready = True
+    world.deps.stop.set()
+    assert world.look() == 0
+    assert world.child.asked == []
+
+
+def test_model_that_is_gone_is_left_alone(world: World) -> None:
+    world.label(1, 26)
+    with world.database.begin() as conn:
+        conn.execute(sa.delete(specs))
+    assert world.look() == 0
+    assert world.child.asked == []
+
+
+def test_note_of_a_settlement_is_not_a_verdict(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        post_release_monitor,
+        "settle",
+        lambda *_, **__: Settlement(verdict="go_on", note="the pointer moved meanwhile"),
+    )
+    world.label(1, 26)
+    assert world.look(WORSE) == 0
+    assert world.rolled_back == 0
