@@ -23,8 +23,7 @@ from redistill.streams.store.tables import (
     windows,
 )
 from redistill.workers.errors import UsageError
-from redistill.workers.models import registration
-from redistill.workers.models.spec import ModelSpec
+from redistill.workers.models import registration, spec_file
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import alarm_budget, opening, queries
 from redistill.workers.store.tables import (
@@ -52,7 +51,7 @@ def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> registration.Prepared:
     folder = tmp_path_factory.mktemp("linear")
-    spec = ModelSpec.load(linear.build(folder, level="watch"))
+    spec = spec_file.read(linear.build(folder, level="watch"))
     return registration.prepare(spec, Settings.load({"home": folder}))
 
 

@@ -20,7 +20,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles, specs, unregistered
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.workers.errors import SpecError, UsageError
-from redistill.workers.models import objects, registration
+from redistill.workers.models import objects, registration, spec_file
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, opening
@@ -61,7 +61,7 @@ def run() -> Run:
 
 def problems_of(spec: Path, settings: Settings) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        registration.prepare(ModelSpec.load(spec), settings)
+        registration.prepare(spec_file.read(spec), settings)
     return [line.strip() for line in str(caught.value).splitlines()]
 
 
@@ -189,13 +189,13 @@ def test_few_base_rows_are_warned_of(home: Settings, tmp_path: Path) -> None:
     linear.write_rows(
         tmp_path / "m" / "trusted.parquet", linear.rows(np.random.default_rng(1), 300)
     )
-    said = explain(registration.prepare(ModelSpec.load(spec), home), home, None)
+    said = explain(registration.prepare(spec_file.read(spec), home), home, None)
     assert any(
         w.startswith("only 300 base rows: a 5-point drop takes about") for w in said.warnings
     )
     many = linear.rows(np.random.default_rng(1), 20_000)
     linear.write_rows(tmp_path / "m" / "trusted.parquet", many)
-    quick = explain(registration.prepare(ModelSpec.load(spec), home), home, None)
+    quick = explain(registration.prepare(spec_file.read(spec), home), home, None)
     assert quick.warnings == ()
     few, enough = said.delays["5"], quick.delays["5"]
     assert few is not None
@@ -206,7 +206,7 @@ def test_few_base_rows_are_warned_of(home: Settings, tmp_path: Path) -> None:
 def test_random_order_turns_tempering_off_with_a_warning(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m", level="watch")
     spec.write_text(spec.read_text().replace('order = "time"', 'order = "random"'))
-    prepared = registration.prepare(ModelSpec.load(spec), home)
+    prepared = registration.prepare(spec_file.read(spec), home)
     assert prepared.base is not None
     assert not prepared.base.ordered
     assert any("order of the rows is not known" in w for w in prepared.warnings)
@@ -220,7 +220,7 @@ def test_rows_are_brought_into_time_order(home: Settings, tmp_path: Path) -> Non
     linear.write_rows(folder / "trusted.parquet", columns)
     linear.write_rows(folder / "reference.parquet", columns)
     spec.write_text(spec.read_text().replace('order = "time"', 'time = "at"'))
-    prepared = registration.prepare(ModelSpec.load(spec), home)
+    prepared = registration.prepare(spec_file.read(spec), home)
     stored = pq.read_table(__import__("io").BytesIO(prepared.contents[0]))
     np.testing.assert_allclose(stored["a"].to_numpy(), columns["a"][::-1].astype(np.float32))
 
@@ -228,7 +228,7 @@ def test_rows_are_brought_into_time_order(home: Settings, tmp_path: Path) -> Non
 def test_a_teacher_worse_than_its_student_is_warned_of(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m", level="watch")
     linear.graph(tmp_path / "m" / "teacher.onnx", np.zeros((3, 2), np.float32))  # always "no"
-    prepared = registration.prepare(ModelSpec.load(spec), home)
+    prepared = registration.prepare(spec_file.read(spec), home)
     assert any("distilling from it will rarely help" in w for w in prepared.warnings)
 
 
@@ -239,7 +239,7 @@ def test_a_column_of_predictions_stands_in_for_the_graph(home: Settings, tmp_pat
     columns["prediction"] = np.where(np.arange(1_000) % 4 == 0, "no", columns["label"])
     linear.write_rows(folder / "trusted.parquet", columns)
     spec.write_text(spec.read_text().replace('onnx = "model.onnx"\n', ""))
-    prepared = registration.prepare(ModelSpec.load(spec), home)
+    prepared = registration.prepare(spec_file.read(spec), home)
     wrong = (columns["prediction"] != columns["label"]).mean()
     assert prepared.base is not None
     assert prepared.base.rate == pytest.approx(wrong)
@@ -346,7 +346,7 @@ def test_a_forest_is_a_model_and_a_teacher_as_its_converter_writes_it(
     assert all("outputs of float32: ['probabilities']" in p for p in problems[1:])
     both = '.onnx"\noutput = "probabilities"\noutput_kind = "probabilities"'
     spec.write_text(text.replace('.onnx"', both))
-    prepared = registration.prepare(ModelSpec.load(spec), home)
+    prepared = registration.prepare(spec_file.read(spec), home)
     assert prepared.base is not None
     assert prepared.base.rate < 0.4
 
@@ -356,13 +356,13 @@ def test_a_graph_that_answers_nan_for_a_missing_value_is_warned_of(
 ) -> None:
     spec = linear.build(tmp_path / "m")
     told = "[model] onnx: it answers NaN where a, b, region is missing"
-    warnings = registration.prepare(ModelSpec.load(spec), home).warnings
+    warnings = registration.prepare(spec_file.read(spec), home).warnings
     assert [w for w in warnings if w.startswith(told)]
     for role in ("model", "teacher"):
         linear.forest(tmp_path / "m" / f"{role}.onnx")
     both = '.onnx"\noutput = "probabilities"\noutput_kind = "probabilities"'
     spec.write_text(spec.read_text().replace('.onnx"', both))
-    assert not any("NaN" in w for w in registration.prepare(ModelSpec.load(spec), home).warnings)
+    assert not any("NaN" in w for w in registration.prepare(spec_file.read(spec), home).warnings)
 
 
 def test_warnings_about_columns_name_the_file(home: Settings, tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_warnings_about_columns_name_the_file(home: Settings, tmp_path: Path) ->
     columns = linear.rows(np.random.default_rng(0), 2_000)
     columns["region"][:7] = "MARS"
     linear.write_rows(tmp_path / "m" / "trusted.parquet", columns)
-    warnings = registration.prepare(ModelSpec.load(spec), home).warnings
+    warnings = registration.prepare(spec_file.read(spec), home).warnings
     assert "trusted: region: 7 values that are not declared (MARS)" in warnings
 
 
@@ -472,7 +472,7 @@ def test_from_traffic_learns_the_columns_and_writes_a_file(
     said = run("seen", "--from-traffic")
     assert "seen: registered (level watch)" in said
     assert "learned from traffic" in said
-    spec = ModelSpec.load(tmp_path / "seen.toml")
+    spec = spec_file.read(tmp_path / "seen.toml")
     assert spec.schema.names == ("a", "b", "region")
     assert spec.schema.features[2].values == ("EU", "US")
     assert spec.schema.classes == ("yes", "no")

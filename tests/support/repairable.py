@@ -25,8 +25,7 @@ from redistill.streams.wire.block import Schema
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs.child import Child
-from redistill.workers.models import registration
-from redistill.workers.models.spec import ModelSpec
+from redistill.workers.models import registration, spec_file
 from redistill.workers.onboarding import baseline
 from redistill.workers.releases import keys, registry
 from redistill.workers.releases.files import RepositoryLayout
@@ -49,7 +48,7 @@ def install(home: Path, spec_path: Path, child: Child, settings: Settings) -> No
     opening.upgrade(settings)
     database = opening.open(settings)
     now = now_us()
-    prepared = registration.prepare(ModelSpec.load(spec_path), settings)
+    prepared = registration.prepare(spec_file.read(spec_path), settings)
     keys.init(settings.keys_folder, passphrase=None, now=datetime.now(UTC))
     registration.store(database, prepared, settings, actor="test", now=now)
     writer = RepositoryWriter(database, RepositoryLayout(settings.root), holder="install")

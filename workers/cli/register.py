@@ -65,9 +65,9 @@ def register(
             path = out or Path(f"{item}.toml")
             spec, warnings = _learn(settings, item, path, write=not dry_run)
         else:
-            from redistill.workers.models.spec import ModelSpec
+            from redistill.workers.models import spec_file
 
-            spec, warnings = ModelSpec.load(item), ()
+            spec, warnings = spec_file.read(Path(item)), ()
         results.append(_register(settings, spec, warnings, dry_run=dry_run, quiet=as_json))
     if as_json:
         common.print_json(results if len(results) > 1 else results[0])

@@ -1,6 +1,6 @@
 """Model specification: ``model.toml`` as frozen dataclasses, and what each side is told of it.
 
-``ModelSpec.load`` reads the file (``redistill.workers.models.spec_file`` finds everything wrong with it at once).
+``spec_file.read`` makes one of the file, and finds everything wrong with it at once.
 ``register`` stores the specification in SQL with the hashes of the files that it named: from then
 on the files themselves may go.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -170,19 +169,6 @@ class ModelSpec:
     """Shares found by ``register`` on trusted rows: ``error`` and ``teacher_error``."""
     origin: str = "file"
     """``file``, or ``traffic`` for a schema that was learned from events."""
-
-    @classmethod
-    def load(cls, path: Path | str) -> ModelSpec:
-        """Read ``model.toml``; relative paths in it are made absolute.
-
-        Raises
-        ------
-        SpecError
-            Naming everything that is wrong, each with its place.
-        """
-        from redistill.workers.models.spec_file import read
-
-        return read(Path(path))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelSpec:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from redistill.compress import data, rows
-from redistill.workers.models import dataset
+from redistill.workers.models import dataset, spec_file
 from redistill.workers.models.spec import ModelSpec
 
 SPEC = """
@@ -25,7 +25,7 @@ ROWS = 120
 
 def spec_of(folder: Path) -> ModelSpec:
     (folder / "model.toml").write_text(SPEC)
-    return ModelSpec.load(folder)
+    return spec_file.read(folder)
 
 
 def trusted(folder: Path, **more: list[str]) -> Path:

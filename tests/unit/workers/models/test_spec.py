@@ -8,7 +8,7 @@ import pytest
 from redistill.compress.plan import GraphSpec, Limits
 from redistill.streams.wire.block import Feature
 from redistill.workers.errors import SpecError
-from redistill.workers.models import cron
+from redistill.workers.models import cron, spec_file
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.models.spec_file import parse
 from redistill.workers.settings.settings import Settings
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 def load(folder: Path, text: str) -> ModelSpec:
     (folder / "model.toml").write_text(text)
-    return ModelSpec.load(folder)
+    return spec_file.read(folder)
 
 
 def refused(folder: Path, text: str) -> list[str]:
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_toml_is_said(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is not TOML"):
         parse("name = ", tmp_path / "model.toml")
     with pytest.raises(SpecError, match="no such file"):
-        ModelSpec.load(tmp_path / "none.toml")
+        spec_file.read(tmp_path / "none.toml")
 
 
 def test_a_missing_schema_is_said(tmp_path: Path) -> None:
