@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 
 from redistill.compress import data, rows
-from redistill.compress.data import Prepared
+from redistill.compress.data import PreparedRows
 from redistill.compress.errors import BadData, BadModel
-from redistill.compress.folder import Context, environment
-from redistill.compress.judge import evaluate
-from redistill.compress.judging import Facts, read_facts
+from redistill.compress.folder import JobContext, environment
+from redistill.compress.judge import measures
+from redistill.compress.judging import TrainingFacts, read_facts
 from redistill.compress.shrink import calibrate, distill, export, quantize, students
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, default_architecture
 from redistill.compress.steps import array_key, key_of, sha256_of
@@ -31,21 +31,21 @@ values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Built:
+class Candidates:
     """Candidates and how they came about."""
 
     variants: dict[str, Path]
     """Name -> ONNX file; ``fp32`` always among them, the others are made from it."""
     training: Path
     """Folder with the student's architecture and weights."""
-    facts: Facts
+    facts: TrainingFacts
     trained: NDArray[np.uint64]
     """Digests of every row that was trained on."""
 
 
 def build(
-    context: Context, fresh: rows.Rows, reference: rows.Rows, trusted: rows.Rows
-) -> tuple[Built, Prepared]:
+    context: JobContext, fresh: rows.Rows, reference: rows.Rows, trusted: rows.Rows
+) -> tuple[Candidates, PreparedRows]:
     """Make the candidates of a job.
 
     Raises
@@ -95,7 +95,7 @@ def build(
 
     def train(out: Path) -> None:
         def check(share: float) -> None:
-            context.budget.check("train")
+            context.deadline.check("train")
             steps.progress("train", share)
 
         distill.distill(
@@ -113,11 +113,11 @@ def build(
     folder = steps.make("train", key, train)
     variants = _variants(context, folder, prepared)
     facts, trained = _facts(context, prepared, key)
-    return Built(variants=variants, training=folder, facts=facts, trained=trained), prepared
+    return Candidates(variants=variants, training=folder, facts=facts, trained=trained), prepared
 
 
 def _labels(
-    context: Context, prepared: Prepared
+    context: JobContext, prepared: PreparedRows
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.float32] | None]:
     """Labels and weights of the training rows, or nothing where the teacher alone teaches."""
     job = context.job
@@ -138,7 +138,7 @@ def _labels(
     return labels, weights / weights.mean()
 
 
-def _teacher_logits(context: Context, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _teacher_logits(context: JobContext, x: NDArray[np.float32]) -> NDArray[np.float32]:
     """The teacher's answers, made once per teacher and rows."""
     teacher = context.graph("teacher")
     key = key_of("logits", sha256_of(context.path("teacher")), teacher.call, array_key(x))
@@ -158,7 +158,7 @@ def _teacher_logits(context: Context, x: NDArray[np.float32]) -> NDArray[np.floa
     return out
 
 
-def _start(context: Context, x: NDArray[np.float32], *, scratch: bool) -> students.Mlp:
+def _start(context: JobContext, x: NDArray[np.float32], *, scratch: bool) -> students.Mlp:
     """The incumbent's student, or a new one that has seen the inputs' scales."""
     job = context.job
     inputs, outputs = len(job.graph.features), len(job.graph.classes)
@@ -184,7 +184,7 @@ def _start(context: Context, x: NDArray[np.float32], *, scratch: bool) -> studen
     return student
 
 
-def _variants(context: Context, training: Path, prepared: Prepared) -> dict[str, Path]:
+def _variants(context: JobContext, training: Path, prepared: PreparedRows) -> dict[str, Path]:
     job, steps, versions = context.job, context.steps, environment()
     key = key_of("export", sha256_of(training), export.OPSET, versions["onnx"])
 
@@ -218,8 +218,8 @@ def _variants(context: Context, training: Path, prepared: Prepared) -> dict[str,
 
 
 def _facts(
-    context: Context, prepared: Prepared, train_key: str
-) -> tuple[Facts, NDArray[np.uint64]]:
+    context: JobContext, prepared: PreparedRows, train_key: str
+) -> tuple[TrainingFacts, NDArray[np.uint64]]:
     """Write what mode ``gate`` has to know later, when these rows are gone."""
     job = context.job
     by_labels = job.train_on == "labels"
@@ -229,13 +229,13 @@ def _facts(
         if by_labels:
             here = np.concatenate([prepared.train.x, prepared.gate.x])
             fill = _fill(prepared.trusted.x)
-            auc = evaluate.domain_auc(
+            auc = measures.domain_auc(
                 data.encode(here, job.graph, fill),
                 data.encode(prepared.trusted.x, job.graph, fill),
                 seed=job.seed,
             )
         sources = {s for s in prepared.train.source if s is not None} if by_labels else set()
-        facts = Facts(
+        facts = TrainingFacts(
             counts=prepared.counts,
             labels_in_loss=by_labels,
             training_sources=tuple(sorted(sources)),

@@ -77,12 +77,12 @@ def reference_table(
         ``label`` (class name or null), and ``served_at``, ``id_hash``, ``split`` as they came.
     """
     logits = graph.logits(rows.x)
-    found = answers(logits)
+    classes = answers(logits)
     names = np.array([*spec.classes, None], object)
     columns: dict[str, pa.Array] = {
         name: pa.array(rows.x[:, j], pa.float32()) for j, name in enumerate(spec.features)
     }
-    columns["prediction"] = pa.array(names[found].tolist(), pa.string())
+    columns["prediction"] = pa.array(names[classes].tolist(), pa.string())
     scores = softmax(logits) if len(rows) else logits
     columns["scores"] = pa.FixedSizeListArray.from_arrays(
         pa.array(scores.ravel(), pa.float32()), len(spec.classes)

@@ -26,7 +26,7 @@ MAX_SLICE_VALUES = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Prepared:
+class PreparedRows:
     """The rows of a repair, each in its role."""
 
     train: Rows
@@ -117,7 +117,7 @@ def gate_rows(fresh: Rows, trained: NDArray[np.uint64]) -> tuple[Rows, int]:
     return rows, dropped
 
 
-def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> Prepared:
+def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> PreparedRows:
     """Give each row its role.
 
     Parameters
@@ -195,7 +195,7 @@ def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> Prepar
     if len(silent):
         names = [job.graph.features[j] for j in silent]
         warnings.append(f"features without any value in the fresh rows: {examples(names)}")
-    return Prepared(
+    return PreparedRows(
         train=train,
         replay=replay,
         gate=gate,
@@ -266,8 +266,8 @@ def slice_groups(rows: Rows, graph: GraphSpec) -> dict[str, NDArray[np.bool_]]:
             of = {v: column == i for i, v in enumerate(declared)}
         elif name in rows.segments:
             texts = np.array(rows.segments[name], object)
-            found = list(declared) or sorted({t for t in rows.segments[name] if t is not None})
-            of = {v: texts == v for v in found}
+            values = list(declared) or sorted({t for t in rows.segments[name] if t is not None})
+            of = {v: texts == v for v in values}
         else:
             continue
         largest = sorted(of, key=lambda v: -int(of[v].sum()))[:MAX_SLICE_VALUES]

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from redistill.compress.errors import BadJob, BadModel
-from redistill.compress.judge.graph import Call, Graph, check_file
+from redistill.compress.judge.graph import Graph, GraphCall, check_file
 from redistill.compress.plan import JobSpec, Report, read_job_spec, to_json
 from redistill.compress.rows import Rows, read_rows, read_trusted
-from redistill.compress.steps import Budget, Steps
+from redistill.compress.steps import Deadline, Steps
 
 JOB, REPORT, CANDIDATE = "job.json", "report.json", "candidate"
 VARIANTS = ("fp32", "static_int8", "dynamic_int8")
@@ -28,13 +28,13 @@ CPU_FLAGS = frozenset(
 
 
 @dataclass(kw_only=True)
-class Context:
+class JobContext:
     """What every mode needs."""
 
     folder: Path
     job: JobSpec
     steps: Steps
-    budget: Budget
+    deadline: Deadline
     warnings: list[str] = field(default_factory=list)
     """Said in the report."""
     began: tuple[float, float] = field(
@@ -46,12 +46,12 @@ class Context:
         """``model.onnx`` of a role: ``incumbent``, ``teacher``, ``predecessor``, ``added``."""
         return self.folder / role / "model.onnx"
 
-    def call(self, role: str) -> Call:
+    def call(self, role: str) -> GraphCall:
         """How the model of a role is called."""
         if role == "teacher":
-            return Call.teacher(self.job.graph)
+            return GraphCall.teacher(self.job.graph)
         made = role == CANDIDATE or role in self.job.made_here
-        return Call.made(self.job.graph) if made else Call.student(self.job.graph)
+        return GraphCall.made(self.job.graph) if made else GraphCall.student(self.job.graph)
 
     def graph(self, role: str) -> Graph:
         """Load the model of a role.
@@ -90,14 +90,14 @@ class Context:
         """Whether the job brought such rows."""
         return (self.folder / f"{role}.parquet").is_file()
 
-    def report(self, counts: dict[str, int], **found: Any) -> Report:
+    def report(self, counts: dict[str, int], **fields: Any) -> Report:
         """A report of this job, with its costs and surroundings.
 
         Parameters
         ----------
         counts
             Rows per role.
-        found
+        fields
             Further fields of ``Report``.
         """
         wall, cpu = self.began
@@ -114,7 +114,7 @@ class Context:
             environment=environment(),
             warnings=tuple(dict.fromkeys(self.warnings)),
             seed=self.job.seed,
-            **{"decision": None, **found},
+            **{"decision": None, **fields},
         )
 
 

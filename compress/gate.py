@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from redistill.compress.judge import gate_rules
 from redistill.compress.judge.evidence import Evidence
-from redistill.compress.judge.gate_rules import Condition, Rule
+from redistill.compress.judge.gate_rules import Requirement, Ruling
 from redistill.compress.plan import Accepted, Decision, Gate, Limits, Rejected, Undecidable
 
 FRESH_GATES = frozenset({"fresh_e_value", "fresh_margin_e_value", "verified_rows", "gain"})
@@ -30,7 +30,7 @@ class Judgement:
     """What could not be decided, the decision's own among it."""
 
 
-def decide(evidence: Evidence, limits: Limits, *, rule: Rule = "beat") -> Judgement:
+def decide(evidence: Evidence, limits: Limits, *, rule: Requirement = "beat") -> Judgement:
     """Judge one variant.
 
     Parameters
@@ -59,7 +59,7 @@ def decide(evidence: Evidence, limits: Limits, *, rule: Rule = "beat") -> Judgem
         gates += [g for g in (gate_rules.size(evidence, limits),) if g is not None]
         gates += gate_rules.really_quantized(evidence, limits)
         gates += gate_rules.speed(evidence, limits)
-        with_doubt: list[Condition | None] = []
+        with_doubt: list[Ruling | None] = []
         if rule != "first":
             margin = (
                 limits.trusted_margin_points if rule == "beat" else limits.scheduled_margin_points

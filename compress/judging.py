@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from redistill.compress import candidate, gate
 from redistill.compress.errors import BadModel
-from redistill.compress.folder import CANDIDATE, Context
+from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.gate import Judgement
-from redistill.compress.judge.assess import Bench, Subject
-from redistill.compress.judge.evaluate import Classes
+from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation
 from redistill.compress.judge.evidence import Evidence, rows_of
-from redistill.compress.judge.gate_rules import Rule
+from redistill.compress.judge.gate_rules import Requirement
 from redistill.compress.judge.graph import Graph
-from redistill.compress.judge.probe import WALL_SECONDS, Answer, Probe
-from redistill.compress.judge.probe import Subject as Probed
+from redistill.compress.judge.measures import Classes
+from redistill.compress.judge.probe import WALL_SECONDS, Probe, ProbeResult
+from redistill.compress.judge.probe import ProbeTarget as Probed
 from redistill.compress.plan import Measure, Report, to_json
 from redistill.compress.rows import Rows
 from redistill.compress.steps import array_key, key_of, sha256_of
@@ -33,7 +33,7 @@ OTHERS = ("incumbent", "teacher")
 """Models that are probed and measured beside the candidates."""
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a later judgement must know about the training."""
 
     counts: dict[str, int]
@@ -44,15 +44,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-def read_facts(path: Path) -> tuple[Facts, NDArray[np.uint64]]:
+def read_facts(path: Path) -> tuple[TrainingFacts, NDArray[np.uint64]]:
     """What the step ``facts`` wrote, and the digests of every row that was trained on."""
-    facts = msgspec.json.decode((path / "facts.json").read_bytes(), type=Facts)
+    facts = msgspec.json.decode((path / "facts.json").read_bytes(), type=TrainingFacts)
     return facts, np.load(path / "trained.npy", allow_pickle=False)
 
 
 def probe(
-    context: Context, child: Probe, subjects: Mapping[str, Path], sample: Rows, *, role: str
-) -> dict[str, Answer]:
+    context: JobContext, child: Probe, evaluated: Mapping[str, Path], sample: Rows, *, role: str
+) -> dict[str, ProbeResult]:
     """First load and latency of the given files, all of one role, and of the incumbent and teacher:
     a step.
 
@@ -64,11 +64,11 @@ def probe(
     job = context.job
     asked = [
         Probed(name=name, path=str(path.resolve()), call=context.call(role))
-        for name, path in subjects.items()
+        for name, path in evaluated.items()
     ] + [
         Probed(name=r, path=str(context.path(r).resolve()), call=context.call(r))
         for r in OTHERS
-        if r not in subjects and context.path(r).is_file()
+        if r not in evaluated and context.path(r).is_file()
     ]
     some = sample.x[np.linspace(0, len(sample) - 1, PROBE_ROWS).astype(np.intp)]
     key = key_of(
@@ -79,7 +79,7 @@ def probe(
     )
 
     def make(out: Path) -> None:
-        left = max(1.0, context.budget.left())
+        left = max(1.0, context.deadline.left())
         answers = child.ask(
             asked,
             some,
@@ -87,47 +87,53 @@ def probe(
             measure=True,
             wall_seconds=min(WALL_SECONDS, left),
         )
-        context.budget.check("probe")  # a child cut off by the deadline says nothing about a graph
+        context.deadline.check(
+            "probe"
+        )  # a child cut off by the deadline says nothing about a graph
         out.write_bytes(msgspec.json.encode(answers, order="sorted"))
 
     answers = read_answers(context.steps.make("probe", key, make, suffix=".json"))
     for role in OTHERS:
-        if role not in subjects and role in answers and (error := answers[role].error):
+        if role not in evaluated and role in answers and (error := answers[role].error):
             raise BadModel(f"{role}: {error}")
     return answers
 
 
-def read_answers(path: Path) -> dict[str, Answer]:
+def read_answers(path: Path) -> dict[str, ProbeResult]:
     """What ``probe`` wrote."""
-    return msgspec.json.decode(path.read_bytes(), type=dict[str, Answer])
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, ProbeResult])
 
 
-def other(
-    context: Context, role: str, answers: Mapping[str, Answer], trusted: Rows, gate_rows: Rows
-) -> Subject | None:
-    """Incumbent or teacher on the bench; ``None`` where the job brought none."""
+def rival(
+    context: JobContext,
+    role: str,
+    answers: Mapping[str, ProbeResult],
+    trusted: Rows,
+    gate_rows: Rows,
+) -> EvaluatedModel | None:
+    """Incumbent or teacher as it is evaluated; ``None`` where the job brought none."""
     path = context.path(role)
     if not path.is_file():
         return None
-    probed = answers.get(role, Answer(name=role))
-    return Subject.of(
+    probed = answers.get(role, ProbeResult(name=role))
+    return EvaluatedModel.of(
         role, path, context.graph(role), trusted=trusted, gate=gate_rows, probed=probed
     )
 
 
-def check_log(context: Context, rows: Rows, found: Classes) -> None:
+def check_log(context: JobContext, rows: Rows, answered: Classes) -> None:
     """Warn where what was logged is not what the incumbent's file answers.
 
     Parameters
     ----------
     rows
         Rows with logged predictions.
-    found
+    answered
         ``(n,)`` classes that the incumbent answers.
     """
     logged = rows.prediction >= 0
     n = int(logged.sum())
-    differ = int((rows.prediction != found)[logged].sum())
+    differ = int((rows.prediction != answered)[logged].sum())
     if n and differ > MAX_MISMATCH * n:
         context.warnings.append(
             f"on {differ} of {n} fresh rows the incumbent's file answers otherwise than was logged:"
@@ -136,12 +142,12 @@ def check_log(context: Context, rows: Rows, found: Classes) -> None:
 
 
 def judge(
-    context: Context,
+    context: JobContext,
     *,
     variants: Mapping[str, Path],
     training: Path,
-    facts: Facts,
-    answers: Mapping[str, Answer],
+    facts: TrainingFacts,
+    answers: Mapping[str, ProbeResult],
     fresh: Rows,
     gate_rows: Rows,
     trusted: Rows,
@@ -162,9 +168,9 @@ def judge(
         Its decision is about the chosen variant.
     """
     job, steps = context.job, context.steps
-    context.budget.check("judge")
+    context.deadline.check("judge")
     steps.progress("judge", 0.0)
-    bench = Bench(
+    evaluation = Evaluation(
         spec=job.graph,
         limits=job.limits,
         trusted=trusted,
@@ -174,16 +180,16 @@ def judge(
         training_sources=facts.training_sources,
         domain_auc=facts.domain_auc,
     )
-    incumbent = other(context, "incumbent", answers, trusted, gate_rows)
-    teacher = other(context, "teacher", answers, trusted, gate_rows)
+    incumbent = rival(context, "incumbent", answers, trusted, gate_rows)
+    teacher = rival(context, "teacher", answers, trusted, gate_rows)
     if incumbent is not None:
         check_log(context, gate_rows, incumbent.gate)
-    rule: Rule = "beat" if job.trigger == "incident" else "keep"
-    subjects: dict[str, Subject] = {}
+    rule: Requirement = "beat" if job.trigger == "incident" else "keep"
+    evaluated: dict[str, EvaluatedModel] = {}
     for name, path in variants.items():
         if answers[name].error is None:
             graph = Graph(path, context.call(CANDIDATE))
-            subjects[name] = Subject.of(
+            evaluated[name] = EvaluatedModel.of(
                 name,
                 path,
                 graph,
@@ -192,12 +198,12 @@ def judge(
                 fresh=fresh,
                 probed=answers[name],
             )
-    fp32 = subjects.get("fp32")
+    fp32 = evaluated.get("fp32")
 
     judged: dict[str, tuple[Evidence, Judgement]] = {}
     for name in job.candidates:
-        if name in subjects:
-            evidence = bench.evidence(subjects[name], incumbent=incumbent, fp32=fp32)
+        if name in evaluated:
+            evidence = evaluation.evidence(evaluated[name], incumbent=incumbent, fp32=fp32)
         else:
             evidence = Evidence(variant=name, load_error=answers[name].error)
         judged[name] = evidence, gate.decide(evidence, job.limits, rule=rule)
@@ -207,20 +213,20 @@ def judge(
     report = context.report(
         facts.counts | {"gate_verified": rows_of(evidence.verified)},
         decision=judgement.decision,
-        chosen=chosen if chosen in subjects else None,
+        chosen=chosen if chosen in evaluated else None,
         gates=judgement.gates,
         variants=tuple(
-            replace(bench.variant(subjects[name], fp32), gates=own.gates)
+            replace(evaluation.variant(evaluated[name], fp32), gates=own.gates)
             for name, (_, own) in judged.items()
-            if name in subjects
+            if name in evaluated
         ),
-        incumbent=None if incumbent is None else bench.variant(incumbent),
-        teacher=None if teacher is None else bench.variant(teacher),
+        incumbent=None if incumbent is None else evaluation.variant(incumbent),
+        teacher=None if teacher is None else evaluation.variant(teacher),
         fresh=evidence.fresh,
         trusted=evidence.trusted,
         domain_auc=facts.domain_auc,
     )
-    if chosen in subjects:
+    if chosen in evaluated:
         graph = Graph(variants[chosen], context.call(CANDIDATE))
         candidate.write(
             context.folder,
@@ -236,9 +242,9 @@ def judge(
 
 
 def _choose(
-    context: Context,
+    context: JobContext,
     judged: Mapping[str, tuple[Evidence, Judgement]],
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, ProbeResult],
 ) -> str:
     """Choose a variant, once per candidate: later judgements keep to it."""
     key = key_of("choice", sorted(judged), {n: msgspec.to_builtins(a) for n, a in answers.items()})

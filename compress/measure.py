@@ -10,12 +10,12 @@ import numpy as np
 
 from redistill.compress import candidate, data, gate, judging
 from redistill.compress.errors import BadJob, BadModel
-from redistill.compress.folder import Context
+from redistill.compress.folder import JobContext
 from redistill.compress.judge import diagnose as blame
-from redistill.compress.judge import evaluate
-from redistill.compress.judge.assess import Bench, Subject
-from redistill.compress.judge.gate_rules import Rule
-from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge import measures
+from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation
+from redistill.compress.judge.gate_rules import Requirement
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Measure, Report, to_json
 from redistill.compress.rows import Rows
@@ -27,7 +27,7 @@ MIN_LIKENESS = 0.9
 (int8 differs by a few percent at most)."""
 
 
-def diagnose(context: Context) -> Report:
+def diagnose(context: JobContext) -> Report:
     """What student and teacher lost since the change, on the same labelled fresh rows.
 
     Raises
@@ -36,7 +36,7 @@ def diagnose(context: Context) -> Report:
         Nothing says how good the student was before: neither ``base_error`` nor trusted rows.
     """
     job = context.job
-    context.budget.check("diagnose")
+    context.deadline.check("diagnose")
     context.steps.progress("diagnose", 0.0)
     fresh, dropped, _ = data.unique_rows(context.read("fresh"))
     trusted = context.read("trusted") if context.has("trusted") else None
@@ -46,21 +46,21 @@ def diagnose(context: Context) -> Report:
             " trusted.parquet"
         )
     weight = fresh.weight.astype(np.float64)
-    found: dict[str, evaluate.Classes] = {}
+    answered: dict[str, measures.Classes] = {}
     pairs: dict[str, tuple[Measure, Measure]] = {}
     for role, base in (("incumbent", job.base_error), ("teacher", job.teacher_base_error)):
         if role == "teacher" and not context.path(role).is_file():
             continue
         graph = context.graph(role)
-        found[role] = graph.classes(fresh.x)
-        now = evaluate.accuracy(found[role], fresh.y, weight)
+        answered[role] = graph.classes(fresh.x)
+        now = measures.accuracy(answered[role], fresh.y, weight)
         before = _before(graph, base, trusted)
         if now is not None and before is not None:
             pairs[role] = before, now
-    judging.check_log(context, fresh, found["incumbent"])
+    judging.check_log(context, fresh, answered["incumbent"])
     differ = None
-    if "teacher" in found and len(fresh):
-        same = evaluate.agreement(found["incumbent"], found["teacher"])
+    if "teacher" in answered and len(fresh):
+        same = measures.agreement(answered["incumbent"], answered["teacher"])
         low, high = clopper_pearson((1.0 - same.value) * same.n, same.n)
         differ = Measure(value=1.0 - same.value, low=low, high=high, n=same.n)
     diagnosis = blame.diagnose(
@@ -85,7 +85,7 @@ def _before(graph: Graph, base_error: float | None, trusted: Rows | None) -> Mea
     if base_error is None:
         if trusted is None:
             return None
-        return evaluate.accuracy(graph.classes(trusted.x), trusted.y)
+        return measures.accuracy(graph.classes(trusted.x), trusted.y)
     share = 1.0 - base_error
     if trusted is None:  # the rows behind it are not known here: it counts as exact
         return Measure(value=share, low=None, high=None, n=0)
@@ -93,13 +93,13 @@ def _before(graph: Graph, base_error: float | None, trusted: Rows | None) -> Mea
     return Measure(value=share, low=low, high=high, n=len(trusted))
 
 
-def compare(context: Context) -> Report:
+def compare(context: JobContext) -> Report:
     """Incumbent against its predecessor on the labelled fresh rows, paired."""
-    context.budget.check("compare")
+    context.deadline.check("compare")
     context.steps.progress("compare", 0.0)
     fresh, dropped, _ = data.unique_rows(context.read("fresh"))
-    found = {r: context.graph(r).classes(fresh.x) for r in ("incumbent", "predecessor")}
-    comparison = evaluate.compare(found["incumbent"], found["predecessor"], fresh.y)
+    answered = {r: context.graph(r).classes(fresh.x) for r in ("incumbent", "predecessor")}
+    comparison = measures.compare(answered["incumbent"], answered["predecessor"], fresh.y)
     context.steps.progress("compare", 1.0)
     counts = {
         "fresh": len(fresh),
@@ -109,7 +109,7 @@ def compare(context: Context) -> Report:
     return context.report(counts, fresh=comparison)
 
 
-def baseline(context: Context) -> Report:
+def baseline(context: JobContext) -> Report:
     """What a model is worth that was not made here.
 
     Judged is ``added/model.onnx`` where there is one, against ``incumbent/model.onnx`` where there
@@ -137,16 +137,20 @@ def baseline(context: Context) -> Report:
 
     context.steps.progress("judge", 0.0)
     graph = context.graph(role)
-    bench = Bench(spec=job.graph, limits=job.limits, trusted=trusted, gate=gate_rows, seed=job.seed)
-    subject = Subject.of(role, path, graph, trusted=trusted, gate=gate_rows, probed=probed[role])
-    against = judging.other(context, "incumbent", probed, trusted, gate_rows)
-    teacher = judging.other(context, "teacher", probed, trusted, gate_rows)
+    evaluation = Evaluation(
+        spec=job.graph, limits=job.limits, trusted=trusted, gate=gate_rows, seed=job.seed
+    )
+    evaluated = EvaluatedModel.of(
+        role, path, graph, trusted=trusted, gate=gate_rows, probed=probed[role]
+    )
+    against = judging.rival(context, "incumbent", probed, trusted, gate_rows)
+    teacher = judging.rival(context, "teacher", probed, trusted, gate_rows)
     if role == "incumbent":
         against = None
-    rule: Rule = "first" if against is None else "admit"
-    evidence = bench.evidence(subject, incumbent=against, fp32=None)
+    rule: Requirement = "first" if against is None else "admit"
+    evidence = evaluation.evidence(evaluated, incumbent=against, fp32=None)
     judgement = gate.decide(evidence, job.limits, rule=rule)
-    training = _training(context, role, subject, trusted)
+    training = _training_folder(context, role, evaluated, trusted)
     report = context.report(
         {
             "trusted": len(trusted),
@@ -157,9 +161,9 @@ def baseline(context: Context) -> Report:
         decision=judgement.decision,
         chosen=role,
         gates=judgement.gates,
-        variants=(replace(bench.variant(subject), gates=judgement.gates),),
-        incumbent=None if against is None else bench.variant(against),
-        teacher=None if teacher is None else bench.variant(teacher),
+        variants=(replace(evaluation.variant(evaluated), gates=judgement.gates),),
+        incumbent=None if against is None else evaluation.variant(against),
+        teacher=None if teacher is None else evaluation.variant(teacher),
         fresh=evidence.fresh,
         trusted=evidence.trusted,
     )
@@ -178,7 +182,9 @@ def baseline(context: Context) -> Report:
     return report
 
 
-def _training(context: Context, role: str, subject: Subject, trusted: Rows) -> Path | None:
+def _training_folder(
+    context: JobContext, role: str, evaluated: EvaluatedModel, trusted: Rows
+) -> Path | None:
     """The model's training folder, if it has one that belongs to it.
 
     Raises
@@ -199,11 +205,13 @@ def _training(context: Context, role: str, subject: Subject, trusted: Rows) -> P
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
         export.to_onnx(student, path)
-        found = Graph(path, Call(features=spec.features, classes=a.outputs)).classes(trusted.x)
-    alike = evaluate.agreement(found, subject.trusted)
-    if alike.value < MIN_LIKENESS:
+        answered = Graph(path, GraphCall(features=spec.features, classes=a.outputs)).classes(
+            trusted.x
+        )
+    likeness = measures.agreement(answered, evaluated.trusted)
+    if likeness.value < MIN_LIKENESS:
         raise BadModel(
-            f"{role}/training answers like {role}/model.onnx on {alike.value:.0%} of {alike.n}"
+            f"{role}/training answers like {role}/model.onnx on {likeness.value:.0%} of {likeness.n}"
             " trusted rows only: it belongs to another model"
         )
     return folder

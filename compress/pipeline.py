@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from redistill.compress import folder, measure, repair
-from redistill.compress.folder import Context
+from redistill.compress.folder import JobContext
 from redistill.compress.plan import Report, to_json
-from redistill.compress.steps import Budget, Progress, Steps, nothing, write
+from redistill.compress.steps import Deadline, Progress, Steps, nothing, write
 
-MODES: dict[str, Callable[[Context], Report]] = {
+MODES: dict[str, Callable[[JobContext], Report]] = {
     "repair": repair.repair,
     "gate": repair.gate,
     "diagnose": measure.diagnose,
@@ -57,9 +57,9 @@ def run(
     """
     job_folder = Path(job_folder)
     job = folder.read(job_folder)
-    budget = Budget(seconds=job.deadline_s, clock=clock)
-    steps = Steps(job_folder, budget=budget, progress=progress or nothing)
-    report = MODES[job.mode](Context(folder=job_folder, job=job, steps=steps, budget=budget))
+    deadline = Deadline(seconds=job.deadline_s, clock=clock)
+    steps = Steps(job_folder, deadline=deadline, progress=progress or nothing)
+    report = MODES[job.mode](JobContext(folder=job_folder, job=job, steps=steps, deadline=deadline))
     write(job_folder / folder.REPORT, to_json(report))
     return report
 

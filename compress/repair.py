@@ -6,13 +6,13 @@ import msgspec
 
 from redistill.compress import data, judging
 from redistill.compress.errors import BadJob
-from redistill.compress.folder import CANDIDATE, Context
+from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report
 from redistill.compress.steps import sha256_of
 
 
-def repair(context: Context) -> Report:
+def repair(context: JobContext) -> Report:
     """Train, shrink and judge.
 
     Raises
@@ -39,7 +39,7 @@ def repair(context: Context) -> Report:
     )
 
 
-def gate(context: Context) -> Report:
+def gate(context: JobContext) -> Report:
     """Judge the finished candidate again, with the gate rows that there are now.
 
     Nothing is trained; the choice among the variants stands, so that one of them is tested on the

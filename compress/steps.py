@@ -33,7 +33,7 @@ def nothing(step: str, share: float) -> None:
 
 
 @dataclass(kw_only=True)
-class Budget:
+class Deadline:
     """The job's deadline.
 
     Parameters
@@ -146,15 +146,15 @@ class Steps:
     ----------
     folder
         The job's folder. One process at a time works in it.
-    budget
+    deadline
         Checked before each step.
     progress
         Told about each step.
     """
 
-    def __init__(self, folder: Path, *, budget: Budget, progress: Progress = nothing) -> None:
+    def __init__(self, folder: Path, *, deadline: Deadline, progress: Progress = nothing) -> None:
         self.folder = folder
-        self.budget = budget
+        self.deadline = deadline
         self.progress = progress
         self.seconds: dict[str, float] = {}
         """What each step took in this run; a reused one took 0."""
@@ -209,7 +209,7 @@ class Steps:
         DeadlineExceeded
             Before the step is started.
         """
-        self.budget.check(name)
+        self.deadline.check(name)
         done = self._whole(name)
         if done is not None and done.key == key:
             self.seconds[name] = 0.0

@@ -71,7 +71,7 @@ def diagnose(
     teacher_lost = None if teacher is None else loss(*teacher)
     labelled = 0 if lost is None else lost.n
 
-    def found(cause: Cause, why: str) -> Diagnosis:
+    def concluded(cause: Cause, why: str) -> Diagnosis:
         return Diagnosis(
             cause=cause,
             why=why,
@@ -83,25 +83,25 @@ def diagnose(
 
     if data_bug_columns:
         columns = ", ".join(data_bug_columns[:5])
-        return found("data_bug", f"open contract findings on {columns}: mend the data first")
+        return concluded("data_bug", f"open contract findings on {columns}: mend the data first")
     if lost is None or labelled < MIN_LABELS:
-        return found("undecided", f"{labelled} labelled fresh rows, {MIN_LABELS} are needed")
+        return concluded("undecided", f"{labelled} labelled fresh rows, {MIN_LABELS} are needed")
     said = f"the student lost {_points(lost)} on {labelled} labelled rows"
     if lost.high is not None and lost.high < tolerance_points:
-        return found("harmless", f"{said}: surely less than {tolerance_points:g} points")
+        return concluded("harmless", f"{said}: surely less than {tolerance_points:g} points")
     if lost.value <= 0.0:
-        return found("undecided", f"{said}: no loss to be divided yet, more labels are needed")
+        return concluded("undecided", f"{said}: no loss to be divided yet, more labels are needed")
     if teacher_lost is None:
-        return found("undecided", f"{said}; without a teacher its cause cannot be told")
+        return concluded("undecided", f"{said}; without a teacher its cause cannot be told")
     said += f", its teacher {_points(teacher_lost)}"
     if disagreement is not None:
         said += f"; they differ on {disagreement.value:.0%} of {disagreement.n} rows"
     share = (lost.value - teacher_lost.value) / lost.value
     if share >= COMPRESSION_SHARE:
-        return found(
+        return concluded(
             "compression_gap", f"{said}: {min(share, 1.0):.0%} of the loss is the student's own"
         )
-    return found(
+    return concluded(
         "world_changed",
         f"{said}: only {max(share, 0.0):.0%} of the loss is the student's own, distilling the same"
         " teacher again would not mend it",

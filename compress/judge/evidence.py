@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redistill.compress.judge.evaluate import SliceLoss
+from redistill.compress.judge.measures import SliceLoss
 from redistill.compress.plan import Comparison, Measure
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from redistill.compress.judge import intervals
-from redistill.compress.judge.evaluate import rows_to_decide
 from redistill.compress.judge.evidence import Evidence, rows_of
+from redistill.compress.judge.measures import rows_to_decide
 from redistill.compress.plan import Comparison, Gate, Limits, Undecidable
 from redistill.stats import margin_e_value
 
-Rule = Literal["beat", "keep", "admit", "first"]
+Requirement = Literal["beat", "keep", "admit", "first"]
 """What a candidate has to show. ``beat``: repairs after an incident; better than the incumbent on
 fresh rows, not worse on trusted ones. ``keep``: scheduled and manual jobs; not worse on either, and
 better, smaller or faster. ``admit``: a version that a person added; not worse where there are rows.
@@ -23,7 +23,7 @@ ONE_SIDED = 0.90
 """A two-sided 90% interval has the two one-sided 95% bounds of a test of non-inferiority."""
 POINTS = 100.0
 
-Condition = tuple[Gate, Undecidable | None]
+Ruling = tuple[Gate, Undecidable | None]
 """A gate, and what it waits for if it is open."""
 
 
@@ -61,7 +61,7 @@ def really_quantized(e: Evidence, limits: Limits) -> list[Gate]:
     if not e.quantized or e.fp32_bytes is None:
         return []
     ratio = e.bytes / e.fp32_bytes
-    found = ", ".join(e.integer_operators)
+    operators = ", ".join(e.integer_operators)
     return [
         Gate(
             name="quantized_size_ratio",
@@ -75,8 +75,8 @@ def really_quantized(e: Evidence, limits: Limits) -> list[Gate]:
             value=float(len(e.integer_operators)),
             limit=1.0,
             passed=bool(e.integer_operators),
-            why=f"the graph computes on integers with {found}"
-            if found
+            why=f"the graph computes on integers with {operators}"
+            if operators
             else "ONNX Runtime made no integer operator of it: the quantization does nothing",
         ),
     ]
@@ -119,7 +119,7 @@ def agreement(e: Evidence, limits: Limits) -> Gate | None:
     ]
     if not e.quantized or not measured:
         return None
-    where, worst, judged = min(measured, key=lambda found: found[2])
+    where, worst, judged = min(measured, key=lambda share: share[2])
     return Gate(
         name="agreement",
         value=judged,
@@ -130,7 +130,7 @@ def agreement(e: Evidence, limits: Limits) -> Gate | None:
     )
 
 
-def trusted(e: Evidence, limits: Limits, margin_points: float) -> Condition:
+def trusted(e: Evidence, limits: Limits, margin_points: float) -> Ruling:
     c, n, margin = e.trusted, rows_of(e.trusted), margin_points / POINTS
     if c is None or n == 0:
         raise ValueError("the trusted gate needs a comparison on trusted rows")
@@ -178,7 +178,7 @@ def f1(e: Evidence, limits: Limits) -> Gate | None:
     )
 
 
-def worst_slice(e: Evidence, limits: Limits) -> Condition | None:
+def worst_slice(e: Evidence, limits: Limits) -> Ruling | None:
     if not e.slices:
         return None
     # Small slices vary: a slice fails when its loss is too large *and* no accident, with the error
@@ -208,7 +208,7 @@ def worst_slice(e: Evidence, limits: Limits) -> Condition | None:
     return gate, Undecidable(gate=gate.name, have=worst.n, need=None, why=why)
 
 
-def fresh_beat(e: Evidence, limits: Limits) -> Condition:
+def fresh_beat(e: Evidence, limits: Limits) -> Ruling:
     c = e.verified if e.blind_at(limits.domain_auc_blind) else e.fresh
     n = rows_of(c)
     if c is None or n == 0:
@@ -231,7 +231,7 @@ def fresh_beat(e: Evidence, limits: Limits) -> Condition:
     return gate, Undecidable(gate=gate.name, have=n, need=need, why=why)
 
 
-def fresh_keep(e: Evidence, limits: Limits, rule: Rule) -> Condition:
+def fresh_keep(e: Evidence, limits: Limits, rule: Requirement) -> Ruling:
     c = e.verified if e.blind_at(limits.domain_auc_blind) else e.fresh
     n, name = rows_of(c), "fresh_margin_e_value"
     margin = limits.scheduled_margin_points / POINTS
@@ -264,7 +264,7 @@ def fresh_keep(e: Evidence, limits: Limits, rule: Rule) -> Condition:
     return gate, Undecidable(gate=name, have=n, need=_grow(n, enough), why=why)
 
 
-def verified(e: Evidence, limits: Limits) -> Condition | None:
+def verified(e: Evidence, limits: Limits) -> Ruling | None:
     if not e.labels_in_loss or e.domain_auc is None:
         return None
     auc, have, need = e.domain_auc, rows_of(e.verified), limits.min_verified_rows

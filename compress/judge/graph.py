@@ -38,7 +38,7 @@ INTEGER_OPERATORS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class GraphCall:
     """How one graph is called, and what its answer means."""
 
     features: tuple[str, ...]
@@ -48,7 +48,7 @@ class Call:
     output_kind: Literal["logits", "probabilities"] = "logits"
 
     @classmethod
-    def student(cls, graph: GraphSpec) -> Call:
+    def student(cls, graph: GraphSpec) -> GraphCall:
         """How a model that somebody brought is called."""
         return cls(
             features=graph.features,
@@ -58,12 +58,12 @@ class Call:
         )
 
     @classmethod
-    def made(cls, graph: GraphSpec) -> Call:
+    def made(cls, graph: GraphSpec) -> GraphCall:
         """How a student that was made here is called."""
         return cls(features=graph.features, classes=len(graph.classes))
 
     @classmethod
-    def teacher(cls, graph: GraphSpec) -> Call:
+    def teacher(cls, graph: GraphSpec) -> GraphCall:
         """How the teacher is called."""
         return cls(
             features=graph.features,
@@ -124,7 +124,7 @@ class Graph:
         It cannot be loaded, or its inputs and outputs are not what ``call`` says.
     """
 
-    def __init__(self, path: Path, call: Call, *, name: str | None = None) -> None:
+    def __init__(self, path: Path, call: GraphCall, *, name: str | None = None) -> None:
         self.name = name or path.name
         self.call = call
         self._session = session(path)

@@ -34,18 +34,18 @@ WALL_SECONDS = 120.0
 """Twice the CPU time: a busy machine, not a graph, may be the reason."""
 
 
-class Subject(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     """A graph to be probed."""
 
     name: str
     path: str
-    call: graph.Call
+    call: graph.GraphCall
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is asked."""
 
-    subjects: tuple[Subject, ...]
+    targets: tuple[ProbeTarget, ...]
     rows: bytes
     """Rows to run, float32, one after the other."""
     width: int
@@ -57,7 +57,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     latency: bool
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one graph."""
 
     name: str
@@ -113,7 +113,7 @@ class Probe:
 
     def ask(
         self,
-        subjects: Sequence[Subject],
+        targets: Sequence[ProbeTarget],
         rows: NDArray[np.float32],
         *,
         batch: int,
@@ -121,12 +121,12 @@ class Probe:
         memory_bytes: int = MEMORY_BYTES,
         cpu_seconds: int = CPU_SECONDS,
         wall_seconds: float = WALL_SECONDS,
-    ) -> dict[str, Answer]:
+    ) -> dict[str, ProbeResult]:
         """Probe graphs; a child answers once.
 
         Parameters
         ----------
-        subjects
+        targets
             The graphs.
         rows
             ``(n, F) float32``, real rows.
@@ -140,15 +140,15 @@ class Probe:
         Returns
         -------
         dict
-            An answer for every subject; the one at which the child died says how.
+            An answer for every target; the one at which the child died says how.
 
         Raises
         ------
         CompressError
             The child could not even start to work.
         """
-        request = Request(
-            subjects=tuple(subjects),
+        request = ProbeRequest(
+            targets=tuple(targets),
             rows=np.ascontiguousarray(rows, np.float32).tobytes(),
             width=rows.shape[1],
             batch=batch,
@@ -163,9 +163,9 @@ class Probe:
             self.process.kill()
             out, err = self.process.communicate()
             how = f"took more than {wall_seconds:.0f} s"
-        answers: dict[str, Answer] = {}
+        answers: dict[str, ProbeResult] = {}
         for line in out.splitlines():
-            answer = msgspec.json.decode(line, type=Answer)
+            answer = msgspec.json.decode(line, type=ProbeResult)
             answers[answer.name] = answer
         code = self.process.returncode
         if code == 0 and not how:
@@ -175,20 +175,22 @@ class Probe:
             raise CompressError(f"the child that loads graphs could not start: {tail}")
         how = how or (f"died by signal {-code}" if code < 0 else f"ended with status {code}")
         how += f" ({tail})" if tail else ""
-        waiting = [s for s in subjects if s.name not in answers]
+        waiting = [s for s in targets if s.name not in answers]
         if not waiting:  # it died while it timed them: none of them can be blamed or trusted
             return {
                 name: a
                 if a.p50_ms is not None or a.error
-                else Answer(name=name, error=f"the limited child {how} while it timed the graphs")
+                else ProbeResult(
+                    name=name, error=f"the limited child {how} while it timed the graphs"
+                )
                 for name, a in answers.items()
             }
         culprit, *others = waiting
-        answers[culprit.name] = Answer(
+        answers[culprit.name] = ProbeResult(
             name=culprit.name, error=f"the limited child {how} while it loaded this graph"
         )
         retry = [
-            s for s in subjects if s.name in answers and answers[s.name].error is None and measure
+            s for s in targets if s.name in answers and answers[s.name].error is None and measure
         ]
         if others or retry:  # the innocent get another child
             with Probe.start() as again:
@@ -208,26 +210,26 @@ START_FAILED = 3
 """Exit status of a child that could not read its request."""
 
 
-def _load(subject: Subject, rows: NDArray[np.float32]) -> Answer:
-    path = Path(subject.path)
+def _load(target: ProbeTarget, rows: NDArray[np.float32]) -> ProbeResult:
+    path = Path(target.path)
     try:
         graph.check_file(path)
-        loaded = graph.Graph(path, subject.call)
+        loaded = graph.Graph(path, target.call)
         loaded.self_test(rows)
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "optimised.onnx"
             graph.session(path, optimised=made)
-            return Answer(name=subject.name, operators=onnxfile.operator_types(made))
+            return ProbeResult(name=target.name, operators=onnxfile.operator_types(made))
     except (BadModel, OnnxError) as error:
-        return Answer(name=subject.name, error=str(error))
+        return ProbeResult(name=target.name, error=str(error))
     except MemoryError:
-        return Answer(name=subject.name, error="loading it takes more memory than is allowed")
+        return ProbeResult(name=target.name, error="loading it takes more memory than is allowed")
 
 
 def main() -> int:
     """Entry point of the child."""
     try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeRequest)
     except msgspec.DecodeError as error:
         print(error, file=sys.stderr)
         return START_FAILED
@@ -244,20 +246,20 @@ def main() -> int:
         resource.setrlimit(limit, (bound, bound))
     rows = np.frombuffer(request.rows, np.float32).reshape(-1, request.width)
     loaded = []
-    for subject in request.subjects:
-        loaded.append(_load(subject, rows))
+    for target in request.targets:
+        loaded.append(_load(target, rows))
         _say(loaded[-1])
-    good = [s for s, a in zip(request.subjects, loaded, strict=True) if a.error is None]
+    good = [s for s, a in zip(request.targets, loaded, strict=True) if a.error is None]
     if request.latency and good:
         x = np.resize(rows, (request.batch, rows.shape[1])).astype(np.float32)
         graphs = [graph.Graph(Path(s.path), s.call) for s in good]
         measured = latency.interleaved([partial(g.raw, x) for g in graphs])
         operators = {a.name: a.operators for a in loaded}
-        for subject, m in zip(good, measured, strict=True):
+        for target, m in zip(good, measured, strict=True):
             _say(
-                Answer(
-                    name=subject.name,
-                    operators=operators[subject.name],
+                ProbeResult(
+                    name=target.name,
+                    operators=operators[target.name],
                     p50_ms=m.p50_ms,
                     p95_ms=m.p95_ms,
                 )
@@ -265,7 +267,7 @@ def main() -> int:
     return 0
 
 
-def _say(answer: Answer) -> None:
+def _say(answer: ProbeResult) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -145,7 +145,7 @@ def load(folder: Path) -> Mlp:
     BadModel
         As ``trained.read`` says.
     """
-    found = trained.read(folder)
-    student = build(found.architecture)
-    student.load_state_dict({k: torch.from_numpy(v) for k, v in found.tensors.items()})
+    stored = trained.read(folder)
+    student = build(stored.architecture)
+    student.load_state_dict({k: torch.from_numpy(v) for k, v in stored.tensors.items()})
     return student.eval()

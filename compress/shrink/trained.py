@@ -188,20 +188,20 @@ def read(folder: Path) -> Trained:
     if wrong := problems(architecture):
         raise BadModel(f"{ARCHITECTURE_FILE}: " + "; ".join(wrong))
     try:
-        found = tensors.load_file(folder / WEIGHTS_FILE)
+        stored = tensors.load_file(folder / WEIGHTS_FILE)
     except (OSError, SafetensorError) as error:
         raise BadModel(f"training folder: {WEIGHTS_FILE} cannot be read ({error})") from error
     shapes = architecture.shapes
-    if missing := sorted(shapes.keys() - found.keys()):
+    if missing := sorted(shapes.keys() - stored.keys()):
         raise BadModel(f"{WEIGHTS_FILE} does not fit {ARCHITECTURE_FILE}: {missing} missing")
-    if unknown := sorted(found.keys() - shapes.keys()):
+    if unknown := sorted(stored.keys() - shapes.keys()):
         raise BadModel(f"{WEIGHTS_FILE} does not fit {ARCHITECTURE_FILE}: {unknown} unknown")
-    if off := [k for k, shape in shapes.items() if found[k].shape != shape]:
+    if off := [k for k, shape in shapes.items() if stored[k].shape != shape]:
         raise BadModel(
             f"{WEIGHTS_FILE} does not fit {ARCHITECTURE_FILE}: "
-            + "; ".join(f"{k} has shape {found[k].shape}, expected {shapes[k]}" for k in off)
+            + "; ".join(f"{k} has shape {stored[k].shape}, expected {shapes[k]}" for k in off)
         )
-    weights = {k: found[k].astype(np.float32) for k in shapes}
+    weights = {k: stored[k].astype(np.float32) for k in shapes}
     if bad := [k for k, v in weights.items() if not np.isfinite(v).all()]:
         raise BadModel(f"{WEIGHTS_FILE}: {', '.join(bad)} holds NaN or infinite values")
     return Trained(architecture=architecture, tensors=weights)

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redistill.compress import pipeline
-from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import Accepted, Report
 from redistill.workers.demo import data as digits
 
@@ -45,7 +45,7 @@ STEPS = (
 
 def accuracy(model: Path, x: np.ndarray, y: np.ndarray) -> float:
     """Accuracy in percent."""
-    graph = Graph(model, Call(features=digits.FEATURES, classes=10))
+    graph = Graph(model, GraphCall(features=digits.FEATURES, classes=10))
     return 100.0 * float((graph.classes(x) == y).mean())
 
 

@@ -49,14 +49,14 @@ def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> registration.Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> registration.PreparedModel:
     folder = tmp_path_factory.mktemp("linear")
     spec = spec_file.read(linear.build(folder, level="watch"))
     return registration.prepare(spec, Settings.load({"home": folder}))
 
 
 @pytest.fixture
-def database(settings: Settings, prepared: registration.Prepared) -> Iterator[Database]:
+def database(settings: Settings, prepared: registration.PreparedModel) -> Iterator[Database]:
     database = opening.open(settings)
     registration.store(database, prepared, settings, actor="test", now=NOW)
     yield database

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from redistill.compress import pipeline
 from redistill.compress.errors import BadData, BadJob, BadModel, DeadlineExceeded
-from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import Accepted, Limits, Rejected, Training, Undecidable, read_report
 from redistill.compress.shrink import export, students
 from redistill.compress.shrink.trained import Architecture
@@ -94,7 +94,7 @@ def work_hashes(folder: Path) -> dict[str, str]:
 
 
 def accuracy(model: Path, x: np.ndarray, y: np.ndarray) -> float:
-    found = Graph(model, Call(features=digits.FEATURES, classes=10)).classes(x)
+    found = Graph(model, GraphCall(features=digits.FEATURES, classes=10)).classes(x)
     return float((found == y).mean())
 
 
@@ -134,7 +134,9 @@ def test_golden_rows_repeat_what_the_candidate_answers(repaired: Path) -> None:
     golden = np.load(repaired / "candidate" / "golden.npz", allow_pickle=False)
     assert golden["inputs"].shape == (32, 64)
     assert golden["outputs"].shape == (32, 10)
-    graph = Graph(repaired / "candidate" / "model.onnx", Call(features=digits.FEATURES, classes=10))
+    graph = Graph(
+        repaired / "candidate" / "model.onnx", GraphCall(features=digits.FEATURES, classes=10)
+    )
     found = graph.raw(golden["inputs"])
     assert np.abs(found - golden["outputs"]).max() <= golden["tolerance"]
     assert len(np.unique(golden["outputs"].argmax(axis=1))) >= 5

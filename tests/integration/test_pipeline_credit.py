@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from redistill.compress import pipeline
-from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import Accepted, GraphSpec, JobSpec, Limits, to_json
 from redistill.compress.shrink import students
 
@@ -66,7 +66,7 @@ def test_a_shift_that_the_teacher_knows_is_repaired(job_folder: Path) -> None:
     assert isinstance(report.decision, Accepted), report.decision
     columns = credit.rows(np.random.default_rng(9), 3_000, boom=True)
     x, y = credit.matrix(columns), credit.targets(columns)
-    calls = {"incumbent": Call.student(GRAPH), "candidate": Call.made(GRAPH)}
+    calls = {"incumbent": GraphCall.student(GRAPH), "candidate": GraphCall.made(GRAPH)}
     before, after = (
         float((Graph(job_folder / role / "model.onnx", call).classes(x) == y).mean())
         for role, call in calls.items()
@@ -82,7 +82,7 @@ def test_missing_values_and_unseen_categories_are_answered(job_folder: Path) -> 
     x[:10, :] = np.nan
     x[10:20, 6] = -1.0
     x[20:30, 0] = np.inf
-    graph = Graph(job_folder / "candidate" / "model.onnx", Call.made(GRAPH))
+    graph = Graph(job_folder / "candidate" / "model.onnx", GraphCall.made(GRAPH))
     assert np.isfinite(graph.outputs(x)).all()
     student = students.load(job_folder / "candidate" / "training")
     assert student.architecture.categories == ((6, 3),)

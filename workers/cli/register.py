@@ -15,7 +15,7 @@ from redistill.workers.cli import common
 
 if TYPE_CHECKING:
     from redistill.streams.store.database import Database
-    from redistill.workers.models.registration import Prepared, Stored
+    from redistill.workers.models.registration import PreparedModel, StoredModel
     from redistill.workers.models.spec import ModelSpec
     from redistill.workers.onboarding.baseline import JudgedBaseline
     from redistill.workers.settings.settings import Settings
@@ -157,7 +157,7 @@ def _register(
 
 def _first_release(
     stack: ExitStack, database: Database, settings: Settings, spec: ModelSpec, now: int
-) -> Callable[[Prepared], JudgedBaseline] | None:
+) -> Callable[[PreparedModel], JudgedBaseline] | None:
     """How the model's first release will be judged; ``None`` where it serves already.
 
     The process that judges loads while the files are read.
@@ -171,14 +171,14 @@ def _first_release(
     baseline.check_keys(database, settings, now=now)
     child = stack.enter_context(baseline.start_child())
 
-    def judge(prepared: Prepared) -> JudgedBaseline:
+    def judge(prepared: PreparedModel) -> JudgedBaseline:
         registration.keep_files(prepared, settings)
         return baseline.judge(prepared.spec, settings, child, now=now)
 
     return judge
 
 
-def _differences(database: Database, prepared: Prepared) -> tuple[str, ...]:
+def _differences(database: Database, prepared: PreparedModel) -> tuple[str, ...]:
     from redistill.workers.onboarding import baseline
 
     with database.read() as conn:
@@ -205,8 +205,8 @@ def _publish(database: Database, settings: Settings, judged: JudgedBaseline, act
 
 
 def _print(
-    prepared: Prepared,
-    stored: Stored | None,
+    prepared: PreparedModel,
+    stored: StoredModel | None,
     sentences: tuple[str, ...],
     warnings: tuple[str, ...],
 ) -> None:

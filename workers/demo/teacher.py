@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from redistill.compress.judge.graph import Call, Graph
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import Training
 from redistill.compress.shrink import export
 from redistill.compress.shrink.trained import Architecture
@@ -185,7 +185,7 @@ def build(folder: Path, seed: int, report: Report) -> dict[str, Any]:
 
 def accuracy_of(onnx: Path, x: F32, digits: NDArray[np.int64]) -> float:
     """Share of rows that a graph gets right."""
-    graph = Graph(onnx, Call(features=data.FEATURES, classes=len(data.CLASSES)))
+    graph = Graph(onnx, GraphCall(features=data.FEATURES, classes=len(data.CLASSES)))
     return float((graph.classes(x) == digits).mean())
 
 

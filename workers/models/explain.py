@@ -9,7 +9,7 @@ from redistill.stats import clopper_pearson, upper_bound
 from redistill.streams.monitor.accuracy import delay
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.workers.models.registration import Prepared
+from redistill.workers.models.registration import PreparedModel
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.queries import Traffic
 
@@ -35,7 +35,7 @@ class Said:
     """Labelled rows until a drop is found, by points; ``None``: never."""
 
 
-def explain(prepared: Prepared, settings: Settings, traffic: Traffic | None) -> Said:
+def explain(prepared: PreparedModel, settings: Settings, traffic: Traffic | None) -> Said:
     """Say what the thresholds of a specification mean.
 
     Parameters

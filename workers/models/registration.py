@@ -37,7 +37,7 @@ MAX_FILE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
+class PreparedModel:
     """A specification with everything that was found about it."""
 
     spec: ModelSpec
@@ -52,7 +52,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredModel:
     """What storing a specification changed."""
 
     changed: bool
@@ -62,7 +62,7 @@ class Stored:
     """Level before; ``None``: it is new."""
 
 
-def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
+def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
     """Read, check and measure all files of a specification; nothing is written.
 
     Raises
@@ -73,7 +73,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
     problems: list[str] = []
     warnings: list[str] = []
     data = _read_data(spec, problems, warnings)
-    calls: dict[str, scoring.Call] = {}
+    calls: dict[str, scoring.ScoringCall] = {}
     graphs = {"model": spec.model, "teacher": spec.teacher}
     for role, section in graphs.items():
         if section is not None and section.onnx is not None:
@@ -102,7 +102,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
     profile = _profile(spec, data, scores)
     contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
     hashes = {role: hashlib.sha256(content).hexdigest() for role, content in contents.items()}
-    return Prepared(
+    return PreparedModel(
         spec=replace(spec.with_objects(hashes), measured=measured),
         profile=profile,
         base=base,
@@ -111,7 +111,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> Prepared:
     )
 
 
-def keep_files(prepared: Prepared, settings: Settings) -> None:
+def keep_files(prepared: PreparedModel, settings: Settings) -> None:
     """Put the files into the object store; ``store`` does it too, and twice is once.
 
     Raises
@@ -124,8 +124,8 @@ def keep_files(prepared: Prepared, settings: Settings) -> None:
 
 
 def store(
-    database: Database, prepared: Prepared, settings: Settings, *, actor: str, now: int
-) -> Stored:
+    database: Database, prepared: PreparedModel, settings: Settings, *, actor: str, now: int
+) -> StoredModel:
     """Keep the files, then write the rows that make a model watched, in one transaction.
 
     The pointer is never moved here, and the profile of a version that was made by a repair stays.
@@ -158,7 +158,7 @@ def store(
         )
         watch = spec.watch_config(settings, rows_per_alarm=budget)
         if old is not None and old.config_sha256 == sha256:
-            return Stored(False, int(old.revision), str(old.level))
+            return StoredModel(False, int(old.revision), str(old.level))
         if old is not None:
             _check_schema(conn, spec, ModelSpec.from_json(old.spec))
         values = {
@@ -194,7 +194,7 @@ def store(
             {"level": spec.level, "config_sha256": sha256, "objects": spec.objects},
             now,
         )
-    return Stored(True, int(values["revision"]), None if old is None else str(old.level))
+    return StoredModel(True, int(values["revision"]), None if old is None else str(old.level))
 
 
 def _check_schema(conn: sa.Connection, spec: ModelSpec, old: ModelSpec) -> None:
@@ -241,7 +241,7 @@ def _answers(
     spec: ModelSpec,
     settings: Settings,
     data: Mapping[str, Dataset],
-    calls: Mapping[str, scoring.Call],
+    calls: Mapping[str, scoring.ScoringCall],
 ) -> dict[tuple[str, str], NDArray[np.float32]]:
     """Probabilities by graph (``model``, ``teacher``) and rows: ``reference``, ``trusted``, and
     ``MISSING``, where one row lacks each feature in turn.

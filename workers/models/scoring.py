@@ -32,7 +32,7 @@ BATCH = 1_024
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ScoringCall:
     """How a graph is called."""
 
     path: Path
@@ -44,7 +44,9 @@ class Call:
     """``logits`` or ``probabilities``."""
 
 
-def inspect(path: Path, schema: Schema, *, output: str | None, kind: str, place: str) -> Call:
+def inspect(
+    path: Path, schema: Schema, *, output: str | None, kind: str, place: str
+) -> ScoringCall:
     """Check an ONNX file without running it.
 
     Parameters
@@ -64,11 +66,11 @@ def inspect(path: Path, schema: Schema, *, output: str | None, kind: str, place:
         name = onnxports.scores_output(facts.outputs, output)
     except OnnxError as error:
         raise SpecError(f"{place} = {str(path)!r}: {error}") from error
-    return Call(path, place, layout, name, kind)
+    return ScoringCall(path, place, layout, name, kind)
 
 
 def answers(
-    asked: Sequence[tuple[Call, NDArray[np.float32]]],
+    asked: Sequence[tuple[ScoringCall, NDArray[np.float32]]],
     *,
     classes: int,
     memory_mb: int,

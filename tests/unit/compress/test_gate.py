@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from redistill.compress import gate
-from redistill.compress.judge.evaluate import SliceLoss
 from redistill.compress.judge.evidence import Evidence
+from redistill.compress.judge.measures import SliceLoss
 from redistill.compress.plan import (
     Accepted,
     Comparison,

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from redistill.compress.errors import BadJob, DeadlineExceeded
-from redistill.compress.steps import Budget, Steps, array_key, key_of, sha256_of, write
+from redistill.compress.steps import Deadline, Steps, array_key, key_of, sha256_of, write
 
 
 def steps(folder: Path, seen: list[tuple[str, float]] | None = None) -> Steps:
     log = [] if seen is None else seen
     return Steps(
-        folder, budget=Budget(seconds=60.0), progress=lambda s, share: log.append((s, share))
+        folder, deadline=Deadline(seconds=60.0), progress=lambda s, share: log.append((s, share))
     )
 
 
@@ -94,13 +94,13 @@ def test_a_record_that_cannot_be_read_is_refused(
         steps(tmp_path)
 
 
-def test_budget_ends_at_its_seconds() -> None:
+def test_deadline_ends_at_its_seconds() -> None:
     now = [0.0]
-    budget = Budget(seconds=5.0, clock=lambda: now[0])
-    budget.check("a")
+    deadline = Deadline(seconds=5.0, clock=lambda: now[0])
+    deadline.check("a")
     now[0] = 5.1
     with pytest.raises(DeadlineExceeded, match="'b'"):
-        budget.check("b")
+        deadline.check("b")
 
 
 def test_keys_tell_content_shape_and_type_apart() -> None:

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from redistill.compress.errors import BadModel
-from redistill.compress.judge.graph import Call, Graph, answers, check_file
+from redistill.compress.judge.graph import Graph, GraphCall, answers, check_file
 from redistill.stats import softmax
 
-CALL = Call(features=("a", "b"), classes=2)
+CALL = GraphCall(features=("a", "b"), classes=2)
 X = np.array([[1.0, 2.0], [3.0, 1.0], [0.0, 0.0]], np.float32)
 
 
@@ -65,8 +65,8 @@ def test_several_outputs_need_a_name(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="name the one"):
         Graph(path, CALL)
     with pytest.raises(BadModel, match="no output 'z'"):
-        Graph(path, Call(features=("a", "b"), classes=2, output="z"))
-    by_name = Call(features=("a", "b"), classes=2, output="p", output_kind="probabilities")
+        Graph(path, GraphCall(features=("a", "b"), classes=2, output="z"))
+    by_name = GraphCall(features=("a", "b"), classes=2, output="p", output_kind="probabilities")
     graph = Graph(path, by_name)
     assert softmax(graph.logits(X)) == pytest.approx(graph.outputs(X), abs=1e-6)
     assert graph.classes(X).tolist() == [1, 0, 0]

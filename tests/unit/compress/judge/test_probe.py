@@ -8,14 +8,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from redistill.compress.judge.graph import Call
-from redistill.compress.judge.probe import Probe, Subject
+from redistill.compress.judge.graph import GraphCall
+from redistill.compress.judge.probe import Probe, ProbeTarget
 
-CALL = Call(features=("a", "b"), classes=2)
+CALL = GraphCall(features=("a", "b"), classes=2)
 ROWS = np.array([[1.0, 2.0], [3.0, 1.0]], np.float32)
 
 
-def build(path: Path, nodes: list[Any], weights: dict[str, np.ndarray]) -> Subject:
+def build(path: Path, nodes: list[Any], weights: dict[str, np.ndarray]) -> ProbeTarget:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -25,15 +25,15 @@ def build(path: Path, nodes: list[Any], weights: dict[str, np.ndarray]) -> Subje
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, str(path))
-    return Subject(name=path.stem, path=str(path), call=CALL)
+    return ProbeTarget(name=path.stem, path=str(path), call=CALL)
 
 
-def good(path: Path) -> Subject:
+def good(path: Path) -> ProbeTarget:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     return build(path, [node], {"w": np.eye(2, dtype=np.float32)})
 
 
-def greedy(path: Path) -> Subject:
+def greedy(path: Path) -> ProbeTarget:
     """A small file that asks for 40 GB when it is loaded or run."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["big"]),
@@ -43,7 +43,7 @@ def greedy(path: Path) -> Subject:
     return build(path, nodes, {"shape": np.array([100_000, 100_000], np.int64)})
 
 
-def endless(path: Path) -> Subject:
+def endless(path: Path) -> ProbeTarget:
     """A loop of 10^15 rounds."""
     body = helper.make_graph(
         [
@@ -74,7 +74,7 @@ def test_probe_measures_what_loads_and_names_what_does_not(tmp_path: Path) -> No
     (tmp_path / "bad.onnx").write_bytes(b"bad")
     subjects = [
         good(tmp_path / "one.onnx"),
-        Subject(name="bad", path=str(tmp_path / "bad.onnx"), call=CALL),
+        ProbeTarget(name="bad", path=str(tmp_path / "bad.onnx"), call=CALL),
         good(tmp_path / "two.onnx"),
     ]
     with Probe.start() as child:

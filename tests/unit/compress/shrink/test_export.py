@@ -9,7 +9,7 @@ import pytest
 
 from redistill import onnxfile
 from redistill.compress.errors import BadData, BadModel
-from redistill.compress.judge.graph import INTEGER_OPERATORS, Call, Graph, session
+from redistill.compress.judge.graph import INTEGER_OPERATORS, Graph, GraphCall, session
 from redistill.compress.shrink import calibrate, distill, export, quantize, students
 from redistill.compress.shrink.trained import Architecture
 
@@ -48,7 +48,7 @@ def folder(student: students.Mlp, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-CALL = Call(features=tuple("abcde"), classes=3)
+CALL = GraphCall(features=tuple("abcde"), classes=3)
 
 
 def test_the_exported_graph_answers_what_torch_answers(student: students.Mlp, folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.models.explain import Said, explain
-from redistill.workers.models.registration import Prepared
+from redistill.workers.models.registration import PreparedModel
 from redistill.workers.models.spec import ModelSpec, RepairSection
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.queries import Traffic
@@ -27,7 +27,7 @@ def base(rows: int, *, every: int = 10) -> BaseError:
 
 
 def said(known: BaseError | None, traffic: Traffic | None = None) -> Said:
-    prepared = Prepared(spec=SPEC, profile=None, base=known, warnings=(), contents=())
+    prepared = PreparedModel(spec=SPEC, profile=None, base=known, warnings=(), contents=())
     return explain(prepared, Settings.load({"home": "/nowhere"}), traffic)
 
 
@@ -64,7 +64,7 @@ def test_a_repair_that_cannot_be_judged_in_time_is_warned_of() -> None:
 
 
 def test_a_drop_below_the_tolerance_is_never_found() -> None:
-    prepared = Prepared(
+    prepared = PreparedModel(
         spec=replace(SPEC, watch=replace(SPEC.watch, tolerance_points=7.0)),
         profile=None,
         base=base(20_000),

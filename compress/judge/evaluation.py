@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from redistill.compress import data
-from redistill.compress.judge import evaluate
-from redistill.compress.judge.evaluate import Classes
+from redistill.compress.judge import measures
 from redistill.compress.judge.evidence import Evidence
 from redistill.compress.judge.graph import Graph
-from redistill.compress.judge.probe import Answer
+from redistill.compress.judge.measures import Classes
+from redistill.compress.judge.probe import ProbeResult
 from redistill.compress.plan import GraphSpec, Limits, Measure, Variant
 from redistill.compress.rows import Rows
 from redistill.compress.steps import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Subject:
+class EvaluatedModel:
     """One model and what it answers."""
 
     name: str
@@ -27,7 +27,7 @@ class Subject:
     trusted: Classes  # (trusted rows,)
     gate: Classes  # (gate rows,), labelled or not
     fresh: Classes  # (fresh rows,), those that were trained on too; empty where nobody asks
-    probed: Answer
+    probed: ProbeResult
 
     @classmethod
     def of(
@@ -38,9 +38,9 @@ class Subject:
         *,
         trusted: Rows,
         gate: Rows,
-        probed: Answer,
+        probed: ProbeResult,
         fresh: Rows | None = None,
-    ) -> Subject:
+    ) -> EvaluatedModel:
         """Run a graph over the rows."""
         return cls(
             name=name,
@@ -53,7 +53,7 @@ class Subject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Bench:
+class Evaluation:
     """The rows and terms under which all variants of a job are judged."""
 
     spec: GraphSpec
@@ -65,7 +65,7 @@ class Bench:
     training_sources: tuple[str, ...] = ()
     domain_auc: Measure | None = None
 
-    def variant(self, subject: Subject, fp32: Subject | None = None) -> Variant:
+    def variant(self, model: EvaluatedModel, fp32: EvaluatedModel | None = None) -> Variant:
         """What the report says of a model, its gates aside.
 
         Raises
@@ -73,26 +73,30 @@ class Bench:
         ValueError
             No trusted rows.
         """
-        accuracy = evaluate.accuracy(subject.trusted, self.trusted.y)
+        accuracy = measures.accuracy(model.trusted, self.trusted.y)
         if accuracy is None:
             raise ValueError("a variant is measured on trusted rows, and there are none")
         return Variant(
-            name=subject.name,
-            sha256=sha256_of(subject.path),
-            bytes=subject.path.stat().st_size,
-            p50_ms=subject.probed.p50_ms or 0.0,
-            p95_ms=subject.probed.p95_ms or 0.0,
+            name=model.name,
+            sha256=sha256_of(model.path),
+            bytes=model.path.stat().st_size,
+            p50_ms=model.probed.p50_ms or 0.0,
+            p95_ms=model.probed.p95_ms or 0.0,
             trusted_accuracy=accuracy,
-            fresh_accuracy=evaluate.accuracy(
-                subject.gate, self.gate.y, self.gate.weight.astype(np.float64)
+            fresh_accuracy=measures.accuracy(
+                model.gate, self.gate.y, self.gate.weight.astype(np.float64)
             ),
             agreement=None
             if fp32 is None
-            else evaluate.agreement(subject.trusted, fp32.trusted).value,
+            else measures.agreement(model.trusted, fp32.trusted).value,
         )
 
     def evidence(
-        self, subject: Subject, *, incumbent: Subject | None, fp32: Subject | None
+        self,
+        model: EvaluatedModel,
+        *,
+        incumbent: EvaluatedModel | None,
+        fp32: EvaluatedModel | None,
     ) -> Evidence:
         """What the gates are told of a candidate.
 
@@ -103,30 +107,32 @@ class Bench:
         fp32
             The student that the candidate was quantized from; ``None``: it was not.
         """
-        y, own = self.trusted.y, subject.probed
-        quantized = fp32 is not None and fp32.name != subject.name
+        y, own = self.trusted.y, model.probed
+        quantized = fp32 is not None and fp32.name != model.name
         out = Evidence(
-            variant=subject.name,
+            variant=model.name,
             quantized=quantized,
-            bytes=subject.path.stat().st_size,
+            bytes=model.path.stat().st_size,
             fp32_bytes=None if fp32 is None else fp32.path.stat().st_size,
             integer_operators=own.integer_operators,
             p50_ms=own.p50_ms,
             p95_ms=own.p95_ms,
             fp32_p50_ms=None if fp32 is None else fp32.probed.p50_ms,
-            accuracy=evaluate.accuracy(subject.trusted, y),
+            accuracy=measures.accuracy(model.trusted, y),
             labels_in_loss=self.labels_in_loss,
             domain_auc=self.domain_auc,
-            agreement=evaluate.agreement(subject.trusted, fp32.trusted)
+            agreement=measures.agreement(model.trusted, fp32.trusted)
             if fp32 is not None and quantized
             else None,
-            fresh_agreement=evaluate.agreement(subject.fresh, fp32.fresh)
-            if fp32 is not None and quantized and len(subject.fresh)
+            fresh_agreement=measures.agreement(model.fresh, fp32.fresh)
+            if fp32 is not None and quantized and len(model.fresh)
             else None,
         )
-        return out if incumbent is None else self._against(out, subject, incumbent)
+        return out if incumbent is None else self._against(out, model, incumbent)
 
-    def _against(self, evidence: Evidence, subject: Subject, incumbent: Subject) -> Evidence:
+    def _against(
+        self, evidence: Evidence, model: EvaluatedModel, incumbent: EvaluatedModel
+    ) -> Evidence:
         y, n_classes = self.trusted.y, len(self.spec.classes)
         trained_on = set(self.training_sources)
         verified = np.array(
@@ -136,21 +142,21 @@ class Bench:
             evidence,
             incumbent_bytes=incumbent.path.stat().st_size,
             incumbent_p50_ms=incumbent.probed.p50_ms,
-            trusted=evaluate.compare(subject.trusted, incumbent.trusted, y),
-            f1=evaluate.f1_difference(
-                subject.trusted, incumbent.trusted, y, n_classes, seed=self.seed
+            trusted=measures.compare(model.trusted, incumbent.trusted, y),
+            f1=measures.f1_difference(
+                model.trusted, incumbent.trusted, y, n_classes, seed=self.seed
             ),
             slices=tuple(
-                evaluate.slice_losses(
-                    subject.trusted,
+                measures.slice_losses(
+                    model.trusted,
                     incumbent.trusted,
                     y,
                     data.slice_groups(self.trusted, self.spec),
                     min_rows=self.limits.min_slice_rows,
                 )
             ),
-            fresh=evaluate.compare(subject.gate, incumbent.gate, self.gate.y),
-            verified=evaluate.compare(
-                subject.gate, incumbent.gate, np.where(verified, self.gate.y, -1)
+            fresh=measures.compare(model.gate, incumbent.gate, self.gate.y),
+            verified=measures.compare(
+                model.gate, incumbent.gate, np.where(verified, self.gate.y, -1)
             ),
         )
