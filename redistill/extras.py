@@ -97,6 +97,14 @@ def explain(error: ImportError, *, extra: str, by: str) -> ExtraError | None:
     return ExtraError(f"{by}: {library} is broken ({why}): {what}", name=library)
 
 
+def version() -> str:
+    """Our version; in words where redistill is not installed, but on the path."""
+    try:
+        return metadata.version("redistill")
+    except metadata.PackageNotFoundError:
+        return "(a checkout that is not installed)"
+
+
 def distributions(extra: str) -> set[str]:
     """Names of all that an extra installs by itself or through our other extras.
 

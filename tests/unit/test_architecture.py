@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,26 @@ def test_no_promise_that_cannot_be_kept() -> None:
         and spoken.search((ROOT / f).read_text())
     ]
     assert guilty == []
+
+
+def test_old_import_roots_are_refused_by_the_linter() -> None:
+    """They exist in a checkout, at its top, and in no wheel."""
+    done = subprocess.run(
+        ["ruff", "check", "--output-format=concise", "--stdin-filename=tests/x.py", "-"],
+        input="import streams\nimport compress.plan\nfrom workers.cli import main\n",
+        env={"PATH": str(Path(sys.executable).parent)},
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout.count("TID251") == 3
+
+
+def test_doctests_are_collected_below_one_root() -> None:
+    """Below its real folder as well, a file would be two modules."""
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert options["testpaths"] == ["tests", "redistill"]
+    assert not re.search(
+        r"pytest[^#\n]* (streams|workers|compress)\b", (ROOT / "Makefile").read_text()
+    )
 
 
 def test_no_init_below_tests() -> None:

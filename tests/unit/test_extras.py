@@ -139,6 +139,18 @@ def test_extra_is_all_that_it_and_its_extras_name(requirements: Callable[..., No
     require("worker", by="redistill topics")
 
 
+def test_version_is_told_in_words_where_nothing_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert extras.version() == metadata.version("redistill")
+
+    def nowhere(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", nowhere)
+    assert extras.version() == "(a checkout that is not installed)"
+
+
 def test_extra_that_is_missing_is_named_with_what_is_missing_of_it_where_that_is_little(
     requirements: Callable[..., None],
 ) -> None:

@@ -110,9 +110,7 @@ def root(
 ) -> None:
     """Entry point of every command."""
     if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"redistill {installed('redistill')}")
+        typer.echo(f"redistill {extras.version()}")
         raise typer.Exit
 
 
