@@ -1,4 +1,4 @@
-"""Measured accuracy: from labelled outcomes to findings of harm.
+"""Accuracy as measured: from labelled outcomes to findings of harm.
 
 ``account`` is pure: the same outcomes in the same order give the same findings, however they were
 cut into calls.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.findings import finding_id, utc
+from redistill.streams.monitor.findings import finding_id
 from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory, delay
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import (
@@ -28,6 +28,7 @@ from redistill.streams.wire.events import (
     Statistic,
     Window,
 )
+from redistill.times import microseconds, utc
 
 __all__ = [
     "AccuracyState",
@@ -45,7 +46,6 @@ SMALLEST_BASE = 100
 instead."""
 SETTLED_OUTCOMES = 100
 """Outcomes after which the label share is known well enough to freeze the threshold."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def account(
@@ -76,7 +76,8 @@ def account(
         Labels per served row, as known before these outcomes; ``None``: as if every row had one,
         which is slower.
     contributors
-        What moved in the newest closed windows (``observe.contributors``), attached to what opens.
+        What drifted in the newest closed windows (``observe.contributors``): it is attached to
+        what opens.
 
     Returns
     -------
@@ -213,7 +214,7 @@ class _Run:
             return
         errors = np.array(memory.errors)
         if s.finding is not None:
-            start = memory.times.index(_us(s.finding.window.start))
+            start = memory.times.index(microseconds(s.finding.window.start))
             self._end(s.finding, "superseded", i, "a base error is known from now on")
             if start >= SMALLEST_BASE:
                 errors = errors[:start]
@@ -265,23 +266,23 @@ class _Run:
         s.opened += 1
         return finding_id(self.config.model, s.version, "accuracy", detector, "all", s.opened - 1)
 
-    def _open(self, i: int, found: DriftFound) -> None:
-        self.state.finding = found
-        self._emit(i, found)
+    def _open(self, i: int, finding: DriftFound) -> None:
+        self.state.finding = finding
+        self._emit(i, finding)
 
-    def _emit(self, i: int, found: DriftFound) -> None:
-        self.findings.append(found)
+    def _emit(self, i: int, finding: DriftFound) -> None:
+        self.findings.append(finding)
         self.positions.append(i)
 
-    def _end(self, found: DriftFound, resolution: Any, i: int, why: str) -> None:
+    def _end(self, finding: DriftFound, resolution: Any, i: int, why: str) -> None:
         self._emit(
             i,
             dataclasses.replace(
-                found,
+                finding,
                 status="resolved",
                 resolution=resolution,
                 severity="info",
-                revision=found.revision + 1,
+                revision=finding.revision + 1,
                 at=utc(int(self.outcomes.observed_at[i])),
                 reason=why,
             ),
@@ -351,7 +352,7 @@ class _Run:
                 ),
             )
             return
-        found = dataclasses.replace(
+        finding = dataclasses.replace(
             s.finding,
             status=change.status,
             severity="info" if ended else "critical",
@@ -369,14 +370,10 @@ class _Run:
                 else text
             ),
         )
-        s.finding = None if ended else found
+        s.finding = None if ended else finding
         if ended:
             s.settled = False
-        self._emit(i, found)
-
-
-def _us(when: datetime) -> int:
-    return int((when - _EPOCH) / timedelta(microseconds=1))
+        self._emit(i, finding)
 
 
 def _when(when: datetime) -> str:

@@ -1,4 +1,4 @@
-"""The base error of a model version: what is normal, how sure that is, and how much errors come in
+"""Base error of a model version: what is normal, how sure that is, and how much errors come in
 runs."""
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
-"""What the observing side needs to know of one model.
-
-The part of ``model.toml`` that stream workers read, as JSON in SQL.
-"""
+"""Settings of one model's monitoring: the part of ``model.toml`` that stream workers read, as JSON
+in SQL."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Contract checks: what breaks in pipelines, told apart from what merely moves.
+"""Contract checks: what breaks in pipelines, told apart from what merely drifts.
 
 A rule compares a share of rows with what the reference allows: its upper bound, the worst stretch
 of the reference, and a margin that is both worth a person's time and six standard errors wide, so
-that a thousand columns watched for a year stay silent. *Panes* of 500 rows show what is blatant at
-once, whole windows what is smaller.
+that a thousand columns watched for a year stay silent. *Subwindows* of 500 rows show what is
+blatant at once, whole windows what is smaller.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ MARGINS: dict[str, tuple[float, float]] = {
     "out_of_range": (0.10, 0.01),
     "unseen_category": (0.10, 0.02),
 }
-"""Share above what is allowed that is worth a person's time: in a pane, in a window."""
-PANES_NEEDED: dict[str, int] = {"constant": 2}
-"""Bad panes in a row that open a finding; 1 for the other rules."""
+"""Share above what is allowed that is worth a person's time: in a subwindow, in a window."""
+SUBWINDOWS_NEEDED: dict[str, int] = {"constant": 2}
+"""Bad subwindows in a row that open a finding; 1 for the other rules."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,10 +94,10 @@ class Allowed:
         for j, col in enumerate(features):
             if col.valid:
                 bound = upper_bound(col.missing, col.valid + col.missing, 1e-4)
-                missing[j] = max(col.habits.missing, bound)
+                missing[j] = max(col.variability.missing, bound)
             if col.role == "category" and col.valid:
                 new = col.below[0] + col.once + 3 * math.sqrt(col.once)
-                unseen[j] = max(col.habits.unseen, upper_bound(round(new), col.valid, 1e-4))
+                unseen[j] = max(col.variability.unseen, upper_bound(round(new), col.valid, 1e-4))
             edges = profile.layout.edges[j]
             if col.role != "category" and j < c - 2:
                 bad = 0
@@ -133,7 +133,7 @@ def _varies(column: Column) -> bool:
         and not column.bounded
         and column.distinct >= CONTINUOUS
         and column.top < 0.05
-        and not column.habits.constant
+        and not column.variability.constant
     )
 
 
@@ -143,34 +143,34 @@ def breaches(
     *,
     whole_window: bool,
     history: Sequence[NDArray[np.float64]] | None = None,
-    lenient: bool = False,
+    relaxed: bool = False,
 ) -> list[Breach]:
     """What is broken in some rows.
 
     Parameters
     ----------
     counts
-        Counts of a pane or of a window.
+        Counts of a subwindow or of a window.
     whole_window
-        Use the margins of a window, not those of a pane.
+        Use the margins of a window, not those of a subwindow.
     history
-        ``units.quartiles`` of the last panes, this one included, to see changes of unit; ``None``:
-        they are not looked for, unless ``lenient``.
-    lenient
+        ``units.quartiles`` of the last subwindows, this one included, to see changes of unit;
+        ``None``: they are not looked for, unless ``relaxed``.
+    relaxed
         Halve the margins: a finding is only over when not even that is exceeded.
     """
     n = counts.rows
     if n < SMALLEST_ROWS:
         return []
-    found: list[Breach] = []
+    broken: list[Breach] = []
     for rule, hits, rows, limit in _checks(counts, allowed_by(profile)):
         if not hits.any():
             continue
-        margin = MARGINS[rule][1 if whole_window else 0] * (0.5 if lenient else 1.0)
+        margin = MARGINS[rule][1 if whole_window else 0] * (0.5 if relaxed else 1.0)
         exceeds, threshold = _exceeds(hits, rows, limit, margin)
         for j in np.flatnonzero(exceeds).tolist():
             column = profile.columns[j]
-            found.append(
+            broken.append(
                 Breach(
                     rule=rule,
                     column=j,
@@ -182,20 +182,21 @@ def breaches(
                     threshold=float(threshold[j]),
                 )
             )
-    found += _constant(counts, profile)
-    if lenient or history is not None:
-        changes = unit_changes(counts, profile, None if lenient else history)
-        found += [_unit(change, profile) for change in changes]
-    return found
+    broken += _constant(counts, profile)
+    if relaxed or history is not None:
+        changes = unit_changes(counts, profile, None if relaxed else history)
+        broken += [_unit(change, profile) for change in changes]
+    return broken
 
 
-def calm(panes: Counts, profile: Profile) -> NDArray[np.bool_]:
-    """Which of ``P`` panes have no breach at all: ``breaches`` need not look at them, ``(P,)``."""
-    if panes.rows < SMALLEST_ROWS:
-        return np.ones(len(panes.valid), np.bool_)
+def quiet(subwindows: Counts, profile: Profile) -> NDArray[np.bool_]:
+    """Which of ``P`` subwindows have no breach at all, ``(P,)``: ``breaches`` need not look at
+    them."""
+    if subwindows.rows < SMALLEST_ROWS:
+        return np.ones(len(subwindows.valid), np.bool_)
     allowed = allowed_by(profile)
-    bad = suspects(panes, profile).any(axis=1) | _stuck(panes, allowed).any(axis=1)
-    for rule, hits, rows, limit in _checks(panes, allowed):
+    bad = suspects(subwindows, profile).any(axis=1) | _stuck(subwindows, allowed).any(axis=1)
+    for rule, hits, rows, limit in _checks(subwindows, allowed):
         if hits.any():
             bad |= _exceeds(hits, rows, limit, MARGINS[rule][0])[0].any(axis=1)
     return np.asarray(~bad)
@@ -204,8 +205,8 @@ def calm(panes: Counts, profile: Profile) -> NDArray[np.bool_]:
 def _checks(
     counts: Counts, allowed: Allowed
 ) -> list[tuple[Rule, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
-    """Per rule the rows that break it, the rows that could, and the share that is allowed: ``(C,)``,
-    of panes ``(P, C)``."""
+    """Per rule the rows that break it, the rows that could, and the share that is allowed:
+    ``(C,)``, of subwindows ``(P, C)``."""
     n = counts.rows
     missing = n - counts.valid - np.minimum(counts.wrong, n - counts.valid)
     every = np.full(missing.shape, n)

@@ -1,9 +1,9 @@
-"""Counting columns: the hot loop. A segment of rows is sorted once per column, then edges are
-looked up in it.
+"""Counts of columns, the hot loop: rows are sorted once per column, then edges are looked up among
+them.
 
 A column is a feature, the prediction, or the confidence (the largest score). What is kept per
-column are whole numbers: valid values, and for every edge how many values lie below it. Adding them
-for two segments gives those of both, exactly.
+column are whole numbers: valid values, and for every edge how many values lie below it. Adding
+those of some rows and of others gives those of both, exactly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Counts of some rows; all arrays have one entry per column but ``below``, which has one per
     edge.
 
-    Counts of ``P`` panes of one size have an axis of ``P`` before that; ``counts[i]`` are those of one.
+    Counts of ``P`` subwindows of one size have an axis of ``P`` before that; ``counts[i]`` are
+    those of subwindow ``i``. A value.
     """
 
     rows: int
@@ -69,13 +70,15 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
     @classmethod
-    def stacked(cls, panes: Sequence[Counts]) -> Counts:
-        """Counts of panes of one size, with an axis of panes."""
+    def stacked(cls, subwindows: Sequence[Counts]) -> Counts:
+        """Counts of subwindows of one size, with an axis of subwindows."""
         arrays = {
-            name: np.concatenate([getattr(p, name) for p in panes]).reshape(len(panes), -1)
+            name: np.concatenate([getattr(p, name) for p in subwindows]).reshape(
+                len(subwindows), -1
+            )
             for name in cls.__struct_fields__[1:]
         }
-        return cls(rows=panes[0].rows, **arrays)
+        return cls(rows=subwindows[0].rows, **arrays)
 
     def __getitem__(self, i: int) -> Counts:
         return Counts(
@@ -90,7 +93,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
     def copy(self) -> Counts:
-        """The same in arrays of its own: one pane alone, not all that it was counted with."""
+        """The same in arrays of its own: one subwindow alone, not all that it was counted with."""
         return Counts(
             rows=self.rows,
             valid=self.valid.copy(),
@@ -117,27 +120,27 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def count(values: NDArray[np.float32], layout: Layout) -> Counts:
-    """Count a segment.
+    """Count some rows.
 
     Parameters
     ----------
     values
         ``(C, n) float32``, NaN = missing; not infinite (see ``columns``).
     """
-    return count_panes(values[:, None], layout)[0]
+    return count_subwindows(values[:, None], layout)[0]
 
 
-def count_panes(values: NDArray[np.float32], layout: Layout) -> Counts:
-    """Count panes of one size: one step for all of them costs little more than for one.
+def count_subwindows(values: NDArray[np.float32], layout: Layout) -> Counts:
+    """Count subwindows of one size: one step for all of them costs little more than for one.
 
     Parameters
     ----------
     values
         ``(C, P, n) float32``, NaN = missing; not infinite (see ``columns``).
     """
-    c, panes, n = values.shape
+    c, subwindows, n = values.shape
     ordered = np.sort(values, axis=2)  # NaN last
-    valid = np.full((c, panes), n, np.int64)
+    valid = np.full((c, subwindows), n, np.int64)
     numbers = values.astype(np.float64)
     if n and not np.isnan(ordered[:, :, -1]).any():
         low, high = ordered[:, :, 0], ordered[:, :, -1]
@@ -147,7 +150,7 @@ def count_panes(values: NDArray[np.float32], layout: Layout) -> Counts:
         numbers[missing] = 0
         low = np.fmin.reduce(values, axis=2, initial=np.inf)
         high = np.fmax.reduce(values, axis=2, initial=-np.inf)
-    below = np.empty((panes, int(layout.offsets[-1])), np.int64)
+    below = np.empty((subwindows, int(layout.offsets[-1])), np.int64)
     at = 0
     for edges, column, sizes in zip(layout.edges, ordered, valid.tolist(), strict=True):
         end = at + len(edges)
@@ -162,7 +165,7 @@ def count_panes(values: NDArray[np.float32], layout: Layout) -> Counts:
         squares=np.ascontiguousarray(np.einsum("ijk,ijk->ij", numbers, numbers).T),
         low=np.ascontiguousarray(low.T),
         high=np.ascontiguousarray(high.T),
-        wrong=np.zeros((panes, c), np.int64),
+        wrong=np.zeros((subwindows, c), np.int64),
     )
 
 

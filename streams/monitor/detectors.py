@@ -155,7 +155,7 @@ class ConfidenceWatch:
         self.delta = delta
         self.adwin = adwin(delta)
         self.level = 0.0
-        """Mean at the last boundary of a pane, before any change since."""
+        """Mean at the end of the last subwindow, or since a change after it."""
         self.n = 0
 
     def copy(self) -> ConfidenceWatch:
@@ -175,7 +175,7 @@ class ConfidenceWatch:
         """
         # ``ADWIN.update`` written out: its Python costs more than its Rust. A test holds both to
         # the same changes, and River is pinned.
-        detector, found = self.adwin, []
+        detector, changes = self.adwin, []
         fired, take = detector.drift_detected, detector._helper.update
         for i, value in enumerate(values):
             if fired:
@@ -183,13 +183,13 @@ class ConfidenceWatch:
                 fired, take = False, detector._helper.update
             if take(value):
                 fired = detector._drift_detected = True
-                found.append((i, self.level, float(detector.estimation), int(detector.width)))
+                changes.append((i, self.level, float(detector.estimation), int(detector.width)))
                 self.level = float(detector.estimation)
         self.n += len(values)
-        return found
+        return changes
 
     def settle(self) -> None:
-        """Mark the boundary of a pane: at the same rows however the stream is cut into blocks."""
+        """Take the mean at the end of a subwindow: at the same rows however the stream is cut."""
         self.level = float(self.adwin.estimation)
 
     def plain(self, key: bytes) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def error_changes(
     list of (int, float, float, int)
         Index, mean before the change, mean since, and rows since the change.
     """
-    detector, found, before = adwin(delta), [], 0.0
+    detector, changes, before = adwin(delta), [], 0.0
     first = 0
     for i, e in enumerate(errors):
         detector.update(e)
@@ -249,9 +249,9 @@ def error_changes(
             old = errors[first : i + 1 - width]
             before = sum(old) / len(old) if old else before
             if i >= start:
-                found.append((i, before, float(detector.estimation), width))
+                changes.append((i, before, float(detector.estimation), width))
             first = i + 1 - width
-    return found
+    return changes
 
 
 # --- storing River's objects

@@ -31,7 +31,7 @@ class Distances:
     floor: NDArray[np.float64]
     """PSI that an unchanged window of this size stays below with probability .95."""
     rising: NDArray[np.float64]
-    """Signed sum of the differences of the distribution functions: > 0 when values moved up."""
+    """Signed sum of the differences of the distribution functions: > 0 when values rose."""
 
 
 def distances(
@@ -58,8 +58,8 @@ def distances(
 
     Examples
     --------
-    >>> one, two = np.array([0]), np.array([2])
-    >>> d = distances(np.array([50.0, 50.0]), np.array([80.0, 20.0]), one, two)
+    >>> starts, sizes = np.array([0]), np.array([2])
+    >>> d = distances(np.array([50.0, 50.0]), np.array([80.0, 20.0]), starts, sizes)
     >>> round(float(d.psi[0]), 2), round(float(d.ks[0]), 2)
     (0.41, 0.3)
     """

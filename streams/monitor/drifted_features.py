@@ -1,4 +1,4 @@
-"""Which columns moved in a window, ranked: explains a finding, never makes an incident."""
+"""Drifted features of a window, ranked: they explain a finding and never make an incident."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from redistill.streams.monitor.distance import distances
 from redistill.streams.monitor.input_profile import Column, Profile, between
 from redistill.streams.wire.events import Contributor
 
-LISTED = 10
-"""Columns that are named."""
 OPEN_PSI, OPEN_FLOORS = 0.25, 5.0
-"""A column has moved when its PSI is above both .25 (the customary limit) and 5 noise floors ..."""
-CALM_PSI, CALM_FLOORS = 0.1, 2.5
-"""... and is back when it is below either of these."""
+"""A feature has drifted when its PSI is above both .25 (the customary limit) and 5 noise floors,"""
+QUIET_PSI, QUIET_FLOORS = 0.1, 2.5
+"""and is back when it is below either of these."""
 
 
-class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """Distance of one column between a window and the reference."""
+class DriftedFeature(msgspec.Struct, frozen=True, kw_only=True):
+    """A feature, or the prediction or its confidence, with its distance from the reference in a
+    window."""
 
     index: int
+    """Among the profile's columns."""
     column: Column
     psi: float
     js: float
@@ -32,7 +32,7 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
     """PSI that 95% of unchanged windows of this size, and of the reference's own windows, stay
     below."""
     threshold: float
-    """PSI from which on a person would call it moved."""
+    """PSI from which on a person would say that it drifted."""
     rising: float
 
     @property
@@ -42,13 +42,13 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def far(self) -> bool:
-        """Whether a person would call it moved."""
+        """Whether a person would say that it drifted."""
         return self.psi >= self.threshold
 
     @property
     def near(self) -> bool:
         """Whether it is as good as back."""
-        return self.psi < max(CALM_PSI, CALM_FLOORS * self.floor)
+        return self.psi < max(QUIET_PSI, QUIET_FLOORS * self.floor)
 
     @property
     def contributor(self) -> Contributor:
@@ -66,8 +66,8 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def moved_columns(whole: Counts, profile: Profile) -> list[Moved]:
-    """All compared columns of a window, those that moved most first."""
+def drifted_features(whole: Counts, profile: Profile) -> list[DriftedFeature]:
+    """All columns of a window that can be compared, those that drifted most first."""
     bins = profile.bins
     histogram = np.bincount(
         bins.source,
@@ -82,7 +82,7 @@ def moved_columns(whole: Counts, profile: Profile) -> list[Moved]:
     numbers = (a[order] for a in (d.psi, d.js, d.ks, floor, threshold, d.rising))
     rows = zip(order.tolist(), *(n.tolist() for n in numbers), strict=True)
     return [
-        Moved(
+        DriftedFeature(
             index=j,
             column=profile.columns[j],
             psi=psi,

@@ -1,8 +1,8 @@
-"""The detector of harm: opens when the measured error is above the base error by the tolerance, and
-closes again.
+"""Harm test: opens when the measured error is above the base error by the tolerance, and closes
+again.
 
-It is plain numpy and Python, without River, a clock or randomness; ``detectors.HarmDetector`` is
-the same thing as a River detector, ``accuracy.account`` makes findings of what it says.
+Plain numpy and Python, without a clock or randomness; ``accuracy.account`` makes findings of what
+it says.
 """
 
 from __future__ import annotations

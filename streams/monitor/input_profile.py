@@ -1,11 +1,11 @@
-"""What the rows of a model version look like when nothing is wrong: one record per column, stored
-as bytes."""
+"""Input profile: what the rows of a model version look like when nothing is wrong, one record per
+column, stored as bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -31,36 +31,35 @@ QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Habits:
+class ReferenceVariability:
     """How far single stretches of the reference are from the whole of it: seasons and runs are not
     news.
 
-    All are the extremes over consecutive panes (windows, for ``distance``) of the reference in its
-    order; in a random order they show sampling noise only.
+    All are the extremes over consecutive subwindows (windows, for ``distance``) of the reference in
+    its order; in a random order they show sampling noise only.
     """
 
     missing: float = 0.0
-    """Largest share of missing values in a pane."""
+    """Largest share of missing values in a subwindow."""
     unseen: float = 0.0
-    """Largest share of values in a pane that no earlier pane had; for categories."""
+    """Largest share of values in a subwindow that no earlier subwindow had; for categories."""
     scale_low: float = 1.0
-    """Smallest and largest slope of a pane's quantiles against those of the whole."""
+    """Smallest and largest slope of a subwindow's quantiles against those of the whole."""
     scale_high: float = 1.0
     shift: float = 0.0
-    """Largest distance of a pane's median from that of the whole, in interquartile ranges."""
+    """Largest distance of a subwindow's median from that of the whole, in interquartile ranges."""
     jump: float = 0.0
-    """Largest distance of the medians of neighbouring panes, in interquartile ranges."""
+    """Largest distance of the medians of neighbouring subwindows, in interquartile ranges."""
     outside: float = 0.0
-    """Largest share of a pane outside the central 99% of the whole."""
+    """Largest share of a subwindow outside the central 99% of the whole."""
     constant: bool = False
-    """Some pane had only one value."""
+    """Some subwindow had only one value."""
     distance: float = 0.0
     """95% quantile of the PSI of a window against the whole."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Column:
-    """One feature, the prediction or the confidence."""
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One feature, the prediction or the confidence; stored under the names given."""
 
     name: str
     role: Role
@@ -89,7 +88,9 @@ class Column:
     minimum: float | None = None
     """Declared bounds: they decide, and nothing learned does."""
     maximum: float | None = None
-    habits: Habits = field(default_factory=Habits)
+    variability: ReferenceVariability = msgspec.field(
+        default_factory=ReferenceVariability, name="habits"
+    )
 
     @property
     def bounded(self) -> bool:
@@ -99,7 +100,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Profile:
-    """Normal, as learned from reference rows. Columns are the schema's features, then
+    """What is normal, as learned from reference rows. Columns are the schema's features, then
     ``prediction``, then ``score``."""
 
     schema: Schema
@@ -133,7 +134,7 @@ class Profile:
     @cached_property
     def usual_distances(self) -> NDArray[np.float64]:
         """PSI that the reference's own windows stay below, ``(C,)``."""
-        return np.array([c.habits.distance for c in self.columns])
+        return np.array([c.variability.distance for c in self.columns])
 
     def to_bytes(self) -> bytes:
         """As stored in ``profiles.profile``.
@@ -272,7 +273,7 @@ def between(
         ``(E + C,)``: column ``j`` with ``k`` edges owns ``k + 1`` entries.
     """
     c = len(valid)
-    ends = offsets[1:] + np.arange(c)  # place of each column's total
+    ends = offsets[1:] + np.arange(c)  # where each column's total stands
     upper = np.empty(len(below) + c, np.int64)
     mask = np.ones(len(upper), bool)
     mask[ends] = False

@@ -1,5 +1,5 @@
-"""Labelled outcomes of one version, and what is remembered of them: arrays and plain values, no
-pickle."""
+"""Outcomes of one version, that is predictions with their labels, and what is remembered of them:
+arrays and plain values, no pickle."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""Building a profile from reference rows: bin edges, histograms, ranges, categories, and how far
-its stretches differ."""
+"""Reference rows, from which an input profile is built: bin edges, histograms, ranges, categories,
+and how far stretches of them differ."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.counts import Counts, Layout, columns, count
@@ -14,8 +13,8 @@ from redistill.streams.monitor.input_profile import (
     QUANTILES,
     Bins,
     Column,
-    Habits,
     Profile,
+    ReferenceVariability,
     Role,
     between,
 )
@@ -23,8 +22,8 @@ from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 __all__ = ["Column", "Profile", "build_profile"]
 
-PANE_ROWS = 500
-"""Rows after which blatant breaks of the contract are looked for, within a window."""
+SUBWINDOW_ROWS = 500
+"""Rows of a subwindow, after which blatant breaks of the contract are looked for."""
 WINDOW_ROWS = 2_000
 """Rows of a window of distances, as in ``WatchConfig.window_rows``."""
 COARSE_BINS = 20
@@ -71,27 +70,30 @@ def build_profile(block: PredictionBlock, schema: Schema, *, provisional: bool =
         columns=tuple(drafts),
         provisional=provisional,
     )
-    return _with_habits(profile, values)
+    return _with_variability(profile, values)
 
 
-def _with_habits(profile: Profile, values: NDArray[np.float32]) -> Profile:
-    """The profile with the habits that stretches of its own rows show."""
-    panes = [
-        count(values[:, i : i + PANE_ROWS], profile.layout)
-        for i in range(0, values.shape[1] - PANE_ROWS + 1, PANE_ROWS)
+def _with_variability(profile: Profile, values: NDArray[np.float32]) -> Profile:
+    """The profile with how far stretches of its own rows differ."""
+    subwindows = [
+        count(values[:, i : i + SUBWINDOW_ROWS], profile.layout)
+        for i in range(0, values.shape[1] - SUBWINDOW_ROWS + 1, SUBWINDOW_ROWS)
     ]
-    if len(panes) < 2:
+    if len(subwindows) < 2:
         return profile
-    floors = _distance_habits(panes, profile.bins, profile.layout)
-    found = [
-        replace(c, habits=_habits(j, c, panes, profile.layout, values[j], float(floors[j])))
-        for j, c in enumerate(profile.columns)
+    usual = _usual_distances(subwindows, profile.bins, profile.layout)
+    columns = [
+        structs.replace(
+            c,
+            variability=_variability(j, c, subwindows, profile.layout, values[j], float(distance)),
+        )
+        for (j, c), distance in zip(enumerate(profile.columns), usual, strict=True)
     ]
     return Profile(
         schema=profile.schema,
         classes=profile.classes,
         rows=profile.rows,
-        columns=tuple(found),
+        columns=tuple(columns),
         provisional=profile.provisional,
     )
 
@@ -104,7 +106,7 @@ def _classes(block: PredictionBlock) -> tuple[str, ...]:
 
 
 def _column(x: NDArray[np.float32], feature: Feature, *, wide: bool) -> Column:
-    """What one column of the reference says, its habits apart."""
+    """What one column of the reference says, without how far its stretches differ."""
     valid = x[~np.isnan(x)]
     n = len(valid)
     distinct, counts = np.unique(valid, return_counts=True)
@@ -241,14 +243,14 @@ def outside(
     return (under + over) / valid
 
 
-def _distance_habits(panes: list[Counts], bins: Bins, layout: Layout) -> NDArray[np.float64]:
+def _usual_distances(subwindows: list[Counts], bins: Bins, layout: Layout) -> NDArray[np.float64]:
     """PSI of windows of the reference against the whole: its 95% quantile per column."""
-    per_window = WINDOW_ROWS // PANE_ROWS
+    per_window = WINDOW_ROWS // SUBWINDOW_ROWS
     psi = []
-    for i in range(0, len(panes) - per_window + 1, per_window):
-        window = panes[i]
-        for pane in panes[i + 1 : i + per_window]:
-            window = window.plus(pane)
+    for i in range(0, len(subwindows) - per_window + 1, per_window):
+        window = subwindows[i]
+        for subwindow in subwindows[i + 1 : i + per_window]:
+            window = window.plus(subwindow)
         histogram = np.bincount(
             bins.source,
             weights=between(window.below, window.valid, layout.offsets),
@@ -260,41 +262,43 @@ def _distance_habits(panes: list[Counts], bins: Bins, layout: Layout) -> NDArray
     return np.asarray(np.quantile(np.array(psi), 0.95, axis=0))
 
 
-def _habits(
+def _variability(
     j: int,
     column: Column,
-    panes: list[Counts],
+    subwindows: list[Counts],
     layout: Layout,
     x: NDArray[np.float32],
     distance: float,
-) -> Habits:
+) -> ReferenceVariability:
     own = slice(int(layout.offsets[j]), int(layout.offsets[j + 1]))
-    missing = max(1 - int(p.valid[j]) / p.rows for p in panes)
-    full = [p for p in panes if p.valid[j] >= PANE_ROWS // 4]
-    constant = any(p.low[j] == p.high[j] for p in full)
+    missing = max(1 - int(s.valid[j]) / s.rows for s in subwindows)
+    full = [s for s in subwindows if s.valid[j] >= SUBWINDOW_ROWS // 4]
+    constant = any(s.low[j] == s.high[j] for s in full)
     if column.role == "category":
-        return Habits(missing=missing, unseen=_novelty(x), constant=constant, distance=distance)
+        return ReferenceVariability(
+            missing=missing, unseen=_novelty(x), constant=constant, distance=distance
+        )
     width = column.quantiles[3] - column.quantiles[1] if column.quantiles else 0.0
     if width <= 0 or not full:
-        return Habits(missing=missing, constant=constant, distance=distance)
+        return ReferenceVariability(missing=missing, constant=constant, distance=distance)
     edges = layout.edges[j]
     reference = np.array(column.quantiles)
     shapes = np.array(
         [
-            quantiles_of(p.below[own], int(p.valid[j]), edges, float(p.low[j]), float(p.high[j]))
-            for p in full
+            quantiles_of(s.below[own], int(s.valid[j]), edges, float(s.low[j]), float(s.high[j]))
+            for s in full
         ]
     )
-    slopes = [slope(reference, s)[0] for s in shapes]
+    slopes = [slope(reference, shape)[0] for shape in shapes]
     medians = shapes[:, 2]
-    return Habits(
+    return ReferenceVariability(
         missing=missing,
         scale_low=min(1.0, *slopes) if len(slopes) > 1 else min(1.0, slopes[0]),
         scale_high=max(1.0, *slopes) if len(slopes) > 1 else max(1.0, slopes[0]),
         shift=float(np.abs(medians - reference[2]).max() / width),
         jump=float(np.abs(np.diff(medians)).max(initial=0.0) / width),
         outside=max(
-            outside(p.below[own], int(p.valid[j]), edges, column.low, column.high) for p in full
+            outside(s.below[own], int(s.valid[j]), edges, column.low, column.high) for s in full
         ),
         constant=constant,
         distance=distance,
@@ -302,17 +306,17 @@ def _habits(
 
 
 def _novelty(x: NDArray[np.float32]) -> float:
-    """Largest share of a pane's values that no earlier pane of the second half had not seen."""
-    half = max(1, len(x) // PANE_ROWS // 2) * PANE_ROWS
+    """Largest share of the values of a subwindow of the second half that were never seen before."""
+    half = max(1, len(x) // SUBWINDOW_ROWS // 2) * SUBWINDOW_ROWS
     known = set(np.unique(x[:half][~np.isnan(x[:half])]).tolist())
     worst = 0.0
-    for i in range(half, len(x) - PANE_ROWS + 1, PANE_ROWS):
-        pane = x[i : i + PANE_ROWS]
-        pane = pane[~np.isnan(pane)]
-        if len(pane):
-            values, counts = np.unique(pane, return_counts=True)
+    for i in range(half, len(x) - SUBWINDOW_ROWS + 1, SUBWINDOW_ROWS):
+        subwindow = x[i : i + SUBWINDOW_ROWS]
+        subwindow = subwindow[~np.isnan(subwindow)]
+        if len(subwindow):
+            values, counts = np.unique(subwindow, return_counts=True)
             new = [v not in known for v in values.tolist()]
-            worst = max(worst, float(counts[new].sum() / len(pane)))
+            worst = max(worst, float(counts[new].sum() / len(subwindow)))
             known.update(values.tolist())
     return worst
 

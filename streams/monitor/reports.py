@@ -1,4 +1,4 @@
-"""Findings about inputs, put into words and numbers: one function per kind."""
+"""Reports of findings about inputs: how they are put into words and numbers."""
 
 from __future__ import annotations
 

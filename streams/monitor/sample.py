@@ -1,4 +1,5 @@
-"""The first rows of a version that has no profile: kept until they are enough to learn one from."""
+"""Sample of the first rows of a version that has no profile, until they are enough to learn one
+from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sequential test of harm: a tempered mixture of Shiryaev-Roberts statistics on labelled
+"""Sequential test of harm: a tempered mixture of Shiryaev-Roberts statistics on labelled
 errors. Plain numpy.
 
 An error is 1 for a wrong prediction. With errors of mean at most ``null`` the statistic is an

@@ -12,10 +12,10 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from redistill.streams.monitor.counts import Counts, columns, confidence, count, count_panes
+from redistill.streams.monitor.counts import Counts, columns, confidence, count, count_subwindows
 from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.input_profile import Profile
-from redistill.streams.monitor.reference import PANE_ROWS
+from redistill.streams.monitor.reference import SUBWINDOW_ROWS
 from redistill.streams.wire.block import PredictionBlock
 
 SMALLEST_WINDOW = 200
@@ -139,10 +139,10 @@ def cuts(rows: int, taken: int, window_rows: int) -> list[Cut]:
     out, first = [], 0
     while first < rows:
         room = max(1, window_rows - taken)  # a window may be full already: settings change
-        end = min(rows, first + room, first + PANE_ROWS - taken % PANE_ROWS)
+        end = min(rows, first + room, first + SUBWINDOW_ROWS - taken % SUBWINDOW_ROWS)
         taken += end - first
         full = taken >= window_rows
-        out.append(Cut(first, end, full or taken % PANE_ROWS == 0, full))
+        out.append(Cut(first, end, full or taken % SUBWINDOW_ROWS == 0, full))
         first, taken = end, 0 if full else taken
     return out
 
@@ -213,11 +213,11 @@ def _counted(
     """Counts of each part; subwindows that lie whole in the block are counted at once."""
     out: list[Counts] = []
     layout = profile.layout
-    for whole, run in groupby(parts, key=lambda cut: cut.end - cut.first == PANE_ROWS):
+    for whole, run in groupby(parts, key=lambda cut: cut.end - cut.first == SUBWINDOW_ROWS):
         some = list(run)
         if whole:
             rows = values[:, some[0].first : some[-1].end]
-            counts = count_panes(rows.reshape(len(values), len(some), PANE_ROWS), layout)
+            counts = count_subwindows(rows.reshape(len(values), len(some), SUBWINDOW_ROWS), layout)
             out += [counts[i] for i in range(len(some))]
         else:
             out += [count(values[:, cut.first : cut.end], layout) for cut in some]

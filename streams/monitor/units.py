@@ -1,7 +1,7 @@
-"""Changes of unit: cents for euros, Fahrenheit for Celsius. A step to another scale, with the shape
+"""Unit changes: cents for euros, Fahrenheit for Celsius. A step to another scale, with the shape
 kept.
 
-Plain covariate shift moves columns too, and slow columns are narrow in every window; so a change of
+Plain covariate shift moves values too, and slow columns are narrow in every window; so a change of
 unit has to be a step between two levels that are both at rest, and its size has to be beyond
 anything in the reference.
 """
@@ -21,25 +21,26 @@ from redistill.streams.monitor.input_profile import Column, Profile
 from redistill.streams.monitor.reference import outside, quantiles_of, slope
 
 SMALLEST_ROWS = 100
-"""Values that a pane needs."""
+"""Values that a subwindow needs."""
 CONTINUOUS = 50
 """Different values that a column needs in the reference."""
-STEP_PANES = 5
-"""Panes in which a step is looked for: two before it, the one that it falls into, two after it."""
+STEP_SUBWINDOWS = 5
+"""Subwindows in which a step is looked for: two before it, the one that it falls into, two after
+it."""
 ALIKE = 1.35
-"""Interquartile ranges of like panes differ by this factor at most; sampling noise of 500 rows is
-1.1."""
+"""Interquartile ranges of like subwindows differ by this factor at most; sampling noise of 500 rows
+is 1.1."""
 ALIKE_SHIFT = 0.35
-"""Medians of like panes differ by this part of an interquartile range at most."""
+"""Medians of like subwindows differ by this part of an interquartile range at most."""
 SCALE = 1.5
-"""A slope outside the habitual ones by this factor, together with values outside the reference, is
-another unit."""
+"""A slope outside those of the reference by this factor is another unit where values are outside the
+reference, too."""
 PURE_SCALE = 4.0
-"""A slope outside the habitual ones by this factor is another unit wherever the values are."""
+"""A slope outside those of the reference by this factor is another unit wherever the values are."""
 OFFSET = 6.0
 """So is a shift of this many interquartile ranges (about 8 standard deviations)."""
 OUTSIDE = 0.3
-"""Share of a window outside the central 99% of the reference, above the habitual one."""
+"""Share of a window outside the central 99% of the reference, above the largest of its own."""
 MOST = 0.7
 """Part of the deviation that must have come in one step."""
 SAME_SHAPE = 0.95
@@ -118,30 +119,30 @@ def _has_unit(column: Column) -> bool:
 
 def quartiles(counts: Counts, profile: Profile) -> NDArray[np.float64]:
     """Quartiles of the columns whose unit can be judged, ``(3, S)``; NaN where there are too few
-    values. Of panes: ``(P, 3, S)``."""
+    values. Of subwindows: ``(P, 3, S)``."""
     shaped = shaped_by(profile)
     s, e = shaped.cells.shape
     valid = counts.valid[..., shaped.columns]
-    panes = valid.shape[:-1]
+    subwindows = valid.shape[:-1]
     if not s:
-        return np.empty((*panes, 3, 0))
+        return np.empty((*subwindows, 3, 0))
     below = np.where(shaped.real, counts.below[..., shaped.cells], valid[..., None])  # (P, S, E)
-    # one search for all columns of all panes: each lies above the one before it
+    # one search for all columns of all subwindows: each lies above the one before it
     row = np.arange(valid.size).reshape(valid.shape)
     lift = row * (counts.rows + 1.0)
     targets = np.array([0.25, 0.5, 0.75])[:, None] * valid[..., None, :] + lift[..., None, :]
-    place = np.searchsorted((below + lift[..., None]).ravel(), targets) - row[..., None, :] * e
-    last, first = np.minimum(place, e - 1), np.maximum(place - 1, 0)
+    upper = np.searchsorted((below + lift[..., None]).ravel(), targets) - row[..., None, :] * e
+    last, first = np.minimum(upper, e - 1), np.maximum(upper - 1, 0)
     within, column = below.reshape(-1, e), np.arange(s)
-    y0 = np.where(place > 0, within[row[..., None, :], first], 0)
-    y1 = np.where(place < e, within[row[..., None, :], last], valid[..., None, :])
+    y0 = np.where(upper > 0, within[row[..., None, :], first], 0)
+    y1 = np.where(upper < e, within[row[..., None, :], last], valid[..., None, :])
     low = counts.low[..., None, shaped.columns]
     high = counts.high[..., None, shaped.columns]
     with np.errstate(invalid="ignore"):  # columns without values have no bounds
         inner0 = np.minimum(np.maximum(shaped.grid[column, first], low), high)
         inner1 = np.minimum(np.maximum(shaped.grid[column, last], low), high)
-        x0 = np.where(place > 0, inner0, low)
-        x1 = np.where(place < e, inner1, high)
+        x0 = np.where(upper > 0, inner0, low)
+        x1 = np.where(upper < e, inner1, high)
         out = x0 + (x1 - x0) * (targets - lift[..., None, :] - y0) / np.maximum(y1 - y0, 1e-9)
     few = np.broadcast_to((valid < SMALLEST_ROWS)[..., None, :], out.shape)
     out[few] = np.nan
@@ -149,16 +150,16 @@ def quartiles(counts: Counts, profile: Profile) -> NDArray[np.float64]:
 
 
 def steps(history: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """How far columns stepped from one level to another: two like panes, any, and two like panes
-    elsewhere.
+    """How far columns stepped from one level to another: two like subwindows, any, and two like
+    subwindows elsewhere.
 
     Units change from one row to the next. Whatever wanders, breathes or follows a season is not
-    alike for two panes on both sides of so sudden a change.
+    alike for two subwindows on both sides of so sudden a change.
 
     Parameters
     ----------
     history
-        ``quartiles`` of the last panes, oldest first; the last five are looked at.
+        ``quartiles`` of the last subwindows, oldest first; the last five are looked at.
 
     Returns
     -------
@@ -166,10 +167,10 @@ def steps(history: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
         ``(2, S)``: the step's factor of scale (as a logarithm) and its shift, both 0 where there
         was no step.
     """
-    if len(history) < STEP_PANES:
+    if len(history) < STEP_SUBWINDOWS:
         return np.zeros((2, history[-1].shape[1] if history else 0))
-    a, b, _, c, d = history[-STEP_PANES:]
-    with np.errstate(invalid="ignore"):  # panes without enough values are NaN, and alike to nothing
+    a, b, _, c, d = history[-STEP_SUBWINDOWS:]
+    with np.errstate(invalid="ignore"):  # too few values are NaN, and alike to nothing
         wide = [q[2] - q[0] for q in (a, b, c, d)]
         logs = [np.log(np.maximum(w, 1e-300)) for w in wide]
         alike = np.abs(logs[0] - logs[1]) < math.log(ALIKE)
@@ -189,13 +190,13 @@ def unit_changes(
     Parameters
     ----------
     counts
-        A pane, or a window.
+        A subwindow, or a window.
     history
-        ``quartiles`` of the last panes, this one included: a change has to be a step; ``None``: is
-        what was told before still so? Then no step is asked for, and less is enough.
+        ``quartiles`` of the last subwindows, this one included: a change has to be a step;
+        ``None``: is what was told before still so? Then no step is asked for, and less is enough.
     """
     shaped = shaped_by(profile)
-    found = []
+    changes = []
     odd = np.flatnonzero(suspects(counts, profile)).tolist()
     if not odd:
         return []
@@ -213,13 +214,13 @@ def unit_changes(
             continue
         step = (float(stepped[0, i]), float(stepped[1, i]))
         if _another_unit(column, a, float(shape[2]), out, step, ease):
-            found.append(UnitChange(column=j, slope=a, intercept=b, outside=out, rows=valid))
-    return found
+            changes.append(UnitChange(column=j, slope=a, intercept=b, outside=out, rows=valid))
+    return changes
 
 
 def suspects(counts: Counts, profile: Profile) -> NDArray[np.bool_]:
     """Columns of which much is outside, or whose middle half is no longer about half: few, so the
-    rest may be slow. ``(S,)``, of panes ``(P, S)``."""
+    rest may be slow. ``(S,)``, of subwindows ``(P, S)``."""
     shaped = shaped_by(profile)
     below, valid = counts.below, counts.valid[..., shaped.columns]
     n = np.maximum(valid, 1)
@@ -237,16 +238,16 @@ def _another_unit(
 ) -> bool:
     """Whether a slope, a median and a share outside the reference, come in a step, cannot be a mere
     shift of inputs."""
-    habits = column.habits
-    scaled = max(a / habits.scale_high, habits.scale_low / max(a, 1e-12))
+    usual = column.variability
+    scaled = max(a / usual.scale_high, usual.scale_low / max(a, 1e-12))
     if scaled >= PURE_SCALE * ease and step[0] >= MOST * math.log(scaled):
         return True
-    far = out >= min(0.9, OUTSIDE + habits.outside) * ease
+    far = out >= min(0.9, OUTSIDE + usual.outside) * ease
     if scaled >= 1 + (SCALE - 1) * ease and far and step[0] >= MOST * math.log(scaled):
         return True
     width = column.quantiles[3] - column.quantiles[1]
     shift = abs(median - column.quantiles[2])
-    return shift >= (OFFSET + 2 * habits.shift) * width * ease and step[1] >= MOST * shift
+    return shift >= (OFFSET + 2 * usual.shift) * width * ease and step[1] >= MOST * shift
 
 
 def _collapsed(shape: NDArray[np.float64], column: Column) -> bool:

@@ -11,13 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.streams.monitor.contract import PANES_NEEDED, Breach, breaches, calm
+from redistill.streams.monitor.contract import SUBWINDOWS_NEEDED, Breach, breaches, quiet
 from redistill.streams.monitor.counts import Counts
-from redistill.streams.monitor.drifted_features import Moved, moved_columns
+from redistill.streams.monitor.drifted_features import DriftedFeature, drifted_features
 from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.subwindows import SMALLEST_WINDOW, Segment
-from redistill.streams.monitor.units import STEP_PANES, quartiles
+from redistill.streams.monitor.units import STEP_SUBWINDOWS, quartiles
 from redistill.streams.monitor.windows import ClosedWindow, closed_window
 from redistill.streams.wire.events import FindingKind
 
@@ -75,9 +75,9 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """How far the columns of one kind are from the reference in a window."""
 
     kind: FindingKind
-    columns: list[Moved]
+    columns: list[DriftedFeature]
     """All that are compared, those that drifted most first."""
-    far: list[Moved]
+    far: list[DriftedFeature]
     """Those that have drifted."""
     windows: int
     """Windows in a row, this one included, in which some column had drifted."""
@@ -93,7 +93,7 @@ class WindowVerdict(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     breaches: list[Breach]
     lasting: list[Breach]
     """By relaxed limits: what is not among these is over."""
-    drifted: list[Moved]
+    drifted: list[DriftedFeature]
     """All columns that are compared, those that drifted most first."""
     drifts: tuple[Drift, Drift]
 
@@ -135,7 +135,7 @@ def judge(
     windows: list[ClosedWindow] = []
     confidence = None if before.confidence is None else before.confidence.copy()
     last, streaks, drifting = before.quartiles, before.streaks, before.drifting
-    shapes = iter(_shapes([s.subwindow for s in segments if s.subwindow is not None], profile))
+    screened = iter(_screened([s.subwindow for s in segments if s.subwindow is not None], profile))
     for segment in segments:
         confidence, falls = _falls(confidence, segment, confidence_delta)
         verdicts += falls
@@ -149,20 +149,20 @@ def judge(
                 ConfidenceLevel(row=row, span=span, level=confidence.level, width=width)
             )
         if profile is not None and segment.subwindow is not None:
-            shape, quiet = next(shapes)
-            last = (*last[1 - STEP_PANES :], shape)
-            found = (
+            shape, nothing_broken = next(screened)
+            last = (*last[1 - STEP_SUBWINDOWS :], shape)
+            now = (
                 []
-                if quiet
+                if nothing_broken
                 else breaches(segment.subwindow, profile, whole_window=False, history=last)
             )
-            streaks = {b.key: streaks.get(b.key, 0) + 1 for b in found}
-            broken = [b for b in found if streaks[b.key] >= PANES_NEEDED.get(b.rule, 1)]
+            streaks = {b.key: streaks.get(b.key, 0) + 1 for b in now}
+            broken = [b for b in now if streaks[b.key] >= SUBWINDOWS_NEEDED.get(b.rule, 1)]
             if broken:
                 verdicts.append(SubwindowVerdict(row=row, span=span, breaches=broken))
         if segment.ends_window:
             whole = segment.window.complete
-            drifted: list[Moved] | None = None
+            drifted: list[DriftedFeature] | None = None
             if profile is not None and whole is not None and whole.rows >= SMALLEST_WINDOW:
                 verdict = _window(segment, whole, profile, drifting)
                 drifting = {d.kind: d.windows for d in verdict.drifts}
@@ -207,7 +207,7 @@ def _falls(
     return watch, falls
 
 
-def _shapes(
+def _screened(
     subwindows: Sequence[Counts], profile: Profile | None
 ) -> Iterable[tuple[NDArray[np.float64], bool]]:
     """Quartiles of subwindows, and whether it is known that no rule is broken: to ask for all of
@@ -220,19 +220,21 @@ def _shapes(
             yield quartiles(some[0], profile), False
             continue
         counts = Counts.stacked(some)
-        for shape, quiet in zip(
-            quartiles(counts, profile), calm(counts, profile).tolist(), strict=True
-        ):
-            yield shape.copy(), quiet  # a state may be kept for long, and hold this shape alone
+        unbroken = quiet(counts, profile).tolist()
+        for shape, nothing_broken in zip(quartiles(counts, profile), unbroken, strict=True):
+            yield (
+                shape.copy(),
+                nothing_broken,
+            )  # a state may be kept for long, and hold this shape alone
 
 
 def _window(
     segment: Segment, whole: Counts, profile: Profile, drifting: Mapping[str, int]
 ) -> WindowVerdict:
-    lasting = breaches(whole, profile, whole_window=True, lenient=True)
+    lasting = breaches(whole, profile, whole_window=True, relaxed=True)
     # what breaks no relaxed limit breaks no other one
     broken = breaches(whole, profile, whole_window=True) if lasting else []
-    drifted = moved_columns(whole, profile)
+    drifted = drifted_features(whole, profile)
     features = len(profile.columns) - 2
     drifts = (
         _drift("input", [m for m in drifted if m.index < features], drifting, profile),
@@ -249,7 +251,7 @@ def _window(
 
 
 def _drift(
-    kind: FindingKind, columns: list[Moved], drifting: Mapping[str, int], profile: Profile
+    kind: FindingKind, columns: list[DriftedFeature], drifting: Mapping[str, int], profile: Profile
 ) -> Drift:
     far = [m for m in columns if m.far]
     return Drift(

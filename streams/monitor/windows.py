@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from redistill.streams.monitor.counts import Counts
-from redistill.streams.monitor.drifted_features import Moved
+from redistill.streams.monitor.drifted_features import DriftedFeature
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.subwindows import WindowCounts
 
@@ -31,7 +31,7 @@ class ClosedWindow:
 
 
 def closed_window(
-    window: WindowCounts, profile: Profile | None, drifted: Sequence[Moved] | None
+    window: WindowCounts, profile: Profile | None, drifted: Sequence[DriftedFeature] | None
 ) -> ClosedWindow:
     """Sum up a window that has ended.
 
@@ -56,7 +56,7 @@ def closed_window(
     )
 
 
-def _distances(drifted: Sequence[Moved]) -> dict[str, Any]:
+def _distances(drifted: Sequence[DriftedFeature]) -> dict[str, Any]:
     return {
         m.column.name: {"psi": m.psi, "js": m.js, "ks": m.ks, "floor": m.floor}
         for m in drifted[:LISTED]

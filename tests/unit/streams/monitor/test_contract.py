@@ -44,7 +44,7 @@ def one_column(
     return [f for f in step.findings if f.kind == "quality"]
 
 
-def test_missing_values_are_told_within_a_pane() -> None:
+def test_missing_values_are_told_within_a_subwindow() -> None:
     x = features(4_000, 1)
     x[2_000:, 1] = np.where(np.arange(2_000) % 5 < 2, np.nan, x[2_000:, 1])
     (found,) = quality(x)
@@ -81,7 +81,7 @@ def test_unseen_categories_are_told() -> None:
 @pytest.mark.parametrize(
     ("factor", "offset"), [(1.8, 3.2), (100.0, 0.0), (0.01, 0.0), (1.0, 273.15), (0.4, 12.0)]
 )
-def test_another_unit_is_told_within_three_panes(factor: float, offset: float) -> None:
+def test_another_unit_is_told_within_three_subwindows(factor: float, offset: float) -> None:
     x = features(8_000, 1)
     x[4_100:, 2] = x[4_100:, 2] * factor + offset
     found = [f for f in quality(x) if f.status == "open"]
@@ -109,7 +109,7 @@ def test_a_wider_or_narrower_mix_is_not_broken(factor: float) -> None:
     assert quality(x) == []
 
 
-def test_a_stuck_sensor_is_told_after_two_panes() -> None:
+def test_a_stuck_sensor_is_told_after_two_subwindows() -> None:
     x = features(8_000, 1)
     x[4_000:, 5] = 0.25
     found = [f for f in quality(x) if f.status == "open"]
@@ -196,17 +196,17 @@ def test_hundreds_of_stationary_columns_are_told_in_silence() -> None:
     assert step.findings == []
 
 
-def test_steps_need_two_panes_at_rest_on_both_sides() -> None:
-    def pane(median: float, width: float) -> np.ndarray:
+def test_steps_need_two_subwindows_at_rest_on_both_sides() -> None:
+    def subwindow(median: float, width: float) -> np.ndarray:
         return np.array([[median - width / 2], [median], [median + width / 2]])
 
-    rest, mixed, far = pane(0, 1), pane(1, 3), pane(5, 2)
+    rest, mixed, far = subwindow(0, 1), subwindow(1, 3), subwindow(5, 2)
     scale, shift = steps([rest, rest, mixed, far, far])
     assert (round(float(np.exp(scale[0])), 6), shift[0]) == (2.0, 5.0)
     for history in (
         [rest, rest, mixed, far],
-        [rest, pane(2, 1), mixed, far, far],
-        [rest, rest, mixed, far, pane(8, 2)],
-        [rest, rest, mixed, far, pane(5, np.nan)],
+        [rest, subwindow(2, 1), mixed, far, far],
+        [rest, rest, mixed, far, subwindow(8, 2)],
+        [rest, rest, mixed, far, subwindow(5, np.nan)],
     ):
         assert not steps(history).any()

@@ -8,11 +8,12 @@ import msgspec
 import numpy as np
 import pytest
 from monitor_blocks import REGION, SCHEMA, SHARE, block, features
+from msgspec import structs
 
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.counts import columns, count
 from redistill.streams.monitor.distance import distances
-from redistill.streams.monitor.drifted_features import moved_columns
+from redistill.streams.monitor.drifted_features import drifted_features
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.wire.block import Codes
@@ -47,7 +48,7 @@ def test_profile_refuses_newer_and_broken_bytes() -> None:
 
 def test_profile_too_large_for_sql_is_refused_with_what_to_do() -> None:
     rng = np.random.default_rng(0)
-    big = dataclasses.replace(
+    big = structs.replace(
         PROFILE.columns[0], edges=tuple(rng.random(200_000).tolist()), below=tuple(range(200_000))
     )
     wide = Profile(schema=SCHEMA, classes=("no", "yes"), rows=1, columns=(big, *PROFILE.columns))
@@ -77,14 +78,14 @@ def test_roles_are_told_apart() -> None:
     assert [c.name for c in found.columns[-2:]] == ["prediction", "score"]
 
 
-def test_habits_hold_the_worst_stretch_of_the_reference() -> None:
+def test_variability_holds_the_worst_stretch_of_the_reference() -> None:
     x = features(5_000, 2)
     x[1_000:1_500, 0] = np.where(np.arange(500) % 2 == 0, np.nan, x[1_000:1_500, 0])
     x[2_000:2_500, 1] += 4
     found = build_profile(block(x), SCHEMA)
-    assert found.columns[0].habits.missing == 0.5
-    assert found.columns[1].habits.shift > 2
-    assert found.columns[2].habits.shift < 0.5
+    assert found.columns[0].variability.missing == 0.5
+    assert found.columns[1].variability.shift > 2
+    assert found.columns[2].variability.shift < 0.5
 
 
 def test_classes_are_those_of_the_predictions_when_none_are_declared() -> None:
@@ -100,7 +101,7 @@ def test_hardly_any_rows_make_a_profile_all_the_same(rows: int) -> None:
     found = build_profile(block(features(rows, 0)), SCHEMA)
     assert found.rows == rows
     assert Profile.from_bytes(found.to_bytes()).digest == found.digest
-    assert moved_columns(counted(features(500, 1)), PROFILE)
+    assert drifted_features(counted(features(500, 1)), PROFILE)
 
 
 def test_a_reference_without_predictions_and_scores_compares_neither() -> None:
@@ -130,16 +131,16 @@ def test_distances_agree_with_their_definitions() -> None:
 
 def test_noise_floor_is_exceeded_by_about_five_percent_of_unchanged_windows() -> None:
     above = [
-        [m.psi > m.floor for m in moved_columns(counted(features(1_000, 100 + i)), PROFILE)]
+        [m.psi > m.floor for m in drifted_features(counted(features(1_000, 100 + i)), PROFILE)]
         for i in range(40)
     ]
     assert 0.01 < np.mean(above) < 0.09
 
 
-def test_columns_that_moved_come_first_with_their_direction() -> None:
+def test_features_that_drifted_come_first_with_their_direction() -> None:
     x = features(2_000, 3)
     x[:, 4] += 1
     x[:, 6] -= 0.5
-    ranked = [m.contributor for m in moved_columns(counted(x), PROFILE)]
+    ranked = [m.contributor for m in drifted_features(counted(x), PROFILE)]
     assert [(c.column, c.direction) for c in ranked[:2]] == [("x4", "up"), ("x6", "down")]
     assert ranked[0].value > 10 * ranked[0].noise_floor

@@ -7,7 +7,7 @@ import pytest
 from monitor_blocks import REGION, SCHEMA, block, features
 
 from redistill.streams.monitor.counts import columns, count
-from redistill.streams.monitor.drifted_features import moved_columns
+from redistill.streams.monitor.drifted_features import drifted_features
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.subwindows import WindowCounts
 from redistill.streams.monitor.windows import ClosedWindow, closed_window
@@ -17,7 +17,7 @@ PROFILE = build_profile(block(features(2_000, 0)), SCHEMA)
 
 def closed(x: np.ndarray, *, compared: bool = True) -> ClosedWindow:
     counts = count(columns(block(x), SCHEMA.names, PROFILE.classes), PROFILE.layout)
-    drifted = moved_columns(counts, PROFILE) if compared else None
+    drifted = drifted_features(counts, PROFILE) if compared else None
     window = WindowCounts(
         number=3, rows=len(x) + 7, first_served_at=10, last_served_at=20, complete=counts
     )
