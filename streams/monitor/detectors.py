@@ -1,8 +1,8 @@
-"""Everything that touches River: our detector of harm as a River detector, ADWIN on confidence and
-error, safe pickles.
+"""Detectors of River: ADWIN on confidence and on the error, and safe pickles of it. Nothing else
+imports River.
 
-River's ADWIN knows no base error, so it only ever informs: on confidence it asks for labels, on the
-error it stands in until a base error is known.
+ADWIN knows no base error, so it only ever informs: on confidence it asks for labels, on the error
+it stands in until a base error is known.
 """
 
 from __future__ import annotations
@@ -15,124 +15,11 @@ from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from typing import Any
 
-from river import base as river_base
 from river import drift
 
-from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.base_error import SMALLEST_RATE, BaseError
-from redistill.streams.monitor.harm import HarmChange, HarmTest
 
 RIVER_VERSION = installed_version("river")
-
-
-class HarmDetector(river_base.DriftDetector):
-    r"""Shiryaev-Roberts e-detector of harm against a reference.
-
-    Feed it 1 for a wrong prediction and 0 for a right one, for a random part of the rows. It fires
-    when the error rate is above the upper 95% bound of the reference error, and the estimate since
-    the change is above the reference by the tolerance. Without a drop its mean time to a false
-    alarm is at least ``labels_per_alarm``. It then waits for the error to come back; ``change``
-    says what happened with the last row, ``in_harm`` whether harm is going on.
-
-    Parameters
-    ----------
-    base_errors
-        Wrong predictions among the reference rows.
-    base_rows
-        Reference rows with a label.
-    tolerance
-        Loss of accuracy, as a share, that nobody need be woken for.
-    labels_per_alarm
-        Threshold of the statistic: labels per promised false alarm.
-    strictness
-        Null hypothesis = upper bound of the base error + strictness x tolerance.
-    share
-        Share of the rows that have a label; used with ``inflation`` only.
-    inflation
-        Variance inflation of the reference errors, pairs of (rows, factor); see
-        ``sequential.inflation``.
-
-    Examples
-    --------
-    >>> import random
-    >>> rng = random.Random(42)
-    >>> detector = HarmDetector(base_errors=2_000, base_rows=20_000, labels_per_alarm=1e5)
-    >>> for i in range(4_000):
-    ...     detector.update(rng.random() < (0.1 if i < 2_000 else 0.3))
-    ...     if detector.drift_detected:
-    ...         print(i)
-    2103
-
-    References
-    ----------
-    [^1]: Shin, J., Ramdas, A., Rinaldo, A., 2022. E-detectors: a nonparametric framework for
-    sequential change detection. arXiv:2203.03532.
-    [^2]: Podkopaev, A., Ramdas, A., 2022. Tracking the risk of a deployed model and detecting
-    harmful distribution shifts. arXiv:2110.06177.
-    """
-
-    def __init__(
-        self,
-        base_errors: int = 1_000,
-        base_rows: int = 10_000,
-        tolerance: float = 0.01,
-        labels_per_alarm: float = 1e6,
-        strictness: float = 0.0,
-        share: float = 1.0,
-        inflation: tuple[tuple[float, float], ...] = ((1.0, 1.0),),
-    ) -> None:
-        super().__init__()
-        self.base_errors = base_errors
-        self.base_rows = base_rows
-        self.tolerance = tolerance
-        self.labels_per_alarm = labels_per_alarm
-        self.strictness = strictness
-        self.share = share
-        self.inflation = inflation
-        self._reset()
-
-    def _reset(self) -> None:
-        super()._reset()
-        if not 0 <= self.base_errors <= self.base_rows or self.base_rows < 1:
-            raise ValueError("need 0 <= base_errors <= base_rows and at least one row")
-        base = BaseError(
-            errors=self.base_errors,
-            n=self.base_rows,
-            rate=self.base_errors / self.base_rows,
-            upper=max(upper_bound(self.base_errors, self.base_rows), SMALLEST_RATE),
-            inflation=self.inflation,
-        )
-        self._test = HarmTest(
-            base,
-            tolerance=self.tolerance,
-            labels_per_alarm=self.labels_per_alarm,
-            strictness=self.strictness,
-            share=self.share,
-        )
-        self._change: HarmChange | None = None
-        self._n = 0
-
-    @property
-    def in_harm(self) -> bool:
-        """Whether harm was declared and has not ended."""
-        return self._test.open
-
-    @property
-    def change(self) -> HarmChange | None:
-        """What opened, changed or ended with the last row; its times are row numbers."""
-        return self._change
-
-    @property
-    def statistic(self) -> float:
-        """The mixture, to be compared with ``labels_per_alarm``."""
-        return self._test.mixture.value
-
-    def update(self, x: float) -> None:
-        """Take one labelled row: 1 (or true) if the prediction was wrong."""
-        self._change = self._test.update(int(bool(x)), self._n)
-        self._n += 1
-        self._drift_detected = self._change is not None and self._change.status == "open"
 
 
 def adwin(delta: float) -> Any:

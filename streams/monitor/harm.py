@@ -107,6 +107,11 @@ class HarmChange:
 class HarmTest:
     """Sequential test of one stream of labelled errors against a base error.
 
+    Shiryaev-Roberts e-detector [1]_ on the risk of a deployed model [2]_. It opens when the error
+    rate is above the upper bound of the base error, and the estimate since the change is above the
+    base error by the tolerance. Without a drop its mean time to a false alarm is at least
+    ``labels_per_alarm``. It then waits for the error to come back.
+
     Parameters
     ----------
     base
@@ -120,6 +125,25 @@ class HarmTest:
         against *no* drop only; .5 holds for drops up to half the tolerance and finds less.
     share
         Share of the rows that get a label, for the tempering.
+
+    Examples
+    --------
+    >>> import random
+    >>> rng = random.Random(42)
+    >>> base = BaseError.from_errors(np.tile([0] * 9 + [1], 2_000))
+    >>> test = HarmTest(base, tolerance=0.01, labels_per_alarm=1e5)
+    >>> for i in range(4_000):
+    ...     change = test.update(rng.random() < (0.1 if i < 2_000 else 0.3), i)
+    ...     if change is not None and change.status == "open":
+    ...         print(i)
+    2103
+
+    References
+    ----------
+    .. [1] Shin, Ramdas, Rinaldo: E-detectors, a nonparametric framework for sequential change
+       detection. 2022, arXiv 2203.03532.
+    .. [2] Podkopaev, Ramdas: Tracking the risk of a deployed model and detecting harmful
+       distribution shifts. 2022, arXiv 2110.06177.
     """
 
     def __init__(
