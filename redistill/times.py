@@ -10,7 +10,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 SECOND = 1_000_000
-"""Microseconds."""
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)

@@ -5,7 +5,6 @@ else can.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 from redistill import onnxfile
@@ -22,6 +21,7 @@ from redistill.streams.client.release import (
 from redistill.streams.client.session import Session
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Feature, Schema
+from redistill.times import EPOCH
 
 
 def load_fallback(
@@ -102,5 +102,5 @@ def _guessed(facts: GraphFacts, model: str, sha256: str) -> Manifest:
         output=output.name,
         output_kind="logits" if classes > 1 else "value",
         golden_tolerance=0.0,
-        created_at=datetime.fromtimestamp(0, UTC),
+        created_at=EPOCH,
     )

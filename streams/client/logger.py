@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from redistill.streams.client.pointers import Callback
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.kafka.broker import Broker, Security
 from redistill.streams.wire.events import Event, LabelObserved
+from redistill.times import now_us
 
 __all__ = ["PredictionLogger", "Stats"]
 
@@ -162,7 +162,7 @@ class PredictionLogger:
                 scores = scores.tolist() if hasattr(scores, "tolist") else list(scores)
             queue.append(
                 Logged(
-                    model, version, row_id, time.time_ns() // 1000, prediction, scores, features,
+                    model, version, row_id, now_us(), prediction, scores, features,
                     dict(segment) if segment else None, latency_ms, sample_rate,
                 )
             )  # fmt: skip

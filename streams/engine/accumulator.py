@@ -44,6 +44,7 @@ from redistill.streams.wire.codec import Decoded, decode, decode_predictions
 from redistill.streams.wire.events import LabelObserved
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.streams.wire.recordset import RecordSet
+from redistill.times import to_us
 
 log = structlog.get_logger(__name__)
 
@@ -394,4 +395,4 @@ class Accumulator:
         return batch if batch.progress else None
 
     def _now(self) -> int:
-        return round(self._clock() * 1e6)
+        return to_us(self._clock())

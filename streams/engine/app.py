@@ -32,6 +32,7 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease, specs
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.outbox import Relay
+from redistill.times import now_us
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +169,7 @@ class _Run:
         deadline = time.monotonic() + LEASE_SECONDS + 2
         first = None
         while True:
-            now = time.time_ns() // 1000
+            now = now_us()
             with database.begin() as conn:
                 _expire_dead(conn, name, now)
                 token = lease.acquire(conn, name, self.holder, now=now, seconds=LEASE_SECONDS)

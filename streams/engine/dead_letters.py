@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import DeadLetter
+from redistill.times import utc
 
 log = structlog.get_logger(__name__)
 
@@ -74,7 +74,7 @@ def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> De
             (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
             for k, v in list(record.headers or ())[:50]
         ],
-        at=datetime.fromtimestamp(_timestamp_ms(record) / 1000, UTC),
+        at=utc(_timestamp_ms(record) * 1_000),
     )
 
 
@@ -86,4 +86,4 @@ def _safe(text: str) -> str:
 def _timestamp_ms(record: Any) -> int:
     """Of a client's record (``timestamp``) or of the wire's own (``timestamp_ms``)."""
     at = getattr(record, "timestamp", None) or getattr(record, "timestamp_ms", None) or 0
-    return min(max(0, int(at)), 253_402_300_799_000)
+    return int(at)

@@ -17,6 +17,7 @@ from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
+from redistill.times import to_us
 
 log = structlog.get_logger(__name__)
 
@@ -93,4 +94,4 @@ class Flusher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _flush(self, batch: FlushBatch) -> Flushed | OffsetsMoved:
-        return flush(self._database, batch, now=round(self._clock() * 1e6))
+        return flush(self._database, batch, now=to_us(self._clock()))

@@ -25,6 +25,7 @@ from redistill.streams.store.outbox import Relay
 from redistill.streams.store.rates import MEASURE_SECONDS, RateRaiser
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import findings
+from redistill.times import to_seconds, to_us
 
 log = structlog.get_logger(__name__)
 
@@ -133,7 +134,7 @@ class Housekeeper(threading.Thread):
         return True
 
     def _now(self) -> int:
-        return round(self._clock() * 1e6)
+        return to_us(self._clock())
 
     def _renew(self) -> None:
         if not self._leases or not self._is_due("renew", LEASE_SECONDS / 4):
@@ -189,7 +190,7 @@ class Housekeeper(threading.Thread):
                     .all()
                 )
             self._metrics.outbox_rows.set(waiting.rows)
-            age = 0.0 if waiting.oldest_at is None else (self._now() - waiting.oldest_at) / 1e6
+            age = 0.0 if waiting.oldest_at is None else to_seconds(self._now() - waiting.oldest_at)
             self._metrics.outbox_age.set(max(0.0, age))
             for model in self._watched():
                 self._metrics.findings_open.labels(model).set(still_open.get(model, 0))

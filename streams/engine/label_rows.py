@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from redistill.streams.errors import WireError
-from redistill.streams.wire.columns import microseconds, number_text
+from redistill.streams.wire.columns import number_text
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
+from redistill.times import microseconds, to_us
 
 
 def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def not_ahead(event: LabelObserved, now: int) -> None:
     WireError
         It was observed more than ``LABEL_AHEAD`` after ``now``, microseconds since 1970.
     """
-    if microseconds(event.observed_at) - now > LABEL_AHEAD.total_seconds() * 1e6:
+    if microseconds(event.observed_at) - now > to_us(LABEL_AHEAD.total_seconds()):
         raise WireError(
             "invalid_field", f"observed_at {event.observed_at.isoformat()} is more than a day ahead"
         )

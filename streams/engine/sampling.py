@@ -19,6 +19,7 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.batch import FeatureBlob, FlushBatch, JoinRows, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.columns import number_text
+from redistill.times import to_seconds
 
 JOIN_BURST_SECONDS = 10.0
 """Seconds of the join cap that may come at once."""
@@ -183,7 +184,7 @@ class Sampler:
             if self._total_cap is not None:
                 cap = min(cap, self._total_cap / len(self._joins))
             bucket = self._bucket("join", model, JOIN_BURST_SECONDS)
-            limit = max(1, int(bucket.refill(cap, now, max(rows.served_at, default=0) / 1e6)))
+            limit = max(1, int(bucket.refill(cap, now, to_seconds(max(rows.served_at, default=0)))))
             hashes = np.array(rows.id_hash, np.int64).view(np.uint64)
             current = self.join_exponents.get(model, 0)
             e = _lowered(hashes, current, limit)
@@ -206,7 +207,7 @@ class Sampler:
             current = self.feature_exponents.get(model, 0)
             # nested in the join rows as they are now
             least = max(current, self.join_exponents.get(model, 0))
-            tokens = bucket.refill(cap, now, newest[model] / 1e6)
+            tokens = bucket.refill(cap, now, to_seconds(newest[model]))
             e = _lowered(hashes, least, max(1, int(tokens)))
             if e > current:
                 self.feature_exponents[model] = batch.feature_exponents[model] = e

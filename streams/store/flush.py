@@ -36,6 +36,7 @@ from redistill.streams.store.tables import (
     windows,
 )
 from redistill.streams.wire.events import DeadLetter, DriftFound
+from redistill.times import microseconds
 
 log = structlog.get_logger(__name__)
 
@@ -295,7 +296,7 @@ def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: i
             "severity": f.severity,
             "revision": f.revision,
             "body": msgspec.json.encode(f).decode(),
-            "opened_at": _us(f.opened_at.timestamp()),
+            "opened_at": microseconds(f.opened_at),
             "stored_at": now,
         }
         if conn.execute(newer, row).rowcount == 1:
@@ -358,7 +359,3 @@ def progress_of(conn: sa.Connection, partitions: Iterable[Partition]) -> dict[Pa
         if next_offset is not None:
             out[partition] = int(next_offset)
     return out
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1e6)

@@ -11,9 +11,7 @@ import sqlalchemy as sa
 
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
-
-SECOND = 1_000_000
-DAY = 86_400 * SECOND
+from redistill.times import DAY, SECOND
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from redistill.streams.errors import LeaseError
 from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import leases
+from redistill.times import to_seconds, to_us
 
 
 def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: float) -> int | None:
@@ -63,7 +64,7 @@ def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: f
     conn.execute(
         sa.update(leases)
         .where(leases.c.name == name)
-        .values(holder=holder, token=token, expires_at=now + round(seconds * 1e6))
+        .values(holder=holder, token=token, expires_at=now + to_us(seconds))
     )
     return token
 
@@ -80,7 +81,7 @@ def renew(conn: sa.Connection, name: str, token: int, *, now: int, seconds: floa
     done = conn.execute(
         sa.update(leases)
         .where(leases.c.name == name, leases.c.token == token, leases.c.holder != "")
-        .values(expires_at=now + round(seconds * 1e6))
+        .values(expires_at=now + to_us(seconds))
     )
     return done.rowcount == 1
 
@@ -102,7 +103,7 @@ def check(conn: sa.Connection, name: str, token: int, now: int) -> None:
         holder = row.holder if row is not None and row.holder else "nobody"
         raise LeaseError(f"the lease {name!r} (token {token}) was taken over; {holder} holds it")
     if row.expires_at <= now:
-        late = (now - row.expires_at) / 1e6
+        late = to_seconds(now - row.expires_at)
         raise LeaseError(f"the lease {name!r} (token {token}) ran out {late:.1f} s ago")
 
 

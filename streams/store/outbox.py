@@ -24,6 +24,7 @@ from redistill.streams.store.database import Database, insert_ignore
 from redistill.streams.store.tables import outbox
 from redistill.streams.wire.codec import encode
 from redistill.streams.wire.events import Event
+from redistill.times import to_us
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +200,7 @@ def relay(
         if not _ready(conn, 1):  # an idle relay writes nothing, not even its lease
             return 0
     with database.begin() as conn:
-        token = lease.acquire(conn, LEASE, holder, now=_us(clock), seconds=LEASE_SECONDS)
+        token = lease.acquire(conn, LEASE, holder, now=to_us(clock()), seconds=LEASE_SECONDS)
     if token is None:
         return 0
     with database.read() as conn:
@@ -228,7 +229,7 @@ def relay(
             failure = failure or error
         else:
             acknowledged.append(seq)
-    now = _us(clock)
+    now = to_us(clock())
     with database.begin() as conn:
         try:
             lease.check(conn, LEASE, token, now)
@@ -334,7 +335,7 @@ class Relay:
     def close(self) -> None:
         """Give the lease back and close the producer."""
         self._drop_producer()
-        now = _us(self._clock)
+        now = to_us(self._clock())
         try:
             with self._database.begin() as conn:
                 if lease.holder_of(conn, LEASE, now) == self._holder:
@@ -348,7 +349,3 @@ class Relay:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close(timeout=1)
-
-
-def _us(clock: Callable[[], float]) -> int:
-    return round(clock() * 1e6)

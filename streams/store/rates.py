@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.store.tables import input_states, join_rates, model_locks
+from redistill.times import to_seconds, to_us
 
 QUIET_SECONDS = 60.0
 """How long traffic has to be low before more of it is kept."""
@@ -104,7 +105,7 @@ class RateRaiser:
         """
         model = config.model
         last = self._traffic.get(model)
-        if last is not None and now - last.at < MEASURE_SECONDS * 1e6:
+        if last is not None and now - last.at < to_us(MEASURE_SECONDS):
             return False
         rows = int(
             conn.execute(
@@ -116,7 +117,7 @@ class RateRaiser:
         if last is None:
             self._traffic[model] = _Traffic(rows, now)
             return False
-        rate = max(0.0, (rows - last.rows) / ((now - last.at) / 1e6))
+        rate = max(0.0, (rows - last.rows) / to_seconds(now - last.at))
         last.rows, last.at = rows, now
         found = conn.execute(
             sa.select(model_locks.c.join_exponent, model_locks.c.feature_exponent).where(
@@ -132,7 +133,7 @@ class RateRaiser:
             return False
         if last.quiet_since is None:
             last.quiet_since = now
-        if now - last.quiet_since < QUIET_SECONDS * 1e6:
+        if now - last.quiet_since < to_us(QUIET_SECONDS):
             return False
         last.quiet_since = None
         set_rate(conn, model, join=join, feature=feature, lower=True, now=now)

@@ -8,13 +8,14 @@ null and NaN are missing, infinity and what float32 cannot hold is of a wrong ty
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from redistill.streams.wire.block import Codes, Feature, Schema
+from redistill.times import DAY, microseconds
 
 MAX_UNSEEN = 20
 """Names of unseen categories kept per feature and block; the rest is counted under ``REST``."""
@@ -26,10 +27,7 @@ MAX_VALUES = 50
 """Values of a category that is inferred."""
 REST = "..."
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_MICROSECOND = timedelta(microseconds=1)
-_DAY_US = 86_400_000_000
 
 
 def number_text(value: float) -> str:
@@ -190,11 +188,6 @@ def times(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[int, str]]:
     return out, wrong
 
 
-def microseconds(moment: datetime) -> int:
-    """Microseconds since 1970; ``TypeError`` without a time zone."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
 def _form(text: bytes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Template, which places are digits, their weights in microseconds, their largest values."""
     template = np.frombuffer(text, np.uint8)
@@ -232,7 +225,7 @@ def _uniform_times(texts: Sequence[str]) -> NDArray[np.int64] | None:
         return None
     out: NDArray[np.int64] = (digits @ weights).astype(np.int64)  # exact: all below 2^53
     try:
-        out += _days(np.ascontiguousarray(rows[:, :10]).view("S10")[:, 0]) * _DAY_US
+        out += _days(np.ascontiguousarray(rows[:, :10]).view("S10")[:, 0]) * DAY
     except ValueError:
         return None
     return out

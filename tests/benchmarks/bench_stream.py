@@ -42,6 +42,7 @@ from redistill.streams.wire.codec import (
     headers_of,
 )
 from redistill.streams.wire.events import PredictionMade
+from redistill.times import now_us
 
 CONFIG = WatchConfig(
     model="credit",
@@ -200,7 +201,7 @@ def events(n: int) -> list[Any]:
 def arrow(n: int, first: int) -> bytes:
     """A batch of ``n`` rows."""
     rng = np.random.default_rng(first)
-    begin = time.time_ns() // 1000
+    begin = now_us()
     return encode_batch(
         model="credit",
         version="7",

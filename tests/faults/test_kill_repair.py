@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import credit
-import loop
 import numpy as np
 import pytest
 import repairable
@@ -22,6 +21,7 @@ from waiting import eventually
 from redistill.streams.client.fetch import Repository
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
+from redistill.times import DAY, MINUTE, now_us
 from redistill.workers.invariants import check
 from redistill.workers.jobs.child import Child
 from redistill.workers.releases.files import RepositoryLayout
@@ -75,9 +75,9 @@ def test_killed_workers_publish_one_release(
     print(f"seed {SEED}, {KILLS} kills")
     service = repairable.service(database, settings)
     data = np.random.default_rng(SEED)
-    at = repairable.now_us() - 10 * loop.MINUTE
+    at = now_us() - 10 * MINUTE
     service.serve(credit.rows(data, 1_000), at=at, label_share=0.3)
-    service.serve(credit.rows(data, 1_500, boom=True), at=at + loop.MINUTE, label_share=0.3)
+    service.serve(credit.rows(data, 1_500, boom=True), at=at + MINUTE, label_share=0.3)
 
     env = environment(
         home=str(settings.root), broker="127.0.0.1:9", poll_seconds="0.1", log_level="info"
@@ -128,9 +128,9 @@ def test_killed_workers_publish_one_release(
     assert [h["change"] for h in rows(database, pointer_history)] == ["publish", "publish"]
     checked = check.check(
         database,
-        now=repairable.now_us(),
+        now=now_us(),
         home=settings.root,
-        outbox_kept_us=7 * 86_400 * loop.SECOND,
+        outbox_kept_us=7 * DAY,
     )
     assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
 

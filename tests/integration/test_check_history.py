@@ -7,7 +7,6 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from redistill.streams.store.flush import store_findings
 from redistill.streams.store.tables import accuracy_states, findings, gaps, offsets, outcomes
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
+from redistill.times import DAY, to_seconds, utc
 from redistill.workers.invariants import check as history
 from redistill.workers.invariants.check import CheckedInvariant
 from redistill.workers.invariants.log_offsets import logs
@@ -45,7 +45,6 @@ from redistill.workers.store.tables import (
 from redistill.workers.store.tables import audit as audit_table
 
 NOW = 1_790_000_000_000_000
-DAY = 86_400_000_000
 FINDING = uuid.UUID("8a0e8f0e-0000-5000-8000-000000000001")
 INCIDENT, JOB = "11111111-aaaa", "22222222-bbbb"
 Change = Callable[[sa.Connection], None]
@@ -54,7 +53,7 @@ SHA = {v: hashlib.sha256(b).hexdigest() for v, b in BYTES.items()}
 
 
 def finding(revision: int = 0) -> DriftFound:
-    at = datetime.fromtimestamp(NOW / 1e6, UTC)
+    at = utc(NOW)
     return DriftFound(
         finding_id=FINDING,
         model="credit",
@@ -384,7 +383,9 @@ def test_a_relay_that_fails_is_broken_while_its_worker_runs_and_pending_when_nob
     fired = threading.Event()
     chore = {"expire": (0.1, fired.set)}
     scheduler = Scheduler(database, holder="w", chores=chore, on_job=lambda: None, clock=clock)
-    relay = outbox.Relay(database, Broker("127.0.0.1:1"), holder="w", clock=lambda: clock() / 1e6)
+    relay = outbox.Relay(
+        database, Broker("127.0.0.1:1"), holder="w", clock=lambda: to_seconds(clock())
+    )
     with database.begin() as conn:
         conn.execute(sa.update(outbox_table).values(sent_at=None))
     scheduler.start()

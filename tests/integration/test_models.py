@@ -22,6 +22,7 @@ from redistill.streams.store.tables import (
     unregistered,
     windows,
 )
+from redistill.times import DAY, HOUR
 from redistill.workers.errors import UsageError
 from redistill.workers.models import registration, spec_file
 from redistill.workers.settings.settings import Settings
@@ -34,7 +35,6 @@ from redistill.workers.store.tables import (
     pointers,
 )
 
-DAY = queries.DAY_US
 NOW = 1_790_000_000_000_000
 
 
@@ -90,7 +90,7 @@ def serve(
             put(
                 conn, outcomes, model="linear", version="v1", seq=seq, id_hash=seq, id=str(seq),
                 correct=int(seq > wrong), prediction="a", label="a", served_at=served,
-                observed_at=served + 3_600_000_000, source="s", uniform=True, made_at=at - DAY,
+                observed_at=served + HOUR, source="s", uniform=True, made_at=at - DAY,
             )  # fmt: skip
         put(
             conn, labels, model="linear", id="x", source="s", observed_at=at, id_hash=1, label="a",
@@ -108,7 +108,7 @@ def test_overview_measures_accuracy_and_rates(database: Database) -> None:
     found = overview(database)
     assert (found.version, found.correct, found.labelled) == ("v1", 90, 100)
     assert found.labels_waiting == 1
-    assert found.label_lag_us == 3_600_000_000
+    assert found.label_lag_us == HOUR
     # 100 outcomes in two days, half of whose rows have stored features
     assert found.gate_rows_per_day == pytest.approx(25.0)
     with database.read() as conn:

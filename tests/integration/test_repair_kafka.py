@@ -23,6 +23,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
 from redistill.streams.wire.codec import Record, decode, encode
 from redistill.streams.wire.events import DriftFound, IncidentChanged, VersionActivated
+from redistill.times import now_us
 from redistill.workers.incidents.event_consumer import EventConsumer
 from redistill.workers.jobs.child import Child
 from redistill.workers.processes import topics
@@ -197,9 +198,9 @@ def test_worker_answers_an_announcement_with_an_incident_on_the_topic(
         try:
             send(broker, activation())
             eventually(lambda: rows(database, activations), "the worker listens")
-            found = loop.finding(at=repairable.now_us())
+            found = loop.finding(at=now_us())
             with database.begin() as conn:
-                loop.store(conn, found, now=repairable.now_us())  # the outbox announces it
+                loop.store(conn, found, now=now_us())  # the outbox announces it
             incident = eventually(lambda: rows(database, incidents), "the incident is opened")
             assert incident[0]["stage"] == "awaiting_person"  # type: ignore[index]
             events = read(broker, "incidents", 1)
@@ -215,7 +216,7 @@ def test_worker_answers_an_announcement_with_an_incident_on_the_topic(
 
 
 def alive_leases(database: Database) -> list[str]:
-    now = repairable.now_us()
+    now = now_us()
     return [x["name"] for x in rows(database, leases) if x["expires_at"] > now]
 
 

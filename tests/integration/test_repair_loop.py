@@ -30,6 +30,7 @@ from redistill.streams.client.fetch import Repository
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, profiles
 from redistill.streams.wire.events import Trigger
+from redistill.times import DAY, MINUTE, SECOND, now_us
 from redistill.workers.cli import recompress
 from redistill.workers.incidents import incident_repository, lifecycle
 from redistill.workers.incidents.model_context import FleetLimits
@@ -54,8 +55,6 @@ from redistill.workers.store.tables import (
     versions,
 )
 
-MINUTE = loop.MINUTE
-
 pytestmark = pytest.mark.slow
 
 
@@ -79,7 +78,7 @@ class World:
         self.database: Database = opening.open(settings)
         self.rng = np.random.default_rng(1)
         # in the past, and not so far that its announcements, which nobody relays here, wait too long
-        self.at = repairable.now_us() - 2 * MINUTE
+        self.at = now_us() - 2 * MINUTE
         self.service: Service = repairable.service(self.database, settings)
         self._child = child
         self._stop = threading.Event()
@@ -111,13 +110,13 @@ class World:
         """Serve ``n`` rows; time goes on."""
         columns = credit.rows(self.rng, n, boom=boom)
         accuracy = self.service.serve(columns, at=self.at, **over)
-        self.at += n * 1_000 + loop.SECOND
+        self.at += n * 1_000 + SECOND
         return accuracy
 
     def swap(self) -> str:
         """The service obeys the pointer, from now on."""
         self.service = repairable.service(self.database, self.settings)
-        self.at = repairable.now_us()
+        self.at = now_us()
         return self.service.version
 
     def rows(self, table: sa.Table) -> list[Any]:
@@ -237,9 +236,9 @@ def repaired(world: World, *, workers: int = 1) -> None:
     world.stop()
     checked = check.check(
         world.database,
-        now=repairable.now_us(),
+        now=now_us(),
         home=world.settings.root,
-        outbox_kept_us=7 * 86_400 * loop.SECOND,
+        outbox_kept_us=7 * DAY,
     )
     # what a stream worker counts is not here: the rows were put into SQL by hand
     assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
@@ -326,7 +325,7 @@ def test_wrong_labels_feed_a_job_whose_candidate_is_rejected(world: World) -> No
         {"train_on": "labels", "source": "contractor"},
         actor="cli:test",
         request="1",
-        now=repairable.now_us(),
+        now=now_us(),
     )
     job = world.job("succeeded", "failed", "rejected", "cancelled", "waiting_labels")
     assert (job["job_id"], job["number"], job["state"]) == (job_id, number, "rejected")
@@ -345,9 +344,7 @@ def test_wrong_labels_feed_a_job_whose_candidate_is_rejected(world: World) -> No
 def test_recompression_without_a_gain_is_not_published(world: World) -> None:
     world.serve(2_000, boom=False, label_share=0.5)
     world.start()
-    recompress.ask(
-        world.database, "credit", {}, actor="cli:test", request="1", now=repairable.now_us()
-    )
+    recompress.ask(world.database, "credit", {}, actor="cli:test", request="1", now=now_us())
     job = world.job("succeeded", "failed", "rejected", "cancelled", "waiting_labels")
     gates = {
         g["name"]: g["passed"]
@@ -387,7 +384,7 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
         created_at=datetime.now(UTC),
     )
     trigger = Trigger(kind="actor", id="cli:test")
-    now = repairable.now_us()
+    now = now_us()
     with world.database.begin() as conn:
         registry.add_version(
             conn,
@@ -440,7 +437,7 @@ def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
         file=file,
         trusted_only=False,
         actor="cli:test",
-        now=repairable.now_us(),
+        now=now_us(),
     )
     assert isinstance(found.report.decision, Accepted), external_version.why(
         found.report
@@ -456,9 +453,7 @@ def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) 
     job = world.job("running")
     with world.database.begin() as conn:
         (incident,) = incident_repository.open_ones(conn, "credit")
-        lifecycle.resolve(
-            conn, incident, "person", why="known", actor="cli:test", now=repairable.now_us()
-        )
+        lifecycle.resolve(conn, incident, "person", why="known", actor="cli:test", now=now_us())
     assert world.job("cancelled")["job_id"] == job["job_id"]
     folder = world.settings.jobs_folder / job["job_id"]
     eventually(lambda: folder.exists(), "it was at work")
@@ -502,7 +497,7 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     with world.database.begin() as conn:
         (incident,) = incident_repository.open_ones(conn, "credit")
         fleet_limits = FleetLimits.of(world.settings)
-        lifecycle.approve(conn, incident, fleet_limits, actor="cli:ann", now=repairable.now_us())
+        lifecycle.approve(conn, incident, fleet_limits, actor="cli:ann", now=now_us())
     assert world.job("queued", "running")["incident_id"] == incident["incident_id"]
 
 

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 import loop
 import sqlalchemy as sa
-from loop import HOUR, LIMITS, NOW, Clock
+from loop import LIMITS, NOW, Clock
 
 from redistill.compress.plan import Decision, Diagnosis, JobSpec, Report, read_job_spec, to_json
 from redistill.streams.store.database import Database
+from redistill.times import HOUR
 from redistill.workers.incidents import incident_repository
 from redistill.workers.jobs.child import Child, ChildCancelled, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies, WarmChild

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +22,7 @@ from redistill.streams.wire.events import (
     Statistic,
     Window,
 )
+from redistill.times import HOUR, SECOND, to_seconds, utc
 from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.models.spec import (
     DataSection,
@@ -35,9 +35,6 @@ from redistill.workers.models.spec import (
 )
 from redistill.workers.store.tables import pointer_history, pointers, versions
 
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-HOUR = 60 * MINUTE
 NOW = 1_764_000_000 * SECOND
 """November 2025, in microseconds: where the tests' clocks begin."""
 
@@ -56,7 +53,7 @@ class Clock:
 
     def seconds(self) -> float:
         """The same time in seconds."""
-        return self.now / 1e6
+        return to_seconds(self.now)
 
     def forward(self, microseconds: int) -> int:
         """Move it."""
@@ -170,11 +167,6 @@ def sa_array(values: list[int]) -> Any:
     return np.asarray(values, np.uint8)
 
 
-def moment(us: int) -> datetime:
-    """Microseconds as an event's time."""
-    return datetime.fromtimestamp(us / 1e6, UTC)
-
-
 def finding(
     *,
     model: str = "credit",
@@ -203,8 +195,8 @@ def finding(
         scope=scope,
         detector=Detector(name="e-detector"),
         statistic=Statistic(value=2e5, threshold=1e5),
-        change_point=ChangePoint(low=moment(at - 10 * SECOND), high=moment(at - 8 * SECOND)),
-        window=Window(start=moment(at - 10 * SECOND), end=moment(at), rows=300, labelled=25),
+        change_point=ChangePoint(low=utc(at - 10 * SECOND), high=utc(at - 8 * SECOND)),
+        window=Window(start=utc(at - 10 * SECOND), end=utc(at), rows=300, labelled=25),
         contributors=[
             Contributor(column=c, distance="psi", value=1.0, noise_floor=0.1) for c in contributors
         ],
@@ -220,8 +212,8 @@ def finding(
         ),
         reason=f"error {1 - reference:.1%} -> {1 - current:.1%}",
         resolution=resolution,
-        opened_at=moment(at),
-        at=moment(at),
+        opened_at=utc(at),
+        at=utc(at),
         revision=revision,
     )
 

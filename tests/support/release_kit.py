@@ -22,6 +22,7 @@ from redistill.streams.store.database import Database, connect
 from redistill.streams.store.tables import metadata, specs
 from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.events import Trigger
+from redistill.times import to_us
 from redistill.workers.releases import keys, registry
 from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.package import ReleasePackage, build_package
@@ -158,7 +159,7 @@ class Installation:
     @property
     def now(self) -> int:
         """Microseconds since 1970."""
-        return round(self.clock() * 1e6)
+        return to_us(self.clock())
 
     @property
     def trust(self) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +15,7 @@ from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.store.database import Database
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import Trigger
+from redistill.times import utc
 from redistill.workers.releases import registry, roles
 from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.releases.roles import Lifetimes
@@ -49,7 +49,7 @@ def package(
         output="y",
         output_kind="logits",
         golden_tolerance=0.01,
-        created_at=datetime.fromtimestamp(NOW / 1e6, UTC),
+        created_at=utc(NOW),
         **more,
     )
     data = manifest.to_json()

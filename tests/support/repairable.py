@@ -14,7 +14,6 @@ import credit
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
-from loop import SECOND
 
 from redistill.streams.client.session import Session
 from redistill.streams.store import properties
@@ -23,6 +22,7 @@ from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.tables import feature_rows, input_states, join_rows, labels
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.times import SECOND, now_us
 from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs.child import Child
 from redistill.workers.models import registration, spec_file
@@ -69,11 +69,6 @@ def candidate(settings: Settings, database: Database, version: str, folder: Path
                 RepositoryLayout(settings.root).path("credit", name, entry.sha256), folder / name
             )
     return folder
-
-
-def now_us() -> int:
-    """The wall clock."""
-    return round(datetime.now(UTC).timestamp() * 1e6)
 
 
 @dataclass

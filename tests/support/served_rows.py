@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
-from loop import NOW, SECOND
+from loop import NOW
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import feature_rows, labels, outcomes
+from redistill.times import SECOND
 
 
 def served(

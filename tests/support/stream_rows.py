@@ -18,6 +18,7 @@ from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.codec import Record, encode, encode_batch, headers_of
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 from redistill.streams.wire.recordset import RecordSet
+from redistill.times import microseconds
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 CONFIG = WatchConfig(
@@ -47,10 +48,6 @@ def chunk(records: Sequence[Record]) -> Chunk:
         size=sum(len(r.value or b"") for r in records),
         batches=RecordSet.of(records),
     )
-
-
-def us(at: datetime) -> int:
-    return round(at.timestamp() * 1e6)
 
 
 def watch(
@@ -145,7 +142,7 @@ def batch_record(
         model="credit",
         version=version,
         ids=[e.id for e in events],
-        served_at=np.array([us(e.served_at) for e in events]),
+        served_at=np.array([microseconds(e.served_at) for e in events]),
         feature_names=["income", "age"],
         features=np.array([[e.features["income"], e.features["age"]] for e in events], np.float32),  # type: ignore[index]
         categories={"region": [str(e.features["region"]) for e in events]},  # type: ignore[index]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from redistill.times import now_us
+from redistill.times import DAY, now_us
 from redistill.workers.cli import common
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ def check_history(
             database,
             now=now_us(),
             home=settings.root,
-            outbox_kept_us=round(settings.outbox_kept_days * 86_400e6),
+            outbox_kept_us=round(settings.outbox_kept_days * DAY),
             broker=broker,
         )
     broken = sum(not c.holds for c in checked)

@@ -12,14 +12,12 @@ import structlog
 
 from redistill.streams.monitor.config import Level, WatchConfig
 from redistill.streams.store.tables import specs
+from redistill.times import HOUR, MINUTE
 from redistill.workers.errors import WorkersError
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-HOUR = 3_600_000_000  # microseconds
-DAY = 24 * HOUR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +31,7 @@ class FleetLimits:
     def of(cls, settings: Settings) -> FleetLimits:
         """From the settings."""
         return cls(
-            cool_down=round(settings.cool_down_minutes * 60e6),
+            cool_down=round(settings.cool_down_minutes * MINUTE),
             fleet_jobs_per_day=settings.max_jobs_per_day,
         )
 

@@ -13,11 +13,10 @@ from typing import ClassVar, Literal
 from redistill.compress.plan import Diagnosis
 from redistill.streams.monitor.config import Level
 from redistill.streams.wire.events import IncidentClass
+from redistill.times import MINUTE
 
 FAILED_GATES = 2
 """So many rejected candidates in a row, and the circuit breaker opens: something else is wrong."""
-
-MINUTE = 60_000_000  # microseconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from redistill.streams.wire.events import IncidentClass
-from redistill.workers.incidents.model_context import DAY, FleetLimits, ModelContext
+from redistill.times import DAY
+from redistill.workers.incidents.model_context import FleetLimits, ModelContext
 from redistill.workers.incidents.policy import IncidentContext, JobBudget, RecentActions
 from redistill.workers.releases import publication_history as releases
 from redistill.workers.store import job_queue

@@ -8,13 +8,13 @@ from redistill.streams.store import properties
 from redistill.streams.store.database import JOURNAL_BYTES
 from redistill.streams.store.outbox import LEASE
 from redistill.streams.store.tables import leases, offsets, outbox
-from redistill.times import to_seconds
+from redistill.times import MINUTE, to_seconds
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
 from redistill.workers.store import audit
 
 RELAY_LAG_US = 600_000_000
 """Workers send what waits within seconds; ten minutes are a fault."""
-SIGN_OF_LIFE_US = 60_000_000
+SIGN_OF_LIFE_US = MINUTE
 """A stream worker without a lease (PostgreSQL, no static id) shows itself by the offsets it stores."""
 
 

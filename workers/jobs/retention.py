@@ -19,9 +19,9 @@ from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import add_counters
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
-from redistill.times import to_us
+from redistill.times import DAY, to_us
 from redistill.workers.errors import WorkersError
-from redistill.workers.incidents.model_context import DAY, ModelContext, load_all
+from redistill.workers.incidents.model_context import ModelContext, load_all
 from redistill.workers.releases import retention as releases
 from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes

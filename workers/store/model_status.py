@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from redistill.stats import clopper_pearson
+from redistill.times import DAY, HOUR
 from redistill.workers.store.queries import Overview
 
-SILENT_US = 3_600_000_000
+SILENT_US = HOUR
 """No event for an hour: no data."""
-LABELS_LATE_US = 86_400_000_000
+LABELS_LATE_US = DAY
 """Rows, but no label for a day where there were labels before: labels are late."""
 
 STATES = (

@@ -19,7 +19,7 @@ from redistill.streams.store.tables import (
     unregistered,
     windows,
 )
-from redistill.times import SECOND
+from redistill.times import DAY, MINUTE
 from redistill.workers.store.tables import (
     incidents,
     jobs,
@@ -28,8 +28,7 @@ from redistill.workers.store.tables import (
     pointers,
 )
 
-DAY_US = 86_400 * SECOND
-WEEK_US = 7 * DAY_US
+WEEK = 7 * DAY
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""
 RECENT_LAGS = 200
@@ -57,7 +56,7 @@ def rows_per_alarm(
     float or None
         ``None``: a week of labelled traffic is not known yet, of the fleet or of this model.
     """
-    since = now - WEEK_US
+    since = now - WEEK
     first = conn.execute(sa.select(sa.func.min(outcomes.c.made_at))).scalar_one()
     if first is None or first > since:
         return None
@@ -93,7 +92,7 @@ class Traffic:
 
 def traffic(conn: sa.Connection, model: str, now: int) -> Traffic | None:
     """Rates of the last week; ``None``: nothing was served in it."""
-    since = now - WEEK_US
+    since = now - WEEK
     served, first = conn.execute(
         sa.select(sa.func.sum(windows.c.rows), sa.func.min(windows.c.first_served_at)).where(
             windows.c.model == model, windows.c.last_served_at > since
@@ -107,7 +106,7 @@ def traffic(conn: sa.Connection, model: str, now: int) -> Traffic | None:
     begun = min((t for t in (first, first_state) if t is not None), default=None)
     if begun is None:
         return None
-    days = max(60e6, min(now - begun, WEEK_US)) / DAY_US
+    days = max(MINUTE, min(now - begun, WEEK)) / DAY
     # A model younger than a week has everything it ever served in its input states.
     rows = float(states or 0) if begun > since else float(served or 0)
     made = conn.execute(

@@ -31,6 +31,7 @@ from redistill.streams.wire.events import (
     Statistic,
     Window,
 )
+from redistill.times import HOUR, to_seconds, utc
 
 P0 = Partition("topic-id-p", 0)
 L0 = Partition("topic-id-l", 0)
@@ -51,7 +52,7 @@ def make_pump(db: Database, *, start: int = 0, stored: int | None = None) -> Acc
         db,
         state_key=KEY,
         kinds={"predictions": "predictions", "labels": "labels"},
-        clock=lambda: NOW / 1e6,
+        clock=lambda: to_seconds(NOW),
     )
     accumulator.assign(P0, "predictions", stored=stored, start=start)
     accumulator.assign(L0, "labels", stored=None, start=0)
@@ -168,8 +169,8 @@ def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None
 def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db: Database) -> None:
     accumulator = make_pump(db)
     accumulator.take(L0, chunk([record(label(0), 0)]))
-    flush(db, close(accumulator), now=NOW + 3_600_000_000)
-    assert one(db, t.labels).received_at == NOW + 3_600_000_000
+    flush(db, close(accumulator), now=NOW + HOUR)
+    assert one(db, t.labels).received_at == NOW + HOUR
 
 
 def test_a_backlog_of_labels_is_written_in_parts(db: Database) -> None:
@@ -187,7 +188,7 @@ def test_a_backlog_of_labels_is_written_in_parts(db: Database) -> None:
 
 def test_a_label_from_the_future_is_a_dead_letter(db: Database) -> None:
     accumulator = make_pump(db)
-    now = datetime.fromtimestamp(NOW / 1e6, UTC)
+    now = utc(NOW)
     times = [now + timedelta(hours=23), now + timedelta(hours=25), datetime(9999, 1, 1, tzinfo=UTC)]
     accumulator.take(L0, chunk([record(label(i, observed_at=at), i) for i, at in enumerate(times)]))
     batch = close(accumulator)

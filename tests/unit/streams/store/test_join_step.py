@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, us, watch
+from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
 
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.config import WatchConfig
@@ -18,12 +18,11 @@ from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import JoinStep, join_labels
 from redistill.streams.store.rates import RateRaiser, set_rate
 from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.times import DAY, SECOND, microseconds, to_seconds
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
 KEY = b"k" * 32
-S = 1_000_000
-NOW = us(START) + 3_600 * S
-DAYS = 86_400 * S
+NOW = microseconds(START) + 3_600 * SECOND
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ class Stream:
             db,
             state_key=KEY,
             kinds={"predictions": "predictions", "labels": "labels"},
-            clock=lambda: self.now / 1e6,
+            clock=lambda: to_seconds(self.now),
         )
         self.offsets = {P0: 0, L0: 0}
         self.accumulator.assign(P0, "predictions", stored=None, start=0)
@@ -76,7 +75,7 @@ def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Datab
     s = Stream(db)
     s.send(*(prediction(i) for i in range(5)), *(label(i) for i in range(5, 8)))
     assert s.drain() == JoinStep(waiting=3)
-    s.now += 2 * S
+    s.now += 2 * SECOND
     s.send(*(prediction(i, right=i != 6) for i in range(5, 8)), *(label(i) for i in range(5)))
     assert s.drain().outcomes == 8
     outcomes = sorted(s.rows(t.outcomes), key=lambda o: o.seq)
@@ -101,7 +100,7 @@ def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -
         looked += 1
     assert {r.state for r in s.rows(t.labels)} == {"orphan"}
     assert looked < 30
-    assert s.now == NOW + round(CONFIG.wait_days * DAYS)
+    assert s.now == NOW + round(CONFIG.wait_days * DAY)
     assert s.counters()["labels_orphan"] == 1
 
 
@@ -121,7 +120,7 @@ def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> N
     s.send(prediction(1))
     with db.begin() as conn:
         set_rate(conn, "credit", join=30, now=s.now)
-    s.now += 10 * S
+    s.now += 10 * SECOND
     s.send(label(1))
     assert s.drain().outcomes == 1
 
@@ -163,13 +162,13 @@ def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> Non
     s.send(prediction(1), label(1))
     s.drain()
     before = s.rows(t.accuracy_states)
-    s.now += S
+    s.now += SECOND
     s.send(label(1, label="default", seconds=500))
     assert s.drain().corrected == 1
     (o,) = s.rows(t.outcomes)
     assert (o.label, o.correct) == ("default", 1)
     assert s.rows(t.accuracy_states) == before
-    s.now += S
+    s.now += SECOND
     s.send(label(1, op="retract", label=None, seconds=600))
     assert s.drain().corrected == 1
     (o,) = s.rows(t.outcomes)
@@ -179,7 +178,7 @@ def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> Non
 def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None:
     s = Stream(db)
     s.send(label(1), label(1, op="retract", label=None, seconds=100))
-    s.now += S
+    s.now += SECOND
     s.send(prediction(1))
     assert s.drain().outcomes == 0
     assert s.rows(t.outcomes) == []
@@ -261,7 +260,7 @@ def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
     raised = []
     for second in range(0, 80, 10):
         with db.begin() as conn:
-            raised.append(raiser.measure(conn, config, now=s.now + second * S))
+            raised.append(raiser.measure(conn, config, now=s.now + second * SECOND))
     assert raised == [False] * 7 + [True]
     (lock,) = s.rows(t.model_locks)
     assert (lock.join_exponent, lock.feature_exponent) == (2, 3)

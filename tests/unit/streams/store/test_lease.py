@@ -9,8 +9,7 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.tables import metadata
-
-S = 1_000_000
+from redistill.times import SECOND
 
 
 @pytest.fixture
@@ -24,23 +23,23 @@ def db(database_url: str) -> Iterator[Database]:
 def test_second_holder_is_refused_until_the_end(db: Database) -> None:
     with db.begin() as c:
         assert lease.acquire(c, "x", "a", now=0, seconds=10) == 1
-        assert lease.acquire(c, "x", "b", now=9 * S, seconds=10) is None
-        assert lease.acquire(c, "x", "a", now=9 * S, seconds=10) == 1
-        assert lease.acquire(c, "x", "b", now=18 * S, seconds=10) is None
-        assert lease.holder_of(c, "x", 18 * S) == "a"
-        assert lease.acquire(c, "x", "b", now=19 * S, seconds=10) == 2
+        assert lease.acquire(c, "x", "b", now=9 * SECOND, seconds=10) is None
+        assert lease.acquire(c, "x", "a", now=9 * SECOND, seconds=10) == 1
+        assert lease.acquire(c, "x", "b", now=18 * SECOND, seconds=10) is None
+        assert lease.holder_of(c, "x", 18 * SECOND) == "a"
+        assert lease.acquire(c, "x", "b", now=19 * SECOND, seconds=10) == 2
 
 
 def test_renew_keeps_until_somebody_took_it(db: Database) -> None:
     with db.begin() as c:
         token = lease.acquire(c, "x", "a", now=0, seconds=1)
         assert token is not None
-        assert lease.renew(c, "x", token, now=5 * S, seconds=1)  # late, but nobody came
-        lease.check(c, "x", token, 5 * S)
-        assert lease.acquire(c, "x", "b", now=7 * S, seconds=1) == 2
-        assert not lease.renew(c, "x", token, now=7 * S, seconds=1)
+        assert lease.renew(c, "x", token, now=5 * SECOND, seconds=1)  # late, but nobody came
+        lease.check(c, "x", token, 5 * SECOND)
+        assert lease.acquire(c, "x", "b", now=7 * SECOND, seconds=1) == 2
+        assert not lease.renew(c, "x", token, now=7 * SECOND, seconds=1)
         with pytest.raises(LeaseError, match="b holds it"):
-            lease.check(c, "x", token, 7 * S)
+            lease.check(c, "x", token, 7 * SECOND)
 
 
 def test_check_refuses_what_ran_out(db: Database) -> None:
@@ -48,7 +47,7 @@ def test_check_refuses_what_ran_out(db: Database) -> None:
         token = lease.acquire(c, "x", "a", now=0, seconds=1)
         assert token is not None
         with pytest.raises(LeaseError, match=r"ran out 1\.0 s ago"):
-            lease.check(c, "x", token, 2 * S)
+            lease.check(c, "x", token, 2 * SECOND)
         with pytest.raises(LeaseError, match="nobody holds it"):
             lease.check(c, "other", 1, 0)
 

@@ -15,6 +15,7 @@ from redistill.streams.store import lease, outbox, properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.outbox import LEASE, Relay, relay
 from redistill.streams.wire.events import PointerMoved, VersionActivated
+from redistill.times import to_seconds
 
 NOW = 1_800_000_000_000_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -140,17 +141,17 @@ def test_only_the_holder_of_the_lease_sends(db: Database) -> None:
     add(db, activated("a"))
     with db.begin() as conn:
         token = lease.acquire(conn, LEASE, "other", now=NOW, seconds=60)
-    assert relay(db, Sent(), holder="me", clock=lambda: NOW / 1e6) == 0
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 0
     with db.begin() as conn:
         lease.release(conn, LEASE, token or 0)
-    assert relay(db, Sent(), holder="me", clock=lambda: NOW / 1e6) == 1
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
 
 
 def test_relay_that_is_gone_holds_up_nobody_when_it_was_between_rounds(db: Database) -> None:
     add(db, activated("a"))
-    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: NOW / 1e6) == 1
+    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: to_seconds(NOW)) == 1
     add(db, activated("b"))
-    assert relay(db, Sent(), holder="me", clock=lambda: NOW / 1e6) == 1
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
 
 
 def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
@@ -161,8 +162,8 @@ def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
             raise OSError("away")
 
     with pytest.raises(OSError, match="away"):
-        relay(db, Refuses(), holder="first", clock=lambda: NOW / 1e6)
-    assert relay(db, Sent(), holder="second", clock=lambda: NOW / 1e6) == 1
+        relay(db, Refuses(), holder="first", clock=lambda: to_seconds(NOW))
+    assert relay(db, Sent(), holder="second", clock=lambda: to_seconds(NOW)) == 1
 
 
 def test_relays_in_many_threads_send_each_row_once(db: Database) -> None:
@@ -200,7 +201,7 @@ def test_relay_makes_a_new_producer_after_a_failure(db: Database) -> None:
 
 def test_sent_rows_are_deleted_after_their_time_and_no_others(db: Database) -> None:
     add(db, activated("a"), activated("b"))
-    assert relay(db, Sent(), limit=1, clock=lambda: NOW / 1e6) == 1
+    assert relay(db, Sent(), limit=1, clock=lambda: to_seconds(NOW)) == 1
     with db.begin() as conn:
         assert outbox.prune(conn, before=NOW) == 0
         assert outbox.prune(conn, before=NOW + 1) == 1

@@ -25,6 +25,7 @@ from redistill.streams.wire.codec import (
 )
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 from redistill.streams.wire.recordset import RecordSet
+from redistill.times import utc
 
 SCHEMA = Schema(
     features=(
@@ -455,11 +456,7 @@ def _storable(text: str) -> bool:
 
 
 def _as_json(rows: Sequence[dict[str, Any]]) -> list[Record]:
-    out = []
-    for r in rows:
-        moment = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=r["served_at"])
-        out.append(record(r | {"served_at": moment.isoformat()}))
-    return out
+    return [record(r | {"served_at": utc(r["served_at"]).isoformat()}) for r in rows]
 
 
 def _as_arrow(rows: Sequence[dict[str, Any]]) -> Record:

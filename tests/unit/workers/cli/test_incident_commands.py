@@ -15,6 +15,7 @@ from loop import LIMITS, NOW, Clock, finding
 from typer.testing import CliRunner, Result
 
 from redistill.streams.store.database import Database
+from redistill.times import now_us
 from redistill.workers.cli import main
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import ingest
@@ -112,12 +113,12 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     assert "no jobs" in done("jobs", "list")
     done("incidents", "approve", incident_of(database))
     assert "queued" in done("jobs", "list", "--live")
-    claim = job_queue.claim(database, "w", now=repairable.now_us())
+    claim = job_queue.claim(database, "w", now=now_us())
     assert claim is not None
     gates = [
         {"name": "trusted_points", "value": -3.2, "limit": -1.0, "passed": False, "why": "worse"}
     ]
-    with job_queue.fenced(database, claim, repairable.now_us) as conn:
+    with job_queue.fenced(database, claim, now_us) as conn:
         checkpoints.record(
             conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates}
         )
@@ -127,7 +128,7 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     assert "0.31 s" in text
     found = json.loads(done("jobs", "show", claim.job.job_id[:8], "--json"))
     assert found["gates"] == gates
-    with job_queue.fenced(database, claim, repairable.now_us) as conn:
+    with job_queue.fenced(database, claim, now_us) as conn:
         wait = {"count": "gate_labelled", "rows": 32}
         job_queue.park(conn, claim, outcome={"wait": wait}, gate_rows=7, now=NOW)
     assert "had 7 labelled gate rows" in done("jobs", "show", "1")

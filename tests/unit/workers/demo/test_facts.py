@@ -9,10 +9,9 @@ import pytest
 
 from redistill.streams.store import tables as seen
 from redistill.streams.store.database import Database, connect
+from redistill.times import SECOND
 from redistill.workers.demo import facts
 from redistill.workers.store import tables as acted
-
-S = 1_000_000  # microseconds
 
 
 @pytest.fixture
@@ -28,8 +27,8 @@ def outcome(
 ) -> dict[str, object]:
     return {
         "model": "digits", "version": version, "seq": seq, "id_hash": 1000 * int(version) + seq,
-        "id": f"r{seq}", "correct": int(correct), "prediction": "3", "served_at": served * S,
-        "observed_at": served * S, "source": "clerks", "uniform": True, "made_at": made * S,
+        "id": f"r{seq}", "correct": int(correct), "prediction": "3", "served_at": served * SECOND,
+        "observed_at": served * SECOND, "source": "clerks", "uniform": True, "made_at": made * SECOND,
     }  # fmt: skip
 
 
@@ -40,7 +39,7 @@ def test_measured_counts_only_the_period_and_version(database: Database) -> None
         conn.execute(seen.outcomes.insert(), rows + other)
     everything = facts.measured(database, "digits", "1")
     assert (everything.correct, everything.n) == (15, 20)
-    part = facts.measured(database, "digits", "1", since=8 * S, until=12 * S)
+    part = facts.measured(database, "digits", "1", since=8 * SECOND, until=12 * SECOND)
     assert (part.correct, part.n) == (3, 4)
     assert part.accuracy == 0.75
     nothing = facts.measured(database, "digits", "9")
@@ -67,7 +66,7 @@ def test_labels_until_counts_what_a_detector_had_seen(database: Database) -> Non
             seen.outcomes.insert(),
             [outcome(i, correct=True, served=i, made=i + 2) for i in range(1, 21)],
         )
-    assert facts.labels_until(database, "digits", "1", since=10 * S, made=15 * S) == 4
+    assert facts.labels_until(database, "digits", "1", since=10 * SECOND, made=15 * SECOND) == 4
 
 
 def test_snapshot_holds_jobs_with_steps_and_versions_with_sizes(database: Database) -> None:

@@ -11,12 +11,13 @@ import loop
 import msgspec
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, LIMITS, NOW, SECOND, Clock, finding
+from loop import LIMITS, NOW, Clock, finding
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, specs
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.events import IncidentChanged
+from redistill.times import HOUR, SECOND
 from redistill.workers.incidents import incident_repository, ingest, lifecycle
 from redistill.workers.store import audit, incident_queries
 from redistill.workers.store.tables import incident_findings, incidents, jobs

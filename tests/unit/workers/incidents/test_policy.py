@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from redistill.compress.plan import Diagnosis
+from redistill.times import DAY
 from redistill.workers.incidents.policy import (
     AskPerson,
     IncidentContext,
@@ -23,7 +24,6 @@ from redistill.workers.incidents.policy import (
 )
 
 NOW = 1_000_000_000_000
-DAY = 86_400_000_000
 SUBJECT = IncidentContext(
     model="credit",
     incident_class="harm",

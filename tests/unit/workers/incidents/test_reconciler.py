@@ -9,10 +9,11 @@ from typing import Any
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, LIMITS, NOW, SECOND, Clock, finding
+from loop import LIMITS, NOW, Clock, finding
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outcomes, specs
+from redistill.times import HOUR, SECOND
 from redistill.workers.incidents import reconciler
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import incidents, jobs

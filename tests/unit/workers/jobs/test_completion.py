@@ -12,10 +12,11 @@ import loop
 import pytest
 import sqlalchemy as sa
 from job_worker import RecordingPublisher, report
-from loop import NOW, RULES, SECOND, Clock
+from loop import NOW, RULES, Clock
 
 from redistill.compress.plan import Rejected
 from redistill.streams.store.database import Database
+from redistill.times import SECOND, to_us
 from redistill.workers.jobs import completion, job_spec
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.store import audit, job_queue
@@ -92,7 +93,7 @@ def test_ended_job_says_why_and_how_long_it_took(world: World) -> None:
 
 
 def test_job_that_is_not_ours_any_more_is_not_ended(world: World) -> None:
-    world.clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+    world.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     job_worker.claimed(world.database, now=world.clock(), holder="heir")
     completion.end(world.session, RULES, "failed", why="too late")
     assert world.job.state == "running"

@@ -11,17 +11,18 @@ import job_worker
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
+from redistill.times import SECOND, to_us
 from redistill.workers.jobs.heartbeat import Heartbeat
 from redistill.workers.store import job_queue
 from redistill.workers.store.job_queue import Claim
 
-LEASE = round(job_queue.LEASE_SECONDS * 1e6)
+LEASE = to_us(job_queue.LEASE_SECONDS)
 
 
 @pytest.fixture

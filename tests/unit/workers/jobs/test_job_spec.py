@@ -11,11 +11,12 @@ import job_worker
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import NOW, SECOND
+from loop import NOW
 
 from redistill.compress.plan import read_job_spec, to_json
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles, specs
+from redistill.times import SECOND
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.folder import JobFolderError
 from redistill.workers.jobs.job_spec import JobContext, JobObsolete

@@ -12,11 +12,12 @@ import loop
 import pyarrow.parquet as pq
 import pytest
 from job_worker import ScriptedChild, diagnosis, report
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 from served_rows import labelled, served
 
 from redistill.compress.plan import Accepted
 from redistill.streams.store.database import Database
+from redistill.times import SECOND, to_us
 from redistill.workers.errors import LeaseLost
 from redistill.workers.jobs import job_spec, phases
 from redistill.workers.jobs.child import ChildFailed
@@ -52,7 +53,7 @@ class World:
 
     def crash(self) -> None:
         """The worker is gone: its lease ends, and the job can be claimed again."""
-        self.clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        self.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
 
     @property
     def job(self) -> job_queue.Job:

@@ -13,13 +13,14 @@ import loop
 import pytest
 import sqlalchemy as sa
 from job_worker import ScriptedChild, report
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 from served_rows import labelled, served
 
 from redistill.compress.plan import Comparison
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
+from redistill.times import DAY, SECOND
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import predecessor_comparison, training_window
 from redistill.workers.jobs.child import ChildCancelled, ChildFailed
@@ -93,7 +94,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         conn.execute(
             sa.insert(monitored_releases).values(
                 model="credit", epoch=2, version="v2", predecessor="v1", state="watching",
-                last_seq=0, since=NOW, until=NOW + 7 * 86_400 * SECOND,
+                last_seq=0, since=NOW, until=NOW + 7 * DAY,
             )
         )  # fmt: skip
     yield World(database, home)
@@ -221,7 +222,7 @@ def test_predecessor_whose_files_are_gone_cannot_be_compared(world: World) -> No
 
 def test_comparison_is_over_after_its_time(world: World) -> None:
     world.label(1, 26)
-    world.clock.forward(7 * 86_400 * SECOND)
+    world.clock.forward(7 * DAY)
     assert world.look() == 0
     assert world.state == "expired"
     assert world.child.asked == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import pytest
 import release_rows
 import sqlalchemy as sa
 from job_worker import report
-from loop import NOW, SECOND
+from loop import NOW
 from release_kit import graph, model_of
 from served_rows import labelled, served
 
@@ -27,6 +26,7 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import Profile
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox, profiles
+from redistill.times import SECOND, utc
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import job_spec, publish, training_window
 from redistill.workers.jobs.job_spec import JobContext
@@ -144,7 +144,7 @@ def test_candidate_is_packaged_under_its_jobs_name(
     assert (made.asked["kind"], made.asked["predecessor"]) == ("repaired", "v1")
     assert made.asked["job_id"] == folder.name
     assert made.asked["cpu_flags"] == ("avx2", "vnni")
-    assert made.asked["created_at"] == datetime.fromtimestamp(NOW / 1e6, UTC)
+    assert made.asked["created_at"] == utc(NOW)
     assert (made.asked["load_memory_bytes"], made.asked["load_seconds"]) == (2**28, 3.0)
     assert json.loads(candidate.report)["chosen"] == "fp32"
 
@@ -159,7 +159,7 @@ def test_release_of_a_schedule_is_dated_by_its_window(
     served(database, range(1, 101))
     made.publisher.prepare(folder_of(database, tmp_path / "home", CHOSEN), context(database))
     assert made.asked["kind"] == "scheduled"
-    assert made.asked["created_at"] == datetime.fromtimestamp(NOW / 1e6 + 9, UTC)
+    assert made.asked["created_at"] == utc(NOW + 9 * SECOND)
 
 
 def test_base_error_is_the_candidates_own_on_gate_rows(

@@ -10,7 +10,7 @@ from typing import Any
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, NOW, Clock
+from loop import NOW, Clock
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import (
@@ -21,11 +21,11 @@ from redistill.streams.store.tables import (
     outbox,
     outcomes,
 )
+from redistill.times import DAY, to_seconds
 from redistill.workers.jobs import retention
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import job_queue
 
-DAY = 24 * HOUR
 KEEP = retention.RetentionLimits(jobs_days=14, outbox_days=7, releases=3)
 
 
@@ -161,7 +161,7 @@ def test_sent_announcements_go_unsent_ones_never(database: Database, tmp_path: P
 
 def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
-    old = (NOW - 20 * DAY) / 1e6
+    old = to_seconds(NOW - 20 * DAY)
     with database.begin() as conn:
         for name, model in (("over", "credit"), ("live", "other")):
             if model == "other":
@@ -182,6 +182,6 @@ def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_pat
             (folder / job_id).mkdir(parents=True)
             os.utime(folder / job_id, (old, old))
         (folder / "unknown-new").mkdir()
-        os.utime(folder / "unknown-new", (NOW / 1e6, NOW / 1e6))
+        os.utime(folder / "unknown-new", (to_seconds(NOW), to_seconds(NOW)))
     assert run(database, tmp_path).folders == 1
     assert {p.name for p in folder.iterdir()} == {job_queue.job_id_of("live"), "unknown-new"}

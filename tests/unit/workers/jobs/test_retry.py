@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from redistill.times import to_us
 from redistill.workers.jobs.retry import BACKOFF_SECONDS, MAX_TRIES, GiveUp, TryAgain, decide
 
 NOW = 5_000_000
@@ -12,7 +13,7 @@ NOW = 5_000_000
 @pytest.mark.parametrize(("tries", "seconds"), [(1, 2.0), (2, 15.0)])
 def test_each_failure_waits_longer(tries: int, seconds: float) -> None:
     decision = decide(tries=tries, retriable=True, error="killed", now=NOW)
-    assert decision == TryAgain(NOW + round(seconds * 1e6), f"try {tries} of 3 failed: killed")
+    assert decision == TryAgain(NOW + to_us(seconds), f"try {tries} of 3 failed: killed")
 
 
 def test_last_failure_gives_up() -> None:

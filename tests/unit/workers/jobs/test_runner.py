@@ -12,13 +12,14 @@ import loop
 import pytest
 import sqlalchemy as sa
 from job_worker import RecordingPublisher, ScriptedChild, diagnosis, report
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 from served_rows import labelled, served
 
 from redistill.compress.plan import Accepted, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
+from redistill.times import SECOND, to_us
 from redistill.workers.jobs import retry
 from redistill.workers.jobs.child import ChildCancelled, ChildFailed
 from redistill.workers.jobs.runner import Runner
@@ -63,7 +64,7 @@ class World:
 
     def crash(self) -> None:
         """The worker is gone: its lease ends, and another one takes the job."""
-        self.clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        self.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
         self.runner = Runner(self.deps)
 
     @property
@@ -257,7 +258,7 @@ def _cancelled(world: World) -> Callable[[], object]:
 
 def test_zombie_leaves_the_job_to_its_heir(world: World) -> None:
     def overtaken(folder: Path, progress: job_worker.Progress) -> job_worker.Report:
-        world.clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        world.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
         job_worker.claimed(world.database, now=world.clock(), holder="heir")
         return ACCEPTED
 

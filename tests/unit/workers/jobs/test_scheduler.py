@@ -11,16 +11,15 @@ from typing import Any
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, NOW, SECOND, Clock
+from loop import NOW, Clock
 from waiting import eventually
 
 from redistill.streams.store.database import Database, connect
+from redistill.times import DAY, HOUR, SECOND
 from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs.scheduler import Scheduler, last_fire, make_due_job
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import audit, jobs
-
-DAY = 24 * HOUR
 
 
 @pytest.fixture

@@ -10,16 +10,17 @@ import job_worker
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import leases
+from redistill.times import SECOND, to_us
 from redistill.workers.errors import LeaseLost
 from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import job_steps, jobs
 
-LEASE = round(job_queue.LEASE_SECONDS * 1e6)
+LEASE = to_us(job_queue.LEASE_SECONDS)
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ import loop
 import numpy as np
 import pyarrow as pa
 import pytest
-from loop import NOW, SECOND
+from loop import NOW
 from served_rows import labelled, said, served
 
 from redistill.streams.store.database import Database
+from redistill.times import SECOND
 from redistill.workers.jobs import training_window
 
 WANTED = training_window.WindowQuery(

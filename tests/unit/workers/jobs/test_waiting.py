@@ -11,11 +11,12 @@ import job_worker
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import NOW, SECOND, Clock
+from loop import NOW, Clock
 from served_rows import labelled, served
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outcomes
+from redistill.times import SECOND
 from redistill.workers.jobs import training_window
 from redistill.workers.jobs.waiting import WaitingJobs
 from redistill.workers.store import job_queue

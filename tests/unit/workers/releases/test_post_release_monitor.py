@@ -16,12 +16,12 @@ from release_kit import FakeClock, Installation, copy_of, install
 from redistill.compress.plan import Comparison
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.release import PointerFile
+from redistill.times import DAY, to_seconds, to_us
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import post_release_monitor, registry, retention
 from redistill.workers.releases.files import damaged, restore
 from redistill.workers.store.tables import barred, monitored_releases, pauses, pointers
 
-DAY = 86_400_000_000
 WORSE = Comparison(wins=3, losses=60, ties=400, e_better=0.01, e_worse=1e6)
 BETTER = Comparison(wins=60, losses=3, ties=400, e_better=1e6, e_worse=0.01)
 OPEN = Comparison(wins=5, losses=6, ties=40, e_better=0.8, e_worse=1.2)
@@ -81,7 +81,7 @@ def test_worse_version_is_rolled_back_barred_and_the_breaker_opens(shop: Install
     (bar,) = rows(shop, barred)
     assert "60 lost, 3 won" in bar["reason"]
     (pause,) = rows(shop, pauses)
-    assert pause["until"] == shop.now + round(post_release_monitor.BREAKER_SECONDS * 1e6)
+    assert pause["until"] == shop.now + to_us(post_release_monitor.BREAKER_SECONDS)
     assert "circuit breaker" in pause["reason"]
     with pytest.raises(RegistryError, match="barred"):
         shop.publish("credit", "v3")
@@ -193,7 +193,7 @@ def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:
     shop.tick()
     being_sealed = shop.layout.targets / "credit" / ("e" * 64 + ".onnx")
     being_sealed.write_bytes(b"new")
-    os.utime(being_sealed, (shop.now / 1e6, shop.now / 1e6))
+    os.utime(being_sealed, (to_seconds(shop.now), to_seconds(shop.now)))
     prune(shop)
     assert being_sealed.exists()
     age(shop)

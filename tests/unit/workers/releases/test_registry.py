@@ -13,6 +13,7 @@ from release_kit import ACTOR, NUMERIC, Installation, install, report
 
 from redistill.streams.store.tables import outbox, profiles, specs
 from redistill.streams.wire.events import Trigger
+from redistill.times import HOUR
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import publication_history, registry
 from redistill.workers.store import audit
@@ -168,7 +169,7 @@ def test_roll_back_goes_to_the_bytes_before_and_pauses_repair(shop: Installation
     states = {r["version"]: r["status"] for r in rows(shop, versions)}
     assert states == {"v1": "published", "v2": "published", "v3": "rolledback"}
     (pause,) = rows(shop, pauses)
-    assert pause["until"] == shop.now + 3_600_000_000
+    assert pause["until"] == shop.now + HOUR
     assert rows(shop, barred) == []  # only an automatic roll back bars
     last = events(shop, "releases")[-1]
     assert (last["status"], last["version"], last["epoch"]) == ("rolledback", "v3", 4)

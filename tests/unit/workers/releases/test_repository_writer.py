@@ -17,6 +17,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from redistill.streams.client.fetch import Repository
 from redistill.streams.store import lease, properties
 from redistill.streams.store.tables import metadata, outbox
+from redistill.times import utc
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys, release_requests, repository, roles, submission
 from redistill.workers.releases.files import RepositoryLayout
@@ -388,5 +389,5 @@ def test_pointer_that_clients_believe_expires_with_the_first_role(shop: Installa
     with shop.database.read() as conn:
         until = roles.valid_until(conn)
     assert until is not None
-    end = datetime.fromtimestamp(until / 1e6, UTC)
+    end = utc(until)
     assert end == datetime.fromtimestamp(START, UTC) + timedelta(hours=24)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import HOUR, NOW, SECOND, Clock
+from loop import NOW, Clock
 from waiting import PATIENCE_SECONDS
 
 from redistill.streams.store.database import Database
+from redistill.times import HOUR, SECOND, to_us
 from redistill.workers.errors import LeaseLost
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.tables import job_steps, jobs
@@ -69,7 +70,7 @@ def test_claim_is_exclusive_until_its_lease_ends(database: Database) -> None:
     first = job_queue.claim(database, "one", now=NOW)
     assert first is not None
     assert job_queue.claim(database, "two", now=NOW + SECOND) is None
-    later = NOW + round((job_queue.LEASE_SECONDS + 1) * 1e6)
+    later = NOW + to_us(job_queue.LEASE_SECONDS + 1)
     second = job_queue.claim(database, "two", now=later)
     assert second is not None
     assert second.token > first.token
@@ -80,7 +81,7 @@ def test_zombie_writes_nothing_after_the_job_was_taken_over(database: Database) 
     make(database, "a")
     clock = Clock()
     zombie = job_queue.claim(database, "one", now=clock())
-    clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+    clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     heir = job_queue.claim(database, "two", now=clock())
     assert zombie is not None
     assert heir is not None
@@ -108,14 +109,14 @@ def test_finished_step_renews_the_tries_but_only_once(database: Database) -> Non
     for _ in range(3):
         claim = job_queue.claim(database, f"w{clock()}", now=clock())
         assert claim is not None
-        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     assert not job_queue.exhausted(claim.job)
     for done in ("train", "train"):
         claim = job_queue.claim(database, f"w{clock()}", now=clock())
         assert claim is not None
         with job_queue.fenced(database, claim, clock) as conn:
             checkpoints.record(conn, claim, done, "done", now=clock())
-        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     assert state(database, "a").tries == 2  # renewed by the first, not by the second
 
 
@@ -126,7 +127,7 @@ def test_job_is_exhausted_when_its_workers_die_in_the_same_step(database: Databa
         claim = job_queue.claim(database, f"w{n}", now=clock())
         assert claim is not None
         assert not job_queue.exhausted(claim.job) or n == job_queue.MAX_DEATHS
-        clock.forward(round((job_queue.LEASE_SECONDS + 1) * 1e6))
+        clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     assert job_queue.exhausted(claim.job)
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
+from redistill.times import HOUR
 from redistill.workers.store.model_status import STATES, accuracy, state, worst_first
 from redistill.workers.store.queries import Overview
 
 NOW = 1_790_000_000_000_000
-HOUR = 3_600_000_000
 CALM = Overview(
     model="credit",
     level="repair",
