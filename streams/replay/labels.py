@@ -3,15 +3,18 @@ in the reference."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from redistill.rowfiles import BATCH_ROWS, Kind, RowFile
+from redistill.rownames import Names
+from redistill.rowvalues import is_text
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.accuracy import SMALLEST_BASE
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.replay.options import ReplayOptions
-from redistill.streams.replay.rows import BATCH_ROWS, Source, answers, wrong_rows
+from redistill.streams.replay.rows import answers, wrong_rows
 
 HOPELESS = 0.95
 """Error of a reference above which no harm can be found: the test's null hypothesis ends here."""
@@ -21,7 +24,7 @@ _SAME = "accuracy is the share of rows in which both are equal, so both must nam
 
 
 def base_error(
-    name: str, whole: pa.Table, label: str, prediction: str
+    name: str, whole: Mapping[str, pa.Array], label: str, prediction: str, names: Names
 ) -> tuple[BaseError | None, str]:
     """Base error from the reference's labels and predictions, in the order of the file; and a note.
 
@@ -30,20 +33,20 @@ def base_error(
     FileError
         If they hardly ever agree.
     """
-    missing = [c for c in (label, prediction) if c not in whole.schema.names]
+    missing = [c for c in (label, prediction) if c not in whole]
     later = (
         "the base error is not known; the first 1,000 labels of the stream make a provisional one,"
         " and what is found before that does not say whether it is harmful"
     )
     if missing:
         return None, f"{name} has no column {', '.join(map(repr, missing))}: {later}"
-    errors, known = wrong_rows(whole[label], whole[prediction])
+    errors, known = wrong_rows(whole[label], whole[prediction], names)
     n = int(known.sum())
     if n < SMALLEST_BASE:
         return None, f"{name} has {n} rows with label and prediction, too few: {later}"
     base = BaseError.from_errors(errors[known])
     if base.rate > HOPELESS:
-        own, other = answers([whole[label], whole[prediction]])
+        own, other = (answers(whole[c], names) for c in (label, prediction))
         raise FileError(
             f"labels ({_some(own.values)}) and predictions ({_some(other.values)}) of {name} differ"
             f" in {base.rate:.1%} of the rows: {_SAME}"
@@ -61,7 +64,13 @@ def base_error(
     return base, ""
 
 
-def check_labels(stream: Source, reference: pa.Table, options: ReplayOptions) -> list[str]:
+def check_labels(
+    stream: RowFile,
+    kinds: Mapping[str, Kind],
+    reference: Mapping[str, pa.Array],
+    options: ReplayOptions,
+    names: Names,
+) -> list[str]:
     """Notes on labels at the beginning of the stream that no prediction can equal.
 
     Raises
@@ -69,21 +78,23 @@ def check_labels(stream: Source, reference: pa.Table, options: ReplayOptions) ->
     FileError
         If none of them is ever predicted, not in the reference either: these are different things.
     """
-    first = next(stream.batches([options.label, options.prediction]), None)
+    columns = (options.label, options.prediction)
+    first = next(stream.batches({c: kinds[c] for c in columns}), None)
     if first is None:
         return []
     label = options.reference_label or options.label
     prediction = options.reference_prediction or options.prediction
-    there = reference.schema.names
-    columns = [first[options.label], first[options.prediction]]
-    columns += [reference[c] for c in (prediction, label) if c in there]
-    here, predicted, *before = answers(columns)
-    known = {*predicted.values, *options.classes}.union(*(c.values for c in before))
+    before = [reference[c] for c in (prediction, label) if c in reference]
+    alike = names.names or all(is_text(c.type) for c in (*first.columns.values(), *before))
+    here, predicted, *others = (
+        answers(c, names if alike else None) for c in (*(first[c] for c in columns), *before)
+    )
+    known = {*predicted.values, *names.names}.union(*(c.values for c in others))
     strange = [i for i, value in enumerate(here.values) if value not in known]
     counts = [int((here.codes == i).sum()) for i in strange]
     labelled = int((here.codes >= 0).sum())
     values = [here.values[i] for i in strange]
-    if prediction in there and labelled >= SMALLEST_BASE and sum(counts) == labelled:
+    if prediction in reference and labelled >= SMALLEST_BASE and sum(counts) == labelled:
         raise FileError(
             f"labels of {stream.name} ({_some(values)}) are none of the predictions"
             f" ({_some(predicted.values)}): {_SAME}"

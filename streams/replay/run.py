@@ -17,16 +17,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from redistill.rowfiles import RowFileError, open_rows
+from redistill.streams.errors import FileError
 from redistill.streams.monitor.accuracy import AccuracyState, Outcomes, account_each
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.replay.blocks import Rows, stream_blocks
 from redistill.streams.replay.lines import Line, Replay, Window
 from redistill.streams.replay.options import ReplayOptions
-from redistill.streams.replay.rows import open_source
-from redistill.streams.replay.table import Rows, Table, stream_blocks
+from redistill.streams.replay.table import Table
 from redistill.streams.wire.events import DriftFound
 
 BLOCK_ROWS = 500
@@ -54,7 +56,8 @@ def run_replay(
     Parameters
     ----------
     stream, reference
-        Parquet or CSV file, or a table. Every column that is not named in the options is a feature.
+        Parquet or CSV file, a folder of such files, or a table. Every column that is not named in
+        the options is a feature.
     write
         Takes each line as a JSON-like dict: findings as they would have been published, with
         ``row`` and ``id``; closed windows with their accuracy; the summary, last.
@@ -66,13 +69,27 @@ def run_replay(
     FileError
         If a file cannot be read, or a column or value cannot be used.
     """
+    try:
+        return _replayed(stream, reference, options, write, progress)
+    except RowFileError as error:
+        raise FileError(str(error)) from error
+
+
+def _replayed(
+    stream: str | Path | pa.Table,
+    reference: str | Path | pa.Table,
+    options: ReplayOptions,
+    write: Callable[[Line], None],
+    progress: Callable[[Replay], None] | None,
+) -> Replay:
     began = clock.perf_counter()
-    rows = open_source(stream, "the stream")
-    table = Table.learn(open_source(reference, "the reference"), rows, options)
+    rows = open_rows(stream, "the stream")
+    table = Table.learn(open_rows(reference, "the reference"), rows, options)
+    schema = table.layout.schema
     result = Replay(total=rows.rows, base_note=table.base_note, notes=list(table.notes))
     config = WatchConfig(
         model=options.model,
-        schema=table.schema,
+        schema=schema,
         tolerance_points=options.tolerance_points,
         strictness=options.strictness,
         window_rows=options.window_rows,
@@ -80,10 +97,10 @@ def run_replay(
         rows_per_alarm=options.rows_per_alarm,
         seed=options.seed,
     )
-    profile = build_profile(table.reference, table.schema)
+    profile = build_profile(table.reference, schema)
     result.base = table.base
     run = _Run(options, config, profile, table.base, result)
-    for block in stream_blocks(rows, table, options, BLOCK_ROWS):
+    for block in stream_blocks(rows, table.kinds, table.layout, options, BLOCK_ROWS):
         for line in run.block(block):
             write(line)
         if progress is not None:

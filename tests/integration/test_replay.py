@@ -228,7 +228,7 @@ def test_files_that_are_none_end_the_command_with_a_sentence(
     for name, message in (
         ("gone.parquet", "there is no file"),
         ("x.parquet", "cannot be read"),
-        ("latin.csv", "cannot be read: 'utf-8' codec"),
+        ("latin.csv", "cannot be read as CSV: 'utf-8' codec"),
         ("x.bin", "neither Parquet nor CSV"),
     ):
         with pytest.raises(SystemExit) as stopped:

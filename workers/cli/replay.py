@@ -29,7 +29,9 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 @app.command()
 def replay(
-    stream: Path = typer.Argument(help="Parquet or CSV file, rows in the order of the stream."),
+    stream: Path = typer.Argument(
+        help="Parquet or CSV file, or a folder of part files, rows in the order of the stream."
+    ),
     reference: Path = typer.Option(
         ...,
         "--reference",

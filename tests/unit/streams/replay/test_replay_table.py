@@ -1,0 +1,150 @@
+"""What a replay makes of the columns of its two files, before the monitor sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from redistill.rowfiles import open_rows
+from redistill.rownames import Names
+from redistill.streams.replay.blocks import Rows, stream_blocks
+from redistill.streams.replay.options import ReplayOptions
+from redistill.streams.replay.rows import answers, wrong_rows
+from redistill.streams.replay.table import Table
+from redistill.streams.wire.block import Codes
+
+N = 400
+
+
+def columns(**more: Any) -> dict[str, Any]:
+    return {
+        "x": np.arange(float(N)),
+        "label": [0, 1] * (N // 2),
+        "prediction": [0, 1] * (N // 2),
+    } | more
+
+
+def learned(stream: Any, reference: Any, **options: Any) -> tuple[Table, list[Rows]]:
+    asked = ReplayOptions(**options)
+    rows = open_rows(stream)
+    table = Table.learn(open_rows(reference), rows, asked)
+    return table, list(stream_blocks(rows, table.kinds, table.layout, asked, 100))
+
+
+def csv_of(folder: Path, table: dict[str, Any], name: str = "s.csv") -> Path:
+    pyarrow.csv.write_csv(pa.table(table), folder / name)
+    return folder / name
+
+
+def test_infinity_is_a_wrong_type_as_the_live_decoder_counts_it() -> None:
+    x = np.arange(float(N))
+    x[[3, 5]] = np.inf, 1e39
+    table, blocks = learned(pa.table(columns(x=x)), pa.table(columns(x=x)))
+    assert [b.block.wrong_type for b in blocks] == [{"x": 2}, {}, {}, {}]
+    assert not np.isinf(table.reference.features).any()
+
+
+def test_the_reference_says_how_a_csv_is_read(tmp_path: Path) -> None:
+    codes = ["01", "1", "NA", "02"] * (N // 4)
+    reference = tmp_path / "r.parquet"
+    pq.write_table(pa.table(columns(zip=codes, flag=[True, False] * (N // 2))), reference)
+    stream = csv_of(tmp_path, columns(zip=codes, flag=["True", "FALSE"] * (N // 2)))
+    table, blocks = learned(stream, reference)
+    assert table.layout.schema.features[1].values == ("01", "1", "NA", "02")
+    assert blocks[0].block.features[:4, 1].tolist() == [0, 1, 2, 3]
+    assert blocks[0].block.features[:2, 2].tolist() == [1, 0]
+    assert all(b.block.flawless for b in blocks)
+
+
+def test_a_late_cell_that_is_no_number_is_one_wrong_value(tmp_path: Path) -> None:
+    path = csv_of(tmp_path, columns())
+    lines = path.read_text().splitlines()
+    lines[301] = "n/a?," + lines[301].split(",", 1)[1]
+    path.write_text("\n".join(lines))
+    _, blocks = learned(path, pa.table(columns()))
+    assert [b.block.wrong_type for b in blocks] == [{}, {}, {}, {"x": 1}]
+    table, blocks = learned(pa.table(columns()), path)
+    assert table.layout.schema.features[0].kind == "float"
+    stray = "'x' of the reference is one of numbers; 1 (the first, in row 301: 'n/a?') are none"
+    assert any(stray in note for note in table.notes)
+    assert all(b.block.flawless for b in blocks)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "known"),
+    [
+        ((), ["1", "NA", "nan", ""], [True, False, False, False]),
+        (("1", "NA"), ["1", "NA", "nan", ""], [True, True, True, False]),
+    ],
+)
+def test_words_for_missing_labels_are_classes_where_classes_are_words(
+    tmp_path: Path, classes: tuple[str, ...], labels: list[str], known: list[bool]
+) -> None:
+    one = [1] * N
+    stream = csv_of(tmp_path, columns(label=labels * (N // 4), prediction=one))
+    _, blocks = learned(stream, pa.table(columns(label=one, prediction=one)), classes=classes)
+    assert blocks[0].labelled[:4].tolist() == known
+    assert blocks[0].error[:4].tolist() == [0, known[1], known[2], 0]
+
+
+@pytest.mark.parametrize(
+    "predictions", [[False, True], ["False", "True"], [0.0, 1.0], ["0", "1"], ["0.0", "1.0"]]
+)
+def test_a_prediction_counts_as_the_class_of_the_reference_that_it_equals(
+    predictions: list[Any],
+) -> None:
+    stream = pa.table(columns(prediction=predictions * (N // 2)))
+    _, blocks = learned(stream, pa.table(columns()))
+    found = blocks[0].block.prediction
+    assert isinstance(found, Codes)
+    assert found.strings()[:4] == ["0", "1", "0", "1"]
+    assert not blocks[0].error.any()
+
+
+def test_an_index_and_names_of_folders_are_not_watched(tmp_path: Path) -> None:
+    for i in (1, 2):
+        folder = tmp_path / "r" / f"day=2026-03-0{i}" / f"land=l{i}" / f"n={i}"
+        folder.mkdir(parents=True)
+        index = {"__index_level_0__": np.arange(N), "Unnamed: 0": np.arange(N), "": np.arange(N)}
+        pq.write_table(pa.table(columns(**index)), folder / "p.parquet")
+    stream = pa.table(columns(land=["l1"] * N))
+    table, _ = learned(stream, tmp_path / "r")
+    assert table.layout.schema.names == ("x", "land")
+    said = [n for n in table.notes if "is not watched" in n]
+    assert len(said) == 5
+    assert sum("(an index of pandas)" in n for n in said) == 3
+    assert sum("(names of folders)" in n for n in said) == 2
+
+
+def test_labels_and_predictions_of_unknown_classes_are_compared_by_value_where_types_differ() -> (
+    None
+):
+    nobody = Names(())
+    numbers, words = pa.array([1.0, 0.0]), pa.array(["1", "0.00"])
+    assert wrong_rows(words, numbers, nobody)[0].tolist() == [0, 0]
+    assert wrong_rows(words, pa.array(["1.0", "0.00"]), nobody)[0].tolist() == [1, 0]
+    assert wrong_rows(words, pa.array([True, False]), nobody)[0].tolist() == [0, 0]
+    assert answers(words, None).values == ("1", "0")
+
+
+def test_a_time_that_is_none_is_said_with_its_row(tmp_path: Path) -> None:
+    from redistill.streams.errors import FileError
+
+    at = ["2026-03-01T10:00:00"] * N
+    at[250] = "soon"
+    with pytest.raises(
+        FileError, match=r"'at' .option --time. holds 'soon', .*\(row 251 of table\)"
+    ):
+        learned(pa.table(columns(at=at)), pa.table(columns()), time="at")
+
+
+def test_a_stream_with_a_header_only_has_no_blocks(tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text("x,label,prediction\n")
+    _, blocks = learned(tmp_path / "s.csv", csv_of(tmp_path, columns(), "r.csv"))
+    assert blocks == []
