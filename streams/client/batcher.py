@@ -6,9 +6,11 @@ No threads and no clock here: the logger's encoding thread feeds rows in and tak
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -232,6 +234,10 @@ class Batcher:
             body["served_at"] = np.datetime64(row.served_at, "us").item().isoformat() + "Z"
             try:
                 body["prediction"] = _predictions([row.prediction])[0]
+                if row.features:
+                    body["features"] = {k: _undecimal(v) for k, v in row.features.items()}
+                if isinstance(row.scores, (list, tuple)):
+                    body["scores"] = [_undecimal(v) for v in row.scores]
                 if row.segment:
                     body["segment"] = {k: _text(v) for k, v in row.segment.items() if v is not None}
                 value = _ENCODER.encode(body)
@@ -250,7 +256,7 @@ class Batcher:
 
 
 _TOPIC = TOPICS[PredictionMade]
-_NUMBERS_OR_NONE = {int, float, type(None), *np.sctypeDict.values()} - {
+_NUMBERS_OR_NONE = {int, float, Decimal, type(None), *np.sctypeDict.values()} - {
     np.bool_, np.str_, np.bytes_, np.object_, np.void, np.datetime64, np.timedelta64,
     np.complex64, np.complex128, np.clongdouble,
 }  # fmt: skip
@@ -268,10 +274,10 @@ def _fault(row: Logged) -> str | None:
         return "id contains half a character (a lone surrogate)"
     if row.prediction is None:
         return "prediction is missing"
-    if not isinstance(row.prediction, (str, int, float, np.generic)):
+    if not isinstance(row.prediction, (str, int, float, Decimal, np.generic)):
         kind = type(row.prediction).__name__
         return f"prediction is a {kind}; a class name or a number is needed"
-    if row.prediction != row.prediction:
+    if _undecimal(row.prediction) != _undecimal(row.prediction):
         return "prediction is NaN"
     if not isinstance(row.sample_rate, (int, float)):
         return f"sample_rate is a {type(row.sample_rate).__name__}"
@@ -325,6 +331,13 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return number_text(value) if type(value) in _NUMBERS_OR_NONE else str(value)
+
+
+def _undecimal(value: Any) -> Any:
+    """A decimal (NUMERIC of a database) is a number, not the text that JSON would make of it."""
+    if not isinstance(value, Decimal):
+        return value
+    return math.nan if value.is_nan() else float(value)
 
 
 def _plain(value: Any) -> Any:

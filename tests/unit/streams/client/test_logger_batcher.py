@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,27 @@ def test_flags_are_one_and_zero_of_a_number() -> None:
         ages = {i: a for b in blocks(records) for i, a in zip(b.ids, b.features[:, 0], strict=True)}
         assert [ages[r.id] for r in rows] == [1, 0] * 20
         assert [b.wrong_type for b in blocks(records)] == [{}] * len(records)
+
+
+@pytest.mark.parametrize("n", [1, MIN_BATCH_ROWS])
+def test_decimals_of_a_database_are_numbers(n: int) -> None:
+    rows = [
+        row(i, features={"age": Decimal("1.50") if i else Decimal("NaN"), "region": "EU"},
+            scores=[Decimal("0.75"), Decimal("0.25")], segment={"rate": Decimal("2.50")})
+        for i in range(n)
+    ]  # fmt: skip
+    records, refused = gather(rows)
+    assert refused == []
+    assert {is_arrow(r) for r in records} == {n >= MIN_BATCH_ROWS}
+    (block,) = blocks(records)
+    assert block.flawless
+    expected = [np.nan, *[1.5] * (n - 1)]
+    np.testing.assert_array_equal(block.features[:, 0], np.array(expected, np.float32))
+    assert block.scores is not None
+    assert block.scores[0].tolist() == [0.75, 0.25]
+    assert block.segments["rate"].values == ("2.5",)
+    _, refused = gather([row(prediction=Decimal("sNaN"))])
+    assert refused == [("prediction is NaN", 1)]
 
 
 def test_scalars_of_numpy_are_numbers() -> None:
