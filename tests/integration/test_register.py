@@ -263,7 +263,7 @@ def test_a_column_of_predictions_stands_in_for_the_graph(home: Settings, tmp_pat
             {"region": "others"},
             "2,000 of 2,000 values of region are not declared (MARS; declared: EU, US)",
         ),
-        ({"garbage": True}, "is not a readable Parquet file"),
+        ({"garbage": True}, "cannot be read as Parquet"),
     ],
 )
 @pytest.mark.parametrize("role", ["reference", "trusted"])

@@ -44,7 +44,9 @@ def label() -> None:
 
 @app.command("import")
 def import_(
-    file: Path = typer.Argument(..., help="Parquet, or CSV with a header."),
+    file: Path = typer.Argument(
+        ..., help="Parquet, or CSV with a header; or a folder of such files."
+    ),
     model: str = typer.Option(..., "--model", help="Name of the model."),
     source: str = typer.Option(
         "default", "--source", help="Who says so; [labels] sources decides who is believed."
@@ -93,7 +95,7 @@ def import_(
             f" ({', '.join(spec.labels.sources)}): its labels are stored, and feed no detector",
             err=True,
         )
-    if not file.is_file():
+    if not file.exists():
         raise UsageError(f"{file}: there is no such file")
     columns = label_import.Columns(
         id=id_, label=label, time=time, confidence=confidence, inclusion=inclusion
@@ -227,17 +229,17 @@ def _rejects(path: Path) -> Iterator[_Reject]:
 @contextmanager
 def _progress(file: Path) -> Iterator[_Advance]:
     """A bar on a terminal, silence elsewhere."""
-    from pyarrow import ArrowException
     from rich.console import Console
     from rich.progress import Progress
 
+    from redistill.workers.errors import UsageError
     from redistill.workers.models import label_import
 
     out = Console(stderr=True)
     with Progress(console=out, disable=not out.is_terminal, transient=True) as bar:
         try:
             total = label_import.count(file)
-        except (ArrowException, OSError):  # reading it will say what is wrong with it
+        except UsageError:  # reading it will say what is wrong with it
             total = None
         task = bar.add_task("labels", total=total)
         yield lambda rows: bar.advance(task, rows)

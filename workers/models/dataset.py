@@ -1,4 +1,4 @@
-"""Reading the Parquet files that ``[data]`` names; all that is wrong with them is said at once.
+"""Rows of the files that ``[data]`` names; all that is wrong with them is said at once.
 
 What comes out is in the layout that jobs use: float32 features in the schema's order, categories as
 indices, the label as text, rows in time order. It is stored so, and jobs copy it as it is.
@@ -14,18 +14,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from redistill.streams.wire.block import Feature
+from redistill.rowfiles import Batch, Kind, RowFile, RowFileError, open_rows
+from redistill.rownames import Names
+from redistill.rowvalues import is_number, is_single, is_text
+from redistill.workers.models.dataset_columns import (
+    CategoryColumn,
+    ClassColumn,
+    NumberColumn,
+    SliceColumn,
+    TimeColumn,
+    listed,
+)
 from redistill.workers.models.spec import ModelSpec
 
 MIN_ROWS = 100
 """Fewer rows say nothing about a model: an accuracy is then known to 10 points at best."""
-MANY_UNSEEN = 0.5
-"""Above this share of undeclared values the column is not the one that was declared."""
-EXAMPLES = 3
+MAX_VALUES = 1 << 29
+"""Values of a file (2 GiB as float32): its features, and what is held of a row besides."""
+ROW_VALUES = 8
+"""Label, prediction, time and place of a row, counted in values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,7 +78,7 @@ def read(
     Parameters
     ----------
     path
-        A Parquet file with a column per feature.
+        A Parquet or CSV file with a column per feature, or a folder of such files.
     spec
         What its columns should be.
     role
@@ -83,169 +93,134 @@ def read(
     """
     place = f"[data] {role} = {str(path)!r}"
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return None, [f"{place} is not a readable Parquet file: {first}"]
+        return _read(open_rows(path), spec, role, place, need_labels)
+    except RowFileError as error:
+        of_part = error.name != str(path)
+        return None, [f"{place}: {error}" if of_part else f"{place} {error.reason}"]
+
+
+class _Columns:
+    """The columns of a file that are read, each with what was found in it so far."""
+
+    def __init__(self, file: RowFile, spec: ModelSpec) -> None:
+        schema, data, there = spec.schema, spec.data, set(file.columns)
+        names = Names(schema.classes)
+        self.width = len(schema.features)
+        self.features = {
+            j: CategoryColumn(f) if f.kind == "category" else NumberColumn(f)
+            for j, f in enumerate(schema.features)
+            if f.name in there
+        }
+        own = there - set(schema.names)
+        self.label = ClassColumn(data.label, names) if data.label in there else None
+        self.prediction = ClassColumn(data.prediction, names) if data.prediction in own else None
+        self.time = TimeColumn(data.time) if data.time in there and data.time else None
+        self.slices = [SliceColumn(key) for key in schema.slices if key in own]
+        self.others = [c for c in (self.label, self.prediction, self.time, *self.slices) if c]
+        self.kinds: dict[str, Kind] = {
+            c.name: c.kind for c in (*self.others, *self.features.values())
+        }
+        self.misfits = [
+            f"{n} is {file.type_of(n)}: one value per row was expected"
+            for n in self.kinds
+            if not file.is_single(n)
+        ]
+        self.misfits += [
+            f"{c.name} is declared as {c.feature.kind} and holds {kind}"
+            for c in self.features.values()
+            if isinstance(c, NumberColumn)
+            and is_single(kind := file.type_of(c.name))
+            and not (is_number(kind) or is_text(kind) or pa.types.is_null(kind))
+        ]
+
+    def add(self, batch: Batch) -> NDArray[np.float32]:
+        """Read some rows: ``(n, F)`` features."""
+        block = np.empty((len(batch), self.width), np.float32)
+        for j, column in self.features.items():
+            block[:, j] = column.add(batch)
+        for other in self.others:
+            other.add(batch)
+        return block
+
+
+def _read(
+    file: RowFile, spec: ModelSpec, role: str, place: str, need_labels: bool
+) -> tuple[Dataset | None, list[str]]:
     problems: list[str] = []
     warnings: list[str] = []
-    if missing := [f for f in spec.schema.names if f not in table.column_names]:
+    data, schema, there = spec.data, spec.schema, set(file.columns)
+    if missing := [f for f in schema.names if f not in there]:
         problems.append(
-            f"{place}: missing columns: {_listed(missing)}; the file has"
-            f" {_listed(table.column_names, 12)}"
+            f"{place}: missing columns: {listed(missing)}; the file has {listed(file.columns, 12)}"
         )
-    if table.num_rows < MIN_ROWS:
-        problems.append(f"{place} has {table.num_rows} rows; at least {MIN_ROWS} are needed")
-    labels = _classes(table, spec.data.label, spec, place, problems, required=need_labels)
-    predictions = None
-    if spec.data.prediction in table.column_names and spec.data.prediction not in spec.schema.names:
-        predictions = _classes(table, spec.data.prediction, spec, place, problems, required=False)
-    order, served_at = _times(table, spec, place, problems)
+    if need_labels and data.label not in there:
+        problems.append(
+            f"{place} has no column {data.label!r}: it needs labels ([data] label names their column)"
+        )
+    if data.time is not None and data.time not in there:
+        problems.append(f"{place} has no column {data.time!r} ([data] time)")
+    columns = _Columns(file, spec)
+    problems += [f"{place}: {what}" for what in columns.misfits]
+    if columns.misfits:
+        return None, problems
+    blocks = _blocks(file, columns)
+    if blocks is None:
+        most = MAX_VALUES // (columns.width + ROW_VALUES)
+        return None, [
+            *problems,
+            f"{place} has more than {most:,} rows, which is what is held of {columns.width} features:"
+            " take a sample",
+        ]
+    features = np.concatenate([np.empty((0, columns.width), np.float32), *blocks])
+    if len(features) < MIN_ROWS:
+        problems.append(f"{place} has {len(features)} rows; at least {MIN_ROWS} are needed")
+    labels, predictions = (
+        None if c is None else c.judge(place, problems) for c in (columns.label, columns.prediction)
+    )
+    served_at = np.arange(len(features), dtype=np.int64) * 1_000_000
+    if columns.time is not None:
+        served_at = columns.time.judge(place, problems)
     odd: list[str] = []
-    columns = [
-        _feature(table.column(f.name), f, place, problems, odd)
-        for f in spec.schema.features
-        if f.name in table.column_names
-    ]
+    for column in columns.features.values():
+        column.judge(place, problems, odd)
     warnings.extend(f"{role}: {text}" for text in odd)
+    segments = {c.name: c.judge(place, problems) for c in columns.slices}
     if labels is not None and not problems:
         _check_labels(labels, place, spec, role, need_labels, problems, warnings)
     if problems:
         return None, problems
-    used = {*spec.schema.names, spec.data.label, spec.data.prediction, *spec.schema.slices}
-    used |= {spec.data.time} if spec.data.time else set()
-    if extra := [c for c in table.column_names if c not in used]:
-        warnings.append(f"{role}: columns that are no features are ignored: {_listed(extra)}")
-    segments = {
-        key: pc.cast(table.column(key), pa.string()).to_pylist()
-        for key in spec.schema.slices
-        if key in table.column_names and key not in spec.schema.names
-    }
-    if role == "trusted" and (
-        lost := [k for k in spec.schema.slices if k not in table.column_names]
-    ):
+    used = {*schema.names, data.label, data.prediction, *schema.slices, data.time}
+    if extra := [c for c in file.columns if c not in used]:
+        warnings.append(f"{role}: columns that are no features are ignored: {listed(extra)}")
+    if role == "trusted" and (lost := [k for k in schema.slices if k not in there]):
         warnings.append(
-            f"trusted: without the columns {_listed(lost)} no gate looks at these slices"
+            f"trusted: without the columns {listed(lost)} no gate looks at these slices"
         )
+    order = np.argsort(served_at, kind="stable")
     return Dataset(
         role=role,
-        features=np.column_stack(columns).astype(np.float32)[order],
+        features=features[order],
         labels=None if labels is None else labels[order],
         predictions=None if predictions is None else predictions[order],
-        served_at=served_at,
+        served_at=served_at[order],
         segments={k: [v[i] for i in order.tolist()] for k, v in segments.items()},
         warnings=tuple(warnings),
     ), []
 
 
-def _feature(
-    column: pa.ChunkedArray, f: Feature, place: str, problems: list[str], warnings: list[str]
-) -> NDArray[np.float32]:
-    nothing = np.full(len(column), np.nan, np.float32)
-    if f.kind == "category":
-        return _category(column, f, place, problems, warnings)
-    kind = column.type
-    if pa.types.is_dictionary(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        try:
-            column = pc.cast(pc.cast(column, pa.string()), pa.float64())
-        except pa.ArrowInvalid:
-            examples = _listed(
-                [str(v) for v in pc.unique(pc.cast(column, pa.string()))[:EXAMPLES].to_pylist()]
-            )
-            problems.append(f"{place}: {f.name} is declared as {f.kind}, holds text ({examples})")
-            return nothing
-    elif not _numeric(kind):
-        problems.append(f"{place}: {f.name} is declared as {f.kind} and holds {kind}")
-        return nothing
-    values = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):
-        out = np.asarray(values, np.float32)
-    known = ~np.isnan(out)
-    if not known.any():
-        warnings.append(f"{f.name} has no value at all")
-        return nothing
-    if (infinite := int(np.isinf(out).sum())) > 0:
-        problems.append(f"{place}: {f.name} is infinite (as float32) in {infinite:,} rows")
-    low = f.minimum is not None and int((out[known] < f.minimum).sum())
-    high = f.maximum is not None and int((out[known] > f.maximum).sum())
-    if low or high:
-        warnings.append(f"{f.name}: {int(low) + int(high):,} values outside its declared range")
-    return out
-
-
-def _numeric(kind: pa.DataType) -> bool:
-    is_ = pa.types
-    numbers = (is_.is_floating, is_.is_integer, is_.is_boolean, is_.is_decimal, is_.is_null)
-    return any(check(kind) for check in numbers)
-
-
-def _category(
-    column: pa.ChunkedArray, f: Feature, place: str, problems: list[str], warnings: list[str]
-) -> NDArray[np.float32]:
-    out = np.full(len(column), np.nan, np.float32)
-    try:
-        texts = pc.cast(column, pa.string()).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        problems.append(f"{place}: {f.name} is declared as a category and holds {column.type}")
-        return out
-    index = {v: i for i, v in enumerate(f.values)}
-    unseen: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        if text is None:
-            continue
-        code = index.get(text, -1)
-        out[i] = code
-        if code < 0:
-            unseen[text] = unseen.get(text, 0) + 1
-    count = sum(unseen.values())
-    if count > MANY_UNSEEN * max(1, len(texts)):
-        problems.append(
-            f"{place}: {count:,} of {len(texts):,} values of {f.name} are not declared"
-            f" ({_listed(list(unseen))}; declared: {_listed(list(f.values))})"
-        )
-    elif count:
-        warnings.append(
-            f"{f.name}: {count:,} values that are not declared ({_listed(list(unseen))})"
-        )
-    return out
-
-
-def _classes(
-    table: pa.Table, name: str, spec: ModelSpec, place: str, problems: list[str], *, required: bool
-) -> NDArray[np.int32] | None:
-    """A column of class names as indices; values outside the classes are a problem."""
-    if name not in table.column_names:
-        if required:
-            problems.append(
-                f"{place} has no column {name!r}: it needs labels ([data] label names their column)"
-            )
+def _blocks(file: RowFile, columns: _Columns) -> list[NDArray[np.float32]] | None:
+    """The features of all rows; ``None`` if these are more than are held."""
+    each = columns.width + ROW_VALUES
+    if file.rows is not None and file.rows * each > MAX_VALUES:
         return None
-    try:
-        texts = pc.cast(table.column(name), pa.string()).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        problems.append(
-            f"{place}: {name} holds {table.column(name).type}, class names were expected"
-        )
-        return None
-    index = {c: i for i, c in enumerate(spec.schema.classes)}
-    # 1.0 is how a column of whole numbers with missing values comes out of pandas
-    index |= {f"{c}.0": i for c, i in list(index.items()) if c.lstrip("-").isdigit()}
-    unknown: dict[str, int] = {}
-    out = np.full(len(texts), -1, np.int32)
-    for i, text in enumerate(texts):
-        if text is None:
-            continue
-        code = index.get(text)
-        if code is None:
-            unknown[text] = unknown.get(text, 0) + 1
-        else:
-            out[i] = code
-    if unknown:
-        problems.append(
-            f"{place}: {sum(unknown.values()):,} values of {name} are no classes"
-            f" ({_listed(list(unknown))}; classes are {_listed(list(spec.schema.classes))})"
-        )
-    return out
+    blocks: list[NDArray[np.float32]] = []
+    rows = 0
+    for batch in file.batches(columns.kinds):
+        rows += len(batch)
+        if rows * each > MAX_VALUES:
+            return None
+        blocks.append(columns.add(batch))
+    return blocks
 
 
 def _check_labels(
@@ -274,49 +249,8 @@ def _check_labels(
         warnings.append(f"{role}: {len(labels) - len(known):,} rows have no label")
     absent = [c for i, c in enumerate(spec.schema.classes) if not (known == i).any()]
     if absent and len(np.unique(known)) > 1:
-        warnings.append(f"{role}: no row has the label {_listed(absent)}")
-
-
-def _times(
-    table: pa.Table, spec: ModelSpec, place: str, problems: list[str]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The order of the rows in time, and their times in that order."""
-    rows = np.arange(table.num_rows, dtype=np.int64)
-    name = spec.data.time
-    if name is None:
-        return rows, rows * 1_000_000
-    if name not in table.column_names:
-        problems.append(f"{place} has no column {name!r} ([data] time)")
-        return rows, rows
-    column = table.column(name)
-    try:
-        if (
-            pa.types.is_timestamp(column.type)
-            or pa.types.is_date(column.type)
-            or pa.types.is_string(column.type)
-            or pa.types.is_large_string(column.type)
-        ):
-            times = pc.cast(pc.cast(column, pa.timestamp("us"), safe=False), pa.int64())
-        else:  # seconds since 1970
-            seconds = pc.cast(column, pa.float64())
-            times = pc.cast(pc.round(pc.multiply(seconds, 1e6)), pa.int64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        problems.append(
-            f"{place}: {name} holds {column.type}; times, or seconds since 1970, were expected"
-        )
-        return rows, rows
-    if times.null_count:
-        problems.append(f"{place}: {name} is missing in {times.null_count:,} rows")
-        return rows, rows
-    values = times.to_numpy().astype(np.int64)
-    order = np.argsort(values, kind="stable").astype(np.int64)
-    return order, values[order]
+        warnings.append(f"{role}: no row has the label {listed(absent)}")
 
 
 def _texts(codes: NDArray[np.int32], classes: Sequence[str]) -> pa.Array:
     return pa.array([classes[c] if c >= 0 else None for c in codes.tolist()], pa.string())
-
-
-def _listed(values: Sequence[str], most: int = EXAMPLES) -> str:
-    shown = ", ".join(str(v) for v in values[:most])
-    return f"{shown}, ... ({len(values)} in all)" if len(values) > most else shown

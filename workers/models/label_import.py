@@ -1,23 +1,24 @@
 """Labels from a file: each row becomes a ``label.v1`` event, or is rejected with its reason.
 
 Importing the same file again changes nothing: a label is known by its id, source and time, and where the file
-has no times all its labels have the time at which the file was last changed.
+has no times all its labels have the time at which the file (of a folder: the part file) was last changed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
-
+from redistill.rowfiles import Batch as RowBatch
+from redistill.rowfiles import Kind, RowFile, RowFileError, open_rows
+from redistill.rownames import Names
+from redistill.rowtimes import times
+from redistill.rowvalues import numbers, texts
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
+from redistill.times import EPOCH
 from redistill.workers.errors import UsageError
 
 BATCH = 5_000
@@ -60,8 +61,14 @@ class Batch:
 
 
 def count(path: Path) -> int | None:
-    """Rows of a file where they are known without reading it."""
-    return pq.read_metadata(path).num_rows if _is_parquet(path) else None
+    """Rows of a file where they are known without reading it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be read.
+    """
+    return _opened(path).rows
 
 
 def read(
@@ -74,7 +81,7 @@ def read(
     classes: Sequence[str] | None = None,
     retract: bool = False,
 ) -> Iterator[Batch]:
-    """Read a Parquet or CSV file in batches.
+    """Read a Parquet or CSV file, or a folder of part files, in batches.
 
     Parameters
     ----------
@@ -90,159 +97,147 @@ def read(
     UsageError
         The file cannot be read, or a column is not there; the message names those that are.
     """
+    file = _opened(path)
+    names = None if classes is None else Names(classes)
+    kinds = _kinds(file, columns, names)
     try:
-        modified = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-        known = None if classes is None else frozenset(classes)
-        seen = 0
-        for table in _tables(path, columns):
-            rows = table.to_pylist()
-            labels: list[LabelObserved] = []
-            rejects: list[Reject] = []
-            for row in rows:
-                seen += 1
-                given = _label(row, columns, model, source, known, now, modified, retract)
-                if isinstance(given, str):
-                    shown = [str(row[c] or "")[:MAX_ID] for c in (columns.id, columns.label)]
-                    rejects.append(Reject(seen, shown[0], shown[1], given))
-                else:
-                    labels.append(given)
-            yield Batch(len(rows), labels, rejects)
-    except FileNotFoundError:
-        raise UsageError(f"{path}: there is no such file") from None
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as {_kind(path)}: {error}") from error
+        for batch in file.batches(kinds, BATCH):
+            rows = _Rows(batch, columns, names, now, retract)
+            given = [rows.label(i, model, source) for i in range(len(batch))]
+            yield Batch(
+                len(batch),
+                [x for x in given if isinstance(x, LabelObserved)],
+                [rows.reject(i, x) for i, x in enumerate(given) if isinstance(x, str)],
+            )
+    except RowFileError as error:
+        raise UsageError(str(error)) from error
 
 
-def _label(
-    row: dict[str, Any],
-    columns: Columns,
-    model: str,
-    source: str,
-    classes: frozenset[str] | None,
-    now: datetime,
-    modified: datetime,
-    retract: bool,
-) -> LabelObserved | str:
-    """A row as a label, or why it is none."""
-    row_id = row[columns.id]
-    if row_id is None or row_id == "":
-        return "the id is missing"
-    if len(row_id) > MAX_ID:
-        return f"the id has {len(row_id)} characters, {MAX_ID} are allowed"
-    label = None if retract else row[columns.label]
-    if not retract and (label is None or label == ""):
-        return "the label is missing"
-    if label is not None and len(label) > MAX_LABEL:
-        return f"the label has {len(label)} characters, {MAX_LABEL} are allowed"
-    if "\0" in row_id or "\0" in (label or ""):
-        return "a text contains NUL, which no database stores"
-    if label is not None and classes is not None and label not in classes:
-        whole = label.removesuffix(
-            ".0"
-        )  # how a column of whole numbers with gaps comes out of pandas
-        if whole not in classes:
-            return f"{label!r} is no class of the model"
-        label = whole
-    observed = modified
-    if columns.time is not None:
-        observed = row[columns.time]
-        if observed is None:
-            return "the time is missing or cannot be read"
-        if observed > now + LABEL_AHEAD:
-            return f"the time {observed.isoformat()} lies in the future"
-    shares: dict[str, float | None] = {}
-    for key, column in (("confidence", columns.confidence), ("inclusion", columns.inclusion)):
-        given: Any = None if column is None else row[column]
-        try:
-            value = None if given in (None, "") else float(given)
-        except ValueError:
-            return f"the {key} {given[:MAX_ID]!r} is no number"
-        if value is not None and not (0 <= value <= 1):
-            return f"the {key} {value} is not between 0 and 1"
-        shares[key] = value
-    if shares["inclusion"] == 0:
-        return "the inclusion probability is 0"
-    return LabelObserved(
-        id=row_id,
-        model=model,
-        label=label,
-        observed_at=observed,
-        source=source,
-        confidence=shares["confidence"],
-        op="retract" if retract else "upsert",
-        inclusion_probability=shares["inclusion"],
-    )
-
-
-def _tables(path: Path, columns: Columns) -> Iterator[pa.Table]:
-    """The needed columns in batches, as strings, and times in UTC."""
-    wanted = [columns.id, columns.label, columns.time, columns.confidence, columns.inclusion]
-    names = [c for c in wanted if c is not None]
-    if _is_parquet(path):
-        with pq.ParquetFile(path) as file:
-            _check(path, names, file.schema_arrow.names)
-            for batch in file.iter_batches(BATCH, columns=list(dict.fromkeys(names))):
-                yield _cast(pa.table(batch), columns)
-        return
-    with pcsv.open_csv(path) as probe:
-        header = probe.schema.names
-    _check(path, names, header)
-    # Ids such as 007 must stay texts.
-    options = pcsv.ConvertOptions(
-        column_types={name: pa.string() for name in header},
-        include_columns=list(dict.fromkeys(names)),
-        strings_can_be_null=True,
-    )
-    with pcsv.open_csv(path, convert_options=options) as reader:
-        for batch in reader:
-            for start in range(0, batch.num_rows, BATCH):
-                yield _cast(pa.table(batch.slice(start, BATCH)), columns)
-
-
-def _cast(table: pa.Table, columns: Columns) -> pa.Table:
-    out = {}
-    for name in table.column_names:
-        column = table.column(name)
-        if name == columns.time:
-            out[name] = _times(column)
-        else:  # shares too: each row says what is wrong with its own
-            out[name] = pc.cast(column, pa.string())
-    return pa.table(out)
-
-
-def _times(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """Times in UTC; without a zone they are taken to be in UTC; what cannot be read is null."""
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        given = column if kind.tz is not None else pc.assume_timezone(column, "UTC")
-        return pc.cast(given, pa.timestamp("us", "UTC"), safe=False)
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind):  # seconds since 1970
-        micros = pc.cast(pc.round(pc.multiply(pc.cast(column, pa.float64()), 1e6)), pa.int64())
-        return pc.cast(micros, pa.timestamp("us", "UTC"))
-    texts = pc.cast(column, pa.string()).to_pylist()
-    return pa.array([_moment(t) for t in texts], pa.timestamp("us", "UTC"))
-
-
-def _moment(text: str | None) -> datetime | None:
-    if not text:
-        return None
+def _opened(path: Path) -> RowFile:
     try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return open_rows(path)
+    except RowFileError as error:
+        raise UsageError(str(error)) from error
 
 
-def _check(path: Path, names: Sequence[str], there: Sequence[str]) -> None:
-    if missing := [n for n in dict.fromkeys(names) if n not in there]:
+def _kinds(file: RowFile, columns: Columns, names: Names | None) -> dict[str, Kind]:
+    """How the columns are read that are needed; they are there."""
+    # Where all classes are numbers, words such as NA are missing labels, else they may be classes.
+    label: Kind = "id" if names is None else "code" if names.numeric else "text"
+    wanted: dict[str | None, Kind] = {
+        columns.inclusion: "number",
+        columns.confidence: "number",
+        columns.time: "time",
+        columns.label: label,
+        columns.id: "id",
+    }
+    kinds = {name: kind for name, kind in reversed(wanted.items()) if name is not None}
+    if missing := [n for n in kinds if n not in file.columns]:
         raise UsageError(
-            f"{path} has no column {', '.join(map(repr, missing))}; it has {', '.join(there[:20])}"
+            f"{file.name} has no column {', '.join(map(repr, missing))};"
+            f" it has {', '.join(file.columns[:20])}"
+        )
+    if lists := [n for n in kinds if not file.is_single(n)]:
+        raise UsageError(
+            f"column {lists[0]!r} of {file.name} is {file.type_of(lists[0])}: one value per row was"
+            " expected"
+        )
+    return kinds
+
+
+class _Rows:
+    """The columns of some rows, and each row as a label."""
+
+    def __init__(
+        self, batch: RowBatch, columns: Columns, names: Names | None, now: datetime, retract: bool
+    ) -> None:
+        self.batch = batch
+        self.names = names
+        self.latest = now + LABEL_AHEAD
+        self.retract = retract
+        self.ids = texts(batch[columns.id])
+        self.labels = texts(batch[columns.label])
+        self.id, self.text = self.ids.strings(), self.labels.strings()
+        self.times = None if columns.time is None else times(batch[columns.time])
+        self.shares = {
+            key: (batch[column], *numbers(batch[column]))
+            for key, column in (
+                ("confidence", columns.confidence),
+                ("inclusion", columns.inclusion),
+            )
+            if column is not None
+        }
+
+    def label(self, i: int, model: str, source: str) -> LabelObserved | str:
+        """A row as a label, or why it is none."""
+        row_id, text = self.id[i], None if self.retract else self.text[i]
+        if i in self.ids.refused:
+            return f"the id {self.ids.refused[i]}"
+        if row_id is None or not row_id.strip():
+            return "the id is missing"
+        if len(row_id) > MAX_ID:
+            return f"the id has {len(row_id)} characters, {MAX_ID} are allowed"
+        if not self.retract and i in self.labels.refused:
+            return f"the label {self.labels.refused[i]}"
+        if not self.retract and (text is None or not text.strip()):
+            return "the label is missing"
+        if text is not None and len(text) > MAX_LABEL:
+            return f"the label has {len(text)} characters, {MAX_LABEL} are allowed"
+        if "\0" in row_id or "\0" in (text or ""):
+            return "a text contains NUL, which no database stores"
+        if text is not None and self.names is not None:
+            known = self.names.find(text)
+            if known < 0:
+                return f"{text!r} is no class of the model"
+            text = self.names.names[known]
+        observed = self._observed(i)
+        if isinstance(observed, str):
+            return observed
+        shares: dict[str, float | None] = {}
+        for key in self.shares:
+            if isinstance(share := self._share(key, i), str):
+                return share
+            shares[key] = share
+        if shares.get("inclusion") == 0:
+            return "the inclusion probability is 0"
+        return LabelObserved(
+            id=row_id,
+            model=model,
+            label=text,
+            observed_at=observed,
+            source=source,
+            confidence=shares.get("confidence"),
+            op="retract" if self.retract else "upsert",
+            inclusion_probability=shares.get("inclusion"),
         )
 
+    def _observed(self, i: int) -> datetime | str:
+        """When the label became known, or what is wrong with that."""
+        if self.times is None:
+            return datetime.fromtimestamp(self.batch.modified(i), UTC)
+        if i in self.times.refused:
+            return f"the time is {self.times.refused[i]}"
+        if not self.times.known[i]:
+            return "the time is missing"
+        observed = EPOCH + timedelta(microseconds=int(self.times.us[i]))
+        if observed > self.latest:
+            return f"the time {observed.isoformat()} lies in the future"
+        return observed
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() in (".parquet", ".pq")
+    def _share(self, key: str, i: int) -> float | str | None:
+        """A share, or what is wrong with it."""
+        column, values, wrong = self.shares[key]
+        if wrong is not None and wrong[i]:
+            return f"the {key} {str(column[i].as_py())[:MAX_ID]!r} is no number"
+        value = float(values[i])
+        if math.isnan(value):
+            return None
+        return value if 0 <= value <= 1 else f"the {key} {value} is not between 0 and 1"
 
-
-def _kind(path: Path) -> str:
-    return "Parquet" if _is_parquet(path) else "CSV"
+    def reject(self, i: int, reason: str) -> Reject:
+        """A row that is no label."""
+        place = self.batch.where(i)
+        if " of " in place:  # a row of a part file
+            reason = f"{reason} ({place})"
+        shown = [(text[i] or "")[:MAX_ID] for text in (self.id, self.text)]
+        return Reject(self.batch.first + i + 1, shown[0], shown[1], reason)

@@ -65,7 +65,7 @@ class TeacherSection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSection:
-    """``[data]``: Parquet files with the schema's columns and a label."""
+    """``[data]``: files (Parquet, CSV, folders of such) with the schema's columns and a label."""
 
     reference: str | None = None
     """The pool for replay in training, and the input profile."""

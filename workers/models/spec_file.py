@@ -236,7 +236,8 @@ def _paths(
                 continue
             path = (folder / Path(value).expanduser()).absolute()
             wants_folder = key == "training"
-            if not (path.is_dir() if wants_folder else path.is_file()):
+            either = section == "data"  # rows may lie in a folder of part files
+            if not (path.exists() if either else path.is_dir() if wants_folder else path.is_file()):
                 what = "folder" if wants_folder else "file"
                 problems.append(f"[{section}] {key} = {value!r}: there is no such {what} ({path})")
             out[section, key] = str(path)

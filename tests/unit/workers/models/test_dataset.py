@@ -1,12 +1,14 @@
-"""Slices that are no features: from the trusted file to the gates."""
+"""Rows of a trusted file: from columns of any type to what the gates read."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from redistill.compress import data, rows
 from redistill.workers.models import dataset, spec_file
@@ -28,12 +30,10 @@ def spec_of(folder: Path) -> ModelSpec:
     return spec_file.read(folder)
 
 
-def trusted(folder: Path, **more: list[str]) -> Path:
+def trusted(folder: Path, **more: Any) -> Path:
     labels = ["repay", "default"] * (ROWS // 2)
     path = folder / "trusted.parquet"
-    pq.write_table(
-        pa.table({"x": np.arange(ROWS, dtype=np.float32), "label": labels, **more}), path
-    )
+    pq.write_table(pa.table({"x": np.arange(ROWS, dtype=np.float32), "label": labels} | more), path)
     return path
 
 
@@ -68,3 +68,62 @@ def test_a_slice_that_the_trusted_rows_do_not_have_is_told(tmp_path: Path) -> No
     assert [w for w in read.warnings if "slices" in w] == [
         "trusted: without the columns channel no gate looks at these slices"
     ]
+
+
+def problems_of(path: Path, folder: Path) -> str:
+    found, problems = dataset.read(path, spec_of(folder), "trusted", need_labels=True)
+    assert found is None
+    return "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("x", np.datetime64("2026-03-01", "us"), "x is declared as float and holds timestamp[us]"),
+        ("x", b"1", "x is declared as float and holds binary"),
+        ("x", [1.0], "x is list<"),
+        ("x", "n/a", "x is declared as float, holds text (n/a) in 120 rows, the first in row 1"),
+        ("label", b"\xff", "label holds bytes that are no UTF-8 (row 1)"),
+        ("channel", float("inf"), "channel is infinite (row 1)"),
+        (
+            "label",
+            "maybe",
+            "120 values of label are no classes (maybe; classes are repay, default)",
+        ),
+    ],
+)
+def test_a_column_of_another_type_is_said(
+    tmp_path: Path, column: str, value: Any, said: str
+) -> None:
+    assert said in problems_of(trusted(tmp_path, **{column: [value] * ROWS}), tmp_path)
+
+
+def test_blank_labels_are_missing_ones(tmp_path: Path) -> None:
+    path = trusted(tmp_path, label=["repay", "default", " ", "repay"] * (ROWS // 4))
+    found, problems = dataset.read(path, spec_of(tmp_path), "trusted", need_labels=False)
+    assert problems == []
+    assert found is not None
+    assert found.labels is not None
+    assert found.labels[:4].tolist() == [0, 1, -1, 0]
+    assert "trusted: 30 rows have no label" in found.warnings
+
+
+def test_more_rows_than_memory_holds_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = trusted(tmp_path)
+    monkeypatch.setattr(dataset, "MAX_VALUES", (ROWS - 1) * 9)
+    said = "has more than 119 rows, which is what is held of 1 features: take a sample"
+    assert said in problems_of(path, tmp_path)
+    csv = tmp_path / "t.csv"
+    csv.write_text("x,label\n" + "1,repay\n" * ROWS)
+    assert said in problems_of(csv, tmp_path)
+
+
+def test_a_broken_part_is_named(tmp_path: Path) -> None:
+    trusted(tmp_path).rename(tmp_path / "a.parquet")
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    (tmp_path / "a.parquet").rename(folder / "a.parquet")
+    (folder / "b.parquet").write_bytes(b"PAR1")
+    assert "b.parquet cannot be read as Parquet" in problems_of(folder, tmp_path)

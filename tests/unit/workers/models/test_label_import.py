@@ -52,7 +52,10 @@ def test_bad_rows_are_rejected_with_their_number_and_reason(tmp_path: Path) -> N
         (2, "the id is missing"),
         (3, "the label is missing"),
         (4, "'maybe' is no class of the model"),
-        (5, "the time is missing or cannot be read"),
+        (
+            5,
+            "the time is 'soon', which is not a time: ISO 8601, or seconds since 1970, were expected",
+        ),
         (6, "the id has 201 characters, 200 are allowed"),
     ]
     assert found.rejects[2] == Reject(4, "c", "maybe", "'maybe' is no class of the model")
@@ -150,3 +153,68 @@ def test_an_unreadable_file_is_said(tmp_path: Path, name: str) -> None:
     path.write_bytes(b"" if name.endswith("csv") else b"PAR1garbage")
     with pytest.raises(UsageError, match="cannot be read as"):
         read(path)
+
+
+def test_words_and_numbers_are_ids_and_classes(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label\nNULL,NA\n007,EU\nc,\nd,nan\n")
+    found = read(path, classes=("EU", "NA"))
+    assert [(x.id, x.label) for x in found.labels] == [("NULL", "NA"), ("007", "EU")]
+    assert [r.reason for r in found.rejects] == [
+        "the label is missing",
+        "'nan' is no class of the model",
+    ]
+    numeric = read(path, classes=("0", "1"))
+    assert [r.reason for r in numeric.rejects] == [
+        "the label is missing",
+        "'EU' is no class of the model",
+        "the label is missing",
+        "the label is missing",
+    ]
+    assert [x.label for x in read(path, classes=None).labels] == ["NA", "EU", "nan"]
+
+
+def test_ids_that_pandas_made_floats_are_whole_numbers_again(tmp_path: Path) -> None:
+    path = tmp_path / "l.parquet"
+    ids = [1001.0, 143349558619.0, None, 2.0**53 + 2]
+    pq.write_table(pa.table({"id": ids, "label": [1.0, 0.0, 1.0, None]}), path)
+    found = read(path, classes=("0", "1"))
+    assert [(x.id, x.label) for x in found.labels] == [("1001", "1"), ("143349558619", "0")]
+    assert [r.reason.partition(":")[0] for r in found.rejects] == [
+        "the id is missing",
+        "the id is the number 9007199254740994, beyond 2^53, where float64 is no longer exact",
+    ]
+    path.with_suffix(".csv").write_text("id,label\n1001.0,1.0\n143349558619.0,\n")
+    (label,) = read(path.with_suffix(".csv"), classes=None).labels
+    assert (label.id, label.label) == ("1001", "1")
+
+
+def test_times_in_milliseconds_are_rejected_with_what_was_expected(tmp_path: Path) -> None:
+    path = tmp_path / "l.parquet"
+    at = [1767225600000, 1767225600]
+    pq.write_table(pa.table({"id": ["a", "b"], "label": ["yes", "no"], "at": at}), path)
+    found = read(path, Columns(time="at"))
+    assert [x.id for x in found.labels] == ["b"]
+    (reject,) = found.rejects
+    assert reject.reason.startswith("the time is 1767225600000: seconds since 1970 were expected")
+
+
+def test_a_folder_of_part_files_is_imported_and_growing_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    for i, rows in enumerate(("a,yes\n,no", "b,no")):
+        (folder / f"part-{i}.csv").write_text(f"id,label\n{rows}\n")
+        os.utime(folder / f"part-{i}.csv", (1_000 + i, 1_000 + i))
+    found = read(folder)
+    assert [(x.id, x.observed_at.timestamp()) for x in found.labels] == [("a", 1_000), ("b", 1_001)]
+    assert found.rejects == [Reject(2, "", "no", "the id is missing (row 2 of part-0.csv)")]
+    assert label_import.count(folder) is None
+
+
+@pytest.mark.parametrize("column", ["id", "label", "at"])
+def test_a_list_is_no_value(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "l.parquet"
+    columns = {"id": ["a"], "label": ["yes"], "at": [1], column: [[1]]}
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(UsageError, match=f"column '{column}' of .*: one value per row"):
+        read(path, Columns(time="at"))
