@@ -25,10 +25,15 @@ class Finding:
     kind: str
     scope: str
     status: str
-    harmful: bool | None
     opened_at: int
     stored_at: int
     body: Mapping[str, Any]
+
+    @property
+    def harmful(self) -> bool | None:
+        """Whether the event declares harm."""
+        harmful: bool | None = self.body["impact"]["harmful"]
+        return harmful
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +44,7 @@ class Incident:
     version: str
     incident_class: str
     status: str
-    processes: str
+    stage: str
     cause: str | None
     decision: str | None
     why: str
@@ -175,7 +180,7 @@ def read(database: Database, model: str) -> Snapshot:
         return Snapshot(
             findings=tuple(
                 Finding(
-                    **_pick(r, "finding_id version kind scope status harmful opened_at stored_at"),
+                    **_pick(r, "finding_id version kind scope status opened_at stored_at"),
                     body=json.loads(r["body"]),
                 )
                 for r in _rows(conn, seen.findings, model, seen.findings.c.stored_at)

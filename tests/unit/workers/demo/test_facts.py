@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 
 from redistill.streams.store import tables as seen
 from redistill.streams.store.database import Database, connect
@@ -129,3 +131,21 @@ def test_announced_tells_what_waits(database: Database) -> None:
                 created_at=1, sent_at=sent,
             ))  # fmt: skip
     assert facts.announced(database) == {"drift": 1, "pointers": 1, "unsent": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "made_here"),
+    [
+        (facts.Finding, seen.findings, set()),
+        (facts.Incident, acted.incidents, set()),
+        (facts.Step, acted.job_steps, set()),
+        (facts.Job, acted.jobs, {"steps"}),
+        (facts.Version, acted.versions, {"bytes"}),
+        (facts.Move, acted.pointer_history, set()),
+        (facts.Activation, acted.activations, set()),
+    ],
+)
+def test_rows_are_picked_by_names_of_columns_that_exist(
+    kind: type, table: sa.Table, made_here: set[str]
+) -> None:
+    assert {f.name for f in dataclasses.fields(kind)} - made_here <= set(table.c.keys())
