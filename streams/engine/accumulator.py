@@ -11,38 +11,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
-from redistill.streams.engine.dead_letters import DeadLetters
+from redistill.streams.engine.dead_letters import DeadLetters, Unreadable
 from redistill.streams.engine.fetched import Chunk
-from redistill.streams.engine.label_rows import label_row, not_ahead
+from redistill.streams.engine.label_rows import label_row, read_labels
+from redistill.streams.engine.progress import ReadProgress
 from redistill.streams.engine.sampling import Sampler
 from redistill.streams.engine.state_cache import CachedState, StateCache
 from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.errors import StoreUnavailable, StoreUnusable, WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
-from redistill.streams.store.batch import (
-    FlushBatch,
-    Gap,
-    Partition,
-    ProfileRow,
-    Progress,
-    WindowRow,
-)
+from redistill.streams.store.batch import FlushBatch, Partition, ProfileRow, WindowRow
 from redistill.streams.store.database import Database
 from redistill.streams.store.properties import salt
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import model_locks
 from redistill.streams.wire.block import PredictionBlock, Schema, joined
-from redistill.streams.wire.codec import Decoded, decode, decode_predictions
-from redistill.streams.wire.events import LabelObserved
-from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.streams.wire.codec import BlockRun, Decoded, decode_predictions
+from redistill.streams.wire.hashing import id_hashes
 from redistill.streams.wire.recordset import RecordSet
 from redistill.times import to_us
 
@@ -84,8 +76,7 @@ class Accumulator:
         self._most_written = 5_000 if database.is_sqlite else 20_000
         self._unregistered = UnregisteredRows(database)
         self._states = StateCache(database, state_key)
-        self._progress: dict[Partition, Progress] = {}
-        self._position: dict[Partition, int] = {}
+        self._progress = ReadProgress()
         self._batch = FlushBatch()
         self.rows = 0
         """Rows in the open batch."""
@@ -145,42 +136,24 @@ class Accumulator:
         same = all(self._schema(model) == schema for model, schema in before.items())
         return decoded if same else decode_predictions(records, self._schema)
 
-    # --- positions ---------------------------------------------------------------------------
+    # --- partitions --------------------------------------------------------------------------
 
     def assign(self, partition: Partition, topic: str, *, stored: int | None, start: int) -> None:
-        """A partition is ours from now on.
-
-        Parameters
-        ----------
-        partition, topic
-            Which, and its name at the broker.
-        stored
-            ``next_offset`` in SQL; ``None``: never read.
-        start
-            Where reading begins: ``stored``, or else the log's start.
-        """
-        self._position[partition] = start
-        self._progress[partition] = Progress(
-            topic=topic, expected=stored, first_offset=start, next_offset=start
-        )
+        """A partition is ours from now on; see :meth:`ReadProgress.assign`."""
+        self._progress.assign(partition, topic, stored=stored, start=start)
 
     def position(self, partition: Partition) -> int | None:
         """The next offset to take; ``None``: the partition is not ours."""
-        return self._position.get(partition)
+        return self._progress.next_offset(partition)
 
     def lost(self, partition: Partition, first: int, last: int) -> None:
         """Record that offsets left the log before they were read (both ends inclusive)."""
-        p = self._progress[partition]
-        self._batch.gaps.append(Gap(partition=partition, topic=p.topic, first=first, last=last))
-        if last >= p.next_offset:
-            p.skipped += last + 1 - p.next_offset
-            p.next_offset = self._position[partition] = last + 1
+        self._batch.gaps.append(self._progress.lost(partition, first, last))
 
     def reset(self) -> None:
         """Forget every partition and everything that was not flushed."""
         self._states.clear()
         self._progress.clear()
-        self._position.clear()
         self._batch = FlushBatch()
         self._sampler.clear()
         self._unregistered.clear()
@@ -200,24 +173,24 @@ class Accumulator:
         int
             Rows that were taken.
         """
-        p = self._progress[partition]
-        if chunk.end <= p.next_offset:
+        progress = self._progress[partition]
+        if chunk.end <= progress.next_offset:
             return 0
-        before = p.rows
-        left = chunk._replace(first=max(chunk.first, p.next_offset))
+        before = progress.rows
+        left = chunk._replace(first=max(chunk.first, progress.next_offset))
         for i, (records, end) in enumerate(left.read()):
             if i and self.full:
                 break
             for start in range(0, len(records), TAKEN_RECORDS):
                 part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
-                rows, dead = self._records(p.topic, partition, part)
-                p.counted += len(part) - dead
-                p.dead += dead
-                p.rows += rows
+                rows, dead = self._records(progress.topic, partition, part)
+                progress.counted += len(part) - dead
+                progress.dead += dead
+                progress.rows += rows
                 self.rows += rows + dead
-            p.skipped += end - p.next_offset - len(records)
-            p.next_offset = self._position[partition] = end
-        return p.rows - before
+            progress.skipped += end - progress.next_offset - len(records)
+            progress.next_offset = end
+        return progress.rows - before
 
     def _records(self, topic: str, partition: Partition, records: RecordSet) -> tuple[int, int]:
         """Rows and dead letters of some records."""
@@ -230,44 +203,46 @@ class Accumulator:
 
     def _take_predictions(
         self, partition: Partition, records: RecordSet
-    ) -> tuple[int, list[tuple[Any, Exception]]]:
+    ) -> tuple[int, list[Unreadable]]:
         decoded = self._decoded(records)
-        dead: list[tuple[Any, Exception]] = [(records[i], why) for i, why in decoded.dead]
+        dead: list[Unreadable] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
         for run in decoded.runs():
-            blocks = [block for block, _ in run]
-            try:
-                whole = joined(blocks)
-                self._count_in(partition, whole, records, np.concatenate([of for _, of in run]))
-                rows += len(whole)
+            fault = self._try(partition, run, records)
+            if fault is None:
+                rows += sum(len(block) for block, _ in run)
                 continue
-            except (StoreUnavailable, StoreUnusable):
-                raise  # nothing is wrong with the rows: they are read again
-            except Exception as error:
-                if len(run) == 1:
-                    dead += self._failed(partition, *run[0], records, error)
-                    continue
-            for block, record_of in run:  # one of them is at fault, not all
-                try:
-                    self._count_in(partition, block, records, record_of)
-                    rows += len(block)
-                except (StoreUnavailable, StoreUnusable):
-                    raise
-                except Exception as error:
-                    dead += self._failed(partition, block, record_of, records, error)
+            for part in run:  # one of them is at fault, not all
+                if len(run) > 1:
+                    fault = self._try(partition, [part], records)
+                if fault is None:
+                    rows += len(part[0])
+                else:
+                    dead += self._failed(partition, part, records, fault)
         return rows, dead
+
+    def _try(self, partition: Partition, run: BlockRun, records: RecordSet) -> Exception | None:
+        """Count blocks in as one; or why that cannot be done, and nothing of them was counted."""
+        try:
+            record_of = np.concatenate([of for _, of in run])
+            self._count_in(partition, joined([block for block, _ in run]), records, record_of)
+        except (StoreUnavailable, StoreUnusable):
+            raise  # nothing is wrong with the rows: they are read again
+        except Exception as error:
+            return error
+        return None
 
     def _failed(
         self,
         partition: Partition,
-        block: PredictionBlock,
-        record_of: NDArray[np.int64],
+        part: tuple[PredictionBlock, NDArray[np.int64]],
         records: RecordSet,
         error: Exception,
-    ) -> list[tuple[Any, Exception]]:
+    ) -> list[Unreadable]:
         """A row that the monitor chokes on is a defect of ours, and no reason to stop everybody
         else's monitoring: the state is a value, so nothing of this block was counted.
         """
+        block, record_of = part
         log.error(
             "block_failed",
             action="block_failed",
@@ -294,22 +269,27 @@ class Accumulator:
             return
         profile, _ = watched.profiles.get(block.version, (None, None))
         cached = self._states.get(block.model, block.version, partition)
-        seen = observe(
+        observed = observe(
             cached.state, block, profile=profile, config=watched.config, partition=partition
         )
         hashes = id_hashes(block.ids, self._salt)
         self._sampler.add(
-            block, hashes, seen.row_windows, config=watched.config, partition=partition
+            block, hashes, observed.row_windows, config=watched.config, partition=partition
         )
-        self._keep(cached, seen, block.model, block.version, partition)
+        self._keep(cached, observed, block.model, block.version, partition)
 
     def _keep(
-        self, cached: CachedState, seen: Observed, model: str, version: str, partition: Partition
+        self,
+        cached: CachedState,
+        observed: Observed,
+        model: str,
+        version: str,
+        partition: Partition,
     ) -> None:
-        cached.state, cached.dirty = seen.state, True
+        cached.state, cached.dirty = observed.state, True
         batch = self._batch
-        batch.findings += seen.findings
-        for w in seen.windows:
+        batch.findings += observed.findings
+        for w in observed.windows:
             batch.windows.append(
                 WindowRow(
                     model=model,
@@ -321,25 +301,13 @@ class Accumulator:
                     last_served_at=w.last_served_at,
                 )
             )
-        if seen.learned is not None:
-            profile = seen.learned.to_bytes()
+        if observed.learned is not None:
+            profile = observed.learned.to_bytes()
             batch.profiles.append(ProfileRow(model=model, version=version, profile=profile))
 
-    def _take_labels(
-        self, partition: Partition, records: RecordSet
-    ) -> tuple[int, list[tuple[Any, Exception]]]:
-        dead: list[tuple[Any, Exception]] = []
-        events: list[LabelObserved] = []
-        now = self._now()
-        for record in records:
-            try:
-                event = decode(record, expect=LabelObserved)
-                not_ahead(event, now)
-                events.append(event)
-            except WireError as error:
-                dead.append((record, error.alone()))
-        hashes = signed(id_hashes([e.id for e in events], self._salt)).tolist()
-        for event, id_hash in zip(events, hashes, strict=True):
+    def _take_labels(self, _: Partition, records: RecordSet) -> tuple[int, list[Unreadable]]:
+        labels, dead = read_labels(records, now=self._now(), salt=self._salt)
+        for event, id_hash in labels:
             watched = self._watched.get(event.model)
             if watched is None:
                 self._batch.count(event.model, "labels_unknown")
@@ -347,7 +315,7 @@ class Accumulator:
             sources = watched.config.label_sources
             believed = not sources or event.source in sources
             self._batch.labels.append(label_row(event, id_hash, believed=believed))
-        return len(events), dead
+        return len(labels), dead
 
     # --- batches -----------------------------------------------------------------------------
 
@@ -360,12 +328,12 @@ class Accumulator:
                 continue
             profile, _ = watched.profiles.get(version, (None, None))
             try:
-                seen = tick(cached.state, now, profile=profile, config=watched.config)
+                observed = tick(cached.state, now, profile=profile, config=watched.config)
             except Exception:  # a defect of ours in one model stops nobody else's monitoring
                 log.exception("tick_failed", action="tick_failed", model=model, version=version)
                 continue
-            if seen.windows or seen.findings:
-                self._keep(cached, seen, model, version, partition)
+            if observed.windows or observed.findings:
+                self._keep(cached, observed, model, version, partition)
 
     def close(self) -> FlushBatch | None:
         """What changed since the last call, to be flushed; ``None``: nothing.
@@ -373,16 +341,8 @@ class Accumulator:
         The batch expects SQL as it is once the batch before it is flushed.
         """
         batch, self._batch = self._batch, FlushBatch()
-        for partition, p in self._progress.items():
-            begin = p.first_offset if p.expected is None else p.expected
-            read = p.next_offset != begin or p.expected is None
-            if not read and not self._states.changed(partition):
-                continue
-            batch.progress[partition] = p
-            at = p.next_offset
-            self._progress[partition] = Progress(
-                topic=p.topic, expected=at, first_offset=p.first_offset, next_offset=at
-            )
+        batch.progress = self._progress.close(self._states.changed)
+        for partition in batch.progress:
             batch.states += self._states.rows(partition)
         for model in self._states.rebuilt:
             batch.count(model, "states_rebuilt")
@@ -390,7 +350,7 @@ class Accumulator:
         configs = {m: w.config for m, w in self._watched.items()}
         self._sampler.close(batch, configs, now=self._clock())
         self._unregistered.close(batch)
-        batch.dead = self._dead_letters.taken()
+        batch.dead = self._dead_letters.take()
         self.rows = 0
         return batch if batch.progress else None
 

@@ -19,6 +19,9 @@ LOGGED = 20
 DEAD_BYTES = 256 * 1024
 """A dead letter carries this much of the record."""
 
+Unreadable = tuple[Any, Exception]
+"""A record, and why it cannot be read."""
+
 
 class DeadLetters:
     """Dead letters between two flushes: they are kept whole, and bound memory, whatever the lag."""
@@ -48,8 +51,8 @@ class DeadLetters:
         self._kept.append(letter)
         self._bytes += len(letter.value)
 
-    def taken(self) -> list[DeadLetter]:
-        """All of them, and none is left."""
+    def take(self) -> list[DeadLetter]:
+        """All of them; from now on none is left."""
         if (more := len(self._kept) - LOGGED) > 0:
             log.warning("dead_letters", action="dead_letters", more=more)
         kept, self._kept, self._bytes = self._kept, [], 0

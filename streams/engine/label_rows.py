@@ -1,14 +1,19 @@
-"""Label rows: a label as a row of the table ``labels``, and which labels are let in."""
+"""Label rows: labels read, the unbelievable refused, and each as a row of the table ``labels``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from redistill.streams.engine.dead_letters import Unreadable
 from redistill.streams.errors import WireError
+from redistill.streams.wire.codec import decode
 from redistill.streams.wire.columns import number_text
+from redistill.streams.wire.envelope import RecordLike
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
+from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.times import microseconds, to_us
 
 
@@ -35,10 +40,40 @@ def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str
         "uniform": True,
         "version": event.version,
         "prediction": _text(event.prediction),
-        "slices": as_json(event.segment) if event.segment else None,
+        "slices": _json(event.segment) if event.segment else None,
         "state": "waiting" if believed else "ignored",
         "check_at": 0,
     }
+
+
+def read_labels(
+    records: Iterable[RecordLike], *, now: int, salt: bytes
+) -> tuple[list[tuple[LabelObserved, int]], list[Unreadable]]:
+    """Read records of the topic ``labels``.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970.
+    salt
+        Of the hashes of ids.
+
+    Returns
+    -------
+    tuple
+        Each label with the signed hash of its id; and the records that hold none, with the reason.
+    """
+    labels: list[LabelObserved] = []
+    dead: list[Unreadable] = []
+    for record in records:
+        try:
+            label = decode(record, expect=LabelObserved)
+            not_ahead(label, now)
+            labels.append(label)
+        except WireError as error:
+            dead.append((record, error.alone()))
+    hashes = signed(id_hashes([label.id for label in labels], salt)).tolist()
+    return list(zip(labels, hashes, strict=True)), dead
 
 
 def not_ahead(event: LabelObserved, now: int) -> None:
@@ -55,8 +90,8 @@ def not_ahead(event: LabelObserved, now: int) -> None:
         )
 
 
-def as_json(value: Any) -> str:
-    """JSON with sorted keys."""
+def _json(value: Any) -> str:
+    """With sorted keys."""
     return msgspec.json.encode(value, order="sorted").decode()
 
 

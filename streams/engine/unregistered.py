@@ -23,7 +23,7 @@ from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.codec import ARROW
 from redistill.streams.wire.columns import infer_schema, number_text, times
 from redistill.streams.wire.envelope import open_envelope
-from redistill.streams.wire.grouped import Group, as_float
+from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.rows import ANY, lenient
 
 SAMPLE_ROWS = 1_000
@@ -139,8 +139,7 @@ def _rows_of(record: Any) -> list[dict[str, Any]]:
         envelope = open_envelope(record)
         if envelope.content_type == ARROW:
             return _batch_rows(envelope.data)
-        group = Group("", "")
-        row = ANY.tolerant(lenient(envelope.data), group)
+        row = ANY.tolerant(lenient(envelope.data), Faults())
         times_us, wrong = times([row.served_at])
     except (WireError, pa.ArrowException, ValueError, KeyError):
         return []

@@ -20,7 +20,7 @@ from redistill.streams.wire.envelope import (
 )
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.streams.wire.messages import MAX_LETTER_BYTES, decode, encode
-from redistill.streams.wire.predictions import Decoded, decode_predictions
+from redistill.streams.wire.predictions import BlockRun, Decoded, decode_predictions
 
 __all__ = [
     "ARROW",
@@ -28,6 +28,7 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_LETTER_BYTES",
     "MAX_ROWS",
+    "BlockRun",
     "Decoded",
     "Encoded",
     "Record",

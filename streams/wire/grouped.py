@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
 from itertools import starmap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from msgspec.structs import astuple
@@ -16,7 +16,6 @@ from redistill.streams.errors import WireError
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.columns import (
     MAX_SEGMENTS,
-    MAX_UNKNOWN,
     class_codes,
     clean,
     count,
@@ -25,16 +24,13 @@ from redistill.streams.wire.columns import (
     rates,
     times,
 )
+from redistill.streams.wire.faults import Faults
 from redistill.streams.wire.ids import Ids
-
-if TYPE_CHECKING:
-    from redistill.streams.wire.rows import Plan, Row
-
-_MAX_SCORES = 10_000
+from redistill.streams.wire.rows import Plan, Row
 
 
 class Group:
-    """Rows of one model version on the way to a block, and what was wrong in them.
+    """Rows of one model version on the way to a block, and their faults.
 
     Columns, filled while the rows are warm in the processor's cache, so that nobody has to keep
     those: half a microsecond a row.
@@ -67,9 +63,7 @@ class Group:
         self.segment: list[dict[str, str] | None] = []
         self.latency_ms: list[float | None] = []
         self.sample_rate: list[float] = []
-        self.wrong: dict[str, int] = {}
-        self.invalid: dict[str, int] = {}
-        self.unknown_features: dict[str, int] = {}
+        self.faults = Faults()
 
     def add(self, rows: Sequence[Row], index: Sequence[int], features: list[Any]) -> None:
         """Append rows; their features are given as they are to be kept."""
@@ -91,48 +85,6 @@ class Group:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def unknown(self, name: str, n: int) -> None:
-        """Count rows with a feature that the schema does not know."""
-        name = printable(name)
-        if name in self.unknown_features or len(self.unknown_features) < MAX_UNKNOWN:
-            count(self.unknown_features, name, n)
-
-    def scores_of(self, value: Any) -> list[float] | None:
-        """Scores of a row that did not fit; ``None`` and counted where they are no numbers."""
-        if value is None:
-            return None
-        if isinstance(value, list) and len(value) <= _MAX_SCORES:
-            numbers = [_number(v) for v in value if v is not None]
-            if None not in numbers:
-                return [np.nan if v is None else as_float(v) for v in value]
-        count(self.invalid, "scores")
-        return None
-
-    def segment_of(self, value: Any) -> dict[str, str] | None:
-        """Segments of a row that did not fit: numbers as text, the rest counted and left out."""
-        if value is None:
-            return None
-        if not isinstance(value, dict):
-            count(self.invalid, "segment")
-            return None
-        out: dict[str, str] = {}
-        for key, item in value.items():
-            if isinstance(item, str):
-                out[key] = item
-            elif (number := _number(item)) is not None:
-                out[key] = str(item) if isinstance(item, int) else str(number)
-            elif item is not None:
-                count(self.invalid, "segment")
-        return out
-
-    def number_of(self, name: str, value: Any) -> float | None:
-        """A number of a row that did not fit; ``None`` and counted where it is none."""
-        if value is not None and (number := _number(value)) is not None:
-            return number
-        if value is not None:
-            count(self.invalid, name)
-        return None
 
 
 def finish(
@@ -178,10 +130,10 @@ def finish(
         segments=_segments(group.segment, schema.slices),
         latency_ms=_latency(group),
         sample_rate=_sample_rate(group),
-        wrong_type=group.wrong,
-        invalid=group.invalid,
+        wrong_type=group.faults.wrong,
+        invalid=group.faults.invalid,
         unseen=unseen,
-        unknown_features=group.unknown_features,
+        unknown_features=group.faults.unknown_features,
     )
     return block, group.index, []
 
@@ -218,7 +170,7 @@ def _feature_columns(
     ]
     for i, name in enumerate(plan.extras, start=width):
         if met := sum(1 for t in tuples if len(t) > i and t[i] is not None):
-            group.unknown(name, met)
+            group.faults.unknown(name, met)
     numbers = tuples if k == width and not plan.extras else [t[:k] for t in tuples]
     pack = plan.pack
     try:
@@ -238,7 +190,7 @@ def _feature_columns(
 def _narrow(wide: NDArray[np.float64], plan: Plan, group: Group) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         out = wide.astype(np.float32)
-    clean(out, [f.name for f in plan.numeric], group.wrong)
+    clean(out, [f.name for f in plan.numeric], group.faults.wrong)
     return out
 
 
@@ -259,7 +211,7 @@ def _scores(group: Group, width: int) -> NDArray[np.float32] | None:
     sizes = set(map(len, given)) if kinds == {bytes} else set()
     if len(sizes) == 1 and sizes <= {8 * width or len(first)}:
         wide = np.frombuffer(b"".join(given)).reshape(len(given), -1)
-        return finite(wide, "scores", group.invalid)
+        return finite(wide, "scores", group.faults.invalid)
     lists = [np.frombuffer(s).tolist() if type(s) is bytes else s for s in given]
     width = width or next(len(s) for s in lists if s is not None)
     wide = np.full((len(lists), width), np.nan)
@@ -267,8 +219,8 @@ def _scores(group: Group, width: int) -> NDArray[np.float32] | None:
         if s is not None and len(s) == width:
             wide[i] = s
         elif s is not None:
-            count(group.invalid, "scores")
-    return finite(wide, "scores", group.invalid)
+            count(group.faults.invalid, "scores")
+    return finite(wide, "scores", group.faults.invalid)
 
 
 def _segments(given: list[dict[str, str] | None], slices: tuple[str, ...]) -> dict[str, Codes]:
@@ -287,26 +239,11 @@ def _latency(group: Group) -> NDArray[np.float32] | None:
     values = group.latency_ms
     if values.count(None) == len(values):
         return None
-    return finite(np.array(values, np.float64), "latency_ms", group.invalid)
+    return finite(np.array(values, np.float64), "latency_ms", group.faults.invalid)
 
 
 def _sample_rate(group: Group) -> NDArray[np.float32] | None:
     values = group.sample_rate
     if values.count(1.0) == len(values):
         return None
-    return rates(np.array(values, np.float64), group.invalid)
-
-
-def _number(value: Any) -> float | None:
-    """A value that is a number, else ``None``."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    return as_float(value)
-
-
-def as_float(value: float) -> float:
-    """A number of any size as a float."""
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")
+    return rates(np.array(values, np.float64), group.faults.invalid)

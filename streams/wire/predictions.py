@@ -30,8 +30,8 @@ from redistill.streams.wire.grouped import Group, finish
 from redistill.streams.wire.recordset import RecordSet
 from redistill.streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
 
-Run = list[tuple[PredictionBlock, NDArray[np.int64]]]
-"""Blocks with the record of each row."""
+BlockRun = list[tuple[PredictionBlock, NDArray[np.int64]]]
+"""Neighbouring blocks of one version, each with the index of the record of each of its rows."""
 Schemas = Callable[[str], Schema | None]
 
 _LEARN_FROM = 200
@@ -57,10 +57,10 @@ class Decoded:
     dead: list[tuple[int, WireError]] = field(default_factory=list)
     """Index of each record that cannot be read, and why; in the order of the log."""
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[BlockRun]:
         """The blocks in runs that can be counted as one; blocks of one version stay in order."""
-        runs: list[Run] = []
-        last: dict[tuple[str, str], tuple[Run, int]] = {}
+        runs: list[BlockRun] = []
+        last: dict[tuple[str, str], tuple[BlockRun, int]] = {}
         for block, record_of in zip(self.blocks, self.record_of, strict=True):
             key = (block.model, block.version)
             run, rows = last.get(key, ([], 0))
@@ -137,7 +137,7 @@ class _Model:
         """
         if self.schema is None or not isinstance(self.plan, Plan):
             return
-        often = {n for n, met in self.group.unknown_features.items() if met >= _OFTEN}
+        often = {n for n, met in self.group.faults.unknown_features.items() if met >= _OFTEN}
         extras = tuple(sorted(often.union(self.plan.extras)))
         if extras != self.plan.extras and len(extras) <= MAX_UNKNOWN:
             self.plan = plan_of(self.schema, extras)
@@ -282,7 +282,7 @@ class _Decoding:
                 raise WireError("missing_field", "model or version is missing or no string")
             model = self._model(name)
             model.switch(version)
-            row = model.plan.tolerant(raw, model.group)
+            row = model.plan.tolerant(raw, model.group.faults)
             model.extend()
         self.model = model
         if row.version != model.version:
@@ -338,7 +338,7 @@ class _Decoding:
             schema = infer_schema(given)
         if not isinstance(plan, Plan):
             plan = plan_of(schema)
-            group.features = [plan.features(f, group) for f in group.features]
+            group.features = [plan.features(f, group.faults) for f in group.features]
         block, index, dead = finish(group, schema, plan)
         self.out.dead.extend(dead)
         if block is not None:

@@ -25,7 +25,7 @@ from redistill.streams.wire.block import Schema
 from redistill.streams.wire.columns import Category, count
 from redistill.streams.wire.envelope import invalid
 from redistill.streams.wire.events import RowId, VersionName
-from redistill.streams.wire.grouped import Group, as_float
+from redistill.streams.wire.faults import Faults, as_float
 
 
 class Row(msgspec.Struct, gc=False):
@@ -99,19 +99,19 @@ class Plan:
         values = astuple(features) if features is not None else (None,) * len(self.numeric)
         return self.pack(*(np.nan if v is None else v for v in values))
 
-    def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
-        """Read one row that does not fit; what is wrong is counted in ``group``.
+    def tolerant(self, raw: dict[str, Any], faults: Faults) -> Row:
+        """Read one row that does not fit; what is wrong is counted in ``faults``.
 
         Raises
         ------
         WireError
             The row's own fields are broken: it is a dead letter.
         """
-        row = _tolerant(raw, group)
-        row.features = self.features(row.features, group)
+        row = _tolerant(raw, faults)
+        row.features = self.features(row.features, faults)
         return row
 
-    def features(self, given: Mapping[str, Any] | None, group: Group) -> Any:
+    def features(self, given: Mapping[str, Any] | None, faults: Faults) -> Any:
         """Any features as this plan's type: of a wrong type -> missing, and counted."""
         if given is None:
             return None
@@ -121,11 +121,11 @@ class Plan:
             kinds = (int, float) if is_number else (int, float, str)
             flag = isinstance(value, bool) and not is_number
             if value is not None and (flag or not isinstance(value, kinds)):
-                count(group.wrong, name)
+                count(faults.wrong, name)
                 value = None
             values.append(as_float(value) if isinstance(value, int) else value)
         for name in given.keys() - self._known:
-            group.unknown(name, 1)
+            faults.unknown(name, 1)
         return self.features_type(*values)
 
 
@@ -139,9 +139,9 @@ class AnyPlan:
         decoder: Any = msgspec.json.Decoder(row_type)
         self.decode: Callable[[bytes], Row] = decoder.decode
 
-    def tolerant(self, raw: dict[str, Any], group: Group) -> Row:
+    def tolerant(self, raw: dict[str, Any], faults: Faults) -> Row:
         """Read one row that does not fit, as ``Plan.tolerant`` does."""
-        return _tolerant(raw, group)
+        return _tolerant(raw, faults)
 
 
 ANY = AnyPlan()
@@ -153,7 +153,7 @@ def plan_of(schema: Schema, extras: tuple[str, ...] = ()) -> Plan:
     return Plan(schema, extras)
 
 
-def _tolerant(raw: dict[str, Any], group: Group) -> Row:
+def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
     given = raw.pop("features", None)
     if given is not None and not isinstance(given, dict):
         raise WireError("invalid_field", "features is no object")
@@ -168,10 +168,10 @@ def _tolerant(raw: dict[str, Any], group: Group) -> Row:
     if row.prediction != row.prediction:
         raise WireError("invalid_field", "prediction is NaN")
     row.features = given
-    row.scores = group.scores_of(scores)
-    row.segment = group.segment_of(segment)
-    row.latency_ms = group.number_of("latency_ms", latency)
-    rate = group.number_of("sample_rate", rate)
+    row.scores = faults.scores_of(scores)
+    row.segment = faults.segment_of(segment)
+    row.latency_ms = faults.number_of("latency_ms", latency)
+    rate = faults.number_of("sample_rate", rate)
     row.sample_rate = 1.0 if rate is None else rate
     return row
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import json
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from stream_rows import CONFIG
 
@@ -28,8 +32,8 @@ def block(n: int, *, first: int = 0, step_us: int = 1_000) -> PredictionBlock:
     )
 
 
-def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: float) -> FlushBatch:
-    settings = dataclasses.replace(CONFIG, **config)  # type: ignore[arg-type]
+def run(sampler: Sampler, b: PredictionBlock, *, now: float, **config: Any) -> FlushBatch:
+    settings = dataclasses.replace(CONFIG, **config)
     sampler.add(b, id_hashes(b.ids, SALT), np.zeros(len(b), np.int64), config=settings, partition=P)
     batch = FlushBatch()
     sampler.close(batch, {"credit": settings}, now=now)
@@ -77,6 +81,79 @@ def test_traffic_above_the_cap_is_thinned_until_it_fits() -> None:
 def test_cap_of_the_database_is_shared_by_the_models() -> None:
     sampler = Sampler(total_cap=50)
     assert len(run(sampler, block(2_000), now=0).joins["credit"]) <= 500
+
+
+def read(batch: FlushBatch) -> pa.Table:
+    (blob,) = batch.features
+    table = pa.ipc.open_stream(io.BytesIO(blob.data)).read_all()
+    assert blob.rows == table.num_rows
+    return table
+
+
+def test_feature_rows_are_one_arrow_stream_per_version() -> None:
+    b = block(20)
+    b.features[:] = np.arange(60).reshape(20, 3)
+    batch = run(Sampler(total_cap=None), b, now=0)
+    table = read(batch)
+    assert json.loads(table.schema.metadata[b"features"]) == ["income", "age", "region"]
+    assert table.column_names == ["id", "id_hash", "served_at", "prediction", "score", "features"]
+    assert table["id"].to_pylist() == list(b.ids)
+    assert table["id_hash"].to_pylist() == batch.joins["credit"].id_hash
+    assert table["features"].to_pylist()[:2] == [[0, 1, 2], [3, 4, 5]]
+    assert (batch.features[0].first_served_at, batch.features[0].last_served_at) == (0, 19_000)
+
+
+def test_stored_features_obey_privacy() -> None:
+    config = {"store_features": ("age",)}
+    b = block(3)
+    b.features[:] = np.arange(9).reshape(3, 3)
+    table = read(run(Sampler(total_cap=None), b, now=0, **config))
+    assert json.loads(table.schema.metadata[b"features"]) == ["age"]
+    assert table["features"].to_pylist() == [[1], [4], [7]]
+    config = {"store_features": ()}
+    assert run(Sampler(total_cap=None), b, now=0, **config).features == []
+
+
+def test_caps_thin_join_and_feature_rows_to_nested_uniform_samples() -> None:
+    sampler = Sampler(total_cap=None)
+    caps = {"join_rows_per_second": 20, "feature_rows_per_second": 1}
+    batch = run(sampler, block(4_000), now=0, **caps)
+    e = batch.join_exponents["credit"]
+    assert e >= 4
+    hashes = batch.joins["credit"].id_hash
+    assert 60 <= len(hashes) <= 200  # ten seconds of the cap at once
+    assert all((h & (2**64 - 1)) >> (64 - e) == 0 for h in hashes)
+    features = read(batch)["id_hash"].to_pylist()
+    assert 10 <= len(features) <= 60
+    assert set(features) <= set(hashes)
+
+
+def test_rates_that_were_lowered_elsewhere_are_obeyed() -> None:
+    sampler = Sampler(total_cap=None)
+    sampler.join_exponents["credit"] = 4
+    hashes = run(sampler, block(2_000), now=0).joins["credit"].id_hash
+    assert hashes
+    assert all((h & (2**64 - 1)) >> 60 == 0 for h in hashes)
+
+
+def test_slices_of_a_row_are_json_from_its_segments_and_its_categories() -> None:
+    b = dataclasses.replace(
+        block(3), features=np.array([[1, 1, 0], [1, 1, 1], [1, 1, np.nan]], np.float32)
+    )
+    slices = run(Sampler(total_cap=None), b, now=0).joins["credit"].slices
+    assert slices == ['{"region": "EU"}', '{"region": "US"}', None]
+    named = dataclasses.replace(b, segments={"region": Codes(np.array([1, 0, -1]), ("A", "B"))})
+    slices = run(Sampler(total_cap=None), named, now=0).joins["credit"].slices
+    assert slices == ['{"region": "B"}', '{"region": "A"}', None]
+
+
+def test_rows_of_a_model_that_was_unregistered_meanwhile_are_dropped() -> None:
+    sampler, b = Sampler(total_cap=None), block(3)
+    sampler.add(b, id_hashes(b.ids, SALT), np.zeros(3, np.int64), config=CONFIG, partition=P)
+    assert sampler.pending() == 3
+    batch = FlushBatch()
+    sampler.close(batch, {}, now=0)
+    assert (batch.joins, batch.features, sampler.pending()) == ({}, [], 0)
 
 
 def test_bucket_is_full_at_first_and_never_more() -> None:

@@ -1,0 +1,86 @@
+"""Faults of rows: values of a wrong type, counted by where they stood, and what is read in their place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from redistill.streams.wire.columns import MAX_UNKNOWN, count, printable
+
+_MAX_SCORES = 10_000
+
+
+class Faults:
+    """What was wrong in the rows of one model version; a row with a fault is read all the same."""
+
+    def __init__(self) -> None:
+        self.wrong: dict[str, int] = {}
+        """Rows by feature whose value is of a wrong type."""
+        self.invalid: dict[str, int] = {}
+        """Rows by field (``scores``, ``segment``, ...) that holds nothing usable."""
+        self.unknown_features: dict[str, int] = {}
+        """Rows by feature that the schema does not know."""
+
+    def unknown(self, name: str, n: int) -> None:
+        """Count rows with a feature that the schema does not know."""
+        name = printable(name)
+        if name in self.unknown_features or len(self.unknown_features) < MAX_UNKNOWN:
+            count(self.unknown_features, name, n)
+
+    def scores_of(self, value: Any) -> list[float] | None:
+        """Scores of a row that did not fit; ``None`` and counted where they are no numbers."""
+        if value is None:
+            return None
+        if isinstance(value, list) and len(value) <= _MAX_SCORES:
+            numbers = [_number(v) for v in value if v is not None]
+            if None not in numbers:
+                return [np.nan if v is None else as_float(v) for v in value]
+        count(self.invalid, "scores")
+        return None
+
+    def segment_of(self, value: Any) -> dict[str, str] | None:
+        """Segments of a row that did not fit: numbers as text, the rest counted and left out."""
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            count(self.invalid, "segment")
+            return None
+        out: dict[str, str] = {}
+        for key, item in value.items():
+            if isinstance(item, str):
+                out[key] = item
+            elif (number := _number(item)) is not None:
+                out[key] = str(item) if isinstance(item, int) else str(number)
+            elif item is not None:
+                count(self.invalid, "segment")
+        return out
+
+    def number_of(self, name: str, value: Any) -> float | None:
+        """A number of a row that did not fit; ``None`` and counted where it is none."""
+        if value is not None and (number := _number(value)) is not None:
+            return number
+        if value is not None:
+            count(self.invalid, name)
+        return None
+
+
+def as_float(value: float) -> float:
+    """A number of any size as a float.
+
+    Examples
+    --------
+    >>> as_float(3), as_float(-(10**400))
+    (3.0, -inf)
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+def _number(value: Any) -> float | None:
+    """A value that is a number, else ``None``."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return as_float(value)

@@ -1,0 +1,87 @@
+"""Records that cannot be read: what is told of them, and how many are kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from redistill.streams.engine import dead_letters as module
+from redistill.streams.engine.dead_letters import DEAD_BYTES, LOGGED, DeadLetters, dead_letter
+from redistill.streams.errors import WireError
+from redistill.streams.wire.codec import MAX_LETTER_BYTES, Record, decode, encode
+
+WHY = WireError("malformed", "no JSON")
+
+
+def record(**changes: Any) -> Record:
+    made = Record("predictions", 3, 7, 1_700_000_000_000, b"credit", b"{", [("ce_id", b"1")])
+    return made._replace(**changes)
+
+
+def test_letter_tells_all_that_is_known_of_a_record() -> None:
+    letter = dead_letter("ns.predictions", 3, record(), WHY)
+    assert (letter.topic, letter.partition, letter.offset) == ("ns.predictions", 3, 7)
+    assert (letter.code, letter.reason) == ("malformed", "no JSON")
+    assert (letter.key, letter.value, letter.value_bytes) == (b"credit", b"{", 1)
+    assert letter.headers == [("ce_id", "1")]
+    assert letter.at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_letter_of_the_worst_record_can_be_sent() -> None:
+    worst = record(
+        key=b"\xff" * 5_000, value=b"\xfe" * 3_000_000,
+        headers=[("h\0" * 400, b"\0\xff" * 9_000)] * 200,
+    )  # fmt: skip
+    letter = dead_letter("predictions", 3, worst, WireError("malformed", "x\0" * 9_000))
+    assert (len(letter.value), letter.value_bytes, len(letter.key or b"")) == (
+        DEAD_BYTES, 3_000_000, 1_000,
+    )  # fmt: skip
+    assert (len(letter.reason), len(letter.headers)) == (2_000, 50)
+    made = encode(letter, source="/t")
+    assert decode(Record("dlq", 0, 0, 0, None, made.value, made.headers)) == letter
+    assert DEAD_BYTES <= MAX_LETTER_BYTES
+
+
+def test_tombstone_and_a_defect_of_ours_have_letters_too() -> None:
+    empty = dead_letter("labels", 0, record(key=None, value=None, headers=None), KeyError("x"))
+    assert (empty.key, empty.value, empty.value_bytes, empty.headers) == (None, b"", 0, [])
+    assert (empty.code, empty.reason) == ("failed", "'x'")
+
+
+@pytest.mark.parametrize(
+    ("ms", "year"), [(None, 1970), (-5, 1970), (1_700_000_000_000, 2023), (2**60, 9999)]
+)
+def test_time_of_a_record_is_one_that_can_be_written(ms: int | None, year: int) -> None:
+    of_a_client = SimpleNamespace(offset=1, key=None, value=b"", headers=(), timestamp=ms)
+    assert dead_letter("labels", 0, of_a_client, WHY).at.year == year
+
+
+def test_first_letters_are_logged_each_and_the_others_as_their_number() -> None:
+    letters = DeadLetters()
+    with structlog.testing.capture_logs() as lines:
+        for i in range(LOGGED + 5):
+            letters.add("labels", 0, record(offset=i), WHY)
+        assert len(letters.take()) == LOGGED + 5
+        assert letters.take() == []
+    assert [line["action"] for line in lines] == ["dead_letter"] * LOGGED + ["dead_letters"]
+    assert (lines[3]["offset"], lines[3]["code"], lines[-1]["more"]) == (3, "malformed", 5)
+
+
+def test_number_and_bytes_of_letters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FULL_RECORDS", 3)
+    monkeypatch.setattr(module, "FULL_BYTES", 100)
+    many, large = DeadLetters(), DeadLetters()
+    for _ in range(2):
+        many.add("labels", 0, record(), WHY)
+        large.add("labels", 0, record(value=b"x" * 49), WHY)
+    assert (many.full, large.full) == (False, False)
+    many.add("labels", 0, record(), WHY)
+    large.add("labels", 0, record(value=b"xx"), WHY)
+    assert (many.full, large.full) == (True, True)
+    for letters in (many, large):
+        letters.take()
+        assert not letters.full

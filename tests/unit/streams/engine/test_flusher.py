@@ -1,0 +1,109 @@
+"""The thread that writes: it waits for a database that is away, and gives up on what it cannot mend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from redistill.streams.engine import flusher as module
+from redistill.streams.engine.flusher import Flusher
+from redistill.streams.engine.health import Health
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
+from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
+
+DONE = Flushed(join_rows=0, labels=0, findings=0)
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def flusher(health: Health, metrics: Metrics) -> Iterator[Flusher]:
+    made = Flusher(None, health=health, metrics=metrics, clock=lambda: 12.5)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[tuple[FlushBatch, int]]:
+    """Let SQL answer so, one flush after the other; what it was given."""
+    left, given = list(answers), []
+
+    def flush(_: Any, batch: FlushBatch, *, now: int) -> Any:
+        given.append((batch, now))
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "flush", flush)
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.0)
+    return given
+
+
+def value(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(f"redistill_stream_{name}")
+
+
+def test_flush_is_made_with_the_time_of_the_clock(
+    flusher: Flusher, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = FlushBatch()
+    given = answering(monkeypatch, DONE)
+    assert asyncio.run(flusher.run(batch)) is DONE
+    assert given == [(batch, 12_500_000)]
+    assert value(metrics, "flush_seconds_count") == 1
+
+
+def test_same_batch_is_flushed_until_the_database_is_back(
+    flusher: Flusher, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = FlushBatch()
+    away: list[bool] = []
+    given = answering(monkeypatch, StoreUnavailable("a"), StoreUnavailable("b"), DONE)
+    monkeypatch.setattr(flusher, "away", lambda error: away.append(True))
+    assert asyncio.run(flusher.run(batch)) is DONE
+    assert [b for b, _ in given] == [batch] * 3
+    assert away == [True, True]
+    assert value(metrics, "store_away_total") == 2
+
+
+def test_what_is_away_is_said_and_excuses_only_the_database(
+    flusher: Flusher, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flusher.away(StoreUnavailable("x"))
+    assert health.store_away
+    flusher.away(BrokerUnavailable("x"))
+    assert not health.store_away
+    health.store_away = True
+    answering(monkeypatch, DONE)
+    asyncio.run(flusher.run(FlushBatch()))
+    assert not health.store_away
+
+
+def test_batch_that_another_worker_overtook_is_handed_back_and_counted(
+    flusher: Flusher, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = OffsetsMoved((Partition("t", 0),))
+    answering(monkeypatch, moved)
+    assert asyncio.run(flusher.run(FlushBatch())) is moved
+    assert value(metrics, "moved_total") == 1
+
+
+def test_failure_that_no_further_try_mends_ends_the_process(
+    flusher: Flusher, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = answering(monkeypatch, ValueError("a defect"))
+    assert asyncio.run(flusher.run(FlushBatch())) is None
+    assert len(given) == 1
+    assert health.fatal == "a flush failed: ValueError: a defect"

@@ -1,0 +1,128 @@
+"""Offsets that do not come: those that left the log are recorded, those that were missed read again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from redistill.streams.engine.gaps import GapTracker
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.store.batch import Partition
+
+HERE, P = TP("predictions", 3), Partition("topic-id", 3)
+
+
+class FakeAccumulator:
+    """What it was told."""
+
+    def __init__(self) -> None:
+        self.assigned: list[tuple[Any, ...]] = []
+        self.gaps: list[tuple[int, int]] = []
+
+    def assign(self, partition: Partition, topic: str, *, stored: int | None, start: int) -> None:
+        self.assigned.append((partition, topic, stored, start))
+
+    def lost(self, partition: Partition, first: int, last: int) -> None:
+        assert partition == P
+        self.gaps.append((first, last))
+
+
+class FakeConsumer:
+    """A log that begins at some offset, and where it was asked to read again."""
+
+    def __init__(self, earliest: int) -> None:
+        self.earliest = earliest
+        self.sought: list[dict[TP, int]] = []
+
+    async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
+        return dict.fromkeys(tps, self.earliest)
+
+    async def seek_wait(self, offsets: dict[TP, int]) -> None:
+        self.sought.append(offsets)
+
+
+async def at_once(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+@pytest.fixture
+def accumulator() -> FakeAccumulator:
+    return FakeAccumulator()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def gaps(accumulator: FakeAccumulator, metrics: Metrics) -> GapTracker:
+    return GapTracker(accumulator, metrics)  # type: ignore[arg-type]
+
+
+def lost(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value(
+        "redistill_stream_gap_offsets_total", {"topic": "predictions"}
+    ) or 0.0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stored", "earliest", "start", "gap"),
+    [
+        (None, 0, 0, []),  # never read
+        (None, 40, 40, []),  # what left the log before anybody was there is nobody's loss
+        (50, 0, 50, []),
+        (50, 50, 50, []),
+        (50, 60, 60, [(50, 59)]),
+    ],
+)
+def test_reading_begins_where_sql_ends_or_where_the_log_begins(
+    gaps: GapTracker, accumulator: FakeAccumulator, metrics: Metrics,
+    stored: int | None, earliest: int, start: int, gap: list[tuple[int, int]],
+) -> None:  # fmt: skip
+    assert gaps.begin(HERE, P, stored, earliest) == start
+    begin = earliest if stored is None else stored
+    assert accumulator.assigned == [(P, "predictions", stored, begin)]
+    assert accumulator.gaps == gap
+    assert lost(metrics) == sum(last - first + 1 for first, last in gap)
+
+
+def bridge(gaps: GapTracker, consumer: FakeConsumer, expected: int, first: int) -> bool:
+    run: Awaitable[bool] = gaps.bridge(consumer, at_once, HERE, P, expected, first)  # type: ignore[arg-type]
+    return asyncio.run(run)  # type: ignore[arg-type]
+
+
+def test_offsets_that_left_the_log_are_lost_and_the_chunk_is_taken(
+    gaps: GapTracker, accumulator: FakeAccumulator, metrics: Metrics
+) -> None:
+    consumer = FakeConsumer(earliest=20)
+    assert bridge(gaps, consumer, 10, 20)
+    assert (accumulator.gaps, consumer.sought) == ([(10, 19)], [])
+    assert lost(metrics) == 10
+
+
+def test_log_that_was_cut_beyond_the_chunk_loses_what_is_before_it(
+    gaps: GapTracker, accumulator: FakeAccumulator
+) -> None:
+    assert bridge(gaps, FakeConsumer(earliest=500), 10, 20)
+    assert accumulator.gaps == [(10, 19)]
+
+
+def test_offsets_that_are_in_the_log_were_missed_and_are_read_again(
+    gaps: GapTracker, accumulator: FakeAccumulator
+) -> None:
+    consumer = FakeConsumer(earliest=0)
+    assert not bridge(gaps, consumer, 10, 20)
+    assert (accumulator.gaps, consumer.sought) == ([], [{HERE: 10}])
+
+
+def test_of_offsets_partly_gone_the_rest_is_read_again(
+    gaps: GapTracker, accumulator: FakeAccumulator
+) -> None:
+    consumer = FakeConsumer(earliest=15)
+    assert not bridge(gaps, consumer, 10, 20)
+    assert (accumulator.gaps, consumer.sought) == ([(10, 14)], [{HERE: 15}])

@@ -1,0 +1,75 @@
+"""Labels: read, refused where nobody could believe them, and as rows of their table."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from stream_rows import label, prediction, record
+
+from redistill.streams.engine.label_rows import label_row, not_ahead, read_labels
+from redistill.streams.errors import WireError
+from redistill.streams.store import tables as t
+from redistill.streams.wire.hashing import id_hashes, signed
+
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+NOW_US = round(NOW.timestamp() * 1e6)
+SALT = b"s" * 16
+
+
+def test_labels_come_with_the_hash_that_predictions_are_joined_by() -> None:
+    labels, dead = read_labels([record(label(i), i) for i in range(3)], now=NOW_US, salt=SALT)
+    assert dead == []
+    assert [event.id for event, _ in labels] == ["row-0", "row-1", "row-2"]
+    hashes = signed(id_hashes(["row-0", "row-1", "row-2"], SALT)).tolist()
+    assert [id_hash for _, id_hash in labels] == hashes
+
+
+def test_what_is_no_label_is_dead_and_the_rest_is_read() -> None:
+    late = label(2, observed_at=NOW + timedelta(days=2))
+    records = [
+        record(label(0), 0),
+        record(prediction(1), 1),
+        record(late, 2),
+        record(label(3), 3)._replace(value=b"{"),
+    ]
+    labels, dead = read_labels(records, now=NOW_US, salt=SALT)
+    assert [event.id for event, _ in labels] == ["row-0"]
+    assert [(r.offset, why.code) for r, why in dead] == [  # type: ignore[attr-defined]
+        (1, "unknown_type"), (2, "invalid_field"), (3, "malformed"),
+    ]  # fmt: skip
+    assert read_labels([], now=NOW_US, salt=SALT) == ([], [])
+
+
+@pytest.mark.parametrize(("hours", "refused"), [(-9_999, False), (24, False), (25, True)])
+def test_label_may_be_a_day_ahead(hours: float, refused: bool) -> None:
+    event = label(0, observed_at=NOW + timedelta(hours=hours))
+    if not refused:
+        not_ahead(event, NOW_US)
+        return
+    with pytest.raises(WireError, match="more than a day ahead"):
+        not_ahead(event, NOW_US)
+
+
+def test_row_holds_every_column_but_the_time_of_its_flush() -> None:
+    row = label_row(label(1), 5, believed=True)
+    assert set(row) | {"received_at"} == {c.name for c in t.labels.columns}
+    assert (row["id"], row["id_hash"], row["label"], row["state"]) == (
+        "row-1",
+        5,
+        "repay",
+        "waiting",
+    )
+    assert row["observed_at"] == round(label(1).observed_at.timestamp() * 1e6)
+    assert row["slices"] is None
+    assert label_row(label(1), 5, believed=False)["state"] == "ignored"
+
+
+def test_numbers_are_named_as_classes_are_and_slices_are_sorted_json() -> None:
+    row = label_row(
+        label(1, label=2.0, prediction=0.5, version="7", segment={"b": "2", "a": "1"}), 5,
+        believed=True,
+    )  # fmt: skip
+    assert (row["label"], row["prediction"]) == ("2", "0.5")
+    assert row["slices"] == json.dumps({"a": "1", "b": "2"}, separators=(",", ":"))

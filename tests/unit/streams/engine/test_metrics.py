@@ -1,0 +1,52 @@
+"""What Prometheus reads of a stream worker."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import StreamsError
+
+DOCS = Path(__file__).resolve().parents[4] / "docs"
+
+
+def page(metrics: Metrics) -> str:
+    return generate_latest(metrics.registry).decode()
+
+
+def test_names_begin_with_the_namespace() -> None:
+    metrics = Metrics("eu-west.prod")
+    metrics.rows.labels("predictions").inc(3)
+    assert "eu_west_prod_redistill_stream_rows_total" in page(metrics)
+    assert 'redistill_stream_rows_total{topic="labels"}' not in page(Metrics())
+
+
+def test_two_workers_in_a_process_count_apart() -> None:
+    a, b = Metrics(), Metrics()
+    a.away.inc()
+    name = "redistill_stream_store_away_total"
+    assert (a.registry.get_sample_value(name), b.registry.get_sample_value(name)) == (1, 0)
+
+
+def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
+    metrics = Metrics()
+    metrics.lag.set(7)
+    port = metrics.serve(0)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        assert "redistill_stream_lag 7.0" in answer.read().decode()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(StreamsError, match=f"{taken}.*--metrics-port"):
+            metrics.serve(taken)
+
+
+def test_every_metric_is_described() -> None:
+    described = dict(re.findall(r"# HELP (\S+) (.+)", page(Metrics())))
+    assert len(described) >= 15
+    assert all(text.endswith(".") for text in described.values())
