@@ -61,12 +61,18 @@ def package(
     )
 
 
-def prepared(database: Database, *models: str, level: str = "repair", now: int = NOW) -> None:
+def prepared(
+    database: Database,
+    *models: str,
+    level: str = "repair",
+    now: int = NOW,
+    trust: bytes = TRUST,
+) -> None:
     """Register models that serve nothing yet, in a repository that has keys."""
     with database.begin() as conn:
         for model in models or ("credit",):
             loop.register(conn, loop.spec(model, level=level), version=None, now=now)
-        roles.ensure(conn, TRUST, now=now, lifetimes=LIFETIMES)
+        roles.ensure(conn, trust, now=now, lifetimes=LIFETIMES)
 
 
 def add(conn: sa.Connection, version: str, *, now: int = NOW, **more: Any) -> Any:

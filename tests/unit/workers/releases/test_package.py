@@ -40,7 +40,7 @@ def layout(tmp_path: Path) -> RepositoryLayout:
     return RepositoryLayout(tmp_path / "home")
 
 
-def test_sealing_is_content_addressed_and_can_be_done_twice(
+def test_packaging_is_content_addressed_and_can_be_done_twice(
     layout: RepositoryLayout, candidate: Path
 ) -> None:
     first = packaged(layout, candidate)
@@ -58,7 +58,7 @@ def test_sealing_is_content_addressed_and_can_be_done_twice(
     assert first.manifest.golden_tolerance == pytest.approx(1e-4)
 
 
-def test_damaged_file_of_a_release_is_replaced_by_sealing_again(
+def test_damaged_file_of_a_release_is_replaced_by_packaging_again(
     layout: RepositoryLayout, candidate: Path
 ) -> None:
     first = packaged(layout, candidate)

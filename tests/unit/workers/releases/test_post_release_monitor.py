@@ -1,9 +1,8 @@
-"""A new version against its predecessor, and what is removed in the end."""
+"""A new version against its predecessor: what a comparison leads to."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,9 @@ import sqlalchemy as sa
 from release_kit import FakeClock, Installation, copy_of, install
 
 from redistill.compress.plan import Comparison
-from redistill.streams.client.fetch import Repository
-from redistill.streams.client.release import PointerFile
-from redistill.times import DAY, to_seconds, to_us
+from redistill.times import DAY, to_us
 from redistill.workers.errors import RegistryError
-from redistill.workers.releases import post_release_monitor, registry, retention
-from redistill.workers.releases.files import damaged, restore
+from redistill.workers.releases import post_release_monitor, registry
 from redistill.workers.store.tables import barred, monitored_releases, pauses, pointers
 
 WORSE = Comparison(wins=3, losses=60, ties=400, e_better=0.01, e_worse=1e6)
@@ -89,7 +85,7 @@ def test_worse_version_is_rolled_back_barred_and_the_breaker_opens(shop: Install
         assert post_release_monitor.due(conn) == []
 
 
-def test_better_version_stays_and_the_guard_ends(shop: Installation) -> None:
+def test_better_version_stays_and_is_monitored_no_more(shop: Installation) -> None:
     assert settle(shop, BETTER).verdict == "keep"
     assert state(shop) == "better"
     assert rows(shop, pointers)[0]["stable"] == "v3"
@@ -136,87 +132,8 @@ def test_worse_version_that_nothing_can_replace_is_told(shop: Installation) -> N
     assert rows(shop, pointers)[0]["stable"] == "v3"
 
 
-def test_guard_expires_after_its_days(shop: Installation) -> None:
+def test_monitoring_ends_after_its_days(shop: Installation) -> None:
     with shop.database.begin() as conn:
         assert post_release_monitor.expire(conn, now=shop.now + 6 * DAY) == 0
         assert post_release_monitor.expire(conn, now=shop.now + 7 * DAY) == 1
     assert state(shop) == "expired"
-
-
-# --- retention ----------------------------------------------------------------------------------
-
-
-def age(inst: Installation) -> None:
-    """Make every file older than what retention leaves alone."""
-    old = inst.clock() - 2 * retention.ORPHAN_SECONDS
-    for folder in (inst.layout.targets, inst.layout.private):
-        for path in folder.rglob("*"):
-            os.utime(path, (old, old))
-
-
-def prune(inst: Installation, keep: int = 2, rejected_before: int = 0) -> retention.Pruned:
-    return retention.prune(
-        inst.database, inst.layout, "credit", keep=keep, rejected_before=rejected_before,
-        now=inst.now, lifetimes=inst.lifetimes,
-    )  # fmt: skip
-
-
-def test_old_versions_lose_their_files_when_clients_were_told(
-    shop: Installation, tmp_path: Path
-) -> None:
-    age(shop)
-    first = prune(shop)
-    assert (first.versions, first.files) == (1, 0)  # signed first, removed later
-    shop.tick()
-    second = prune(shop)
-    assert second.versions == 0
-    assert second.files > 3  # v1's, and the pointers that nobody reads any more
-    with shop.database.read() as conn:
-        v1, v2, v3 = (registry.get(conn, "credit", v) for v in ("v1", "v2", "v3"))
-    assert v1.files == {}
-    assert (
-        damaged(shop.layout, "credit", v2.files) == damaged(shop.layout, "credit", v3.files) == []
-    )
-    seen = Repository(shop.layout.repository, shop.trust, cache=tmp_path / "cache")
-    pointer: PointerFile = seen.pointer("credit")
-    assert set(pointer.known) == {"v2", "v3"}
-    seen.release("credit", pointer.manifest_sha256)
-    assert shop.rollback("credit").version == "v2"
-    with pytest.raises(RegistryError, match="removed by retention"):
-        shop.rollback("credit", to="v1")
-    assert prune(shop, keep=1).versions == 0  # never what serves or what it replaced
-
-
-def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:
-    age(shop)
-    prune(shop)
-    shop.tick()
-    being_sealed = shop.layout.targets / "credit" / ("e" * 64 + ".onnx")
-    being_sealed.write_bytes(b"new")
-    os.utime(being_sealed, (to_seconds(shop.now), to_seconds(shop.now)))
-    prune(shop)
-    assert being_sealed.exists()
-    age(shop)
-    prune(shop)
-    assert not being_sealed.exists()
-
-
-def test_rejected_candidates_go_after_their_days(shop: Installation) -> None:
-    shop.add("credit", "bad", 8, passed=False)
-    shop.add("credit", "ready", 7)
-    assert prune(shop, keep=10, rejected_before=shop.now).versions == 0
-    assert prune(shop, keep=10, rejected_before=shop.now + 1).versions == 2
-
-
-def test_release_can_be_put_together_again_for_a_job(shop: Installation, tmp_path: Path) -> None:
-    with shop.database.read() as conn:
-        version = registry.get(conn, "credit", "v2")
-    restore(
-        shop.layout, "credit", version.files, tmp_path / "in", names={"model.onnx", "training/"}
-    )
-    got = sorted(str(p.relative_to(tmp_path / "in")) for p in (tmp_path / "in").rglob("*.*"))
-    assert got == ["model.onnx", "training/architecture.json"]
-    path = shop.layout.path("credit", "model.onnx", version.sha256)
-    path.write_bytes(b"rotten")
-    with pytest.raises(RegistryError, match=r"model\.onnx of a release is missing or damaged"):
-        restore(shop.layout, "credit", version.files, tmp_path / "again", names={"model.onnx"})

@@ -235,7 +235,7 @@ def test_a_longer_pause_is_not_shortened(shop: Installation) -> None:
     assert rows(shop, pauses)[0]["until"] == 600
 
 
-def test_guard_begins_with_a_publish_and_ends_with_the_next_move(shop: Installation) -> None:
+def test_monitoring_begins_with_a_publish_and_ends_with_the_next_move(shop: Installation) -> None:
     three(shop)
     states = [(r["version"], r["predecessor"], r["state"]) for r in rows(shop, monitored_releases)]
     assert states == [("v2", "v1", "superseded"), ("v3", "v2", "watching")]

@@ -1,4 +1,4 @@
-"""The process that keeps the repository: intents, renewal, announcements, repair of what it finds."""
+"""The process that writes the repository: requests, renewal, announcements, repair of what it finds."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def files(inst: Installation) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-# --- intents ------------------------------------------------------------------------------------
+# --- requests -----------------------------------------------------------------------------------
 
 
-def test_intent_is_fulfilled_and_answered(shop: Installation) -> None:
+def test_request_is_answered(shop: Installation) -> None:
     result = wait_for(shop, "publish", version="v2", reason="new quarter")
     assert result.ok
     assert result.message == "credit serves v2 (epoch 2)"
@@ -371,7 +371,7 @@ def test_pointer_is_announced_again_every_minute(shop: Installation) -> None:
     assert announced()[-1] == (1, None)
 
 
-def test_two_keepers_one_works_and_the_other_takes_over(shop: Installation) -> None:
+def test_two_writers_one_works_and_the_other_takes_over(shop: Installation) -> None:
     other = RepositoryWriter(
         shop.database, shop.layout, holder="other", clock=shop.clock, lifetimes=LIVES
     )
