@@ -12,6 +12,7 @@ from release_kit import FakeClock, Installation, copy_of, install
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.release import PointerFile
+from redistill.times import to_seconds
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry, retention
 from redistill.workers.releases.files import damaged
@@ -87,7 +88,7 @@ def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:
     shop.tick()
     unnamed = shop.layout.targets / "credit" / ("e" * 64 + ".onnx")
     unnamed.write_bytes(b"new")
-    os.utime(unnamed, (shop.now / 1e6, shop.now / 1e6))
+    os.utime(unnamed, (to_seconds(shop.now), to_seconds(shop.now)))
     prune(shop)
     assert unnamed.exists()
     age(shop)
