@@ -112,7 +112,7 @@ class Housekeeper(threading.Thread):
 
     def once(self) -> None:
         """One round of everything that is due."""
-        for what in (self._renew, self._drain, self._relay_some, self._measure, self._tidy):
+        for what in (self._renew, self._join, self._relay_some, self._measure, self._tidy):
             if self._ending.is_set():
                 return
             try:
@@ -146,26 +146,28 @@ class Housekeeper(threading.Thread):
                 ):
                     self._health.fatal = f"the lease {owned.name!r} was taken by another worker"
 
-    def _drain(self) -> None:
+    def _join(self) -> None:
         for model, watched in self._watched().items():
             if time.monotonic() < self._resting.get(model, 0.0):
                 continue
             try:
                 for _ in range(ROUNDS):
-                    done = join_labels(
+                    step = join_labels(
                         self._database, watched.config, now=self._now(), state_key=self._key
                     )
-                    if done is None:
+                    if step is None:
                         break
-                    self._metrics.outcomes.labels(model).inc(done.outcomes)
-                    if not done.more or self._ending.is_set():
+                    self._metrics.outcomes.labels(model).inc(step.outcomes)
+                    if step.findings:
+                        log.info("findings", action="findings", changes=step.findings)
+                    if not step.more or self._ending.is_set():
                         break
                 else:
                     self._wake.set()  # there is more: come back at once, after the others had their turn
             except StoreUnavailable:
                 raise
             except Exception:
-                log.exception("drain_failed", action="drain_failed", model=model)
+                log.exception("join_failed", action="join_failed", model=model)
                 self._resting[model] = time.monotonic() + REST_SECONDS
 
     def _relay_some(self) -> None:

@@ -3,7 +3,7 @@ rows).
 
 A row is kept iff its id's hash is below ``2^-exponent * 2^64``: the same rows whoever decides, a
 uniform sample, and nested, so that every feature row is a join row too. Rates only fall here, when
-a cap is exceeded; the drainer, who sees all partitions, raises them again.
+a cap is exceeded; the join step, which sees all partitions, raises them again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What one flush writes: plain data, complete, so that it can wait, be tried again, or be thrown
+"""Batch of one flush: what it writes, as plain data, complete, so that it can wait, be tried again, or be thrown
 away.
 """
 

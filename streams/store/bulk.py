@@ -1,4 +1,4 @@
-"""Many rows in one statement: columns in, the number of new rows out.
+"""Bulk insert, many rows in one statement: columns in, the number of new rows out.
 
 The hot path writes thousands of join rows a flush. SQLAlchemy's own ``executemany`` costs some 10
 us a row in Python; this costs 2 us on SQLite and lets PostgreSQL unpack arrays.

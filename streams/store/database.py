@@ -1,5 +1,4 @@
-"""One door to SQL for both sides: SQLite by default, PostgreSQL in production, the same statements
-on both.
+"""Database of both sides: SQLite by default, PostgreSQL in production, the same statements on both.
 
 Every write goes through :meth:`Database.begin`. On SQLite that is ``BEGIN IMMEDIATE``: the one
 writer is known from the first statement, so a transaction never fails half-way for having read
@@ -118,32 +117,32 @@ class Database:
 
     def _explain(self, error: sa.exc.DBAPIError) -> StoreUnavailable | StoreUnusable | None:
         text = str(error.orig).strip().replace("\n", " ")
-        place = self.url.render_as_string(hide_password=True)
+        url = self.url.render_as_string(hide_password=True)
         if self.is_sqlite:
             if "is locked" in text or "is busy" in text:
                 return StoreUnavailable(
-                    f"another process kept {place} locked for {BUSY_SECONDS:.0f} s"
+                    f"another process kept {url} locked for {BUSY_SECONDS:.0f} s"
                 )
             if "unable to open" in text or "disk I/O" in text or "disk is full" in text:
-                return StoreUnavailable(f"the database {place} cannot be used: {text}")
+                return StoreUnavailable(f"the database {url} cannot be used: {text}")
             if "readonly" in text:
-                return StoreUnusable(f"the database {place} may not be written: {text}")
+                return StoreUnusable(f"the database {url} may not be written: {text}")
             if "not a database" in text or "malformed" in text:
-                return StoreUnusable(f"{place} is not an intact SQLite database: {text}")
+                return StoreUnusable(f"{url} is not an intact SQLite database: {text}")
             if "no such table" in text or "no such column" in text or "no column named" in text:
-                return StoreUnusable(f"the database {place} is not up to date ({text}); {UPGRADE}")
+                return StoreUnusable(f"the database {url} is not up to date ({text}); {UPGRADE}")
             return None
         state = getattr(error.orig, "sqlstate", None) or ""
         if state in ("42P01", "42703"):  # undefined table, undefined column
             first = text.split(" LINE ")[0]
-            return StoreUnusable(f"the database {place} is not up to date ({first}); {UPGRADE}")
+            return StoreUnusable(f"the database {url} is not up to date ({first}); {UPGRADE}")
         if isinstance(error, sa.exc.OperationalError) or error.connection_invalidated:
             # libpq gives no code for what the server said while connecting, only its text
             if re.search(r'database "[^"]*" does not exist', text):
-                return StoreUnusable(f"the database {place} does not exist: create it first")
+                return StoreUnusable(f"the database {url} does not exist: create it first")
             if re.search(r"authentication failed|role .* does not exist|no pg_hba.conf", text):
-                return StoreUnusable(f"the database {place} refused the user or password: {text}")
-            return StoreUnavailable(f"the database {place} cannot be reached or was busy: {text}")
+                return StoreUnusable(f"the database {url} refused the user or password: {text}")
+            return StoreUnavailable(f"the database {url} cannot be reached or was busy: {text}")
         return None
 
 
@@ -242,8 +241,8 @@ def insert_ignore(table: sa.Table) -> postgresql.Insert:
 
     Examples
     --------
-    >>> from redistill.streams.store.tables import facts
-    >>> print(insert_ignore(facts))
+    >>> from redistill.streams.store.tables import properties
+    >>> print(insert_ignore(properties))
     INSERT INTO facts (name, value) VALUES (...) ON CONFLICT DO NOTHING
     """
     return postgresql.insert(table).on_conflict_do_nothing()
@@ -272,8 +271,8 @@ def upsert(
 
     Examples
     --------
-    >>> from redistill.streams.store.tables import facts
-    >>> print(upsert(facts, ["name"]))
+    >>> from redistill.streams.store.tables import properties
+    >>> print(upsert(properties, ["name"]))
     INSERT INTO facts (name, value) VALUES (...)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
     """

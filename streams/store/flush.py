@@ -1,4 +1,4 @@
-"""The flush: everything that some records changed, and how far they were read, in one transaction.
+"""Flush: everything that some records changed, and how far they were read, in one transaction.
 
 So each offset changes state once, whatever dies when: after a crash the records are read
 again, from the ``next_offset`` that was committed together with the state that had counted them.
@@ -46,7 +46,7 @@ SOURCE = "/redistill/stream"
 _NAMESPACE = UUID("0b0f5f0e-55a5-5c9e-9d57-5f2b6a2a7c11")
 
 
-class _MovedError(Exception):
+class _OffsetsMovedError(Exception):
     """Ends the transaction; never leaves this module."""
 
 
@@ -77,9 +77,9 @@ def flush(database: Database, batch: FlushBatch, *, now: int) -> Flushed | Offse
         with database.begin() as conn:
             partitions = [p for p in sorted(batch.progress) if not _move(conn, p, batch, now)]
             if partitions:
-                raise _MovedError
+                raise _OffsetsMovedError
             return _write(conn, batch, now)
-    except _MovedError:
+    except _OffsetsMovedError:
         return OffsetsMoved(tuple(partitions))
 
 

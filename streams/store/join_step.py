@@ -1,4 +1,4 @@
-"""Outcomes: predictions joined with labels, numbered, shown to the accuracy detectors, in one
+"""Join step: labels that are due become outcomes, numbered and shown to the accuracy detectors, in one
 transaction per model.
 
 Predictions and labels come in any order, on any worker. Whoever holds the model's row (``SKIP
@@ -42,15 +42,12 @@ LIMIT = 2_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JoinStep:
-    """What one call did."""
+    """What one step did; what became of the other labels is counted in ``counters``."""
 
     outcomes: int = 0
-    corrected: int = 0
-    unsampled: int = 0
-    orphans: int = 0
-    waiting: int = 0
-    """Labels looked at whose prediction is not there yet."""
+    """New ones."""
     findings: int = 0
+    """Changes of findings that were announced."""
     more: bool = False
     """The limit was reached: call again."""
 
@@ -84,7 +81,7 @@ def join_labels(
 
     Returns
     -------
-    Drained or None
+    JoinStep or None
         ``None``: another worker is at this model.
 
     Raises
@@ -108,51 +105,42 @@ def join_labels(
             .order_by(c.check_at)
             .limit(limit)
         )
-        seen = [int(h) for h in due.scalars()]
-        hashes = sorted(set(seen))
+        hashes = [int(h) for h in due.scalars()]
         if not hashes:
             return JoinStep()
-        work = plan_join(conn, config, hashes, now)
-        changes = _account(conn, config, work.made, state_key)
-        _write(conn, model, work)
+        plan = plan_join(conn, config, sorted(set(hashes)), now)
+        changes = _account(conn, config, plan.outcomes, state_key)
+        _write(conn, model, plan)
         findings = store_findings(conn, changes, now=now)
-        counts = {(model, f"labels_{name}"): n for name, n in work.counts.items()}
+        counts = {(model, f"labels_{name}"): n for name, n in plan.counts.items()}
         add_counters(conn, counts)
-    return JoinStep(
-        outcomes=len(work.made),
-        corrected=len(work.corrected),
-        unsampled=work.counts["unsampled"],
-        orphans=work.counts["orphan"],
-        waiting=len(work.later),
-        findings=findings,
-        more=len(seen) == limit,
-    )
+    return JoinStep(outcomes=len(plan.outcomes), findings=findings, more=len(hashes) == limit)
 
 
 def _account(
-    conn: sa.Connection, config: WatchConfig, made: list[dict[str, Any]], key: bytes
+    conn: sa.Connection, config: WatchConfig, new: list[dict[str, Any]], key: bytes
 ) -> list[DriftFound]:
     """Number the outcomes, show them to the detectors, and store the detectors."""
     changes: list[DriftFound] = []
-    made.sort(key=lambda o: (o["version"], o["observed_at"], o["served_at"], o["id"]))
-    for version in sorted({o["version"] for o in made}):
-        mine = [o for o in made if o["version"] == version]
+    new.sort(key=lambda o: (o["version"], o["observed_at"], o["served_at"], o["id"]))
+    for version in sorted({o["version"] for o in new}):
+        of_version = [o for o in new if o["version"] == version]
         where = (accuracy_states.c.model == config.model) & (accuracy_states.c.version == version)
         row = conn.execute(sa.select(accuracy_states).where(where)).one_or_none()
         last = int(row.last_seq) if row is not None else _last_seq(conn, config.model, version)
-        for number, o in enumerate(mine, last + 1):
+        for number, o in enumerate(of_version, last + 1):
             o["seq"] = number
         before = int(row.n) if row is not None else 0
-        state, found = _detect(conn, config, version, row, mine, before, key)
-        changes += found
+        state, findings = _detect(conn, config, version, row, of_version, before, key)
+        changes += findings
         conn.execute(
             upsert(accuracy_states, ["model", "version"]),
             {
                 "model": config.model,
                 "version": version,
                 "state": state.to_bytes(),
-                "last_seq": last + len(mine),
-                "n": before + len(mine),
+                "last_seq": last + len(of_version),
+                "n": before + len(of_version),
             },
         )
     return changes
@@ -163,7 +151,7 @@ def _detect(
     config: WatchConfig,
     version: str,
     row: Any | None,
-    mine: list[dict[str, Any]],
+    new: list[dict[str, Any]],
     before: int,
     key: bytes,
 ) -> tuple[AccuracyState, list[DriftFound]]:
@@ -173,7 +161,7 @@ def _detect(
     def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound]]:
         return account(
             None if row is None else AccuracyState.from_bytes(bytes(row.state)),
-            _columns(mine),
+            _columns(new),
             version=version,
             base=_base(conn, config.model, version),
             config=config,
@@ -182,13 +170,13 @@ def _detect(
             contributors=moved,
         )
 
-    state, found = run(())
+    state, findings = run(())
     # What moved is worth reading the input states for only when something opened. The detectors
     # are pure: the second run differs in the contributors alone.
-    opened = any(f.status == "open" for f in found)
+    opened = any(f.status == "open" for f in findings)
     if opened and (moved := _contributors(conn, config.model, version, key)):
-        state, found = run(moved)
-    return state, found
+        state, findings = run(moved)
+    return state, findings
 
 
 def _served(conn: sa.Connection, model: str, version: str) -> int:
@@ -255,11 +243,11 @@ def _base(conn: sa.Connection, model: str, version: str) -> BaseError | None:
     return None if text is None else BaseError.from_json(text)
 
 
-def _write(conn: sa.Connection, model: str, work: JoinPlan) -> None:
-    if work.made:
-        conn.execute(sa.insert(outcomes), work.made)
+def _write(conn: sa.Connection, model: str, plan: JoinPlan) -> None:
+    if plan.outcomes:
+        conn.execute(sa.insert(outcomes), plan.outcomes)
     c = outcomes.c
-    if work.corrected:
+    if plan.corrections:
         conn.execute(
             sa.update(outcomes)
             .where(
@@ -272,7 +260,7 @@ def _write(conn: sa.Connection, model: str, work: JoinPlan) -> None:
                 source=sa.bindparam("source"),
                 observed_at=sa.bindparam("observed_at"),
             ),
-            work.corrected,
+            plan.corrections,
         )
     c_ = labels.c
     key = (
@@ -281,7 +269,7 @@ def _write(conn: sa.Connection, model: str, work: JoinPlan) -> None:
         c_.source == sa.bindparam("k_source"),
         c_.observed_at == sa.bindparam("k_at"),
     )
-    for values, column in ((work.states, "state"), (work.later, "check_at")):
+    for values, column in ((plan.states, "state"), (plan.checks, "check_at")):
         if values:
             conn.execute(
                 sa.update(labels).where(*key).values({column: sa.bindparam("to")}),

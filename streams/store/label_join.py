@@ -1,4 +1,6 @@
-"""What becomes of each label that is due: an outcome, a correction, or a further wait. Reads only."""
+"""Label join: what becomes of each label that is due, an outcome, a correction, or a further wait. Reads
+only.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,18 @@ from redistill.times import DAY, SECOND
 
 @dataclass(slots=True)
 class JoinPlan:
-    """What one call is going to write."""
+    """What a join step is going to write. A label's key: id, source, time observed."""
 
-    made: list[dict[str, Any]] = field(default_factory=list)
-    corrected: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    """New ones, still without their number."""
+    corrections: list[dict[str, Any]] = field(default_factory=list)
+    """Of outcomes whose label was corrected or taken back."""
     states: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    later: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """Of labels that are not waiting any more, or count instead of another one."""
+    checks: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """When labels that go on waiting are looked up again."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Labels by what became of them."""
 
 
 def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
@@ -43,9 +50,9 @@ def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
     >>> from collections import namedtuple
     >>> L = namedtuple("L", "source observed_at op label")
     >>> rows = [L("a", 1, "upsert", "x"), L("b", 2, "upsert", "y"), L("a", 3, "upsert", "z")]
-    >>> effective(rows, ["b", "a"]).label, effective(rows, []).label
+    >>> standing_label(rows, ["b", "a"]).label, standing_label(rows, []).label
     ('y', 'z')
-    >>> effective([*rows, L("b", 4, "retract", None)], ["b", "a"]).label
+    >>> standing_label([*rows, L("b", 4, "retract", None)], ["b", "a"]).label
     'z'
     """
     last: dict[str, Any] = {}
@@ -60,7 +67,15 @@ def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
 
 
 def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> JoinPlan:
-    """What becomes of each label that is due. Reads only."""
+    """What becomes of each label that is due. Reads only.
+
+    Parameters
+    ----------
+    hashes
+        Of the ids of the labels.
+    now
+        Microseconds since 1970.
+    """
     model = config.model
     wait = round(config.wait_days * DAY)
     by_id: dict[int, list[Any]] = defaultdict(list)
@@ -87,21 +102,21 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             sa.select(join_rows).where(join_rows.c.model == model, join_rows.c.id_hash.in_(missing))
         )
     }
-    work = JoinPlan()
+    plan = JoinPlan()
     for h in hashes:
         rows = by_id[h]
         best = standing_label(rows, config.label_sources)
         if (outcome := done.get(h)) is not None:
-            _correct(work, outcome, best)
-            _settle(work, rows, best)
+            _correct(plan, outcome, best)
+            _settle(plan, rows, best)
             continue
         if best is None:  # all taken back before the prediction came
-            _settle(work, rows, None)
+            _settle(plan, rows, None)
             continue
         join = joins.get(h)
         if join is not None or (best.version is not None and best.prediction is not None):
-            work.made.append(_outcome(best, join, now))
-            _settle(work, rows, best)
+            plan.outcomes.append(_outcome(best, join, now))
+            _settle(plan, rows, best)
             continue
         inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
         for row in rows:
@@ -110,14 +125,14 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             key = (row.id, row.source, row.observed_at)
             age = now - row.received_at
             if not inside:
-                work.states[key] = "unsampled"
-                work.counts["unsampled"] += 1
+                plan.states[key] = "unsampled"
+                plan.counts["unsampled"] += 1
             elif age >= wait:
-                work.states[key] = "orphan"
-                work.counts["orphan"] += 1
+                plan.states[key] = "orphan"
+                plan.counts["orphan"] += 1
             else:
-                work.later[key] = min(now + max(SECOND, age), row.received_at + wait)
-    return work
+                plan.checks[key] = min(now + max(SECOND, age), row.received_at + wait)
+    return plan
 
 
 def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
@@ -146,7 +161,7 @@ def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
     }
 
 
-def _correct(work: JoinPlan, outcome: Any, best: Any | None) -> None:
+def _correct(plan: JoinPlan, outcome: Any, best: Any | None) -> None:
     """A later label changes what gates read; the detectors have seen the first one and keep it."""
     new = (
         (None, outcome.source, outcome.observed_at)
@@ -155,7 +170,7 @@ def _correct(work: JoinPlan, outcome: Any, best: Any | None) -> None:
     )
     if new != (outcome.label, outcome.source, outcome.observed_at):
         label, source, observed_at = new
-        work.corrected.append(
+        plan.corrections.append(
             {
                 "k_version": outcome.version,
                 "k_seq": outcome.seq,
@@ -164,15 +179,15 @@ def _correct(work: JoinPlan, outcome: Any, best: Any | None) -> None:
                 "observed_at": observed_at,
             }
         )
-        work.counts["corrected"] += 1
+        plan.counts["corrected"] += 1
 
 
-def _settle(work: JoinPlan, rows: list[Any], best: Any | None) -> None:
+def _settle(plan: JoinPlan, rows: list[Any], best: Any | None) -> None:
     for row in rows:
         state = "joined" if row is best else "superseded"
         if row.state != state:
-            work.states[row.id, row.source, row.observed_at] = state
-            work.counts[state] += row.state == "waiting"
+            plan.states[row.id, row.source, row.observed_at] = state
+            plan.counts[state] += row.state == "waiting"
 
 
 def _largest_rate(conn: sa.Connection, model: str, since: int) -> int:

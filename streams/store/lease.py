@@ -134,8 +134,8 @@ def holder_of(conn: sa.Connection, name: str, now: int) -> str | None:
 
 def expires_at(conn: sa.Connection, name: str) -> int:
     """When the lease ends unless renewed, microseconds since 1970; 0 if nobody ever held it."""
-    found = conn.execute(sa.select(leases.c.expires_at).where(leases.c.name == name)).scalar()
-    return int(found or 0)
+    ends = conn.execute(sa.select(leases.c.expires_at).where(leases.c.name == name)).scalar()
+    return int(ends or 0)
 
 
 def expire(conn: sa.Connection, name: str, holder: str) -> bool:

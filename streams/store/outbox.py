@@ -1,4 +1,4 @@
-"""Events that are announced if and only if the transaction that made them was committed.
+"""Outbox of events, announced if and only if the transaction that made them was committed.
 
 ``add`` writes the event beside the change that it announces; ``relay`` sends what is unsent, in
 order, and marks it afterwards. A crash in between sends it again: *at least once*, with the same
@@ -139,13 +139,13 @@ def _ready(conn: sa.Connection, limit: int) -> list[Mapping[str, Any]]:
     under its key.
     """
     published = properties.published_snapshot(conn)
-    held = outbox.alias("held")
+    blocked = outbox.alias("blocked")
     behind = sa.exists().where(
-        held.c.sent_at.is_(None),
-        held.c.after_snapshot > published,
-        held.c.topic == outbox.c.topic,
-        held.c.key == outbox.c.key,
-        held.c.seq <= outbox.c.seq,
+        blocked.c.sent_at.is_(None),
+        blocked.c.after_snapshot > published,
+        blocked.c.topic == outbox.c.topic,
+        blocked.c.key == outbox.c.key,
+        blocked.c.seq <= outbox.c.seq,
     )
     query = (
         sa.select(outbox.c.seq, outbox.c.topic, outbox.c.key, outbox.c.headers, outbox.c.value)

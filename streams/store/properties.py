@@ -1,4 +1,4 @@
-"""Single values that both sides read: ``published_snapshot``, ``schema_version``, ``salt``."""
+"""Properties of an installation: single values that both sides read, ``published_snapshot``, ``salt``, ..."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SALT = "salt"
 
 
 def get(conn: sa.Connection, name: str) -> str | None:
-    """A fact's value; ``None`` if it was never put."""
+    """A property's value; ``None`` if it was never put."""
     value = conn.execute(
         sa.select(properties.c.value).where(properties.c.name == name)
     ).scalar_one_or_none()
@@ -23,7 +23,7 @@ def get(conn: sa.Connection, name: str) -> str | None:
 
 
 def put(conn: sa.Connection, name: str, value: str) -> None:
-    """Write a fact; the old value is replaced."""
+    """Write a property; the old value is replaced."""
     conn.execute(upsert(properties, ["name"]).values(name=name, value=value))
 
 
@@ -37,8 +37,8 @@ def salt(conn: sa.Connection, *, make: Callable[[int], bytes] = secrets.token_by
 
     It never changes afterwards: join rows, splits and bursts are all drawn by the salted hash.
     """
-    found = get(conn, SALT)
-    if found is None:
+    value = get(conn, SALT)
+    if value is None:
         conn.execute(insert_ignore(properties).values(name=SALT, value=make(16).hex()))
-        found = get(conn, SALT)  # another process may have been first: its value counts
-    return bytes.fromhex(found or "")
+        value = get(conn, SALT)  # another process may have been first: its value counts
+    return bytes.fromhex(value or "")

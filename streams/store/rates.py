@@ -1,8 +1,8 @@
-"""At which rate rows are kept: ``2^-exponent``, per model, the same for all workers.
+"""Rates at which rows are kept: ``2^-exponent``, per model, the same for all workers.
 
-A worker that exceeds a cap lowers the rate in the flush that obeys it already. Only the drainer,
-who sees all partitions, raises it again, after traffic has been low for a while: each change begins
-a new period, and gates draw from whole periods.
+A worker that exceeds a cap lowers the rate in the flush that obeys it already. Only the join
+step, which sees all partitions, raises it again, after traffic has been low for a while: each
+change begins a new period, and gates draw from whole periods.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def set_rate(
     join, feature
         New exponents: rate = 2^-exponent.
     lower
-        Exponents may become smaller too; only the drainer, who sees all partitions, may say so.
+        Exponents may become smaller too; only the join step, which sees all partitions, may say so.
     """
     c = model_locks.c
     conn.execute(insert_ignore(model_locks).values(model=model))
@@ -119,16 +119,16 @@ class RateRaiser:
             return False
         rate = max(0.0, (rows - last.rows) / to_seconds(now - last.at))
         last.rows, last.at = rows, now
-        found = conn.execute(
+        exponents = conn.execute(
             sa.select(model_locks.c.join_exponent, model_locks.c.feature_exponent).where(
                 model_locks.c.model == model
             )
         ).one_or_none()
-        if found is None:
+        if exponents is None:
             return False
-        join = _raised(rate, min(config.join_rows_per_second, self._join_cap), found[0])
-        feature = max(join, _raised(rate, config.feature_rows_per_second, found[1]))
-        if (join, feature) == (found[0], max(join, found[1])):
+        join = _raised(rate, min(config.join_rows_per_second, self._join_cap), exponents[0])
+        feature = max(join, _raised(rate, config.feature_rows_per_second, exponents[1]))
+        if (join, feature) == (exponents[0], max(join, exponents[1])):
             last.quiet_since = None
             return False
         if last.quiet_since is None:

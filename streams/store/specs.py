@@ -1,4 +1,4 @@
-"""What is watched: the rows that register and publish wrote, as this side reads them."""
+"""Specifications of what is watched: the rows that register and publish wrote, as this side reads them."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def _load_one(conn: sa.Connection, model: str) -> WatchedModel:
         sa.select(specs.c.revision, specs.c.watch).where(specs.c.model == model)
     ).one()
     config = WatchConfig.from_json(row.watch)
-    found: dict[str, tuple[Profile | None, BaseError | None]] = {}
+    per_version: dict[str, tuple[Profile | None, BaseError | None]] = {}
     c = profiles.c
     query = sa.select(c.version, c.profile, c.base_error).where(c.model == model)
     for version, profile, base in conn.execute(query):
-        found[version] = (
+        per_version[version] = (
             None if profile is None else Profile.from_bytes(bytes(profile)),
             None if base is None else BaseError.from_json(base),
         )
-    return WatchedModel(config, int(row.revision), found)
+    return WatchedModel(config, int(row.revision), per_version)

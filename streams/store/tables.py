@@ -133,7 +133,7 @@ windows = sa.Table(
 
 # --- joining predictions with labels -----------------------------------------------------------------------------
 
-model_locks = sa.Table(  # the row that a drainer locks (SKIP LOCKED); also the rates in force
+model_locks = sa.Table(  # the row that a join step locks (SKIP LOCKED); also the rates in force
     "model_locks",
     metadata,
     sa.Column("model", Text, primary_key=True),

@@ -1,4 +1,4 @@
-"""What an operator sets in the environment: read here and nowhere else, at a command's start.
+"""Settings: what an operator sets in the environment, read here and nowhere else, at a command's start.
 
 ``docs/settings.md`` lists every variable; a test keeps it equal to this class. What concerns one
 model lives in ``model.toml`` (``redistill.workers.models.spec``).
@@ -339,12 +339,12 @@ def unknown_variables() -> list[str]:
     silence.
     """
     known = {env_name(name).removeprefix(PREFIX): env_name(name) for name in Settings.model_fields}
-    told = []
+    warnings = []
     for key in sorted(k for k in os.environ if _is_unknown(k)):
         near = difflib.get_close_matches(key.removeprefix(PREFIX), known, n=1, cutoff=0.75)
         hint = f"; did you mean {known[near[0]]}?" if near else ""
-        told.append(f"{key}: there is no such setting{hint}")
-    return told
+        warnings.append(f"{key}: there is no such setting{hint}")
+    return warnings
 
 
 def _is_unknown(key: str) -> bool:

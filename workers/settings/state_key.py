@@ -1,4 +1,4 @@
-"""The file of the key that authenticates stored detectors."""
+"""State key: the file of the key that authenticates stored detectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value of the environment must look like, and what may be said of one that does not.
+"""Values of settings: what one must look like, and what may be said of one that does not.
 
 Pure functions for ``redistill.workers.settings.settings``; a ``ValueError`` is the sentence behind ``KEY = 'value':``.
 """

@@ -1,7 +1,7 @@
-"""Who did what and when, as a chain of hashes: a changed, removed or inserted entry breaks it.
+"""Audit chain: who did what and when, with hashes that a changed, removed or inserted entry breaks.
 
 Entries are written in the transaction of what they tell of, so that neither exists without the
-other. The chain's head stands in ``facts`` as well: it is what a writer locks, and it shows that the
+other. The chain's head stands in ``properties`` as well: it is what a writer locks, and it shows that the
 newest entries are still there. The chain is evidence against accidents and against whoever cannot
 rewrite all of it; keep a copy of the head elsewhere (``redistill check-history --json`` prints it)
 to prove more.
@@ -22,7 +22,7 @@ from redistill.streams.store.tables import properties
 from redistill.workers.store.tables import audit
 
 HEAD = "audit_head"
-"""Name of the fact ``SEQ SHA256`` of the newest entry."""
+"""Name of the property ``SEQ SHA256`` of the newest entry."""
 
 GENESIS = "0" * 64
 """What the first entry names as its predecessor."""
@@ -120,8 +120,8 @@ def verify(conn: sa.Connection) -> Verified:
                 return Verified(seq, previous, f"entry {seq + 1} is missing")
             if e.previous_sha256 != previous:
                 return Verified(seq, previous, f"entry {e.seq} does not follow entry {seq}")
-            found = digest(previous, e.seq, e.at, e.actor, e.action, e.subject, e.body)
-            if found != e.sha256:
+            expected = digest(previous, e.seq, e.at, e.actor, e.action, e.subject, e.body)
+            if expected != e.sha256:
                 return Verified(seq, previous, f"entry {e.seq} was changed")
             previous, seq = e.sha256, e.seq
     if (seq, previous) != (int(last), head):

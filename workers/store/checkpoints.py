@@ -16,7 +16,7 @@ from redistill.workers.store.tables import job_steps, jobs
 
 def record(
     conn: sa.Connection,
-    held: Claim,
+    claim: Claim,
     name: str,
     state: str,
     *,
@@ -26,7 +26,7 @@ def record(
     detail: Mapping[str, Any] | None = None,
 ) -> None:
     """Write down where the job stands; a step done for the first time renews its tries."""
-    job_id = held.job.job_id
+    job_id = claim.job.job_id
     before = conn.execute(
         sa.select(job_steps.c.state).where(job_steps.c.job_id == job_id, job_steps.c.name == name)
     ).scalar_one_or_none()
@@ -38,7 +38,7 @@ def record(
             detail=None if detail is None else json.dumps(dict(detail), sort_keys=True),
             seconds=seconds,
             cpu_seconds=cpu_seconds,
-            token=held.token,
+            token=claim.token,
             at=now,
         )
     )
@@ -48,7 +48,7 @@ def record(
 
 def set_seconds(
     conn: sa.Connection,
-    held: Claim,
+    claim: Claim,
     name: str,
     seconds: float,
     *,
@@ -57,7 +57,7 @@ def set_seconds(
     """How long a recorded step really took, as its process measured it."""
     conn.execute(
         sa.update(job_steps)
-        .where(job_steps.c.job_id == held.job.job_id, job_steps.c.name == name)
+        .where(job_steps.c.job_id == claim.job.job_id, job_steps.c.name == name)
         .values(seconds=seconds, cpu_seconds=cpu_seconds)
     )
 
@@ -68,14 +68,14 @@ def remember(conn: sa.Connection, job: Job, values: Mapping[str, Any]) -> None:
     conn.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id).values(outcome=outcome))
 
 
-def freeze(conn: sa.Connection, held: Claim, at: int) -> None:
+def freeze(conn: sa.Connection, claim: Claim, at: int) -> None:
     """End the job's training rows: those served after ``at`` are never trained on."""
-    conn.execute(sa.update(jobs).where(jobs.c.job_id == held.job.job_id).values(frozen_at=at))
+    conn.execute(sa.update(jobs).where(jobs.c.job_id == claim.job.job_id).values(frozen_at=at))
 
 
 def read(conn: sa.Connection, job_id: str) -> list[Mapping[str, Any]]:
     """Steps of a job in the order in which they were last written."""
-    found = conn.execute(
+    rows = conn.execute(
         sa.select(job_steps).where(job_steps.c.job_id == job_id).order_by(job_steps.c.at)
     )
-    return [dict(row) for row in found.mappings()]
+    return [dict(row) for row in rows.mappings()]

@@ -1,4 +1,4 @@
-"""What the commands (and later the dashboard) show of incidents and jobs: queries with names."""
+"""Incidents and jobs as commands show them: queries with names."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def detail(conn: sa.Connection, incident: Mapping[str, Any]) -> dict[str, Any]:
     made = conn.execute(
         sa.select(jobs).where(jobs.c.incident_id == incident_id).order_by(jobs.c.attempt)
     )
-    found = [
+    finding_bodies = [
         {**json.loads(r.body), "attached_at": r.attached_at, "note": r.intake_note}
         for r in attached
     ]
     own = [job_detail(conn, job_queue.job_of(row)) for row in made.mappings().all()]
     return {
         **dict(incident),
-        "findings": found,
+        "findings": finding_bodies,
         "jobs": own,
         "timeline": timeline(conn, incident_id, own),
     }
@@ -98,13 +98,13 @@ def audit_trail(conn: sa.Connection, incident_id: str) -> list[dict[str, Any]]:
     list of dict
         ``at`` (microseconds), ``what`` (the audit's action), ``actor``, ``body``.
     """
-    found = conn.execute(
+    rows = conn.execute(
         sa.select(entries.c.at, entries.c.action, entries.c.actor, entries.c.body)
         .where(entries.c.subject == incident_id)
         .order_by(entries.c.seq)
     )
     return [
-        {"at": r.at, "what": r.action, "actor": r.actor, "body": json.loads(r.body)} for r in found
+        {"at": r.at, "what": r.action, "actor": r.actor, "body": json.loads(r.body)} for r in rows
     ]
 
 
@@ -168,14 +168,14 @@ def find_job(conn: sa.Connection, what: str) -> job_queue.Job:
 
 def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
     """One job with its steps (``detail`` read) and, where it was judged, its ``gates``."""
-    found = [
+    steps = [
         {**step, "detail": json.loads(step["detail"] or "{}")}
         for step in checkpoints.read(conn, job.job_id)
     ]
     gates: list[dict[str, Any]] = next(
-        (s["detail"].get("gates", []) for s in found if s["name"] == "gate"), []
+        (s["detail"].get("gates", []) for s in steps if s["name"] == "gate"), []
     )
-    return {**_plain(job), "steps": found, "gates": gates}
+    return {**_plain(job), "steps": steps, "gates": gates}
 
 
 def _plain(job: job_queue.Job) -> dict[str, Any]:

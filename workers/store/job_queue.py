@@ -1,4 +1,4 @@
-"""Jobs in SQL: made once, claimed by one worker at a time, written only under the claim's lease."""
+"""Job queue in SQL: jobs are made once, claimed by one worker at a time, written only under the claim's lease."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ fault (the work is done in another process), so more than ``retry.MAX_TRIES``.
 """
 
 NUMBER = "job_number"
-"""Name of the fact that holds the last job's number."""
+"""Name of the property that holds the last job's number."""
 
 
 class JobEnded(WorkersError):
@@ -107,10 +107,10 @@ def live(conn: sa.Connection, model: str) -> Job | None:
 
 def waiting(conn: sa.Connection) -> list[Job]:
     """Jobs that wait for labels, oldest first."""
-    found = conn.execute(
+    rows = conn.execute(
         sa.select(jobs).where(jobs.c.state == "waiting_labels").order_by(jobs.c.created_at)
     )
-    return [job_of(row) for row in found.mappings()]
+    return [job_of(row) for row in rows.mappings()]
 
 
 def job_id_of(*parts: object) -> str:
@@ -231,14 +231,14 @@ def claim(database: Database, holder: str, *, now: int) -> Claim | None:
 
 
 def _claimable(now: int) -> sa.Select[Any]:
-    held = sa.exists().where(
+    leased = sa.exists().where(
         leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
     )
     return (
         sa.select(jobs)
         .where(
             jobs.c.not_before <= now,
-            sa.or_(jobs.c.state == "queued", sa.and_(jobs.c.state == "running", ~held)),
+            sa.or_(jobs.c.state == "queued", sa.and_(jobs.c.state == "running", ~leased)),
         )
         .order_by(jobs.c.created_at)
     )
@@ -247,8 +247,8 @@ def _claimable(now: int) -> sa.Select[Any]:
 def claim_waiting(database: Database, job_id: str, holder: str, *, now: int) -> Claim | None:
     """Take a job that waits for labels, because there are enough new ones."""
     with database.begin() as conn:
-        found = get(conn, job_id)
-        if found is None or found.state != "waiting_labels":
+        job = get(conn, job_id)
+        if job is None or job.state != "waiting_labels":
             return None
         token = lease.acquire(conn, lease_name(job_id), holder, now=now, seconds=LEASE_SECONDS)
         if token is None:
@@ -261,7 +261,7 @@ def claim_waiting(database: Database, job_id: str, holder: str, *, now: int) -> 
 
 
 @contextmanager
-def fenced(database: Database, held: Claim, clock: Callable[[], int]) -> Iterator[sa.Connection]:
+def fenced(database: Database, claim: Claim, clock: Callable[[], int]) -> Iterator[sa.Connection]:
     """A transaction in which the job is ours and running until it ends.
 
     Raises
@@ -274,16 +274,16 @@ def fenced(database: Database, held: Claim, clock: Callable[[], int]) -> Iterato
     with database.begin() as conn:
         # The model first, as everybody who decides about it does: no two wait for each other.
         conn.execute(
-            sa.select(specs.c.model).where(specs.c.model == held.job.model).with_for_update()
+            sa.select(specs.c.model).where(specs.c.model == claim.job.model).with_for_update()
         )
         try:
-            lease.check(conn, held.lease, held.token, clock())
+            lease.check(conn, claim.lease, claim.token, clock())
         except LeaseError as error:
             raise LeaseLost(str(error)) from error
-        locked = sa.select(jobs.c.state).where(jobs.c.job_id == held.job.job_id).with_for_update()
+        locked = sa.select(jobs.c.state).where(jobs.c.job_id == claim.job.job_id).with_for_update()
         state = conn.execute(locked).scalar_one()
         if state != "running":
-            raise JobEnded(f"job {held.job.job_id} is {state}")
+            raise JobEnded(f"job {claim.job.job_id} is {state}")
         yield conn
 
 
@@ -305,7 +305,7 @@ def finish(
 
 def park(
     conn: sa.Connection,
-    held: Claim,
+    claim: Claim,
     *,
     outcome: Mapping[str, Any],
     gate_rows: int,
@@ -314,24 +314,24 @@ def park(
     """Let a job wait for labels and give its lease back; it stays the model's one live job."""
     conn.execute(
         sa.update(jobs)
-        .where(jobs.c.job_id == held.job.job_id)
+        .where(jobs.c.job_id == claim.job.job_id)
         .values(
             state="waiting_labels",
             tries=0,
             gate_rows=gate_rows,
             not_before=now,
-            outcome=json.dumps({**held.job.outcome, **outcome}, sort_keys=True),
+            outcome=json.dumps({**claim.job.outcome, **outcome}, sort_keys=True),
         )
     )
-    release(conn, held)
+    release(conn, claim)
 
 
-def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forgive: bool) -> None:
+def requeue(conn: sa.Connection, claim: Claim, *, not_before: int, why: str, forgive: bool) -> None:
     """Put a job back; its folder keeps the finished steps.
 
     ``forgive``: it is no failure of the job (the worker was asked to stop).
     """
-    job = get(conn, held.job.job_id) or held.job
+    job = get(conn, claim.job.job_id) or claim.job
     conn.execute(
         sa.update(jobs)
         .where(jobs.c.job_id == job.job_id)
@@ -349,12 +349,12 @@ def requeue(conn: sa.Connection, held: Claim, *, not_before: int, why: str, forg
             ),
         )
     )
-    lease.release(conn, held.lease, held.token)
+    lease.release(conn, claim.lease, claim.token)
 
 
-def release(conn: sa.Connection, held: Claim) -> None:
+def release(conn: sa.Connection, claim: Claim) -> None:
     """Give the lease of a job that has ended back."""
-    lease.release(conn, held.lease, held.token)
+    lease.release(conn, claim.lease, claim.token)
 
 
 def exhausted(job: Job) -> bool:
@@ -364,10 +364,10 @@ def exhausted(job: Job) -> bool:
 
 def overdue(conn: sa.Connection, now: int) -> list[Job]:
     """Live jobs beyond their deadline that no worker is at work on."""
-    held = sa.exists().where(
+    leased = sa.exists().where(
         leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
     )
-    found = conn.execute(
-        sa.select(jobs).where(jobs.c.state.in_(LIVE), jobs.c.deadline_at <= now, ~held)
+    rows = conn.execute(
+        sa.select(jobs).where(jobs.c.state.in_(LIVE), jobs.c.deadline_at <= now, ~leased)
     )
-    return [job_of(row) for row in found.mappings()]
+    return [job_of(row) for row in rows.mappings()]

@@ -55,12 +55,12 @@ def open(settings: Settings) -> Database:
     """
     database = _connect(settings)
     try:
-        with _said():
+        with _as_database_errors():
             with database.read() as conn:
-                found = revision(conn)
-            if found is None and database.is_sqlite:
-                found = _migrate(database).after
-        check(found, database)
+                stored = revision(conn)
+            if stored is None and database.is_sqlite:
+                stored = _migrate(database).after
+        check(stored, database)
     except BaseException:
         database.dispose()
         raise
@@ -77,7 +77,7 @@ def upgrade(settings: Settings) -> Upgraded:
     """
     database = _connect(settings)
     try:
-        with _said():
+        with _as_database_errors():
             return _migrate(database)
     finally:
         database.dispose()
@@ -102,7 +102,7 @@ def revision(conn: sa.Connection) -> str | None:
     return conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def check(found: str | None, database: Database) -> None:
+def check(stored: str | None, database: Database) -> None:
     """Compare a revision with this program's.
 
     Raises
@@ -110,23 +110,23 @@ def check(found: str | None, database: Database) -> None:
     DatabaseError
         They differ; the message says what to do.
     """
-    place = database.url.render_as_string(hide_password=True)
-    if found is None:
-        raise DatabaseError(f"the database {place} is empty: run `redistill db upgrade` once")
-    if found not in REVISIONS:
+    url = database.url.render_as_string(hide_password=True)
+    if stored is None:
+        raise DatabaseError(f"the database {url} is empty: run `redistill db upgrade` once")
+    if stored not in REVISIONS:
         raise DatabaseError(
-            f"the database {place} is newer than this program: it has revision {found}, the newest"
+            f"the database {url} is newer than this program: it has revision {stored}, the newest"
             f" known here is {HEAD}; install the newer redistill (nothing was changed)"
         )
-    if found != HEAD:
+    if stored != HEAD:
         raise DatabaseError(
-            f"the database {place} has revision {found}, this program needs {HEAD}:"
+            f"the database {url} has revision {stored}, this program needs {HEAD}:"
             " stop the workers, make a backup and run `redistill db upgrade`"
         )
 
 
 def _connect(settings: Settings) -> Database:
-    with _said():
+    with _as_database_errors():
         database = connect(settings.database_url)
     if database.is_sqlite and database.url.database is not None:
         folder = Path(database.url.database).parent
@@ -138,7 +138,7 @@ def _connect(settings: Settings) -> Database:
 
 
 @contextmanager
-def _said() -> Iterator[None]:
+def _as_database_errors() -> Iterator[None]:
     """Errors of the store are errors of the database to whoever gave the command."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""Questions to the database that commands and workers share, each with a name."""
+"""Queries that commands and workers share, each with a name."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Stream:
         flush(self.db, batch, now=self.now)
         return self
 
-    def drain(self, **changes: Any) -> JoinStep:
+    def join(self, **changes: Any) -> JoinStep:
         done = join_labels(self.db, self.config, now=self.now, state_key=KEY, **changes)
         assert done is not None
         return done
@@ -74,10 +74,10 @@ class Stream:
 def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Database) -> None:
     s = Stream(db)
     s.send(*(prediction(i) for i in range(5)), *(label(i) for i in range(5, 8)))
-    assert s.drain() == JoinStep(waiting=3)
+    assert s.join() == JoinStep()
     s.now += 2 * SECOND
     s.send(*(prediction(i, right=i != 6) for i in range(5, 8)), *(label(i) for i in range(5)))
-    assert s.drain().outcomes == 8
+    assert s.join().outcomes == 8
     outcomes = sorted(s.rows(t.outcomes), key=lambda o: o.seq)
     assert [o.seq for o in outcomes] == list(range(1, 9))
     assert [o.correct for o in outcomes] == [int(o.id != "row-6") for o in outcomes]
@@ -86,7 +86,7 @@ def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Datab
     (state,) = s.rows(t.accuracy_states)
     assert (state.last_seq, state.n) == (8, 8)
     assert {r.state for r in s.rows(t.labels)} == {"joined"}
-    assert s.drain() == JoinStep()
+    assert s.join() == JoinStep()
 
 
 def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -> None:
@@ -96,7 +96,7 @@ def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -
     while {r.state for r in s.rows(t.labels)} == {"waiting"}:
         (row,) = s.rows(t.labels)
         s.now = max(s.now, row.check_at)
-        s.drain()
+        s.join()
         looked += 1
     assert {r.state for r in s.rows(t.labels)} == {"orphan"}
     assert looked < 30
@@ -110,7 +110,7 @@ def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -
         set_rate(conn, "credit", join=30, now=0)  # so long ago that nothing older can be waited for
     s.accumulator.refresh()
     s.send(prediction(1), label(1))
-    assert s.drain().unsampled == 1
+    assert s.join() == JoinStep()
     assert s.counters()["labels_unsampled"] == 1
     assert s.rows(t.outcomes) == []
 
@@ -122,13 +122,13 @@ def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> N
         set_rate(conn, "credit", join=30, now=s.now)
     s.now += 10 * SECOND
     s.send(label(1))
-    assert s.drain().outcomes == 1
+    assert s.join().outcomes == 1
 
 
 def test_label_that_brings_its_prediction_needs_no_join(db: Database) -> None:
     s = Stream(db)
     s.send(label(1, version="7", prediction="default", segment={"region": "US"}))
-    assert s.drain().outcomes == 1
+    assert s.join().outcomes == 1
     (o,) = s.rows(t.outcomes)
     assert (o.correct, o.prediction, o.window, json.loads(o.slices)) == (
         0,
@@ -149,7 +149,7 @@ def test_source_with_priority_wins_and_others_are_ignored(db: Database) -> None:
         label(1, source="ledger", label="repay", seconds=1),
         label(1, source="stranger", label="default", seconds=200),
     )
-    assert s.drain().outcomes == 1
+    assert s.join().outcomes == 1
     (o,) = s.rows(t.outcomes)
     assert (o.source, o.label, o.correct) == ("ledger", "repay", 1)
     assert {r.source: r.state for r in s.rows(t.labels)} == {
@@ -160,17 +160,19 @@ def test_source_with_priority_wins_and_others_are_ignored(db: Database) -> None:
 def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> None:
     s = Stream(db)
     s.send(prediction(1), label(1))
-    s.drain()
+    s.join()
     before = s.rows(t.accuracy_states)
     s.now += SECOND
     s.send(label(1, label="default", seconds=500))
-    assert s.drain().corrected == 1
+    assert s.join() == JoinStep()
+    assert s.counters()["labels_corrected"] == 1
     (o,) = s.rows(t.outcomes)
     assert (o.label, o.correct) == ("default", 1)
     assert s.rows(t.accuracy_states) == before
     s.now += SECOND
     s.send(label(1, op="retract", label=None, seconds=600))
-    assert s.drain().corrected == 1
+    assert s.join() == JoinStep()
+    assert s.counters()["labels_corrected"] == 2
     (o,) = s.rows(t.outcomes)
     assert (o.label, o.correct) == (None, 1)
 
@@ -180,7 +182,7 @@ def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None
     s.send(label(1), label(1, op="retract", label=None, seconds=100))
     s.now += SECOND
     s.send(prediction(1))
-    assert s.drain().outcomes == 0
+    assert s.join().outcomes == 0
     assert s.rows(t.outcomes) == []
     assert {r.state for r in s.rows(t.labels)} == {"superseded"}
 
@@ -188,9 +190,9 @@ def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None
 def test_label_sent_twice_counts_once(db: Database) -> None:
     s = Stream(db)
     s.send(prediction(1), label(1), label(1))
-    s.drain()
+    s.join()
     s.send(label(1))
-    assert s.drain().outcomes == 0
+    assert s.join().outcomes == 0
     assert len(s.rows(t.outcomes)) == 1
     assert s.counters()["labels_duplicate"] == 2
 
@@ -199,7 +201,7 @@ def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
     watch(db, versions=("7", "8"))
     s = Stream(db)
     s.send(prediction(1), prediction(2, version="8"), label(1), label(2))
-    s.drain()
+    s.join()
     assert {(o.version, o.seq, o.id) for o in s.rows(t.outcomes)} == {
         ("7", 1, "row-1"),
         ("8", 1, "row-2"),
@@ -209,7 +211,7 @@ def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
 def test_work_of_one_call_is_bounded(db: Database) -> None:
     s = Stream(db)
     s.send(*(prediction(i) for i in range(30)), *(label(i) for i in range(30)))
-    done = [s.drain(limit=10) for _ in range(4)]
+    done = [s.join(limit=10) for _ in range(4)]
     assert [d.outcomes for d in done] == [10, 10, 10, 0]
     assert [d.more for d in done] == [True, True, True, False]
 
@@ -218,7 +220,7 @@ def test_harm_is_found_stored_and_announced(db: Database) -> None:
     s = Stream(db)
     n = 600
     s.send(*(prediction(i, right=i % 10 != 0) for i in range(n)), *(label(i) for i in range(n)))
-    while s.drain(limit=100).more:
+    while s.join(limit=100).more:
         pass
     assert s.rows(t.findings) == []
     s.send(
@@ -226,7 +228,7 @@ def test_harm_is_found_stored_and_announced(db: Database) -> None:
         *(label(i) for i in range(n, 2 * n)),
     )
     found = 0
-    while (done := s.drain(limit=100)).more:
+    while (done := s.join(limit=100)).more:
         found += done.findings
     (row,) = s.rows(t.findings)
     assert (row.kind, row.version) == ("accuracy", "7")
@@ -246,7 +248,7 @@ def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> No
     with db.begin() as conn:
         conn.execute(sa.select(t.model_locks).with_for_update()).all()
         assert join_labels(db, CONFIG, now=s.now, state_key=KEY) is None
-    assert s.drain().outcomes == 1
+    assert s.join().outcomes == 1
     db.dispose()
 
 
