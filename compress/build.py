@@ -21,7 +21,8 @@ from redistill.compress.judge import measures
 from redistill.compress.judging import TrainingFacts, read_facts
 from redistill.compress.shrink import calibrate, distill, export, quantize, students
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, default_architecture
-from redistill.compress.steps import array_key, key_of, sha256_of
+from redistill.compress.steps import array_key, key_of
+from redistill.files import sha256_of, sha256_of_tree
 
 SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
 """Without a warm start: times the epochs, and replay rows per fresh row at least."""
@@ -90,7 +91,7 @@ def build(
         training,
         job.seed,
         student.architecture,
-        None if scratch else sha256_of(warm),
+        None if scratch else sha256_of_tree(warm),
     )
 
     def train(out: Path) -> None:
@@ -186,7 +187,7 @@ def _start(context: JobContext, x: NDArray[np.float32], *, scratch: bool) -> stu
 
 def _variants(context: JobContext, training: Path, prepared: PreparedRows) -> dict[str, Path]:
     job, steps, versions = context.job, context.steps, environment()
-    key = key_of("export", sha256_of(training), export.OPSET, versions["onnx"])
+    key = key_of("export", sha256_of_tree(training), export.OPSET, versions["onnx"])
 
     def to_onnx(out: Path) -> None:
         student = students.load(training)

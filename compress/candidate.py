@@ -14,7 +14,8 @@ from redistill.compress.folder import CANDIDATE
 from redistill.compress.judge.graph import Graph, answers
 from redistill.compress.plan import GraphSpec
 from redistill.compress.rows import Rows
-from redistill.compress.steps import WORK, sync, sync_tree
+from redistill.compress.steps import WORK
+from redistill.files import put
 from redistill.stats import softmax
 
 GOLDEN_ROWS = 32
@@ -142,16 +143,6 @@ def write(
     np.savez(part / "golden.npz", inputs=inputs, outputs=outputs, tolerance=tolerance)
     pq.write_table(table, part / "reference_rows.parquet")
     (part / "report.json").write_bytes(report)
-    sync_tree(part)
     final = folder / CANDIDATE
-    if final.exists():  # a folder cannot replace a full one: the old one steps aside first
-        old = folder / WORK / ".old-candidate"
-        if old.exists():
-            shutil.rmtree(old)
-        final.rename(old)
-        part.rename(final)
-        shutil.rmtree(old)
-    else:
-        part.rename(final)
-    sync(folder)
+    put(part, final)
     return final

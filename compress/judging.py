@@ -23,7 +23,8 @@ from redistill.compress.judge.probe import WALL_SECONDS, Probe, ProbeResult
 from redistill.compress.judge.probe import ProbeTarget as Probed
 from redistill.compress.plan import Measure, Report, to_json
 from redistill.compress.rows import Rows
-from redistill.compress.steps import array_key, key_of, sha256_of
+from redistill.compress.steps import array_key, key_of
+from redistill.files import sha256_of
 
 PROBE_ROWS = 32
 MAX_MISMATCH = 0.01

@@ -13,7 +13,8 @@ from pathlib import Path
 from redistill.compress import folder, measure, repair
 from redistill.compress.folder import JobContext
 from redistill.compress.plan import Report, to_json
-from redistill.compress.steps import Deadline, Progress, Steps, nothing, write
+from redistill.compress.steps import Deadline, Progress, Steps, nothing
+from redistill.files import write
 
 MODES: dict[str, Callable[[JobContext], Report]] = {
     "repair": repair.repair,

@@ -9,7 +9,7 @@ from redistill.compress.errors import BadJob
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report
-from redistill.compress.steps import sha256_of
+from redistill.files import sha256_of
 
 
 def repair(context: JobContext) -> Report:

@@ -8,7 +8,6 @@ is still whole is not done again; anything else is, and gives the same bytes. Th
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.compress.errors import BadJob, DeadlineExceeded
+from redistill.files import put, sha256_of_tree, write
 
 RECORD, WORK = "steps.json", "work"
 
@@ -89,41 +89,6 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     steps: dict[str, Step] = {}
 
 
-def sync(path: Path) -> None:
-    """Force a file, or a folder's list of names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_tree(path: Path) -> None:
-    """Force a file, or a folder with all that is in it, to the disk."""
-    if path.is_dir():
-        for child in sorted(path.iterdir()):
-            sync_tree(child)
-    sync(path)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Replace a file: a reader, or the next start after a crash, finds the old or the new one."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
-    sync(temporary)
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file; of a folder: of the names and hashes in it."""
-    if path.is_dir():
-        listing = "".join(f"{sha256_of(p)} {p.name}\n" for p in sorted(path.iterdir()))
-        return hashlib.sha256(listing.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def array_key(*arrays: NDArray[np.generic]) -> str:
     """Hash of the content, shape and type of arrays."""
     digest = hashlib.sha256()
@@ -183,7 +148,7 @@ class Steps:
         if step is None:
             return None
         path = self.folder / step.path
-        return step if path.exists() and sha256_of(path) == step.sha256 else None
+        return step if path.exists() and sha256_of_tree(path) == step.sha256 else None
 
     def make(self, name: str, key: str, make: Callable[[Path], None], *, suffix: str = "") -> Path:
         """Do a step, unless it was done before with the same key and its result is whole.
@@ -220,16 +185,12 @@ class Steps:
         final = self._work / f"{name}-{key[:16]}{suffix}"
         part = self._work / f".{name}{suffix}"
         make(part)
-        sync_tree(part)
-        if final.is_dir():
-            shutil.rmtree(final)
-        part.replace(final)
-        sync(self._work)
+        put(part, final)
         self.seconds[name] = time.perf_counter() - began
         step = Step(
             key=key,
             path=str(final.relative_to(self.folder)),
-            sha256=sha256_of(final),
+            sha256=sha256_of_tree(final),
             seconds=self.seconds[name],
             cpu_seconds=time.process_time() - cpu,
         )

@@ -15,7 +15,7 @@ from redistill.compress.judge.measures import Classes
 from redistill.compress.judge.probe import ProbeResult
 from redistill.compress.plan import GraphSpec, Limits, Measure, Variant
 from redistill.compress.rows import Rows
-from redistill.compress.steps import sha256_of
+from redistill.files import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

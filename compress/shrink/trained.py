@@ -6,7 +6,6 @@ has learned, the statistics of its inputs included). Nothing is pickled.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from redistill.compress.errors import BadModel
+from redistill.files import write
 
 ARCHITECTURE_FILE, WEIGHTS_FILE = "architecture.json", "weights.safetensors"
 MAX_WIDTH = 16_384
@@ -151,16 +151,13 @@ class Trained:
         """Write ``architecture.json`` and ``weights.safetensors``; the same student gives the same
         bytes.
 
-        Both files are synced to the disk; the folder is made where it is missing.
+        Both files are whole and on the disk; the folder is made where it is missing.
         """
         folder.mkdir(parents=True, exist_ok=True)
         encoded = msgspec.json.format(msgspec.json.encode(self.architecture), indent=2) + b"\n"
         weights = tensors.save(dict(self.tensors))
         for name, data in ((ARCHITECTURE_FILE, encoded), (WEIGHTS_FILE, weights)):
-            with (folder / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write(folder / name, data)
 
 
 def read(folder: Path) -> Trained:

@@ -4,10 +4,10 @@ else can.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from redistill import onnxfile
+from redistill.files import sha256_of_bytes
 from redistill.onnxfile import GraphFacts
 from redistill.onnxports import OnnxError
 from redistill.streams.client.release import (
@@ -61,7 +61,7 @@ def load_fallback(
         facts = onnxfile.check_bytes(file.name, data)
     except OnnxError as error:
         raise ReleaseError(str(error)) from error
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = sha256_of_bytes(data)
     for candidate in (file.parent / MANIFEST_FILE, release and release / MANIFEST_FILE):
         if candidate and candidate.is_file():
             manifest = Manifest.from_json(candidate.read_bytes())

@@ -7,7 +7,6 @@ expired; this module adds the transport, a cache that several processes may shar
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
@@ -22,6 +21,7 @@ from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryEr
 from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
+from redistill.files import put, sha256_of_bytes
 from redistill.streams.client.release import (
     CLIENT_FILES,
     MANIFEST_FILE,
@@ -168,9 +168,7 @@ class Repository:
                         raise ReleaseError(f"release {manifest.version} has no {name}")
                     self._download(target_name(model, name, entry.sha256), temporary / name)
                 verify(temporary, manifest, names=CLIENT_FILES)
-                if final.exists():  # damaged, or `cached` would have found it
-                    shutil.rmtree(final)
-                temporary.rename(final)
+                put(temporary, final)  # one that is there is damaged: `cached` did not find it
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         return final
@@ -180,7 +178,7 @@ class Repository:
         folder = self._release_folder(model, manifest_sha256)
         try:
             data = (folder / MANIFEST_FILE).read_bytes()
-            if hashlib.sha256(data).hexdigest() != manifest_sha256:
+            if sha256_of_bytes(data) != manifest_sha256:
                 return None
             verify(folder, Manifest.from_json(data), names=CLIENT_FILES)
         except (OSError, ReleaseError):
@@ -294,7 +292,7 @@ def _read_trust(trust: str | Path | bytes) -> bytes:
 
 def _cache_folder(cache: str | Path | None, place: str, trust: bytes) -> Path:
     """A folder for this repository and trust that nobody else can write to."""
-    key = hashlib.sha256(place.encode() + b"\0" + trust).hexdigest()[:16]
+    key = sha256_of_bytes(place.encode() + b"\0" + trust)[:16]
     candidates = [Path(cache)] if cache is not None else [Path("~/.cache/redistill").expanduser()]
     problem: object = None
     for parent in candidates:

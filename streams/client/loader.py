@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from redistill.files import write
 from redistill.streams.client.fallback import load_fallback
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.probe import probe
@@ -134,9 +134,7 @@ class Loader:
         """
         folder = self._repository.cache / "releases" / self._model
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{POINTER_FILE}.{os.getpid()}"
-        temporary.write_bytes(pointer.to_json())
-        temporary.replace(folder / POINTER_FILE)
+        write(folder / POINTER_FILE, pointer.to_json())
         known = {release.manifest_sha256 for release in pointer.known.values()}
         self._repository.forget(self._model, keep | known)
 

@@ -1,11 +1,10 @@
 """Release: files named by their SHA-256, a manifest of them, and a pointer to a manifest.
 
-Services read these formats, workers write them. Only :func:`verify` and :func:`sha256_of` do I/O.
+Services read these formats, workers write them. Only :func:`verify` does I/O.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from redistill.files import sha256_of
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import ModelName, Sha256, Share, VersionName
@@ -188,12 +188,6 @@ def target_name(model: str, name: str, sha256: str) -> str:
     """
     suffix = Path(name).suffix or ".bin"
     return f"{model}/{sha256}{suffix}"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, lower-case hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(folder: Path, manifest: Manifest, *, names: Iterable[str] | None = None) -> None:

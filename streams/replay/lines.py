@@ -13,6 +13,7 @@ from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.intervals import window_interval
 from redistill.streams.wire.events import DriftFound
+from redistill.times import SECOND, microseconds
 
 Line = dict[str, Any]
 
@@ -138,7 +139,7 @@ _SINCE = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
 def _since_row(said: re.Match[str]) -> str:
     when = datetime.strptime(said[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-    return f"since row {when.timestamp():.0f}"
+    return f"since row {microseconds(when) // SECOND}"
 
 
 def _slice(key: str, value: str, n: int, wrong: int) -> Line:

@@ -26,7 +26,7 @@ from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import Accepted, Limits, Rejected, Training, Undecidable, read_report
 from redistill.compress.shrink import export, students
 from redistill.compress.shrink.trained import Architecture
-from redistill.compress.steps import sha256_of
+from redistill.files import sha256_of, sha256_of_tree
 from redistill.workers.demo import data as digits
 
 # on a shared machine a graph of some microseconds may time 5% off its own speed
@@ -87,7 +87,7 @@ def candidate_hashes(folder: Path) -> dict[str, str]:
 def work_hashes(folder: Path) -> dict[str, str]:
     """Hashes of everything that was made, but for what was measured."""
     return {
-        p.name: sha256_of(p)
+        p.name: sha256_of_tree(p)
         for p in sorted((folder / "work").iterdir())
         if not p.name.startswith(("probe", "choice"))
     }

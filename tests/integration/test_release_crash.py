@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from release_kit import ACTOR, SCHEMA, Installation, copy_of, install, write_candidate
 
+from redistill.files import sha256_of
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.release import PointerFile
 from redistill.streams.store import properties
@@ -204,7 +205,7 @@ def test_full_disk_while_sealing_leaves_nothing_half_written(
     assert all(p.parent.name == "credit" and not p.name.startswith(".") for p in fresh)
     for path in fresh:  # whole files only, under their hash
         if path.suffix != ".db":
-            assert path.name.partition(".")[0] == files.sha256_of(path)
+            assert path.name.partition(".")[0] == sha256_of(path)
     package = sealed_v5(shop, candidate)  # with room, the same call does it
     assert files.damaged(shop.layout, "credit", package.files) == []
 
@@ -219,18 +220,18 @@ def test_full_disk_while_metadata_are_written_publishes_later(
         )  # fmt: skip
 
     # a limit on the process would hit SQLite too: only the repository's files meet the full disk
-    real = files.os.fsync
+    real = os.fsync
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     own = writer(shop, "full")
     own.tick()
     assert "no room" in str(own.problem)
     seen = Repository(shop.layout.repository, shop.trust, cache=tmp_path / "early")
     assert seen.pointer("credit").stable == "v1"
-    monkeypatch.setattr(files.os, "fsync", real)
+    monkeypatch.setattr(os, "fsync", real)
     own.tick()
     assert own.problem is None
     assert check(shop, tmp_path).stable == "v2"

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,6 +113,136 @@ def test_onnx_files_are_opened_and_walked_in_one_module() -> None:
         if opened.search(p.read_text()) or walked.search(p.read_text())
     }
     assert homes == {"redistill/onnxfile.py"}
+
+
+def _names(tree: ast.AST) -> set[str]:
+    """All names and attributes in a piece of code."""
+    return {
+        node.id if isinstance(node, ast.Name) else node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name | ast.Attribute)
+    }
+
+
+def _called(tree: ast.AST) -> set[str]:
+    """Last names of what is called in a piece of code."""
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return {
+        f.id if isinstance(f, ast.Name) else f.attr
+        for f in calls
+        if isinstance(f, ast.Name | ast.Attribute)
+    }
+
+
+def forces_to_disk(function: ast.AST) -> bool:
+    """It calls ``fsync``."""
+    return bool(_called(function) & {"fsync", "fdatasync"})
+
+
+def hashes_file(function: ast.AST) -> bool:
+    """It reads and hashes."""
+    called = _called(function)
+    hashes = {"sha256", "blake2b", "md5", "new", "file_digest"} & called
+    return bool(hashes and {"read_bytes", "read", "open", "file_digest"} & called)
+
+
+def is_softmax(function: ast.AST) -> bool:
+    """It divides powers by their sum."""
+
+    def is_sum(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and _names(node.func) & {"sum", "fsum"} != set()
+
+    sums = {
+        target.id
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and is_sum(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    divides = any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div)
+        and (is_sum(node.right) or (isinstance(node.right, ast.Name) and node.right.id in sums))
+        for node in ast.walk(function)
+    )
+    return divides and bool(_names(function) & {"exp", "exp2"})
+
+
+def is_time_conversion(function: ast.AST) -> bool:
+    """It makes a datetime of a number, a number of a datetime, or microseconds of a clock."""
+    of_clock = any(
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Div | ast.Mult | ast.FloorDiv)
+        and _called(node.left) & {"clock", "_clock", "time", "time_ns"}
+        for node in ast.walk(function)
+    )
+    of_datetime = any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "timestamp"
+        and not node.args
+        for node in ast.walk(function)
+    )
+    return of_clock or of_datetime or "fromtimestamp" in _called(function)
+
+
+def functions(path: Path) -> Iterator[ast.AST]:
+    """The functions of a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+IDIOMS = {
+    forces_to_disk: (
+        "redistill/files.py",
+        ["def f(file): os.fsync(file.fileno())", "def f(fd): fsync(fd)"],
+        ["def f(file): file.flush()"],
+    ),
+    hashes_file: (
+        "redistill/files.py",
+        [
+            "def f(path): return hashlib.sha256(path.read_bytes()).hexdigest()",
+            "def f(path): return file_digest(path.open('rb'), 'sha256')",
+            "def f(path):\n data = path.read_bytes()\n return sha256(data).hexdigest()",
+        ],
+        ["def f(text): return hashlib.sha256(text.encode())", "def f(p): return sha256_of(p)"],
+    ),
+    is_softmax: (
+        "redistill/stats.py",
+        [
+            "def f(x):\n e = np.exp(x - x.max())\n return e / e.sum(axis=1)",
+            "def f(x):\n e = [math.exp(v) for v in x]\n t = sum(e)\n return [v / t for v in e]",
+        ],
+        ["def f(x): return 1 / (1 + np.exp(-x))", "def f(x): return x / x.sum()"],
+    ),
+    is_time_conversion: (
+        "redistill/times.py",
+        [
+            "def f(us): return datetime.fromtimestamp(us / 1e6, UTC)",
+            "def f(self): return round(self._clock() * 1e6)",
+            "def f(): return time.time_ns() // 1000",
+        ],
+        ["def f(rows): return rows / 1e6", "def f(clock): return to_us(clock())"],
+    ),
+}
+
+
+ELSEWHERE = {is_time_conversion: {"workers/models/label_import.py"}}  # a file's time is a float
+
+
+@pytest.mark.parametrize("idiom", IDIOMS)
+def test_what_all_rooms_need_stands_in_one_module(idiom: Callable[[ast.AST], bool]) -> None:
+    home, caught, free = IDIOMS[idiom]
+    assert [code for code in caught if not idiom(ast.parse(code))] == []
+    assert [code for code in free if idiom(ast.parse(code))] == []
+    rooms = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")]
+    found = {
+        str(path.relative_to(ROOT))
+        for path in [*rooms, *GROUND]
+        if any(map(idiom, functions(path)))
+    }
+    assert found - ELSEWHERE.get(idiom, set()) == {home}
 
 
 def test_only_settings_read_the_environment() -> None:

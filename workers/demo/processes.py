@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from redistill.files import write_unsynced
 from redistill.streams.wire.events import TOPICS
 from redistill.workers.demo import world
 from redistill.workers.demo.teacher import MODEL
@@ -182,10 +183,7 @@ class DemoProcesses:
                 seed=self.seed,
                 number=number,
             )
-            path = self._config(name)
-            temporary = path.with_suffix(".new")
-            temporary.write_bytes(msgspec.json.encode(config))
-            temporary.replace(path)
+            write_unsynced(self._config(name), msgspec.json.encode(config))
 
     def _config(self, name: str) -> Path:
         return self.world_folder / f"service-{name}.json"

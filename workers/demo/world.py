@@ -7,12 +7,13 @@ broker only.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+
+from redistill.files import write_unsynced
 
 FILE = "world.json"
 
@@ -95,9 +96,7 @@ class Stats:
 
 def write(path: Path, value: World | Stats) -> None:
     """Replace a file as a whole: a reader sees the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(msgspec.json.encode(value))
-    os.replace(temporary, path)
+    write_unsynced(path, msgspec.json.encode(value))
 
 
 def read_world(folder: Path) -> World:

@@ -9,7 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from redistill.streams.client.release import FALLBACK, sha256_of
+from redistill.files import sha256_of
+from redistill.streams.client.release import FALLBACK
 from redistill.streams.store.tables import leases
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.releases.files import RepositoryLayout

@@ -7,10 +7,9 @@ way in, so that a damaged disk ends a job with the name of the file.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from redistill.streams.client.release import sha256_of
+from redistill.files import copy, sha256_of
 from redistill.workers.errors import WorkersError
 
 
@@ -44,11 +43,5 @@ def fetch(source: Path, target: Path, sha256: str, *, what: str) -> None:
             f"{what} is missing: {source} does not exist; restore it from a backup"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.new")  # one process works in a job's folder
-    try:
-        shutil.copyfile(source, temporary)
-        if sha256_of(temporary) != sha256:
-            raise JobFolderError(f"{what} is damaged: {source} does not hash to {sha256[:12]}...")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if not copy(source, target, sha256=sha256):
+        raise JobFolderError(f"{what} is damaged: {source} does not hash to {sha256[:12]}...")

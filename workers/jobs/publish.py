@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from redistill.compress.plan import Report, read_report, to_json
+from redistill.files import sha256_of
 from redistill.stats import softmax
-from redistill.streams.client.release import sha256_of
 from redistill.streams.client.session import Session
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import build_profile

@@ -7,13 +7,12 @@ here.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
+from redistill.files import sha256_of_bytes, write
 from redistill.workers.errors import WorkersError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,28 +35,16 @@ def put_bytes(folder: Path, data: bytes) -> str:
     WorkersError
         The disk is full, or the folder cannot be written.
     """
-    sha256 = hashlib.sha256(data).hexdigest()
+    sha256 = sha256_of_bytes(data)
     target = _place(folder, sha256)
     with contextlib.suppress(OSError):
         if target.stat().st_size == len(data):
             os.utime(target)  # whoever cleans up sees that it is wanted again
             return sha256
-    temporary = target.with_name(f".{sha256[:12]}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write(target, data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise WorkersError(f"{target} cannot be written: {error.strerror}") from error
     return sha256
 
@@ -90,7 +77,7 @@ def read(folder: Path, sha256: str) -> bytes:
         It is not there, or has other bytes.
     """
     data = path_of(folder, sha256).read_bytes()
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256_of_bytes(data) != sha256:
         raise ObjectMissing(
             f"the registered file {sha256[:12]}... has other bytes than its name says"
         )

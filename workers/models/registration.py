@@ -7,7 +7,6 @@ of its files.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.store.database import Database, insert_ignore, upsert
@@ -101,7 +101,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
     base = _base_error(spec, data, scores, measured, warnings)
     profile = _profile(spec, data, scores)
     contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
-    hashes = {role: hashlib.sha256(content).hexdigest() for role, content in contents.items()}
+    hashes = {role: sha256_of_bytes(content) for role, content in contents.items()}
     return PreparedModel(
         spec=replace(spec.with_objects(hashes), measured=measured),
         profile=profile,

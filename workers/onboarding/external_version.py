@@ -7,7 +7,6 @@ incumbent served, is enough. The pointer does not move: that is ``redistill publ
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import sqlalchemy as sa
 from redistill import onnxfile, onnxports
 from redistill.compress.errors import CompressError
 from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, to_json
+from redistill.files import sha256_of
 from redistill.onnxports import OnnxError
 from redistill.streams.errors import ReleaseError
 from redistill.streams.monitor.base_error import BaseError
@@ -109,7 +109,7 @@ def add(
         onnxports.scores_output(facts.outputs, spec.model.output)
     except OnnxError as error:
         raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    sha256 = sha256_of(file)
     if sha256 == incumbent.sha256:
         raise RegistryError(
             f"{file.name} has the very bytes of {model} {incumbent.version}, which serves already:"

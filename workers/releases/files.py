@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from redistill.streams.client.release import FileEntry, sha256_of, target_name
+from redistill.files import copy, sha256_of, write
+from redistill.streams.client.release import FileEntry, target_name
 from redistill.workers.errors import RegistryError
 
 PRIVATE_NAMES = frozenset({"reference_rows.parquet"})
@@ -64,26 +64,18 @@ class RepositoryLayout:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that a crash or a full disk leaves the old one or none, and sync it.
+    """Write a file and the folders above it; a crash or a full disk leaves the old file or none.
 
     Raises
     ------
     RegistryError
         The disk is full, or the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        write(path, data)
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def store(layout: RepositoryLayout, model: str, name: str, source: Path) -> FileEntry:
@@ -99,21 +91,12 @@ def store(layout: RepositoryLayout, model: str, name: str, source: Path) -> File
     if intact(path, entry):
         os.utime(path)  # young again: retention must not take it before a row names it
     else:
-        temporary = path.with_name(f".{entry.sha256[:16]}.{secrets.token_hex(4)}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with source.open("rb") as reader, temporary.open("xb") as writer:
-                shutil.copyfileobj(reader, writer)
-                writer.flush()
-                os.fsync(writer.fileno())
-            if sha256_of(temporary) != entry.sha256:
+            if not copy(source, path, sha256=entry.sha256):
                 raise RegistryError(f"{source} changed while it was read")
-            os.replace(temporary, path)
-            sync_folder(path.parent)
         except OSError as error:
             raise cannot_write(path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
     return entry
 
 
@@ -162,15 +145,6 @@ def restore(
             shutil.copyfile(source, destination)
         except OSError as error:
             raise cannot_write(destination, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def cannot_write(path: Path, error: OSError) -> RegistryError:

@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,6 +26,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization.json import JSONSerializer
 
+from redistill.files import PRIVATE, write
 from redistill.workers.errors import KeysError, UsageError
 
 TRUST_FILE = "root.json"
@@ -108,8 +108,8 @@ def init(folder: Path, *, passphrase: str | None, now: datetime) -> Path:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for role, key in private.items():
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-            _write_new(folder / f"{role}.pem", pem, 0o600)
-        _write_new(document_path, document, 0o644)  # last: without it, init was not finished
+            write(folder / f"{role}.pem", pem, mode=PRIVATE)
+        write(document_path, document, mode=0o644)  # last: without it, init was not finished
     except OSError as error:
         raise KeysError(f"the keys cannot be written to {folder}: {error.strerror}") from error
     return document_path
@@ -231,15 +231,3 @@ def _load_key(path: Path, passphrase: str | None) -> CryptoSigner:
     if not isinstance(key, Ed25519PrivateKey):
         raise KeysError(f"{path} is no ed25519 key")
     return CryptoSigner(key)
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    """Write a file whole, with its mode from the first moment, replacing what a crash left."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from redistill import onnxfile, onnxports
+from redistill.files import sha256_of
 from redistill.onnxports import OnnxError
 from redistill.streams.client.probe import MEMORY_BYTES, SECONDS, probe
 from redistill.streams.client.release import (
@@ -23,7 +24,6 @@ from redistill.streams.client.release import (
     Manifest,
     OutputKind,
     ReleaseKind,
-    sha256_of,
 )
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema

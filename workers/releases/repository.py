@@ -27,6 +27,7 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization.json import JSONSerializer
 
+from redistill.files import unfinished
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
@@ -193,7 +194,7 @@ def mend(layout: RepositoryLayout, roles: Mapping[str, Role], keys: Keys) -> lis
     """
     if not roles:
         return []
-    for path in layout.metadata.glob(".*.new"):  # half a file that a crash left
+    for path in unfinished(layout.metadata):
         path.unlink(missing_ok=True)
     documents = make_documents(roles, keys)
     bad = []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
@@ -78,7 +78,7 @@ def prune(
         }
         pointer = roles.pointer_text(conn, model)
     if pointer is not None:
-        sha256 = hashlib.sha256(pointer.encode()).hexdigest()
+        sha256 = sha256_of_bytes(pointer.encode())
         wanted.add(layout.targets / model / f"{sha256}.{POINTER_FILE}")
     count = size = 0
     for folder in (layout.targets / model, layout.private / model):

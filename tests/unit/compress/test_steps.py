@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from redistill.compress.errors import BadJob, DeadlineExceeded
-from redistill.compress.steps import Deadline, Steps, array_key, key_of, sha256_of, write
+from redistill.compress.steps import Deadline, Steps, array_key, key_of
+from redistill.files import sha256_of
 
 
 def steps(folder: Path, seen: list[tuple[str, float]] | None = None) -> Steps:
@@ -113,9 +114,3 @@ def test_keys_tell_content_shape_and_type_apart() -> None:
     }
     assert len(keys) == 4
     assert key_of("a", 1) == key_of("a", 1) != key_of("a", 2)
-
-
-def test_write_replaces_the_whole_file(tmp_path: Path) -> None:
-    write(tmp_path / "f", b"one")
-    write(tmp_path / "f", b"two")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"two")]

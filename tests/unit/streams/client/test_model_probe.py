@@ -13,9 +13,10 @@ import pytest
 from onnx import TensorProto, helper
 from release_kit import SCHEMA, model_of, write_candidate
 
+from redistill.files import sha256_of
 from redistill.streams.client import probe as probing
 from redistill.streams.client.probe import probe
-from redistill.streams.client.release import FileEntry, InputLayout, Manifest, sha256_of
+from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.errors import ReleaseError
 
 

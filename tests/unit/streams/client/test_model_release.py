@@ -10,14 +10,8 @@ import msgspec
 import pytest
 from release_kit import SCHEMA
 
-from redistill.streams.client.release import (
-    FileEntry,
-    InputLayout,
-    Manifest,
-    PointerFile,
-    sha256_of,
-    verify,
-)
+from redistill.files import sha256_of
+from redistill.streams.client.release import FileEntry, InputLayout, Manifest, PointerFile, verify
 from redistill.streams.errors import ReleaseError
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)

@@ -21,7 +21,7 @@ from release_kit import graph, model_of
 from served_rows import labelled, served
 
 from redistill.compress.plan import Gate, Measure, Rejected, Report, Variant, to_json
-from redistill.streams.client.release import sha256_of
+from redistill.files import sha256_of
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import Profile
 from redistill.streams.store.database import Database
