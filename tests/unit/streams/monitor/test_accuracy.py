@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG
 
-from redistill.streams.errors import StateError
 from redistill.streams.monitor.accuracy import (
     AccuracyState,
     BaseError,
@@ -21,7 +20,6 @@ from redistill.streams.monitor.accuracy import (
     account_each,
     delay,
 )
-from redistill.streams.monitor.findings import superseded
 from redistill.streams.wire.events import Contributor, DriftFound
 
 TIGHT = dataclasses.replace(CONFIG, tolerance_points=2.0, rows_per_alarm=1e5)
@@ -185,33 +183,8 @@ def test_threshold_follows_the_label_share_until_a_hundred_outcomes_and_then_fre
         assert state.test.share == expected
 
 
-def test_state_refuses_newer_and_broken_bytes() -> None:
-    data = AccuracyState(version="7").to_bytes()
-    with pytest.raises(StateError, match="cannot be read"):
-        AccuracyState.from_bytes(data[:-3])
-    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "format": 99})
-    with pytest.raises(StateError, match="format 99"):
-        AccuracyState.from_bytes(newer)
-
-
-def test_state_of_many_outcomes_stays_small() -> None:
-    state, _ = account(None, outcomes(STORY[:1_000]), version="7", base=BASE, config=TIGHT)
-    for i in range(30):
-        errors = np.random.default_rng(i).random(1_000) < 0.1
-        state, _ = account(state, outcomes(errors, 1_000 * i), version="7", base=BASE, config=TIGHT)
-    assert len(state.to_bytes()) < 100_000
-
-
 def test_delay_is_infinite_where_the_reference_cannot_tell_the_drop() -> None:
     few = BaseError.from_errors((np.random.default_rng(0).random(150) < 0.1).astype(int))
     assert delay(few, TIGHT, 2.5, 0.1) == float("inf")
     assert delay(BASE, TIGHT, 1.0, 0.1) == float("inf")  # below the tolerance
     assert delay(BASE, TIGHT, 5.0, 0.1) > delay(BASE, TIGHT, 10.0, 0.1) > 10
-
-
-def test_superseded_ends_a_finding_of_an_old_version() -> None:
-    _, found = account(None, outcomes(STORY), version="7", base=BASE, config=TIGHT)
-    ended = superseded(found[0], 9_000_000_000)
-    assert (ended.status, ended.resolution, ended.revision) == ("resolved", "superseded", 1)
-    assert ended.finding_id == found[0].finding_id
-    assert ended.at.timestamp() == 9_000

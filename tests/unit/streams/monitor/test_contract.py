@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, features
 
+from redistill.streams.monitor.contract import breaches, quiet
+from redistill.streams.monitor.counts import Counts, columns, count
 from redistill.streams.monitor.observe import observe
 from redistill.streams.monitor.reference import build_profile
-from redistill.streams.monitor.units import steps
+from redistill.streams.monitor.units import quartiles, suspects
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 from redistill.streams.wire.events import DriftFound
 
@@ -196,17 +198,21 @@ def test_hundreds_of_stationary_columns_are_told_in_silence() -> None:
     assert step.findings == []
 
 
-def test_steps_need_two_subwindows_at_rest_on_both_sides() -> None:
-    def subwindow(median: float, width: float) -> np.ndarray:
-        return np.array([[median - width / 2], [median], [median + width / 2]])
-
-    rest, mixed, far = subwindow(0, 1), subwindow(1, 3), subwindow(5, 2)
-    scale, shift = steps([rest, rest, mixed, far, far])
-    assert (round(float(np.exp(scale[0])), 6), shift[0]) == (2.0, 5.0)
-    for history in (
-        [rest, rest, mixed, far],
-        [rest, subwindow(2, 1), mixed, far, far],
-        [rest, rest, mixed, far, subwindow(8, 2)],
-        [rest, rest, mixed, far, subwindow(5, np.nan)],
-    ):
-        assert not steps(history).any()
+@pytest.mark.parametrize("seed", range(30))
+def test_what_breaks_no_relaxed_limit_breaks_no_other_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = features(int(rng.integers(100, 2_500)), seed)
+    for j in range(x.shape[1]):
+        rows = rng.random(len(x)) < rng.choice([0, 0.02, 0.05, 0.1, 0.5, 1.0])
+        x[rows, j] = rng.choice([np.nan, 7.0, -1.0])
+    counts = count(columns(block(x, 3), SCHEMA.names, PROFILE.classes), PROFILE.layout)
+    broken, lasting = (
+        {b.key for b in breaches(counts, PROFILE, whole_window=True, relaxed=relaxed)}
+        for relaxed in (False, True)
+    )
+    assert broken <= lasting
+    shapes = [quartiles(counts, PROFILE)] * 5
+    blatant = breaches(counts, PROFILE, whole_window=False, history=shapes)
+    (nothing_broken,) = quiet(Counts.stacked([counts]), PROFILE).tolist()
+    assert not (nothing_broken and blatant)
+    assert nothing_broken == (not blatant and not suspects(counts, PROFILE).any())

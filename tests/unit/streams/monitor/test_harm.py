@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import FOLD, RECENT, HarmTest, Memory
-from redistill.streams.monitor.sequential import change_point, exponents, inflation, upward
+from redistill.streams.monitor.sequential import upward
 
 
 def independent(n: int = 20_000, rate: float = 0.1, seed: int = 0) -> BaseError:
@@ -111,18 +110,6 @@ def test_labels_of_rows_served_before_the_change_are_no_evidence_of_recovery_or_
     assert not test.open
 
 
-def test_tempering_halves_the_exponents_where_errors_come_in_runs() -> None:
-    rng = np.random.default_rng(5)
-    clumped = np.repeat(rng.random(2_000) < 0.1, 10).astype(int)
-    rates = np.array([0.15, 0.3])
-    loose = exponents(inflation(clumped), 0.105, rates, threshold=1e5, share=1.0)
-    tight = exponents(inflation(rng.permutation(clumped)), 0.105, rates, threshold=1e5, share=1.0)
-    assert (loose < 0.5).all()
-    assert (tight > 0.8).all()
-    sparse = exponents(inflation(clumped), 0.105, rates, threshold=1e5, share=0.05)
-    assert (sparse > loose).all()
-
-
 def test_tempering_prevents_alarms_on_streams_whose_errors_come_in_runs() -> None:
     rng = np.random.default_rng(6)
 
@@ -188,36 +175,3 @@ def test_memory_folds_old_outcomes_without_losing_counts() -> None:
     assert times[0] == 0
     last = memory.entries(RECENT + 100)
     assert last[0].sum() == pytest.approx(RECENT + 100, abs=FOLD)
-
-
-def test_change_point_interval_holds_the_true_start() -> None:
-    rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(40):
-        errors = np.r_[rng.random(600) < 0.1, rng.random(120) < 0.4].astype(int)
-        s = change_point(np.ones(720, int), errors, 0.1, upwards=True)
-        assert s.low <= s.start <= s.high
-        held += s.low <= 600 <= s.high
-    assert held >= 38
-
-
-def test_base_error_survives_json_and_refuses_newer() -> None:
-    base = independent(500)
-    assert BaseError.from_json(base.to_json()) == base
-    with pytest.raises(StateError, match="format 2"):
-        BaseError.from_json(base.to_json().replace('"format":1', '"format":2'))
-    with pytest.raises(StateError, match="cannot be read"):
-        BaseError.from_json("{}")
-
-
-def test_base_error_refuses_what_is_no_error() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        BaseError.from_errors(np.array([]))
-    with pytest.raises(ValueError, match=r"0 \(right\) or 1"):
-        BaseError.from_errors(np.array([0, 2]))
-
-
-def test_base_error_in_random_order_has_no_tempering() -> None:
-    clumped = np.repeat([0, 1, 0, 0], 500)
-    assert BaseError.from_errors(clumped, ordered=False).inflation == ((1.0, 1.0),)
-    assert BaseError.from_errors(clumped).inflation[-1][1] > 5

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, cut, features
 
-from redistill.streams.errors import StateError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
 from redistill.streams.monitor.reference import Profile, build_profile
@@ -331,18 +330,6 @@ def test_confidence_that_recovers_ends_its_finding() -> None:
     assert 4_000 < mine[0][0] < 4_200
     assert 7_000 < mine[-1][0] <= 7_999
     assert mine[1][1].impact.current == pytest.approx(0.57, abs=0.03)
-
-
-def test_stored_state_of_another_key_or_format_is_refused() -> None:
-    state, _, _ = feed(cut(EVENTFUL, 0, 100), [])
-    data = state.to_bytes(KEY)
-    with pytest.raises(StateError, match="authentic"):
-        InputState.from_bytes(data, b"another")
-    newer = msgspec.msgpack.encode({**msgspec.msgpack.decode(data), "format": 99})
-    with pytest.raises(StateError, match="format 99"):
-        InputState.from_bytes(newer, KEY)
-    with pytest.raises(StateError, match="cannot be read"):
-        InputState.from_bytes(b"\x00", KEY)
 
 
 def test_infinite_values_count_as_missing_and_make_no_warning() -> None:

@@ -1,0 +1,79 @@
+"""Outcomes that are remembered, and that they can be stored."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from redistill.streams.errors import StateError
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.harm import HarmTest
+from redistill.streams.monitor.outcomes import AccuracyState
+
+BASE = BaseError.from_errors((np.random.default_rng(0).random(5_000) < 0.1).astype(int))
+
+
+def state_of(rows: int, rate: float) -> AccuracyState:
+    test = HarmTest(BASE, tolerance=0.02, labels_per_alarm=1e4, strictness=0.25, share=0.5)
+    errors = np.random.default_rng(1).random(rows) < rate
+    for i, error in enumerate(errors.tolist()):
+        test.update(int(error), 1_000_000 * i - 5)
+    return AccuracyState(
+        version="7", n=rows + 3, errors=int(errors.sum()), base=BASE, share=0.5, test=test
+    )
+
+
+@pytest.mark.parametrize(("rows", "rate"), [(50, 0.1), (400, 0.6), (40_000, 0.1)])
+def test_a_state_goes_on_after_its_bytes_as_if_nothing_had_happened(rows: int, rate: float) -> None:
+    state = state_of(rows, rate)
+    again = AccuracyState.from_bytes(state.to_bytes())
+    assert again.to_bytes() == state.to_bytes()
+    assert (again.n, again.errors, again.base, again.share) == (
+        state.n,
+        state.errors,
+        BASE,
+        0.5,
+    )
+    assert state.test is not None
+    assert again.test is not None
+    assert again.test.open == state.test.open == (rate > 0.5)
+    errors = (np.random.default_rng(2).random(2_000) < 0.3).astype(int).tolist()
+    for i, error in enumerate(errors):
+        at = 1_000_000 * (rows + i)
+        assert again.test.update(error, at) == state.test.update(error, at)
+
+
+def test_a_state_that_is_learning_keeps_its_outcomes() -> None:
+    state = AccuracyState(version="7", n=3, errors=1)
+    for error, at in ((0, 5), (1, 9), (0, 7)):
+        state.learning.append(error, at)
+    again = AccuracyState.from_bytes(state.to_bytes())
+    assert again.test is None
+    assert (again.learning.errors, again.learning.times) == ([0, 1, 0], [5, 9, 7])
+
+
+def test_a_copy_is_independent() -> None:
+    state = state_of(50, 0.1)
+    state.learning.append(1, 1)
+    before, twin = state.to_bytes(), state.copy()
+    assert twin.test is not None
+    twin.test.update(1, 10**9)
+    twin.learning.append(1, 2)
+    assert state.to_bytes() == before
+    assert len(state.learning) == 1
+
+
+def test_state_refuses_newer_and_broken_bytes() -> None:
+    data = AccuracyState(version="7").to_bytes()
+    with pytest.raises(StateError, match="cannot be read"):
+        AccuracyState.from_bytes(data[:-3])
+    plain = msgspec.msgpack.decode(data)
+    with pytest.raises(StateError, match="format 99"):
+        AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "format": 99}))
+    with pytest.raises(StateError, match="without a base error"):
+        AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "test": {"open": False}}))
+
+
+def test_state_of_many_outcomes_stays_small() -> None:
+    assert len(state_of(40_000, 0.1).to_bytes()) < 100_000
