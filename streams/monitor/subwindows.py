@@ -17,6 +17,7 @@ from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reference import SUBWINDOW_ROWS
 from redistill.streams.wire.block import PredictionBlock
+from redistill.times import to_seconds
 
 SMALLEST_WINDOW = 200
 """Rows that a window needs before the clock closes it, unless it is 24 times overdue: a window of
@@ -248,7 +249,7 @@ def close_overdue(before: Counted, now: int, *, window_seconds: float) -> Counte
         Event time, microseconds since 1970.
     """
     window, none = before.window, np.empty(0, np.int64)
-    age = (now - window.first_served_at) / 1e6
+    age = to_seconds(now - window.first_served_at)
     overdue = age >= window_seconds and window.rows >= SMALLEST_WINDOW
     if not window.rows or not (overdue or age >= 24 * window_seconds):
         return CountedRows(before, [], none)

@@ -24,7 +24,7 @@ from redistill.streams.store.tables import leases
 from redistill.times import DAY, MINUTE, now_us
 from redistill.workers.invariants import check
 from redistill.workers.jobs.child import Child
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import job_steps, jobs, pointer_history, versions

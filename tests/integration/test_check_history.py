@@ -28,7 +28,7 @@ from redistill.workers.invariants.check import CheckedInvariant
 from redistill.workers.invariants.log_offsets import logs
 from redistill.workers.jobs.scheduler import LEASE as SCHEDULER
 from redistill.workers.jobs.scheduler import Scheduler
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, opening
 from redistill.workers.store.tables import (

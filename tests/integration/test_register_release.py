@@ -19,7 +19,7 @@ from redistill.streams.store.tables import specs
 from redistill.workers.errors import KeysError, SpecError
 from redistill.workers.invariants import check
 from redistill.workers.releases import keys
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import pointer_history, pointers, versions

@@ -20,7 +20,7 @@ from redistill.streams.client.release import PointerFile
 from redistill.streams.store import properties
 from redistill.streams.store.tables import outbox
 from redistill.workers.errors import RegistryError
-from redistill.workers.releases import files, registry, release_requests, roles
+from redistill.workers.releases import registry, release_files, release_requests, roles
 from redistill.workers.releases.package import ReleasePackage, build_package
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.store import audit
@@ -207,7 +207,7 @@ def test_full_disk_while_sealing_leaves_nothing_half_written(
         if path.suffix != ".db":
             assert path.name.partition(".")[0] == sha256_of(path)
     package = sealed_v5(shop, candidate)  # with room, the same call does it
-    assert files.damaged(shop.layout, "credit", package.files) == []
+    assert release_files.damaged(shop.layout, "credit", package.files) == []
 
 
 def test_full_disk_while_metadata_are_written_publishes_later(

@@ -39,8 +39,8 @@ from redistill.workers.jobs.child import Child
 from redistill.workers.onboarding import external_version
 from redistill.workers.processes.repair_worker import RepairWorker
 from redistill.workers.releases import registry
-from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.package import build_package
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening

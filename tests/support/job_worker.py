@@ -25,7 +25,7 @@ from redistill.workers.jobs.dependencies import Dependencies, WarmChild
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.job_queue import Claim
 from redistill.workers.store.tables import incidents, versions

@@ -24,8 +24,8 @@ from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
 from redistill.workers.releases import keys, registry
-from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.package import ReleasePackage, build_package
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 

@@ -28,7 +28,7 @@ from redistill.workers.jobs.child import Child
 from redistill.workers.models import registration, spec_file
 from redistill.workers.onboarding import baseline
 from redistill.workers.releases import keys, registry
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening

@@ -183,7 +183,10 @@ def is_time_conversion(function: ast.AST) -> bool:
         and not node.args
         for node in ast.walk(function)
     )
-    return of_clock or of_datetime or "fromtimestamp" in _called(function)
+    keywords = {node.arg for node in ast.walk(function) if isinstance(node, ast.keyword)}
+    called = _called(function)
+    of_microseconds = "timedelta" in called and "microseconds" in keywords
+    return of_clock or of_datetime or of_microseconds or "fromtimestamp" in called
 
 
 def functions(path: Path) -> Iterator[ast.AST]:
@@ -222,6 +225,7 @@ IDIOMS = {
             "def f(us): return datetime.fromtimestamp(us / 1e6, UTC)",
             "def f(self): return round(self._clock() * 1e6)",
             "def f(): return time.time_ns() // 1000",
+            "def f(us): return EPOCH + timedelta(microseconds=us)",
         ],
         ["def f(rows): return rows / 1e6", "def f(clock): return to_us(clock())"],
     ),

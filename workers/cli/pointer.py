@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def writer_of(settings: Settings, database: Database, *, holder: str) -> RepositoryWriter:
     """A writer of the repository, as the settings describe it."""
-    from redistill.workers.releases.files import RepositoryLayout
+    from redistill.workers.releases.release_files import RepositoryLayout
     from redistill.workers.releases.repository_writer import RepositoryWriter
     from redistill.workers.releases.roles import Lifetimes
 

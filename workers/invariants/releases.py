@@ -13,7 +13,7 @@ from redistill.files import sha256_of
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.store.tables import leases
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import (
     activations,
     barred,

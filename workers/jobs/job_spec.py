@@ -22,7 +22,7 @@ from redistill.workers.jobs.folder import fetch
 from redistill.workers.jobs.training_window import WindowQuery
 from redistill.workers.models import objects
 from redistill.workers.releases import versions
-from redistill.workers.releases.files import RepositoryLayout, write_whole
+from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.versions import Version
 from redistill.workers.store.job_queue import Job
 from redistill.workers.store.tables import incident_findings, pointers

@@ -20,8 +20,8 @@ from redistill.workers.jobs.child import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.folder import fetch
 from redistill.workers.releases import post_release_monitor, versions
-from redistill.workers.releases.files import RepositoryLayout, write_whole
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
+from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.releases.versions import Version
 

@@ -26,9 +26,9 @@ from redistill.times import utc
 from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.releases import registry
 from redistill.workers.releases.announce import SOURCE
-from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.package import ReleasePackage, build_package, version_name
 from redistill.workers.releases.registry import PointerMove
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 
 PROFILE_ROWS = 20_000

@@ -23,7 +23,7 @@ from redistill.times import DAY, to_us
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import ModelContext, load_all
 from redistill.workers.releases import retention as releases
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.job_queue import DONE
 from redistill.workers.store.queries import OUTCOMES_EXPIRED

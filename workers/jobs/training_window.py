@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from redistill.streams.store.tables import feature_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
-from redistill.workers.releases.files import write_whole
+from redistill.workers.releases.release_files import write_whole
 
 MAX_LABELLED = 5_000
 """Labelled rows of either side, the newest: many times what any gate needs to decide."""

@@ -10,8 +10,8 @@ from redistill.compress.plan import JobSpec, Report, to_json
 from redistill.times import utc
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
-from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.package import ReleasePackage, build_package
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 
 FILES = {

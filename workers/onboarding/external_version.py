@@ -35,7 +35,7 @@ from redistill.workers.jobs.child import Child, ChildFailed
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
 from redistill.workers.releases import versions
-from redistill.workers.releases.files import RepositoryLayout, restore
+from redistill.workers.releases.release_files import RepositoryLayout, restore
 from redistill.workers.releases.versions import Version
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import pointers

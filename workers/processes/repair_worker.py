@@ -36,7 +36,7 @@ from redistill.workers.jobs.scheduler import Scheduler
 from redistill.workers.models import objects, registered
 from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.processes.repair_metrics import RepairMetrics
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings

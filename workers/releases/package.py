@@ -28,7 +28,7 @@ from redistill.streams.client.release import (
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import RegistryError
-from redistill.workers.releases.files import RepositoryLayout, store
+from redistill.workers.releases.release_files import RepositoryLayout, store
 
 GOLDEN_ROWS = 32
 GOLDEN_TOLERANCE = 1e-2

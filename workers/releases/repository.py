@@ -31,8 +31,8 @@ from redistill.files import unfinished
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
-from redistill.workers.releases.files import RepositoryLayout, write_whole
 from redistill.workers.releases.keys import Keys
+from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.roles import PREFIX, Role, read_roles, tuf_time, versions_of
 
 LEASE = "repository"

@@ -17,8 +17,8 @@ from redistill.times import to_us
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import registry, release_requests, repository, roles
-from redistill.workers.releases.files import RepositoryLayout, damaged
 from redistill.workers.releases.keys import Keys
+from redistill.workers.releases.release_files import RepositoryLayout, damaged
 from redistill.workers.releases.release_requests import ReleaseRequest, RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.roles import Lifetimes

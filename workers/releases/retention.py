@@ -12,7 +12,7 @@ from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.times import to_seconds
 from redistill.workers.releases import publication_history, registry, roles, versions
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import audit
 from redistill.workers.store.tables import versions as rows

@@ -17,8 +17,8 @@ from redistill.streams.client.release import FileEntry, PointerFile, target_name
 from redistill.streams.store.database import insert_ignore
 from redistill.times import microseconds, utc
 from redistill.workers.errors import RegistryError
-from redistill.workers.releases.files import PRIVATE_NAMES
 from redistill.workers.releases.keys import Keys, renewed_root
+from redistill.workers.releases.release_files import PRIVATE_NAMES
 from redistill.workers.store.tables import repository_roles as roles
 
 PREFIX = "m-"

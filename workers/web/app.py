@@ -31,7 +31,7 @@ from redistill.streams.store.database import Database
 from redistill.times import now_us, utc
 from redistill.workers.errors import SettingsError, WorkersError
 from redistill.workers.releases import roles
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings, is_loopback
 from redistill.workers.store import opening
 from redistill.workers.web.metrics import Metrics

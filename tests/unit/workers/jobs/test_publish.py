@@ -32,7 +32,7 @@ from redistill.workers.jobs import job_spec, publish, training_window
 from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.releases import roles
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import jobs, pointer_history, versions
 
 WEIGHTS = np.array([[1.0, -1.0], [0.0, 0.0]], np.float32)

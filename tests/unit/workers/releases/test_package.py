@@ -12,8 +12,8 @@ from release_kit import NUMERIC, SCHEMA, rows, write_candidate
 
 from redistill.streams.client.release import Manifest
 from redistill.streams.errors import ReleaseError
-from redistill.workers.releases.files import RepositoryLayout, damaged
 from redistill.workers.releases.package import ReleasePackage, build_package
+from redistill.workers.releases.release_files import RepositoryLayout, damaged
 
 
 def packaged(layout: RepositoryLayout, candidate: Path, **more: Any) -> ReleasePackage:

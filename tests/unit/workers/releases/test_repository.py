@@ -21,8 +21,8 @@ from redistill.streams.store.database import Database
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import repository, roles
-from redistill.workers.releases.files import RepositoryLayout
 from redistill.workers.releases.keys import Keys
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository import make_documents
 from redistill.workers.releases.roles import Role
 

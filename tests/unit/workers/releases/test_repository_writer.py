@@ -20,7 +20,7 @@ from redistill.streams.store.tables import metadata, outbox
 from redistill.times import utc
 from redistill.workers.errors import KeysError, RegistryError
 from redistill.workers.releases import keys, release_requests, repository, roles, submission
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import repository_roles

@@ -15,7 +15,7 @@ from redistill.streams.client.release import PointerFile
 from redistill.times import to_seconds
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry, retention
-from redistill.workers.releases.files import damaged
+from redistill.workers.releases.release_files import damaged
 
 
 @pytest.fixture(scope="module")

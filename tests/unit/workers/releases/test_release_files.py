@@ -11,8 +11,8 @@ import pytest
 
 from redistill.streams.client.release import FileEntry
 from redistill.workers.errors import RegistryError
-from redistill.workers.releases import files
-from redistill.workers.releases.files import RepositoryLayout
+from redistill.workers.releases import release_files
+from redistill.workers.releases.release_files import RepositoryLayout
 
 
 @pytest.fixture
@@ -44,18 +44,18 @@ def test_public_files_lie_apart_from_private_ones(layout: RepositoryLayout) -> N
 
 
 def test_file_is_stored_under_its_hash(layout: RepositoryLayout, tmp_path: Path) -> None:
-    stored = files.store(layout, "credit", "model.onnx", source(tmp_path))
+    stored = release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     assert stored == entry(b"graph")
     assert layout.path("credit", "model.onnx", stored.sha256).read_bytes() == b"graph"
     assert left_over(layout) == []
 
 
 def test_file_that_is_stored_again_becomes_young(layout: RepositoryLayout, tmp_path: Path) -> None:
-    stored = files.store(layout, "credit", "model.onnx", source(tmp_path))
+    stored = release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     path = layout.path("credit", "model.onnx", stored.sha256)
     os.utime(path, (1, 1))
     inode = path.stat().st_ino
-    files.store(layout, "credit", "model.onnx", source(tmp_path))
+    release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     assert path.stat().st_ino == inode
     assert path.stat().st_mtime > 1
 
@@ -63,22 +63,24 @@ def test_file_that_is_stored_again_becomes_young(layout: RepositoryLayout, tmp_p
 def test_damaged_file_is_replaced_when_it_is_stored_again(
     layout: RepositoryLayout, tmp_path: Path
 ) -> None:
-    stored = files.store(layout, "credit", "model.onnx", source(tmp_path))
+    stored = release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     path = layout.path("credit", "model.onnx", stored.sha256)
     path.write_bytes(b"grap!")
-    files.store(layout, "credit", "model.onnx", source(tmp_path))
+    release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     assert path.read_bytes() == b"graph"
 
 
 def test_damage_is_named_by_file(layout: RepositoryLayout, tmp_path: Path) -> None:
     stored = {
-        "model.onnx": files.store(layout, "credit", "model.onnx", source(tmp_path)),
-        "golden.npz": files.store(layout, "credit", "golden.npz", source(tmp_path, b"rows")),
+        "model.onnx": release_files.store(layout, "credit", "model.onnx", source(tmp_path)),
+        "golden.npz": release_files.store(
+            layout, "credit", "golden.npz", source(tmp_path, b"rows")
+        ),
     }
-    assert files.damaged(layout, "credit", stored) == []
+    assert release_files.damaged(layout, "credit", stored) == []
     layout.path("credit", "golden.npz", stored["golden.npz"].sha256).write_bytes(b"rowz")
     missing = stored | {"training/weights.safetensors": entry(b"weights")}
-    assert files.damaged(layout, "credit", missing) == [
+    assert release_files.damaged(layout, "credit", missing) == [
         "golden.npz",
         "training/weights.safetensors",
     ]
@@ -94,11 +96,11 @@ def test_release_is_put_together_under_its_own_names(
         "training/weights.safetensors": b"weights",
     }
     stored = {
-        name: files.store(layout, "credit", name, source(tmp_path, data))
+        name: release_files.store(layout, "credit", name, source(tmp_path, data))
         for name, data in contents.items()
     }
     folder = tmp_path / "in"
-    files.restore(
+    release_files.restore(
         layout, "credit", stored, folder, names={"model.onnx", "training/", "profile.json"}
     )
     found = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -106,22 +108,22 @@ def test_release_is_put_together_under_its_own_names(
 
 
 def test_damaged_release_is_not_put_together(layout: RepositoryLayout, tmp_path: Path) -> None:
-    stored = {"model.onnx": files.store(layout, "credit", "model.onnx", source(tmp_path))}
+    stored = {"model.onnx": release_files.store(layout, "credit", "model.onnx", source(tmp_path))}
     layout.path("credit", "model.onnx", stored["model.onnx"].sha256).write_bytes(b"rotten")
     with pytest.raises(RegistryError, match=r"credit: model\.onnx of a release is missing or"):
-        files.restore(layout, "credit", stored, tmp_path / "in", names={"model.onnx"})
+        release_files.restore(layout, "credit", stored, tmp_path / "in", names={"model.onnx"})
 
 
 def test_place_that_cannot_be_written_is_named(layout: RepositoryLayout, tmp_path: Path) -> None:
     path = layout.path("credit", "model.onnx", entry(b"graph").sha256)
     path.mkdir(parents=True)
     with pytest.raises(RegistryError, match=f"{path} cannot be written"):
-        files.store(layout, "credit", "model.onnx", source(tmp_path))
+        release_files.store(layout, "credit", "model.onnx", source(tmp_path))
     assert left_over(layout) == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_full_disk_says_that_nothing_was_published(code: int) -> None:
-    error = files.cannot_write(Path("/home/x"), OSError(code, os.strerror(code)))
+    error = release_files.cannot_write(Path("/home/x"), OSError(code, os.strerror(code)))
     assert "no room to write /home" in str(error)
     assert "Nothing was published" in str(error)
