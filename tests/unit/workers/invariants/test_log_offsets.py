@@ -1,0 +1,151 @@
+"""Where logs begin and end, and which events are in them, as a broker's client tells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+
+from redistill.streams.errors import BrokerUnavailable
+from redistill.streams.kafka.broker import Broker
+from redistill.workers.invariants import log_offsets
+from redistill.workers.invariants.log_offsets import Log
+
+BROKER = Broker("127.0.0.1:9", namespace="n")
+
+
+@dataclass
+class FakeClient:
+    """A consumer and an admin client of a broker that holds these logs."""
+
+    ends: dict[tuple[str, int], tuple[int, int]]
+    """(topic, partition) -> begin, end."""
+    events: dict[tuple[str, int], list[str]] = field(default_factory=dict)
+    broken: bool = False
+    stuck: bool = False
+    closed: int = 0
+    assigned: list[Any] = field(default_factory=list)
+    read: set[Any] = field(default_factory=set)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """Partitions, or ``None`` where there is no such topic."""
+        if self.broken:
+            raise OSError("connection refused")
+        return {p for t, p in self.ends if t == topic} or None
+
+    def beginning_offsets(self, partitions: Sequence[Any]) -> dict[Any, int]:
+        """Begins."""
+        return {tp: self.ends[tp.topic, tp.partition][0] for tp in partitions}
+
+    def end_offsets(self, partitions: Sequence[Any]) -> dict[Any, int]:
+        """Ends."""
+        return {tp: self.ends[tp.topic, tp.partition][1] for tp in partitions}
+
+    def describe_topics(self) -> list[dict[str, Any]]:
+        """Topics with their ids."""
+        topics = sorted({t for t, _ in self.ends})
+        known = [{"name": t, "topic_id": f"id of {t}", "error_code": 0} for t in topics]
+        return [*known, {"name": "n.gone", "topic_id": "x", "error_code": 3}]
+
+    def assign(self, partitions: list[Any]) -> None:
+        """Read these."""
+        self.assigned = partitions
+
+    def seek_to_beginning(self, *partitions: Any) -> None:
+        """From their beginning."""
+        assert list(partitions) == self.assigned
+
+    def poll(self, timeout_ms: int) -> dict[Any, list[Any]]:
+        """All records of the next partition."""
+        if self.broken:
+            raise OSError("connection reset")
+        left = [tp for tp in self.assigned if tp not in self.read]
+        if self.stuck or not left:
+            return {}
+        tp = left[0]
+        self.read.add(tp)
+        headers = [
+            [("ce_id", i.encode()), ("ce_type", b"drift")]
+            for i in self.events.get((tp.topic, tp.partition), [])
+        ]
+        return {tp: [SimpleNamespace(headers=h) for h in headers]}
+
+    def position(self, tp: Any) -> int:
+        """Behind what was read, control records among it."""
+        begin, end = self.ends[tp.topic, tp.partition]
+        return end if tp in self.read else begin
+
+    def close(self) -> None:
+        """Count."""
+        self.closed += 1
+
+
+def use(monkeypatch: pytest.MonkeyPatch, client: FakeClient) -> FakeClient:
+    monkeypatch.setattr(log_offsets, "consumer", lambda broker: client)
+    monkeypatch.setattr(log_offsets, "admin", lambda broker: client)
+    return client
+
+
+def test_logs_carry_topic_ids_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {("n.predictions", 0): (3, 9), ("n.predictions", 1): (0, 0), ("n.drift", 0): (0, 5)}
+    client = use(monkeypatch, FakeClient(ends))
+    assert log_offsets.logs(BROKER, ["predictions"]) == [
+        Log("n.predictions", "id of n.predictions", 0, 3, 9),
+        Log("n.predictions", "id of n.predictions", 1, 0, 0),
+    ]
+    assert client.closed == 2
+
+
+def test_topics_that_are_not_there_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}))
+    assert log_offsets.logs(BROKER, ["labels", "gone"]) == []
+
+
+def test_dev_broker_names_its_topics_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}))
+    monkeypatch.setattr(log_offsets, "dev_topic_id", lambda broker, name: f"dev {name}")
+    dev = SimpleNamespace(is_dev=True, topic=lambda t: f"n.{t}")
+    (found,) = log_offsets.logs(dev, ["drift"])  # type: ignore[arg-type]
+    assert found.topic_id == "dev n.drift"
+
+
+def test_broker_that_is_away_is_told_and_its_client_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}, broken=True))
+    with pytest.raises(BrokerUnavailable):
+        log_offsets.logs(BROKER, ["drift"])
+    assert client.closed == 2
+    with pytest.raises(BrokerUnavailable):
+        log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5)])
+    assert client.closed == 3
+
+
+def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = {("n.drift", 0): (0, 3), ("n.drift", 1): (0, 1), ("n.incidents", 0): (0, 0)}
+    events = {("n.drift", 0): ["a", "b"], ("n.drift", 1): ["c"]}
+    client = use(monkeypatch, FakeClient(ends, events=events))
+    logs = [
+        Log("n.drift", "x", 0, 0, 3),  # its third record is a control record
+        Log("n.drift", "x", 1, 0, 1),
+        Log("n.incidents", "y", 0, 0, 0),
+    ]
+    assert log_offsets.event_ids(BROKER, logs) == {"a", "b", "c"}
+    assert client.assigned == [TopicPartition("n.drift", 0), TopicPartition("n.drift", 1)]
+    assert client.closed == 1
+
+
+def test_empty_logs_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = use(monkeypatch, FakeClient({}))
+    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 5, 5)]) == set()
+    assert client.closed == 0
+
+
+def test_reading_that_takes_too_long_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}, stuck=True))
+    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5)], seconds=0.0) is None
+    assert client.closed == 1

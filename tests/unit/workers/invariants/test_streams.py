@@ -1,0 +1,209 @@
+"""The rules of streams: each can be broken, and an untouched history holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import history
+import loop
+import pytest
+import sqlalchemy as sa
+from history import NOW, Change, add, both, fill, finding, holds, remove, set_
+
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import store_findings
+from redistill.streams.store.tables import (
+    accuracy_states,
+    counters,
+    findings,
+    gaps,
+    offsets,
+    outcomes,
+)
+from redistill.streams.store.tables import outbox as outbox_table
+from redistill.times import DAY
+from redistill.workers.invariants import streams
+from redistill.workers.invariants.log_offsets import Log
+from redistill.workers.store.queries import OUTCOMES_EXPIRED
+from redistill.workers.store.tables import incident_findings, incidents, jobs
+
+RULE = {rule.number: rule for rule in streams.RULES}
+
+BREAKS: dict[str, tuple[int, str, Change]] = {
+    "a lost offset": (1, "100 offsets were passed, 99 are accounted for", set_(offsets, counted=89)),
+    "a doubled offset": (1, "101 are accounted for", set_(offsets, counted=91)),
+    "a moved offset": (1, "99 offsets were passed", set_(offsets, next_offset=109)),
+    "an unrecorded gap": (1, "gaps of 80 offsets, only 8", set_(gaps, last=99)),
+    "overlapping gaps": (
+        1,
+        "overlaps another",
+        add(gaps, topic_id="t1", partition=0, topic="predictions", first=22, last=23, found_at=0),
+    ),
+    "a lost outcome": (1, "1 outcomes are missing, retention deleted 0", remove(outcomes, outcomes.c.seq == 7)),
+    "a detector ahead": (1, "saw 20 outcomes, the last is number 21", set_(accuracy_states, last_seq=21)),
+    "a detector behind": (1, "its detector saw 19", set_(accuracy_states, last_seq=19, n=19)),
+    "a detector lost": (1, "20 outcomes that no detector saw", remove(accuracy_states)),
+    "a finding dropped": (
+        2,
+        "neither an incident nor a reason",
+        both(remove(incident_findings), set_(findings, intake_note=None)),
+    ),
+    "a finding not announced": (2, "was never announced", remove(outbox_table, outbox_table.c.topic == "drift")),
+    "a forged finding": (2, "which does not exist", remove(findings)),
+    "an incident without an end": (
+        2,
+        "neither a job nor a reason",
+        both(set_(jobs, incident_id=None), set_(incidents, why="")),
+    ),
+    "an incident half resolved": (2, "its mark says otherwise", set_(incidents, open_mark=1)),
+    "a resolution without reason": (2, "resolved without a reason", set_(incidents, resolution=None)),
+}  # fmt: skip
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
+    fill(opened, tmp_path)
+    yield opened
+    opened.dispose()
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_invariant_is_reported(database: Database, tmp_path: Path, name: str) -> None:
+    number, expected, change = BREAKS[name]
+    with database.begin() as conn:
+        change(conn)
+    found = holds(database, tmp_path, RULE[number])
+    assert any(expected in sentence for sentence in found.violations), found.violations
+
+
+@pytest.mark.parametrize("number", RULE)
+def test_untouched_history_holds(database: Database, tmp_path: Path, number: int) -> None:
+    assert holds(database, tmp_path, RULE[number]).violations == []
+
+
+@pytest.mark.parametrize("number", RULE)
+def test_empty_database_holds(tmp_path: Path, number: int) -> None:
+    empty = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
+    assert holds(empty, tmp_path, RULE[number]).violations == []
+    empty.dispose()
+
+
+def test_every_rule_was_broken() -> None:
+    assert {number for number, _, _ in BREAKS.values()} == set(RULE)
+
+
+def test_what_was_counted_is_told(database: Database, tmp_path: Path) -> None:
+    figures = holds(database, tmp_path, RULE[1]).figures
+    counted = {"counted": 90, "dead": 2, "gaps": 8, "rows": 900, "outcomes": 20}
+    assert {name: figures[name] for name in counted} == counted
+    assert holds(database, tmp_path, RULE[2]).figures == {
+        "findings": 1, "waiting": 0, "unsent": 0, "incidents": 1,
+    }  # fmt: skip
+
+
+def test_gap_at_the_end_of_another_does_not_overlap(database: Database, tmp_path: Path) -> None:
+    with database.begin() as conn:
+        history.put(
+            conn, gaps, topic_id="t1", partition=0, topic="predictions", first=25, last=27,
+            found_at=NOW,
+        )  # fmt: skip
+    assert holds(database, tmp_path, RULE[1]).violations == []
+    with database.begin() as conn:
+        history.put(
+            conn, gaps, topic_id="t1", partition=0, topic="predictions", first=27, last=27,
+            found_at=NOW,
+        )  # fmt: skip
+    violations = holds(database, tmp_path, RULE[1]).violations
+    assert "predictions/0: the gap 27-27 overlaps another" in violations
+
+
+def test_dead_letters_beyond_those_that_were_counted_are_reported(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        row = dict(conn.execute(sa.select(outbox_table)).mappings().one())
+        for i in range(3):
+            letter = row | {"seq": 100 + i, "event_id": f"d{i}", "topic": "dlq"}
+            conn.execute(sa.insert(outbox_table).values(**letter))
+    (violation,) = holds(database, tmp_path, RULE[1]).violations
+    assert violation == "3 dead letters were written, 2 records are counted dead"
+
+
+def test_outcomes_that_retention_deleted_are_not_missing(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        conn.execute(sa.delete(outcomes).where(outcomes.c.seq <= 5))
+        conn.execute(sa.insert(counters).values(model="credit", name=OUTCOMES_EXPIRED, value=5))
+    assert holds(database, tmp_path, RULE[1]).violations == []
+
+
+def test_waiting_finding_is_pending_and_not_lost(database: Database, tmp_path: Path) -> None:
+    with database.begin() as conn:
+        store_findings(conn, [finding(revision=1)], now=NOW)
+    found = holds(database, tmp_path, RULE[2])
+    assert found.violations == []
+    assert (found.figures["waiting"], found.figures["unsent"]) == (1, 1)
+
+
+def test_announcement_that_retention_may_have_deleted_is_not_missed(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        conn.execute(sa.delete(outbox_table))
+        conn.execute(sa.update(findings).values(stored_at=NOW - 6 * DAY))
+    assert holds(database, tmp_path, RULE[2]).violations == []
+
+
+# --- against the broker -----------------------------------------------------------------------
+
+
+def progress(**values: Any) -> SimpleNamespace:
+    row = {"topic_id": "t1", "partition": 0, "first_offset": 10, "next_offset": 110}
+    return SimpleNamespace(**(row | values))
+
+
+def log(end: int, **values: Any) -> Log:
+    return Log(
+        **(
+            {"topic": "predictions", "topic_id": "t1", "partition": 0, "begin": 0, "end": end}
+            | values
+        )
+    )
+
+
+def test_what_was_produced_and_not_passed_is_pending() -> None:
+    found = streams.against_logs([progress()], [log(150), log(30, partition=1, begin=5)])
+    assert found.violations == []
+    assert found.figures == {"pending": 40 + 25, "produced": 140 + 25}
+
+
+def test_counting_beyond_the_log_is_a_violation() -> None:
+    found = streams.against_logs([progress(next_offset=151)], [log(150)])
+    assert found.violations == ["predictions/0: counted up to 151, the log ends at 150"]
+    assert found.figures["pending"] == 0
+
+
+def test_topic_that_was_made_again_is_another_one() -> None:
+    found = streams.against_logs([progress()], [log(5, topic_id="t2")])
+    assert (found.violations, found.figures) == ([], {"pending": 5, "produced": 5})
+
+
+def test_event_that_is_marked_as_sent_must_be_in_the_topics() -> None:
+    sent = [SimpleNamespace(event_id=i * 8, topic="drift") for i in ("a", "b")]
+    assert streams.against_topics(sent, {"a" * 8, "b" * 8}).violations == []
+    found = streams.against_topics(sent, {"a" * 8})
+    assert found.violations == [
+        "event bbbbbbbb for drift is marked as sent, and is not in the topic"
+    ]
+    assert found.figures == {"announcements": 2}
+
+
+def test_topics_that_do_not_go_back_prove_nothing() -> None:
+    sent = [SimpleNamespace(event_id="a", topic="drift")]
+    found = streams.against_topics(sent, None)
+    assert (found.violations, found.figures) == ([], {})
