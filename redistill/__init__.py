@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelClient", "PredictionLogger", "Security"]
 
 _HOMES = {
-    "PredictionLogger": ("redistill.streams.client.logger", "kafka msgspec numpy pyarrow"),
+    "PredictionLogger": ("redistill.streams.client.logger", "crc32c kafka msgspec numpy pyarrow"),
     "ModelClient": (
         "redistill.streams.client.model",
         "msgspec numpy onnx onnxruntime securesystemslib tuf urllib3",

@@ -50,6 +50,7 @@ def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: f
     ...     acquire(c, "relay", "b", now=1_000_000, seconds=1)
     (1, None)
     2
+    >>> db.dispose()
     """
     conn.execute(insert_ignore(leases).values(name=name, holder="", token=0, expires_at=0))
     row = conn.execute(

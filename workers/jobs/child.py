@@ -106,7 +106,7 @@ def scrubbed_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> sorted(scrubbed({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}))[-2:]
+    >>> sorted(scrubbed_environment({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}))[-2:]
     ['PATH', 'PYTHONSAFEPATH']
     """
     kept = {k: v for k, v in environment.items() if k in INHERITED}
