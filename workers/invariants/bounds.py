@@ -75,12 +75,12 @@ def _at_work(conn: sa.Connection, now: int) -> list[str]:
 
     The lease of the relay is none of them: it is given back after each round.
     """
-    held = conn.execute(
+    lease_names = conn.execute(
         sa.select(leases.c.name)
         .where(leases.c.expires_at > now, leases.c.name != LEASE)
         .order_by(leases.c.name)
     ).scalars()
-    if names := [f"lease {name}" for name in held]:
+    if names := [f"lease {name}" for name in lease_names]:
         return names
     stored = conn.execute(sa.select(sa.func.max(offsets.c.updated_at))).scalar()
     if stored is not None and now - stored < SIGN_OF_LIFE_US:

@@ -42,26 +42,27 @@ def logs(broker: Broker, topics: Iterable[str]) -> list[Log]:
     ids = _ids(broker, names)
     client = consumer(broker)
     try:
-        places = [
+        partitions = [
             TopicPartition(name, p)
             for name in names
             for p in sorted(client.partitions_for_topic(name) or ())
             if name in ids
         ]
-        if not places:
+        if not partitions:
             return []
-        begins, ends = client.beginning_offsets(places), client.end_offsets(places)
+        begins, ends = client.beginning_offsets(partitions), client.end_offsets(partitions)
     except Exception as error:
         raise cause(error, broker) from error
     finally:
         client.close()
     return [
-        Log(tp.topic, ids[tp.topic], tp.partition, int(begins[tp]), int(ends[tp])) for tp in places
+        Log(tp.topic, ids[tp.topic], tp.partition, int(begins[tp]), int(ends[tp]))
+        for tp in partitions
     ]
 
 
 def event_ids(
-    broker: Broker, found: Sequence[Log], *, seconds: float = READ_SECONDS
+    broker: Broker, partition_logs: Sequence[Log], *, seconds: float = READ_SECONDS
 ) -> set[str] | None:
     """``ce_id`` of every record in the given logs.
 
@@ -77,7 +78,7 @@ def event_ids(
     """
     from kafka import TopicPartition
 
-    left = {TopicPartition(x.topic, x.partition): x.end for x in found if x.end > x.begin}
+    left = {TopicPartition(x.topic, x.partition): x.end for x in partition_logs if x.end > x.begin}
     out: set[str] = set()
     if not left:
         return out

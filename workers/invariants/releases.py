@@ -49,14 +49,14 @@ def one_job(inputs: RuleInput) -> RuleResult:
         f"attempt {a} of incident {i[:8]} has {n} jobs" for (i, a), n in attempts.items() if n > 1
     ]
     violations += [f"{model} has {n} live jobs" for model, n in live.items() if n > 1]
-    made = inputs.conn.execute(
+    releases_of_jobs = inputs.conn.execute(
         sa.select(versions.c.job_id, sa.func.count().label("n"))
         .where(versions.c.job_id.is_not(None))
         .group_by(versions.c.job_id)
     ).all()
-    violations += [f"job {r.job_id[:8]} made {r.n} releases" for r in made if r.n > 1]
+    violations += [f"job {r.job_id[:8]} made {r.n} releases" for r in releases_of_jobs if r.n > 1]
     return RuleResult(
-        figures={"jobs": len(rows), "live": sum(live.values()), "releases": len(made)},
+        figures={"jobs": len(rows), "live": sum(live.values()), "releases": len(releases_of_jobs)},
         violations=violations,
     )
 
@@ -198,10 +198,10 @@ def fenced_writes(inputs: RuleInput) -> RuleResult:
             )
         highest[step.job_id] = max(before, step.token)
     for job_id, token in highest.items():
-        held = tokens.get(f"job:{job_id}")
-        if held is not None and token > held:
+        token_now = tokens.get(f"job:{job_id}")
+        if token_now is not None and token > token_now:
             violations.append(
-                f"job {job_id[:8]}: a step names lease {token}, the last given is {held}"
+                f"job {job_id[:8]}: a step names lease {token}, the last given is {token_now}"
             )
     return RuleResult(figures={"steps": len(steps), "leases": len(tokens)}, violations=violations)
 

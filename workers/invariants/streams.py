@@ -110,7 +110,7 @@ def _outcomes(inputs: RuleInput, violations: list[str]) -> int:
     ).group_by(outcomes.c.model, outcomes.c.version)
     for model, version, rows, last in inputs.conn.execute(query):
         there[model, version] = int(rows), int(last)
-    made: dict[str, int] = {}
+    missing_outcomes: dict[str, int] = {}
     for row in inputs.conn.execute(sa.select(accuracy_states)):
         name = f"{row.model} {row.version}"
         rows, last = there.pop((row.model, row.version), (0, row.last_seq))
@@ -120,7 +120,7 @@ def _outcomes(inputs: RuleInput, violations: list[str]) -> int:
             )
         if last > row.last_seq:
             violations.append(f"{name}: outcome {last} is there, its detector saw {row.last_seq}")
-        made[row.model] = made.get(row.model, 0) + row.last_seq - rows
+        missing_outcomes[row.model] = missing_outcomes.get(row.model, 0) + row.last_seq - rows
     violations += [
         f"{m} {v}: {rows} outcomes that no detector saw" for (m, v), (rows, _) in there.items()
     ]
@@ -128,7 +128,7 @@ def _outcomes(inputs: RuleInput, violations: list[str]) -> int:
         counters.c.name == OUTCOMES_EXPIRED
     )
     expired = {model: int(n) for model, n in inputs.conn.execute(query_expired)}
-    for model, missing in made.items():
+    for model, missing in missing_outcomes.items():
         if missing != expired.get(model, 0):
             violations.append(
                 f"{model}: {missing} outcomes are missing, retention deleted {expired.get(model, 0)}"

@@ -202,9 +202,9 @@ class Phases:
     def _window(
         self, *, frozen_at: int | None, since: int | None
     ) -> training_window.TrainingWindow:
-        wanted = job_spec.window_query(self._context, frozen_at=frozen_at, since=since)
+        query = job_spec.window_query(self._context, frozen_at=frozen_at, since=since)
         with self._session.read() as conn:
-            return training_window.read(conn, wanted)
+            return training_window.read(conn, query)
 
     def _write_fresh(self, window: training_window.TrainingWindow) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)

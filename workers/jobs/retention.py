@@ -77,11 +77,11 @@ def run(
     Deleted
         How much it was.
     """
-    now, done = clock(), Deletions()
+    now, deletions = clock(), Deletions()
     with database.read() as conn:
         models = load_all(conn)
     for model_context in models:
-        _delete_rows(database, model_context, now, done)
+        _delete_rows(database, model_context, now, deletions)
         try:
             pruned = releases.prune(
                 database,
@@ -97,30 +97,30 @@ def run(
                 "prune_failed", action="prune_failed", model=model_context.model, error=str(error)
             )
         else:
-            done.files += pruned.files
+            deletions.files += pruned.files
     _batches(
         database,
-        done,
+        deletions,
         "outbox",
         lambda c: outbox.prune(c, before=now - round(keep.outbox_days * DAY), limit=BATCH),
     )
     old = now - round(keep.jobs_days * DAY)
-    _old_rows(database, done, activations, activations.c.at < old)
-    _old_rows(database, done, release_requests, release_requests.c.done_at < old)
-    done.folders = _delete_folders(database, home / "jobs", old)
-    if done.rows or done.folders or done.files:
+    _old_rows(database, deletions, activations, activations.c.at < old)
+    _old_rows(database, deletions, release_requests, release_requests.c.done_at < old)
+    deletions.folders = _delete_folders(database, home / "jobs", old)
+    if deletions.rows or deletions.folders or deletions.files:
         log.info(
             "retention",
             action="retention",
-            rows=done.rows,
-            folders=done.folders,
-            files=done.files,
+            rows=deletions.rows,
+            folders=deletions.folders,
+            files=deletions.files,
         )
-    return done
+    return deletions
 
 
 def _delete_rows(
-    database: Database, model_context: ModelContext, now: int, done: Deletions
+    database: Database, model_context: ModelContext, now: int, deletions: Deletions
 ) -> None:
     """Rows of one model: join rows live as long as a label may take, the rest by its retention."""
     watch = model_context.watch
@@ -135,10 +135,10 @@ def _delete_rows(
     ):
         old = sa.and_(table.c.model == model_context.model, at < before)
         expired = model_context.model if table is outcomes else None
-        _old_rows(database, done, table, old, expired=expired)
+        _old_rows(database, deletions, table, old, expired=expired)
     _old_rows(
         database,
-        done,
+        deletions,
         feature_rows,
         _beyond_size(model_context.model, round(watch.feature_megabytes * 2**20)),
     )
@@ -158,7 +158,7 @@ def _beyond_size(model: str, most: int) -> sa.ColumnElement[bool]:
 
 def _old_rows(
     database: Database,
-    done: Deletions,
+    deletions: Deletions,
     table: sa.Table,
     where: sa.ColumnElement[bool],
     *,
@@ -175,16 +175,16 @@ def _old_rows(
             add_counters(conn, {(expired, OUTCOMES_EXPIRED): n})
         return n
 
-    _batches(database, done, table.name, delete)
+    _batches(database, deletions, table.name, delete)
 
 
 def _batches(
-    database: Database, done: Deletions, name: str, delete: Callable[[sa.Connection], int]
+    database: Database, deletions: Deletions, name: str, delete: Callable[[sa.Connection], int]
 ) -> None:
     for _ in range(ROUNDS):
         with database.begin() as conn:
             n = delete(conn)
-        done.count(name, n)
+        deletions.count(name, n)
         if n < BATCH:
             return
 

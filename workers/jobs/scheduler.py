@@ -205,10 +205,10 @@ class Scheduler:
     def reread(self) -> None:
         """Read the schedules again, and make up for what was due while nobody was awake."""
         with self._database.read() as conn:
-            wanted = {t.model: t.schedule for t in load_all(conn) if t.schedule is not None}
-        for model in self._known.keys() - wanted.keys():
+            schedules = {t.model: t.schedule for t in load_all(conn) if t.schedule is not None}
+        for model in self._known.keys() - schedules.keys():
             self._timer.remove_job(f"cron:{model}")
-        for model, expression in wanted.items():
+        for model, expression in schedules.items():
             if self._known.get(model) != expression:
                 self._timer.add_job(
                     self._tried,
@@ -219,7 +219,7 @@ class Scheduler:
                     **OPTIONS,
                 )
             self.fire(model)
-        self._known = wanted
+        self._known = schedules
 
     def fire(self, model: str) -> str | None:
         """Make the job that is due for a model; its id if one was made."""

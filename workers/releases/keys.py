@@ -57,12 +57,12 @@ class Keys:
         KeysError
             It is the root's, and that is offline.
         """
-        found: CryptoSigner | None = getattr(self, "models" if role.startswith("m-") else role)
-        if found is None:
+        signer: CryptoSigner | None = getattr(self, "models" if role.startswith("m-") else role)
+        if signer is None:
             raise KeysError(
                 f"the {role} key is offline: bring keys/{role}.pem back to sign with it"
             )
-        return found
+        return signer
 
 
 def init(folder: Path, *, passphrase: str | None, now: datetime) -> Path:

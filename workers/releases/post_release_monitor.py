@@ -138,7 +138,7 @@ def settle(
     mine = (monitored_releases.c.model == release.model) & (
         monitored_releases.c.epoch == release.epoch
     )
-    done = conn.execute(
+    updated = conn.execute(
         sa.update(monitored_releases)
         .where(mine, monitored_releases.c.state == "watching")
         .values(
@@ -147,7 +147,7 @@ def settle(
             result=msgspec.json.encode(comparison).decode(),
         )
     )
-    if done.rowcount != 1:
+    if updated.rowcount != 1:
         return Settlement(verdict="go_on", note="the pointer moved meanwhile")
     if verdict != "roll_back":
         return Settlement(verdict=verdict)
@@ -170,12 +170,12 @@ def settle(
 
 def expire(conn: sa.Connection, *, now: int) -> int:
     """End comparisons whose time is over undecided: the new version stays. How many it were."""
-    done = conn.execute(
+    updated = conn.execute(
         sa.update(monitored_releases)
         .where(monitored_releases.c.state == "watching", monitored_releases.c.until <= now)
         .values(state="expired")
     )
-    return done.rowcount
+    return updated.rowcount
 
 
 def _go_back(

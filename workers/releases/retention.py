@@ -71,7 +71,7 @@ def prune(
         newest = roles.versions_of(conn, ("snapshot",)).get("snapshot", 0)
         if properties.published_snapshot(conn) < newest:  # the next call removes the files
             return Pruned(versions=len(gone), files=0, bytes=0)
-        wanted = {
+        kept_paths = {
             layout.path(model, name, entry.sha256)
             for version in versions.all_versions(conn, model)
             for name, entry in version.files.items()
@@ -79,12 +79,12 @@ def prune(
         pointer = roles.pointer_text(conn, model)
     if pointer is not None:
         sha256 = sha256_of_bytes(pointer.encode())
-        wanted.add(layout.targets / model / f"{sha256}.{POINTER_FILE}")
+        kept_paths.add(layout.targets / model / f"{sha256}.{POINTER_FILE}")
     count = size = 0
     for folder in (layout.targets / model, layout.private / model):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             info = path.stat()
-            if path not in wanted and to_seconds(now) - info.st_mtime > ORPHAN_SECONDS:
+            if path not in kept_paths and to_seconds(now) - info.st_mtime > ORPHAN_SECONDS:
                 path.unlink(missing_ok=True)
                 count, size = count + 1, size + info.st_size
     return Pruned(versions=len(gone), files=count, bytes=size)
