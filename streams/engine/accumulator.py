@@ -98,6 +98,11 @@ class Accumulator:
             or self._dead_letters.full
         )
 
+    @property
+    def states(self) -> int:
+        """Input states in memory."""
+        return len(self._states)
+
     # --- what is watched ---------------------------------------------------------------------
 
     @property

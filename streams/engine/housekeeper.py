@@ -54,6 +54,8 @@ class Housekeeper(threading.Thread):
         Gives the models that are watched.
     leases
         Held by this worker; losing one is fatal.
+    clock, monotonic
+        Seconds since 1970; seconds between which waits are measured.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Housekeeper(threading.Thread):
         metrics: Metrics,
         every: float = 0.5,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="housekeeper", daemon=True)
         self._database = database
@@ -79,6 +82,7 @@ class Housekeeper(threading.Thread):
         self._metrics = metrics
         self._every = every
         self._clock = clock
+        self._monotonic = monotonic
         self._raiser = RateRaiser(join_cap=5_000 if database.is_sqlite else float("inf"))
         self._due: dict[str, float] = {}
         self._resting: dict[str, float] = {}
@@ -112,7 +116,7 @@ class Housekeeper(threading.Thread):
 
     def once(self) -> None:
         """One round of everything that is due."""
-        for what in (self._renew, self._join, self._relay_some, self._measure, self._tidy):
+        for what in (self._renew, self._join_labels, self._relay_some, self._measure, self._tidy):
             if self._ending.is_set():
                 return
             try:
@@ -127,7 +131,7 @@ class Housekeeper(threading.Thread):
                 )
 
     def _is_due(self, name: str, every: float) -> bool:
-        now = time.monotonic()
+        now = self._monotonic()
         if now < self._due.get(name, 0.0):
             return False
         self._due[name] = now + every
@@ -146,9 +150,9 @@ class Housekeeper(threading.Thread):
                 ):
                     self._health.fatal = f"the lease {owned.name!r} was taken by another worker"
 
-    def _join(self) -> None:
+    def _join_labels(self) -> None:
         for model, watched in self._watched().items():
-            if time.monotonic() < self._resting.get(model, 0.0):
+            if self._monotonic() < self._resting.get(model, 0.0):
                 continue
             try:
                 for _ in range(ROUNDS):
@@ -168,7 +172,7 @@ class Housekeeper(threading.Thread):
                 raise
             except Exception:
                 log.exception("join_failed", action="join_failed", model=model)
-                self._resting[model] = time.monotonic() + REST_SECONDS
+                self._resting[model] = self._monotonic() + REST_SECONDS
 
     def _relay_some(self) -> None:
         sent = self._relay.run_once()
@@ -182,15 +186,12 @@ class Housekeeper(threading.Thread):
         if self._is_due("metrics", 5.0):
             with self._database.read() as conn:
                 waiting = outbox.backlog(conn)
-                still_open: dict[str, int] = dict(
-                    conn.execute(
-                        sa.select(findings.c.model, sa.func.count())
-                        .where(findings.c.status != "resolved")
-                        .group_by(findings.c.model)
-                    )
-                    .tuples()
-                    .all()
+                by_model = (
+                    sa.select(findings.c.model, sa.func.count().label("open"))
+                    .where(findings.c.status != "resolved")
+                    .group_by(findings.c.model)
                 )
+                still_open = {row.model: row.open for row in conn.execute(by_model)}
             self._metrics.outbox_rows.set(waiting.rows)
             age = 0.0 if waiting.oldest_at is None else to_seconds(self._now() - waiting.oldest_at)
             self._metrics.outbox_age.set(max(0.0, age))

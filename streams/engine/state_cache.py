@@ -62,6 +62,9 @@ class StateCache:
         cached.used = self._batches
         return cached
 
+    def __len__(self) -> int:
+        return len(self._cached)
+
     def __iter__(self) -> Iterator[tuple[tuple[str, str, Partition], CachedState]]:
         return iter(list(self._cached.items()))
 

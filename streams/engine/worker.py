@@ -288,9 +288,8 @@ class StreamWorker:
             if self._accumulator.full:
                 return ready[i:]
             self._accumulator.take(partition, item.chunk)
-            if (
-                self._accumulator.position(partition) or 0
-            ) < item.chunk.end:  # it has no room for all of it
+            taken = self._accumulator.position(partition) or 0
+            if taken < item.chunk.end:  # it has no room for all of it
                 return ready[i:]
         return []
 
@@ -337,6 +336,7 @@ class StreamWorker:
             self._metrics.dead.labels(p.topic).inc(p.dead)
             if (tp := partitions.get(partition)) is not None and self.consumer is not None:
                 self.consumer.stored(tp, p.next_offset)
+        self._metrics.states.set(self._accumulator.states)
         self._health.progress = sum(self._stored.values())
         self._refresh_due = True
         if result.findings:

@@ -1,0 +1,201 @@
+"""How a stream worker is put together: its leases, Faust's settings, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import faust
+import pytest
+from stream_rows import new_database
+
+from redistill.streams.engine import app as module
+from redistill.streams.engine.app import StreamConfig, _failure, _Run, make_app
+from redistill.streams.engine.consumer import HOST, BulkTransport
+from redistill.streams.errors import StoreUnusable
+from redistill.streams.kafka.broker import Broker, Security
+from redistill.streams.store import lease
+from redistill.streams.store.database import Database
+
+MINUTE_US = 60 * 1_000_000
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'redistill.db'}"
+
+
+@pytest.fixture
+def db(url: str) -> Iterator[Database]:
+    db = new_database(url)
+    yield db
+    db.dispose()
+
+
+def config(url: str = "sqlite://", **more: Any) -> StreamConfig:
+    values = {
+        "broker": Broker("kafka:9092,other:9092"),
+        "database_url": url,
+        "state_key": b"k" * 32,
+    }
+    return StreamConfig(**(values | more))
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+def hold(db: Database, name: str, holder: str, now: int) -> None:
+    with db.begin() as conn:
+        assert lease.acquire(conn, name, holder, now=now, seconds=60)
+
+
+def test_one_worker_holds_an_sqlite_file_and_one_each_static_member(url: str, db: Database) -> None:
+    held = _Run(config(url, instance_id="a", group="g"))._leases(db)
+    assert [h.name for h in held] == ["stream-file", "member:g:a"]
+    with db.read() as conn:
+        assert lease.check(conn, "stream-file", held[0].token, 0) is None
+
+
+def test_second_worker_is_refused_with_the_way_out(
+    url: str, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000 * MINUTE_US]
+    monkeypatch.setattr(module.time, "time_ns", lambda: now[0] * 1_000)
+    hold(db, "stream-file", "another-host:1:x", now[0])
+
+    def renewed(seconds: float) -> None:  # its holder lives
+        now[0] += MINUTE_US // 2
+        hold(db, "stream-file", "another-host:1:x", now[0])
+
+    monkeypatch.setattr(module.time, "sleep", renewed)
+    with pytest.raises(StoreUnusable, match=r"another stream worker.*PostgreSQL"):
+        _Run(config(url))._leases(db)
+
+
+def test_lease_that_is_not_renewed_is_waited_for(
+    url: str, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000 * MINUTE_US]
+    monkeypatch.setattr(module.time, "time_ns", lambda: now[0] * 1_000)
+    hold(db, "stream-file", "another-host:1:x", now[0])
+
+    def passes(seconds: float) -> None:
+        now[0] += MINUTE_US
+
+    monkeypatch.setattr(module.time, "sleep", passes)
+    assert len(_Run(config(url))._leases(db)) == 1
+
+
+@pytest.mark.parametrize(
+    ("holder", "expired"),
+    [
+        (f"{socket.gethostname()}:{2**22 + 1}:x", True),  # no process has so large a number
+        (f"{socket.gethostname()}:{os.getpid()}:x", True),  # in a container: our predecessor
+        (f"{socket.gethostname()}:1:x", False),
+        (f"another-host:{2**22 + 1}:x", False),
+        ("by hand", False),
+    ],
+)
+def test_lease_of_a_process_of_this_machine_that_is_gone_is_ended(
+    db: Database, holder: str, expired: bool
+) -> None:
+    hold(db, "x", holder, 0)
+    with db.begin() as conn:
+        module._expire_dead(conn, "x", 1)
+        assert (lease.holder_of(conn, "x", 1) is None) is expired
+
+
+# --- Faust --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    asyncio.set_event_loop(made)
+    yield made
+    asyncio.set_event_loop(None)
+    made.close()
+
+
+def test_faust_runs_in_the_mode_that_loses_nothing(loop: asyncio.AbstractEventLoop) -> None:
+    worker: Any = SimpleNamespace(topics=frozenset({"predictions"}))
+    made = make_app(
+        config(group="g", instance_id="a", session_seconds=6.0), worker, ["predictions"]
+    )
+    assert getattr(made, HOST) is worker
+    assert isinstance(made.transport, BulkTransport)
+    conf = made.conf
+    assert (conf.id, [str(u) for u in conf.broker]) == (
+        "g", ["aiokafka://kafka:9092", "aiokafka://other:9092"],
+    )  # fmt: skip
+    assert (conf.consumer_group_instance_id, conf.broker_session_timeout) == ("a", 6.0)
+    assert conf.broker_heartbeat_interval <= conf.broker_session_timeout / 3
+    assert conf.consumer_auto_offset_reset == "earliest"
+    assert (conf.topic_allow_declare, conf.web_enabled) == (False, False)
+    assert list(made.agents) == ["redistill.predictions"]
+
+
+@pytest.mark.parametrize(
+    ("security", "kind"),
+    [
+        (None, type(None)),
+        (Security(protocol="PLAINTEXT"), type(None)),
+        (Security(protocol="SSL"), faust.SSLCredentials),
+        (Security(protocol="SASL_PLAINTEXT", username="u", password="p"), faust.SASLCredentials),
+        (Security(protocol="SASL_SSL", username="u", password="p"), faust.SASLCredentials),
+    ],
+)
+def test_credentials_are_those_of_the_broker(security: Security | None, kind: type) -> None:
+    made = module._credentials(Broker("kafka:9092", security))
+    assert isinstance(made, kind)
+    if security is not None and kind is faust.SASLCredentials:
+        assert (made.username, made.password, made.mechanism.value) == (
+            "u", "p", security.mechanism,
+        )  # fmt: skip
+        assert (made.ssl_context is not None) is (security.protocol == "SASL_SSL")
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+def test_what_ended_faust_or_a_task_of_ours_is_found() -> None:
+    async def fails() -> None:
+        raise ValueError("a defect")
+
+    async def story() -> list[Any]:
+        calm: Any = SimpleNamespace(crashed=False, crash_reason=None)
+        running = asyncio.create_task(asyncio.sleep(3_600))
+        failed, cancelled = asyncio.create_task(fails()), asyncio.create_task(asyncio.sleep(3_600))
+        cancelled.cancel()
+        await asyncio.wait({failed, cancelled})
+        crashed: Any = SimpleNamespace(crashed=True, crash_reason=OSError("x"))
+        unexplained: Any = SimpleNamespace(crashed=True, crash_reason=None)
+        found = [
+            _failure(calm, [running]),
+            _failure(calm, [running, failed]),
+            _failure(calm, [running, cancelled]),
+            _failure(crashed, [running]),
+            _failure(unexplained, []),
+        ]
+        running.cancel()
+        return found
+
+    well, ours, stuck, faust_s, unexplained = asyncio.run(story())
+    assert well is None
+    assert isinstance(ours, ValueError)
+    assert "while it was asked something" in str(stuck)
+    assert isinstance(faust_s, OSError)
+    assert "Faust crashed" in str(unexplained)
+
+
+def test_worker_that_cannot_start_says_why_and_ends_with_status_1(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module.logs, "configure", lambda level: None)
+    assert module.run(config(url)) == 1
+    assert "redistill: " in capsys.readouterr().err

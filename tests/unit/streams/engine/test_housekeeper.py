@@ -1,0 +1,230 @@
+"""What is done after a flush: each thing in its turn, and none held up by another's failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from stream_rows import CONFIG, new_database
+from waiting import PATIENCE_SECONDS
+
+from redistill.streams.engine import housekeeper as module
+from redistill.streams.engine.health import Health
+from redistill.streams.engine.housekeeper import LEASE_SECONDS, ROUNDS, HeldLease, Housekeeper
+from redistill.streams.engine.metrics import Metrics
+from redistill.streams.errors import StoreUnavailable
+from redistill.streams.store import lease, outbox
+from redistill.streams.store import tables as t
+from redistill.streams.store.database import Database
+from redistill.streams.store.join_step import JoinStep
+from redistill.streams.wire.events import DeadLetter
+
+NOW = 1_800_000_000.0
+
+
+class FakeRelay:
+    """Sends so many announcements a round, or fails."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int | Exception] = []
+        self.closed = False
+
+    def run_once(self) -> int:
+        sent = self.rounds.pop(0) if self.rounds else 0
+        if isinstance(sent, Exception):
+            raise sent
+        return sent
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Rig:
+    """A housekeeper whose clocks are moved by hand, and all that it works with."""
+
+    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.database = database
+        self.wall, self.elapsed = NOW, 0.0
+        self.health, self.metrics, self.relay = Health(), Metrics(), FakeRelay()
+        self.watched: dict[str, Any] = {"credit": SimpleNamespace(config=CONFIG)}
+        self.leases: list[HeldLease] = []
+        self.joined: list[str] = []
+        self.answers: list[Any] = []
+        monkeypatch.setattr(module, "join_labels", self._join)
+        self.keeper = Housekeeper(
+            database=database,
+            watched=lambda: self.watched,
+            relay=self.relay,  # type: ignore[arg-type]
+            state_key=b"k" * 32,
+            leases=self.leases,
+            health=self.health,
+            metrics=self.metrics,
+            every=0.001,
+            clock=lambda: self.wall,
+            monotonic=lambda: self.elapsed,
+        )
+
+    def _join(self, database: Database, config: Any, *, now: int, state_key: bytes) -> Any:
+        assert (database, now, state_key) == (self.database, round(self.wall * 1e6), b"k" * 32)
+        self.joined.append(config.model)
+        answer = self.answers.pop(0) if self.answers else JoinStep()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def later(self, seconds: float) -> None:
+        self.wall += seconds
+        self.elapsed += seconds
+        self.keeper.once()
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"redistill_stream_{name}", labels)
+
+    def hold(self, name: str) -> HeldLease:
+        with self.database.begin() as conn:
+            now = round(self.wall * 1e6)
+            token = lease.acquire(conn, name, "us", now=now, seconds=LEASE_SECONDS)
+        assert token is not None
+        self.leases.append(HeldLease(name, token))
+        return self.leases[-1]
+
+    def holder(self, name: str) -> str | None:
+        with self.database.read() as conn:
+            return lease.holder_of(conn, name, round(self.wall * 1e6))
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    database = new_database(f"sqlite:///{tmp_path / 'redistill.db'}")
+    yield Rig(database, monkeypatch)
+    database.dispose()
+
+
+# --- leases -------------------------------------------------------------------------------------
+
+
+def test_leases_are_renewed_before_they_end_and_given_back_at_the_end(rig: Rig) -> None:
+    rig.hold("stream-file")
+    for _ in range(10):
+        rig.later(LEASE_SECONDS / 2)
+        assert rig.holder("stream-file") == "us"
+    assert rig.health.fatal is None
+    rig.keeper.stop(PATIENCE_SECONDS)
+    assert rig.holder("stream-file") is None
+    assert rig.relay.closed
+
+
+def test_lease_that_another_worker_took_ends_this_one(rig: Rig) -> None:
+    rig.hold("member:g:1")
+    rig.wall += 2 * LEASE_SECONDS
+    with rig.database.begin() as conn:
+        now = round(rig.wall * 1e6)
+        assert lease.acquire(conn, "member:g:1", "they", now=now, seconds=LEASE_SECONDS)
+    rig.later(1)
+    assert rig.health.fatal == "the lease 'member:g:1' was taken by another worker"
+    rig.keeper.stop(PATIENCE_SECONDS)
+    assert rig.holder("member:g:1") == "they"
+
+
+# --- labels -------------------------------------------------------------------------------------
+
+
+def test_labels_are_joined_until_none_is_due_and_outcomes_are_counted(rig: Rig) -> None:
+    rig.answers = [JoinStep(outcomes=10, more=True), JoinStep(outcomes=3)]
+    rig.later(0)
+    assert rig.joined == ["credit"] * 2
+    assert rig.value("outcomes_total", model="credit") == 13
+    assert not rig.keeper._wake.is_set()
+
+
+def test_backlog_of_one_model_leaves_the_others_their_turn(rig: Rig) -> None:
+    rig.watched["other"] = SimpleNamespace(config=SimpleNamespace(model="other"))
+    rig.answers = [JoinStep(outcomes=1, more=True)] * ROUNDS
+    rig.later(0)
+    assert rig.joined == ["credit"] * ROUNDS + ["other"]
+    assert rig.keeper._wake.is_set(), "it comes back at once"
+
+
+def test_model_that_another_worker_joins_is_left_alone(rig: Rig) -> None:
+    rig.answers = [None]
+    rig.later(0)
+    assert rig.joined == ["credit"]
+
+
+def test_model_whose_labels_cannot_be_joined_rests_and_the_others_do_not(rig: Rig) -> None:
+    rig.watched["other"] = SimpleNamespace(config=SimpleNamespace(model="other"))
+    rig.answers = [ZeroDivisionError("a defect")]
+    rig.later(0)
+    rig.later(1)
+    rig.later(module.REST_SECONDS)
+    assert rig.joined == ["credit", "other", "other", "credit", "other"]
+
+
+def test_database_that_is_away_is_no_fault_of_a_model(rig: Rig) -> None:
+    rig.answers = [StoreUnavailable("away")]
+    rig.later(0)
+    rig.later(0.5)
+    assert rig.joined == ["credit", "credit"]
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+def test_failure_of_one_thing_holds_up_no_other(rig: Rig) -> None:
+    rig.answers = [ZeroDivisionError("labels")]
+    rig.relay.rounds = [ZeroDivisionError("relay"), 4]
+    rig.later(0)
+    assert rig.value("outbox_rows") == 0, "measured after both"
+    rig.later(1)
+    assert rig.value("relayed_total") == 4
+
+
+def test_backlog_and_open_findings_are_measured_each_five_seconds(rig: Rig) -> None:
+    rig.later(0)
+    assert (rig.value("outbox_rows"), rig.value("outbox_age_seconds")) == (0, 0)
+    letter = DeadLetter(
+        topic="labels", partition=0, offset=1, code="malformed", reason="x", key=None, value=b"",
+        value_bytes=0, headers=[], at=datetime(2026, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    with rig.database.begin() as conn:
+        outbox.add(conn, letter, source="t", now=round((NOW - 30) * 1e6))
+        for i, status in enumerate(("open", "open", "resolved")):
+            conn.execute(
+                sa.insert(t.findings).values(
+                    finding_id=str(i), model="credit", version="7", kind="quality", scope="all",
+                    status=status, severity="warning", revision=0, body="{}", opened_at=0,
+                    stored_at=0,
+                )
+            )  # fmt: skip
+    rig.later(1)
+    assert rig.value("outbox_rows") == 0
+    rig.later(4)
+    assert (rig.value("outbox_rows"), rig.value("outbox_age_seconds")) == (1, 35)
+    assert rig.value("findings_open", model="credit") == 2
+
+
+def test_file_of_sqlite_is_tidied_once_a_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(rig.database, "checkpoint", lambda: done.append("checkpoint"))
+    for _ in range(3):
+        rig.later(30)
+    assert done == ["checkpoint"] * 2
+
+
+def test_thread_works_when_woken_and_ends_when_told(rig: Rig) -> None:
+    rig.relay.rounds = [1] * 3
+    rig.keeper.start()
+    rig.keeper.wake()
+    rig.keeper.stop(PATIENCE_SECONDS)
+    assert not rig.keeper.is_alive()
+
+
+def test_nothing_more_is_begun_once_it_ends(rig: Rig) -> None:
+    rig.keeper.stop(PATIENCE_SECONDS)
+    rig.later(100)
+    assert rig.joined == []
