@@ -12,11 +12,13 @@ from typing import Any
 
 import faust
 import pytest
+from aiokafka.consumer import fetcher
 from stream_rows import new_database
 
 from redistill.streams.engine import app as module
 from redistill.streams.engine.app import StreamConfig, _failure, _Run, make_app
 from redistill.streams.engine.consumer import HOST, BulkTransport
+from redistill.streams.engine.fetched import RawRecords, RawSet
 from redistill.streams.errors import StoreUnusable
 from redistill.streams.kafka.broker import Broker, Security
 from redistill.streams.store import lease
@@ -122,6 +124,14 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     made.close()
 
 
+@pytest.fixture
+def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the transport replaces in aiokafka is put back afterwards."""
+    for name in ("MemoryRecords", "PartitionRecords"):
+        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
+
+
+@pytest.mark.usefixtures("unpatched")
 def test_faust_runs_in_the_mode_that_loses_nothing(loop: asyncio.AbstractEventLoop) -> None:
     worker: Any = SimpleNamespace(topics=frozenset({"predictions"}))
     made = make_app(
@@ -129,6 +139,7 @@ def test_faust_runs_in_the_mode_that_loses_nothing(loop: asyncio.AbstractEventLo
     )
     assert getattr(made, HOST) is worker
     assert isinstance(made.transport, BulkTransport)
+    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (RawSet, RawRecords)
     conf = made.conf
     assert (conf.id, [str(u) for u in conf.broker]) == (
         "g", ["aiokafka://kafka:9092", "aiokafka://other:9092"],
