@@ -6,12 +6,14 @@ Values only: neither onnx nor ONNX Runtime is imported here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+Feeder = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 
@@ -96,26 +98,27 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> Layout:
     )
 
 
-def feed(names: Sequence[str], rank: int, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Rows as a graph takes them.
+def feeder(names: Sequence[str], rank: int) -> Feeder:
+    """A function that gives rows ``(n, F) float32`` the form in which a graph takes them.
+
+    What can be decided once is: a service asks for every single row.
 
     Parameters
     ----------
     names, rank
         Of the inputs, as :class:`Layout` says them.
-    x
-        ``(n, F) float32``
 
     Examples
     --------
-    >>> {n: v.shape for n, v in feed(["income", "age"], 1, np.zeros((5, 2), np.float32)).items()}
+    >>> feed = feeder(["income", "age"], 1)
+    >>> {name: column.shape for name, column in feed(np.zeros((5, 2), np.float32)).items()}
     {'income': (5,), 'age': (5,)}
     """
     if len(names) == 1 and rank == 2:
-        return {names[0]: x}
-    if rank == 2:
-        return {n: np.ascontiguousarray(x[:, j : j + 1]) for j, n in enumerate(names)}
-    return {n: np.ascontiguousarray(x[:, j]) for j, n in enumerate(names)}
+        (name,) = names
+        return lambda x: {name: x}
+    picks = [(name, slice(j, j + 1) if rank == 2 else j) for j, name in enumerate(names)]
+    return lambda x: {name: np.ascontiguousarray(x[:, pick]) for name, pick in picks}
 
 
 def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:

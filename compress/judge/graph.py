@@ -129,7 +129,7 @@ class Graph:
         self.call = call
         self._session = session(path)
         try:
-            self._layout = onnxports.layout(
+            layout = onnxports.layout(
                 onnxports.of_session(self._session.get_inputs()), call.features
             )
             self._output = onnxports.scores_output(
@@ -137,11 +137,12 @@ class Graph:
             )
         except OnnxError as error:
             raise BadModel(f"{self.name}: {error}") from error
-        if self._layout.rows is not None:
+        if layout.rows is not None:
             raise BadModel(
-                f"{self.name}: its input is fixed to {self._layout.rows} rows; export it with a"
-                " dynamic batch"
+                f"{self.name}: its input is fixed to {layout.rows} rows; export it with a dynamic"
+                " batch"
             )
+        self._feed = onnxports.feeder(layout.names, layout.rank)
 
     def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The graph's output for ``(n, F)`` rows, in one call: ``(n, classes)``.
@@ -151,9 +152,8 @@ class Graph:
         BadModel
             The graph fails, or answers with another shape.
         """
-        feed = onnxports.feed(self._layout.names, self._layout.rank, x)
         try:
-            (out,) = self._session.run([self._output], feed)
+            (out,) = self._session.run([self._output], self._feed(x))
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise BadModel(f"{self.name} fails on {len(x)} rows: {str(error)[:300]}") from error
         if getattr(out, "shape", None) != (len(x), self.call.classes):

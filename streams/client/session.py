@@ -47,12 +47,11 @@ class Session:
     """
 
     __slots__ = (
+        "_feed",
         "_index",
-        "_inputs",
         "_model",
         "_names",
         "_outputs",
-        "_rank",
         "_rowwise",
         "_run",
         "manifest",
@@ -69,8 +68,8 @@ class Session:
         self._model = model
         self._run = session.run
         self._names = manifest.schema.names
-        self._inputs = manifest.input.names
-        self._rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
+        rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
+        self._feed = onnxports.feeder(manifest.input.names, rank)
         self._outputs = [manifest.output]
         self._index = [
             {v: i for i, v in enumerate(f.values)} if f.kind == "category" else None
@@ -166,8 +165,7 @@ class Session:
             parts = [self.run(x[i : i + 1]) for i in range(len(x))]
             width = max(1, len(self.manifest.schema.classes))
             return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
-        feed = onnxports.feed(self._inputs, self._rank, x)
-        out: NDArray[np.float32] = self._run(self._outputs, feed)[0]
+        out: NDArray[np.float32] = self._run(self._outputs, self._feed(x))[0]
         return out if out.ndim == 2 else out.reshape(len(x), -1)
 
     def decide(self, raw: list[float]) -> tuple[str | float, list[float] | None]:

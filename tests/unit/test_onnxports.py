@@ -17,7 +17,7 @@ from redistill.onnxports import (
     Layout,
     OnnxError,
     Port,
-    feed,
+    feeder,
     fixed_rows,
     layout,
     of_session,
@@ -84,7 +84,7 @@ def test_a_size_that_is_none_fixes_no_rows(size: int | None, rows: int | None) -
 def test_rows_are_fed_in_the_order_of_the_features(
     names: Sequence[str], rank: int, shape: tuple[int, ...]
 ) -> None:
-    fed = feed(names, rank, X)
+    fed = feeder(names, rank)(X)
     assert list(fed) == list(names)
     assert {v.shape for v in fed.values()} == {shape}
     assert all(v.flags.c_contiguous for v in fed.values())

@@ -228,6 +228,7 @@ def main(arguments: list[str]) -> int:
 
 def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxfile.session(Path(call["onnx"]).read_bytes())
+    feed = onnxports.feeder(call["inputs"], call["rank"])
     fixed = call["rows"]
     step = fixed or BATCH
     parts = []
@@ -236,8 +237,7 @@ def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float
         short = step - len(rows) if step == fixed else 0
         if short:  # a graph of fixed batch takes whole batches only
             rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
-        feed = onnxports.feed(call["inputs"], call["rank"], rows)
-        out = np.asarray(session.run([call["output"]], feed)[0], np.float32)
+        out = np.asarray(session.run([call["output"]], feed(rows))[0], np.float32)
         parts.append(out[: len(out) - short] if short else out)
     return np.concatenate(parts)
 
