@@ -1,0 +1,106 @@
+"""The folder that becomes a release: what it holds, and that it is there whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from compress_rows import GRAPH, context_of, rows_of, tiny_job
+
+from redistill.compress import candidate
+from redistill.compress.judge.graph import Graph
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Graph:
+    return context_of(tmp_path, tiny_job(tmp_path)).graph("incumbent")
+
+
+def test_golden_rows_are_clear_ones_from_every_pool(graph: Graph) -> None:
+    pools = [rows_of(300).x, np.empty((0, 3), np.float32), rows_of(300, seed=1).x]
+    rows, outputs = candidate.golden_rows(graph, pools)
+    assert rows.shape == (candidate.GOLDEN_ROWS, 3)
+    assert (outputs == graph.raw(rows)).all()
+    for pool in (pools[0], pools[2]):
+        here = [row for row in rows.tolist() if row in pool.tolist()]
+        assert len(here) == candidate.GOLDEN_ROWS // 2
+    margins = np.abs(outputs[:, 0] - outputs[:, 1])
+    every = np.abs(np.diff(graph.outputs(pools[0]), axis=1))
+    assert margins.min() >= np.median(every) * 0.9
+
+
+def test_golden_rows_repeat_a_small_pool(graph: Graph) -> None:
+    rows, _ = candidate.golden_rows(graph, [rows_of(3).x])
+    assert rows.shape == (candidate.GOLDEN_ROWS, 3)
+
+
+def test_reference_table_shows_no_label_that_was_trained_on(graph: Graph) -> None:
+    rows = rows_of(20)
+    table = candidate.reference_table(graph, rows, GRAPH, labels=rows.gate)
+    shown = [label is not None for label in table["label"].to_pylist()]
+    assert shown == rows.gate.tolist()
+    expected = [GRAPH.classes[c] for c in graph.classes(rows.x)]
+    assert table["prediction"].to_pylist() == expected
+    scores = np.array(table["scores"].to_pylist())
+    assert scores.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert table["split"].to_pylist()[:2] == ["train", "gate"]
+
+
+def test_reference_table_of_no_rows_has_its_columns(graph: Graph) -> None:
+    none = rows_of(4).take(np.zeros(4, np.bool_))
+    table = candidate.reference_table(graph, none, GRAPH, labels=none.gate)
+    assert table.num_rows == 0
+    assert {*GRAPH.features, "prediction", "scores", "label"} <= set(table.column_names)
+
+
+def write(folder: Path, graph: Graph, *, exact: bool, scale: float = 1.0) -> Path:
+    rows, outputs = candidate.golden_rows(graph, [rows_of(50).x])
+    return candidate.write(
+        folder,
+        model=folder / "incumbent" / "model.onnx",
+        training=folder / "incumbent" / "training",
+        golden=(rows, scale * outputs),
+        exact=exact,
+        table=pa.table({"a": [1.0]}),
+        report=b"{}",
+    )
+
+
+def test_write_puts_all_files_into_place_and_replaces_what_was_there(
+    tmp_path: Path, graph: Graph
+) -> None:
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "old").write_text("old")
+    final = write(tmp_path, graph, exact=True)
+    assert final == tmp_path / "candidate"
+    assert sorted(p.name for p in final.iterdir()) == [
+        "golden.npz", "model.onnx", "reference_rows.parquet", "report.json", "training",
+    ]  # fmt: skip
+    assert pq.read_table(final / "reference_rows.parquet").num_rows == 1
+    assert not (tmp_path / "work" / ".candidate").exists()
+
+
+@pytest.mark.parametrize(
+    ("exact", "share"),
+    [(True, candidate.EXACT_TOLERANCE), (False, candidate.INTEGER_TOLERANCE)],
+)
+def test_tolerance_is_a_share_of_the_largest_golden_output(
+    tmp_path: Path, graph: Graph, exact: bool, share: float
+) -> None:
+    with np.load(write(tmp_path, graph, exact=exact) / "golden.npz") as golden:
+        largest = float(np.abs(golden["outputs"]).max())
+        assert float(golden["tolerance"]) == pytest.approx(share * largest)
+    with np.load(write(tmp_path, graph, exact=exact, scale=1e-3) / "golden.npz") as golden:
+        assert float(golden["tolerance"]) == pytest.approx(share)  # never below that of 1
+
+
+def test_a_graph_that_answers_nan_has_no_class(tmp_path: Path, graph: Graph) -> None:
+    rows = rows_of(2)
+    x = rows.x.copy()
+    x[0] = np.nan
+    table = candidate.reference_table(graph, replace(rows, x=x), GRAPH, labels=rows.gate)
+    assert table["prediction"].to_pylist()[1] in GRAPH.classes
