@@ -96,9 +96,7 @@ def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
     send(broker, found, activation(), raw=("drift", b"\x00rubbish"))
     send(broker, activation("v2"), found)
     seen: list[str] = []
-    listener = EventConsumer(
-        broker, group="g", database=database, on_finding=seen.append, clock=loop.Clock()
-    )
+    listener = EventConsumer(broker, group="g", database=database, on_finding=seen.append)
     try:
         with capture_logs() as lines:
             eventually(
@@ -114,9 +112,7 @@ def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
     ]
     assert {a["version"] for a in rows(database, activations)} == {"v1", "v2"}
 
-    again = EventConsumer(
-        broker, group="g", database=database, on_finding=seen.append, clock=loop.Clock()
-    )
+    again = EventConsumer(broker, group="g", database=database, on_finding=seen.append)
     try:
         before = len(seen)
         for _ in range(8):
@@ -140,9 +136,7 @@ def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database
             raise StoreUnavailable("the database is away")
         seen.append(finding_id)
 
-    listener = EventConsumer(
-        broker, group="g2", database=database, found=handle, clock=loop.Clock()
-    )
+    listener = EventConsumer(broker, group="g2", database=database, on_finding=handle)
 
     def turn() -> bool:
         from redistill.streams.errors import StoreUnavailable
@@ -165,9 +159,7 @@ def test_missing_topics_are_said_and_found_once_they_are_made(
 ) -> None:
     broker = Broker(kafka_server.bootstrap, namespace=f"none-{uuid.uuid4().hex[:8]}")
     seen: list[str] = []
-    listener = EventConsumer(
-        broker, group="g3", database=database, on_finding=seen.append, clock=loop.Clock()
-    )
+    listener = EventConsumer(broker, group="g3", database=database, on_finding=seen.append)
     try:
         with pytest.raises(BrokerRefused, match="redistill topics apply"):
             listener.run_once()

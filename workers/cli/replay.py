@@ -128,8 +128,8 @@ def replay(
             if "row" not in line or "finding_id" in line:
                 lines.append(line)
 
-        result = run_replay(stream, reference, options, write=write, progress=progress)
-    _tell(console, result, lines)
+        run_replay(stream, reference, options, write=write, progress=progress)
+    _tell(console, lines)
 
 
 @contextmanager
@@ -198,7 +198,7 @@ class _Progress:
         )
 
 
-def _tell(console: Console, result: Replay, lines: list[dict[str, Any]]) -> None:
+def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     """The findings and the summary, for people."""
     from rich.table import Table
 

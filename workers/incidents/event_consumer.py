@@ -42,8 +42,6 @@ class EventConsumer:
         Where activations are stored.
     on_finding
         Called with the id of each finding that was announced, once per poll and id.
-    clock
-        Microseconds since 1970.
     """
 
     def __init__(
@@ -53,14 +51,12 @@ class EventConsumer:
         group: str,
         database: Database,
         on_finding: Callable[[str], Any],
-        clock: Callable[[], int],
         connect: Callable[..., Any] = consumer,
     ) -> None:
         self._broker = broker
         self._group = group
         self._database = database
         self._on_finding = on_finding
-        self._clock = clock
         self._connect = connect
         self._consumer: Any = None
 
@@ -70,7 +66,7 @@ class EventConsumer:
         Returns
         -------
         bool
-            Whether there may be more.
+            True: a poll waits by itself, so that the next may follow at once.
 
         Raises
         ------

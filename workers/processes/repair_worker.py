@@ -151,7 +151,6 @@ class RepairWorker:
             group=f"{settings.consumer_group}.repair",
             database=database,
             on_finding=self._on_finding,
-            clock=clock,
         )
         keep = retention.RetentionLimits(
             jobs_days=settings.jobs_kept_days,

@@ -153,12 +153,13 @@ def find_job(conn: sa.Connection, what: str) -> job_queue.Job:
     UsageError
         None is meant, or several are.
     """
-    match = jobs.c.job_id.startswith(what, autoescape=True)
+    exactly = jobs.c.job_id == what
     if what.isdigit() and len(what) < 10:
-        match = sa.or_(jobs.c.number == int(what), match)
-    rows = conn.execute(sa.select(jobs).where(match).limit(2)).mappings().all()
-    exact = [r for r in rows if str(r["number"]) == what or r["job_id"] == what]
-    rows = exact or rows
+        exactly = sa.or_(jobs.c.number == int(what), exactly)
+    begins = jobs.c.job_id.startswith(what, autoescape=True)
+    query = sa.select(jobs, exactly.label("exact")).where(sa.or_(exactly, begins))
+    rows = conn.execute(query.order_by(exactly.desc()).limit(2)).mappings().all()
+    rows = [r for r in rows if r["exact"]] or rows
     if not rows:
         raise UsageError(f"there is no job {what!r}: see `redistill jobs list`")
     if len(rows) > 1:

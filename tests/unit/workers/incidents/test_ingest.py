@@ -1,4 +1,5 @@
-"""Findings become incidents and jobs: once, in one transaction, or with a reason why not."""
+"""Findings become incidents and jobs: once, in one transaction, or with a reason why not; on both
+databases."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ from loop import LIMITS, NOW, Clock, finding
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, specs
 from redistill.streams.wire.codec import Record, decode
-from redistill.streams.wire.events import IncidentChanged
+from redistill.streams.wire.events import DriftFound, IncidentChanged
 from redistill.times import HOUR, SECOND
-from redistill.workers.incidents import incident_repository, ingest, lifecycle
+from redistill.workers.incidents import ingest
+from redistill.workers.incidents.routing import Ingested, Router
 from redistill.workers.store import audit, incident_queries
-from redistill.workers.store.tables import incident_findings, incidents, jobs
+from redistill.workers.store.tables import incidents, jobs
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def start(database: Database, **over: Any) -> None:
         loop.register(conn, loop.spec(**over))
 
 
-def take(database: Database, clock: Clock, *found: Any) -> list[ingest.Ingested]:
+def take(database: Database, clock: Clock, *found: Any) -> list[Ingested]:
     with database.begin() as conn:
         loop.store(conn, *found, now=clock())
     return ingest.ingest(database, fleet_limits=LIMITS, actor="test", clock=clock)
@@ -108,7 +110,7 @@ def test_announcement_is_not_believed_when_sql_has_no_such_finding(
     assert rows(database, incidents) == []
 
 
-def test_finding_is_taken_in_once_however_often_it_is_announced(
+def test_finding_is_ingested_once_however_often_it_is_announced(
     database: Database, clock: Clock
 ) -> None:
     start(database)
@@ -120,23 +122,6 @@ def test_finding_is_taken_in_once_however_often_it_is_announced(
         )
         assert again == []
     assert len(rows(database, incidents)) == 1
-    assert len(rows(database, jobs)) == 1
-
-
-def test_later_revisions_and_findings_attach_to_the_open_incident(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    found = finding()
-    take(database, clock, found)
-    (update,) = take(database, clock, replace(found, status="update", revision=1))
-    assert update.did == "noted"
-    (other,) = take(database, clock, finding(scope="slice:region=EU"))
-    assert other.did == "attached"
-    (explains,) = take(database, clock, finding(kind="input", severity="info", harmful=None))
-    assert explains.did == "attached"
-    assert len(rows(database, incidents)) == 1
-    assert len(rows(database, incident_findings)) == 3
     assert len(rows(database, jobs)) == 1
 
 
@@ -164,28 +149,6 @@ def test_what_opens_no_incident_has_its_reason(
     assert row["intake_revision"] == row["revision"]
 
 
-def test_finding_that_turns_out_harmful_opens_an_incident_later(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    found = finding(harmful=None, severity="warning")
-    take(database, clock, found)
-    worse = finding(finding_id=found.finding_id, revision=1, status="update")
-    (ingested,) = take(database, clock, worse)
-    assert ingested.did == "opened"
-
-
-def test_broken_data_call_a_person_and_never_make_a_job(database: Database, clock: Clock) -> None:
-    start(database)
-    take(
-        database, clock, finding(kind="quality", severity="critical", scope="income", harmful=None)
-    )
-    (incident,) = rows(database, incidents)
-    assert (incident["incident_class"], incident["stage"]) == ("data_bug", "awaiting_person")
-    assert incident["cause"] == "data_bug"
-    assert rows(database, jobs) == []
-
-
 @pytest.mark.parametrize(
     ("over", "stage", "jobs_made"),
     [
@@ -197,7 +160,7 @@ def test_broken_data_call_a_person_and_never_make_a_job(database: Database, cloc
         ({}, "diagnosing", 1),
     ],
 )
-def test_level_and_terms_decide_whether_a_job_is_made(
+def test_registration_decides_whether_a_job_is_made(
     database: Database, clock: Clock, over: dict[str, Any], stage: str, jobs_made: int
 ) -> None:
     start(database, **over)
@@ -224,66 +187,6 @@ def test_incident_ends_by_itself_and_its_job_is_cancelled_when_the_harm_reverts(
     assert announced(database)[-1].status == "resolved"
 
 
-def test_incident_stays_open_while_one_of_its_findings_is(database: Database, clock: Clock) -> None:
-    start(database)
-    first, second = finding(), finding(scope="slice:region=EU")
-    take(database, clock, first, second)
-    take(database, clock, replace(first, status="resolved", resolution="recovered", revision=1))
-    assert rows(database, incidents)[0]["status"] == "open"
-    take(database, clock, replace(second, status="resolved", resolution="recovered", revision=1))
-    assert rows(database, incidents)[0]["status"] == "resolved"
-
-
-def test_superseded_finding_does_not_end_the_incident(database: Database, clock: Clock) -> None:
-    start(database)
-    found = finding()
-    take(database, clock, found)
-    take(database, clock, replace(found, status="resolved", resolution="superseded", revision=1))
-    assert rows(database, incidents)[0]["status"] == "open"
-
-
-def test_recurrence_within_the_cool_down_reopens_and_waits(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    found = finding()
-    take(database, clock, found)
-    take(database, clock, replace(found, status="resolved", resolution="recovered", revision=1))
-    clock.forward(HOUR // 2)
-    (ingested,) = take(database, clock, finding(at=clock()))
-    assert ingested.did == "reopened"
-    (incident,) = rows(database, incidents)
-    assert incident["status"] == "open"
-    assert incident["resolved_at"] is None
-
-
-def test_recurrence_after_the_cool_down_is_another_incident(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    found = finding()
-    take(database, clock, found)
-    take(database, clock, replace(found, status="resolved", resolution="recovered", revision=1))
-    clock.forward(HOUR + 1)
-    (ingested,) = take(database, clock, finding(at=clock()))
-    assert ingested.did == "opened"
-    assert len(rows(database, incidents)) == 2
-
-
-def test_person_who_ended_an_incident_is_not_called_again_for_the_same_finding(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    found = finding()
-    take(database, clock, found)
-    with database.begin() as conn:
-        (incident,) = incident_repository.open_ones(conn)
-        lifecycle.resolve(conn, incident, "person", why="known", actor="cli:ann", now=clock())
-    (ingested,) = take(database, clock, replace(found, status="update", revision=1))
-    assert (ingested.did, "is resolved" in ingested.note) == ("noted", True)
-    assert rows(database, incidents)[0]["status"] == "resolved"
-
-
 def test_one_live_job_per_model_although_two_kinds_of_incident_are_open(
     database: Database, clock: Clock
 ) -> None:
@@ -306,7 +209,7 @@ def test_one_live_job_per_model_although_two_kinds_of_incident_are_open(
     assert len(rows(database, jobs)) == 1
 
 
-def test_unreadable_body_is_noted_and_does_not_stop_the_sweep(
+def test_unreadable_body_is_noted_and_does_not_stop_the_others(
     database: Database, clock: Clock
 ) -> None:
     start(database)
@@ -317,21 +220,6 @@ def test_unreadable_body_is_noted_and_does_not_stop_the_sweep(
     done = take(database, clock, finding(scope="slice:region=EU"))
     assert sorted(t.did for t in done) == ["noted", "opened"]
     assert ingest.ingest(database, fleet_limits=LIMITS, actor="t", clock=clock) == []
-
-
-def test_harm_to_what_was_published_against_an_incident_starts_it_anew(
-    database: Database, clock: Clock
-) -> None:
-    start(database)
-    take(database, clock, finding())
-    with database.begin() as conn:
-        loop.point(conn, "credit", "v2", now=clock.forward(SECOND), kind="actor")
-    (ingested,) = take(database, clock, finding(version="v2", at=clock()))
-    assert ingested.did == "reopened"
-    (incident,) = rows(database, incidents)
-    assert (incident["version"], incident["change_low"]) == ("v2", clock() - 10 * SECOND)
-    first, second = sorted(rows(database, jobs), key=lambda j: j["number"])
-    assert (first["state"], second["state"], second["attempt"]) == ("cancelled", "queued", 2)
 
 
 def test_model_whose_specification_cannot_be_read_does_not_stop_the_others(
@@ -346,14 +234,35 @@ def test_model_whose_specification_cannot_be_read_does_not_stop_the_others(
     assert [i["model"] for i in rows(database, incidents)] == ["other"]
 
 
-def test_approval_starts_what_the_circuit_breaker_held_back(
+def test_finding_that_another_worker_is_ahead_of_is_left_for_the_next_round(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(database)
+    raced, other = finding(), finding(scope="slice:region=EU")
+    route = Router.route
+
+    def first_fails(self: Router, found: DriftFound, context: Any) -> Ingested:
+        if found.finding_id == raced.finding_id:
+            raise sa.exc.IntegrityError("INSERT", {}, Exception("incidents is not unique"))
+        return route(self, found, context)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Router, "route", first_fails)
+        assert [i.finding_id for i in take(database, clock, raced, other)] == [
+            str(other.finding_id)
+        ]
+    with database.read() as conn:
+        assert ingest.pending(conn) == [str(raced.finding_id)]
+    (later,) = ingest.ingest(database, fleet_limits=LIMITS, actor="t", clock=clock)
+    assert (later.finding_id, later.did) == (str(raced.finding_id), "attached")
+
+
+def test_rounds_are_bounded_and_begin_with_what_was_stored_first(
     database: Database, clock: Clock
 ) -> None:
-    start(database, approval="on_request")
-    take(database, clock, finding())
+    start(database)
+    stored = [finding(model="unknown") for _ in range(3)]
     with database.begin() as conn:
-        (incident,) = incident_repository.open_ones(conn)
-        lifecycle.approve(conn, incident, LIMITS, actor="cli:ann", now=clock())
-    (job,) = rows(database, jobs)
-    assert job["state"] == "queued"
-    assert rows(database, incidents)[0]["stage"] == "diagnosing"
+        for found in stored:
+            loop.store(conn, found, now=clock.forward(1))
+        assert ingest.pending(conn, 2) == [str(f.finding_id) for f in stored[:2]]

@@ -1,0 +1,218 @@
+"""What becomes of a label: decided from rows, and nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from stream_rows import CONFIG, new_database
+
+from redistill.streams.store.database import Database
+from redistill.streams.store.label_join import JoinPlan, plan_join
+from redistill.streams.store.rates import set_rate
+from redistill.streams.store.tables import join_rows, labels, outcomes
+from redistill.times import DAY, SECOND
+
+MODEL = CONFIG.model
+NOW = 1_000 * DAY
+WAIT = round(CONFIG.wait_days * DAY)
+HASH = 5
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    db = new_database(f"sqlite:///{tmp_path / 'join.db'}")
+    yield db
+    db.dispose()
+
+
+@pytest.fixture
+def conn(db: Database) -> Iterator[sa.Connection]:
+    with db.begin() as conn:
+        yield conn
+
+
+def add_label(conn: sa.Connection, **over: Any) -> tuple[str, str, int]:
+    """Store a label that waits; its key."""
+    values = {
+        "model": MODEL, "id": "row-5", "source": "ledger", "observed_at": NOW - 60 * SECOND,
+        "id_hash": HASH, "label": "repay", "op": "upsert", "received_at": NOW - 10 * SECOND,
+        "state": "waiting", "p_include": 0.5, "uniform": False,
+    } | over  # fmt: skip
+    conn.execute(sa.insert(labels).values(**values))
+    return values["id"], values["source"], values["observed_at"]
+
+
+def add_prediction(conn: sa.Connection, **over: Any) -> None:
+    values = {
+        "model": MODEL, "id_hash": HASH, "version": "7", "prediction": "repay", "score": 0.75,
+        "slices": '{"region": "EU"}', "served_at": NOW - 90 * SECOND, "topic_id": "t", "partition": 3,
+        "window": 12,
+    } | over  # fmt: skip
+    conn.execute(sa.insert(join_rows).values(**values))
+
+
+def add_outcome(conn: sa.Connection, **over: Any) -> None:
+    values = {
+        "model": MODEL, "version": "7", "seq": 41, "id_hash": HASH, "id": "row-5", "correct": 1,
+        "prediction": "repay", "label": "repay", "served_at": 0, "observed_at": NOW - 60 * SECOND,
+        "source": "ledger", "made_at": 0,
+    } | over  # fmt: skip
+    conn.execute(sa.insert(outcomes).values(**values))
+
+
+def plan(conn: sa.Connection, *hashes: int, sources: tuple[str, ...] = ()) -> JoinPlan:
+    config = dataclasses.replace(CONFIG, label_sources=sources)
+    return plan_join(conn, config, list(hashes or (HASH,)), NOW)
+
+
+def test_label_and_prediction_make_an_outcome_with_all_that_is_known_of_both(
+    conn: sa.Connection,
+) -> None:
+    key = add_label(conn)
+    add_prediction(conn)
+    made = plan(conn)
+    (outcome,) = made.outcomes
+    assert outcome == {
+        "model": MODEL, "version": "7", "id_hash": HASH, "id": "row-5", "correct": 1,
+        "prediction": "repay", "label": "repay", "score": 0.75, "slices": '{"region": "EU"}',
+        "served_at": NOW - 90 * SECOND, "observed_at": NOW - 60 * SECOND, "source": "ledger",
+        "p_include": 0.5, "uniform": False, "topic_id": "t", "partition": 3, "window": 12,
+        "made_at": NOW,
+    }  # fmt: skip
+    assert made.states == {key: "joined"}
+    assert (made.corrections, made.checks) == ([], {})
+    assert made.counts == {"joined": 1}
+
+
+def test_wrong_prediction_is_not_correct(conn: sa.Connection) -> None:
+    add_label(conn, label="default")
+    add_prediction(conn)
+    (outcome,) = plan(conn).outcomes
+    assert outcome["correct"] == 0
+
+
+def test_prediction_that_a_label_brings_needs_no_row_to_join(conn: sa.Connection) -> None:
+    add_label(conn, version="8", prediction="default", slices='{"region": "US"}')
+    (outcome,) = plan(conn).outcomes
+    assert (outcome["version"], outcome["correct"], outcome["topic_id"]) == ("8", 0, None)
+    assert outcome["served_at"] == outcome["observed_at"]
+    assert outcome["slices"] == '{"region": "US"}'
+
+
+@pytest.mark.parametrize(
+    ("age", "wait"),
+    [(0, SECOND), (10 * SECOND, 10 * SECOND), (5 * DAY, 5 * DAY), (WAIT - SECOND, SECOND)],
+)
+def test_label_without_its_prediction_waits_as_long_again_until_its_time_is_over(
+    conn: sa.Connection, age: int, wait: int
+) -> None:
+    key = add_label(conn, received_at=NOW - age)
+    made = plan(conn)
+    assert made.checks == {key: NOW + wait}
+    assert (made.outcomes, made.states) == ([], {})
+    assert not any(made.counts.values())
+
+
+def test_label_whose_prediction_never_came_is_an_orphan(conn: sa.Connection) -> None:
+    key = add_label(conn, received_at=NOW - WAIT)
+    made = plan(conn)
+    assert made.states == {key: "orphan"}
+    assert made.checks == {}
+    assert made.counts["orphan"] == 1
+
+
+@pytest.mark.parametrize(
+    ("id_hash", "state"),
+    [(2**60 - 1, "waiting"), (2**60, "unsampled"), (-1, "unsampled")],  # signed views
+)
+def test_label_outside_the_join_rate_is_unsampled(
+    conn: sa.Connection, id_hash: int, state: str
+) -> None:
+    set_rate(conn, MODEL, join=4, now=0)  # a sixteenth of the hashes
+    key = add_label(conn, id_hash=id_hash)
+    made = plan(conn, id_hash)
+    assert made.states.get(key, "waiting") == state
+    assert made.counts["unsampled"] == (state == "unsampled")
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        (
+            [(0, 4), (NOW - WAIT - 1, 8)],
+            "unsampled",
+        ),  # the larger rate ended before it could matter
+        ([(0, 4), (NOW - WAIT + 1, 8)], "waiting"),
+        ([(NOW - 1, 8)], "waiting"),  # before the first change everything was kept
+    ],
+)
+def test_largest_rate_of_the_waiting_time_counts(
+    conn: sa.Connection, changes: list[tuple[int, int]], state: str
+) -> None:
+    for at, exponent in changes:
+        set_rate(conn, MODEL, join=exponent, now=at)
+    id_hash = 2**58  # inside 2^-4, outside 2^-8
+    key = add_label(conn, id_hash=id_hash)
+    assert plan(conn, id_hash).states.get(key, "waiting") == state
+
+
+def test_best_source_makes_the_outcome_and_the_others_are_superseded(conn: sa.Connection) -> None:
+    ledger = add_label(conn)
+    analyst = add_label(conn, source="analyst", label="default", observed_at=NOW)
+    stranger = add_label(conn, source="stranger", state="ignored", observed_at=NOW)
+    add_prediction(conn)
+    made = plan(conn, sources=("ledger", "analyst"))
+    (outcome,) = made.outcomes
+    assert (outcome["source"], outcome["label"]) == ("ledger", "repay")
+    assert made.states == {ledger: "joined", analyst: "superseded"}
+    assert stranger not in made.states
+
+
+def test_label_taken_back_before_the_prediction_came_makes_nothing(conn: sa.Connection) -> None:
+    said = add_label(conn, observed_at=1)
+    taken_back = add_label(conn, observed_at=2, op="retract", label=None)
+    add_prediction(conn)
+    made = plan(conn)
+    assert made.outcomes == []
+    assert made.states == {said: "superseded", taken_back: "superseded"}
+
+
+def test_later_label_corrects_the_outcome(conn: sa.Connection) -> None:
+    before = add_label(conn, state="joined")
+    add_outcome(conn)
+    after = add_label(conn, label="default", observed_at=NOW)
+    made = plan(conn)
+    assert made.corrections == [
+        {"k_version": "7", "k_seq": 41, "label": "default", "source": "ledger", "observed_at": NOW}
+    ]
+    assert made.states == {before: "superseded", after: "joined"}
+    assert made.outcomes == []
+    assert made.counts["corrected"] == 1
+
+
+def test_outcome_whose_label_was_taken_back_has_none(conn: sa.Connection) -> None:
+    add_label(conn, state="joined")
+    add_outcome(conn)
+    add_label(conn, op="retract", label=None, observed_at=NOW)
+    (correction,) = plan(conn).corrections
+    assert (correction["label"], correction["observed_at"]) == (None, NOW - 60 * SECOND)
+
+
+def test_label_that_changes_nothing_corrects_nothing(conn: sa.Connection) -> None:
+    add_label(conn, state="joined")
+    add_outcome(conn)
+    older = add_label(conn, label="default", observed_at=1)
+    made = plan(conn)
+    assert made.corrections == []
+    assert made.states == {older: "superseded"}
+
+
+def test_labels_of_other_models_are_left_alone(conn: sa.Connection) -> None:
+    add_label(conn, model="fraud")
+    add_prediction(conn)
+    assert plan(conn) == JoinPlan()

@@ -1,0 +1,309 @@
+"""What happens to an incident after its opening, step by step, in SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import LIMITS, NOW, finding
+
+from redistill.compress.plan import Diagnosis
+from redistill.streams.store.tables import outbox, specs
+from redistill.times import HOUR, MINUTE
+from redistill.workers.errors import UsageError
+from redistill.workers.incidents import incident_repository, lifecycle, policy
+from redistill.workers.incidents.incident_repository import IncidentRow
+from redistill.workers.incidents.model_context import load
+from redistill.workers.store import job_queue
+from redistill.workers.store.tables import audit, incidents, jobs
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[sa.Connection]:
+    database = loop.opened(f"sqlite:///{tmp_path / 'lifecycle.db'}")
+    with database.begin() as conn:
+        loop.register(conn, loop.spec())
+        yield conn
+    database.dispose()
+
+
+def register(conn: sa.Connection, **over: Any) -> None:
+    """Register the model anew, with other limits."""
+    model = loop.spec(**over)
+    conn.execute(sa.update(specs).values(spec=model.to_json(), level=model.level))
+
+
+def opened(conn: sa.Connection) -> IncidentRow:
+    return incident_repository.open_new(
+        conn, incident_id=str(uuid4()), model="credit", version="v1", incident_class="harm",
+        finding_id=str(finding().finding_id), change=(1, 2), why="harm", actor="a", now=NOW,
+    )  # fmt: skip
+
+
+def apply_policy(conn: sa.Connection, incident: IncidentRow, **over: Any) -> policy.Remedy:
+    context = load(conn, "credit")
+    assert context is not None
+    options: dict[str, Any] = {"actor": "a", "now": NOW} | over
+    return lifecycle.apply_policy(conn, incident, context, LIMITS, **options)
+
+
+def now_of(conn: sa.Connection) -> IncidentRow:
+    (row,) = conn.execute(sa.select(incidents)).mappings()
+    return dict(row)
+
+
+def job(conn: sa.Connection) -> job_queue.Job:
+    row = conn.execute(sa.select(jobs).order_by(jobs.c.number.desc()).limit(1)).mappings().one()
+    return job_queue.job_of(row)
+
+
+def actions(conn: sa.Connection) -> list[str]:
+    return list(conn.execute(sa.select(audit.c.action).order_by(audit.c.seq)).scalars())
+
+
+def announcements(conn: sa.Connection) -> int:
+    return int(conn.execute(sa.select(sa.func.count()).select_from(outbox)).scalar_one())
+
+
+@pytest.fixture
+def repairing(conn: sa.Connection) -> IncidentRow:
+    """An incident whose first job was made."""
+    apply_policy(conn, opened(conn))
+    return now_of(conn)
+
+
+# --- the policy's word is carried out ---
+
+
+def test_repair_makes_the_job_of_the_next_attempt(conn: sa.Connection) -> None:
+    incident = opened(conn)
+    assert isinstance(apply_policy(conn, incident), policy.Repair)
+    after, made = now_of(conn), job(conn)
+    assert (after["stage"], after["decision"], after["attempt"]) == ("diagnosing", "repair", 1)
+    assert made.job_id == job_queue.job_id_of(incident["incident_id"], 1)
+    assert (made.state, made.trigger_kind, made.deadline_at) == (
+        "queued",
+        "incident",
+        NOW + 24 * HOUR,
+    )
+    assert actions(conn)[-1] == "incident.job_made"
+
+
+def test_person_is_asked_once_for_the_same_reason(conn: sa.Connection) -> None:
+    register(conn, approval="on_request")
+    apply_policy(conn, opened(conn))
+    asked, told = now_of(conn), announcements(conn)
+    assert (asked["stage"], asked["decision"]) == ("awaiting_person", "ask_person")
+    apply_policy(conn, asked)
+    assert announcements(conn) == told
+    register(conn, approval="paused")
+    apply_policy(conn, asked)
+    assert announcements(conn) == told + 1
+    assert "paused" in now_of(conn)["why"]
+
+
+def test_wait_is_announced_once_though_its_reason_counts_minutes(conn: sa.Connection) -> None:
+    register(conn, max_jobs_per_day=5)
+    incident = opened(conn)
+    job_queue.create(
+        conn, "old", model="credit", trigger=("incident", "x"), deadline_at=NOW, now=NOW,
+        incident_id=incident["incident_id"], state="rejected", outcome={},
+    )  # fmt: skip
+    assert isinstance(apply_policy(conn, incident), policy.Wait)
+    waiting, told = now_of(conn), announcements(conn)
+    assert (waiting["stage"], waiting["decision"]) == ("detected", "wait")
+    apply_policy(conn, waiting, now=NOW + MINUTE)
+    assert announcements(conn) == told
+
+
+def test_approval_is_the_persons_word(conn: sa.Connection) -> None:
+    register(conn, approval="on_request")
+    apply_policy(conn, opened(conn))
+    lifecycle.approve(conn, now_of(conn), LIMITS, actor="cli:ann", now=NOW)
+    assert now_of(conn)["stage"] == "diagnosing"
+    assert job(conn).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [({"level": "watch"}, "level watch"), ({"max_jobs_per_day": 0}, "daily budget")],
+)
+def test_approval_overrides_neither_level_nor_budget(
+    conn: sa.Connection, over: dict[str, Any], says: str
+) -> None:
+    register(conn, **over)
+    with pytest.raises(UsageError, match=f"cannot be repaired now: .*{says}"):
+        lifecycle.approve(conn, opened(conn), LIMITS, actor="cli:ann", now=NOW)
+
+
+def test_resolved_or_unregistered_cannot_be_approved(conn: sa.Connection) -> None:
+    incident = opened(conn)
+    lifecycle.resolve(conn, incident, "person", why="known", actor="a", now=NOW)
+    with pytest.raises(UsageError, match="is resolved: known"):
+        lifecycle.approve(conn, incident, LIMITS, actor="cli:ann", now=NOW)
+    conn.execute(sa.delete(specs))
+    with pytest.raises(UsageError, match="not registered any more"):
+        lifecycle.approve(conn, incident, LIMITS, actor="cli:ann", now=NOW)
+
+
+def test_second_job_of_a_model_is_a_defect(conn: sa.Connection, repairing: IncidentRow) -> None:
+    context = load(conn, "credit")
+    assert context is not None
+    with pytest.raises(LookupError, match="another one of credit is live"):
+        lifecycle.start_job(conn, repairing, context, policy.Repair("x"), actor="a", now=NOW)
+
+
+# --- what the child found ---
+
+
+def diagnosed(conn: sa.Connection, incident: IncidentRow, cause: Any) -> policy.Remedy:
+    diagnosis = Diagnosis(
+        cause=cause, why="because", student_loss_points=None, teacher_loss_points=None,
+        disagreement=None, labelled=40,
+    )  # fmt: skip
+    return lifecycle.diagnosed(
+        conn, incident["incident_id"], diagnosis, LIMITS, job_id=str(uuid4()), actor="a", now=NOW + 1
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy", "stage", "stored"),
+    [
+        ("compression_gap", policy.Repair, "repairing", "compression_gap"),
+        ("undecided", policy.WaitForLabels, "waiting_labels", "unknown"),
+        ("world_changed", policy.AskPerson, "awaiting_person", "world_changed"),
+        ("data_bug", policy.AskPerson, "awaiting_person", "data_bug"),
+        ("harmless", policy.Nothing, "resolved", "harmless"),
+    ],
+)
+def test_diagnosis_decides_how_it_goes_on(
+    conn: sa.Connection, repairing: IncidentRow, cause: str, remedy: type, stage: str, stored: str
+) -> None:
+    assert isinstance(diagnosed(conn, repairing, cause), remedy)
+    after = now_of(conn)
+    assert (after["stage"], after["cause"]) == (stage, stored)
+    assert (after["status"], after["resolution"]) == (
+        ("resolved", "harmless") if cause == "harmless" else ("open", None)
+    )
+    assert actions(conn)[-1] == "incident.diagnosed"
+
+
+def test_diagnosis_that_says_the_same_again_is_not_announced(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    diagnosed(conn, repairing, "undecided")
+    told = announcements(conn)
+    diagnosed(conn, repairing, "undecided")
+    assert announcements(conn) == told
+
+
+def test_model_that_was_taken_away_meanwhile_asks_a_person(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    conn.execute(sa.delete(specs))
+    assert isinstance(diagnosed(conn, repairing, "compression_gap"), policy.AskPerson)
+    with pytest.raises(LookupError):
+        diagnosed(conn, {"incident_id": "gone"}, "compression_gap")
+
+
+# --- the end, and the job's ends ---
+
+
+def test_incident_that_ends_cancels_its_job_and_no_other(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    lifecycle.resolve(conn, repairing, "reverted", why="it went away", actor="a", now=NOW + 1)
+    after = now_of(conn)
+    assert (after["status"], after["resolution"], after["why"]) == (
+        "resolved", "reverted", "it went away",
+    )  # fmt: skip
+    assert job(conn).state == "cancelled"
+    assert job(conn).outcome == {"reasons": ["the incident ended: it went away"]}
+    job_queue.create(conn, "m", model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW)
+    lifecycle.cancel_job(conn, repairing, why="x", now=NOW)
+    assert job(conn).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("state", "stage", "decision", "action"),
+    [
+        ("succeeded", "guarding", "repair", "incident.published"),
+        ("failed", "awaiting_person", "ask_person", "incident.job_failed"),
+        ("expired", "awaiting_person", "ask_person", "incident.job_expired"),
+        ("cancelled", "detected", "wait", "incident.job_cancelled"),
+    ],
+)
+def test_end_of_the_job_moves_its_incident(
+    conn: sa.Connection, repairing: IncidentRow, state: str, stage: str, decision: str, action: str
+) -> None:
+    lifecycle.job_ended(
+        conn, job(conn), state, why="so", fleet_limits=LIMITS, actor="a", now=NOW + 1
+    )
+    after = now_of(conn)
+    assert (after["stage"], after["decision"], after["why"]) == (stage, decision, "so")
+    assert actions(conn)[-1] == action
+
+
+def rejected(conn: sa.Connection) -> None:
+    made = job(conn)
+    job_queue.finish(conn, made, "rejected", outcome={}, now=NOW + 1)
+    lifecycle.job_ended(
+        conn, made, "rejected", why="worse", fleet_limits=LIMITS, actor="a", now=NOW + 1
+    )
+
+
+def test_rejected_candidate_is_followed_by_the_cool_down(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    rejected(conn)
+    after = now_of(conn)
+    assert (after["stage"], after["decision"]) == ("detected", "wait")
+    assert after["why"].startswith("the candidate was rejected: worse; cool-down")
+
+
+def test_second_rejected_candidate_asks_a_person(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    rejected(conn)
+    apply_policy(conn, now_of(conn), now=NOW + 2 * HOUR)
+    assert job(conn).attempt == 2
+    rejected(conn)
+    after = now_of(conn)
+    assert (after["stage"], after["decision"]) == ("awaiting_person", "ask_person")
+    assert "circuit breaker" in after["why"]
+
+
+def test_job_that_nobody_waits_for_moves_nothing(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    made = job(conn)
+    lifecycle.resolve(conn, repairing, "person", why="known", actor="a", now=NOW)
+    before = now_of(conn)
+    lifecycle.job_ended(conn, made, "failed", why="x", fleet_limits=LIMITS, actor="a", now=NOW + 9)
+    lifecycle.job_parked(conn, made, why="x", actor="a", now=NOW + 9)
+    lifecycle.cancelled_by_person(conn, made, why="x", actor="a", now=NOW + 9)
+    assert now_of(conn) == before
+
+
+def test_job_that_waits_for_labels_is_told_once(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 1)
+    after, told = now_of(conn), announcements(conn)
+    assert (after["stage"], after["decision"]) == ("waiting_labels", "wait_for_labels")
+    lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 2)
+    assert announcements(conn) == told
+
+
+def test_job_that_a_person_cancelled_leaves_the_incident_to_a_person(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    lifecycle.cancelled_by_person(conn, job(conn), why="wrong labels", actor="cli:ann", now=NOW + 1)
+    after = now_of(conn)
+    assert (after["stage"], after["decision"]) == ("awaiting_person", "ask_person")
+    assert after["why"].startswith("job 1 was cancelled: wrong labels;")

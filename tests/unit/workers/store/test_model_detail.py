@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import loop
+import pytest
+import sqlalchemy as sa
+from loop import NOW
+
+from redistill.streams.store.tables import feature_rows
+from redistill.times import DAY, SECOND
+from redistill.workers.store import model_detail
+from redistill.workers.store.tables import monitored_releases, pointer_history, versions
+
+AT = "2025-11-24T16:00:00+00:00"
+"""``NOW``."""
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[sa.Connection]:
+    database = loop.opened(f"sqlite:///{tmp_path / 'detail.db'}")
+    with database.begin() as conn:
+        loop.register(conn, loop.spec())
+        yield conn
+    database.dispose()
+
+
+def add_version(conn: sa.Connection, version: str, **over: Any) -> None:
+    values = {
+        "model": "credit", "version": version, "sha256": "cd" * 32, "manifest_sha256": "ef" * 32,
+        "kind": "repaired", "status": "candidate", "files": '{"model.onnx": {"bytes": 123}}',
+        "report": "{}", "gate_passed": True, "created_at": NOW,
+    } | over  # fmt: skip
+    conn.execute(sa.insert(versions).values(**values))
+
+
+def test_versions_are_told_newest_first_with_the_gates_that_failed(conn: sa.Connection) -> None:
+    gates = [
+        {"name": "fresh", "passed": False},
+        {"name": "size", "passed": True},
+        {"name": "slices"},
+    ]
+    add_version(
+        conn, "r1", status="rejected", gate_passed=False, predecessor="v1", created_at=NOW + 5,
+        report=json.dumps({"gates": gates}), files="{}",
+    )  # fmt: skip
+    rejected, baseline = model_detail.versions_of(conn, "credit")
+    assert (rejected["version"], rejected["serves"], rejected["status"]) == (
+        "r1",
+        False,
+        "rejected",
+    )
+    assert rejected["failed_gates"] == ["fresh", "slices"]
+    assert (rejected["bytes"], rejected["published_at"], rejected["predecessor"]) == (
+        None,
+        None,
+        "v1",
+    )
+    assert (baseline["version"], baseline["serves"], baseline["kind"]) == ("v1", True, "baseline")
+    assert (baseline["failed_gates"], baseline["bytes"]) == ([], 1)
+    assert baseline["published_at"] == "2025-11-24T15:00:00+00:00"
+
+
+def test_last_moves_of_the_pointer_are_told_newest_first(conn: sa.Connection) -> None:
+    for epoch in range(2, 9):
+        conn.execute(
+            sa.insert(pointer_history).values(
+                model="credit", epoch=epoch, stable=f"r{epoch}", sha256="0" * 64, trigger="{}",
+                change="rollback" if epoch == 8 else "publish", reason=f"because {epoch}", at=NOW,
+            )
+        )  # fmt: skip
+    moves = model_detail.moves_of(conn, "credit")
+    assert [m["version"] for m in moves] == ["r8", "r7", "r6", "r5", "r4"]
+    assert moves[0] == {"at": AT, "change": "rollback", "version": "r8", "reason": "because 8"}
+
+
+def test_newest_comparison_is_told(conn: sa.Connection) -> None:
+    assert model_detail.comparison_of(conn, "credit") is None
+    for epoch, result in ((2, None), (3, '{"wins": 4, "losses": 5}')):
+        conn.execute(
+            sa.insert(monitored_releases).values(
+                model="credit", epoch=epoch, version=f"r{epoch}", predecessor="v1", state="watching",
+                last_seq=0, result=result, since=0, until=NOW,
+            )
+        )  # fmt: skip
+    assert model_detail.comparison_of(conn, "credit") == {
+        "version": "r3",
+        "predecessor": "v1",
+        "state": "watching",
+        "until": AT,
+        "result": {"wins": 4, "losses": 5},
+    }
+
+
+def test_stored_rows_are_summed_over_all_versions(conn: sa.Connection) -> None:
+    assert model_detail.stored_rows(conn, "credit") == {"rows": 0, "bytes": 0, "since": None}
+    for model, version, at, rows in (
+        ("credit", "v1", NOW, 100), ("credit", "r1", NOW + DAY, 20), ("fraud", "1", NOW - DAY, 7),
+    ):  # fmt: skip
+        conn.execute(
+            sa.insert(feature_rows).values(
+                model=model, version=version, first_served_at=at, last_served_at=at + SECOND,
+                rows=rows, bytes=10 * rows, data=b"",
+            )
+        )  # fmt: skip
+    assert model_detail.stored_rows(conn, "credit") == {"rows": 120, "bytes": 1_200, "since": AT}
+
+
+def test_detail_holds_all_of_it(conn: sa.Connection) -> None:
+    detail = model_detail.detail(conn, "credit")
+    assert set(detail) == {"versions", "moves", "comparison", "stored"}
+    assert [v["version"] for v in detail["versions"]] == ["v1"]
+    assert [m["change"] for m in detail["moves"]] == ["publish"]
