@@ -1,4 +1,4 @@
-"""What a replay makes of the columns of its two files, before the monitor sees them."""
+"""Table of a replay: what the reference says about the columns of both files."""
 
 from __future__ import annotations
 
@@ -10,44 +10,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from replay_columns import N, columns, csv_of, learned
 
-from redistill.rowfiles import open_rows
-from redistill.rownames import Names
-from redistill.streams.replay.blocks import Rows, stream_blocks
-from redistill.streams.replay.options import ReplayOptions
-from redistill.streams.replay.rows import answers, wrong_rows
-from redistill.streams.replay.table import Table
 from redistill.streams.wire.block import Codes
-
-N = 400
-
-
-def columns(**more: Any) -> dict[str, Any]:
-    return {
-        "x": np.arange(float(N)),
-        "label": [0, 1] * (N // 2),
-        "prediction": [0, 1] * (N // 2),
-    } | more
-
-
-def learned(stream: Any, reference: Any, **options: Any) -> tuple[Table, list[Rows]]:
-    asked = ReplayOptions(**options)
-    rows = open_rows(stream)
-    table = Table.learn(open_rows(reference), rows, asked)
-    return table, list(stream_blocks(rows, table.kinds, table.layout, asked, 100))
-
-
-def csv_of(folder: Path, table: dict[str, Any], name: str = "s.csv") -> Path:
-    pyarrow.csv.write_csv(pa.table(table), folder / name)
-    return folder / name
-
-
-def test_infinity_is_a_wrong_type_as_the_live_decoder_counts_it() -> None:
-    x = np.arange(float(N))
-    x[[3, 5]] = np.inf, 1e39
-    table, blocks = learned(pa.table(columns(x=x)), pa.table(columns(x=x)))
-    assert [b.block.wrong_type for b in blocks] == [{"x": 2}, {}, {}, {}]
-    assert not np.isinf(table.reference.features).any()
 
 
 def test_the_reference_says_how_a_csv_is_read(tmp_path: Path) -> None:
@@ -120,31 +85,3 @@ def test_an_index_and_names_of_folders_are_not_watched(tmp_path: Path) -> None:
     assert len(said) == 5
     assert sum("(an index of pandas)" in n for n in said) == 3
     assert sum("(names of folders)" in n for n in said) == 2
-
-
-def test_labels_and_predictions_of_unknown_classes_are_compared_by_value_where_types_differ() -> (
-    None
-):
-    nobody = Names(())
-    numbers, words = pa.array([1.0, 0.0]), pa.array(["1", "0.00"])
-    assert wrong_rows(words, numbers, nobody)[0].tolist() == [0, 0]
-    assert wrong_rows(words, pa.array(["1.0", "0.00"]), nobody)[0].tolist() == [1, 0]
-    assert wrong_rows(words, pa.array([True, False]), nobody)[0].tolist() == [0, 0]
-    assert answers(words, None).values == ("1", "0")
-
-
-def test_a_time_that_is_none_is_said_with_its_row(tmp_path: Path) -> None:
-    from redistill.streams.errors import FileError
-
-    at = ["2026-03-01T10:00:00"] * N
-    at[250] = "soon"
-    with pytest.raises(
-        FileError, match=r"'at' .option --time. holds 'soon', .*\(row 251 of table\)"
-    ):
-        learned(pa.table(columns(at=at)), pa.table(columns()), time="at")
-
-
-def test_a_stream_with_a_header_only_has_no_blocks(tmp_path: Path) -> None:
-    (tmp_path / "s.csv").write_text("x,label,prediction\n")
-    _, blocks = learned(tmp_path / "s.csv", csv_of(tmp_path, columns(), "r.csv"))
-    assert blocks == []

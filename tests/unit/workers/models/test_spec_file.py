@@ -1,0 +1,119 @@
+"""``model.toml`` as it is read: every mistake in it is named with its place, all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from model_toml import REPAIR, WATCH, load, refused, write_files
+
+from redistill.streams.wire.block import Feature
+from redistill.workers.errors import SpecError
+from redistill.workers.models import spec_file
+from redistill.workers.models.spec_file import SECTIONS, TOP_KEYS, parse
+from redistill.workers.models.spec_schema import SCHEMA_KEYS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_files(tmp_path)
+
+
+def test_watch_needs_only_a_schema(tmp_path: Path) -> None:
+    spec = load(tmp_path, WATCH)
+    assert spec.level == "watch"
+    assert spec.schema.features == (
+        Feature(name="income", minimum=0),
+        Feature(name="age", kind="int"),
+        Feature(name="region", kind="category", values=("EU", "US")),
+    )
+
+
+def test_all_problems_are_reported_together(folder: Path) -> None:
+    text = (
+        REPAIR.replace("wait_hours = 12", 'wait_hours = "x"')
+        .replace("batch = 8", "bach = 8")
+        .replace("tolerance_points = 2", "tolerance_points = -1")
+        .replace('approval = "on_request"', 'approval = "maybe"')
+        .replace('onnx = "teacher.onnx"', 'onnx = "nowhere.onnx"')
+        .replace('schedule = "0 3 * * SUN"', 'schedule = "daily"')
+        .replace("format = 1", "format = 2")
+    )
+    problems = refused(folder, text)
+    for expected in (
+        "[serving] bach: there is no such key; did you mean batch?",
+        "[repair] wait_hours = 'x': a number of hours was expected",
+        "[watch] tolerance_points = -1: more than 0.0 was expected",
+        "[repair] approval = 'maybe': 'automatic', 'on_request' or 'paused' was expected",
+        f"[teacher] onnx = 'nowhere.onnx': there is no such file ({folder / 'nowhere.onnx'})",
+        "format = 2: 1 was expected",
+    ):
+        assert expected in problems
+    assert any(p.startswith("[repair] schedule = 'daily': five fields") for p in problems)
+    assert len(problems) == 7
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ('name = "credit"', 'name = "Credit!"', "name = 'Credit!': lower-case letters"),
+        ('name = "credit"\n', "", "name is missing"),
+        ('"credit"\ntask = "classification"', '"credit"\ntask = "regression"', "not yet"),
+        ('level = "repair"', 'level = "fix"', "level = 'fix': 'watch', 'rollback' or 'repair'"),
+        ('store_features = ["p[0-2]"]', 'store_features = ["q"]', "'q' is no feature"),
+        ("[privacy]", "[privcy]", "privcy: there is no such key; did you mean privacy?"),
+        ("sources = [", 'sources = "x" #', "[labels] sources = 'x': a list was expected"),
+        ("max_jobs_per_day = 3", "max_jobs_per_day = 1.5", "a whole number"),
+        ("torch = ", 'torch = "x" #', "package.module:Class was expected"),
+        ("min_agreement = 0.9", "max_bytes = 1", "[gates] max_bytes: there is no such key"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    folder: Path, old: str, new: str, expected: str
+) -> None:
+    assert old in REPAIR
+    problems = refused(folder, REPAIR.replace(old, new, 1))
+    assert any(expected in p for p in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("level", "missing"),
+    [
+        ("rollback", ["[model] version", "[model] onnx", "[data] trusted"]),
+        (
+            "repair",
+            [
+                "[model] version",
+                "[model] onnx",
+                "[data] trusted",
+                "[data] reference",
+                "[teacher] onnx",
+            ],
+        ),
+    ],
+)
+def test_a_level_names_what_it_needs(tmp_path: Path, level: str, missing: list[str]) -> None:
+    problems = refused(tmp_path, WATCH.replace("[schema]", f'level = "{level}"\n[schema]'))
+    assert [p.split(" is missing")[0] for p in problems] == missing
+
+
+def test_a_file_that_is_no_toml_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is not TOML"):
+        parse("name = ", tmp_path / "model.toml")
+    with pytest.raises(SpecError, match="no such file"):
+        spec_file.read(tmp_path / "none.toml")
+
+
+def test_docs_list_every_key() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "model-toml.md").read_text()
+    documented = re.findall(r"^\| `([^`]+)` \|", text, re.M)
+    expected = list(TOP_KEYS)
+    for name, section in SECTIONS.items():
+        if name in ("gates", "training"):  # named as a whole
+            continue
+        expected += [f"[{name}] {f.name}" for f in dataclasses.fields(section)]
+        if name == "teacher":
+            expected += [f"[schema] {key}" for key in SCHEMA_KEYS]
+    assert sorted(documented) == sorted(expected)
