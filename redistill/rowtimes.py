@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from redistill.rownames import number_of
 from redistill.rowvalues import is_number, is_text, is_time, numbers, plain, positions
-from redistill.times import SECOND, microseconds, to_us
+from redistill.times import DAY, SECOND, microseconds, to_us
 
 LATEST_SECONDS = 1e11
 """Seconds since 1970 that are no time of ours (the year 5138) but milliseconds or finer."""
@@ -20,7 +20,6 @@ NO_TIME = "which is not a time: ISO 8601, or seconds since 1970, were expected"
 
 _FIRST_US = microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST_US = microseconds(datetime.max.replace(tzinfo=UTC))
-_DAY_US = 86_400 * SECOND
 _UNIT_US = {"s": SECOND, "ms": 1_000, "us": 1}
 
 
@@ -120,7 +119,7 @@ def _moments(
     elif pa.types.is_timestamp(kind):
         factor = _UNIT_US[kind.unit]
     else:
-        factor = _DAY_US if pa.types.is_date32(kind) else _UNIT_US["ms"]
+        factor = DAY if pa.types.is_date32(kind) else _UNIT_US["ms"]
     outside = known & ((raw < _FIRST_US // factor) | (raw > _LAST_US // factor))
     known &= ~outside
     return np.where(known, raw, 0) * factor, known, outside

@@ -16,7 +16,9 @@ DAY = 24 * HOUR
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime(1, 1, 2, tzinfo=UTC) - EPOCH) // _MICROSECOND
 _LAST = (datetime(9999, 12, 31, tzinfo=UTC) - EPOCH) // _MICROSECOND
+"""A day from the ends of the calendar: every zone has these."""
 
 
 def now_us() -> int:
@@ -25,16 +27,16 @@ def now_us() -> int:
 
 
 def utc(us: int) -> datetime:
-    """A time as a datetime; one before 1970 or after the last day of 9999 is moved to that end.
+    """A time as a datetime; what no calendar can hold is moved to its nearest end.
 
     A service may send any time: what reports it must not fail.
 
     Examples
     --------
-    >>> utc(1_500_000).isoformat(), utc(-1) == EPOCH
-    ('1970-01-01T00:00:01.500000+00:00', True)
+    >>> utc(1_500_000).isoformat(), utc(2**63).year
+    ('1970-01-01T00:00:01.500000+00:00', 9999)
     """
-    return EPOCH + min(max(int(us), 0), _LAST) * _MICROSECOND
+    return EPOCH + min(max(int(us), _FIRST), _LAST) * _MICROSECOND
 
 
 def microseconds(when: datetime) -> int:

@@ -77,7 +77,7 @@ def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> De
             (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
             for k, v in list(record.headers or ())[:50]
         ],
-        at=utc(_timestamp_ms(record) * 1_000),
+        at=utc(max(0, _timestamp_ms(record)) * 1_000),
     )
 
 

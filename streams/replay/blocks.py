@@ -18,6 +18,7 @@ from redistill.streams.monitor.counts import confidence
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.times import SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def stream_blocks(
     for batch in stream.batches(kinds):
         block, wrong = block_of(batch, layout, options.prediction, options)
         if options.time is None:
-            served = (batch.first + np.arange(len(batch))) * 1_000_000
+            served = (batch.first + np.arange(len(batch))) * SECOND
         else:
             served = _filled(_served(stream, batch, options.time), last, options.time)
             last = int(served[-1])

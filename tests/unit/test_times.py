@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.times import EPOCH, SECOND, microseconds, now_us, to_seconds, to_us, utc
+from redistill.times import SECOND, microseconds, now_us, to_seconds, to_us, utc
 
-LAST = datetime(9999, 12, 31, tzinfo=UTC)
-NAIVE = st.datetimes(EPOCH.replace(tzinfo=None), LAST.replace(tzinfo=None))
+FIRST, LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+NAIVE = st.datetimes(FIRST.replace(tzinfo=None), LAST.replace(tzinfo=None))
 ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 
 
@@ -26,7 +26,7 @@ def test_the_zone_says_which_time_it_is(when: datetime, zone: timezone) -> None:
     assert microseconds(there) == microseconds(here) - offset
 
 
-@given(st.integers(0, 2**57))
+@given(st.integers(-(2**55), 2**57))
 def test_an_integer_survives_being_a_datetime(us: int) -> None:
     assert microseconds(utc(us)) == us
 
@@ -38,7 +38,9 @@ def test_no_microsecond_is_rounded_where_a_float_of_seconds_has_none_left() -> N
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_what_a_service_may_send_is_a_datetime(us: int) -> None:
-    assert EPOCH <= utc(us) <= LAST
+    assert FIRST <= utc(us) <= LAST
+    for hours in (-23, 23):
+        assert utc(us).astimezone(timezone(timedelta(hours=hours))) == utc(us)
     assert utc(np.int64(us)) == utc(us)  # type: ignore[arg-type]
 
 

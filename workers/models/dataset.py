@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from redistill.rowfiles import Batch, Kind, RowFile, RowFileError, open_rows
 from redistill.rownames import Names
 from redistill.rowvalues import is_number, is_single, is_text
+from redistill.times import SECOND
 from redistill.workers.models.dataset_columns import (
     CategoryColumn,
     ClassColumn,
@@ -177,7 +178,7 @@ def _read(
     labels, predictions = (
         None if c is None else c.judge(place, problems) for c in (columns.label, columns.prediction)
     )
-    served_at = np.arange(len(features), dtype=np.int64) * 1_000_000
+    served_at = np.arange(len(features), dtype=np.int64) * SECOND
     if columns.time is not None:
         served_at = columns.time.judge(place, problems)
     odd: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from redistill.rowfiles import Batch as RowBatch
@@ -18,7 +18,7 @@ from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
-from redistill.times import EPOCH
+from redistill.times import utc
 from redistill.workers.errors import UsageError
 
 BATCH = 5_000
@@ -219,7 +219,7 @@ class _Rows:
             return f"the time is {self.times.refused[i]}"
         if not self.times.known[i]:
             return "the time is missing"
-        observed = EPOCH + timedelta(microseconds=int(self.times.us[i]))
+        observed = utc(int(self.times.us[i]))
         if observed > self.latest:
             return f"the time {observed.isoformat()} lies in the future"
         return observed
