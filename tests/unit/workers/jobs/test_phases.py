@@ -148,6 +148,14 @@ def test_undecided_diagnosis_waits_for_as_many_labels_again(world: World) -> Non
     assert job_worker.steps(world.database, world.job_id)["diagnose"]["state"] == "running"
 
 
+def test_as_many_labels_as_a_diagnosis_needs_are_enough(world: World) -> None:
+    traffic(world, 100, phases.MIN_LABELS)
+    child = ScriptedChild(diagnosis("undecided"))
+    assert not world.claim(child).diagnose()
+    assert len(child.asked) == 1
+    assert world.job.outcome["wait"]["rows"] == 2 * phases.MIN_LABELS
+
+
 @pytest.mark.parametrize(
     ("cause", "stage"), [("world_changed", "awaiting_person"), ("harmless", "resolved")]
 )
@@ -294,6 +302,15 @@ def test_job_without_a_change_point_keeps_the_begin_of_its_window(manual: World)
     assert max(sides["gate"]) > 300
     claimed.wait_for_labels("too few rows")
     assert manual.job.outcome["wait"]["since"] == begin
+
+
+def test_job_without_a_change_point_counts_labels_of_its_window_only(manual: World) -> None:
+    traffic(manual, 300, 40)  # before the last 200 rows
+    labelled(manual.database, range(150, 160))
+    claimed = manual.claim(ScriptedChild(ACCEPTED))
+    claimed.repair()
+    claimed.wait_for_labels("too few rows")
+    assert manual.job.outcome["wait"]["outcomes"] == 10
 
 
 def test_begin_of_the_window_is_read_from_its_step() -> None:
