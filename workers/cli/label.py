@@ -17,7 +17,7 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     from redistill.streams.kafka.broker import Broker
     from redistill.streams.wire.events import LabelObserved
-    from redistill.workers.models.label_import import Reject
+    from redistill.workers.models.label_import import RejectedRow
     from redistill.workers.models.spec import ModelSpec
     from redistill.workers.settings.settings import Settings
 
@@ -141,7 +141,7 @@ class _Send(Protocol):
 
 
 class _Reject(Protocol):
-    def __call__(self, rows: Iterable[Reject]) -> None: ...
+    def __call__(self, rows: Iterable[RejectedRow]) -> None: ...
 
 
 class _Advance(Protocol):
@@ -202,7 +202,7 @@ def _rejects(path: Path) -> Iterator[_Reject]:
 
     file: Any = None
 
-    def write(rows: Iterable[Reject]) -> None:
+    def write(rows: Iterable[RejectedRow]) -> None:
         nonlocal file
         for row in rows:
             if file is None:
@@ -210,7 +210,7 @@ def _rejects(path: Path) -> Iterator[_Reject]:
                 csv.writer(file).writerow(("row", "id", "label", "reason"))
             csv.writer(file).writerow((row.row, row.id, row.label, row.reason))
 
-    def keep(rows: Iterable[Reject]) -> None:
+    def keep(rows: Iterable[RejectedRow]) -> None:
         try:
             write(rows)
         except OSError as error:

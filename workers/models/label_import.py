@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from redistill.rowfiles import Batch as RowBatch
-from redistill.rowfiles import Kind, RowFile, RowFileError, open_rows
+from redistill.rowfiles import Batch, Kind, RowFile, RowFileError, open_rows
 from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
@@ -41,7 +40,7 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class RejectedRow:
     """A row that is no label."""
 
     row: int
@@ -52,12 +51,12 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class LabelBatch:
     """Some rows of a file."""
 
     rows: int
     labels: list[LabelObserved]
-    rejects: list[Reject]
+    rejects: list[RejectedRow]
 
 
 def count(path: Path) -> int | None:
@@ -80,7 +79,7 @@ def read(
     now: datetime,
     classes: Sequence[str] | None = None,
     retract: bool = False,
-) -> Iterator[Batch]:
+) -> Iterator[LabelBatch]:
     """Read a Parquet or CSV file, or a folder of part files, in batches.
 
     Parameters
@@ -104,7 +103,7 @@ def read(
         for batch in file.batches(kinds, BATCH):
             rows = _Rows(batch, columns, names, now, retract)
             given = [rows.label(i, model, source) for i in range(len(batch))]
-            yield Batch(
+            yield LabelBatch(
                 len(batch),
                 [x for x in given if isinstance(x, LabelObserved)],
                 [rows.reject(i, x) for i, x in enumerate(given) if isinstance(x, str)],
@@ -149,7 +148,7 @@ class _Rows:
     """The columns of some rows, and each row as a label."""
 
     def __init__(
-        self, batch: RowBatch, columns: Columns, names: Names | None, now: datetime, retract: bool
+        self, batch: Batch, columns: Columns, names: Names | None, now: datetime, retract: bool
     ) -> None:
         self.batch = batch
         self.names = names
@@ -234,10 +233,10 @@ class _Rows:
             return None
         return value if 0 <= value <= 1 else f"the {key} {value} is not between 0 and 1"
 
-    def reject(self, i: int, reason: str) -> Reject:
+    def reject(self, i: int, reason: str) -> RejectedRow:
         """A row that is no label."""
         place = self.batch.where(i)
         if " of " in place:  # a row of a part file
             reason = f"{reason} ({place})"
         shown = [(text[i] or "")[:MAX_ID] for text in (self.id, self.text)]
-        return Reject(self.batch.first + i + 1, shown[0], shown[1], reason)
+        return RejectedRow(self.batch.first + i + 1, shown[0], shown[1], reason)

@@ -10,15 +10,15 @@ import pytest
 
 from redistill.workers.errors import UsageError
 from redistill.workers.models import label_import
-from redistill.workers.models.label_import import Batch, Columns, Reject
+from redistill.workers.models.label_import import Columns, LabelBatch, RejectedRow
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 
 
-def read(path: Path, columns: Columns | None = None, **more: object) -> Batch:
+def read(path: Path, columns: Columns | None = None, **more: object) -> LabelBatch:
     options = {"model": "credit", "source": "ledger", "classes": ("yes", "no"), "now": NOW} | more
     batches = list(label_import.read(path, columns or Columns(), **options))  # type: ignore[arg-type]
-    return Batch(
+    return LabelBatch(
         sum(b.rows for b in batches),
         [x for b in batches for x in b.labels],
         [x for b in batches for x in b.rejects],
@@ -58,7 +58,7 @@ def test_bad_rows_are_rejected_with_their_number_and_reason(tmp_path: Path) -> N
         ),
         (6, "the id has 201 characters, 200 are allowed"),
     ]
-    assert found.rejects[2] == Reject(4, "c", "maybe", "'maybe' is no class of the model")
+    assert found.rejects[2] == RejectedRow(4, "c", "maybe", "'maybe' is no class of the model")
 
 
 def test_a_time_in_the_future_is_rejected(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_a_folder_of_part_files_is_imported_and_growing_changes_nothing(tmp_path
         os.utime(folder / f"part-{i}.csv", (1_000 + i, 1_000 + i))
     found = read(folder)
     assert [(x.id, x.observed_at.timestamp()) for x in found.labels] == [("a", 1_000), ("b", 1_001)]
-    assert found.rejects == [Reject(2, "", "no", "the id is missing (row 2 of part-0.csv)")]
+    assert found.rejects == [RejectedRow(2, "", "no", "the id is missing (row 2 of part-0.csv)")]
     assert label_import.count(folder) is None
 
 
