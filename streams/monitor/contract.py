@@ -73,13 +73,15 @@ class Breach:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Allowed:
-    """What a profile allows per column, all ``(C,)``."""
+    """What a profile allows per column; ``(C,)`` where nothing else is said."""
 
     missing: NDArray[np.float64]  # share; inf = not checked
     unseen: NDArray[np.float64]
     ranged: NDArray[np.float64]
-    under: NDArray[np.int64]  # edge (flat index) of the declared minimum, -1 = none
-    over: NDArray[np.int64]
+    minimum: tuple[
+        NDArray[np.int64], NDArray[np.int64]
+    ]  # columns with a declared minimum, its edge
+    maximum: tuple[NDArray[np.int64], NDArray[np.int64]]  # edges are flat indices
     first: NDArray[np.int64]  # first edge of each column
     varied: NDArray[np.bool_]  # columns that may not become constant
 
@@ -90,7 +92,8 @@ class Allowed:
         c = len(features)
         offsets = profile.layout.offsets
         missing, unseen, ranged = (np.full(c, np.inf) for _ in range(3))
-        under, over = np.full(c, -1, np.int64), np.full(c, -1, np.int64)
+        under: dict[int, int] = {}
+        over: dict[int, int] = {}
         for j, col in enumerate(features):
             if col.valid:
                 bound = upper_bound(col.missing, col.valid + col.missing, 1e-4)
@@ -102,23 +105,29 @@ class Allowed:
             if col.role != "category" and j < c - 2:
                 bad = 0
                 if col.minimum is not None:
-                    under[j] = offsets[j] + np.searchsorted(edges, np.float32(col.minimum))
-                    bad += col.below[under[j] - offsets[j]]
+                    edge = int(np.searchsorted(edges, np.float32(col.minimum)))
+                    under[j] = int(offsets[j]) + edge
+                    bad += col.below[edge]
                 if col.maximum is not None:
                     above = np.nextafter(np.float32(col.maximum), np.float32(np.inf))
-                    over[j] = offsets[j] + np.searchsorted(edges, above)
-                    bad += col.valid - col.below[over[j] - offsets[j]]
+                    edge = int(np.searchsorted(edges, above))
+                    over[j] = int(offsets[j]) + edge
+                    bad += col.valid - col.below[edge]
                 if col.minimum is not None or col.maximum is not None:
                     ranged[j] = upper_bound(bad, col.valid, 1e-4) if col.valid >= 1_000 else 0.0
         return cls(
             missing=missing,
             unseen=unseen,
             ranged=ranged,
-            under=under,
-            over=over,
+            minimum=_indices(under),
+            maximum=_indices(over),
             first=offsets[:-1],
             varied=np.array([*map(_varies, features[:-2]), False, False]),
         )
+
+
+def _indices(edges: dict[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return np.array([*edges], np.int64), np.array([*edges.values()], np.int64)
 
 
 @lru_cache(maxsize=256)
@@ -241,9 +250,14 @@ def _reference_share(rule: Rule, column: Column) -> float:
 
 
 def _out_of_range(counts: Counts, allowed: Allowed) -> NDArray[np.int64]:
-    under = np.where(allowed.under >= 0, counts.below[..., allowed.under], 0)
-    over = np.where(allowed.over >= 0, counts.valid - counts.below[..., allowed.over], 0)
-    return np.asarray(under + over)
+    hits = np.zeros(counts.valid.shape, np.int64)
+    columns, edges = allowed.minimum
+    if len(columns):
+        hits[..., columns] += counts.below[..., edges]
+    columns, edges = allowed.maximum
+    if len(columns):
+        hits[..., columns] += counts.valid[..., columns] - counts.below[..., edges]
+    return hits
 
 
 def _constant(counts: Counts, profile: Profile) -> list[Breach]:

@@ -55,21 +55,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     wrong: NDArray[np.int64]  # (C,) values of a wrong type (they are missing in `valid`)
 
     @classmethod
-    def zeros(cls, layout: Layout) -> Counts:
-        """Counts of no rows."""
-        c = layout.columns
-        return cls(
-            rows=0,
-            valid=np.zeros(c, np.int64),
-            below=np.zeros(int(layout.offsets[-1]), np.int64),
-            total=np.zeros(c),
-            squares=np.zeros(c),
-            low=np.full(c, np.inf, np.float32),
-            high=np.full(c, -np.inf, np.float32),
-            wrong=np.zeros(c, np.int64),
-        )
-
-    @classmethod
     def stacked(cls, subwindows: Sequence[Counts]) -> Counts:
         """Counts of subwindows of one size, with an axis of subwindows."""
         arrays = {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, features
 
-from redistill.streams.monitor.contract import breaches, quiet
+from redistill.stats import upper_bound
+from redistill.streams.monitor.contract import Breach, breaches, quiet
 from redistill.streams.monitor.counts import Counts, columns, count
+from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.observe import observe
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.units import quartiles, suspects
@@ -71,6 +75,25 @@ def test_values_outside_the_declared_range_are_told_and_inside_it_nothing_is() -
     x[2_000:, SHARE] += 0.025
     (found,) = quality(x)
     assert (found.scope, found.impact.metric) == ("share", "out_of_range_rate")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "values", "broken"),
+    [
+        ({"minimum": 0.0}, -0.5, True),
+        ({"minimum": 0.0}, 9.0, False),
+        ({"maximum": 1.0}, 1.5, True),
+        ({"maximum": 1.0}, -9.0, False),
+    ],
+)
+def test_one_declared_bound_is_enough_and_says_nothing_of_the_other_side(
+    bounds: dict[str, float], values: float, broken: bool
+) -> None:
+    reference = np.random.default_rng(0).random(4_000)
+    x = np.where(np.arange(4_000) % 3 == 0, values, reference)
+    found = one_column(x, reference, Feature(name="x", **bounds))  # type: ignore[arg-type]
+    rules = {f.detector.name for f in found}
+    assert ("contract.out_of_range" in rules) == broken
 
 
 def test_unseen_categories_are_told() -> None:
@@ -216,3 +239,87 @@ def test_what_breaks_no_relaxed_limit_breaks_no_other_one(seed: int) -> None:
     (nothing_broken,) = quiet(Counts.stacked([counts]), PROFILE).tolist()
     assert not (nothing_broken and blatant)
     assert nothing_broken == (not blatant and not suspects(counts, PROFILE).any())
+
+
+def missing_of(share: float, rows: int = 4_000) -> Profile:
+    """A profile of one number that is missing in a share of all stretches alike."""
+    x = np.random.default_rng(0).normal(size=rows)
+    every = np.arange(rows) % 100
+    x[every < round(100 * share)] = np.nan
+    return build_profile(number_rows(x), NUMBER)
+
+
+def with_missing(n: int, missing: int, profile: Profile) -> Counts:
+    x = np.random.default_rng(1).normal(size=n)
+    x[:missing] = np.nan
+    return count(columns(number_rows(x), NUMBER.names, profile.classes), profile.layout)
+
+
+NUMBER = Schema(features=(Feature(name="x"),))
+
+
+def number_rows(x: np.ndarray) -> PredictionBlock:
+    return PredictionBlock(
+        model="m",
+        version="1",
+        ids=[""] * len(x),
+        served_at=np.arange(len(x)),
+        feature_names=("x",),
+        features=x.astype(np.float32)[:, None],
+        prediction=Codes(np.zeros(len(x), np.int32), ("a",)),
+        scores=None,
+    )
+
+
+@pytest.mark.parametrize(("n", "whole_window"), [(500, False), (2_000, True)])
+@pytest.mark.parametrize("relaxed", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5])
+def test_a_share_breaks_a_rule_above_its_bound_the_margin_and_six_standard_errors(
+    share: float, relaxed: bool, n: int, whole_window: bool
+) -> None:
+    profile = missing_of(share)
+    bound = upper_bound(round(4_000 * share), 4_000, 1e-4)
+    margin = (0.05 if whole_window else 0.15) / (2 if relaxed else 1)
+    deviation = math.sqrt(max(bound * (1 - bound), 1 / n) / n)
+    threshold = bound + max(margin, 6 * deviation)
+    most = math.floor(threshold * n)
+
+    def broken(missing: int) -> list[Breach]:
+        counts = with_missing(n, missing, profile)
+        found = breaches(counts, profile, whole_window=whole_window, relaxed=relaxed)
+        return [b for b in found if b.rule == "missing"]
+
+    assert broken(most) == []
+    (breach,) = broken(most + 1)
+    assert (breach.name, breach.hits, breach.rows) == ("x", most + 1, n)
+    assert breach.value == (most + 1) / n
+    assert breach.threshold == pytest.approx(threshold)
+    assert breach.reference == pytest.approx(share)
+
+
+def test_where_there_is_no_room_above_the_bound_only_all_rows_break_a_rule() -> None:
+    profile = missing_of(0.88)
+    for missing, rules in ((499, []), (500, ["missing"])):
+        counts = with_missing(500, missing, profile)
+        found = breaches(counts, profile, whole_window=False)
+        assert [b.rule for b in found] == rules
+    counts = with_missing(500, 500, missing_of(0.95))
+    assert breaches(counts, missing_of(0.95), whole_window=False) == []
+
+
+def test_fewer_than_a_hundred_rows_break_nothing() -> None:
+    profile = missing_of(0.0)
+    for n, broken in ((99, 0), (100, 1)):
+        counts = with_missing(n, n, profile)
+        assert len(breaches(counts, profile, whole_window=True)) == broken
+
+
+@pytest.mark.parametrize(("distinct", "broken"), [(49, []), (50, ["constant"])])
+def test_a_column_of_few_values_may_become_constant(distinct: int, broken: list[str]) -> None:
+    profile = build_profile(number_rows(np.resize(np.arange(distinct), 4_000)), NUMBER)
+    counts = count(
+        columns(number_rows(np.full(200, 3.0)), NUMBER.names, profile.classes), profile.layout
+    )
+    found = breaches(counts, profile, whole_window=True)
+    assert [b.rule for b in found] == broken
+    assert [(b.value, b.reference, b.hits) for b in found] == [(3.0, 50, 200)] * len(broken)

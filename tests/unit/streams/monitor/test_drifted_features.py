@@ -74,7 +74,8 @@ def test_the_floor_is_no_lower_than_the_reference_s_own_windows() -> None:
         (0.24, 0.01, False, False),
         (0.26, 0.06, False, False),
         (0.09, 0.01, False, True),
-        (0.11, 0.05, False, True),
+        (0.12, 0.05, False, True),
+        (0.13, 0.05, False, False),
     ],
 )
 def test_far_and_near_need_both_the_customary_limit_and_the_floor(
@@ -84,7 +85,7 @@ def test_far_and_near_need_both_the_customary_limit_and_the_floor(
 
 
 @pytest.mark.parametrize(
-    ("rising", "direction"), [(0.3, "up"), (-0.3, "down"), (0.05, "mixed"), (-0.05, "mixed")]
+    ("rising", "direction"), [(0.15, "up"), (-0.15, "down"), (0.05, "mixed"), (-0.05, "mixed")]
 )
 def test_a_number_s_direction_is_mixed_where_it_is_not_clear(rising: float, direction: str) -> None:
     told = feature(0.5, 0.1, rising=rising).contributor

@@ -51,6 +51,7 @@ def test_profile_too_large_for_sql_is_refused_with_what_to_do() -> None:
 def test_a_profile_is_stored_under_the_names_that_it_always_had() -> None:
     plain = msgspec.msgpack.decode(zlib.decompress(PROFILE.to_bytes()))
     assert list(plain) == ["format", "schema", "classes", "rows", "columns", "provisional"]
+    assert plain["format"] == 1
     assert list(plain["columns"][0])[-3:] == ["minimum", "maximum", "habits"]
     assert list(plain["columns"][0]["habits"]) == [
         "missing",

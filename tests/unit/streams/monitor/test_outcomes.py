@@ -69,6 +69,7 @@ def test_state_refuses_newer_and_broken_bytes() -> None:
     with pytest.raises(StateError, match="cannot be read"):
         AccuracyState.from_bytes(data[:-3])
     plain = msgspec.msgpack.decode(data)
+    assert plain["format"] == 1
     with pytest.raises(StateError, match="format 99"):
         AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "format": 99}))
     with pytest.raises(StateError, match="without a base error"):

@@ -170,6 +170,7 @@ def test_drift_is_told_with_the_columns_that_drifted_most() -> None:
     assert drift_text(["a", "b"], 9) == (
         "2 of 9 columns moved: a, b; that alone says nothing about accuracy"
     )
+    assert "moved: a, b, c;" in drift_text(["a", "b", "c"], 9)
     assert "a, b, c ...;" in drift_text(["a", "b", "c", "d"], 9)
     impact = drift_impact(0.7, 2_000)
     assert (impact.metric, impact.current, impact.n, impact.harmful) == ("psi", 0.7, 2_000, None)

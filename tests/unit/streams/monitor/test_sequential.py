@@ -73,6 +73,7 @@ def test_upward_alternatives_lie_above_the_null_by_the_smallest_loss() -> None:
     mixture = upward(0.1, smallest=0.05, threshold=1e4, share=1.0, curve=FLAT)
     assert len(mixture.statistic) == 6  # 5, 8, 13, 21, 34 and 55 points
     assert mixture.delay(0.1) == math.inf
+    assert mixture.delay(0.2) == pytest.approx(118.0, abs=0.1)
     assert mixture.delay(0.5) < mixture.delay(0.2) < math.inf
     assert len(upward(0.97, smallest=0.5, threshold=1e4, share=1.0, curve=FLAT).statistic) == 1
 
@@ -80,7 +81,7 @@ def test_upward_alternatives_lie_above_the_null_by_the_smallest_loss() -> None:
 def test_downward_mixture_takes_the_healthy_rate_for_an_alternative() -> None:
     with_healthy = downward(0.3, healthy=0.1, threshold=1e3, share=1.0, curve=FLAT)
     without = downward(0.3, healthy=0.01, threshold=1e3, share=1.0, curve=FLAT)
-    assert len(with_healthy.statistic) == len(without.statistic) + 1
+    assert (len(with_healthy.statistic), len(without.statistic)) == (8, 7)  # up to 21 points
     for _ in range(60):
         with_healthy.update(0)
     assert with_healthy.value > 1e3
@@ -119,6 +120,11 @@ def test_change_point_downwards_looks_for_fewer_errors() -> None:
     errors = np.r_[np.tile([1, 0], 50), np.zeros(60, int)]
     found = change_point(np.ones(160, int), errors, 0.5, upwards=False)
     assert (found.start, found.rows, found.errors, found.rate) == (99, 61, 0, 0.0)
+
+
+def test_change_point_without_a_suffix_on_its_side_is_no_range() -> None:
+    found = change_point(np.ones(4, int), np.zeros(4, int), 0.5, upwards=True)
+    assert (found.low, found.start, found.high) == (3, 3, 3)
 
 
 def test_change_point_counts_the_rows_of_folded_entries() -> None:

@@ -132,7 +132,7 @@ def test_a_state_is_stored_under_the_names_that_it_always_had() -> None:
         "high",
         "wrong",
     ]
-    assert (plain["window"], plain["window_rows"]) == (2, 321)
+    assert (plain["format"], plain["window"], plain["window_rows"]) == (1, 2, 321)
     assert (plain["pane"]["rows"], plain["whole"]["rows"]) == (21, 300)
     assert (plain["moving"], plain["learned"]) == ({"input": 1, "prediction": 0}, False)
 

@@ -72,6 +72,7 @@ def test_segments_tell_what_ends_with_them_and_the_window_up_to_their_last_row()
         (1_200, 1_300, False, False),
     ]
     assert [s.subwindow.rows for s in step.segments if s.subwindow] == [500, 200, 500]
+    assert Counted().window.number == 0
     assert [(s.window.number, *s.window.span) for s in step.segments] == [
         (0, 0, 499 * SECOND, 500),
         (0, 0, 699 * SECOND, 700),
@@ -99,6 +100,7 @@ def test_rows_of_a_subwindow_are_the_same_from_one_block_and_from_many() -> None
         whole.first_served_at,
         whole.last_served_at,
     )
+    assert (after.rows, after.first_served_at, after.last_served_at) == (1_300, 0, 1_299 * SECOND)
     assert after.window.span == whole.window.span
 
 
@@ -120,6 +122,11 @@ def test_values_of_a_wrong_type_are_the_first_missing_ones_of_their_block() -> N
     step = count_rows(Counted(), whole, profile=PROFILE, window_rows=2_000)
     wrong = [s.subwindow.wrong[2] for s in step.segments if s.subwindow is not None]
     assert wrong == [50, 10, 0]
+    unscored = dataclasses.replace(whole, scores=None)
+    (first, *_) = count_rows(Counted(), unscored, profile=PROFILE, window_rows=2_000).segments
+    assert first.subwindow is not None
+    assert first.subwindow.valid[-1] == 0  # without a confidence, which has no type
+    assert first.subwindow.wrong[-2:].tolist() == [0, 0]
 
 
 def test_without_a_profile_only_rows_are_counted() -> None:
