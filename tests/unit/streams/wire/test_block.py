@@ -1,4 +1,4 @@
-"""Small batches of one version are counted as one block: it holds the same rows in the same order."""
+"""Blocks: small ones of a version become one with the same rows in the same order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from redistill.streams.wire.block import Codes, PredictionBlock, alike, joined
+from redistill.streams.wire.block import (
+    Codes,
+    Feature,
+    PredictionBlock,
+    Schema,
+    alike,
+    joined,
+)
 
 
 def block(first: int, n: int, **over: object) -> PredictionBlock:
@@ -81,3 +88,41 @@ def test_blocks_that_differ_stay_apart(other: dict[str, object]) -> None:
     assert alike(one, block(2, 2))
     assert not alike(one, two)
     assert not alike(two, one)
+
+
+def test_one_block_is_joined_as_it_is() -> None:
+    whole = block(0, 3)
+    assert joined([whole]) is whole
+
+
+def test_codes_number_words_as_they_come_and_give_them_back() -> None:
+    words = ["b", None, "a", "b"]
+    codes = Codes.of(words)
+    assert (codes.codes.tolist(), codes.values) == ([0, -1, 1, 0], ("b", "a"))
+    assert codes.strings() == words
+
+
+def test_rows_are_packed_as_the_graph_takes_them() -> None:
+    schema = Schema(
+        features=(Feature(name="r", kind="category", values=("EU", "2")), Feature(name="x"))
+    )
+    rows = [
+        {"x": "1.5", "r": "EU", "other": 1},
+        {"x": True, "r": 2},
+        {"x": "many", "r": "MARS"},
+        {"x": [1], "r": None},
+        {"x": 10**400},
+    ]
+    np.testing.assert_array_equal(
+        schema.pack(rows),
+        np.array([[0, 1.5], [1, 1], [-1, np.nan], [np.nan, np.nan], [np.nan, np.nan]], np.float32),
+    )
+    assert schema.pack([]).shape == (0, 2)
+    assert schema.names == ("r", "x")
+
+
+@pytest.mark.parametrize("name", ["wrong_type", "invalid", "unseen", "unknown_features"])
+def test_block_with_any_fault_is_not_flawless(name: str) -> None:
+    assert block(0, 1).flawless
+    fault = {"a": {"x": 1}} if name == "unseen" else {"a": 1}
+    assert not block(0, 1, **{name: fault}).flawless
