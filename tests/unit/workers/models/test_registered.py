@@ -1,0 +1,45 @@
+"""Registered models: their specifications as SQL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import loop
+import pytest
+import sqlalchemy as sa
+
+from redistill.workers.models import registered
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[sa.Connection]:
+    database = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
+    with database.begin() as open_conn:
+        yield open_conn
+    database.dispose()
+
+
+def test_a_specification_is_read_as_it_was_registered(conn: sa.Connection) -> None:
+    credit = loop.spec("credit").with_objects({"model": "aa"})
+    loop.register(conn, credit, version=None)
+    loop.register(conn, loop.spec("fraud", level="watch"), version=None)
+    assert registered.spec_of(conn, "credit") == credit
+    fraud = registered.spec_of(conn, "fraud")
+    assert fraud is not None
+    assert fraud.level == "watch"
+
+
+def test_a_model_that_nobody_registered_has_none(conn: sa.Connection) -> None:
+    assert registered.spec_of(conn, "credit") is None
+    assert registered.used_objects(conn) == set()
+
+
+def test_objects_of_all_registered_models_are_used(conn: sa.Connection) -> None:
+    for name, objects in (
+        ("credit", {"model": "aa", "teacher": "bb"}),
+        ("fraud", {"model": "cc", "teacher": "bb"}),
+        ("bare", {}),
+    ):
+        loop.register(conn, loop.spec(name).with_objects(objects), version=None)
+    assert registered.used_objects(conn) == {"aa", "bb", "cc"}
