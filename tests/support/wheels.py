@@ -88,6 +88,7 @@ def _uv(command: str, *words: str) -> None:
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
         raise Unavailable("uv is not installed (pip install uv)")
+    why = ""
     for more in ((), ("--offline",)):
         done = subprocess.run(
             [uv, command, "--quiet", *more, *words],
@@ -95,4 +96,5 @@ def _uv(command: str, *words: str) -> None:
         )  # fmt: skip
         if not done.returncode:
             return
-    raise Unavailable(f"uv {command} {words[-1]}: {done.stderr.strip()[-600:]}")
+        why = why or done.stderr.strip()[-600:]
+    raise Unavailable(f"uv {command} {words[-1]}: {why}")
