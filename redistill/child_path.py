@@ -29,8 +29,8 @@ def python_path() -> str:
     near = {""}
     with contextlib.suppress(OSError):  # the current folder may have been removed
         near.add(os.getcwd())
-    if sys.argv and sys.argv[0]:  # a linked script is looked up where the link leads
-        near |= {os.path.dirname(f(sys.argv[0])) for f in (os.path.abspath, os.path.realpath)}
+        if sys.argv and sys.argv[0]:  # a linked script is looked up where the link leads
+            near |= {os.path.dirname(f(sys.argv[0])) for f in (os.path.abspath, os.path.realpath)}
     path = [p for p in sys.path if p not in near]
     return os.pathsep.join(path if PACKAGE_PARENT in path else [*path, PACKAGE_PARENT])
 

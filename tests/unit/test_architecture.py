@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -81,6 +82,19 @@ def test_the_common_ground_stands_on_little() -> None:
         if name.partition(".")[0] not in allowed
     }
     assert heavy == set()
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "1"), ("0", "0")])
+def test_no_library_reports_to_its_makers_unless_it_is_asked_to(
+    own: str | None, expected: str
+) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import os, redistill; print(os.environ['ORT_DISABLE_TELEMETRY'])"],
+        env=env if own is None else env | {"ORT_DISABLE_TELEMETRY": own},
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout.strip() == expected
 
 
 def test_only_one_home_for_each_framework() -> None:

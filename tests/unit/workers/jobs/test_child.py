@@ -212,6 +212,14 @@ def test_jobs_end_when_the_warm_process_is_killed(tmp_path: Path) -> None:
     child.close()
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted by Linux")
+def test_fork_server_has_one_thread_when_it_has_loaded_everything() -> None:
+    """A fork takes one thread along; locks that others hold would stay locked in the job."""
+    with Child.start() as child:
+        assert child.wait_ready()
+        assert len(os.listdir(f"/proc/{child.pid}/task")) == 1
+
+
 def test_missing_module_is_said_at_once(tmp_path: Path) -> None:
     with (
         Child.start("no_such_module:run") as child,
