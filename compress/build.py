@@ -1,4 +1,4 @@
-"""Building of candidates: teacher's logits, training, export, quantization, each a resumable step."""
+"""Building of candidates: logits, training, export, quantization, each a resumable step."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ class PreparedRows:
         return np.concatenate([self.train.x, self.replay.x])
 
     def schedule(self, replay_ratio: float, max_repeats: int) -> NDArray[np.int64]:
-        """Rows of ``train_x`` that an epoch goes through, ``(m,)``: few fresh rows are seen more than once,
-        so that replay does not drown them."""
+        """Rows of ``train_x`` that an epoch goes through, ``(m,)``: few fresh rows are seen more
+        than once, so that replay does not drown them."""
         fresh, replay = len(self.train), len(self.replay)
         wanted = round(replay / (replay_ratio * fresh)) if replay_ratio and fresh else 1
         repeats = int(np.clip(wanted, 1, max_repeats))

@@ -211,7 +211,8 @@ def _training_folder(
     likeness = measures.agreement(answered, evaluated.trusted)
     if likeness.value < MIN_LIKENESS:
         raise BadModel(
-            f"{role}/training answers like {role}/model.onnx on {likeness.value:.0%} of {likeness.n}"
+            f"{role}/training answers like {role}/model.onnx on {likeness.value:.0%} of"
+            f" {likeness.n}"
             " trusted rows only: it belongs to another model"
         )
     return folder

@@ -1,7 +1,7 @@
 """Pipeline for a process that does one job and ends.
 
-``pipeline.warm`` loads torch, which pays only where repairs follow: loaded from here, a process that
-judges is ready two seconds earlier.
+``pipeline.warm`` loads torch, which pays only where repairs follow: loaded from here, a process
+that judges is ready two seconds earlier.
 """
 
 from __future__ import annotations

@@ -83,9 +83,11 @@ class Training:
     replay_ratio: float = 1.0
     """Replay rows per fresh row."""
     min_replay_rows: int = 1_500
-    """Replay rows at least, as far as there are any: a handful of fresh rows must not make a student forget."""
+    """Replay rows at least, as far as there are any: a handful of fresh rows must not make a
+    student forget."""
     max_repeats: int = 8
-    """A fresh row is seen at most so often an epoch where there are fewer of them than ``replay_ratio`` asks for."""
+    """A fresh row is seen at most so often an epoch where there are fewer of them than
+    ``replay_ratio`` asks for."""
     hidden: tuple[int, ...] = (384, 384)
     """Layers of the built-in student, when the incumbent brings no training folder."""
 
@@ -102,8 +104,8 @@ class GraphSpec:
     teacher_output: str | None = None
     teacher_output_kind: Literal["logits", "probabilities"] = "logits"
     slices: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Categorical feature -> its values, or segment key -> (), for accuracy by slice; segments stand
-    in columns of their own."""
+    """Categorical feature -> its values, or segment key -> (), for accuracy by slice; segments
+    stand in columns of their own."""
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -1,4 +1,4 @@
-"""Repairing modes: ``repair`` (train, shrink, judge) and ``gate`` (judge once more what was made)."""
+"""Repairing modes: ``repair`` (train, shrink, judge) and ``gate`` (judge again what was made)."""
 
 from __future__ import annotations
 

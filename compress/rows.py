@@ -1,4 +1,4 @@
-"""Rows of a job's tables, read and checked: numbers in, or an error that says what is wrong where."""
+"""Rows of a job's tables, read and checked: numbers in, or an error that says what is wrong."""
 
 from __future__ import annotations
 

@@ -36,5 +36,5 @@ def python_path() -> str:
 
 
 def variables() -> dict[str, str]:
-    """Variables that make a child import from :func:`python_path` only (Python 3.11's safe path)."""
+    """Variables that make a child import from :func:`python_path` only (Python's safe path)."""
     return {"PYTHONPATH": python_path(), "PYTHONSAFEPATH": "1"}

@@ -1,4 +1,5 @@
-"""Extras of the installation: what is missing, hidden by a file of somebody's own, or broken, in one sentence."""
+"""Extras of the installation: what is missing, hidden by a file of somebody's own, or broken, in
+one sentence."""
 
 from __future__ import annotations
 

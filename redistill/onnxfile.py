@@ -1,7 +1,8 @@
 """ONNX files: opened, walked and checked here and nowhere else; no room reads one otherwise.
 
-One check with one answer: a file that was registered is not refused when it is repaired, packed or served.
-``onnx`` and ONNX Runtime are imported when a file is opened: a service that only logs has neither.
+One check with one answer: a file that was registered is not refused when it is repaired, packed or
+served. ``onnx`` and ONNX Runtime are imported when a file is opened: a service that only logs has
+neither.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 from redistill.onnxports import OnnxError, Port
 
 MAX_BYTES = 512 * 1024 * 1024
-"""Compressed models are small, and the limited children in which a file is first loaded have no memory for more."""
+"""Compressed models are small, and the limited children in which a file is first loaded have no
+memory for more."""
 
 MIN_OPSET, MAX_OPSET = 7, 25
 """Of the standard operators: ONNX Runtime goes down to 7; newer ones are refused until tested."""
@@ -137,7 +139,8 @@ def check_bytes(name: str, data: bytes) -> GraphFacts:
 
 
 def operator_types(path: Path) -> tuple[str, ...]:
-    """Types of the operators, without domain, sorted, each once, of what :func:`session` wrote as ``optimised``.
+    """Types of the operators, without domain, sorted, each once, of what :func:`session` wrote as
+    ``optimised``.
 
     Raises
     ------

@@ -1,4 +1,5 @@
-"""Ports of an ONNX graph: its inputs and outputs described, how rows go in, which output holds the scores.
+"""Ports of an ONNX graph: its inputs and outputs described, how rows go in, which output holds the
+scores.
 
 Values only: neither onnx nor ONNX Runtime is imported here.
 """

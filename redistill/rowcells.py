@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from redistill.rowvalues import is_text, numbers
 
 Kind = Literal["number", "text", "id", "code", "time"]
-"""How a column is read. An id is a text; where all ids of a column were written as floats (pandas does so
-where one is missing) they are the whole numbers that they were. A code is the name of a class where all
-classes are numbers: it stays as it is written, and words for missing values are missing."""
+"""How a column is read. An id is a text; where all ids of a column were written as floats (pandas
+does so where one is missing) they are the whole numbers that they were. A code is the name of a
+class where all classes are numbers: it stays as it is written, and words for missing values are
+missing."""
 
 NULL_WORDS = (
     *("", "na", "n/a", "nan", "-nan", "null", "none", "nat", "<na>", "\\n"),

@@ -1,4 +1,5 @@
-"""CSV as people have it: packed or not, with any usual delimiter, its cells as they stand in the file."""
+"""CSV as people have it: packed or not, with any usual delimiter, its cells as they stand in the
+file."""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ def unreadable(name: str, kind: str, error: Exception) -> RowFileError:
             f"a row is longer than {BLOCK_BYTES >> 20} MB; a quote that is never closed may be why"
         )
     elif "columns, got" in said:
-        said = f"{said.removeprefix('CSV parse error: ')[:120]}; a cell that holds the delimiter needs quotes"
+        told = said.removeprefix("CSV parse error: ")[:120]
+        said = f"{told}; a cell that holds the delimiter needs quotes"
     said = re.sub(r"Row #(\d+)", lambda row: f"row {int(row[1]) - 1:,}", said)  # without the header
     return RowFileError(name, f"cannot be read as {kind}: {said}")
 
@@ -122,7 +124,7 @@ class CsvFile:
         )
 
     def _has_lone_quotes(self) -> bool:
-        """Whether a line has an odd number of quotes: a cell of several lines, or one never closed."""
+        """Whether a line has an odd number of quotes: a cell of several lines, or never closed."""
         odd = 0
         with pa.input_stream(str(self.path), compression=self.packed) as stream:
             while chunk := stream.read(BLOCK_BYTES):
@@ -146,7 +148,8 @@ class CsvFile:
             except csv.Error as error:
                 raise RowFileError(
                     str(self.path),
-                    f"cannot be read as CSV: row {row:,} opens a quote that is not closed as it should"
+                    f"cannot be read as CSV: row {row:,} opens a quote that is not closed as it"
+                    " should"
                     f" be ({error}); a quote within a quoted cell is written twice",
                 ) from error
 

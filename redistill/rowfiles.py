@@ -187,7 +187,8 @@ class RowFile:
         return next((kind for kind, test in tests.items() if all(map(test, types))), None)
 
     def strays(self, column: str) -> str:
-        """In a column of numbers without a type: how many cells are none, and the first; or nothing."""
+        """In a column of numbers without a type: how many cells are none, and the first; or
+        nothing."""
         survey = self._surveys.get(column)
         if survey is None or survey.first_odd is None or survey.kind != "number":
             return ""

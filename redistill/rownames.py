@@ -1,4 +1,4 @@
-"""Names and numbers as people write them: which number a text is, and which declared name it means."""
+"""Names and numbers as people write them: which number, which declared name a text means."""
 
 from __future__ import annotations
 

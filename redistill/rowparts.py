@@ -1,4 +1,5 @@
-"""Parts of a table: Parquet and CSV files, tables in memory, and what lies in a folder of such files."""
+"""Parts of a table: Parquet and CSV files, tables in memory, and what lies in a folder of such
+files."""
 
 from __future__ import annotations
 
@@ -139,7 +140,8 @@ def parts_of_folder(path: Path) -> list[Part]:
             if log in folders and (log != "metadata" or _is_iceberg(Path(folder, log))):
                 raise RowFileError(
                     str(path),
-                    f"is a table of {table}, whose files need not all be valid: write its rows to a file",
+                    f"is a table of {table}, whose files need not all be valid: write its rows"
+                    " to a file",
                 )
         folders[:] = [f for f in folders if not f.startswith(("_", "."))]
         for file in (Path(folder, f) for f in files if not f.startswith(("_", "."))):

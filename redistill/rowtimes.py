@@ -1,4 +1,4 @@
-"""Times of a column, whatever its type: numbers are seconds since 1970, texts ISO 8601, all in UTC."""
+"""Times of a column, whatever its type: seconds since 1970 or ISO 8601 texts, in UTC."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Times:
 
 
 def times(array: pa.Array | pa.ChunkedArray) -> Times:
-    """A column of times, numbers (seconds) or texts as times; an infinite or NaN number is missing."""
+    """A column of times, numbers (seconds) or texts as times; infinity and NaN are missing."""
     array = plain(array)
     kind = array.type
     if pa.types.is_dictionary(kind):

@@ -106,7 +106,8 @@ def _float_text(value: float | np.floating[Any]) -> str | None:
     if abs(value) > 2**bits:
         kind = np.dtype(type(value)).name
         raise NoText(
-            f"is the number {int(value)}, beyond 2^{bits}, where {kind} is no longer exact: write such"
+            f"is the number {int(value)}, beyond 2^{bits}, where {kind} is no longer exact:"
+            " write such"
             " values as whole numbers or text"
         )
     return str(int(value))
@@ -188,7 +189,7 @@ def texts(array: pa.Array | pa.ChunkedArray) -> Texts:
 
 
 def _python_values(array: pa.Array) -> list[Any]:
-    """Values for ``text_of``; times are in UTC, floats of less than 64 bits keep their precision."""
+    """Values for ``text_of``; times are in UTC, floats below 64 bits keep their precision."""
     kind = array.type
     if pa.types.is_floating(kind) and kind.bit_width < 64:
         return list(array.to_numpy(zero_copy_only=False))

@@ -1,7 +1,7 @@
 """Time in one unit, integer microseconds since 1970 in UTC, and its conversions.
 
-SQL, blocks of rows and deadlines hold such integers; events hold :class:`~datetime.datetime`; clocks
-and settings hold seconds. Between integers and datetimes all arithmetic is exact.
+SQL, blocks of rows and deadlines hold such integers; events hold :class:`~datetime.datetime`;
+clocks and settings hold seconds. Between integers and datetimes all arithmetic is exact.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Errors of the observing side. A decision is a value; an exception says that something could not be done."""
+"""Errors of the observing side. A decision is a value; an exception says that something could not
+be done."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ class WireError(StreamsError):
     Parameters
     ----------
     code
-        One word of a closed vocabulary, for counting: ``malformed``, ``oversized``, ``unknown_type``,
-        ``unknown_version``, ``missing_field``, ``invalid_field``.
+        One word of a closed vocabulary, for counting: ``malformed``, ``oversized``,
+        ``unknown_type``, ``unknown_version``, ``missing_field``, ``invalid_field``.
     reason
         What was wrong and where, for a person.
     """
@@ -41,11 +42,13 @@ class BrokerUnavailable(StreamsError):
 
 
 class BrokerRefused(StreamsError):
-    """The broker answered and refused: bad credentials, no permission, or a plain-text listener asked for TLS."""
+    """The broker answered and refused: bad credentials, no permission, or a plain-text listener
+    asked for TLS."""
 
 
 class StateError(StreamsError):
-    """Stored state cannot be used: it is newer than this program, of another configuration, or not authentic."""
+    """Stored state cannot be used: it is newer than this program, of another configuration, or not
+    authentic."""
 
 
 class ReleaseError(StreamsError):
@@ -59,7 +62,8 @@ class StoreUnavailable(StreamsError):
 
 
 class StoreUnusable(StreamsError):
-    """The database cannot be used as it is: not upgraded, newer than this program, refused, or not a database."""
+    """The database cannot be used as it is: not upgraded, newer than this program, refused, or not
+    a database."""
 
 
 class LeaseError(StreamsError):
@@ -67,6 +71,7 @@ class LeaseError(StreamsError):
 
 
 class FileError(StreamsError):
-    """A file that was given to a command cannot be used: missing, of another format, or without a column it needs."""
+    """A file that was given to a command cannot be used: missing, of another format, or without a
+    column it needs."""
 
     exit_code = 2

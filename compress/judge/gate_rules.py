@@ -1,4 +1,4 @@
-"""Gate rules: each turns evidence into a ``Gate``, and says what it waits for if it is open. Pure."""
+"""Gate rules: each turns evidence into a ``Gate``, and says what an open one waits for. Pure."""
 
 from __future__ import annotations
 

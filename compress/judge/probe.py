@@ -1,7 +1,8 @@
 """Probe: first load of a graph in a child with little memory and time, and its latency there.
 
-``python -m redistill.compress.judge.probe`` reads one request (JSON) from standard input, and answers with
-one JSON line per graph. Whatever a graph does to this process, the parent only sees a missing line.
+``python -m redistill.compress.judge.probe`` reads one request (JSON) from standard input, and
+answers with one JSON line per graph. Whatever a graph does to this process, the parent only sees a
+missing line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Distillation: a student learns from a teacher's cached logits, from labels, or both. Repeatable."""
+"""Distillation: a student learns from a teacher's logits, from labels, or both. Repeatable."""
 
 from __future__ import annotations
 

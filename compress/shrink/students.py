@@ -1,4 +1,4 @@
-"""Students of the tabular MLP family in torch, with scaling and encoding inside; see ``trained``."""
+"""Students of the tabular MLP family in torch, scaling and encoding inside; see ``trained``."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ _FULL = "the queue is full, or the logger is closed"
 
 
 class PredictionLogger:
-    """Logs predictions and labels of a service. Once made it never blocks and never raises; thread-safe.
+    """Logs predictions and labels of a service. Once made it never blocks and never raises;
+    thread-safe.
 
     What cannot be sent waits in bounded memory, for as long as the process lives, and is then
     counted as dropped; what is wrong is counted as invalid. Both say so in the log of
@@ -245,9 +246,9 @@ class PredictionLogger:
     def on_pointer(self, model: str, callback: Callback) -> None:
         """Be woken when the pointer of a model moves.
 
-        The callback runs in a thread of the logger's; it gets the newest ``PointerMoved`` soon after
-        the call, if there is one, and each later one. A broker that is away, or a missing topic,
-        delays this and loses nothing.
+        The callback runs in a thread of the logger's; it gets the newest ``PointerMoved`` soon
+        after the call, if there is one, and each later one. A broker that is away, or a missing
+        topic, delays this and loses nothing.
         """
         self._asked.setdefault(model, []).append(callback)
         self._pipe.listen({model: [callback]})

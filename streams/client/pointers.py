@@ -27,7 +27,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 3.0  # seconds between attempts
 
 
 class PointerListener:
-    """Calls back with the newest pointer of a model, at once if one is known, and whenever it moves.
+    """Calls back with the newest pointer of a model, at once if one is known, and whenever it
+    moves.
 
     Parameters
     ----------

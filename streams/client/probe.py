@@ -17,7 +17,8 @@ from redistill import child_path
 from redistill.streams.errors import ReleaseError
 
 MEMORY_BYTES = 4 * 1024**3
-"""Address space of the child. A small model loads within half a GiB; weights count several times."""
+"""Address space of the child. A small model loads within half a GiB; weights count several times.
+"""
 
 SECONDS = 30.0
 """Wall clock of the child; a load takes less than one second, importing takes two on a busy

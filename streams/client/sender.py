@@ -85,7 +85,7 @@ class Sender:
         self._disconnect()
 
     def forget(self) -> None:
-        """After a fork, in the child: the connection is the parent's. It is not even closed here."""
+        """After a fork, in the child: the connection is the parent's, not even closed here."""
         if self.producer is not None:
             atexit.unregister(self.producer._cleanup)
             self.producer._closed = True  # its destructor would talk to the parent's sockets

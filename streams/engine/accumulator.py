@@ -131,7 +131,8 @@ class Accumulator:
         return watched if watched is not None and watched.knows(version) else None
 
     def _decoded(self, records: RecordSet) -> Decoded:
-        """Read with the schemas that hold while the rows are counted, also of models just registered."""
+        """Read with the schemas that hold while the rows are counted, also of models just
+        registered."""
         decoded = decode_predictions(records, self._schema)
         met = {(b.model, b.version) for b in decoded.blocks}
         if not [key for key in met if not self._known(*key) and self._unregistered.is_new(*key)]:

@@ -238,7 +238,8 @@ class _Run:
         log.info("stopping", action="stopping")
         await worker.stop(self.config.stop_seconds)
         # Everything is stored. With the broker away Faust would take half a minute to stop, and its
-        # threads would hold up the interpreter: from here on the process ends in time, whatever hangs.
+        # threads would hold up the interpreter: from here on the process ends in time, whatever
+        # hangs.
         guard = threading.Timer(LEAVE_SECONDS, _leave, [status])
         guard.daemon = True
         guard.start()
@@ -316,9 +317,9 @@ def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> A
 
 
 def _calm_collector() -> None:
-    """Look for cycles seldom (the housekeeper does each minute): rows are many small objects without
-    any, and looking through them again and again took a third of the processor. What was imported is
-    never looked at.
+    """Look for cycles seldom (the housekeeper does each minute): rows are many small objects
+    without any, and looking through them again and again took a third of the processor. What was
+    imported is never looked at.
     """
     gc.collect()
     gc.freeze()
@@ -341,7 +342,7 @@ def _credentials(broker: Broker) -> Any:
 
 
 def _expire_dead(conn: Any, name: str, now: int) -> None:
-    """End the lease of a process of this machine that is no more: a restart need not wait for it."""
+    """End the lease of a process of this machine that is gone: a restart need not wait for it."""
     holder = lease.holder_of(conn, name, now)
     if holder is None:
         return

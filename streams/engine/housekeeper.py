@@ -167,7 +167,8 @@ class Housekeeper(threading.Thread):
                     if not step.more or self._ending.is_set():
                         break
                 else:
-                    self._wake.set()  # there is more: come back at once, after the others had their turn
+                    # there is more: come back at once, after the others had their turn
+                    self._wake.set()
             except StoreUnavailable:
                 raise
             except Exception:

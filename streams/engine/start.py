@@ -84,7 +84,7 @@ def check(broker: Broker, topics: Iterable[str], *, group: str, session_seconds:
 
 
 def _check_group(client: Any, broker: Broker, group: str) -> None:
-    """Faust would hang in silence: the error of a group that it may not join stays inside aiokafka."""
+    """Faust would hang in silence: the error of a refused group stays inside aiokafka."""
     try:
         client.list_group_offsets({group: None})
     except Exception as error:

@@ -132,8 +132,8 @@ class UnregisteredRows:
 def _rows_of(record: Any) -> list[dict[str, Any]]:
     """The rows of one record as they stood on the wire; none if it cannot be read.
 
-    As tolerant as the decoder that counts them: a model whose every row has one odd value would else
-    be counted without end, and never be learned.
+    As tolerant as the decoder that counts them: a model whose every row has one odd value would
+    else be counted without end, and never be learned.
     """
     try:
         envelope = open_envelope(record)

@@ -15,7 +15,8 @@ Level = Literal["watch", "rollback", "repair"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchConfig:
-    """One model's settings of watching. Pure data; ``workers.models.spec`` makes it, ``specs.watch`` stores it."""
+    """One model's settings of watching. Pure data; ``workers.models.spec`` makes it,
+    ``specs.watch`` stores it."""
 
     model: str
     level: Level = "watch"
@@ -42,8 +43,8 @@ class WatchConfig:
     join_rows_per_second: float = 2_000.0
     """Cap on stored join rows; above it a uniform sample is kept."""
     feature_rows_per_second: float = 500.0
-    """Cap on stored feature rows, nested in the join rows. A row can judge a candidate only if its features were
-    stored before anybody knew that it would get a label."""
+    """Cap on stored feature rows, nested in the join rows. A row can judge a candidate only if its
+    features were stored before anybody knew that it would get a label."""
     feature_megabytes: float = 256.0
     """Stored feature rows of one model: the oldest go first."""
     store_features: tuple[str, ...] | None = None
@@ -57,5 +58,6 @@ class WatchConfig:
 
     @classmethod
     def from_json(cls, data: bytes | str) -> WatchConfig:
-        """Read what ``to_json`` wrote; unknown keys are ignored, wrong values raise ``msgspec.ValidationError``."""
+        """Read what ``to_json`` wrote; unknown keys are ignored, wrong values raise
+        ``msgspec.ValidationError``."""
         return msgspec.json.decode(data, type=cls)

@@ -206,8 +206,9 @@ class HarmTest:
     def update(self, error: int, at: int) -> HarmChange | None:
         """Take one outcome in the order in which labels arrive.
 
-        A label that comes late, of a row served before the last change, is left out: right rows of the
-        time before would look like a recovery, wrong ones of the time in between like a relapse.
+        A label that comes late, of a row served before the last change, is left out: right rows of
+        the time before would look like a recovery, wrong ones of the time in between like a
+        relapse.
 
         Parameters
         ----------

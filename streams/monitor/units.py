@@ -33,8 +33,8 @@ is 1.1."""
 ALIKE_SHIFT = 0.35
 """Medians of like subwindows differ by this part of an interquartile range at most."""
 SCALE = 1.5
-"""A slope outside those of the reference by this factor is another unit where values are outside the
-reference, too."""
+"""A slope outside those of the reference by this factor is another unit where values are outside
+the reference, too."""
 PURE_SCALE = 4.0
 """A slope outside those of the reference by this factor is another unit wherever the values are."""
 OFFSET = 6.0

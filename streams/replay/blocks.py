@@ -94,7 +94,8 @@ def _served(stream: RowFile, batch: Batch, column: str) -> NDArray[np.int64]:
 
 
 def _filled(served: NDArray[np.int64], last: int | None, column: str) -> NDArray[np.int64]:
-    """Rows without a time have that of the row before; the first ones of the file, of the row after."""
+    """Rows without a time have that of the row before; the first ones of the file, of the row
+    after."""
     known = served >= 0
     if last is None:
         if not known.any():

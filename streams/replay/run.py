@@ -324,7 +324,8 @@ class _Run:
         lines += self._windows(last, everything=True)
         if self.backwards > DISORDER * self.result.rows:
             self.result.notes.append(
-                f"times go back in {self.backwards:,} rows: rows count in the order of the file, which"
+                f"times go back in {self.backwards:,} rows: rows count in the order of the file,"
+                " which"
                 " should be that of the times"
             )
         return [line for _, line in lines]

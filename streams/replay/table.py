@@ -24,7 +24,8 @@ REFERENCE_ROWS = 200_000
 """Rows of the reference from which the profile is learned; of a longer one, stretches are taken
 evenly."""
 BASE_ROWS = 10_000_000
-"""Rows of the reference, the first ones, whose labels are compared: a small file can hold billions."""
+"""Rows of the reference, the first ones, whose labels are compared: a small file can hold billions.
+"""
 FEW_CLASSES = 1_000
 """Predictions with more different values than this are numbers, not classes."""
 OFTEN = 20
@@ -169,8 +170,8 @@ def _features(
 
 
 def _answer_kinds(file: RowFile, columns: Iterable[str], names: Names) -> dict[str, Kind]:
-    """How labels and predictions are read: words for missing values count where classes are numbers,
-    and where none is known, in columns of numbers."""
+    """How labels and predictions are read: words for missing values count where classes are
+    numbers, and where none is known, in columns of numbers."""
     if names.names:
         return dict.fromkeys(columns, "code" if names.numeric else "text")
     return {c: "number" if kind == "number" else "text" for c, kind in file.kinds(columns).items()}
@@ -196,7 +197,7 @@ def _stream_kinds(
 def _read(
     reference: RowFile, kinds: Mapping[str, Kind], answered: Sequence[str]
 ) -> tuple[Batch, dict[str, pa.Array]]:
-    """At most ``REFERENCE_ROWS`` rows of all columns, and labels and predictions of ``BASE_ROWS``."""
+    """At most ``REFERENCE_ROWS`` rows of all columns, labels and predictions of ``BASE_ROWS``."""
     every = 1 if reference.rows is None else max(1, -(-reference.rows // REFERENCE_ROWS))
     taken: list[Batch] = []
     whole: list[Batch] = []

@@ -1,5 +1,5 @@
-"""Batch of one flush: what it writes, as plain data, complete, so that it can wait, be tried again, or be thrown
-away.
+"""Batch of one flush: what it writes, as plain data, complete, so that it can wait, be tried again,
+or be thrown away.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ class Database:
 
     @contextmanager
     def held_open(self) -> Iterator[None]:
-        """Keep an idle connection to SQLite: closing the last one of all moves the whole WAL into the
-        file, some 7 ms for a process that comes back twice a second. Not across a fork.
+        """Keep an idle connection to SQLite: closing the last one of all moves the whole WAL into
+        the file, some 7 ms for a process that comes back twice a second. Not across a fork.
         """
         if not self.is_sqlite:
             yield

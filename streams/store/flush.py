@@ -65,7 +65,8 @@ def flush(database: Database, batch: FlushBatch, *, now: int) -> Flushed | Offse
     Returns
     -------
     Flushed or OffsetsMoved
-        ``OffsetsMoved``: another worker has taken partitions over; drop the batch and read them again.
+        ``OffsetsMoved``: another worker has taken partitions over; drop the batch and read them
+        again.
 
     Raises
     ------

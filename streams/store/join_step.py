@@ -1,5 +1,5 @@
-"""Join step: labels that are due become outcomes, numbered and shown to the accuracy detectors, in one
-transaction per model.
+"""Join step: labels that are due become outcomes, numbered and shown to the accuracy detectors, in
+one transaction per model.
 
 Predictions and labels come in any order, on any worker. Whoever holds the model's row (``SKIP
 LOCKED``; on SQLite the one writer) makes the outcomes, so their numbers have no holes and a

@@ -1,5 +1,5 @@
-"""Label join: what becomes of each label that is due, an outcome, a correction, or a further wait. Reads
-only.
+"""Label join: what becomes of each label that is due, an outcome, a correction, or a further wait.
+Reads only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Properties of an installation: single values that both sides read, ``published_snapshot``, ``salt``, ..."""
+"""Properties of an installation: single values that both sides read, ``published_snapshot``,
+``salt``, ..."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Specifications of what is watched: the rows that register and publish wrote, as this side reads them."""
+"""Specifications of what is watched: the rows that register and publish wrote, as this side reads
+them."""
 
 from __future__ import annotations
 

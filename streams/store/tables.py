@@ -2,8 +2,9 @@
 
 ``redistill.workers.store`` migrates it.
 
-Rules: times are integers, microseconds since 1970 in UTC; ids of rows are 64-bit hashes; blobs carry a format number.
-Stream workers write these tables and read ``specs`` and ``profiles``; workers write those two and read all.
+Rules: times are integers, microseconds since 1970 in UTC; ids of rows are 64-bit hashes; blobs
+carry a format number. Stream workers write these tables and read ``specs`` and ``profiles``;
+workers write those two and read all.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Text, Integer, Float, Blob = sa.Text, sa.Integer, sa.Float, sa.LargeBinary
 Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """64 bits everywhere; SQLite only gives an automatic key to a column declared INTEGER."""
 
-# --- what is watched (written by register and publish) -----------------------------------------------------------
+# --- what is watched (written by register and publish) ---
 
 specs = sa.Table(
     "specs",
@@ -58,7 +59,7 @@ profiles = sa.Table(
     sa.Column("provisional", sa.Boolean, nullable=False, default=False),
 )
 
-# --- offsets -----------------------------------------------------------------------------------------------------
+# --- offsets ---
 
 offsets = sa.Table(
     "offsets",
@@ -88,7 +89,7 @@ gaps = sa.Table(
     sa.Column("found_at", Big, nullable=False),
 )
 
-# --- monitor state -----------------------------------------------------------------------------------------------
+# --- monitor state ---
 
 input_states = sa.Table(
     "input_states",
@@ -131,7 +132,7 @@ windows = sa.Table(
     sa.Column("closed_at", Big, nullable=False),
 )
 
-# --- joining predictions with labels -----------------------------------------------------------------------------
+# --- joining predictions with labels ---
 
 model_locks = sa.Table(  # the row that a join step locks (SKIP LOCKED); also the rates in force
     "model_locks",
@@ -188,8 +189,8 @@ labels = sa.Table(
     sa.Column(
         "state", Text, nullable=False
     ),  # waiting | joined | unsampled | orphan | superseded | ignored
-    # when a waiting label is looked up again: each time twice as late, so that one without a prediction costs
-    # some twenty look-ups in its life, not one a flush
+    # when a waiting label is looked up again: each time twice as late, so that one without a
+    # prediction costs some twenty look-ups in its life, not one a flush
     sa.Column("check_at", Big, nullable=False, default=0),
 )
 sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at)
@@ -205,8 +206,9 @@ feature_rows = sa.Table(
     sa.Column("last_served_at", Big, nullable=False),
     sa.Column("rows", Integer, nullable=False),
     sa.Column("bytes", Integer, nullable=False),
-    # Arrow IPC stream: id utf8, id_hash int64, served_at timestamp[us, UTC], prediction utf8, score float32,
-    # features FixedSizeList<float32>[F] (categories as indices); names in the schema metadata key "features"
+    # Arrow IPC stream: id utf8, id_hash int64, served_at timestamp[us, UTC], prediction utf8, score
+    # float32, features FixedSizeList<float32>[F] (categories as indices); names in the schema
+    # metadata key "features"
     sa.Column("data", Blob, nullable=False),
 )
 sa.Index(
@@ -241,7 +243,7 @@ outcomes = sa.Table(
 )
 sa.Index("ix_outcomes_model_served_at", outcomes.c.model, outcomes.c.served_at)
 
-# --- what was found, and what has yet to be said -----------------------------------------------------------------
+# --- what was found, and what has yet to be said ---
 
 findings = sa.Table(
     "findings",
@@ -314,7 +316,8 @@ unregistered = sa.Table(
     ),  # Arrow IPC stream of at most 1,000 rows, strings kept
 )
 
-leases = sa.Table(  # one holder per name; the token grows with each change of holder and fences every write
+# One holder per name; the token grows with each change of holder and fences every write.
+leases = sa.Table(
     "leases",
     metadata,
     sa.Column(

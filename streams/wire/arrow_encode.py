@@ -19,9 +19,9 @@ column                    type                                         meaning
 ``sample_rate``           float32                                      optional
 ========================  ===========================================  =============================
 
-Other columns are ignored. Booleans are 1 and 0 of a number, and of a wrong type for a category, as in
-JSON. Buffers may not be compressed: Kafka compresses, and a megabyte that unpacks
-to gigabytes would stop a worker.
+Other columns are ignored. Booleans are 1 and 0 of a number, and of a wrong type for a category, as
+in JSON. Buffers may not be compressed: Kafka compresses, and a megabyte that unpacks to gigabytes
+would stop a worker.
 """
 
 from __future__ import annotations

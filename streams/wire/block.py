@@ -1,4 +1,4 @@
-"""Blocks: rows of one model version as numpy columns, which the codec makes and the monitor reads."""
+"""Blocks: rows of one model version as numpy columns, from the codec to the monitor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Feature:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schema:
-    """What the columns of a model mean. The order of features is the order of the graph's columns."""
+    """What the columns of a model mean. Features stand in the order of the graph's columns."""
 
     features: tuple[Feature, ...]
     classes: tuple[str, ...] = ()
@@ -48,7 +48,8 @@ class Schema:
     def pack(self, rows: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
         """Rows of named values as the model's input.
 
-        Categories become indices into their declared values, unseen ones -1; missing and unreadable values NaN.
+        Categories become indices into their declared values, unseen ones -1; missing and unreadable
+        values NaN.
 
         Returns
         -------
@@ -57,7 +58,8 @@ class Schema:
 
         Examples
         --------
-        >>> s = Schema(features=(Feature(name="x"), Feature(name="r", kind="category", values=("EU", "US"))))
+        >>> region = Feature(name="r", kind="category", values=("EU", "US"))
+        >>> s = Schema(features=(Feature(name="x"), region))
         >>> s.pack([{"x": 1, "r": "US"}, {"x": None, "r": "MARS"}]).tolist()
         [[1.0, 1.0], [nan, -1.0]]
         """
@@ -101,8 +103,8 @@ class Codes:
 class PredictionBlock:
     """``n`` predictions of one version of one model, in the order in which they stood in the log.
 
-    JSON events and Arrow batches of the same rows give the same block (a property test). Nothing here was checked
-    against what is normal: that is the monitor's work.
+    JSON events and Arrow batches of the same rows give the same block (a property test). Nothing
+    here was checked against what is normal: that is the monitor's work.
     """
 
     model: str
@@ -127,7 +129,8 @@ class PredictionBlock:
     ``served_at``, ``prediction``), values taken as missing (``scores``, ``latency_ms``,
     ``segment``, ``sample_rate``)."""
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Category values outside the schema per feature (they are -1 in ``features``), at most 20 names each."""
+    """Category values outside the schema per feature (they are -1 in ``features``), at most 20
+    names each."""
     unknown_features: dict[str, int] = field(default_factory=dict)
     """Rows that carried a feature which the schema does not know, per name, at most 50 names."""
 

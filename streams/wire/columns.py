@@ -149,7 +149,8 @@ def class_codes(values: Sequence[str | float], classes: Sequence[str]) -> Codes:
     """
     index = {name: i for i, name in enumerate(classes)}
     try:
-        codes = np.fromiter(map(index.__getitem__, values), np.int32, len(values))  # type: ignore[arg-type]
+        found = map(index.__getitem__, values)  # type: ignore[arg-type]
+        codes = np.fromiter(found, np.int32, len(values))
     except KeyError:
         texts = [v if isinstance(v, str) else number_text(v) for v in values]
         codes = np.array([index.setdefault(t, len(index)) for t in texts], np.int32)

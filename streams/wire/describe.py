@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import sys
 from functools import cache
 from importlib import resources
@@ -44,7 +45,7 @@ def schema_of(type_name: str) -> dict[str, Any]:
     texts = _field_texts()
     for name, part in ((event.__name__, body), *parts.items()):
         if "description" in part:
-            part["description"] = inspect.cleandoc(part["description"])
+            part["description"] = _unwrapped(part["description"])
         for key, value in part.get("properties", {}).items():
             if text := texts.get((name, key)):
                 value["description"] = text
@@ -107,8 +108,13 @@ def _field_texts() -> dict[tuple[str, str], str]:
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                out[node.name, field.target.id] = inspect.cleandoc(str(text.value.value))
+                out[node.name, field.target.id] = _unwrapped(str(text.value.value))
     return out
+
+
+def _unwrapped(text: str) -> str:
+    """A docstring without the ends of its lines: they are the source's, paragraphs are its own."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text))
 
 
 def write(folder: Path) -> list[Path]:

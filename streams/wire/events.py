@@ -52,15 +52,18 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PredictionMade:
-    """A service answered one request (``prediction.v1``, topic ``predictions``). Batches are Arrow IPC streams."""
+    """A service answered one request (``prediction.v1``, topic ``predictions``). Batches are Arrow
+    IPC streams."""
 
     id: RowId
-    """The caller's id if there is one: labels join on it. The first of two rows with one id wins."""
+    """The caller's id if there is one: labels join on it. The first of two rows with one id wins.
+    """
     model: ModelName
     version: VersionName
     served_at: Moment
     features: dict[str, float | bool | str | None] | None = None
-    """Value per feature; ``None`` means missing. Numeric values are cast to float32, booleans are 1 and 0."""
+    """Value per feature; ``None`` means missing. Numeric values are cast to float32, booleans are 1
+    and 0."""
     inputs: list[Tensor] | None = None
     """Tensors in place of ``features``."""
     prediction: str | float
@@ -106,7 +109,7 @@ class LabelObserved:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detector:
-    """What spoke, and with which hyper-parameters (under the names that its paper or library uses)."""
+    """What spoke, and with which hyper-parameters (by the names that its paper or library uses)."""
 
     name: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -169,7 +172,8 @@ class Contributor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Impact:
-    """How bad it is. *Measured* stands on labels, *estimated* on anything else; they are never mixed."""
+    """How bad it is. *Measured* stands on labels, *estimated* on anything else; they are never
+    mixed."""
 
     metric: str
     """``accuracy``, ``error_rate``, ``missing_rate``, ..."""
@@ -246,7 +250,8 @@ class GateResult:
 
     name: str
     value: float | None
-    """In the gate's own unit, which its name ends with (``_points``, ``_bytes``, ``_ratio``, ``_e_value``)."""
+    """In the gate's own unit, which its name ends with (``_points``, ``_bytes``, ``_ratio``,
+    ``_e_value``)."""
     limit: float | None
     passed: bool | None
     """``None``: undecidable with the rows at hand."""
@@ -263,7 +268,7 @@ class Trigger:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseChanged:
-    """A candidate was made, refused, published or taken back (``release.v1``, topic ``releases``)."""
+    """A candidate was made, refused, published, taken back (``release.v1``, topic ``releases``)."""
 
     model: ModelName
     version: VersionName
@@ -282,7 +287,8 @@ class ReleaseChanged:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointerMoved:
-    """Which version serves (``pointer.v1``, topic ``pointers``, compacted; written by workers only).
+    """Which version serves (``pointer.v1``, topic ``pointers``, compacted; written by workers
+    only).
 
     It only *wakes* clients: what they obey is ``NAME/pointer.json`` in the signed repository.
     """
@@ -342,7 +348,8 @@ class LabelsRequested:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeadLetter:
-    """A record that could not be read (topic ``dlq``), with everything needed to look at it or to send it again."""
+    """A record that could not be read (topic ``dlq``), with everything needed to look at it or to
+    send it again."""
 
     topic: str
     partition: int

@@ -1,4 +1,5 @@
-"""Faults of rows: values of a wrong type, counted by where they stood, and what is read in their place."""
+"""Faults of rows: values of a wrong type, counted by where they stood, and what is read in their
+place."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class Plan:
         """Whether the features of a row can be one piece of bytes."""
 
     def settled(self, features: list[Any]) -> list[Any]:
-        """Features as pieces of bytes while they are warm in the processor's cache: 20 objects a row
-        less to keep, .8 us. Where a value is missing they stay as they are.
+        """Features as pieces of bytes while they are warm in the processor's cache: 20 objects a
+        row less to keep, .8 us. Where a value is missing they stay as they are.
         """
         if not self.packs:
             return features

@@ -1,4 +1,5 @@
-"""``redistill incidents``: what was found, why it happened, what was done, and what a person may do."""
+"""``redistill incidents``: what was found, why it happened, what was done, and what a person may
+do."""
 
 from __future__ import annotations
 

@@ -56,7 +56,8 @@ def import_(
     time: str | None = typer.Option(
         None,
         "--time",
-        help="Column of the times at which the labels became known. Default: when the file was changed.",
+        help="Column of the times at which the labels became known. Default: when the file was"
+        " changed.",
     ),
     confidence: str | None = typer.Option(
         None, "--confidence", help="Column that says how sure the source is, 0 to 1."
@@ -72,9 +73,9 @@ def import_(
 ) -> None:
     """Send the labels of a file to the topic of labels.
 
-    Importing the same file twice counts each label once. Rows without id, label or time, or with a label
-    that is no class of the model, are rejected: they are counted and written to a file of their own. Exit
-    code 0: all were sent; 3: some were rejected, the others sent.
+    Importing the same file twice counts each label once. Rows without id, label or time, or with a
+    label that is no class of the model, are rejected: they are counted and written to a file of
+    their own. Exit code 0: all were sent; 3: some were rejected, the others sent.
     """
     from redistill.streams.wire.events import MODEL_PATTERN
     from redistill.workers.errors import UsageError
@@ -215,7 +216,8 @@ def _rejects(path: Path) -> Iterator[_Reject]:
             write(rows)
         except OSError as error:
             raise UsageError(
-                f"rows were rejected, and {path} cannot be written: {error.strerror}; choose another"
+                f"rows were rejected, and {path} cannot be written: {error.strerror}; choose"
+                " another"
                 " file with --rejects and import again: each label counts once"
             ) from error
 

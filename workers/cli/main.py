@@ -1,4 +1,5 @@
-"""``redistill``: the command line. Each command is a module of its own, imported only when it is called."""
+"""``redistill``: the command line. Each command is a module of its own, imported only when it is
+called."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from redistill import extras
 
 COMMANDS: dict[str, str] = {
     "demo": "Watch drift being caught and repaired, here and now, without a server.",
-    "up": "Start everything for one machine: broker if none is given, stream, repair and web process.",
+    "up": "Start everything for one machine: broker if none is given, stream, repair and web"
+    " process.",
     "register": "Put a model under watch: from model.toml, or from the traffic seen so far.",
     "run": "Run one process: stream, repair or web.",
     "models": "List the models: state, serving version, accuracy, labels.",
@@ -30,7 +32,8 @@ COMMANDS: dict[str, str] = {
     "db": "Create or upgrade the database.",
     "check-history": "Prove the invariants on the database and the topics.",
 }
-"""Every command and its one-line help; ``workers/cli/<name with _>.py`` holds a ``typer.Typer`` called ``app``."""
+"""Every command and its one-line help; ``workers/cli/<name with _>.py`` holds a ``typer.Typer``
+called ``app``."""
 
 EXTRAS = {"demo": "demo", "replay": "stream", "run stream": "stream"}
 """What a command needs, by its first words; ``worker`` where it is not named."""
@@ -54,7 +57,8 @@ def _need(name: str, *rest: str) -> Need:
 
 
 class LazyGroup(TyperGroup):
-    """A group that imports a command's module when the command is asked for, so that ``--help`` stays fast."""
+    """A group that imports a command's module when the command is asked for, so that ``--help``
+    stays fast."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order in which a newcomer meets them."""
@@ -70,7 +74,7 @@ class LazyGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find a command, and refuse it where its libraries are not installed; its help needs none."""
+        """Find a command, and refuse it where its libraries are missing; its help needs none."""
         if args[0] in COMMANDS:
             ctx.meta[NEED] = need = _need(*args)
             if not set(args) & set(ctx.help_option_names):
@@ -99,7 +103,8 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Keep compressed models honest in production: find harm, rebuild the model, prove it better,"
+    help="Keep compressed models honest in production: find harm, rebuild the model, prove it"
+    " better,"
     " publish or roll back.",
 )
 
@@ -115,7 +120,8 @@ def root(
 
 
 def main(argv: list[str] | None = None) -> Any:
-    """Run the command line; errors that a user can mend are printed as one sentence, not as a traceback."""
+    """Run the command line; errors that a user can mend are printed as one sentence, not as a
+    traceback."""
     from redistill.streams.errors import StreamsError
     from redistill.workers.errors import WorkersError
 

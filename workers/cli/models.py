@@ -29,10 +29,10 @@ def models(
 ) -> None:
     """List the models, worst first, or show one with its versions.
 
-    Accuracy is measured on the last labelled rows of the serving version, with its 95% interval; where
-    there are no labels none is shown. A gate row is a row with both a label and stored features: a repair
-    is judged on about a hundred of them. Of one model: how the newest version does against its
-    predecessor, the last moves of the pointer, and what is stored for a repair.
+    Accuracy is measured on the last labelled rows of the serving version, with its 95% interval;
+    where there are no labels none is shown. A gate row is a row with both a label and stored
+    features: a repair is judged on about a hundred of them. Of one model: how the newest version
+    does against its predecessor, the last moves of the pointer, and what is stored for a repair.
     """
     from redistill.workers.errors import UsageError
     from redistill.workers.store import model_detail, queries
@@ -66,7 +66,8 @@ def models(
         _print_detail(detail)
     for u in unknown:
         typer.echo(
-            f"not registered: {u.model}, {u.rows:,} rows seen since {common.moment(u.first_seen_at)}"
+            f"not registered: {u.model}, {u.rows:,} rows seen since"
+            f" {common.moment(u.first_seen_at)}"
             f" (`redistill register {u.model} --from-traffic`)"
         )
     if lag is not None:
@@ -74,7 +75,7 @@ def models(
 
 
 def _lag(settings: Settings) -> int | str | None:
-    """Records of the input topics that are not yet counted; a text where the broker does not tell."""
+    """Records of the input topics not yet counted; a text where the broker does not tell."""
     if not settings.has_broker:
         return None
     import sqlalchemy as sa
@@ -173,7 +174,8 @@ def _print_detail(detail: dict[str, Any]) -> None:
                 f" {result['e_worse']:.3g})"
             )
         typer.echo(
-            f"{comparison['version']} against its predecessor {comparison['predecessor']} on the same"
+            f"{comparison['version']} against its predecessor {comparison['predecessor']} on the"
+            " same"
             f" labelled rows: {comparison['state']}, {counts}"
         )
     for move in detail["moves"]:

@@ -1,4 +1,4 @@
-"""Pointer moves by command: ``publish`` and ``rollback`` ask the repository's holder the same way."""
+"""Pointer moves by command: ``publish`` and ``rollback`` ask the repository's holder alike."""
 
 from __future__ import annotations
 

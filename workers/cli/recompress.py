@@ -51,9 +51,9 @@ def recompress(
 ) -> None:
     """Ask for a recompression of the last rows, and publish it if it is a gain.
 
-    It has to pass the same gates as a repair: not worse than what serves by a point, on fresh and on
-    trusted rows, and better, smaller or faster by a tenth. Exit status with --wait: 0 published, 3
-    rejected, 4 it waits for labels, 1 anything else.
+    It has to pass the same gates as a repair: not worse than what serves by a point, on fresh and
+    on trusted rows, and better, smaller or faster by a tenth. Exit status with --wait: 0 published,
+    3 rejected, 4 it waits for labels, 1 anything else.
 
     \b
     redistill recompress credit --wait

@@ -1,4 +1,5 @@
-"""``redistill register``: put models under watch, from ``model.toml`` or from the traffic seen so far."""
+"""``redistill register``: put models under watch, from ``model.toml`` or from the traffic seen so
+far."""
 
 from __future__ import annotations
 
@@ -49,10 +50,11 @@ def register(
 ) -> None:
     """Put models under watch.
 
-    Reads model.toml and the files it names, checks all of them, measures how often the model is wrong on
-    trusted rows, and says what that means: how large a drop is found after how many labels. Level
-    "watch" needs nothing but a schema; "rollback" the model's ONNX file and trusted rows; "repair" a
-    teacher and a reference as well. Doing it again with the same files changes nothing.
+    Reads model.toml and the files it names, checks all of them, measures how often the model is
+    wrong on trusted rows, and says what that means: how large a drop is found after how many
+    labels. Level "watch" needs nothing but a schema; "rollback" the model's ONNX file and trusted
+    rows; "repair" a teacher and a reference as well. Doing it again with the same files changes
+    nothing.
 
     \b
     redistill register model.toml

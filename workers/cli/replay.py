@@ -226,7 +226,8 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         + (
             ", base error not known"
             if base is None
-            else f", base error {base['rate']:.1%} (upper bound {base['upper']:.1%}, n = {base['n']:,})"
+            else f", base error {base['rate']:.1%} (upper bound {base['upper']:.1%}, n ="
+            f" {base['n']:,})"
         ),
         soft_wrap=True,
     )

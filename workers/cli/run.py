@@ -34,8 +34,8 @@ def stream(metrics_port: int | None = METRICS) -> None:
     """Watch predictions and labels, and announce what was found.
 
     Several may run at once on PostgreSQL: Kafka divides the partitions. On SQLite one is all it
-    takes, and a second is refused. Exit status: 0 stopped, 1 it cannot start (the cause is said), 70
-    stuck: start it again.
+    takes, and a second is refused. Exit status: 0 stopped, 1 it cannot start (the cause is said),
+    70 stuck: start it again.
     """
     from redistill.streams.engine.app import StreamConfig, run
     from redistill.workers.store import opening

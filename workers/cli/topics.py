@@ -39,8 +39,8 @@ def apply(
 ) -> None:
     """Create missing topics, with retention and compaction, in REDISTILL_NAMESPACE.
 
-    Topics that are there are compared and never changed. Exit code 0: all are as they should be; 3: some
-    differ (or, in a dry run, are missing); 1: the broker could not be asked.
+    Topics that are there are compared and never changed. Exit code 0: all are as they should be; 3:
+    some differ (or, in a dry run, are missing); 1: the broker could not be asked.
     """
     from redistill.streams.kafka.dev_broker import PARTITIONS as DEV_PARTITIONS
     from redistill.workers.processes import topics

@@ -1,5 +1,6 @@
-"""Scenario of the demo: a veil on the scanner, found, repaired and published; what harms nobody pages nobody;
-what is wrong is refused; what is killed loses nothing; what was released can be taken back.
+"""Scenario of the demo: a veil on the scanner, found, repaired and published; what harms nobody
+pages nobody; what is wrong is refused; what is killed loses nothing; what was released can be taken
+back.
 
 Every scene waits for what really happened and tells figures of this run only. A deadline is about
 three times what the scene takes on two idle cores.

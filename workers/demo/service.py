@@ -1,9 +1,9 @@
 """Service of the demo: answers requests with ``ModelClient``, logs with ``PredictionLogger``.
 
 It knows of redistill only what ``from redistill import ...`` gives. A process of its own
-(``python -m redistill.workers.demo.service CONFIG.json``). It knows the truth of its rows, being the one who
-drew them: it keeps its own tally, and hands the label of a random tenth of them to the label feed,
-two seconds late.
+(``python -m redistill.workers.demo.service CONFIG.json``). It knows the truth of its rows, being
+the one who drew them: it keeps its own tally, and hands the label of a random tenth of them to the
+label feed, two seconds late.
 """
 
 from __future__ import annotations

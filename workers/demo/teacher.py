@@ -1,7 +1,7 @@
 """Teacher of the demo, trained here and now, with a student, data and ``model.toml``.
 
-A process of its own (``python -m redistill.workers.demo.teacher FOLDER SEED``): it is the only one of the
-demo, beside the repair worker's child, that loads torch. It prints a JSON line per step.
+A process of its own (``python -m redistill.workers.demo.teacher FOLDER SEED``): it is the only one
+of the demo, beside the repair worker's child, that loads torch. It prints a JSON line per step.
 """
 
 from __future__ import annotations

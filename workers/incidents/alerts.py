@@ -1,5 +1,5 @@
-"""Alerts to people. Today an alert is a log line beside the ``incident.v1`` event, which carries the
-same words: whatever a team uses to page subscribes to the topic ``incidents`` or to the log.
+"""Alerts to people. Today an alert is a log line beside the ``incident.v1`` event, which carries
+the same words: whatever a team uses to page subscribes to the topic ``incidents`` or to the log.
 """
 
 from __future__ import annotations

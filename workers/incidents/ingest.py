@@ -1,5 +1,5 @@
-"""Ingest of findings: each revision of a finding is routed once, and either belongs to an incident or
-has its reason why not.
+"""Ingest of findings: each revision of a finding is routed once, and either belongs to an incident
+or has its reason why not.
 
 The ``drift`` event only says where to look: what is believed is the row in SQL. Reading the rows
 that were not yet ingested makes the announcement unnecessary, so a lost, doubled or forged one

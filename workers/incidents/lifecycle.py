@@ -268,7 +268,8 @@ def cancelled_by_person(
             job_id=job.job_id,
             stage="awaiting_person",
             decision="ask_person",
-            why=f"job {job.number} was cancelled: {why}; `redistill incidents approve ID` tries again",
+            why=f"job {job.number} was cancelled: {why}; `redistill incidents approve ID` tries"
+            " again",
         )
 
 

@@ -102,8 +102,8 @@ def load(conn: sa.Connection, model: str, *, lock: bool = False) -> ModelContext
 
 
 def load_all(conn: sa.Connection) -> list[ModelContext]:
-    """The context of every registered model; one whose specification cannot be read is logged and left
-    out."""
+    """The context of every registered model; one whose specification cannot be read is logged and
+    left out."""
     contexts = []
     for row in conn.execute(sa.select(specs).order_by(specs.c.model)).mappings():
         try:

@@ -1,8 +1,9 @@
-"""Policy: what is done about an incident. Pure: its context in, a remedy out; every remedy says why.
+"""Policy: what is done about an incident. Pure: its context in, a remedy out; every remedy says
+why.
 
 The order of the rules is the order of their authority: what the model's level allows, what the
-diagnosis found, what people have said, what was done lately forbids, what the budget leaves. The first that
-has an opinion decides.
+diagnosis found, what people have said, what was done lately forbids, what the budget leaves. The
+first that has an opinion decides.
 """
 
 from __future__ import annotations

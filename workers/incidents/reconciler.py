@@ -246,8 +246,8 @@ def _of_replaced_versions(conn: sa.Connection) -> list[str]:
 
 
 def _untouched(incident: IncidentRow) -> bool:
-    """Whether a person was asked because of how the model is registered, before anything was tried: that
-    may have changed (another level, another approval)."""
+    """Whether a person was asked because of how the model is registered, before anything was tried:
+    that may have changed (another level, another approval)."""
     return bool(incident["stage"] == "awaiting_person" and incident["attempt"] == 0)
 
 

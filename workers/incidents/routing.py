@@ -1,5 +1,5 @@
-"""Routing of a finding to its incident: the one it belongs to, the one it opens or opens again, or the
-reason why it belongs to none.
+"""Routing of a finding to its incident: the one it belongs to, the one it opens or opens again, or
+the reason why it belongs to none.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Router:
     now: int
 
     def route(self, finding: DriftFound, context: ModelContext | None) -> Ingested:
-        """Bring a finding to its incident; ``context``: its model, ``None`` if that is not registered."""
+        """Bring a finding to its incident; ``context``: its model, ``None`` if that is not
+        registered."""
         if context is None:
             return _noted(finding, f"model {finding.model} is not registered")
         incident_class, why_none = incident_class_of(finding)
@@ -83,7 +84,7 @@ class Router:
         return self._harms(finding, incident_class, context)
 
     def _explains(self, finding: DriftFound, why_none: str) -> Ingested:
-        """A finding that opens nothing explains the model's oldest open incident, if there is one."""
+        """A finding that opens nothing explains the model's oldest open incident, if any."""
         for incident in incident_repository.open_ones(self.conn, finding.model):
             self._attach(finding, incident)
             return _ingested(finding, "attached", incident, "explains the incident")
@@ -135,7 +136,7 @@ class Router:
     def _replacement_harmed(
         self, finding: DriftFound, incident: IncidentRow, context: ModelContext
     ) -> Ingested:
-        """What was published against an incident is harmed as well: the incident is about it now."""
+        """What was published against an incident is harmed too: the incident is about it now."""
         why = f"harm on {finding.version}"
         lifecycle.cancel_job(self.conn, incident, why=why, now=self.now)
         why = f"the version that replaced {incident['version']} is harmed as well: {finding.reason}"

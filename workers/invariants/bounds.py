@@ -1,4 +1,5 @@
-"""Bounds: the invariant of the audit chain, of backlogs and of files that would grow without a worker's care."""
+"""Bounds: the invariant of the audit chain, of backlogs and of files that would grow without a
+worker's care."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from redistill.workers.store import audit
 RELAY_LAG_US = 600_000_000
 """Workers send what waits within seconds; ten minutes are a fault."""
 SIGN_OF_LIFE_US = MINUTE
-"""A stream worker without a lease (PostgreSQL, no static id) shows itself by the offsets it stores."""
+"""A stream worker without a lease (PostgreSQL, no static id) shows itself by the offsets it stores.
+"""
 
 
 def bounded(inputs: RuleInput) -> RuleResult:
@@ -44,7 +46,8 @@ def bounded(inputs: RuleInput) -> RuleResult:
         figures["wal_bytes"] = inputs.wal_bytes
         if inputs.wal_bytes > 4 * JOURNAL_BYTES:
             violations.append(
-                f"SQLite's log has {inputs.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are allowed: a reader"
+                f"SQLite's log has {inputs.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are"
+                " allowed: a reader"
                 " stays open"
             )
     return RuleResult(figures=figures, violations=violations)

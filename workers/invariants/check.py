@@ -25,7 +25,8 @@ SHOWN = 20
 """Contradictions listed for one rule; the rest is counted."""
 
 SETTLE_SECONDS = 10.0
-"""Workers that were started a moment ago find what waited while nobody ran; connecting takes them seconds."""
+"""Workers that were started a moment ago find what waited while nobody ran; connecting takes them
+seconds."""
 
 INPUTS = ("predictions", "labels")
 ANNOUNCED = ("drift", "incidents", "releases")

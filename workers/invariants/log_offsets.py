@@ -1,4 +1,5 @@
-"""Log offsets of the broker: where each partition's log begins and ends, and the ids of the events in it."""
+"""Log offsets of the broker: where each partition's log begins and ends, and the ids of the events
+in it."""
 
 from __future__ import annotations
 

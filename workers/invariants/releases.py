@@ -193,7 +193,8 @@ def fenced_writes(inputs: RuleInput) -> RuleResult:
         before = highest.get(step.job_id, 0)
         if step.token < before:
             violations.append(
-                f"job {step.job_id[:8]}: step {step.name} was written under lease {step.token}, after"
+                f"job {step.job_id[:8]}: step {step.name} was written under lease {step.token},"
+                " after"
                 f" lease {before} had written"
             )
         highest[step.job_id] = max(before, step.token)

@@ -73,7 +73,8 @@ def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
         following = log.begin if row is None else row.next_offset
         if following > log.end:
             violations.append(
-                f"{log.topic}/{log.partition}: counted up to {following:,}, the log ends at {log.end:,}"
+                f"{log.topic}/{log.partition}: counted up to {following:,}, the log ends at"
+                f" {log.end:,}"
             )
         pending += max(0, log.end - following)
         produced += log.end - (log.begin if row is None else row.first_offset)
@@ -131,7 +132,8 @@ def _outcomes(inputs: RuleInput, violations: list[str]) -> int:
     for model, missing in missing_outcomes.items():
         if missing != expired.get(model, 0):
             violations.append(
-                f"{model}: {missing} outcomes are missing, retention deleted {expired.get(model, 0)}"
+                f"{model}: {missing} outcomes are missing, retention deleted"
+                f" {expired.get(model, 0)}"
             )
     return inputs.conn.execute(sa.select(sa.func.count()).select_from(outcomes)).scalar_one()
 

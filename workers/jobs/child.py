@@ -107,7 +107,8 @@ def scrubbed_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> sorted(scrubbed_environment({"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}))[-2:]
+    >>> given = {"PATH": "/bin", "REDISTILL_DATABASE": "x", "HTTPS_PROXY": "y"}
+    >>> sorted(scrubbed_environment(given))[-2:]
     ['PATH', 'PYTHONSAFEPATH']
     """
     kept = {k: v for k, v in environment.items() if k in INHERITED}
@@ -143,8 +144,8 @@ class Child:
         Parameters
         ----------
         entry
-            ``module:function`` with the signature of ``redistill.compress.pipeline.run``; the module is
-            loaded now, and its ``warm()`` called if it has one.
+            ``module:function`` with the signature of ``redistill.compress.pipeline.run``; the
+            module is loaded now, and its ``warm()`` called if it has one.
         environment
             What to take the permitted variables from; ``None``: this process's, and the path that
             its children import from.

@@ -1,4 +1,5 @@
-"""Dependencies of whoever works on jobs, shared within a process: database, child, publisher, clock."""
+"""Dependencies of whoever works on jobs, shared within a process: database, child, publisher,
+clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Job spec: what the child is asked (``job.json``), from the job's row, and the folder with all files that it needs."""
+"""Job spec: what the child is asked (``job.json``), from the job's row, and the folder with all
+files that it needs."""
 
 from __future__ import annotations
 
@@ -120,7 +121,8 @@ def read_context(conn: sa.Connection, job: Job) -> JobContext:
 
 
 def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
-    """When the newest alarm of an incident was raised: `account` opens a finding at the label that did it."""
+    """When the newest alarm of an incident was raised: `account` opens a finding at the label that
+    did it."""
     opened = (
         sa.select(sa.func.max(findings.c.opened_at))
         .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)

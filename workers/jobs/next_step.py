@@ -1,4 +1,5 @@
-"""Next step of a job after the gates: publish the candidate, reject it, or judge it again with more labels. Pure."""
+"""Next step of a job after the gates: publish the candidate, reject it, or judge it again with more
+labels. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Comparison with the predecessor after a publish: its ONNX is run again on labelled rows that the new version
-served, and whoever is worse goes (``redistill.workers.releases.post_release_monitor`` decides and acts)."""
+"""Comparison with the predecessor after a publish: its ONNX is run again on labelled rows that the
+new version served, and whoever is worse goes (``redistill.workers.releases.post_release_monitor``
+decides and acts)."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ class ComparisonRunner:
             rows = training_window.read(conn, query)
         have = rows.counts["labelled"]
         # Evidence grows with the rows, so looks may become rarer; and what the most rows that a
-        # window holds cannot decide is too small to matter: then only the end of the comparison's time is waited for.
+        # window holds cannot decide is too small to matter: then only the end of the comparison's
+        # time is waited for.
         full = have >= 2 * training_window.MAX_LABELLED
         self._next_look[key] = NEVER if full else labelled + max(NEW_ROWS, labelled // 10)
         if have < NEW_ROWS:

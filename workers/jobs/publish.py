@@ -78,7 +78,8 @@ class Publisher:
         self._load_seconds = load_seconds
 
     def prepare(self, folder: Path, context: JobContext) -> PackagedCandidate:
-        """Package the candidate in a job's folder. Files only: the same folder gives the same release.
+        """Package the candidate in a job's folder. Files only: the same folder gives the same
+        release.
 
         Raises
         ------

@@ -1,4 +1,5 @@
-"""Retention: what is kept no longer is deleted, rows by the model's own limits, files by the fleet's.
+"""Retention: what is kept no longer is deleted, rows by the model's own limits, files by the
+fleet's.
 
 In small transactions, so that a flush never waits long; a round that is cut short is finished by
 the next one.

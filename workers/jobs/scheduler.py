@@ -1,4 +1,5 @@
-"""Scheduler of what happens by the clock: recompressions on a cron expression, retention, expiry of stuck jobs.
+"""Scheduler of what happens by the clock: recompressions on a cron expression, retention, expiry of
+stuck jobs.
 
 APScheduler is only the alarm clock, in memory: it wakes, and what is due is found from SQL. A job's
 id follows from the model and its scheduled time, so two workers, or one that slept, make one job.

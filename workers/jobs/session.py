@@ -1,8 +1,8 @@
 """Job session: one claimed job for the time of its claim, and the only way to write about it.
 
-The session owns the claim, the clock and the heartbeat. Who works on a job neither carries a fencing
-token about nor can write without one: what is written is written through a :class:`JobTransaction`,
-and that exists only inside :meth:`JobSession.fenced`.
+The session owns the claim, the clock and the heartbeat. Who works on a job neither carries a
+fencing token about nor can write without one: what is written is written through a
+:class:`JobTransaction`, and that exists only inside :meth:`JobSession.fenced`.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class JobTransaction:
         Parameters
         ----------
         wait
-            What for: ``count`` (name of a count of the training window), ``rows`` of it, ``outcomes``
-            without which there cannot be so many, ``look_at`` (not before that time), ``since``.
+            What for: ``count`` (name of a count of the training window), ``rows`` of it,
+            ``outcomes`` without which there cannot be so many, ``look_at`` (not before that time),
+            ``since``.
         have
             What there is.
 

@@ -1,5 +1,5 @@
-"""Training window of a job: served rows of the incumbent since the change, with the labels that are known,
-divided into rows to train on and rows that only judge.
+"""Training window of a job: served rows of the incumbent since the change, with the labels that are
+known, divided into rows to train on and rows that only judge.
 
 One salted bit of the id's hash, fixed per incident, decides to which side a row belongs, so that a
 row stays on its side however often the window is read again while labels come in. Training rows end
@@ -54,8 +54,8 @@ class WindowQuery:
     frozen_at: int | None = None
     """End of the training rows; ``None``: now."""
     raised_by: int | None = None
-    """Labels observed until then raised the alarm. They were picked for being wrong, so they may train and
-    diagnose, but not judge."""
+    """Labels observed until then raised the alarm. They were picked for being wrong, so they may
+    train and diagnose, but not judge."""
     source: str | None = None
     """A label source outside ``[labels] sources`` that an operator asked to be believed."""
 

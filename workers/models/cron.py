@@ -1,4 +1,4 @@
-"""Cron expressions: whether ``CronTrigger.from_crontab`` can read one, and what is wrong with it."""
+"""Cron expressions: whether ``CronTrigger.from_crontab`` can read one, and what is wrong."""
 
 from __future__ import annotations
 

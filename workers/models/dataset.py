@@ -156,7 +156,8 @@ def _read(
         )
     if need_labels and data.label not in there:
         problems.append(
-            f"{place} has no column {data.label!r}: it needs labels ([data] label names their column)"
+            f"{place} has no column {data.label!r}: it needs labels ([data] label names their"
+            " column)"
         )
     if data.time is not None and data.time not in there:
         problems.append(f"{place} has no column {data.time!r} ([data] time)")
@@ -169,7 +170,8 @@ def _read(
         most = MAX_VALUES // (columns.width + ROW_VALUES)
         return None, [
             *problems,
-            f"{place} has more than {most:,} rows, which is what is held of {columns.width} features:"
+            f"{place} has more than {most:,} rows, which is what is held of {columns.width}"
+            " features:"
             " take a sample",
         ]
     features = np.concatenate([np.empty((0, columns.width), np.float32), *blocks])

@@ -1,4 +1,5 @@
-"""Columns of a file that ``[data]`` names, batch by batch: as jobs want them, and what is wrong with each.
+"""Columns of a file that ``[data]`` names, batch by batch: as jobs want them, and what is wrong
+with each.
 
 A problem names the file, the column, the value and the first row that has it.
 """
@@ -151,7 +152,7 @@ class ClassColumn:
         self.codes.append(found.index_in(self.names))
 
     def judge(self, place: str, problems: list[str]) -> NDArray[np.int32]:
-        """``(n,)`` indices into the classes, -1 = none; values outside the classes are a problem."""
+        """``(n,)`` indices into the classes, -1 = none; values outside them are a problem."""
         if self.refused.first:
             problems.append(f"{place}: {self.name} {self.refused.first}")
         if self.unknown:

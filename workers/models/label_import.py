@@ -1,7 +1,8 @@
 """Labels from a file: each row becomes a ``label.v1`` event, or is rejected with its reason.
 
-Importing the same file again changes nothing: a label is known by its id, source and time, and where the file
-has no times all its labels have the time at which the file (of a folder: the part file) was last changed.
+Importing the same file again changes nothing: a label is known by its id, source and time, and
+where the file has no times all its labels have the time at which the file (of a folder: the part
+file) was last changed.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def read(
     Parameters
     ----------
     now
-        A label that was observed more than ``LABEL_AHEAD`` later is rejected, as stream workers would.
+        A label that was observed more than ``LABEL_AHEAD`` later is rejected, as stream workers
+        would.
     classes
         Of the registered model: any other label is rejected; ``None``: nobody knows them.
     retract

@@ -120,7 +120,8 @@ def answers(
     for (call, rows), given in zip(asked, raw, strict=True):
         if given.shape != (len(rows), classes):
             raise SpecError(
-                f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape {given.shape};"
+                f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape"
+                f" {given.shape};"
                 f" ({len(rows)}, {classes}) was expected, one column per class"
             )
         if (wrong := misdeclared(given, call.kind)) is not None:
@@ -198,7 +199,8 @@ def silent(place: str, answers: NDArray[np.float32], schema: Schema) -> list[str
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return [
         f"{place}: it answers NaN where {', '.join(names[:4])}{more} is missing, and the class is"
-        f" then {schema.classes[0]!r} whatever the rest says: handle missing values inside the graph"
+        f" then {schema.classes[0]!r} whatever the rest says: handle missing values inside the"
+        " graph"
     ]
 
 

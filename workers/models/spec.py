@@ -55,8 +55,8 @@ class TeacherSection:
 
     onnx: str
     torch: str | None = None
-    """Import path ``package.module:Class``, kept for a remedy that adapts or prunes the teacher: its
-    form is checked, nothing loads it yet."""
+    """Import path ``package.module:Class``, kept for a remedy that adapts or prunes the teacher:
+    its form is checked, nothing loads it yet."""
     weights: str | None = None
     """Its weights as safetensors: stored with the model, nothing loads them yet."""
     output: str | None = None
@@ -214,7 +214,8 @@ class ModelSpec:
             For the alarms a week that the operator accepts.
         rows_per_alarm
             Rows per promised false alarm, where a week of the fleet's traffic is known
-            (``redistill.workers.store.queries.rows_per_alarm``); default 1e6 over the alarms a week.
+            (``redistill.workers.store.queries.rows_per_alarm``); default 1e6 over the alarms a
+            week.
         """
         budget = rows_per_alarm if rows_per_alarm is not None else 1e6 / settings.alarms_per_week
         return WatchConfig(

@@ -1,8 +1,8 @@
 """Traffic of an unregistered model as a first ``model.toml``: columns, categories, classes, slices.
 
 Stream workers keep a sample of at most 1,000 rows of every model that nobody registered
-(``unregistered.sample``, an Arrow batch in the layout of the wire). What is learned from it is written
-as a file for its owner to look over.
+(``unregistered.sample``, an Arrow batch in the layout of the wire). What is learned from it is
+written as a file for its owner to look over.
 """
 
 from __future__ import annotations
@@ -155,7 +155,8 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         "format = 1",
         f"name = {_text(seen.model)}",
         'task = "classification"',
-        'level = "watch"             # rollback | repair: see docs/model-toml.md for what they need',
+        'level = "watch"             # rollback | repair: see docs/model-toml.md for what they '
+        "need",
         "",
         "[model]",
         f"version = {_text(seen.version)}",
@@ -168,7 +169,8 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         lines.append(f"slices = {_list(slices)}")
     lines += [
         "",
-        '[schema.features]           # declare min and max where values outside are wrong: { type = "float", min = 0 }',
+        "[schema.features]           # declare min and max where values outside are wrong: "
+        '{ type = "float", min = 0 }',
     ]
     lines += [
         f"{_key(f.name)} = {_list(f.values) if f.kind == 'category' else _text(f.kind)}"

@@ -1,7 +1,8 @@
-"""Baseline, the first release of a model: what serves when redistill takes over, judged on its own and published once.
+"""Baseline, the first release of a model: what serves when redistill takes over, judged on its own
+and published once.
 
-Its report has the mode ``baseline`` (contract, self-test, size, latency, accuracy on trusted rows) and counts
-for the first pointer only. Registering again never moves a pointer.
+Its report has the mode ``baseline`` (contract, self-test, size, latency, accuracy on trusted rows)
+and counts for the first pointer only. Registering again never moves a pointer.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def serves(conn: sa.Connection, model: str) -> str | None:
 
 
 def differs(conn: sa.Connection, spec: ModelSpec) -> str | None:
-    """What to say to somebody who changed ``[model]`` after it was taken over; ``None``: nothing."""
+    """What to say to somebody who changed ``[model]`` after the take-over; ``None``: nothing."""
     stable, version = serves(conn, spec.name), spec.model.version
     if stable is None or version is None or spec.level == "watch":
         return None
@@ -59,7 +60,8 @@ def differs(conn: sa.Connection, spec: ModelSpec) -> str | None:
 
 
 def check_keys(database: Database, settings: Settings, *, now: int) -> None:
-    """Whether somebody can sign a first pointer: this process, or the one that holds the repository.
+    """Whether somebody can sign a first pointer: this process, or the one that holds the
+    repository.
 
     Raises
     ------

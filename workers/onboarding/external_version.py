@@ -1,4 +1,5 @@
-"""External version, one that a person brings: judged against what serves, packaged, and entered as a candidate.
+"""External version, one that a person brings: judged against what serves, packaged, and entered as
+a candidate.
 
 It is judged as a repair is (in the jobs' child, mode ``baseline``), but for the evidence that it
 must be better: not worse than the incumbent on trusted rows, nor on labelled rows that the

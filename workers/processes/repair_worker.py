@@ -52,7 +52,8 @@ EXPIRE_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
 BUDGET_SECONDS = 3_600.0
 OBJECT_GRACE_SECONDS = 86_400.0
-"""Registered files that nothing names are kept so long: a registration stores them before its rows."""
+"""Registered files that nothing names are kept so long: a registration stores them before its rows.
+"""
 
 RELAY_PAUSE_SECONDS = 2.0
 """Between two tries while the broker is away."""

@@ -117,7 +117,8 @@ def apply(
         if type(error).__name__ in CONTROLLER_AWAY and check(broker) is None:
             raise BrokerUnavailable(
                 f"{broker.servers} answers, and the controller of its cluster did not make the"
-                f" topics within {seconds:g} s ({type(error).__name__}): it is slow or away. Look at"
+                f" topics within {seconds:g} s ({type(error).__name__}): it is slow or away."
+                " Look at"
                 " the controllers' logs, then run `redistill topics apply` again: topics that are"
                 " there by then are left as they are"
             ) from error
@@ -176,7 +177,8 @@ def _compare(client: Any, topic: Topic) -> Found:
     notes += _smaller(values, topic, "max.message.bytes", "large batches are refused")
     if partitions < topic.partitions:
         notes.append(
-            f"{partitions} partitions, {topic.partitions} were asked for: at most {partitions} stream"
+            f"{partitions} partitions, {topic.partitions} were asked for: at most {partitions}"
+            " stream"
             " workers share it"
         )
     return Found(topic.name, "differs" if notes else "fine", partitions, tuple(notes))

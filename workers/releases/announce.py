@@ -1,4 +1,5 @@
-"""Announcements of releases and pointers: events, put into the outbox by the change that they announce."""
+"""Announcements of releases and pointers: events, put into the outbox by the change that they
+announce."""
 
 from __future__ import annotations
 

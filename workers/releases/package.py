@@ -1,4 +1,5 @@
-"""Package of a release, made from a candidate's folder: checked, described by a manifest, stored by hash."""
+"""Package of a release, made from a candidate's folder: checked, described by a manifest, stored by
+hash."""
 
 from __future__ import annotations
 
@@ -77,8 +78,8 @@ def build_package(
 ) -> ReleasePackage:
     """Check a candidate as a service will, and store it.
 
-    The same candidate packaged twice gives the same release; a crash in between leaves files that no
-    pointer names, which retention removes.
+    The same candidate packaged twice gives the same release; a crash in between leaves files that
+    no pointer names, which retention removes.
 
     Parameters
     ----------

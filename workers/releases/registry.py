@@ -2,8 +2,8 @@
 
 Every function works in the caller's transaction, so that a job's end, the registry, the pointer,
 the signed roles, the announcements and the audit entry are one change or none. The files of a
-release were stored and synced before (``package``); its metadata are written afterwards by the holder
-of the lease ``repository``.
+release were stored and synced before (``package``); its metadata are written afterwards by the
+holder of the lease ``repository``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Release requests in SQL: what commands ask of the process that writes the repository, and its answers."""
+"""Release requests in SQL: what commands ask of the process that writes the repository, and its
+answers."""
 
 from __future__ import annotations
 

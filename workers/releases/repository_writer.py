@@ -1,4 +1,5 @@
-"""Writer of the signed repository, one process at a time: requests, metadata, renewal, announcements."""
+"""Writer of the signed repository, one process at a time: requests, metadata, renewal,
+announcements."""
 
 from __future__ import annotations
 

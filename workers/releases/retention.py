@@ -1,4 +1,5 @@
-"""Retention of releases: files that nobody will ask for again are removed, their rows stay as a record."""
+"""Retention of releases: files that nobody will ask for again are removed, their rows stay as a
+record."""
 
 from __future__ import annotations
 

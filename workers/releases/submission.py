@@ -1,4 +1,5 @@
-"""Submission of a release request: ask for a publish or a roll back, and wait until clients can see it."""
+"""Submission of a release request: ask for a publish or a roll back, and wait until clients can see
+it."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.repository_writer import RepositoryWriter
 
 LOOK_SECONDS = 0.05
-"""How often the answer is looked for: a publish takes a repair worker some milliseconds, once it looks."""
+"""How often the answer is looked for: a publish takes a repair worker some milliseconds, once it
+looks."""
 
 
 def perform(

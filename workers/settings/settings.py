@@ -1,4 +1,5 @@
-"""Settings: what an operator sets in the environment, read here and nowhere else, at a command's start.
+"""Settings: what an operator sets in the environment, read here and nowhere else, at a command's
+start.
 
 ``docs/settings.md`` lists every variable; a test keeps it equal to this class. What concerns one
 model lives in ``model.toml`` (``redistill.workers.models.spec``).

@@ -1,6 +1,7 @@
 """Values of settings: what one must look like, and what may be said of one that does not.
 
-Pure functions for ``redistill.workers.settings.settings``; a ``ValueError`` is the sentence behind ``KEY = 'value':``.
+Pure functions for ``redistill.workers.settings.settings``; a ``ValueError`` is the sentence behind
+``KEY = 'value':``.
 """
 
 from __future__ import annotations

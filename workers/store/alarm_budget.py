@@ -1,7 +1,9 @@
-"""Alarm budget: the operator's one number, alarms per week, as rows per promised false alarm of each model.
+"""Alarm budget: the operator's one number, alarms per week, as rows per promised false alarm of
+each model.
 
 Until a week of labelled traffic is known, a million rows are assumed per alarm. Afterwards the
-thresholds follow the fleet's traffic, slowly: they are replaced when they are off by a factor of two.
+thresholds follow the fleet's traffic, slowly: they are replaced when they are off by a factor of
+two.
 """
 
 from __future__ import annotations

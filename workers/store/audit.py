@@ -1,10 +1,10 @@
 """Audit chain: who did what and when, with hashes that a changed, removed or inserted entry breaks.
 
 Entries are written in the transaction of what they tell of, so that neither exists without the
-other. The chain's head stands in ``properties`` as well: it is what a writer locks, and it shows that the
-newest entries are still there. The chain is evidence against accidents and against whoever cannot
-rewrite all of it; keep a copy of the head elsewhere (``redistill check-history --json`` prints it)
-to prove more.
+other. The chain's head stands in ``properties`` as well: it is what a writer locks, and it shows
+that the newest entries are still there. The chain is evidence against accidents and against whoever
+cannot rewrite all of it; keep a copy of the head elsewhere (``redistill check-history --json``
+prints it) to prove more.
 """
 
 from __future__ import annotations

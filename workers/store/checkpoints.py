@@ -1,5 +1,5 @@
-"""Checkpoints of a job in SQL: which steps are done, how long each took, under which claim it was written,
-and what the next worker has to know to go on."""
+"""Checkpoints of a job in SQL: which steps are done, how long each took, under which claim it was
+written, and what the next worker has to know to go on."""
 
 from __future__ import annotations
 

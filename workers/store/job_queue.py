@@ -1,4 +1,5 @@
-"""Job queue in SQL: jobs are made once, claimed by one worker at a time, written only under the claim's lease."""
+"""Job queue in SQL: jobs are made once, claimed by one worker at a time, written only under the
+claim's lease."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Details of one model for ``redistill models NAME``: its versions, how the pointer came to where it
-is, how the new version does against its predecessor, and what is stored for a repair."""
+"""Details of one model for ``redistill models NAME``: its versions, how the pointer came to where
+it is, how the new version does against its predecessor, and what is stored for a repair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Status of a model in one word, worst first: what somebody on call wants to see before anything else."""
+"""Status of a model in one word, worst first: what somebody on call wants to see before anything
+else."""
 
 from __future__ import annotations
 

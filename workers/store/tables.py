@@ -1,4 +1,5 @@
-"""Tables of the acting side, in the same ``MetaData`` as ``redistill.streams.store.tables`` (same rules)."""
+"""Tables of the acting side, in the same ``MetaData`` as ``redistill.streams.store.tables`` (same
+rules)."""
 
 from __future__ import annotations
 

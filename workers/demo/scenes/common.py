@@ -1,4 +1,5 @@
-"""Steps that several scenes share: wait for a scene to begin, for labels, for all services to follow."""
+"""Steps that several scenes share: wait for a scene to begin, for labels, for all services to
+follow."""
 
 from __future__ import annotations
 

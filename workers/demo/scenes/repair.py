@@ -1,4 +1,4 @@
-"""Scenes of drift and repair: a grey veil falls on the scanner, is found, diagnosed and answered."""
+"""Scenes of drift and repair: a veil falls on the scanner, is found, diagnosed and answered."""
 
 from __future__ import annotations
 

@@ -231,7 +231,8 @@ class PointerSwap:
         >>> PointerSwap(swapped={"north": 2.34}, others=None).lateness()
         'served after 2.3 s; the promise is 2 s'
         >>> PointerSwap(swapped={"north": 2.34}, others=0.61).lateness()
-        "served after 2.3 s; the promise is 2 s; other programs took 61% of this machine's processors"
+        "served after 2.3 s; the promise is 2 s; other programs took 61% of this machine's
+        processors"
         """
         text = f"served after {self.worst:.1f} s; the promise is {SWAP_LIMIT_SECONDS:g} s"
         if not self.starved:

@@ -1,4 +1,4 @@
-"""Scenes of the start: everything starts while the teacher trains, then the student does its work."""
+"""Scenes of the start: all starts while the teacher trains, then the student does its work."""
 
 from __future__ import annotations
 

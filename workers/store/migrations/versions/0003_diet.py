@@ -17,8 +17,8 @@ UNREAD = {
     "model_locks": ("drained_at",),
     "findings": ("harmful", "updated_at"),
 }
-"""Columns by table. No foreign key leads to or from one of these tables: SQLite older than 3.35 cannot
-drop a column, so there the table is made anew, which foreign keys would forbid.
+"""Columns by table. No foreign key leads to or from one of these tables: SQLite older than 3.35
+cannot drop a column, so there the table is made anew, which foreign keys would forbid.
 """
 
 
