@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from redistill.streams.client.model import ModelClient
     from redistill.streams.kafka.broker import Security
 
-# From 1.32 on ONNX Runtime tells its makers of each use, from a thread that it starts when it is loaded, unless this
-# is set before. Nothing of ours reports to anybody; whoever wants that sets the variable to 0.
+# From 1.32 on ONNX Runtime tells its makers of each use, from a thread that it starts when it is
+# loaded, unless this is set before. Nothing of ours reports to anybody; whoever wants that sets the
+# variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["ModelClient", "PredictionLogger", "Security"]

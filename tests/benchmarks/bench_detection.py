@@ -136,8 +136,8 @@ def adwin(scenario: Scenario, drawn: Drawn, rate: float, seed: int) -> list[int]
 
 
 def floor(scenario: Scenario, drawn: Drawn, rate: float, seed: int) -> list[int]:
-    """Rows at which labels alone could tell at best, in the mean; a slow drop counts as its mean from
-    the start, so that its floor is too low."""
+    """Rows at which labels alone could tell at best, in the mean; a slow drop counts as its mean
+    from the start, so that its floor is too low."""
     late, n = scenario.label_delay, len(drawn.wrong)
     ideal = [
         (first + floor_rows(drawn, first, min(end, n), rate) + late, min(end, n) + late)

@@ -2,9 +2,10 @@
 
 ``python tests/benchmarks/bench_memory.py [--minutes 10] [--rate 2000] [--lag 1000000] [--json]``
 
-Steady: JSON predictions with 20 features and labels for a tenth of them, at a constant rate, on a real Kafka; resident
-memory at minute 2 and at the end. Beside it a bare confluent-kafka loop on the same topic, at the same moments. Then
-the worker is stopped while rows gather in the log, and started again: its peak while it catches up.
+Steady: JSON predictions with 20 features and labels for a tenth of them, at a constant rate, on a
+real Kafka; resident memory at minute 2 and at the end. Beside it a bare confluent-kafka loop on the
+same topic, at the same moments. Then the worker is stopped while rows gather in the log, and
+started again: its peak while it catches up.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def resident_mb(pid: int) -> float:
 
 
 def steady(lab: Lab, made: list[Any], rate: int, seconds: float) -> Iterator[float]:
-    """Send predictions, and a label for each tenth, at a rate; yields the seconds passed, about once a second."""
+    """Send predictions, and a label for each tenth, at a rate; yields the seconds passed, about
+    once a second."""
     from confluent_kafka import Producer
 
     p = Producer({"bootstrap.servers": lab.bootstrap, "linger.ms": 50, "acks": 1})

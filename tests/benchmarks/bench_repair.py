@@ -5,9 +5,9 @@ same run.
 
 Digits under a grey veil, a teacher of 728k parameters, a student of 177k, 1,500 fresh rows and as
 many replayed. The process is warm, as the one is from which jobs are forked
-(``redistill.compress.pipeline.warm``). *Drifted* and *old* are accuracies on rows that nothing was trained or
-judged on; rows of traffic come from source images that may also be among the repair's rows with
-another jitter, which flatters *drifted* by about .1 points.
+(``redistill.compress.pipeline.warm``). *Drifted* and *old* are accuracies on rows that nothing was
+trained or judged on; rows of traffic come from source images that may also be among the repair's
+rows with another jitter, which flatters *drifted* by about .1 points.
 """
 
 from __future__ import annotations

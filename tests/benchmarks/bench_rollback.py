@@ -1,4 +1,5 @@
-"""From ``redistill rollback`` to services that answer with the old bytes: seconds, and what a call costs.
+"""From ``redistill rollback`` to services that answer with the old bytes: seconds, and what a call
+costs.
 
 Baselines in the same run: copying the file to every service (no signature, no check, no event), and
 ONNX Runtime called directly.

@@ -1,9 +1,12 @@
-"""Rows a second of the whole stream worker on a real Kafka, beside stock Faust and a bare confluent-kafka loop.
+"""Rows a second of the whole stream worker on a real Kafka, beside stock Faust and a bare
+confluent-kafka loop.
 
-``python tests/benchmarks/bench_stream.py [--rows 300000] [--arrow-rows 2000000] [--database URL] [--json]``
+``python tests/benchmarks/bench_stream.py [--rows 300000] [--arrow-rows 2000000] [--database URL]
+[--json]``
 
-All in one run on one broker: JSON events of 480 bytes with 20 features, then Arrow batches of 500 rows. CPU seconds
-are those of the measured process alone (user + system), between two moments while it works.
+All in one run on one broker: JSON events of 480 bytes with 20 features, then Arrow batches of 500
+rows. CPU seconds are those of the measured process alone (user + system), between two moments while
+it works.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""``make bench``: every ``bench_*.py`` in turn, each in a process of its own, so that none disturbs another.
+"""``make bench``: every ``bench_*.py`` in turn, each in a process of its own, so that none disturbs
+another.
 
     python tests/benchmarks/run.py [NAME ...] [--list]
 
-Each prints a table in which every figure stands beside its baseline from the same run. Nothing here asserts a time.
+Each prints a table in which every figure stands beside its baseline from the same run. Nothing here
+asserts a time.
 """
 
 from __future__ import annotations

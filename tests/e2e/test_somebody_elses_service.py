@@ -1,8 +1,9 @@
-"""The README's ten lines on a service that is not the demo's, on a real Kafka: watch, rollback, repair.
+"""The README's ten lines on a service that is not the demo's, on a real Kafka: watch, rollback,
+repair.
 
-Level *watch* starts from nothing registered and ends at the first finding of harm. Then the same model is
-registered with its files, serves from the signed repository, goes to another version and back, and is at last
-repaired by redistill when its world shifts.
+Level *watch* starts from nothing registered and ends at the first finding of harm. Then the same
+model is registered with its files, serves from the signed repository, goes to another version and
+back, and is at last repaired by redistill when its world shifts.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""``make faults KILLS=n``: workers under load on a real Kafka, n random ``kill -9``, then the count.
+"""``make faults KILLS=n``: workers under load on a real Kafka, n random ``kill -9``, then the
+count.
 
-Two stream workers and a repair worker run on a real broker and a real database (PostgreSQL where it is
-installed, else SQLite with one stream worker). A load of JSON events, Arrow batches, labels and broken
-records of the credit model goes on; after a while its world shifts, so that a repair is under way while
-workers die. Killed workers are restarted after a random pause. Then the load ends, the workers catch up, and
-what they stored is compared with what the broker acknowledged, record by record.
+Two stream workers and a repair worker run on a real broker and a real database (PostgreSQL where it
+is installed, else SQLite with one stream worker). A load of JSON events, Arrow batches, labels and
+broken records of the credit model goes on; after a while its world shifts, so that a repair is
+under way while workers die. Killed workers are restarted after a random pause. Then the load ends,
+the workers catch up, and what they stored is compared with what the broker acknowledged, record by
+record.
 
-The last line is ``n kills, x lost, y doubled, z invariants broken``; exit 0 only if x = y = z = 0. Every run
-prints its seed.
+The last line is ``n kills, x lost, y doubled, z invariants broken``; exit 0 only if x = y = z = 0.
+Every run prints its seed.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ class Ledger:
 
 
 class Load(threading.Thread):
-    """Predictions of the student and late labels, until told to stop; only acknowledged records count."""
+    """Predictions of the student and late labels, until told to stop; only acknowledged records
+    count."""
 
     def __init__(self, broker: Broker, model: Path, *, rows_per_second: int, seed: int) -> None:
         super().__init__(name="load", daemon=True)
@@ -194,7 +197,8 @@ def must(args: list[str], env: dict[str, str]) -> str:
 
 
 def kill_at_random(workers: list[processes.Worker], load: Load, kills: int, seed: int) -> None:
-    """Kill a random worker ``kills`` times, restart each after a random pause; shift the world early on."""
+    """Kill a random worker ``kills`` times, restart each after a random pause; shift the world
+    early on."""
     rng = random.Random(seed)
     waiting: list[tuple[float, processes.Worker]] = []
     done = 0
@@ -275,7 +279,8 @@ def stored_records(database_url: str) -> int:
 
 
 def caught_up(database_url: str, ledger: Ledger) -> bool:
-    """Whether as many records are behind the offsets as were acknowledged, and no label waits for its row."""
+    """Whether as many records are behind the offsets as were acknowledged, and no label waits for
+    its row."""
     with connect(database_url).read() as conn:
         unjoined = conn.execute(
             sa.text("SELECT count(*) FROM labels WHERE state = 'waiting'")

@@ -1,4 +1,5 @@
-"""PostgreSQL is killed under workers with traffic and comes back: they wait, say so, and count every offset once."""
+"""PostgreSQL is killed under workers with traffic and comes back: they wait, say so, and count
+every offset once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``kill -9`` of the repair worker at random moments of a repair: one job, one release, nothing torn."""
+"""``kill -9`` of the repair worker at random moments of a repair: one job, one release, nothing
+torn."""
 
 from __future__ import annotations
 

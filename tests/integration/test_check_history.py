@@ -1,4 +1,5 @@
-"""The invariants on real servers: both databases, the command, a relay without a broker, the topics of a Kafka."""
+"""The invariants on real servers: both databases, the command, a relay without a broker, the topics
+of a Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A broker with permissions: a worker that may not use its group is told so, instead of hanging in silence."""
+"""A broker with permissions: a worker that may not use its group is told so, instead of hanging in
+silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever writes to the log, and however: every offset is counted once, as a row or as a dead letter."""
+"""Whatever writes to the log, and however: every offset is counted once, as a row or as a dead
+letter."""
 
 from __future__ import annotations
 

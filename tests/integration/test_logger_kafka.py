@@ -1,4 +1,5 @@
-"""The logger on a real Kafka: nothing lost, nothing twice, whatever befalls the broker or the process."""
+"""The logger on a real Kafka: nothing lost, nothing twice, whatever befalls the broker or the
+process."""
 
 from __future__ import annotations
 

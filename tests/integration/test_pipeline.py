@@ -1,4 +1,5 @@
-"""``redistill.compress.pipeline`` from files to a judged candidate, on digits under a veil. Nothing is mocked."""
+"""``redistill.compress.pipeline`` from files to a judged candidate, on digits under a veil. Nothing
+is mocked."""
 
 from __future__ import annotations
 

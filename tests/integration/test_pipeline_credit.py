@@ -1,4 +1,5 @@
-"""``redistill.compress.pipeline`` on a model with categories and missing values: the made-up credit decision."""
+"""``redistill.compress.pipeline`` on a model with categories and missing values: the made-up credit
+decision."""
 
 from __future__ import annotations
 

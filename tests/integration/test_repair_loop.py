@@ -1,4 +1,5 @@
-"""From a finding in SQL to a published release and back, by the real worker, pipeline and repository.
+"""From a finding in SQL to a published release and back, by the real worker, pipeline and
+repository.
 
 Nothing listens at the broker's address: all of this has to work without one.
 """
@@ -77,7 +78,8 @@ class World:
         self.settings = settings
         self.database: Database = opening.open(settings)
         self.rng = np.random.default_rng(1)
-        # in the past, and not so far that its announcements, which nobody relays here, wait too long
+        # in the past, and not so far that its announcements, which nobody relays here, wait too
+        # long
         self.at = now_us() - 2 * MINUTE
         self.service: Service = repairable.service(self.database, settings)
         self._child = child

@@ -1,4 +1,5 @@
-"""The wheel in environments of its own: whole, with one import root, in folders of people who have such names too."""
+"""The wheel in environments of its own: whole, with one import root, in folders of people who have
+such names too."""
 
 from __future__ import annotations
 

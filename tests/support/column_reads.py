@@ -70,7 +70,8 @@ class _Reader(ast.NodeVisitor):
         self._table_modules: set[str] = set()
         """Local names of the modules that hold the tables."""
         self._scopes: list[dict[str, str]] = [{}]
-        """Local names of tables, the innermost function's last; ``NAME.c`` stands for its columns."""
+        """Local names of tables, the innermost function's last; ``NAME.c`` stands for its columns.
+        """
         self._writing: list[str] = []
         """Columns whose new values are being walked over."""
 

@@ -57,7 +57,8 @@ def job_of(**fields: Any) -> JobSpec:
 
 
 def tiny_job(folder: Path, *, rows: int = 400, **fields: Any) -> JobSpec:
-    """A whole job folder about ``GRAPH``, made at once: the student knows another threshold than its teacher.
+    """A whole job folder about ``GRAPH``, made at once: the student knows another threshold than
+    its teacher.
 
     Parameters
     ----------

@@ -1,8 +1,9 @@
-"""A tabular model that is not the demo's: a made-up credit decision with categories, missing values and a shift that
-its student cannot follow but its teacher can. Everything is generated from a seed.
+"""A tabular model that is not the demo's: a made-up credit decision with categories, missing values
+and a shift that its student cannot follow but its teacher can. Everything is generated from a seed.
 
-The world: whether a loan defaults depends smoothly, and not monotonically, on the debt ratio. Usually ratios are small;
-in the *boom* they are large, where only the teacher has ever been trained.
+The world: whether a loan defaults depends smoothly, and not monotonically, on the debt ratio.
+Usually ratios are small; in the *boom* they are large, where only the teacher has ever been
+trained.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ wait_hours = 1
 
 
 def rows(rng: np.random.Generator, n: int, *, boom: bool = False) -> dict[str, Any]:
-    """``n`` applications as columns: numeric float64 with some NaN, ``region`` strings, ``label`` the truth."""
+    """``n`` applications as columns: numeric float64 with some NaN, ``region`` strings, ``label``
+    the truth."""
     ratio = rng.normal(3.2, 0.6, n) if boom else rng.normal(0.0, 0.8, n)
     out: dict[str, Any] = {
         "income": rng.lognormal(0.0, 0.5, n),
@@ -71,7 +73,8 @@ def rows(rng: np.random.Generator, n: int, *, boom: bool = False) -> dict[str, A
         "inquiries": rng.poisson(1.5, n).astype(float),
     }
     region = rng.integers(0, 3, n)
-    # up to 1 the risk grows with the ratio; beyond 2 (only in the boom) it falls again: lenders got careful
+    # up to 1 the risk grows with the ratio; beyond 2 (only in the boom) it falls again: lenders got
+    # careful
     risk = (
         3.0 * np.sin(1.3 * ratio)
         + 1.2 * (out["utilisation"] - 0.5)

@@ -1,6 +1,8 @@
-"""``python -m impatient SECONDS [blocked]``: ``redistill run stream`` with a watchdog that waits no longer than that.
+"""``python -m impatient SECONDS [blocked]``: ``redistill run stream`` with a watchdog that waits no
+longer than that.
 
-``blocked``: after three seconds something keeps the event loop for ever, as a call that does not return would.
+``blocked``: after three seconds something keeps the event loop for ever, as a call that does not
+return would.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A real Apache Kafka (one KRaft node) on loopback, for tests, fault runs and benchmarks.
 
-Its jars come from Maven once and are kept under ``.cache`` of the checkout; needs Java 17 and ``mvn``.
+Its jars come from Maven once and are kept under ``.cache`` of the checkout; needs Java 17 and
+``mvn``.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A model small enough to write by hand: two numbers and a region, a linear graph, and data that it gets wrong at a
-known rate. For tests that need an ONNX file and its Parquet files but no training.
+"""A model small enough to write by hand: two numbers and a region, a linear graph, and data that it
+gets wrong at a known rate. For tests that need an ONNX file and its Parquet files but no training.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def graph(
 
 
 def forest(path: Path) -> Path:
-    """Write two stumps, on ``a`` and on ``b``, with the outputs of converters: label, probabilities."""
+    """Write two stumps, on ``a`` and on ``b``, with the outputs of converters: label,
+    probabilities."""
     trees = 2
     node = helper.make_node(
         "TreeEnsembleClassifier",

@@ -1,4 +1,5 @@
-"""Rows as the stream workers and ``register`` leave them in SQL, for tests of what is done about them."""
+"""Rows as the stream workers and ``register`` leave them in SQL, for tests of what is done about
+them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ def free_port() -> int:
 
 
 def wait_open(port: int, seconds: float, alive: Callable[[], bool]) -> bool:
-    """Wait until something accepts connections on a loopback port; give up when its process is gone."""
+    """Wait until something accepts connections on a loopback port; give up when its process is
+    gone."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and alive():
         with socket.socket() as s:

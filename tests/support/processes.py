@@ -1,4 +1,5 @@
-"""redistill's own processes as children of a test: started, killed, restarted, always by their own pid."""
+"""redistill's own processes as children of a test: started, killed, restarted, always by their own
+pid."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class Worker:
             self.process.wait(60)
 
     def stop(self, seconds: float = 30.0) -> int | None:
-        """SIGTERM; SIGKILL to its whole session when it does not end in time. Returns the exit status."""
+        """SIGTERM; SIGKILL to its whole session when it does not end in time. Returns the exit
+        status."""
         if self.process is None:
             return None
         if self.process.poll() is None:

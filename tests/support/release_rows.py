@@ -1,4 +1,5 @@
-"""Packages of releases without files, and the rows that publishing them needs: nothing is signed or stored."""
+"""Packages of releases without files, and the rows that publishing them needs: nothing is signed or
+stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A stream worker on a real Kafka: topics in a namespace of their own, a database, records, and counts."""
+"""A stream worker on a real Kafka: topics in a namespace of their own, a database, records, and
+counts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The distribution as users get it: built from the checkout, installed with one extra, alone.
 
-Packages come from where uv is told to look, or from its cache; once they are there an environment is links, and
-takes a second or two.
+Packages come from where uv is told to look, or from its cache; once they are there an environment
+is links, and takes a second or two.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Wheels:
         return next((self.folder / "direct").glob("*.whl"))
 
     def environment(self, extra: str) -> Path:
-        """Folder of the programs of an environment with the wheel, one extra (or none), and nothing else of ours."""
+        """Folder of the programs of an environment with the wheel, one extra (or none), and nothing
+        else of ours."""
         if extra not in self._made:
             home = self.folder / f"env-{extra or 'base'}"
             programs = home / "bin"

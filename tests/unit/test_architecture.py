@@ -115,7 +115,8 @@ def test_only_one_home_for_each_framework() -> None:
 
 
 def test_onnx_files_are_opened_and_walked_in_one_module() -> None:
-    """A second check would give a second answer. Writing a graph (``compress/shrink/export.py``) is no walk."""
+    """A second check would give a second answer. Writing a graph (``compress/shrink/export.py``) is
+    no walk."""
     opened = re.compile(r"\bInferenceSession\(|\bonnx\.load|\bload_model|\bSessionOptions\(")
     walked = re.compile(
         r"\.opset_import\b|\.functions\b|\bgraph\.(node|initializer)\b(?!\()|HasField\(.g.\)"

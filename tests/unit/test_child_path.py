@@ -1,4 +1,5 @@
-"""Child processes of ours import from the parent's path, without the folder of its script and the current one."""
+"""Child processes of ours import from the parent's path, without the folder of its script and the
+current one."""
 
 from __future__ import annotations
 

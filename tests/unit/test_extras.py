@@ -1,4 +1,5 @@
-"""Libraries that are missing, hidden or broken are told in one sentence; copies and stand-ins of tests are let be."""
+"""Libraries that are missing, hidden or broken are told in one sentence; copies and stand-ins of
+tests are let be."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def package(folder: Path, name: str, *files: str) -> Path:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of installed libraries, with ``wanted``; before it on the path the folder of a service."""
+    """A folder of installed libraries, with ``wanted``; before it on the path the folder of a
+    service."""
     site, service = tmp_path / "site", tmp_path / "service"
     package(site, "wanted", "producer.py", "consumer.py", "codec.py")
     (site / "wanted-1.0.dist-info").mkdir()

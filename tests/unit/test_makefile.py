@@ -1,4 +1,5 @@
-"""Makefile, pins and metadata agree on the interpreters: asked for, found, and made anew where they differ."""
+"""Makefile, pins and metadata agree on the interpreters: asked for, found, and made anew where they
+differ."""
 
 from __future__ import annotations
 

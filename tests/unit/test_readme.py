@@ -1,4 +1,5 @@
-"""The README is true: its commands exist with the options it uses, its links lead somewhere, its code compiles."""
+"""The README is true: its commands exist with the options it uses, its links lead somewhere, its
+code compiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The same odd file through ``replay``, ``register`` and ``label import``: they agree on what it holds."""
+"""The same odd file through ``replay``, ``register`` and ``label import``: they agree on what it
+holds."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ THREADS = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
-    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # Arrow's allocator cleans up when it is used
+    # Arrow's allocator cleans up when it is used
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 """One thread: on a busy two-core machine two torch threads were 7.6 times slower than one, and a
 fork keeps one only."""

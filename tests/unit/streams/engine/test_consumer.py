@@ -1,4 +1,5 @@
-"""What the bulk consumer decides by itself: what is queued, what may be committed, what is read again."""
+"""What the bulk consumer decides by itself: what is queued, what may be committed, what is read
+again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The private parts of faust-streaming that the bulk consumer stands on. A new version has to pass this first."""
+"""The private parts of faust-streaming that the bulk consumer stands on. A new version has to pass
+this first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The thread that writes: it waits for a database that is away, and gives up on what it cannot mend."""
+"""The thread that writes: it waits for a database that is away, and gives up on what it cannot
+mend."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Offsets that do not come: those that left the log are recorded, those that were missed read again."""
+"""Offsets that do not come: those that left the log are recorded, those that were missed read
+again."""
 
 from __future__ import annotations
 

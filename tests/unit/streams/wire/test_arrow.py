@@ -1,4 +1,5 @@
-"""Arrow batches from anywhere: bad rows are left out, bad batches are dead letters, nothing crashes."""
+"""Arrow batches from anywhere: bad rows are left out, bad batches are dead letters, nothing
+crashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Commands whose libraries are not installed, or do not load, say so in one line and end with status 2."""
+"""Commands whose libraries are not installed, or do not load, say so in one line and end with
+status 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The rule of bounds: an audit chain that verifies, a backlog that somebody works on, files that end."""
+"""The rule of bounds: an audit chain that verifies, a backlog that somebody works on, files that
+end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The check of all invariants: one moment of the database, patience for what has just started, the topics."""
+"""The check of all invariants: one moment of the database, patience for what has just started, the
+topics."""
 
 from __future__ import annotations
 

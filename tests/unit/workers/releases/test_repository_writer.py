@@ -1,4 +1,5 @@
-"""The process that writes the repository: requests, renewal, announcements, repair of what it finds."""
+"""The process that writes the repository: requests, renewal, announcements, repair of what it
+finds."""
 
 from __future__ import annotations
 
