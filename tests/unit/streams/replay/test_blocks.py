@@ -34,3 +34,32 @@ def test_a_stream_with_a_header_only_has_no_blocks(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("x,label,prediction\n")
     _, blocks = learned(tmp_path / "s.csv", csv_of(tmp_path, columns(), "r.csv"))
     assert blocks == []
+
+
+def test_blocks_have_the_asked_size_and_every_row_in_order() -> None:
+    _, blocks = learned(pa.table(columns()).slice(0, 250), pa.table(columns()))
+    assert [len(b.block) for b in blocks] == [100, 100, 50]
+    assert np.concatenate([b.block.features[:, 0] for b in blocks]).tolist() == list(range(250))
+    assert blocks[1].block.served_at[:2].tolist() == [100_000_000, 101_000_000]
+
+
+def test_a_row_without_a_time_has_that_of_the_row_before_and_the_first_of_the_next() -> None:
+    at = pa.array([None, -5.0, 7.0, None, 9.0, *([None] * (N - 5))])
+    _, blocks = learned(pa.table(columns(at=at)), pa.table(columns()), time="at")
+    assert blocks[0].block.served_at[:6].tolist() == [s * 1_000_000 for s in (7, 7, 7, 7, 9, 9)]
+    assert blocks[-1].block.served_at[-1] == 9_000_000
+
+
+def test_a_column_of_times_without_any_is_said() -> None:
+    stream = pa.table(columns(at=pa.nulls(N, pa.float64())))
+    with pytest.raises(
+        FileError, match=r"'at' \(option --time\) has no time in the first 400 rows"
+    ):
+        learned(stream, pa.table(columns()), time="at")
+
+
+def test_undeclared_values_of_a_category_are_unseen() -> None:
+    reference = pa.table(columns(c=["EU", "US"] * (N // 2)))
+    _, blocks = learned(pa.table(columns(c=["US", "JP"] * (N // 2))), reference)
+    assert blocks[0].block.features[:2, 1].tolist() == [1, -1]
+    assert list(blocks[0].block.unseen["c"]) == ["JP"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
 from redistill.rownames import Names
-from redistill.streams.replay.rows import answers, wrong_rows
+from redistill.rowvalues import texts
+from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
+from redistill.streams.wire.block import Feature
 
 
 def test_labels_and_predictions_of_unknown_classes_are_compared_by_value_where_types_differ() -> (
@@ -18,3 +21,17 @@ def test_labels_and_predictions_of_unknown_classes_are_compared_by_value_where_t
     assert wrong_rows(words, pa.array(["1.0", "0.00"]), nobody)[0].tolist() == [1, 0]
     assert wrong_rows(words, pa.array([True, False]), nobody)[0].tolist() == [0, 0]
     assert answers(words, None).values == ("1", "0")
+
+
+def test_known_classes_are_compared_by_what_they_name() -> None:
+    names = Names(("no", "yes", "1"))
+    label = pa.array(["yes", "1.0", " ", None, "no"])
+    wrong, known = wrong_rows(label, pa.array(["yes", "1", "no", "yes", "maybe"]), names)
+    assert wrong.tolist() == [0, 0, 0, 0, 1]
+    assert known.tolist() == [True, True, False, False, True]
+
+
+def test_a_category_is_the_index_of_its_value() -> None:
+    feature = Feature(name="c", kind="category", values=("EU", "US"))
+    found = indices(codes_of(texts(pa.array(["US", None, "JP", "EU"]))), feature)
+    np.testing.assert_array_equal(found, np.float32([1, np.nan, -1, 0]))
