@@ -24,6 +24,8 @@ from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, d
 from redistill.compress.steps import array_key, key_of
 from redistill.files import sha256_of, sha256_of_tree
 
+__all__ = ["Candidates", "build", "one_thread", "warm"]
+
 SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
 """Without a warm start: times the epochs, and replay rows per fresh row at least."""
 GOLDEN_ROWS = 64

@@ -18,6 +18,15 @@ from redistill.compress.steps import WORK
 from redistill.files import put
 from redistill.stats import softmax
 
+__all__ = [
+    "EXACT_TOLERANCE",
+    "GOLDEN_ROWS",
+    "INTEGER_TOLERANCE",
+    "golden_rows",
+    "reference_table",
+    "write",
+]
+
 GOLDEN_ROWS = 32
 EXACT_TOLERANCE, INTEGER_TOLERANCE = 1e-3, 0.1
 """Largest difference of an output on another CPU, as a share of the largest golden output: floats

@@ -17,6 +17,19 @@ from redistill.compress.errors import BadData, BadJob
 from redistill.compress.plan import GraphSpec, JobSpec
 from redistill.compress.rows import Rows, examples
 
+__all__ = [
+    "MAX_SLICE_VALUES",
+    "PreparedRows",
+    "categories",
+    "digests",
+    "encode",
+    "gate_rows",
+    "prepare",
+    "slice_groups",
+    "unique_rows",
+    "with_labels",
+]
+
 MIN_TRAIN_ROWS = 32
 """Fewer rows than this say nothing about a domain."""
 REPEATS_BY_NATURE = 0.5

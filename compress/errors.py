@@ -3,6 +3,8 @@ report."""
 
 from __future__ import annotations
 
+__all__ = ["BadData", "BadJob", "BadModel", "CompressError", "DeadlineExceeded"]
+
 
 class CompressError(Exception):
     """A model could not be compressed or judged."""

@@ -18,6 +18,8 @@ from redistill.compress.plan import JobSpec, Report, read_job_spec, to_json
 from redistill.compress.rows import Rows, read_rows, read_trusted
 from redistill.compress.steps import Deadline, Steps
 
+__all__ = ["CANDIDATE", "REPORT", "JobContext", "environment", "read"]
+
 JOB, REPORT, CANDIDATE = "job.json", "report.json", "candidate"
 VARIANTS = ("fp32", "static_int8", "dynamic_int8")
 

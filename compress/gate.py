@@ -15,6 +15,8 @@ from redistill.compress.judge.evidence import Evidence
 from redistill.compress.judge.gate_rules import Requirement, Ruling
 from redistill.compress.plan import Accepted, Decision, Gate, Limits, Rejected, Undecidable
 
+__all__ = ["Judgement", "choose", "decide"]
+
 FRESH_GATES = frozenset({"fresh_e_value", "fresh_margin_e_value", "verified_rows", "gain"})
 """Gates that look at fresh labels. ``choose`` does not, so that only one variant is tested
 there."""

@@ -26,6 +26,17 @@ from redistill.compress.rows import Rows
 from redistill.compress.steps import array_key, key_of
 from redistill.files import sha256_of
 
+__all__ = [
+    "TrainingFacts",
+    "check_log",
+    "judge",
+    "probe",
+    "read_answers",
+    "read_choice",
+    "read_facts",
+    "rival",
+]
+
 PROBE_ROWS = 32
 MAX_MISMATCH = 0.01
 """Where the incumbent's file answers more rows than this share otherwise than was logged, something

@@ -22,6 +22,8 @@ from redistill.compress.rows import Rows
 from redistill.compress.shrink import export, trained
 from redistill.stats import clopper_pearson
 
+__all__ = ["baseline", "compare", "diagnose"]
+
 MIN_LIKENESS = 0.9
 """Share of trusted rows on which a training folder must answer like the graph that it belongs to
 (int8 differs by a few percent at most)."""

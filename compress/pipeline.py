@@ -16,6 +16,8 @@ from redistill.compress.plan import Report, to_json
 from redistill.compress.steps import Deadline, Progress, Steps, nothing
 from redistill.files import write
 
+__all__ = ["MODES", "run", "warm"]
+
 MODES: dict[str, Callable[[JobContext], Report]] = {
     "repair": repair.repair,
     "gate": repair.gate,

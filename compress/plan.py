@@ -26,6 +26,27 @@ from typing import Any, Literal
 
 import msgspec
 
+__all__ = [
+    "Accepted",
+    "Comparison",
+    "Decision",
+    "Diagnosis",
+    "Gate",
+    "GraphSpec",
+    "JobSpec",
+    "Limits",
+    "Measure",
+    "Mode",
+    "Rejected",
+    "Report",
+    "Training",
+    "Undecidable",
+    "Variant",
+    "read_job_spec",
+    "read_report",
+    "to_json",
+]
+
 Mode = Literal["repair", "gate", "diagnose", "compare", "baseline"]
 """``repair``: train, shrink, judge. ``gate``: judge the finished candidate again, with more rows.
 ``diagnose``: how much teacher and incumbent lost on the fresh labelled rows. ``compare``: incumbent

@@ -11,6 +11,8 @@ from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report
 from redistill.files import sha256_of
 
+__all__ = ["gate", "repair"]
+
 
 def repair(context: JobContext) -> Report:
     """Train, shrink and judge.

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from redistill.compress.errors import BadData, BadJob
 from redistill.compress.plan import GraphSpec
 
+__all__ = ["Rows", "examples", "read_rows", "read_table", "read_trusted"]
+
 MIN_TRUSTED_ROWS = 50
 """With fewer, not even a candidate without a single lost row could pass a margin of some points."""
 MAX_UNKNOWN_LABELS = 0.5

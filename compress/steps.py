@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from redistill.compress.errors import BadJob, DeadlineExceeded
 from redistill.files import put, sha256_of_tree, write
 
+__all__ = ["WORK", "Deadline", "Progress", "Steps", "array_key", "key_of", "nothing"]
+
 RECORD, WORK = "steps.json", "work"
 
 Progress = Callable[[str, float], None]

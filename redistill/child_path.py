@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+__all__ = ["PACKAGE_PARENT", "python_path", "variables"]
+
 PACKAGE_PARENT = str(Path(__file__).absolute().parent.parent)
 """The folder in which this process found the package ``redistill``."""
 

@@ -11,6 +11,8 @@ from importlib import metadata, util
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+__all__ = ["ExtraError", "check", "distributions", "explain", "require", "version"]
+
 DISTRIBUTIONS = {"kafka": "kafka-python"}
 """What is installed for a module, where it has another name."""
 

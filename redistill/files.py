@@ -18,6 +18,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+__all__ = [
+    "PRIVATE",
+    "UMASKED",
+    "copy",
+    "create",
+    "put",
+    "sha256_of",
+    "sha256_of_bytes",
+    "sha256_of_tree",
+    "unfinished",
+    "write",
+    "write_unsynced",
+]
+
 UMASKED = 0o666
 """Mode of a new file, less what the process masks."""
 PRIVATE = 0o600

@@ -14,6 +14,8 @@ from typing import Any
 
 from redistill.onnxports import OnnxError, Port
 
+__all__ = ["MAX_BYTES", "GraphFacts", "check", "check_bytes", "operator_types", "read", "session"]
+
 MAX_BYTES = 512 * 1024 * 1024
 """Compressed models are small, and the limited children in which a file is first loaded have no
 memory for more."""

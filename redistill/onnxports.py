@@ -14,6 +14,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Layout",
+    "OnnxError",
+    "Port",
+    "feeder",
+    "fixed_rows",
+    "layout",
+    "of_session",
+    "scores_output",
+]
+
 Feeder = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")

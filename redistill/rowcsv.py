@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
+__all__ = ["CsvFile", "EmptyFile", "RowFileError", "unreadable"]
+
 HEAD_BYTES = 1 << 20
 """Read of a file to see what it is; a header is not longer."""
 BLOCK_BYTES = 4 << 20

@@ -30,7 +30,7 @@ BATCH_CELLS = 8_000_000
 """Cells of a batch: of very wide files fewer rows are read at a time."""
 FEWEST_ROWS = 500
 """Rows of a batch of however many columns; batches are multiples of it."""
-__all__ = ["BATCH_ROWS", "Batch", "Kind", "RowFile", "RowFileError", "open_rows"]
+__all__ = ["BATCH_ROWS", "Batch", "RowFile", "open_rows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

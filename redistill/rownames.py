@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
+__all__ = ["LONGEST_NUMBER", "Names", "by_value", "number_of"]
+
 LONGEST_NUMBER = 40
 """Digits before or after the point beyond which a text is compared as text, not as a number."""
 

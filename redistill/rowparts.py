@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 from redistill.rowcsv import CsvFile, EmptyFile, RowFileError, unreadable
 from redistill.rowvalues import is_text
 
+__all__ = ["Part", "part_of_file", "part_of_table", "parts_of_folder"]
+
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 """Folders that say which files of a table are still valid."""

@@ -14,6 +14,8 @@ from redistill.rownames import number_of
 from redistill.rowvalues import is_number, is_text, is_time, numbers, plain, positions
 from redistill.times import DAY, SECOND, microseconds, to_us
 
+__all__ = ["times"]
+
 LATEST_SECONDS = 1e11
 """Seconds since 1970 that are no time of ours (the year 5138) but milliseconds or finer."""
 NO_TIME = "which is not a time: ISO 8601, or seconds since 1970, were expected"

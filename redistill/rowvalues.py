@@ -24,6 +24,21 @@ from numpy.typing import NDArray
 
 from redistill.rownames import LONGEST_NUMBER, Names, number_of
 
+__all__ = [
+    "Texts",
+    "float32",
+    "is_number",
+    "is_single",
+    "is_text",
+    "is_time",
+    "joined",
+    "numbers",
+    "plain",
+    "positions",
+    "text_of",
+    "texts",
+]
+
 
 class NoText(ValueError):
     """A value has no text of its own; the message says why, to follow the name of what holds it."""

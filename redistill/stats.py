@@ -12,6 +12,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "MISS",
+    "clopper_pearson",
+    "log_mean_exp",
+    "margin_e_value",
+    "paired_e_value",
+    "softmax",
+    "softmax_of_row",
+    "upper_bound",
+]
+
 Floats = TypeVar("Floats", np.float32, np.float64)
 
 MISS = 0.05

@@ -9,6 +9,19 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+__all__ = [
+    "DAY",
+    "EPOCH",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "microseconds",
+    "now_us",
+    "to_seconds",
+    "to_us",
+    "utc",
+]
+
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE

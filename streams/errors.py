@@ -3,6 +3,19 @@ be done."""
 
 from __future__ import annotations
 
+__all__ = [
+    "BrokerRefused",
+    "BrokerUnavailable",
+    "FileError",
+    "LeaseError",
+    "ReleaseError",
+    "StateError",
+    "StoreUnavailable",
+    "StoreUnusable",
+    "StreamsError",
+    "WireError",
+]
+
 
 class StreamsError(Exception):
     """Something on the observing side could not be done."""

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+__all__ = [
+    "DatabaseError",
+    "KeysError",
+    "LeaseLost",
+    "RegistryError",
+    "SettingsError",
+    "SpecError",
+    "UsageError",
+    "WorkersError",
+]
+
 
 class WorkersError(Exception):
     """Something on the acting side could not be done."""

@@ -8,6 +8,8 @@ from typing import Literal
 from redistill.compress.judge import intervals
 from redistill.compress.plan import Diagnosis, Measure
 
+__all__ = ["diagnose", "loss"]
+
 MIN_LABELS = 20
 """Below this a loss cannot be divided between student and teacher."""
 COMPRESSION_SHARE = 0.5

@@ -17,6 +17,8 @@ from redistill.compress.plan import GraphSpec, Limits, Measure, Variant
 from redistill.compress.rows import Rows
 from redistill.files import sha256_of
 
+__all__ = ["EvaluatedModel", "Evaluation"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EvaluatedModel:

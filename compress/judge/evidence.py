@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from redistill.compress.judge.measures import SliceLoss
 from redistill.compress.plan import Comparison, Measure
 
+__all__ = ["Evidence", "rows_of"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:

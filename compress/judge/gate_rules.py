@@ -11,6 +11,23 @@ from redistill.compress.judge.measures import rows_to_decide
 from redistill.compress.plan import Comparison, Gate, Limits, Undecidable
 from redistill.stats import margin_e_value
 
+__all__ = [
+    "Requirement",
+    "Ruling",
+    "agreement",
+    "f1",
+    "fresh_beat",
+    "fresh_keep",
+    "gain",
+    "loads",
+    "really_quantized",
+    "size",
+    "speed",
+    "trusted",
+    "verified",
+    "worst_slice",
+]
+
 Requirement = Literal["beat", "keep", "admit", "first"]
 """What a candidate has to show. ``beat``: repairs after an incident; better than the incumbent on
 fresh rows, not worse on trusted ones. ``keep``: scheduled and manual jobs; not worse on either, and

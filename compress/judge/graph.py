@@ -17,6 +17,8 @@ from redistill.compress.judge.output_kind import misdeclared
 from redistill.compress.plan import GraphSpec
 from redistill.onnxports import OnnxError
 
+__all__ = ["INTEGER_OPERATORS", "Graph", "GraphCall", "answers", "check_file", "session"]
+
 BATCH = 512
 """Rows per call when many are asked for: bounds the memory of activations. Dynamic int8 takes its
 ranges from the batch, so that a large one is its hard case."""

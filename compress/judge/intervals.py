@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from scipy.special import ndtri
 
+__all__ = ["difference", "paired_difference", "wilson"]
+
 
 def wilson(share: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
     """Score interval of a share (Wilson 1927)."""

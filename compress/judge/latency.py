@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+__all__ = ["MIN_ROUNDS", "WARM_UP_ROUNDS", "interleaved"]
+
 WARM_UP_ROUNDS = 5
 MIN_ROUNDS = 30
 """Below this a 95% quantile means nothing."""

@@ -13,6 +13,19 @@ from redistill.compress.judge import intervals
 from redistill.compress.plan import Comparison, Measure
 from redistill.stats import clopper_pearson, paired_e_value
 
+__all__ = [
+    "Classes",
+    "SliceLoss",
+    "accuracy",
+    "agreement",
+    "compare",
+    "domain_auc",
+    "f1_difference",
+    "macro_f1",
+    "rows_to_decide",
+    "slice_losses",
+]
+
 Classes = NDArray[np.int64]
 """(n,) index of a class per row; -1 where a label is missing."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["misdeclared"]
+
 TOLERANCE = 1e-3
 """What rounding to float16 or int8 may do to a probability, or to the sum of some."""
 

@@ -27,6 +27,8 @@ from redistill.compress.errors import BadModel, CompressError
 from redistill.compress.judge import graph, latency
 from redistill.onnxports import OnnxError
 
+__all__ = ["WALL_SECONDS", "Probe", "ProbeResult", "ProbeTarget"]
+
 MEMORY_BYTES = 2 << 30
 """Address space that loading may take beyond what the process has when it starts to load."""
 CPU_SECONDS = 60

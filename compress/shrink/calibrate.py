@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["CALIBRATION_ROWS", "calibration_rows"]
+
 CALIBRATION_ROWS = 512
 """Eight rows did as well as two thousand where the data were alike; a mixture needs some more."""
 

@@ -15,6 +15,8 @@ from redistill.compress.plan import Training
 from redistill.compress.shrink import losses
 from redistill.compress.shrink.students import Mlp
 
+__all__ = ["distill", "predict_logits"]
+
 WARM_UP_SHARE = 0.1
 """Share of the steps in which the learning rate climbs; afterwards it falls to zero along a cosine.
 """

@@ -18,6 +18,8 @@ from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import session
 from redistill.compress.shrink.trained import Trained
 
+__all__ = ["INPUT", "OPSET", "compare", "to_onnx"]
+
 OPSET, IR_VERSION = 20, 10
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""
 INPUT, OUTPUT = "x", "y"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+__all__ = ["cross_entropy", "distillation"]
+
 
 def distillation(
     student: torch.Tensor, teacher: torch.Tensor, *, temperature: float

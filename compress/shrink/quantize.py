@@ -21,6 +21,8 @@ from onnxruntime.quantization import (
 from redistill.compress.errors import BadData, BadModel
 from redistill.compress.shrink.export import INPUT
 
+__all__ = ["OPERATORS", "dynamic_int8", "static_int8"]
+
 OPERATORS = ["MatMul", "Gemm"]
 """What is quantized. Scaling and encoding of the inputs stay in float: eight bits for a raw income
 would cost everything."""

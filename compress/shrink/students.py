@@ -13,6 +13,8 @@ from redistill.compress.errors import BadModel
 from redistill.compress.shrink import trained
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, Trained
 
+__all__ = ["Mlp", "arrays", "build", "load"]
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,

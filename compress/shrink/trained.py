@@ -20,6 +20,16 @@ from safetensors import numpy as tensors
 from redistill.compress.errors import BadModel
 from redistill.files import write
 
+__all__ = [
+    "ARCHITECTURE_FILE",
+    "WEIGHTS_FILE",
+    "Architecture",
+    "Trained",
+    "default_architecture",
+    "problems",
+    "read",
+]
+
 ARCHITECTURE_FILE, WEIGHTS_FILE = "architecture.json", "weights.safetensors"
 MAX_WIDTH = 16_384
 """Largest layer that a training folder may ask for: a mistyped width must not eat the machine's

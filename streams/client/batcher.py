@@ -23,6 +23,8 @@ from redistill.streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checke
 from redistill.streams.wire.events import TOPICS, Event, PredictionMade
 from redistill.streams.wire.messages import encode
 
+__all__ = ["MIN_BATCH_ROWS", "Batcher", "Logged", "Outgoing"]
+
 MIN_BATCH_ROWS = 20
 """Fewer rows go as single JSON events: a tiny Arrow batch costs its reader more than they do."""
 _MAX_GROUPS = 1_000

@@ -23,6 +23,8 @@ from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Feature, Schema
 from redistill.times import EPOCH
 
+__all__ = ["load_fallback"]
+
 
 def load_fallback(
     path: Path, model: str, threads: int, release: Path | None

@@ -34,6 +34,8 @@ from redistill.streams.client.release import (
 from redistill.streams.client.transport import FolderFetcher, HttpFetcher
 from redistill.streams.errors import ReleaseError
 
+__all__ = ["Repository"]
+
 LOCK_SECONDS = 15.0
 """How long a refresh waits for another process that uses the same cache."""
 

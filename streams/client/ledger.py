@@ -9,6 +9,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+__all__ = ["Ledger", "Stats"]
+
 _logger = logging.getLogger("redistill.client")
 
 _QUIET_SECONDS = 60.0

@@ -15,6 +15,8 @@ from redistill.streams.client.release import FALLBACK, GOLDEN_FILE, POINTER_FILE
 from redistill.streams.client.session import Session, load, self_test
 from redistill.streams.errors import ReleaseError
 
+__all__ = ["Loader", "Serving"]
+
 RETRY_SECONDS = 600.0
 """Longest wait before a release that could not be loaded is tried again."""
 

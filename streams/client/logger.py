@@ -27,7 +27,7 @@ from redistill.streams.kafka.broker import Broker, Security
 from redistill.streams.wire.events import Event, LabelObserved
 from redistill.times import now_us
 
-__all__ = ["PredictionLogger", "Stats"]
+__all__ = ["PredictionLogger"]
 
 _MAX_CELLS = 400_000
 """Feature values in the queue: rows with very many features fill it sooner."""

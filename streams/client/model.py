@@ -29,6 +29,8 @@ from redistill.streams.client.session import Row
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 
+__all__ = ["ModelClient"]
+
 log = logging.getLogger("redistill.client")
 
 HURRY_SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)

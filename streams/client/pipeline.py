@@ -22,6 +22,8 @@ from redistill.streams.client.sender import Sender
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.wire.events import Event
 
+__all__ = ["Pipeline"]
+
 _TICK_SECONDS = 0.02
 """Between two looks at a queue that is not empty: 200 rows at 10,000 a second."""
 _JOIN_SECONDS = 2.0

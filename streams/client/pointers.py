@@ -18,6 +18,8 @@ from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.wire.events import TOPICS, PointerMoved
 from redistill.streams.wire.messages import decode
 
+__all__ = ["Callback", "PointerListener"]
+
 Callback = Callable[[PointerMoved], None]
 
 _POLL_MS = 500

@@ -16,6 +16,8 @@ from pathlib import Path
 from redistill import child_path
 from redistill.streams.errors import ReleaseError
 
+__all__ = ["MEMORY_BYTES", "SECONDS", "probe"]
+
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the child. A small model loads within half a GiB; weights count several times.
 """

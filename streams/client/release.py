@@ -20,6 +20,24 @@ from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import ModelName, Sha256, Share, VersionName
 
+__all__ = [
+    "CLIENT_FILES",
+    "FALLBACK",
+    "GOLDEN_FILE",
+    "MANIFEST_FILE",
+    "MODEL_FILE",
+    "POINTER_FILE",
+    "FileEntry",
+    "InputLayout",
+    "KnownRelease",
+    "Manifest",
+    "OutputKind",
+    "PointerFile",
+    "ReleaseKind",
+    "target_name",
+    "verify",
+]
+
 FORMAT = 1
 """Version of both formats below; a newer one is refused, an older one stays readable."""
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from redistill.streams.client.batcher import Outgoing
 
+__all__ = ["SendBuffer"]
+
 
 @dataclass(slots=True)
 class _Waiting:

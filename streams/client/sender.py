@@ -16,6 +16,8 @@ from redistill.streams.client.send_buffer import SendBuffer
 from redistill.streams.errors import BrokerRefused, StreamsError
 from redistill.streams.kafka.broker import Broker, check, producer
 
+__all__ = ["Sender"]
+
 _FLYING_BYTES = 4 << 20  # copies inside the producer; the rest waits in the buffer
 _DELIVERY_MS = 30_000
 """A record unsettled for so long comes back, and the producer is made anew: one that is idempotent

@@ -23,6 +23,8 @@ from redistill.streams.client.release import (
 )
 from redistill.streams.errors import ReleaseError
 
+__all__ = ["Row", "Session", "load", "self_test"]
+
 Row = Mapping[str, Any] | Sequence[float | int | str | None] | NDArray[Any]
 """One row of features: by name (absent ones count as missing), or all in the schema's order."""
 

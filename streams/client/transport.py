@@ -10,6 +10,8 @@ import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
 
+__all__ = ["FolderFetcher", "HttpFetcher"]
+
 CHUNK_BYTES = 256 * 1024
 CONNECT_SECONDS = 3.0
 """A server in the same network answers within milliseconds; a poll comes again anyway."""

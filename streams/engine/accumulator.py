@@ -38,6 +38,8 @@ from redistill.streams.wire.hashing import id_hashes
 from redistill.streams.wire.recordset import RecordSet
 from redistill.times import to_us
 
+__all__ = ["Accumulator"]
+
 log = structlog.get_logger(__name__)
 
 FULL_ROWS = 250_000

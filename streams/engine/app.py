@@ -34,6 +34,8 @@ from redistill.streams.store.database import Database, connect
 from redistill.streams.store.outbox import Relay
 from redistill.times import now_us
 
+__all__ = ["StreamConfig", "make_app", "run"]
+
 log = structlog.get_logger(__name__)
 
 PREDICTIONS, LABELS = "predictions", "labels"

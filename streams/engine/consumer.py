@@ -20,6 +20,16 @@ from faust.types import TP
 
 from redistill.streams.engine.fetched import Chunk, RawRecords, RawSet
 
+__all__ = [
+    "HOST",
+    "POLL_CHUNKS",
+    "QUEUED_CHUNKS",
+    "BulkConsumer",
+    "BulkThread",
+    "BulkTransport",
+    "QueuedChunk",
+]
+
 log = structlog.get_logger(__name__)
 
 HOST = "bulk_host"

@@ -10,6 +10,8 @@ from redistill.streams.errors import WireError
 from redistill.streams.wire.events import DeadLetter
 from redistill.times import utc
 
+__all__ = ["DEAD_BYTES", "LOGGED", "DeadLetters", "Unreadable", "dead_letter"]
+
 log = structlog.get_logger(__name__)
 
 FULL_RECORDS, FULL_BYTES = 2_000, 16 * 1024 * 1024

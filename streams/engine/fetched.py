@@ -25,6 +25,8 @@ from redistill.streams.errors import WireError
 from redistill.streams.wire.envelope import UNREADABLE, Record
 from redistill.streams.wire.recordset import Body, RecordSet
 
+__all__ = ["CHUNK_RECORDS", "Chunk", "RawRecords", "RawSet", "chunks"]
+
 log = structlog.get_logger(__name__)
 
 CHUNK_RECORDS, CHUNK_BYTES = 2_000, 1024 * 1024

@@ -19,6 +19,8 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 from redistill.times import to_us
 
+__all__ = ["FIRST_DELAY", "LONGEST_DELAY", "Flusher"]
+
 log = structlog.get_logger(__name__)
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0

@@ -17,6 +17,8 @@ from redistill.streams.engine.consumer import BulkConsumer
 from redistill.streams.engine.metrics import Metrics
 from redistill.streams.store.batch import Partition
 
+__all__ = ["GapTracker"]
+
 log = structlog.get_logger(__name__)
 
 OnAccumulator = Callable[[Callable[[], Any]], Awaitable[Any]]

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+__all__ = ["EXIT_STATUS", "Health", "LivenessCheck", "Watchdog"]
+
 log = structlog.get_logger(__name__)
 
 EXIT_STATUS = 70

@@ -27,6 +27,8 @@ from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import findings
 from redistill.times import to_seconds, to_us
 
+__all__ = ["LEASE_SECONDS", "REST_SECONDS", "ROUNDS", "HeldLease", "Housekeeper"]
+
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 10.0

@@ -16,6 +16,8 @@ from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.times import microseconds, to_us
 
+__all__ = ["label_row", "not_ahead", "read_labels"]
+
 
 def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str, Any]:
     """A row of the table ``labels``, but for the time at which it is stored.

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
+__all__ = ["FloodLimit", "configure"]
+
 FLOOD_SECONDS = 10.0
 """aiokafka writes 75 error lines a second while a broker is away: the first of each kind in this
 time says it.

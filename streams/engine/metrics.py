@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from redistill.streams.errors import StreamsError
 
+__all__ = ["Metrics"]
+
 
 class Metrics:
     """The worker's numbers.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from redistill.streams.store.batch import Gap, Partition, Progress
 
+__all__ = ["ReadProgress"]
+
 
 class ReadProgress:
     """The partitions of one worker, from their assignment on."""

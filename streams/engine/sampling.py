@@ -21,6 +21,8 @@ from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.streams.wire.columns import number_text
 from redistill.times import to_seconds
 
+__all__ = ["Bucket", "Sampler", "kept"]
+
 JOIN_BURST_SECONDS = 10.0
 """Seconds of the join cap that may come at once."""
 FEATURE_BURST_SECONDS = 60.0

@@ -13,6 +13,8 @@ from redistill.streams.errors import BrokerRefused
 from redistill.streams.kafka.broker import Broker, admin, cause
 from redistill.streams.kafka.dev_broker import topic_id
 
+__all__ = ["check", "topic_ids"]
+
 log = structlog.get_logger(__name__)
 
 

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.observe import InputState
+from redistill.streams.monitor.state import InputState
 from redistill.streams.store.batch import Partition, StateRow
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import input_states
+
+__all__ = ["CachedState", "StateCache"]
 
 log = structlog.get_logger(__name__)
 

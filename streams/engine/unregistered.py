@@ -26,6 +26,8 @@ from redistill.streams.wire.envelope import open_envelope
 from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.rows import ANY, lenient
 
+__all__ = ["UnregisteredRows"]
+
 SAMPLE_ROWS = 1_000
 MOST = 200
 """Model versions with a sample in memory: names come from the wire, memory must not grow with them.

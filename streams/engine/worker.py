@@ -34,6 +34,8 @@ from redistill.streams.store.batch import FlushBatch, Flushed, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import progress_of
 
+__all__ = ["StreamWorker"]
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")

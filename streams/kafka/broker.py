@@ -16,6 +16,19 @@ from urllib.parse import parse_qs, urlsplit
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 from redistill.streams.wire.events import topic_name
 
+__all__ = [
+    "Broker",
+    "Mechanism",
+    "Protocol",
+    "Security",
+    "admin",
+    "cause",
+    "check",
+    "consumer",
+    "explain",
+    "producer",
+]
+
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 

@@ -18,6 +18,8 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.wire.events import TOPICS
 
+__all__ = ["PARTITIONS", "DevBroker", "topic_id"]
+
 PARTITIONS = 4
 """Of every topic."""
 JOIN_DELAY_MS = 0

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 
+__all__ = ["Login", "probe"]
+
 _API_VERSIONS, _METADATA, _HANDSHAKE, _AUTHENTICATE = 18, 3, 17, 36
 _UNSUPPORTED_MECHANISM, _AUTHENTICATION_FAILED = 33, 58
 _MAX_ANSWER_BYTES = 4 << 20  # more than any of these four answers ever is

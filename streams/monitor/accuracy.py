@@ -17,7 +17,7 @@ from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.findings import finding_id
-from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory, delay
+from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import (
     ChangePoint,
@@ -30,14 +30,7 @@ from redistill.streams.wire.events import (
 )
 from redistill.times import microseconds, utc
 
-__all__ = [
-    "AccuracyState",
-    "BaseError",
-    "Outcomes",
-    "account",
-    "account_each",
-    "delay",
-]
+__all__ = ["SMALLEST_BASE", "account", "account_each"]
 
 LEARNING_OUTCOMES = 1_000
 """Outcomes from which a version without a base error learns one."""

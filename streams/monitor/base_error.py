@@ -13,6 +13,8 @@ from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.sequential import Inflation, inflation
 
+__all__ = ["SMALLEST_RATE", "BaseError"]
+
 SMALLEST_RATE = 0.0005
 """A model without a single error in the reference is not thought better than this."""
 

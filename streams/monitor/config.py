@@ -10,6 +10,8 @@ import msgspec
 
 from redistill.streams.wire.block import Schema
 
+__all__ = ["Level", "WatchConfig"]
+
 Level = Literal["watch", "rollback", "repair"]
 
 

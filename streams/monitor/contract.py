@@ -29,6 +29,8 @@ from redistill.streams.monitor.units import (
     unit_changes,
 )
 
+__all__ = ["SUBWINDOWS_NEEDED", "Breach", "breaches", "quiet"]
+
 Rule = Literal[
     "missing", "wrong_type", "out_of_range", "unseen_category", "unit_change", "constant"
 ]

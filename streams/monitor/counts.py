@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from redistill.streams.wire.block import Codes, PredictionBlock
 
+__all__ = ["Counts", "Layout", "columns", "confidence", "count", "count_subwindows"]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:

@@ -19,6 +19,8 @@ from river import drift
 
 from redistill.streams.errors import StateError
 
+__all__ = ["ConfidenceWatch", "adwin", "copy", "dump", "error_changes", "load"]
+
 RIVER_VERSION = installed_version("river")
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
+__all__ = ["distances"]
+
 FLOOR_QUANTILE = 0.95
 """A noise floor is the distance that this share of unchanged windows stays below."""
 

@@ -12,6 +12,8 @@ from redistill.streams.monitor.distance import distances
 from redistill.streams.monitor.input_profile import Column, Profile, between
 from redistill.streams.wire.events import Contributor
 
+__all__ = ["DriftedFeature", "drifted_features"]
+
 OPEN_PSI, OPEN_FLOORS = 0.25, 5.0
 """A feature has drifted when its PSI is above both .25 (the customary limit) and 5 noise floors,"""
 QUIET_PSI, QUIET_FLOORS = 0.1, 2.5

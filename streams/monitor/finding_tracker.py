@@ -35,6 +35,8 @@ from redistill.streams.monitor.verdicts import (
 )
 from redistill.streams.wire.events import Contributor, DriftFound, Statistic
 
+__all__ = ["OpenFinding", "Tracked", "TrackedVerdicts", "track"]
+
 TOGETHER = 5
 """More columns than this that break one rule at once make one finding, not one each."""
 QUIET_WINDOWS = {"quality": 2, "input": 3, "prediction": 3}

@@ -10,6 +10,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from redistill.streams.wire.events import DriftFound, Window
 from redistill.times import utc
 
+__all__ = ["Span", "finding_id", "superseded"]
+
 NAMESPACE = uuid5(NAMESPACE_URL, "https://redistill.dev/finding")
 
 

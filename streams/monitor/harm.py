@@ -17,6 +17,8 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.sequential import Mixture, Suffix, change_point, downward, upward
 
+__all__ = ["FOLD", "RECENT", "HarmChange", "HarmTest", "Memory", "delay"]
+
 MINIMUM_ERRORS = 5
 """Wrong rows since the change that an alarm needs. A model without errors in its reference would
 otherwise page after 3 wrong labels in a row, right by theory, but one bad batch of labels looks the

@@ -17,6 +17,8 @@ from redistill.streams.errors import StateError
 from redistill.streams.monitor.counts import Layout
 from redistill.streams.wire.block import Schema
 
+__all__ = ["QUANTILES", "Bins", "Column", "Profile", "ReferenceVariability", "Role", "between"]
+
 FORMAT = 1
 MAX_BYTES = 1_000_000
 """A profile is a row in SQL that every stream worker reads."""

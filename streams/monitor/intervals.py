@@ -7,6 +7,8 @@ from scipy.special import gammaln
 
 from redistill.stats import MISS
 
+__all__ = ["window_interval"]
+
 
 def window_interval(
     correct: int, labelled: int, rows: int, miss: float = MISS

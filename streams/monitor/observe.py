@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.finding_tracker import track
-from redistill.streams.monitor.findings import finding_id, superseded
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reports import Origin
 from redistill.streams.monitor.sample import Learned, learn
@@ -28,16 +27,7 @@ from redistill.streams.monitor.windows import ClosedWindow
 from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.events import Contributor, DriftFound
 
-__all__ = [
-    "ClosedWindow",
-    "InputState",
-    "Observed",
-    "contributors",
-    "finding_id",
-    "observe",
-    "superseded",
-    "tick",
-]
+__all__ = ["Observed", "contributors", "observe", "tick"]
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True, eq=False):

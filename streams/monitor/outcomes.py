@@ -17,6 +17,8 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest, Memory
 from redistill.streams.wire.events import DriftFound
 
+__all__ = ["AccuracyState", "Outcomes"]
+
 FORMAT = 1
 
 

@@ -20,7 +20,7 @@ from redistill.streams.monitor.input_profile import (
 )
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
-__all__ = ["Column", "Profile", "build_profile"]
+__all__ = ["SUBWINDOW_ROWS", "build_profile", "outside", "quantiles_of", "slope"]
 
 SUBWINDOW_ROWS = 500
 """Rows of a subwindow, after which blatant breaks of the contract are looked for."""

@@ -22,6 +22,22 @@ from redistill.streams.wire.events import (
     Statistic,
 )
 
+__all__ = [
+    "LISTED",
+    "Origin",
+    "breach_contributors",
+    "breach_impact",
+    "breach_severity",
+    "breach_statistic",
+    "breach_text",
+    "changed",
+    "confidence_impact",
+    "confidence_text",
+    "drift_impact",
+    "drift_text",
+    "opened",
+]
+
 SEVERE_SHARE = 0.2
 """A broken contract in more rows than this is critical, else a warning."""
 LISTED = 20

@@ -16,6 +16,8 @@ from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 
+__all__ = ["Learned", "Learning", "Sample", "learn", "rows_needed"]
+
 LEARNING_ROWS = 10_000
 """Rows from which a profile is learned."""
 LEARNING_BYTES = 4_000_000

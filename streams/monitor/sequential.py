@@ -21,6 +21,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "CEILING",
+    "Inflation",
+    "Mixture",
+    "Suffix",
+    "change_point",
+    "divergence",
+    "downward",
+    "exponents",
+    "inflation",
+    "upward",
+]
+
 POINTS = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55]) / 100
 """Sizes of the alternatives, as shares; neighbours differ by a factor of 2 at most."""
 SHORTEST_HARM_ROWS = 64

@@ -21,6 +21,8 @@ from redistill.streams.wire.events import Contributor
 if TYPE_CHECKING:
     from redistill.streams.monitor.detectors import ConfidenceWatch
 
+__all__ = ["InputState"]
+
 FORMAT = 1
 
 

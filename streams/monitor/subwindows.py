@@ -19,6 +19,17 @@ from redistill.streams.monitor.reference import SUBWINDOW_ROWS
 from redistill.streams.wire.block import PredictionBlock
 from redistill.times import to_seconds
 
+__all__ = [
+    "SMALLEST_WINDOW",
+    "Counted",
+    "CountedRows",
+    "Segment",
+    "WindowCounts",
+    "close_overdue",
+    "count_rows",
+    "cuts",
+]
+
 SMALLEST_WINDOW = 200
 """Rows that a window needs before the clock closes it, unless it is 24 times overdue: a window of
 three rows says nothing, but traffic that stopped must be seen."""

@@ -20,6 +20,19 @@ from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.input_profile import Column, Profile
 from redistill.streams.monitor.reference import outside, quantiles_of, slope
 
+__all__ = [
+    "CONTINUOUS",
+    "SCALE",
+    "SMALLEST_ROWS",
+    "STEP_SUBWINDOWS",
+    "UnitChange",
+    "quartiles",
+    "shaped_by",
+    "steps",
+    "suspects",
+    "unit_changes",
+]
+
 SMALLEST_ROWS = 100
 """Values that a subwindow needs."""
 CONTINUOUS = 50

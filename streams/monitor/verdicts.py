@@ -24,6 +24,18 @@ from redistill.streams.wire.events import FindingKind
 if TYPE_CHECKING:
     from redistill.streams.monitor.detectors import ConfidenceWatch
 
+__all__ = [
+    "ConfidenceFell",
+    "ConfidenceLevel",
+    "Drift",
+    "Judged",
+    "Recent",
+    "SubwindowVerdict",
+    "Verdict",
+    "WindowVerdict",
+    "judge",
+]
+
 
 class Recent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What this stage remembers of the subwindows and windows before. A value."""

@@ -13,6 +13,8 @@ from redistill.streams.monitor.drifted_features import DriftedFeature
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.subwindows import WindowCounts
 
+__all__ = ["ClosedWindow", "closed_window"]
+
 LISTED = 50
 """Columns that a summary holds."""
 

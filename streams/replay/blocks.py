@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.rowfiles import Batch, Kind, RowFile
+from redistill.rowcells import Kind
+from redistill.rowfiles import Batch, RowFile
 from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import float32, is_single, numbers, texts
@@ -19,6 +20,8 @@ from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.times import SECOND
+
+__all__ = ["Layout", "Rows", "block_of", "stream_blocks"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from redistill.rowfiles import BATCH_ROWS, Kind, RowFile
+from redistill.rowcells import Kind
+from redistill.rowfiles import BATCH_ROWS, RowFile
 from redistill.rownames import Names
 from redistill.rowvalues import is_text
 from redistill.streams.errors import FileError
@@ -15,6 +16,8 @@ from redistill.streams.monitor.accuracy import SMALLEST_BASE
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, wrong_rows
+
+__all__ = ["base_error", "check_labels"]
 
 HOPELESS = 0.95
 """Error of a reference above which no harm can be found: the test's null hypothesis ends here."""

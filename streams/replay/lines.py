@@ -15,6 +15,8 @@ from redistill.streams.monitor.intervals import window_interval
 from redistill.streams.wire.events import DriftFound
 from redistill.times import SECOND, microseconds
 
+__all__ = ["Line", "Replay", "Window"]
+
 Line = dict[str, Any]
 
 

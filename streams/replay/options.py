@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from redistill.streams.errors import FileError
 
+__all__ = ["ReplayOptions"]
+
 MOST_ROWS = 2**40
 """Longest delay of a label that is taken, in rows; no file is longer."""
 

@@ -10,6 +10,8 @@ from redistill.rownames import Names, by_value
 from redistill.rowvalues import Texts, is_number, is_text, numbers, texts
 from redistill.streams.wire.block import Codes, Feature
 
+__all__ = ["MAX_VALUES", "answers", "codes_of", "indices", "wrong_rows"]
+
 MAX_VALUES = 1_000
 """Values of a category that are told apart; rarer ones count as one."""
 

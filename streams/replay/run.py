@@ -17,14 +17,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from redistill.rowfiles import RowFileError, open_rows
+from redistill.rowcsv import RowFileError
+from redistill.rowfiles import open_rows
 from redistill.streams.errors import FileError
-from redistill.streams.monitor.accuracy import AccuracyState, Outcomes, account_each
+from redistill.streams.monitor.accuracy import account_each
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
-from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
+from redistill.streams.monitor.observe import Observed, contributors, observe, tick
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.state import InputState
 from redistill.streams.replay.blocks import Rows, stream_blocks
 from redistill.streams.replay.lines import Line, Replay, Window
 from redistill.streams.replay.options import ReplayOptions
@@ -40,7 +43,7 @@ PRIOR_ROWS = 200
 DISORDER = 0.01
 """Share of rows served before the row above them from which on it is worth a note."""
 
-__all__ = ["Replay", "ReplayOptions", "run_replay"]
+__all__ = ["run_replay"]
 
 
 def run_replay(

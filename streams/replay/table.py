@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from redistill.rowfiles import BATCH_ROWS, Batch, Kind, RowFile
+from redistill.rowcells import Kind
+from redistill.rowfiles import BATCH_ROWS, Batch, RowFile
 from redistill.rownames import Names
 from redistill.rowvalues import is_number, joined, numbers, texts
 from redistill.streams.errors import FileError
@@ -19,6 +20,8 @@ from redistill.streams.replay.labels import base_error, check_labels
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import MAX_VALUES, answers
 from redistill.streams.wire.block import Feature, PredictionBlock, Schema
+
+__all__ = ["Table"]
 
 REFERENCE_ROWS = 200_000
 """Rows of the reference from which the profile is learned; of a longer one, stretches are taken

@@ -9,6 +9,21 @@ from typing import Any, NamedTuple
 
 from redistill.streams.wire.events import DeadLetter, DriftFound
 
+__all__ = [
+    "FeatureBlob",
+    "FlushBatch",
+    "Flushed",
+    "Gap",
+    "JoinRows",
+    "OffsetsMoved",
+    "Partition",
+    "ProfileRow",
+    "Progress",
+    "StateRow",
+    "Unregistered",
+    "WindowRow",
+]
+
 
 class Partition(NamedTuple):
     """A partition, told apart from those of a topic that was deleted and made again."""

@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+__all__ = ["insert_new"]
+
 _PG = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 

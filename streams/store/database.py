@@ -19,6 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from redistill.streams.errors import StoreUnavailable, StoreUnusable
 
+__all__ = ["JOURNAL_BYTES", "Database", "connect", "insert_ignore", "upsert"]
+
 BUSY_SECONDS = 10.0
 """How long SQLite waits for another writer: longer than any flush, shorter than a watchdog's
 patience.

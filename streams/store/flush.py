@@ -38,6 +38,8 @@ from redistill.streams.store.tables import (
 from redistill.streams.wire.events import DeadLetter, DriftFound
 from redistill.times import microseconds
 
+__all__ = ["add_counters", "flush", "progress_of", "store_findings"]
+
 log = structlog.get_logger(__name__)
 
 SOURCE = "/redistill/stream"

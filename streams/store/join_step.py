@@ -17,10 +17,12 @@ import numpy as np
 import sqlalchemy as sa
 
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.accuracy import AccuracyState, Outcomes, account
+from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.observe import InputState, contributors
+from redistill.streams.monitor.observe import contributors
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
+from redistill.streams.monitor.state import InputState
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.flush import add_counters, store_findings
 from redistill.streams.store.label_join import JoinPlan, plan_join
@@ -33,6 +35,8 @@ from redistill.streams.store.tables import (
     profiles,
 )
 from redistill.streams.wire.events import Contributor, DriftFound
+
+__all__ = ["JoinStep", "join_labels"]
 
 MOST_CONTRIBUTORS = 10
 

@@ -15,6 +15,8 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
 
+__all__ = ["JoinPlan", "plan_join"]
+
 
 @dataclass(slots=True)
 class JoinPlan:

@@ -18,6 +18,8 @@ from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import leases
 from redistill.times import to_seconds, to_us
 
+__all__ = ["acquire", "check", "expire", "expires_at", "holder_of", "release", "renew"]
+
 
 def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: float) -> int | None:
     """Take a lease, or keep it if it is already held under this holder's name.

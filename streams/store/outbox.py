@@ -26,6 +26,8 @@ from redistill.streams.wire.codec import encode
 from redistill.streams.wire.events import Event
 from redistill.times import to_us
 
+__all__ = ["LEASE", "Backlog", "Relay", "add", "backlog", "prune", "relay"]
+
 log = structlog.get_logger(__name__)
 
 LEASE = "relay"

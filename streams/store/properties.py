@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.store.tables import properties
 
+__all__ = ["PUBLISHED_SNAPSHOT", "SALT", "get", "published_snapshot", "put", "salt"]
+
 PUBLISHED_SNAPSHOT = "published_snapshot"
 SALT = "salt"
 

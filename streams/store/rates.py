@@ -16,6 +16,8 @@ from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.store.tables import input_states, join_rates, model_locks
 from redistill.times import to_seconds, to_us
 
+__all__ = ["MEASURE_SECONDS", "QUIET_SECONDS", "RateRaiser", "set_rate"]
+
 QUIET_SECONDS = 60.0
 """How long traffic has to be low before more of it is kept."""
 MEASURE_SECONDS = 10.0

@@ -13,8 +13,10 @@ import structlog
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.reference import Profile
+from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.store.tables import profiles, specs
+
+__all__ = ["WatchedModel", "load", "revisions"]
 
 log = structlog.get_logger(__name__)
 

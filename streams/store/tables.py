@@ -11,6 +11,33 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+__all__ = [
+    "Big",
+    "Float",
+    "Integer",
+    "Text",
+    "accuracy_states",
+    "counters",
+    "feature_rows",
+    "findings",
+    "gaps",
+    "input_states",
+    "join_rates",
+    "join_rows",
+    "labels",
+    "leases",
+    "metadata",
+    "model_locks",
+    "offsets",
+    "outbox",
+    "outcomes",
+    "profiles",
+    "properties",
+    "specs",
+    "unregistered",
+    "windows",
+]
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -31,6 +31,8 @@ from redistill.streams.wire.columns import (
 from redistill.streams.wire.envelope import checked_names
 from redistill.streams.wire.ids import Ids
 
+__all__ = ["decode_batches"]
+
 MAX_FEATURES = 10_000
 _MAX_ID_CHARACTERS = 200
 _TO_MICROSECONDS = pc.CastOptions(TIME, allow_time_truncate=True)

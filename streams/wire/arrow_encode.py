@@ -34,6 +34,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+__all__ = ["FORMAT", "TIME", "encode_batch"]
+
 FORMAT = "1"
 TIME = pa.timestamp("us", "UTC")
 

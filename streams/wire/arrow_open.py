@@ -15,6 +15,8 @@ import pyarrow as pa
 from redistill.streams.errors import WireError
 from redistill.streams.wire.envelope import MAX_ROWS
 
+__all__ = ["open_batch"]
+
 _DICTIONARY_BATCH = 2  # MessageHeader in Arrow's format/Message.fbs
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from redistill.streams.wire.ids import Ids
 
+__all__ = ["JOINED_ROWS", "Codes", "Feature", "PredictionBlock", "Schema", "alike", "joined"]
+
 JOINED_ROWS = 5_000
 """Rows to which neighbours of one version are joined: a step costs nearly the same for 500."""
 

@@ -17,6 +17,24 @@ from numpy.typing import NDArray
 from redistill.streams.wire.block import Codes, Feature, Schema
 from redistill.times import DAY, microseconds
 
+__all__ = [
+    "MAX_SEGMENTS",
+    "MAX_UNKNOWN",
+    "MAX_UNSEEN",
+    "MAX_VALUES",
+    "REST",
+    "Category",
+    "class_codes",
+    "clean",
+    "count",
+    "finite",
+    "infer_schema",
+    "number_text",
+    "printable",
+    "rates",
+    "times",
+]
+
 MAX_UNSEEN = 20
 """Names of unseen categories kept per feature and block; the rest is counted under ``REST``."""
 MAX_UNKNOWN = 50

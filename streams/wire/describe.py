@@ -21,6 +21,8 @@ import msgspec
 from redistill.streams.wire import arrow_encode, events
 from redistill.streams.wire.envelope import ARROW, JSON, MAX_ROWS
 
+__all__ = ["batch_layout", "files", "load", "schema_of", "write"]
+
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BASE = "urn:redistill:schema"
 BATCH = "prediction-batch.v1"

@@ -18,6 +18,24 @@ import msgspec
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import MODEL_PATTERN, TYPES
 
+__all__ = [
+    "ARROW",
+    "JSON",
+    "MAX_EVENT_BYTES",
+    "MAX_ROWS",
+    "UNREADABLE",
+    "Encoded",
+    "Envelope",
+    "Record",
+    "RecordLike",
+    "checked_names",
+    "find_type",
+    "headers_of",
+    "invalid",
+    "open_envelope",
+    "type_name",
+]
+
 JSON = b"application/json"
 ARROW = b"application/vnd.apache.arrow.stream"
 STRUCTURED = b"application/cloudevents+json"

@@ -16,6 +16,44 @@ from uuid import UUID
 
 from msgspec import Meta
 
+__all__ = [
+    "COMPACTED",
+    "LABEL_AHEAD",
+    "MODEL_PATTERN",
+    "TOPICS",
+    "TYPES",
+    "ChangePoint",
+    "Contributor",
+    "DeadLetter",
+    "Detector",
+    "DriftFound",
+    "Event",
+    "FindingKind",
+    "FindingStatus",
+    "GateResult",
+    "Impact",
+    "IncidentChanged",
+    "IncidentClass",
+    "LabelObserved",
+    "LabelsRequested",
+    "ModelName",
+    "PointerMoved",
+    "PredictionMade",
+    "ReleaseChanged",
+    "RequestedLabel",
+    "RowId",
+    "Severity",
+    "Sha256",
+    "Share",
+    "SliceEffect",
+    "Statistic",
+    "Trigger",
+    "VersionActivated",
+    "VersionName",
+    "Window",
+    "topic_name",
+]
+
 MODEL_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}$"
 
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description="name of a model")]

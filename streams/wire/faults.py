@@ -9,6 +9,8 @@ import numpy as np
 
 from redistill.streams.wire.columns import MAX_UNKNOWN, count, printable
 
+__all__ = ["Faults", "as_float"]
+
 _MAX_SCORES = 10_000
 
 

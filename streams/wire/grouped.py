@@ -28,6 +28,8 @@ from redistill.streams.wire.faults import Faults
 from redistill.streams.wire.ids import Ids
 from redistill.streams.wire.rows import Plan, Row
 
+__all__ = ["Group", "finish"]
+
 
 class Group:
     """Rows of one model version on the way to a block, and their faults.

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from redistill.streams.wire.ids import Ids
 from redistill.streams.wire.recordset import spans
 
+__all__ = ["id_hashes", "signed"]
+
 _START = (0x736F6D6570736575, 0x646F72616E646F6D, 0x6C7967656E657261, 0x7465646279746573)
 
 _BITS = [np.uint64(i) for i in range(64)]

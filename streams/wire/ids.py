@@ -8,6 +8,8 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = ["Ids"]
+
 
 class Ids(Sequence[str]):
     """``n`` texts in Arrow's layout; each becomes a string when somebody asks for it.

@@ -20,6 +20,8 @@ from redistill.streams.wire.envelope import (
 )
 from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event
 
+__all__ = ["MAX_LETTER_BYTES", "decode", "encode"]
+
 MAX_LETTER_BYTES = 262_144
 """A dead letter carries no more of the raw value than this."""
 

@@ -30,6 +30,8 @@ from redistill.streams.wire.grouped import Group, finish
 from redistill.streams.wire.recordset import RecordSet
 from redistill.streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
 
+__all__ = ["BlockRun", "Decoded", "decode_predictions"]
+
 BlockRun = list[tuple[PredictionBlock, NDArray[np.int64]]]
 """Neighbouring blocks of one version, each with the index of the record of each of its rows."""
 Schemas = Callable[[str], Schema | None]

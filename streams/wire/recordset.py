@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from redistill.streams.errors import WireError
 from redistill.streams.wire.envelope import Record, RecordLike
 
+__all__ = ["Body", "RecordSet", "spans"]
+
 _ID = "ce_id"
 # where a record's key begins with its length, and without it (-1: null); the same of its value; its
 # headers, which is the value's end; its own end

@@ -27,6 +27,8 @@ from redistill.streams.wire.envelope import invalid
 from redistill.streams.wire.events import RowId, VersionName
 from redistill.streams.wire.faults import Faults, as_float
 
+__all__ = ["ANY", "AnyPlan", "Plan", "Row", "lenient", "plan_of"]
+
 
 class Row(msgspec.Struct, gc=False):
     """A prediction as it stands in JSON; its features' type is made per schema."""

@@ -22,7 +22,8 @@ import numpy as np
 from river import drift
 from scenarios import EXTRA, SCENARIOS, START, Drawn, Scenario, make
 
-from redistill.streams.replay.run import ReplayOptions, run_replay
+from redistill.streams.replay.options import ReplayOptions
+from redistill.streams.replay.run import run_replay
 
 TOLERANCE = 2.0
 LONG = START + 50_000

@@ -12,10 +12,13 @@ import time
 import numpy as np
 from river import drift
 
-from redistill.streams.monitor.accuracy import AccuracyState, BaseError, Outcomes, account
+from redistill.streams.monitor.accuracy import account
+from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.observe import InputState, observe
+from redistill.streams.monitor.observe import observe
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.state import InputState
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from redistill.streams.client.model import ModelClient
-from redistill.streams.monitor.accuracy import AccuracyState
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.observe import InputState, observe, tick
+from redistill.streams.monitor.observe import observe, tick
+from redistill.streams.monitor.outcomes import AccuracyState
+from redistill.streams.monitor.state import InputState
 from redistill.streams.store import properties, specs
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import JoinStep, join_labels

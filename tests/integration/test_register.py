@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.reference import Profile
+from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles, specs, unregistered
 from redistill.streams.wire.arrow_encode import encode_batch

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.intervals import window_interval
-from redistill.streams.replay.run import ReplayOptions, run_replay
+from redistill.streams.replay.options import ReplayOptions
+from redistill.streams.replay.run import run_replay
 from redistill.workers.cli.main import main
 from redistill.workers.cli.replay import app
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from redistill.streams.replay.run import ReplayOptions, run_replay
+from redistill.streams.replay.options import ReplayOptions
+from redistill.streams.replay.run import run_replay
 
 OPTIONS = ReplayOptions(scores=("score_a", "score_b"), tolerance_points=2.0)
 

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from redistill.rowfiles import Kind, RowFile
+from redistill.rowcells import Kind
+from redistill.rowfiles import RowFile
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from row_reads import WRONG, csv_file, values_of
 
-from redistill.rowfiles import Kind, open_rows
+from redistill.rowcells import Kind
+from redistill.rowfiles import open_rows
 from redistill.rowvalues import texts
 
 TEN = "2026-03-01T10:00:00"

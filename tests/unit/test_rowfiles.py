@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from row_reads import WRONG, csv_file, parquet_file, values_of
 
-from redistill.rowfiles import Kind, open_rows
+from redistill.rowcells import Kind
+from redistill.rowfiles import open_rows
 from redistill.rowvalues import numbers, texts
 
 

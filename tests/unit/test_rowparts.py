@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from row_reads import csv_file, parquet_file, values_of
 
+from redistill.rowcells import Kind
 from redistill.rowcsv import RowFileError
-from redistill.rowfiles import Kind, open_rows
+from redistill.rowfiles import open_rows
 
 
 def test_a_folder_of_part_files_is_one_table_in_natural_order(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from row_reads import WRONG, values_of
 
-from redistill.rowfiles import Kind, open_rows
+from redistill.rowcells import Kind
+from redistill.rowfiles import open_rows
 from redistill.rowvalues import float32, joined, text_of, texts
 
 BIG = 2.0**53

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from redistill.streams.store.database import Database
     from redistill.workers.settings.settings import Settings
 
+__all__ = [
+    "AS_JSON",
+    "Listing",
+    "actor",
+    "ago",
+    "console",
+    "duration",
+    "load",
+    "moment",
+    "opened",
+    "print_json",
+    "say",
+    "table",
+]
+
 
 AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
 

@@ -6,6 +6,8 @@ import typer
 
 from redistill.workers.cli import common
 
+__all__ = ["app"]
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
@@ -40,8 +42,8 @@ def show(
     """Show where the database is, its revision, and how many rows each table has."""
     import sqlalchemy as sa
 
+    from redistill.streams.store.tables import metadata
     from redistill.workers.store import opening
-    from redistill.workers.store.tables import metadata
 
     settings = common.load()
     with common.opened(settings) as database, database.read() as conn:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+__all__ = ["app"]
+
 app = typer.Typer(
     help="Watch drift being caught and repaired, here and now, without a server.",
     rich_markup_mode=None,

@@ -10,6 +10,8 @@ import typer
 from redistill.times import now_us
 from redistill.workers.cli import common
 
+__all__ = ["app"]
+
 app = typer.Typer(
     cls=common.Listing,
     add_completion=False,

@@ -12,6 +12,8 @@ from typer.core import TyperGroup
 
 from redistill import extras
 
+__all__ = ["COMMANDS", "EXTRAS", "app", "main"]
+
 COMMANDS: dict[str, str] = {
     "demo": "Watch drift being caught and repaired, here and now, without a server.",
     "up": "Start everything for one machine: broker if none is given, stream, repair and web"

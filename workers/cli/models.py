@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from redistill.workers.settings.settings import Settings
     from redistill.workers.store.queries import Overview
 
+__all__ = ["app"]
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,

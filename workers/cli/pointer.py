@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from redistill.workers.releases.repository_writer import RepositoryWriter
     from redistill.workers.settings.settings import Settings
 
+__all__ = ["move", "writer_of"]
+
 
 def writer_of(settings: Settings, database: Database, *, holder: str) -> RepositoryWriter:
     """A writer of the repository, as the settings describe it."""

@@ -16,6 +16,8 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     from redistill.streams.store.database import Database
 
+__all__ = ["app", "ask"]
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, help="Ask for a recompression now.")
 
 WAIT_LOOK_SECONDS = 0.2

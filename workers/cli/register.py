@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from redistill.workers.onboarding.baseline import JudgedBaseline
     from redistill.workers.settings.settings import Settings
 
+__all__ = ["app"]
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,

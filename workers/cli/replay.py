@@ -13,7 +13,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from redistill.streams.replay.run import Replay
+    from redistill.streams.replay.lines import Replay
+
+__all__ = ["app"]
 
 app = typer.Typer(
     add_completion=False,
@@ -98,7 +100,8 @@ def replay(
     """
     import msgspec
 
-    from redistill.streams.replay.run import ReplayOptions, run_replay
+    from redistill.streams.replay.options import ReplayOptions
+    from redistill.streams.replay.run import run_replay
 
     options = ReplayOptions(
         label=label,

@@ -9,6 +9,8 @@ import typer
 
 from redistill.workers.cli import common
 
+__all__ = ["app"]
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

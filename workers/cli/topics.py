@@ -6,6 +6,8 @@ import typer
 
 from redistill.workers.cli import common
 
+__all__ = ["app"]
+
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,

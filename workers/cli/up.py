@@ -11,6 +11,8 @@ import typer
 
 from redistill.workers.cli import common
 
+__all__ = ["app"]
+
 app = typer.Typer(
     help="Start everything for one machine: broker if none is given, stream, repair, web process.",
     rich_markup_mode=None,

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+__all__ = ["spent"]
+
 PROC = Path("/proc")
 IDLE = (3, 4)
 """Places of *idle* and *waiting for disks* in the line ``cpu`` of ``/proc/stat``."""

@@ -17,6 +17,25 @@ from numpy.typing import NDArray
 
 from redistill.workers.errors import UsageError
 
+__all__ = [
+    "CLASSES",
+    "F32",
+    "FEATURES",
+    "HAZE",
+    "HOLIDAY_PRIORS",
+    "PIXELS",
+    "TRAIN_IMAGES",
+    "Digits",
+    "class_weights",
+    "digits_file",
+    "draw",
+    "haze",
+    "jitter",
+    "load_digits",
+    "spoil",
+    "swapped",
+]
+
 SIDE = 8  # pixels
 PIXELS = SIDE * SIDE
 CLASSES = tuple(str(d) for d in range(10))

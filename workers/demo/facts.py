@@ -15,6 +15,25 @@ from redistill.streams.store import tables as seen
 from redistill.streams.store.database import Database
 from redistill.workers.store import tables as acted
 
+__all__ = [
+    "Activation",
+    "Finding",
+    "Incident",
+    "Job",
+    "Measured",
+    "Move",
+    "Reader",
+    "Snapshot",
+    "Step",
+    "Version",
+    "announced",
+    "labels_of",
+    "labels_until",
+    "measured",
+    "next_offsets",
+    "read",
+]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:

@@ -28,6 +28,8 @@ from redistill.workers.settings.settings import Settings, environment
 if TYPE_CHECKING:
     from redistill.streams.kafka.dev_broker import DevBroker
 
+__all__ = ["SERVICES", "WORKERS", "DemoProcesses"]
+
 SERVICES = ("north", "south", "west")
 WORKERS = ("stream", "repair", "web")
 DEV_SESSION_SECONDS = 3.0

@@ -18,6 +18,8 @@ from redistill.workers.demo.screen import Screen
 from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes.supervisor import last_line
 
+__all__ = ["run", "summary"]
+
 
 def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> int:
     """Play the demo.

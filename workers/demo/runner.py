@@ -18,6 +18,15 @@ from redistill.workers.demo.screen import Beat, Live, Screen
 from redistill.workers.demo.teacher import MODEL
 from redistill.workers.errors import WorkersError
 
+__all__ = [
+    "DemoFailed",
+    "ScenarioRunner",
+    "Truth",
+    "accuracy_facts",
+    "accuracy_text",
+    "cpu_seconds",
+]
+
 POLL_SECONDS = 0.05
 
 T = TypeVar("T")

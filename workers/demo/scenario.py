@@ -17,6 +17,8 @@ from redistill.workers.demo.scenes.repair import drift_and_repair, recovered
 from redistill.workers.demo.scenes.safeguards import harmless_shift, worker_killed
 from redistill.workers.demo.scenes.start import healthy, set_up
 
+__all__ = ["play"]
+
 
 def play(runner: ScenarioRunner) -> dict[str, Any]:
     """Play all scenes and return the figures of the summary.

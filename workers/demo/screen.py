@@ -16,6 +16,8 @@ from redistill.workers.demo.world import Stats
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+__all__ = ["Beat", "JsonScreen", "LineScreen", "Live", "Picture", "RichScreen", "Screen", "choose"]
+
 SPARKS = "▁▂▃▄▅▆▇█"
 PICTURE_WIDTH = 120
 """Columns of the picture."""

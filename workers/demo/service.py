@@ -23,6 +23,8 @@ from redistill import ModelClient, PredictionLogger
 from redistill.workers.demo import data, world
 from redistill.workers.demo.world import LABEL_SHARE, LABEL_SOURCE, Config, Stats, Tally, World
 
+__all__ = ["main"]
+
 TICK_SECONDS = 0.32
 ROWS_PER_TICK = 32
 LABEL_DELAY_SECONDS = 2.0

@@ -25,6 +25,8 @@ from redistill.compress.shrink.trained import Architecture
 from redistill.workers.demo import data
 from redistill.workers.demo.data import F32
 
+__all__ = ["BASELINE", "MODEL"]
+
 MODEL = "digits"
 BASELINE = "1"
 """Version of the student with which the story begins."""

@@ -15,6 +15,19 @@ import msgspec
 
 from redistill.files import write_unsynced
 
+__all__ = [
+    "FILE",
+    "LABEL_SHARE",
+    "LABEL_SOURCE",
+    "Config",
+    "Stats",
+    "Tally",
+    "World",
+    "read_stats",
+    "read_world",
+    "write",
+]
+
 FILE = "world.json"
 
 LABEL_SHARE = 0.10

@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+__all__ = ["log_change"]
+
 log = structlog.get_logger(__name__)
 
 PAGES = frozenset({"ask_person"})

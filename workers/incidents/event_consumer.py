@@ -19,6 +19,8 @@ from redistill.streams.wire.events import TOPICS, DriftFound, VersionActivated
 from redistill.times import microseconds
 from redistill.workers.store.tables import activations
 
+__all__ = ["EventConsumer"]
+
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.5

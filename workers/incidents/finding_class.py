@@ -5,6 +5,8 @@ from __future__ import annotations
 from redistill.streams.wire.events import DriftFound, IncidentClass
 from redistill.times import microseconds
 
+__all__ = ["change_bounds", "class_while_open", "incident_class_of"]
+
 
 def incident_class_of(finding: DriftFound) -> tuple[IncidentClass | None, str]:
     """The class of incident that a finding may open, or why it opens none."""

@@ -22,6 +22,21 @@ from redistill.workers.incidents import alerts
 from redistill.workers.store import audit
 from redistill.workers.store.tables import incident_findings, incidents
 
+__all__ = [
+    "IncidentRow",
+    "attach",
+    "find",
+    "findings_of",
+    "get",
+    "last_resolved",
+    "of_finding",
+    "open_new",
+    "open_ones",
+    "reopen",
+    "resolution",
+    "update",
+]
+
 SOURCE = "redistill/repair"
 """``ce_source`` of what repair workers announce."""
 

@@ -21,6 +21,8 @@ from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import FleetLimits, load
 from redistill.workers.incidents.routing import Ingested, Router
 
+__all__ = ["ingest", "pending"]
+
 log = structlog.get_logger(__name__)
 
 BATCH = 200

@@ -17,6 +17,18 @@ from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import FleetLimits, ModelContext, load
 from redistill.workers.store import job_queue
 
+__all__ = [
+    "apply_policy",
+    "approve",
+    "cancel_job",
+    "cancelled_by_person",
+    "diagnosed",
+    "job_ended",
+    "job_parked",
+    "resolve",
+    "start_job",
+]
+
 
 def apply_policy(
     conn: sa.Connection,

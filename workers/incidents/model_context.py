@@ -17,6 +17,8 @@ from redistill.workers.errors import WorkersError
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 
+__all__ = ["FleetLimits", "ModelContext", "SpecUnreadable", "load", "load_all"]
+
 log = structlog.get_logger(__name__)
 
 

@@ -16,6 +16,19 @@ from redistill.streams.monitor.config import Level
 from redistill.streams.wire.events import IncidentClass
 from redistill.times import MINUTE
 
+__all__ = [
+    "AskPerson",
+    "IncidentContext",
+    "JobBudget",
+    "Nothing",
+    "RecentActions",
+    "Remedy",
+    "Repair",
+    "Wait",
+    "WaitForLabels",
+    "decide",
+]
+
 FAILED_GATES = 2
 """So many rejected candidates in a row, and the circuit breaker opens: something else is wrong."""
 

@@ -16,6 +16,8 @@ from redistill.workers.releases import publication_history as releases
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import jobs, pauses, pointer_history
 
+__all__ = ["gather"]
+
 AUTOMATIC = ("incident", "schedule", "guard")
 """Triggers of changes after which a model is left alone for the cool-down."""
 

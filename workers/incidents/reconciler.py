@@ -34,6 +34,8 @@ from redistill.workers.incidents.model_context import FleetLimits, ModelContext,
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import jobs, pointers
 
+__all__ = ["Reconciler", "expire_jobs"]
+
 log = structlog.get_logger(__name__)
 
 PARTLY_LABELS = 1_000

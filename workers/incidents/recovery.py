@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.sequential import downward
 
+__all__ = ["Recovery", "judge"]
+
 MIN_THRESHOLD = 200.0
 """Labelled rows per false "recovered" at least, whatever the budget of alarms is."""
 

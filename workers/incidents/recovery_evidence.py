@@ -24,6 +24,8 @@ from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import load
 from redistill.workers.store.tables import incident_findings, pointers
 
+__all__ = ["RecoveryEvidence", "gather"]
+
 MAX_OUTCOMES = 8_192
 """Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
 

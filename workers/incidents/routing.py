@@ -22,6 +22,8 @@ from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import FleetLimits, ModelContext
 from redistill.workers.store.tables import incident_findings, pointers
 
+__all__ = ["Ingested", "Router"]
+
 NAMESPACE = UUID("0d9d4c0e-3a51-5b0d-9f0e-6b8f4a1a9a52")
 
 

@@ -13,6 +13,8 @@ from redistill.times import MINUTE, to_seconds
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
 from redistill.workers.store import audit
 
+__all__ = ["RELAY_LAG_US", "RULES", "unrelayed"]
+
 RELAY_LAG_US = 600_000_000
 """Workers send what waits within seconds; ten minutes are a fault."""
 SIGN_OF_LIFE_US = MINUTE

@@ -19,6 +19,8 @@ from redistill.workers.invariants import bounds, releases, streams
 from redistill.workers.invariants.log_offsets import event_ids, logs
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
 
+__all__ = ["RULES", "SHOWN", "CheckedInvariant", "check"]
+
 RULES = (*streams.RULES, *releases.RULES, *bounds.RULES)
 
 SHOWN = 20

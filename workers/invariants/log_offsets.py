@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from redistill.streams.kafka.broker import Broker, admin, cause, consumer
 from redistill.streams.kafka.dev_broker import topic_id as dev_topic_id
 
+__all__ = ["Log", "event_ids", "logs"]
+
 READ_SECONDS = 60.0
 """How long a topic is read at most; the announcements of a month are read in some seconds."""
 

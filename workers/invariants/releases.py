@@ -24,6 +24,8 @@ from redistill.workers.store.tables import (
     versions,
 )
 
+__all__ = ["RULES"]
+
 LIVE = frozenset({"queued", "running", "waiting_labels"})
 CLOCK_US = 5_000_000
 """Clocks of two machines may differ so much."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+__all__ = ["Figures", "Rule", "RuleInput", "RuleResult"]
+
 Figures = dict[str, int | float | str]
 """What was counted, by name."""
 

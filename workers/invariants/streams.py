@@ -22,6 +22,8 @@ from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.store.queries import OUTCOMES_EXPIRED
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
+__all__ = ["RULES", "against_logs", "against_topics"]
+
 
 def counted_once(inputs: RuleInput) -> RuleResult:
     """Invariant 1: per partition, and for the outcomes that follow from the rows."""

@@ -30,6 +30,8 @@ from redistill.compress.plan import Report, read_report
 from redistill.workers.errors import WorkersError
 from redistill.workers.jobs.fork_server import LOG
 
+__all__ = ["Child", "ChildCancelled", "ChildFailed", "ChildRun", "scrubbed_environment"]
+
 ENTRY = "redistill.compress.pipeline:run"
 
 INHERITED = (

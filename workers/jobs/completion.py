@@ -23,6 +23,8 @@ from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.store import job_queue
 
+__all__ = ["end", "park", "publish", "reject"]
+
 log = structlog.get_logger(__name__)
 
 

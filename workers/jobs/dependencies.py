@@ -15,6 +15,8 @@ from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.publish import Publisher
 
+__all__ = ["Dependencies", "WarmChild"]
+
 log = structlog.get_logger(__name__)
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from redistill.files import copy, sha256_of
 from redistill.workers.errors import WorkersError
 
+__all__ = ["JobFolderError", "fetch"]
+
 
 class JobFolderError(WorkersError):
     """A file that a job needs is missing or damaged."""

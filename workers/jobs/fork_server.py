@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+__all__ = ["LOG"]
+
 LOG = "child.log"
 """What a job's process and the libraries in it print, in the job's folder."""
 

@@ -18,6 +18,8 @@ from redistill.times import to_us
 from redistill.workers.store.job_queue import LEASE_SECONDS, Claim
 from redistill.workers.store.tables import jobs
 
+__all__ = ["BEAT_SECONDS", "End", "Heartbeat"]
+
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 1.0

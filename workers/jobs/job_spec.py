@@ -28,6 +28,16 @@ from redistill.workers.releases.versions import Version
 from redistill.workers.store.job_queue import Job
 from redistill.workers.store.tables import incident_findings, pointers
 
+__all__ = [
+    "TRAINING",
+    "JobContext",
+    "JobObsolete",
+    "fill_folder",
+    "read_context",
+    "spec_of",
+    "window_query",
+]
+
 TRAINING = ("training/architecture.json", "training/weights.safetensors")
 """Files of a release that allow a warm start."""
 

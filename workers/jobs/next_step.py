@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from redistill.compress.plan import Accepted, Decision, Rejected, Undecidable
 
+__all__ = ["MORE_TRUSTED", "JudgeAgain", "Publish", "Reject", "next_step"]
+
 TRUSTED_GATES = frozenset({"trusted_points", "worst_slice_points"})
 """Gates that look at trusted rows only: no label that comes in can decide them."""
 

@@ -27,6 +27,8 @@ from redistill.workers.jobs.job_spec import JobContext
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.store import checkpoints
 
+__all__ = ["MIN_LABELS", "NEW_GATE_ROWS", "Phases", "window_since"]
+
 log = structlog.get_logger(__name__)
 
 MIN_LABELS = 20

@@ -26,6 +26,8 @@ from redistill.workers.releases.release_files import RepositoryLayout, write_who
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.releases.versions import Version
 
+__all__ = ["LEASE", "ComparisonRunner"]
+
 log = structlog.get_logger(__name__)
 
 LEASE = "guard"

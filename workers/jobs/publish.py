@@ -31,6 +31,8 @@ from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 
+__all__ = ["Publisher", "trigger_of"]
+
 PROFILE_ROWS = 20_000
 """Rows of the fresh window from which a new version's profile is learned, the newest."""
 

@@ -30,6 +30,8 @@ from redistill.workers.store.job_queue import DONE
 from redistill.workers.store.queries import OUTCOMES_EXPIRED
 from redistill.workers.store.tables import activations, jobs, release_requests
 
+__all__ = ["Deletions", "RetentionLimits", "run"]
+
 log = structlog.get_logger(__name__)
 
 BATCH = 2_000

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from redistill.times import to_us
 
+__all__ = ["BACKOFF_SECONDS", "MAX_TRIES", "GiveUp", "TryAgain", "decide"]
+
 MAX_TRIES = 3
 """Attempts of one job; afterwards it is dead, with its record, and a person is asked."""
 

@@ -22,6 +22,8 @@ from redistill.workers.jobs.waiting import WaitingJobs
 from redistill.workers.store import job_queue
 from redistill.workers.store.job_queue import Claim
 
+__all__ = ["Runner"]
+
 log = structlog.get_logger(__name__)
 
 

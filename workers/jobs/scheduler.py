@@ -27,6 +27,8 @@ from redistill.workers.incidents.model_context import ModelContext, load, load_a
 from redistill.workers.store import audit, job_queue
 from redistill.workers.store.tables import jobs
 
+__all__ = ["LEASE", "Scheduler", "last_fire", "make_due_job"]
+
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"

@@ -21,6 +21,8 @@ from redistill.workers.jobs.heartbeat import BEAT_SECONDS, End, Heartbeat
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.job_queue import Claim, Job
 
+__all__ = ["JobSession", "JobTransaction"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobTransaction:

@@ -25,6 +25,17 @@ from redistill.streams.store.tables import feature_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
 from redistill.workers.releases.release_files import write_whole
 
+__all__ = [
+    "MAX_LABELLED",
+    "TrainingWindow",
+    "WindowError",
+    "WindowQuery",
+    "labelled_outcomes",
+    "read",
+    "split_is_gate",
+    "write",
+]
+
 MAX_LABELLED = 5_000
 """Labelled rows of either side, the newest: many times what any gate needs to decide."""
 

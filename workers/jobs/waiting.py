@@ -10,6 +10,8 @@ from redistill.workers.jobs import job_spec, training_window
 from redistill.workers.store import job_queue
 from redistill.workers.store.job_queue import Job
 
+__all__ = ["WaitingJobs"]
+
 
 class WaitingJobs:
     """Looks at waiting jobs; it reads a window of rows only where there may be enough.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+__all__ = ["problem"]
+
 FIELDS = (
     ("minute", 0, 59, ()),
     ("hour", 0, 23, ()),

@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from redistill.rowfiles import Batch, Kind, RowFile, RowFileError, open_rows
+from redistill.rowcells import Kind
+from redistill.rowcsv import RowFileError
+from redistill.rowfiles import Batch, RowFile, open_rows
 from redistill.rownames import Names
 from redistill.rowvalues import is_number, is_single, is_text
 from redistill.times import SECOND
@@ -30,6 +32,8 @@ from redistill.workers.models.dataset_columns import (
     listed,
 )
 from redistill.workers.models.spec import ModelSpec
+
+__all__ = ["Dataset", "read"]
 
 MIN_ROWS = 100
 """Fewer rows say nothing about a model: an accuracy is then known to 10 points at best."""

@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.rowfiles import Batch, Kind
+from redistill.rowcells import Kind
+from redistill.rowfiles import Batch
 from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import Texts, float32, numbers, texts
 from redistill.streams.wire.block import Feature
+
+__all__ = ["CategoryColumn", "ClassColumn", "NumberColumn", "SliceColumn", "TimeColumn", "listed"]
 
 MANY_UNSEEN = 0.5
 """Above this share of undeclared values the column is not the one that was declared."""

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass, replace
 
 from redistill.stats import clopper_pearson, upper_bound
-from redistill.streams.monitor.accuracy import delay
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.harm import delay
 from redistill.workers.models.registration import PreparedModel
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.queries import Traffic
+
+__all__ = ["Said", "explain"]
 
 DROPS = (5.0, 10.0)
 """Losses of accuracy, in points, for which the delay is said."""

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from redistill.rowfiles import Batch, Kind, RowFile, RowFileError, open_rows
+from redistill.rowcells import Kind
+from redistill.rowcsv import RowFileError
+from redistill.rowfiles import Batch, RowFile, open_rows
 from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
 from redistill.times import utc
 from redistill.workers.errors import UsageError
+
+__all__ = ["BATCH", "Columns", "LabelBatch", "RejectedRow", "count", "read"]
 
 BATCH = 5_000
 """Rows that are read and sent at once: bounds memory, however long the file is."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from redistill.files import sha256_of_bytes, write
 from redistill.workers.errors import WorkersError
 
+__all__ = ["ObjectMissing", "path_of", "put_bytes", "read", "remove_unused"]
+
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from redistill.streams.store.tables import specs
 from redistill.workers.models.spec import ModelSpec
 
+__all__ = ["spec_of", "used_objects"]
+
 
 def spec_of(conn: sa.Connection, model: str) -> ModelSpec | None:
     """The specification of a model; ``None``: it is not registered."""

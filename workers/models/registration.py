@@ -30,6 +30,8 @@ from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, queries
 from redistill.workers.store.tables import pointers
 
+__all__ = ["PreparedModel", "StoredModel", "keep_files", "prepare", "store"]
+
 MAX_PROFILE_BYTES = 1 << 20
 MISSING = "missing"
 MAX_FILE_BYTES = 512 << 20

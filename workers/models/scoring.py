@@ -27,6 +27,8 @@ from redistill.stats import softmax
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 
+__all__ = ["ScoringCall", "answers", "check_order", "inspect", "main", "silent"]
+
 BATCH = 1_024
 """Rows of one call: bounds the memory of graphs with wide layers."""
 

@@ -23,6 +23,19 @@ from redistill.streams.wire.events import MODEL_PATTERN
 if TYPE_CHECKING:
     from redistill.workers.settings.settings import Settings
 
+__all__ = [
+    "PATHS",
+    "DataSection",
+    "LabelsSection",
+    "ModelSection",
+    "ModelSpec",
+    "PrivacySection",
+    "RepairSection",
+    "ServingSection",
+    "TeacherSection",
+    "WatchSection",
+]
+
 OutputKind = Literal["logits", "probabilities"]
 Approval = Literal["automatic", "on_request", "paused"]
 RowOrder = Literal["time", "random"]

@@ -23,6 +23,8 @@ from redistill.workers.models import cron, spec
 from redistill.workers.models.spec import PATHS, ModelSpec
 from redistill.workers.models.spec_schema import expand, read_schema, unknown_key
 
+__all__ = ["SECTIONS", "TOP_KEYS", "parse", "read"]
+
 SECTIONS: dict[str, type[Any]] = {
     "model": spec.ModelSection,
     "teacher": spec.TeacherSection,

@@ -10,6 +10,8 @@ from typing import Any
 
 from redistill.streams.wire.block import Feature, Schema
 
+__all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "read_schema", "unknown_key"]
+
 SCHEMA_KEYS = ("features", "order", "classes", "slices")
 FEATURE_KEYS = ("type", "min", "max", "values")
 KINDS = ("float", "int", "category")

@@ -23,6 +23,8 @@ from redistill.streams.wire.columns import number_text
 from redistill.workers.errors import UsageError
 from redistill.workers.models.spec_schema import MAX_VALUES
 
+__all__ = ["look", "to_toml"]
+
 MAX_CLASSES = 100
 """More distinct predictions than this are numbers, not classes."""
 MAX_SLICES = 10

@@ -29,6 +29,8 @@ from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import pointers
 
+__all__ = ["JudgedBaseline", "check_keys", "differs", "judge", "publish", "serves", "start_child"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedBaseline:

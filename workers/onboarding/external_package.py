@@ -14,6 +14,8 @@ from redistill.workers.releases.package import ReleasePackage, build_package
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings
 
+__all__ = ["build", "copy_object", "fill_folder"]
+
 FILES = {
     "trusted": "trusted.parquet",
     "reference": "reference.parquet",

@@ -41,6 +41,8 @@ from redistill.workers.releases.versions import Version
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import pointers
 
+__all__ = ["ExternalVersion", "add", "why"]
+
 MAX_VERSION = 80
 """Characters of a version's name, on the wire as well."""
 

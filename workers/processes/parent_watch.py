@@ -16,6 +16,8 @@ import runpy
 import signal
 import sys
 
+__all__ = []
+
 PR_SET_PDEATHSIG = 1
 
 

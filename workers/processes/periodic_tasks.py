@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 
+__all__ = ["PeriodicTask"]
+
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_SECONDS = 5.0

@@ -19,6 +19,8 @@ from redistill.workers.errors import UsageError
 from redistill.workers.processes.periodic_tasks import PeriodicTask
 from redistill.workers.store.tables import incidents, jobs, monitored_releases, pauses
 
+__all__ = ["RepairMetrics"]
+
 
 class RepairMetrics(Collector):
     """Numbers of the fleet's incidents and jobs, and of this worker's tasks.

@@ -42,6 +42,8 @@ from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import alarm_budget, opening
 
+__all__ = ["RepairWorker", "run"]
+
 log = structlog.get_logger(__name__)
 
 RELAY_SECONDS = 0.1

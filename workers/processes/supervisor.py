@@ -17,6 +17,8 @@ from pathlib import Path
 
 from redistill.workers.errors import UsageError, WorkersError
 
+__all__ = ["Death", "ProcessSpec", "Supervisor", "delay", "last_line", "spawn"]
+
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 10.0
 STEADY_SECONDS = 30.0

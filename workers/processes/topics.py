@@ -15,6 +15,8 @@ from redistill.streams.kafka.broker import Broker, admin, cause, check
 from redistill.streams.wire.envelope import MAX_EVENT_BYTES
 from redistill.streams.wire.events import COMPACTED, TOPICS
 
+__all__ = ["DAY_MS", "PARTITIONS", "apply", "wanted"]
+
 DAY_MS = 86_400_000
 CREATE_SECONDS = 30.0
 """A controller makes topics within a second or two; a busy one may take longer."""

@@ -15,6 +15,8 @@ from redistill.streams.wire.events import GateResult, PointerMoved, ReleaseChang
 from redistill.workers.releases import roles
 from redistill.workers.releases.roles import tuf_time
 
+__all__ = ["SOURCE", "announce_pointer_move", "announce_release", "gates"]
+
 SOURCE = "redistill/releases"
 
 _IDS = uuid.UUID("7f0f3a52-5d2c-4a52-9d3a-6c1f9c2f6f1e")

@@ -29,6 +29,8 @@ from tuf.api.serialization.json import JSONSerializer
 from redistill.files import PRIVATE, write
 from redistill.workers.errors import KeysError, UsageError
 
+__all__ = ["Keys", "exist", "export", "init", "load", "renewed_root", "trust"]
+
 TRUST_FILE = "root.json"
 TOP_ROLES = ("root", "targets", "snapshot", "timestamp")
 ONLINE = ("targets", "snapshot", "timestamp", "models")

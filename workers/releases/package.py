@@ -31,6 +31,8 @@ from redistill.streams.wire.block import Schema
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases.release_files import RepositoryLayout, store
 
+__all__ = ["ReleasePackage", "build_package", "version_name"]
+
 GOLDEN_ROWS = 32
 GOLDEN_TOLERANCE = 1e-2
 """Default; in the unit of the graph's output. Kernels for other CPUs add up in another order."""

@@ -22,6 +22,8 @@ from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import monitored_releases
 
+__all__ = ["BREAKER_SECONDS", "MonitoredRelease", "Settlement", "due", "expire", "settle"]
+
 log = structlog.get_logger(__name__)
 
 E_LIMIT = 100.0

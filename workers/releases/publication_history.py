@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from redistill.streams.client.release import FileEntry
 from redistill.workers.store.tables import barred, pointer_history, versions
 
+__all__ = ["moves", "predecessor", "published", "servable", "stack"]
+
 
 def stack(moves: Iterable[tuple[str, str]]) -> list[str]:
     """What lies below the present version, oldest first, the present one last.

@@ -25,8 +25,6 @@ from redistill.workers.releases.roles import Lifetimes, tuf_time
 from redistill.workers.releases.versions import (
     Version,
     add_version,
-    all_versions,
-    find,
     get,
     level_of,
     revise,
@@ -42,9 +40,16 @@ from redistill.workers.store.tables import (
 )
 
 __all__ = [
-    "PointerMove", "add_version", "all_versions", "announce_pointer", "bar", "find", "get", "pause",
-    "publish", "rollback", "sign_again",
-]  # fmt: skip
+    "PointerMove",
+    "add_version",
+    "announce_pointer",
+    "bar",
+    "get",
+    "pause",
+    "publish",
+    "rollback",
+    "sign_again",
+]
 
 MONITOR_SECONDS = 7 * 86_400.0
 """How long a new version is compared with its predecessor at most."""

@@ -17,6 +17,16 @@ from redistill.files import copy, sha256_of, write
 from redistill.streams.client.release import FileEntry, target_name
 from redistill.workers.errors import RegistryError
 
+__all__ = [
+    "PRIVATE_NAMES",
+    "RepositoryLayout",
+    "cannot_write",
+    "damaged",
+    "restore",
+    "store",
+    "write_whole",
+]
+
 PRIVATE_NAMES = frozenset({"reference_rows.parquet"})
 
 

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from redistill.streams.store import properties
 from redistill.workers.store.tables import release_requests
 
+__all__ = ["Kind", "ReleaseRequest", "RequestResult", "finish", "pending", "result_of", "submit"]
+
 Kind = Literal["publish", "rollback"]
 
 

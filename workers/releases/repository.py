@@ -35,6 +35,15 @@ from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.roles import PREFIX, Role, read_roles, tuf_time, versions_of
 
+__all__ = [
+    "LEASE",
+    "OLD_VERSIONS",
+    "make_documents",
+    "mend",
+    "publish_metadata",
+    "published_versions",
+]
+
 LEASE = "repository"
 OLD_VERSIONS = 20
 """Superseded documents that stay for clients in the middle of a refresh."""

@@ -25,6 +25,8 @@ from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import pointers, repository_roles
 
+__all__ = ["RepositoryWriter"]
+
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 15.0

@@ -18,6 +18,8 @@ from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import audit
 from redistill.workers.store.tables import versions as rows
 
+__all__ = ["ORPHAN_SECONDS", "Pruned", "prune"]
+
 ORPHAN_SECONDS = 24 * 3_600.0
 """A file that no row names may belong to a release that is being packaged."""
 

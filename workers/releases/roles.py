@@ -21,6 +21,22 @@ from redistill.workers.releases.keys import Keys, renewed_root
 from redistill.workers.releases.release_files import PRIVATE_NAMES
 from redistill.workers.store.tables import repository_roles as roles
 
+__all__ = [
+    "PREFIX",
+    "Lifetimes",
+    "Role",
+    "ensure",
+    "expiring",
+    "lift",
+    "point",
+    "pointer_text",
+    "read_roles",
+    "renew",
+    "tuf_time",
+    "valid_until",
+    "versions_of",
+]
+
 PREFIX = "m-"
 """Of the role of a model: names such as ``root`` are taken by TUF."""
 

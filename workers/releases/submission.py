@@ -18,6 +18,8 @@ from redistill.workers.releases.release_requests import Kind, RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.repository_writer import RepositoryWriter
 
+__all__ = ["perform"]
+
 LOOK_SECONDS = 0.05
 """How often the answer is looked for: a publish takes a repair worker some milliseconds, once it
 looks."""

@@ -19,6 +19,8 @@ from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.store import audit
 from redistill.workers.store.tables import versions
 
+__all__ = ["Version", "add_version", "all_versions", "find", "get", "level_of", "revise"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:

@@ -24,6 +24,8 @@ from redistill.workers.errors import SettingsError
 from redistill.workers.settings import values
 from redistill.workers.settings.state_key import stored_key
 
+__all__ = ["Settings", "env_name", "environment", "is_loopback", "unknown_variables"]
+
 PREFIX = "REDISTILL_"
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 

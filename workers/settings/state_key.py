@@ -8,6 +8,8 @@ from pathlib import Path
 from redistill.files import PRIVATE, create
 from redistill.workers.errors import SettingsError
 
+__all__ = ["stored_key"]
+
 
 def stored_key(path: Path) -> bytes:
     """Read a key file, or make it: whole and never overwritten, whoever else makes it too.

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+__all__ = ["database", "hex_key", "servers", "without_password"]
+
 
 def servers(value: str | None) -> str | None:
     """Addresses of brokers; blank is none."""

@@ -18,6 +18,8 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
 from redistill.workers.store import queries
 
+__all__ = ["refresh"]
+
 log = structlog.get_logger(__name__)
 
 FACTOR = 2.0

@@ -21,6 +21,8 @@ from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import properties
 from redistill.workers.store.tables import audit
 
+__all__ = ["GENESIS", "HEAD", "Verified", "append", "verify"]
+
 HEAD = "audit_head"
 """Name of the property ``SEQ SHA256`` of the newest entry."""
 

@@ -13,6 +13,8 @@ from redistill.streams.store.database import upsert
 from redistill.workers.store.job_queue import Claim, Job
 from redistill.workers.store.tables import job_steps, jobs
 
+__all__ = ["freeze", "read", "record", "remember", "set_seconds"]
+
 
 def record(
     conn: sa.Connection,

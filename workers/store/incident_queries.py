@@ -14,6 +14,8 @@ from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.tables import audit as entries
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
+__all__ = ["audit_trail", "detail", "find_job", "job_detail", "jobs_listed", "listed", "step_text"]
+
 NEEDS_A_PERSON = "awaiting_person"
 
 

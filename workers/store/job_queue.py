@@ -19,6 +19,31 @@ from redistill.streams.store.tables import leases, properties, specs
 from redistill.workers.errors import LeaseLost, WorkersError
 from redistill.workers.store.tables import jobs
 
+__all__ = [
+    "DONE",
+    "LEASE_SECONDS",
+    "LIVE",
+    "MAX_DEATHS",
+    "Claim",
+    "Job",
+    "JobEnded",
+    "claim",
+    "claim_waiting",
+    "create",
+    "exhausted",
+    "fenced",
+    "finish",
+    "get",
+    "job_id_of",
+    "job_of",
+    "live",
+    "overdue",
+    "park",
+    "release",
+    "requeue",
+    "waiting",
+]
+
 NAMESPACE = UUID("5b0c0a4e-6d0f-4f5a-9d6d-2f0f1f5c7a11")
 
 LIVE = ("queued", "running", "waiting_labels")

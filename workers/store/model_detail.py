@@ -12,6 +12,8 @@ from redistill.streams.store.tables import feature_rows
 from redistill.times import utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
 
+__all__ = ["comparison_of", "detail", "moves_of", "stored_rows", "versions_of"]
+
 MOVES_SHOWN = 5
 
 

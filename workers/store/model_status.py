@@ -9,6 +9,8 @@ from redistill.stats import clopper_pearson
 from redistill.times import DAY, HOUR
 from redistill.workers.store.queries import Overview
 
+__all__ = ["STATES", "accuracy", "state", "worst_first"]
+
 SILENT_US = HOUR
 """No event for an hour: no data."""
 LABELS_LATE_US = DAY

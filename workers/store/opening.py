@@ -21,6 +21,8 @@ from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import DatabaseError
 from redistill.workers.settings.settings import Settings
 
+__all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "open", "revision", "upgrade"]
+
 REVISIONS = ("0001", "0002", "0003")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
 

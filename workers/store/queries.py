@@ -28,6 +28,19 @@ from redistill.workers.store.tables import (
     pointers,
 )
 
+__all__ = [
+    "LEARNED_FROM",
+    "OUTCOMES_EXPIRED",
+    "Overview",
+    "Traffic",
+    "UnregisteredModel",
+    "models",
+    "overview",
+    "rows_per_alarm",
+    "traffic",
+    "unregistered_models",
+]
+
 WEEK = 7 * DAY
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""

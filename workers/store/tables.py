@@ -1,11 +1,28 @@
-"""Tables of the acting side, in the same ``MetaData`` as ``redistill.streams.store.tables`` (same
-rules)."""
+"""Tables of the acting side, in the ``MetaData`` of ``streams.store.tables`` and by its rules."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from redistill.streams.store.tables import Big, Blob, Float, Integer, Text, metadata
+from redistill.streams.store.tables import Big, Float, Integer, Text, metadata
+
+__all__ = [
+    "activations",
+    "audit",
+    "barred",
+    "incident_findings",
+    "incidents",
+    "job_steps",
+    "jobs",
+    "metadata",
+    "monitored_releases",
+    "pauses",
+    "pointer_history",
+    "pointers",
+    "release_requests",
+    "repository_roles",
+    "versions",
+]
 
 incidents = sa.Table(
     "incidents",
@@ -218,22 +235,3 @@ audit = sa.Table(  # append-only hash chain
     sa.Column("previous_sha256", Text, nullable=False),
     sa.Column("sha256", Text, nullable=False, unique=True),
 )
-
-__all__ = [
-    "Blob",
-    "activations",
-    "audit",
-    "barred",
-    "incident_findings",
-    "incidents",
-    "job_steps",
-    "jobs",
-    "metadata",
-    "monitored_releases",
-    "pauses",
-    "pointer_history",
-    "pointers",
-    "release_requests",
-    "repository_roles",
-    "versions",
-]

@@ -36,6 +36,8 @@ from redistill.workers.settings.settings import Settings, is_loopback
 from redistill.workers.store import opening
 from redistill.workers.web.metrics import Metrics
 
+__all__ = ["FOR_EVER", "check_exposure", "create_app", "serve"]
+
 log = structlog.get_logger(__name__)
 
 METADATA = re.compile(

@@ -17,6 +17,8 @@ from redistill.times import to_seconds
 from redistill.workers.releases import roles
 from redistill.workers.store.tables import incidents, jobs, pointers
 
+__all__ = ["Metrics"]
+
 
 def prefix(namespace: str) -> str:
     """Start of every metric's name.

@@ -12,6 +12,19 @@ from redistill.workers.demo.facts import Measured, Move, Snapshot
 from redistill.workers.demo.processes import SERVICES
 from redistill.workers.demo.runner import DemoFailed, ScenarioRunner
 
+__all__ = [
+    "begun",
+    "database_of",
+    "enough",
+    "first",
+    "no_incident",
+    "no_new_harm",
+    "seconds_of",
+    "served",
+    "serving",
+    "words_of",
+]
+
 MIN_LABELS = 60
 """Fewer labelled rows than this are not called a measurement here."""
 

@@ -21,6 +21,8 @@ from redistill.workers.demo.scenes.common import (
 from redistill.workers.demo.teacher import BASELINE, MODEL
 from redistill.workers.demo.world import LABEL_SHARE, World
 
+__all__ = ["drift_and_repair", "recovered"]
+
 RECOVERY_SECONDS = 5.0
 RECOVERED_WITHIN_POINTS = 4.0
 """Recovered: the truth under the veil is at most this far below the truth before it."""

@@ -23,6 +23,8 @@ from redistill.workers.demo.scenes.common import (
 from redistill.workers.demo.teacher import BASELINE, MODEL
 from redistill.workers.demo.world import World
 
+__all__ = ["SWAP_TRIES", "PointerSwap", "harmless_shift", "roll_back_and_forward", "worker_killed"]
+
 HOLIDAY_SECONDS = 7.0
 SWAP_LIMIT_SECONDS = 2.0
 """Roll back -> served by every listening service: the promise."""

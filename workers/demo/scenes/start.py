@@ -13,6 +13,8 @@ from redistill.workers.demo.scenes.common import begun, enough, no_incident
 from redistill.workers.demo.teacher import BASELINE, MODEL
 from redistill.workers.demo.world import World
 
+__all__ = ["healthy", "set_up"]
+
 HEALTHY_SECONDS = 6.0
 
 

@@ -11,7 +11,8 @@ from stream_rows import CONFIG, new_database, prediction, record
 
 from redistill.streams.engine import state_cache as module
 from redistill.streams.engine.state_cache import StateCache
-from redistill.streams.monitor.observe import InputState, observe
+from redistill.streams.monitor.observe import observe
+from redistill.streams.monitor.state import InputState
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition, StateRow
 from redistill.streams.store.database import Database

@@ -12,14 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG
 
-from redistill.streams.monitor.accuracy import (
-    AccuracyState,
-    BaseError,
-    Outcomes,
-    account,
-    account_each,
-    delay,
-)
+from redistill.streams.monitor.accuracy import account, account_each
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.harm import delay
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import Contributor, DriftFound
 
 TIGHT = dataclasses.replace(CONFIG, tolerance_points=2.0, rows_per_alarm=1e5)

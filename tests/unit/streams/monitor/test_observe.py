@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from monitor_blocks import CONFIG, REGION, SCHEMA, SHARE, block, cut, features
 
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.observe import InputState, Observed, contributors, observe, tick
-from redistill.streams.monitor.reference import Profile, build_profile
+from redistill.streams.monitor.input_profile import Profile
+from redistill.streams.monitor.observe import Observed, contributors, observe, tick
+from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.state import InputState
 from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.events import DriftFound
 

@@ -23,7 +23,7 @@ from served_rows import labelled, served
 from redistill.compress.plan import Gate, Measure, Rejected, Report, Variant, to_json
 from redistill.files import sha256_of
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.reference import Profile
+from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox, profiles
 from redistill.times import SECOND, utc

@@ -9,9 +9,9 @@ from alembic import command
 from alembic.config import Config
 
 from redistill.streams.store.database import connect
+from redistill.streams.store.tables import metadata
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
-from redistill.workers.store.tables import metadata
 
 FIRST_RELEASE = "0002"
 """Revision of redistill 0.1."""

@@ -14,10 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from redistill.streams.store.database import Database
+from redistill.streams.store.tables import metadata
 from redistill.workers.errors import DatabaseError
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
-from redistill.workers.store.tables import metadata
 
 
 def settings_of(url: str, home: Path) -> Settings:
