@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import loop
@@ -47,7 +48,19 @@ def test_untouched_history_holds_in_all_eight(database: Database, tmp_path: Path
         (n, True, (), 0) for n in range(1, 9)
     ]
     assert len({c.text for c in found}) == 8
-    assert "wal_bytes" in found[7].figures
+    assert found[7].figures["wal_bytes"] == 0  # nobody has the file open
+
+
+@pytest.mark.parametrize(
+    ("is_sqlite", "name", "size"), [(True, "r.db", 3), (True, None, None), (False, "r.db", None)]
+)
+def test_only_sqlite_files_have_a_log(
+    tmp_path: Path, is_sqlite: bool, name: str | None, size: int | None
+) -> None:
+    (tmp_path / "r.db-wal").write_bytes(b"log")
+    url = SimpleNamespace(database=None if name is None else str(tmp_path / name))
+    database = SimpleNamespace(is_sqlite=is_sqlite, url=url)
+    assert check._wal_bytes(database) == size  # type: ignore[arg-type]
 
 
 def test_problems_beyond_the_first_are_counted(database: Database, tmp_path: Path) -> None:
@@ -153,6 +166,7 @@ def test_topics_are_compared_where_a_broker_is_given(
     first, second, *_ = checked(database, tmp_path, broker=BROKER)
     assert (first.holds, first.figures["pending"], first.figures["counted"]) == (True, 40, 90)
     assert (second.holds, second.figures["announcements"]) == (True, 1)
+    assert second.figures["findings"] == 1
 
 
 def test_what_the_topics_contradict_is_broken(

@@ -27,7 +27,9 @@ class FakeClient:
     events: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     broken: bool = False
     stuck: bool = False
+    deleted: set[str] = field(default_factory=set)
     closed: int = 0
+    sought: bool = False
     assigned: list[Any] = field(default_factory=list)
     read: set[Any] = field(default_factory=set)
 
@@ -48,8 +50,10 @@ class FakeClient:
     def describe_topics(self) -> list[dict[str, Any]]:
         """Topics with their ids."""
         topics = sorted({t for t, _ in self.ends})
-        known = [{"name": t, "topic_id": f"id of {t}", "error_code": 0} for t in topics]
-        return [*known, {"name": "n.gone", "topic_id": "x", "error_code": 3}]
+        return [
+            {"name": t, "topic_id": f"id of {t}", "error_code": 3 * (t in self.deleted)}
+            for t in topics
+        ]
 
     def assign(self, partitions: list[Any]) -> None:
         """Read these."""
@@ -58,13 +62,14 @@ class FakeClient:
     def seek_to_beginning(self, *partitions: Any) -> None:
         """From their beginning."""
         assert list(partitions) == self.assigned
+        self.sought = True
 
     def poll(self, timeout_ms: int) -> dict[Any, list[Any]]:
         """All records of the next partition."""
         if self.broken:
             raise OSError("connection reset")
         left = [tp for tp in self.assigned if tp not in self.read]
-        if self.stuck or not left:
+        if self.stuck or not left or not self.sought:
             return {}
         tp = left[0]
         self.read.add(tp)
@@ -101,8 +106,11 @@ def test_logs_carry_topic_ids_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_topics_that_are_not_there_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}))
-    assert log_offsets.logs(BROKER, ["labels", "gone"]) == []
+    client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}))
+    assert log_offsets.logs(BROKER, ["labels"]) == []
+    client.ends["n.gone", 0] = (0, 5)  # it is being deleted: it has partitions, and an error
+    client.deleted = {"n.gone"}
+    assert log_offsets.logs(BROKER, ["gone"]) == []
 
 
 def test_dev_broker_names_its_topics_itself(monkeypatch: pytest.MonkeyPatch) -> None:

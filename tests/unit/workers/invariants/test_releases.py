@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,6 +170,15 @@ def test_candidate_that_never_served_may_have_failed(database: Database, tmp_pat
         conn.execute(sa.insert(versions).values(**(row | candidate)))
     found = holds(database, tmp_path, RULE[4])
     assert (found.violations, found.figures) == ([], {"versions": 3, "published": 2})
+
+
+def test_judged_incumbent_is_no_candidate(database: Database, tmp_path: Path) -> None:
+    """A repair's report names the incumbent as well, and does not pass it."""
+    judged = json.loads(report("r1-x")) | {"incumbent": {"sha256": SHA["r1-x"]}, "chosen": None}
+    with database.begin() as conn:
+        conn.execute(sa.update(versions).where(SECOND).values(report=json.dumps(judged)))
+    (violation,) = holds(database, tmp_path, RULE[4]).violations
+    assert "not about its bytes" in violation
 
 
 def test_bytes_that_were_barred_later_may_have_served(database: Database, tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def test_gap_at_the_end_of_another_does_not_overlap(database: Database, tmp_path
     assert "predictions/0: the gap 27-27 overlaps another" in violations
 
 
+@pytest.mark.parametrize(("counted", "broken"), [(0, False), (-1, True)])
+def test_count_may_be_nothing_and_never_less(
+    database: Database, tmp_path: Path, counted: int, broken: bool
+) -> None:
+    with database.begin() as conn:
+        conn.execute(sa.update(offsets).values(counted=counted, next_offset=20 + counted))
+    violations = holds(database, tmp_path, RULE[1]).violations
+    assert ("predictions/0: a count is negative" in violations) is broken
+
+
 def test_dead_letters_beyond_those_that_were_counted_are_reported(
     database: Database, tmp_path: Path
 ) -> None:
