@@ -81,7 +81,7 @@ def state(rows: int) -> StateRow:
     )  # fmt: skip
 
 
-def one(db: Database, table: sa.Table, **where: object) -> sa.Row[tuple[object, ...]]:
+def row_of(db: Database, table: sa.Table, **where: object) -> sa.Row[tuple[object, ...]]:
     with db.read() as conn:
         query = sa.select(table).where(*(table.c[k] == v for k, v in where.items()))
         return conn.execute(query).one()
@@ -114,31 +114,31 @@ def test_all_of_a_batch_is_written_together(db: Database) -> None:
         counters={("credit", "rows_unknown"): 2},
     )  # fmt: skip
     assert flush(db, batch, now=NOW) == Flushed(join_rows=150, labels=5, findings=0)
-    offsets = one(db, t.offsets, topic_id=P0.topic_id)
+    offsets = row_of(db, t.offsets, topic_id=P0.topic_id)
     assert (offsets.first_offset, offsets.next_offset, offsets.counted, offsets.rows) == (
         0, 150, 150, 150,
     )  # fmt: skip
-    stored = one(db, t.input_states)
+    stored = row_of(db, t.input_states)
     assert (stored.rows, stored.first_served_at, stored.state) == (150, NOW - 5, b"frozen")
-    join = one(db, t.join_rows, id_hash=3)
+    join = row_of(db, t.join_rows, id_hash=3)
     assert (join.model, join.version, join.prediction, join.score) == ("credit", "7", "repay", 0.75)
     assert (join.topic_id, join.partition) == P0
-    window = one(db, t.windows)
+    window = row_of(db, t.windows)
     assert (window.rows, window.topic_id, window.partition) == (100, *P0)
-    blob = one(db, t.feature_rows)
+    blob = row_of(db, t.feature_rows)
     assert (blob.rows, blob.bytes, blob.data) == (150, 5, b"arrow")
-    gap = one(db, t.gaps)
+    gap = row_of(db, t.gaps)
     assert (gap.topic_id, gap.partition, gap.first, gap.last) == (*P0, 3, 9)
     assert count(db, t.labels) == 5
-    assert one(db, t.counters, name="rows_unknown").value == 2
+    assert row_of(db, t.counters, name="rows_unknown").value == 2
 
 
 def test_second_flush_goes_on_where_the_first_ended(db: Database) -> None:
     for expected, end in ((None, 10), (10, 20)):
         batch = FlushBatch(progress={P0: progress(end, expected=expected)}, states=[state(end)])
         assert isinstance(flush(db, batch, now=NOW), Flushed)
-    assert one(db, t.offsets).counted == 20
-    assert one(db, t.input_states).rows == 20
+    assert row_of(db, t.offsets).counted == 20
+    assert row_of(db, t.input_states).rows == 20
 
 
 def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database) -> None:
@@ -148,13 +148,13 @@ def test_another_worker_that_moved_the_offset_makes_the_batch_void(db: Database)
         progress={P0: progress(10), L0: progress(1)}, states=[state(10)], labels=labels(1)
     )
     assert flush(db, slow, now=NOW) == OffsetsMoved((L0, P0))
-    assert one(db, t.offsets, topic_id=P0.topic_id).next_offset == 4
-    assert one(db, t.input_states).rows == 4
+    assert row_of(db, t.offsets, topic_id=P0.topic_id).next_offset == 4
+    assert row_of(db, t.input_states).rows == 4
     assert count(db, t.labels) == 0
     again = FlushBatch(progress={P0: progress(10, expected=4)}, states=[state(10)])
     assert isinstance(flush(db, again, now=NOW), Flushed)
-    assert one(db, t.offsets, topic_id=P0.topic_id).counted == 10
-    assert one(db, t.input_states).rows == 10
+    assert row_of(db, t.offsets, topic_id=P0.topic_id).counted == 10
+    assert row_of(db, t.input_states).rows == 10
 
 
 def test_flush_tried_again_writes_once(db: Database) -> None:
@@ -162,7 +162,7 @@ def test_flush_tried_again_writes_once(db: Database) -> None:
     assert isinstance(flush(db, batch, now=NOW), Flushed)
     # the first answer was lost: the second try finds the offset moved, and writes nothing
     assert isinstance(flush(db, batch, now=NOW), OffsetsMoved)
-    assert one(db, t.offsets).counted == 10
+    assert row_of(db, t.offsets).counted == 10
 
 
 def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None:
@@ -172,13 +172,13 @@ def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None
     flush(db, FlushBatch(progress={P0: progress(2)}, joins={"credit": first}), now=NOW)
     later = {"credit": joins(1, prediction="default")}
     flush(db, FlushBatch(progress={P0: progress(3, expected=2)}, joins=later), now=NOW)
-    assert one(db, t.join_rows).prediction == "repay"
-    assert one(db, t.counters, name="rows_duplicate").value == 2
+    assert row_of(db, t.join_rows).prediction == "repay"
+    assert row_of(db, t.counters, name="rows_duplicate").value == 2
 
 
 def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db: Database) -> None:
     flush(db, FlushBatch(progress={L0: progress(1)}, labels=labels(1)), now=NOW + 3_600_000_000)
-    assert one(db, t.labels).received_at == NOW + 3_600_000_000
+    assert row_of(db, t.labels).received_at == NOW + 3_600_000_000
 
 
 def test_many_labels_are_written_at_once(db: Database) -> None:
@@ -196,7 +196,7 @@ def test_dead_letters_are_announced_once_each(db: Database) -> None:
     for expected, end in ((None, 1), (1, 2)):
         batch = FlushBatch(progress={P0: progress(end, expected=expected)}, dead=[letter])
         assert isinstance(flush(db, batch, now=NOW), Flushed)
-    sent = one(db, t.outbox)
+    sent = row_of(db, t.outbox)
     headers = [(k, v.encode()) for k, v in json.loads(sent.headers).items()]
     assert sent.topic == "dlq"
     assert decode(Record("dlq", 0, 0, 0, None, sent.value, headers)) == letter
@@ -213,7 +213,7 @@ def test_unregistered_versions_are_added_up_and_keep_the_larger_sample(db: Datab
             progress={P0: progress(i + 1, expected=i or None)}, unregistered={("o", "1"): found}
         )
         flush(db, batch, now=NOW)
-    row = one(db, t.unregistered)
+    row = row_of(db, t.unregistered)
     assert (row.model, row.version, row.rows, row.sample) == ("o", "1", 38, b"more of them")
 
 
@@ -222,7 +222,7 @@ def test_rates_that_a_batch_obeys_are_stored_with_it(db: Database) -> None:
         progress={P0: progress(1)}, join_exponents={"credit": 4}, feature_exponents={"credit": 7}
     )
     flush(db, batch, now=NOW)
-    lock, rate = one(db, t.model_locks), one(db, t.join_rates)
+    lock, rate = row_of(db, t.model_locks), row_of(db, t.join_rates)
     assert (lock.join_exponent, lock.feature_exponent, rate.exponent) == (4, 7, 4)
 
 
@@ -260,7 +260,7 @@ def test_findings_are_stored_and_announced_once_a_revision(db: Database) -> None
         assert store_findings(conn, [finding(0), finding(1, "update")], now=NOW) == 2
     with db.begin() as conn:
         assert store_findings(conn, [finding(0), finding(1), finding(2, "resolved")], now=NOW) == 1
-    row = one(db, t.findings)
+    row = row_of(db, t.findings)
     assert (row.status, row.revision, row.opened_at) == ("resolved", 2, 1767225600000000)
     with db.read() as conn:
         sent = conn.execute(sa.select(t.outbox.c.topic, t.outbox.c.event_id)).all()
@@ -279,14 +279,14 @@ def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> Non
     ]
     assert isinstance(flush(db, batches[0], now=NOW), Flushed)
     assert flush(db, batches[1], now=NOW) == OffsetsMoved((P0,))
-    assert one(db, t.offsets).next_offset == 3
+    assert row_of(db, t.offsets).next_offset == 3
 
 
 def test_profile_is_learned_once_and_never_replaces_a_given_one(db: Database) -> None:
     watch(db, dataclasses.replace(CONFIG, level="watch"), versions=("given",))
     with db.begin() as conn:
         conn.execute(sa.update(t.profiles).values(profile=b"given"))
-    before = one(db, t.specs).revision
+    before = row_of(db, t.specs).revision
     for i, learned in enumerate((b"first", b"second")):
         rows = [
             ProfileRow(model="credit", version=version, profile=learned)
@@ -294,7 +294,7 @@ def test_profile_is_learned_once_and_never_replaces_a_given_one(db: Database) ->
         ]
         batch = FlushBatch(progress={P0: progress(i + 1, expected=i or None)}, profiles=rows)
         assert isinstance(flush(db, batch, now=NOW), Flushed)
-    row = one(db, t.profiles, version="new")
+    row = row_of(db, t.profiles, version="new")
     assert (row.profile, row.provisional, row.base_error) == (b"first", True, None)
-    assert one(db, t.profiles, version="given").profile == b"given"
-    assert one(db, t.specs).revision == before + 1, "workers read it again"
+    assert row_of(db, t.profiles, version="given").profile == b"given"
+    assert row_of(db, t.specs).revision == before + 1, "workers read it again"

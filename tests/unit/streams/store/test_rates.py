@@ -63,10 +63,10 @@ class Traffic:
 
     def __init__(self, conn: sa.Connection, *, join_cap: float = 5_000) -> None:
         self.conn, self.raiser = conn, RateRaiser(join_cap=join_cap)
-        self.now, self.rows = to_us(1_000), 0
+        self.now, self.rows = to_us(1_000), 10**7  # all that was ever served
         conn.execute(
             sa.insert(input_states).values(
-                model=MODEL, version="7", topic_id="t", partition=0, state=b"", rows=0
+                model=MODEL, version="7", topic_id="t", partition=0, state=b"", rows=self.rows
             )
         )
         self.measure()

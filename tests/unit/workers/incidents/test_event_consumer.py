@@ -105,10 +105,10 @@ def site(database: Database) -> Site:
 
 
 def test_findings_are_handed_over_once_a_poll_and_activations_are_stored(site: Site) -> None:
-    one, two = finding(), finding()
-    site.send(one, activation("v1"), two, one, activation("v2", at=NOW + 1))
+    first, second = finding(), finding()
+    site.send(first, activation("v1"), second, first, activation("v2", at=NOW + 1))
     site.events.run_once()
-    assert site.found == [str(one.finding_id), str(two.finding_id)]
+    assert site.found == [str(first.finding_id), str(second.finding_id)]
     assert [(a.version, a.instance_id, a.epoch, a.at) for a in site.activated()] == [
         ("v1", "svc-1", 4, NOW),
         ("v2", "svc-1", 4, NOW + 1),

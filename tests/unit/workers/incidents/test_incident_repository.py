@@ -80,9 +80,9 @@ def test_cause_of_broken_data_is_known_from_the_start(
 
 
 def test_two_incidents_are_split_by_two_salts(conn: sa.Connection) -> None:
-    one = opened(conn)
+    this = opened(conn)
     other = opened(conn, incident_class="serving")
-    assert one["split_salt"] != other["split_salt"]
+    assert this["split_salt"] != other["split_salt"]
     assert opened(conn, incident_class="data_bug", salt="given")["split_salt"] == "given"
 
 

@@ -97,13 +97,13 @@ def test_repair_makes_the_job_of_the_next_attempt(conn: sa.Connection) -> None:
 def test_person_is_asked_once_for_the_same_reason(conn: sa.Connection) -> None:
     register(conn, approval="on_request")
     apply_policy(conn, opened(conn))
-    asked, told = now_of(conn), announcements(conn)
+    asked, announced = now_of(conn), announcements(conn)
     assert (asked["stage"], asked["decision"]) == ("awaiting_person", "ask_person")
     apply_policy(conn, asked)
-    assert announcements(conn) == told
+    assert announcements(conn) == announced
     register(conn, approval="paused")
     apply_policy(conn, asked)
-    assert announcements(conn) == told + 1
+    assert announcements(conn) == announced + 1
     assert "paused" in now_of(conn)["why"]
 
 
@@ -115,10 +115,10 @@ def test_wait_is_announced_once_though_its_reason_counts_minutes(conn: sa.Connec
         incident_id=incident["incident_id"], state="rejected", outcome={},
     )  # fmt: skip
     assert isinstance(apply_policy(conn, incident), policy.Wait)
-    waiting, told = now_of(conn), announcements(conn)
+    waiting, announced = now_of(conn), announcements(conn)
     assert (waiting["stage"], waiting["decision"]) == ("detected", "wait")
     apply_policy(conn, waiting, now=NOW + MINUTE)
-    assert announcements(conn) == told
+    assert announcements(conn) == announced
 
 
 def test_approval_is_the_persons_word(conn: sa.Connection) -> None:
@@ -197,9 +197,9 @@ def test_diagnosis_that_says_the_same_again_is_not_announced(
     conn: sa.Connection, repairing: IncidentRow
 ) -> None:
     diagnosed(conn, repairing, "undecided")
-    told = announcements(conn)
+    announced = announcements(conn)
     diagnosed(conn, repairing, "undecided")
-    assert announcements(conn) == told
+    assert announcements(conn) == announced
 
 
 def test_model_that_was_taken_away_meanwhile_asks_a_person(
@@ -294,10 +294,10 @@ def test_job_that_waits_for_labels_is_told_once(
     conn: sa.Connection, repairing: IncidentRow
 ) -> None:
     lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 1)
-    after, told = now_of(conn), announcements(conn)
+    after, announced = now_of(conn), announcements(conn)
     assert (after["stage"], after["decision"]) == ("waiting_labels", "wait_for_labels")
     lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 2)
-    assert announcements(conn) == told
+    assert announcements(conn) == announced
 
 
 def test_job_that_a_person_cancelled_leaves_the_incident_to_a_person(

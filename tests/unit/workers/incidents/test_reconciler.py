@@ -1,4 +1,4 @@
-"""What a sweep finds without being told: lost announcements, replaced versions, recoveries, waits."""
+"""What a reconciler finds by itself: lost announcements, replaced versions, recoveries, waits."""
 
 from __future__ import annotations
 

@@ -75,9 +75,9 @@ def test_a_variable_that_is_no_setting_is_told_once_and_no_error(
     common._tell_unknown.cache_clear()
     for _ in range(2):
         assert common.load().group == "known"
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines() == [f"redistill: warning: {x}" for x in unknown_variables()]
+    written = capsys.readouterr()
+    assert written.out == ""
+    assert written.err.splitlines() == [f"redistill: warning: {x}" for x in unknown_variables()]
     assert not {"REDISTILL_DATABSE", "REDISTILL_OF_SOMEBODY_ELSE"} & set(environment({}))
     assert environment({})["REDISTILL_GROUP"] == "known"
 

@@ -88,7 +88,7 @@ def test_traffic_of_a_young_model_is_that_since_its_first_row(database: Database
 def test_traffic_of_an_old_model_is_that_of_the_windows_of_a_week(database: Database) -> None:
     put_traffic(database, rows=7_000, begun=NOW - 30 * DAY)
     put_outcomes(database, 70)
-    put_outcomes(database, 500, made_at=NOW - 8 * DAY)
+    put_outcomes(database, 500, made_at=NOW - 7 * DAY)
     with database.read() as conn:
         traffic = queries.traffic(conn, MODEL, NOW)
     assert traffic is not None
@@ -128,7 +128,7 @@ def test_rows_per_alarm_need_a_week_of_the_fleet_and_traffic_of_the_model(
     assert rows_per_alarm() is None
     put_outcomes(database, 100)
     assert rows_per_alarm() is None  # the fleet is younger than a week
-    put_outcomes(database, 1, made_at=NOW - 8 * DAY, model="old")
+    put_outcomes(database, 1, made_at=NOW - 7 * DAY, model="old")
     assert rows_per_alarm() is None  # nothing was served
     put_traffic(database, rows=5_000)
     assert rows_per_alarm() == 1_000 * 5_000 / 100
