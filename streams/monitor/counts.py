@@ -50,8 +50,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     rows: int
     valid: NDArray[np.int64]  # (C,) values that are neither missing nor infinite
     below: NDArray[np.int64]  # (E,) values below each edge
-    total: NDArray[np.float64]  # (C,) sum of the valid values
-    squares: NDArray[np.float64]  # (C,) sum of their squares
     low: NDArray[np.float32]  # (C,) smallest value, inf if none
     high: NDArray[np.float32]  # (C,) largest value, -inf if none
     wrong: NDArray[np.int64]  # (C,) values of a wrong type (they are missing in `valid`)
@@ -72,8 +70,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             rows=self.rows,
             valid=self.valid[i],
             below=self.below[i],
-            total=self.total[i],
-            squares=self.squares[i],
             low=self.low[i],
             high=self.high[i],
             wrong=self.wrong[i],
@@ -85,8 +81,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             rows=self.rows,
             valid=self.valid.copy(),
             below=self.below.copy(),
-            total=self.total.copy(),
-            squares=self.squares.copy(),
             low=self.low.copy(),
             high=self.high.copy(),
             wrong=self.wrong.copy(),
@@ -98,8 +92,6 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             rows=self.rows + other.rows,
             valid=self.valid + other.valid,
             below=self.below + other.below,
-            total=self.total + other.total,
-            squares=self.squares + other.squares,
             low=np.minimum(self.low, other.low),
             high=np.maximum(self.high, other.high),
             wrong=self.wrong + other.wrong,
@@ -128,13 +120,10 @@ def count_subwindows(values: NDArray[np.float32], layout: Layout) -> Counts:
     c, subwindows, n = values.shape
     ordered = np.sort(values, axis=2)  # NaN last
     valid = np.full((c, subwindows), n, np.int64)
-    numbers = values.astype(np.float64)
     if n and not np.isnan(ordered[:, :, -1]).any():
         low, high = ordered[:, :, 0], ordered[:, :, -1]
     else:
-        missing = np.isnan(values)
-        valid -= np.count_nonzero(missing, axis=2)
-        numbers[missing] = 0
+        valid -= np.count_nonzero(np.isnan(values), axis=2)
         low = np.fmin.reduce(values, axis=2, initial=np.inf)
         high = np.fmax.reduce(values, axis=2, initial=-np.inf)
     below = np.empty((subwindows, int(layout.offsets[-1])), np.int64)
@@ -148,8 +137,6 @@ def count_subwindows(values: NDArray[np.float32], layout: Layout) -> Counts:
         rows=n,
         valid=np.ascontiguousarray(valid.T),
         below=below,
-        total=np.ascontiguousarray(numbers.sum(axis=2).T),
-        squares=np.ascontiguousarray(np.einsum("ijk,ijk->ij", numbers, numbers).T),
         low=np.ascontiguousarray(low.T),
         high=np.ascontiguousarray(high.T),
         wrong=np.zeros((subwindows, c), np.int64),

@@ -28,7 +28,6 @@ class DriftedFeature(msgspec.Struct, frozen=True, kw_only=True):
     """Among the profile's columns."""
     column: Column
     psi: float
-    js: float
     ks: float
     floor: float
     """PSI that 95% of unchanged windows of this size, and of the reference's own windows, stay
@@ -81,18 +80,17 @@ def drifted_features(whole: Counts, profile: Profile) -> list[DriftedFeature]:
     usable = np.flatnonzero(bins.compared & (whole.valid > 0))
     order = usable[np.argsort(-(d.psi[usable] / floor[usable]), kind="stable")]
     threshold = np.maximum(OPEN_PSI, OPEN_FLOORS * floor)
-    numbers = (a[order] for a in (d.psi, d.js, d.ks, floor, threshold, d.rising))
+    numbers = (a[order] for a in (d.psi, d.ks, floor, threshold, d.rising))
     rows = zip(order.tolist(), *(n.tolist() for n in numbers), strict=True)
     return [
         DriftedFeature(
             index=j,
             column=profile.columns[j],
             psi=psi,
-            js=js,
             ks=ks,
             floor=least,
             threshold=far,
             rising=rising,
         )
-        for j, psi, js, ks, least, far, rising in rows
+        for j, psi, ks, least, far, rising in rows
     ]

@@ -3,9 +3,9 @@ values. Rows are *counted* into subwindows, those that ended are *judged* beside
 and the verdicts are *tracked* as findings that open and end. Pure.
 
 ``observe(a + b)`` equals ``observe(observe(a), b)`` for any cut of the rows into blocks: windows
-stand in the state and are cut by row count, and by ``tick(state, now)``; exact for integers and
-findings, within 1e-9 for sums. (A block tells its values of a wrong type as one number per feature;
-they are counted with the first missing values of that block.)
+stand in the state and are cut by row count, and by ``tick(state, now)``. (A block tells its values
+of a wrong type as one number per feature; they are counted with the first missing values of that
+block.)
 """
 
 from __future__ import annotations
@@ -21,9 +21,13 @@ from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reports import Origin
 from redistill.streams.monitor.sample import Learned, learn
 from redistill.streams.monitor.state import InputState
-from redistill.streams.monitor.subwindows import CountedRows, close_overdue, count_rows
+from redistill.streams.monitor.subwindows import (
+    ClosedWindow,
+    CountedRows,
+    close_overdue,
+    count_rows,
+)
 from redistill.streams.monitor.verdicts import judge
-from redistill.streams.monitor.windows import ClosedWindow
 from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.events import Contributor, DriftFound
 
@@ -119,7 +123,7 @@ def _observed(
             learning=learned.after,
         ),
         findings=tracked.findings,
-        windows=judged.windows,
+        windows=counted.windows,
         row_windows=counted.row_windows,
         finding_rows=tracked.rows,
         learned=learned.profile,

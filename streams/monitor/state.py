@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InputState"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -179,8 +179,6 @@ def _plain_counts(counts: Counts | None) -> dict[str, Any] | None:
 _TYPES = {
     "valid": np.int64,
     "below": np.int64,
-    "total": np.float64,
-    "squares": np.float64,
     "low": np.float32,
     "high": np.float32,
     "wrong": np.int64,

@@ -21,6 +21,7 @@ from redistill.times import to_seconds
 
 __all__ = [
     "SMALLEST_WINDOW",
+    "ClosedWindow",
     "Counted",
     "CountedRows",
     "Segment",
@@ -35,6 +36,16 @@ SMALLEST_WINDOW = 200
 three rows says nothing, but traffic that stopped must be seen."""
 UNSEEN_VALUES = 5
 """Unseen values of a category that are remembered."""
+
+
+class ClosedWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A statistical window that is complete."""
+
+    number: int
+    rows: int
+    first_served_at: int
+    """Microseconds since 1970."""
+    last_served_at: int
 
 
 class WindowCounts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -77,6 +88,16 @@ class WindowCounts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         # a state may be kept for long: it must not hold the subwindows of a whole block
         complete = partial.copy() if complete is None else complete.plus(partial)
         return structs.replace(self, partial=None, complete=complete)
+
+    @property
+    def closed(self) -> ClosedWindow:
+        """What is told of it once it has ended."""
+        return ClosedWindow(
+            number=self.number,
+            rows=self.rows,
+            first_served_at=self.first_served_at,
+            last_served_at=self.last_served_at,
+        )
 
     def next(self) -> WindowCounts:
         """The window after it, without rows."""
@@ -129,6 +150,11 @@ class CountedRows(msgspec.Struct, frozen=True, eq=False):
     segments: list[Segment]
     """In the order of their rows."""
     row_windows: NDArray[np.int64]  # (n,) number of the window of each row
+
+    @property
+    def windows(self) -> list[ClosedWindow]:
+        """Windows that ended."""
+        return [s.window.closed for s in self.segments if s.ends_window]
 
 
 class Cut(NamedTuple):

@@ -18,7 +18,6 @@ from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.subwindows import SMALLEST_WINDOW, Segment
 from redistill.streams.monitor.units import STEP_SUBWINDOWS, quartiles
-from redistill.streams.monitor.windows import ClosedWindow, closed_window
 from redistill.streams.wire.events import FindingKind
 
 if TYPE_CHECKING:
@@ -119,8 +118,6 @@ class Judged(msgspec.Struct, frozen=True, eq=False):
     after: Recent
     verdicts: list[Verdict]
     """In the order of their rows."""
-    windows: list[ClosedWindow]
-    """Windows that ended."""
 
 
 def judge(
@@ -142,9 +139,8 @@ def judge(
         ADWIN's significance; another one than before starts it again.
     """
     if not segments:
-        return Judged(before, [], [])
+        return Judged(before, [])
     verdicts: list[Verdict] = []
-    windows: list[ClosedWindow] = []
     confidence = None if before.confidence is None else before.confidence.copy()
     last, streaks, drifting = before.quartiles, before.streaks, before.drifting
     screened = iter(_screened([s.subwindow for s in segments if s.subwindow is not None], profile))
@@ -174,15 +170,12 @@ def judge(
                 verdicts.append(SubwindowVerdict(row=row, span=span, breaches=broken))
         if segment.ends_window:
             whole = segment.window.complete
-            drifted: list[DriftedFeature] | None = None
             if profile is not None and whole is not None and whole.rows >= SMALLEST_WINDOW:
                 verdict = _window(segment, whole, profile, drifting)
                 drifting = {d.kind: d.windows for d in verdict.drifts}
-                drifted = verdict.drifted
                 verdicts.append(verdict)
-            windows.append(closed_window(segment.window, profile, drifted))
     after = Recent(quartiles=last, streaks=streaks, drifting=drifting, confidence=confidence)
-    return Judged(after, verdicts, windows)
+    return Judged(after, verdicts)
 
 
 def _falls(

@@ -136,6 +136,8 @@ def test_states_of_detectors_are_read_and_go_on(database: Database, settings: Se
         profile, _ = watched.profiles[row.version]
         state = InputState.from_bytes(bytes(row.state), key)
         assert state.counted.rows == row.rows
+        assert profile is not None
+        assert state.digest == profile.digest  # counts made under another profile are dropped
         partition = (row.topic_id, row.partition)
         later = tick(state, row.last_served_at + 2 * DAY, profile=profile, config=watched.config)
         assert [w.rows for w in later.windows] == [row.rows % watched.config.window_rows]

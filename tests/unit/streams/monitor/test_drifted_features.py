@@ -22,7 +22,6 @@ def feature(psi: float, floor: float, **changes: object) -> DriftedFeature:
     return DriftedFeature(
         index=0,
         psi=psi,
-        js=0.0,
         floor=floor,
         threshold=max(0.25, 5 * floor),
         **plain,  # type: ignore[arg-type]

@@ -77,7 +77,6 @@ def feature(index: int, psi: float, floor: float = 0.02) -> DriftedFeature:
         index=index,
         column=PROFILE.columns[index],
         psi=psi,
-        js=0.1,
         ks=0.1,
         floor=floor,
         threshold=0.25,

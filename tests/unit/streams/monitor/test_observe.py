@@ -91,17 +91,7 @@ def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
     whole_state, whole, whole_steps = feed(EVENTFUL, [])
     state, found, steps = feed(EVENTFUL, sorted(cuts), restored=restored)
     assert [(r, f) for r, f in found] == [(r, f) for r, f in whole]
-    for mine, theirs in zip(
-        [w for s in steps for w in s.windows], whole_steps[0].windows, strict=True
-    ):
-        assert (mine.number, mine.rows, mine.first_served_at, mine.last_served_at) == (
-            theirs.number,
-            theirs.rows,
-            theirs.first_served_at,
-            theirs.last_served_at,
-        )
-        assert mine.summary["distances"] == theirs.summary["distances"]
-        assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
+    assert [w for s in steps for w in s.windows] == whole_steps[0].windows
     rows = np.concatenate([s.row_windows for s in steps])
     assert (rows == whole_steps[0].row_windows).all()
     window, whole_window = state.counted.window, whole_state.counted.window
@@ -111,7 +101,6 @@ def test_any_cut_into_blocks_gives_the_same_findings_windows_and_counts(
     ):
         for name in ("valid", "below", "wrong", "low", "high"):
             assert (getattr(mine, name) == getattr(theirs, name)).all()
-        assert mine.total == pytest.approx(theirs.total, rel=1e-9, abs=1e-9)
     assert (state.counted.rows, window.number, window.rows) == (8_900, 4, 900)
 
 
@@ -136,18 +125,8 @@ def test_no_window_and_no_trouble_depends_on_the_cut(
     (one_state, one, (step,)) = feed(whole, [], config=config)
     state, found, steps = feed(whole, cuts, config=config)
     assert found == one
-    windows = [w for s in steps for w in s.windows]
-    assert len(windows) == len(step.windows) == len(whole) // window
-    for mine, theirs in zip(windows, step.windows, strict=True):
-        assert (mine.number, mine.rows, mine.last_served_at) == (
-            theirs.number,
-            theirs.rows,
-            theirs.last_served_at,
-        )
-        assert mine.summary.keys() == theirs.summary.keys()
-        assert mine.summary.get("distances") == theirs.summary.get("distances")
-        assert mine.summary["missing"] == theirs.summary["missing"]
-        assert mine.summary["mean"] == pytest.approx(theirs.summary["mean"], rel=1e-9, abs=1e-9)
+    assert [w for s in steps for w in s.windows] == step.windows
+    assert len(step.windows) == len(whole) // window
     assert (np.concatenate([s.row_windows for s in steps]) == step.row_windows).all()
     window, one_window = state.counted.window, one_state.counted.window
     assert (window.number, window.span) == (one_window.number, one_window.span)
@@ -226,7 +205,7 @@ def test_a_state_holds_nothing_of_the_block_that_it_came_from() -> None:
     assert complete is not None
     kept = [getattr(complete, name) for name in complete.__struct_fields__]
     arrays = [a for a in (*kept, *state.recent.quartiles) if isinstance(a, np.ndarray)]
-    assert len(arrays) == 7 + 5
+    assert len(arrays) == 5 + 5
     assert all(a.base is None or a.base.nbytes <= a.nbytes for a in arrays)
     one, _, _ = feed(block(features(CONFIG.window_rows + 500, 5), 5), [])
     assert one.counted.window.complete is not None

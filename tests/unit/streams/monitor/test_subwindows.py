@@ -14,6 +14,7 @@ from monitor_blocks import SCHEMA, block, cut, features
 from redistill.streams.monitor.counts import columns, count
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.subwindows import (
+    ClosedWindow,
     Counted,
     CountedRows,
     WindowCounts,
@@ -80,6 +81,9 @@ def test_segments_tell_what_ends_with_them_and_the_window_up_to_their_last_row()
         (1, 700 * SECOND, 1_299 * SECOND, 600),
     ]
     assert step.row_windows.tolist() == [0] * 700 + [1] * 600
+    assert step.windows == [
+        ClosedWindow(number=0, rows=700, first_served_at=0, last_served_at=699 * SECOND)
+    ]
     ended = step.segments[1].window
     assert ended.complete is not None
     assert (ended.complete.rows, ended.partial) == (700, None)
@@ -111,7 +115,7 @@ def test_subwindows_counted_together_are_those_counted_alone() -> None:
     for i, segment in enumerate(step.segments):
         alone = count(values[:, 500 * i : 500 * i + 500], PROFILE.layout)
         assert segment.subwindow is not None
-        for name in ("valid", "below", "low", "high", "total", "squares"):
+        for name in ("valid", "below", "low", "high"):
             assert (getattr(segment.subwindow, name) == getattr(alone, name)).all()
 
 

@@ -50,8 +50,6 @@ def test_healthy_rows_have_no_breaches_and_a_window_is_judged() -> None:
         (3_999, [], []),
     ]
     assert [d.windows for w in windows for d in w.drifts] == [0, 0, 0, 0]
-    assert [w.rows for w in step.windows] == [2_000, 2_000]
-    assert list(step.windows[0].summary["distances"]) == [f.column.name for f in windows[0].drifted]
 
 
 def test_a_blatant_break_is_told_at_the_end_of_its_subwindow() -> None:
@@ -127,7 +125,6 @@ def test_drift_counts_windows_in_a_row_per_kind() -> None:
 def test_a_window_of_too_few_rows_is_closed_and_not_judged() -> None:
     step = judged(features(300, 1), window_rows=150)
     assert of(step, WindowVerdict) == []
-    assert [list(w.summary) for w in step.windows] == [["rows", "mean", "deviation", "missing"]] * 2
     assert step.after.drifting == {}
 
 
@@ -182,14 +179,13 @@ def test_another_delta_starts_the_watch_again() -> None:
 def test_without_a_profile_only_the_confidence_is_judged() -> None:
     step = judged(features(2_000, 1), profile=None)
     assert {type(v) for v in step.verdicts} == {ConfidenceLevel}
-    assert [w.summary for w in step.windows] == [{"rows": 2_000}]
 
 
 def test_no_segments_change_nothing() -> None:
     before = judged(features(500, 1)).after
     step = judge(before, [], profile=PROFILE, confidence_delta=1e-5)
     assert step.after is before
-    assert (step.verdicts, step.windows) == ([], [])
+    assert step.verdicts == []
 
 
 def test_what_was_seen_under_another_profile_is_forgotten_but_for_the_confidence() -> None:

@@ -17,7 +17,7 @@ from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnav
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store.database import Database
 from redistill.streams.wire.codec import encode
-from redistill.streams.wire.events import VersionActivated
+from redistill.streams.wire.events import PointerMoved, VersionActivated
 from redistill.times import utc
 from redistill.workers.incidents.event_consumer import EventConsumer
 from redistill.workers.store.tables import activations
@@ -136,6 +136,16 @@ def test_record_that_cannot_be_read_is_told_with_its_place_and_skipped(site: Sit
     assert (line["action"], line["topic"], line["partition"], line["offset"]) == (
         "record_unreadable", "drift", 3, 17,
     )  # fmt: skip
+
+
+def test_event_of_another_type_is_passed_over(site: Site) -> None:
+    known = finding()
+    moved = PointerMoved(
+        model="credit", stable="v1", stable_sha256="ab" * 32, epoch=1, reason="r", at=utc(NOW)
+    )
+    site.send(moved, known)
+    site.events.run_once()
+    assert (site.found, site.activated()) == ([str(known.finding_id)], [])
 
 
 def test_empty_poll_commits_nothing(site: Site) -> None:

@@ -162,7 +162,7 @@ def test_later_revision_belongs_where_the_first_does(inbox: Inbox) -> None:
     first = inbox.route(found)
     update = inbox.route(replace(found, status="update", revision=1))
     assert (update.did, update.incident_id) == ("noted", first.incident_id)
-    assert "belongs to incident" in update.note
+    assert update.note == f"belongs to incident {first.incident_id}"
     assert inbox.attached() == 1
 
 
