@@ -20,7 +20,7 @@ from redistill.rowfiles import open_rows
         (b"id;x\n01;2,5\nb;3\n", "f.csv"),
         (b"id\tx\n01\t2.5\nb\t3\n", "f.tsv"),
         (b"id,x\n01,2.5\nb,3\n", "f.csv.gz"),
-        (gzip.compress(b"id,x\n01,2.5\nb,3\n"), "f.csv"),
+        (gzip.compress(b"id,x\n01,2.5\nb,3\n", mtime=0), "f.csv"),
         (b'"id","x"\n"01","2.5"\n"b","3"', "f.txt"),
         (b"id,x\n01,2.5\nb,3\n", "no_suffix"),
     ],
@@ -54,7 +54,7 @@ def test_a_quoted_cell_holds_delimiters_lines_and_quotes(tmp_path: Path) -> None
         (b'c,d\n1,2\n3,"4\n5,6\n', "f.csv", "row 2 opens a quote that is not closed as it should be"),
         (b'c,d\n1,"2\n3,4\n5,"6\n', "f.csv", "row 1 opens a quote that is not closed as it should be"),
         (b"c,c\n1,2\n", "f.csv", "has the column 'c' more than once"),
-        (gzip.compress(b"c,d\n" + b"1,2\n" * 9_000)[:-9], "f.csv.gz", "cannot be read as CSV: Truncated"),
+        (gzip.compress(b"c,d\n" + b"1,2\n" * 9_000, mtime=0)[:-9], "f.csv.gz", "cannot be read as CSV: Truncated"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_said_in_a_line(

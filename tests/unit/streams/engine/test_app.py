@@ -96,17 +96,17 @@ def test_lease_that_is_not_renewed_is_waited_for(
 @pytest.mark.parametrize(
     ("holder", "expired"),
     [
-        (f"{socket.gethostname()}:{2**22 + 1}:x", True),  # no process has so large a number
-        (f"{socket.gethostname()}:{os.getpid()}:x", True),  # in a container: our predecessor
-        (f"{socket.gethostname()}:1:x", False),
-        (f"another-host:{2**22 + 1}:x", False),
+        ("{host}:4194305:x", True),  # no process has so large a number
+        ("{host}:{pid}:x", True),  # in a container: our predecessor
+        ("{host}:1:x", False),
+        ("another-host:4194305:x", False),
         ("by hand", False),
     ],
 )
 def test_lease_of_a_process_of_this_machine_that_is_gone_is_ended(
     db: Database, holder: str, expired: bool
 ) -> None:
-    hold(db, "x", holder, 0)
+    hold(db, "x", holder.format(host=socket.gethostname(), pid=os.getpid()), 0)
     with db.begin() as conn:
         module._expire_dead(conn, "x", 1)
         assert (lease.holder_of(conn, "x", 1) is None) is expired

@@ -12,7 +12,7 @@ import loop
 import pytest
 import sqlalchemy as sa
 from job_worker import RecordingPublisher, report
-from loop import NOW, RULES, Clock
+from loop import LIMITS, NOW, Clock
 
 from redistill.compress.plan import Rejected
 from redistill.streams.store.database import Database
@@ -79,7 +79,7 @@ def test_parked_job_and_its_incident_wait_together(world: World) -> None:
 
 def test_ended_job_says_why_and_how_long_it_took(world: World) -> None:
     world.clock.forward(3 * SECOND)
-    completion.end(world.session, RULES, "failed", why="the teacher is damaged")
+    completion.end(world.session, LIMITS, "failed", why="the teacher is damaged")
     job = world.job
     assert (job.state, job.finished_at) == ("failed", NOW + 3 * SECOND)
     assert job.outcome == {
@@ -95,7 +95,7 @@ def test_ended_job_says_why_and_how_long_it_took(world: World) -> None:
 def test_job_that_is_not_ours_any_more_is_not_ended(world: World) -> None:
     world.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
     job_worker.claimed(world.database, now=world.clock(), holder="heir")
-    completion.end(world.session, RULES, "failed", why="too late")
+    completion.end(world.session, LIMITS, "failed", why="too late")
     assert world.job.state == "running"
     assert job_worker.incident(world.database)["why"] == "measured"
 
