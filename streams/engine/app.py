@@ -31,7 +31,7 @@ from redistill.streams.errors import StoreUnusable, StreamsError
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease, specs
 from redistill.streams.store.database import Database, connect
-from redistill.streams.store.outbox import Relay
+from redistill.streams.store.relay import Relay
 from redistill.times import now_us
 
 __all__ = ["StreamConfig", "make_app", "run"]

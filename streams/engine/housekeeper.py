@@ -21,8 +21,8 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import join_labels
-from redistill.streams.store.outbox import Relay
 from redistill.streams.store.rates import MEASURE_SECONDS, RateRaiser
+from redistill.streams.store.relay import Relay
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import findings
 from redistill.times import to_seconds, to_us

@@ -11,20 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID, uuid5
 
-import msgspec
 import sqlalchemy as sa
 import structlog
 
-from redistill.streams.errors import WireError
-from redistill.streams.store import outbox
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.bulk import insert_new
+from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
+from redistill.streams.store.findings import announce, store_findings
 from redistill.streams.store.rates import set_rate
 from redistill.streams.store.tables import (
-    counters,
     feature_rows,
-    findings,
     gaps,
     input_states,
     join_rows,
@@ -35,15 +32,10 @@ from redistill.streams.store.tables import (
     unregistered,
     windows,
 )
-from redistill.streams.wire.events import DeadLetter, DriftFound
-from redistill.times import microseconds
 
-__all__ = ["add_counters", "flush", "progress_of", "store_findings"]
+__all__ = ["flush", "progress_of"]
 
 log = structlog.get_logger(__name__)
-
-SOURCE = "/redistill/stream"
-"""``ce_source`` of what stream workers announce."""
 
 _NAMESPACE = UUID("0b0f5f0e-55a5-5c9e-9d57-5f2b6a2a7c11")
 
@@ -178,7 +170,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     for letter in batch.dead:
         # its id follows from where it stood: sent twice, it is counted once
         where = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
-        _announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
+        announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
     _write_unregistered(conn, batch)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
@@ -270,84 +262,6 @@ def _learned(conn: sa.Connection, model: str, version: str, profile: bytes) -> N
     conn.execute(
         sa.update(specs).where(specs.c.model == model).values(revision=specs.c.revision + 1)
     )
-
-
-def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: int) -> int:
-    """Store changes of findings and announce them; one that is not newer than what is stored is
-    dropped.
-
-    Returns
-    -------
-    int
-        Changes that were stored and announced.
-    """
-    announced = 0
-    newer = upsert(
-        findings,
-        ["finding_id"],
-        update=["status", "severity", "revision", "body", "stored_at"],
-        where=lambda offered: offered.revision > findings.c.revision,
-    )
-    for f in changes:
-        row = {
-            "finding_id": str(f.finding_id),
-            "model": f.model,
-            "version": f.version,
-            "kind": f.kind,
-            "scope": f.scope,
-            "status": f.status,
-            "severity": f.severity,
-            "revision": f.revision,
-            "body": msgspec.json.encode(f).decode(),
-            "opened_at": microseconds(f.opened_at),
-            "stored_at": now,
-        }
-        if conn.execute(newer, row).rowcount == 1:
-            event_id = str(uuid5(f.finding_id, str(f.revision)))
-            announced += _announce(conn, f, event_id, now)
-    return announced
-
-
-def _announce(conn: sa.Connection, event: DeadLetter | DriftFound, event_id: str, now: int) -> bool:
-    """Put an event into the outbox. One that breaks its own contract is a defect of ours: it is
-    logged, and does not stop every flush after it."""
-    try:
-        outbox.add(conn, event, source=SOURCE, event_id=event_id, now=now)
-    except WireError as error:
-        log.error(
-            "not_announced",
-            action="not_announced",
-            type=type(event).__name__,
-            event_id=event_id,
-            error=str(error),
-        )
-        return False
-    return True
-
-
-def add_counters(conn: sa.Connection, counts: dict[tuple[str, str], int]) -> None:
-    """Add to the counters, in the order of their keys, so that two transactions never deadlock on
-    them.
-    """
-    statement = insert_ignore(counters)
-    for (model, name), n in sorted(counts.items()):
-        if not n:
-            continue
-        done = conn.execute(
-            sa.update(counters)
-            .where(counters.c.model == model, counters.c.name == name)
-            .values(value=counters.c.value + n)
-        )
-        if (
-            done.rowcount == 0
-            and not conn.execute(statement.values(model=model, name=name, value=n)).rowcount
-        ):
-            # another transaction made the row in between
-            conn.execute(
-                sa.update(counters)
-                .where(counters.c.model == model, counters.c.name == name)
-                .values(value=counters.c.value + n)
-            )
 
 
 def progress_of(conn: sa.Connection, partitions: Iterable[Partition]) -> dict[Partition, int]:

@@ -23,8 +23,9 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.observe import contributors
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.state import InputState
+from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
-from redistill.streams.store.flush import add_counters, store_findings
+from redistill.streams.store.findings import store_findings
 from redistill.streams.store.label_join import JoinPlan, plan_join
 from redistill.streams.store.tables import (
     accuracy_states,

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from redistill.streams.client.model import ModelClient
-from redistill.streams.store import outbox
+from redistill.streams.store.relay import relay
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 from redistill.workers.releases import release_requests
 
@@ -70,7 +70,7 @@ def move(inst: Installation, bus: Bus, kind: release_requests.Kind, body: dict[s
     with inst.database.begin() as conn:
         release_requests.submit(conn, kind, "m", body, actor="bench", now=inst.now)
     inst.tick()
-    outbox.relay(inst.database, BusProducer(bus), holder="bench")
+    relay(inst.database, BusProducer(bus), holder="bench")
 
 
 def until_served(clients: list[ModelClient], version: str) -> list[float]:

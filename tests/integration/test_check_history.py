@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from redistill import times
 from redistill.streams.kafka.broker import Broker, admin, producer
-from redistill.streams.store import lease, outbox, properties
+from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
+from redistill.streams.store.relay import Relay
 from redistill.streams.store.tables import offsets
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.times import DAY, to_seconds
@@ -79,9 +80,7 @@ def test_a_relay_that_fails_is_broken_while_its_worker_runs_and_pending_when_nob
     fired = threading.Event()
     chore = {"expire": (0.1, fired.set)}
     scheduler = Scheduler(database, holder="w", chores=chore, on_job=lambda: None, clock=clock)
-    relay = outbox.Relay(
-        database, Broker("127.0.0.1:1"), holder="w", clock=lambda: to_seconds(clock())
-    )
+    relay = Relay(database, Broker("127.0.0.1:1"), holder="w", clock=lambda: to_seconds(clock()))
     with database.begin() as conn:
         conn.execute(sa.update(outbox_table).values(sent_at=None))
     scheduler.start()

@@ -17,7 +17,7 @@ from waiting import eventually
 from redistill.streams.client.logger import PredictionLogger
 from redistill.streams.client.model import ModelClient
 from redistill.streams.kafka.broker import Broker, admin, consumer
-from redistill.streams.store.outbox import Relay
+from redistill.streams.store.relay import Relay
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.events import VersionActivated
 

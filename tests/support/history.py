@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import store_findings
+from redistill.streams.store.findings import store_findings
 from redistill.streams.store.tables import accuracy_states, findings, gaps, offsets, outcomes
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window

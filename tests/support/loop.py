@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.database import Database, connect
-from redistill.streams.store.flush import store_findings
+from redistill.streams.store.findings import store_findings
 from redistill.streams.store.tables import metadata, profiles, specs
 from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.events import (

@@ -16,7 +16,7 @@ import structlog
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.findings import superseded
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import store_findings
+from redistill.streams.store.findings import store_findings
 from redistill.streams.store.tables import findings
 from redistill.streams.wire.events import DriftFound
 from redistill.workers.errors import WorkersError

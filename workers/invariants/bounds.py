@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from redistill.streams.store import properties
 from redistill.streams.store.database import JOURNAL_BYTES
-from redistill.streams.store.outbox import LEASE
+from redistill.streams.store.relay import LEASE
 from redistill.streams.store.tables import leases, offsets, outbox
 from redistill.times import MINUTE, to_seconds
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult

@@ -17,8 +17,8 @@ import structlog
 
 from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox
+from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import add_counters
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
 from redistill.times import DAY, to_us
 from redistill.workers.errors import WorkersError

@@ -21,7 +21,7 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
-from redistill.streams.store.outbox import Relay
+from redistill.streams.store.relay import Relay
 from redistill.times import now_us, to_seconds
 from redistill.workers.incidents import reconciler
 from redistill.workers.incidents.event_consumer import EventConsumer

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -31,15 +29,8 @@ from redistill.streams.store.batch import (
     WindowRow,
 )
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import flush, store_findings
+from redistill.streams.store.flush import flush
 from redistill.streams.wire.codec import Record, decode
-from redistill.streams.wire.events import (
-    Detector,
-    DriftFound,
-    Impact,
-    Statistic,
-    Window,
-)
 
 P0 = Partition("topic-id-p", 0)
 L0 = Partition("topic-id-l", 0)
@@ -224,48 +215,6 @@ def test_rates_that_a_batch_obeys_are_stored_with_it(db: Database) -> None:
     flush(db, batch, now=NOW)
     lock, rate = row_of(db, t.model_locks), row_of(db, t.join_rates)
     assert (lock.join_exponent, lock.feature_exponent, rate.exponent) == (4, 7, 4)
-
-
-def finding(revision: int, status: str = "open") -> DriftFound:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-    return DriftFound(
-        finding_id=UUID(int=5),
-        model="credit",
-        version="7",
-        status=status,  # type: ignore[arg-type]
-        severity="warning",
-        kind="quality",
-        detector=Detector(name="missing"),
-        statistic=Statistic(value=1, threshold=0),
-        window=Window(start=at, end=at, rows=1),
-        impact=Impact(
-            metric="missing_rate",
-            reference=0,
-            current=1,
-            low=None,
-            high=None,
-            basis="measured",
-            n=1,
-            harmful=None,
-        ),
-        reason="x",
-        opened_at=at,
-        at=at,
-        revision=revision,
-    )
-
-
-def test_findings_are_stored_and_announced_once_a_revision(db: Database) -> None:
-    with db.begin() as conn:
-        assert store_findings(conn, [finding(0), finding(1, "update")], now=NOW) == 2
-    with db.begin() as conn:
-        assert store_findings(conn, [finding(0), finding(1), finding(2, "resolved")], now=NOW) == 1
-    row = row_of(db, t.findings)
-    assert (row.status, row.revision, row.opened_at) == ("resolved", 2, 1767225600000000)
-    with db.read() as conn:
-        sent = conn.execute(sa.select(t.outbox.c.topic, t.outbox.c.event_id)).all()
-    assert [s.topic for s in sent] == ["drift"] * 3
-    assert len({s.event_id for s in sent}) == 3
 
 
 def test_two_flushes_of_the_same_partition_leave_one_winner(db: Database) -> None:

@@ -1,8 +1,9 @@
+"""What is announced, and what may be sent: the rows alone, without a relay."""
+
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,200 +11,107 @@ import pytest
 import sqlalchemy as sa
 from stream_rows import new_database
 
-from redistill.streams.kafka.broker import Broker
-from redistill.streams.store import lease, outbox, properties
-from redistill.streams.store.database import Database
-from redistill.streams.store.outbox import LEASE, Relay, relay
-from redistill.streams.wire.events import PointerMoved, VersionActivated
-from redistill.times import to_seconds
+from redistill.streams.errors import WireError
+from redistill.streams.store import outbox, properties
+from redistill.streams.store.outbox import Backlog
+from redistill.streams.store.tables import outbox as table
+from redistill.streams.wire.events import PointerMoved
 
 NOW = 1_800_000_000_000_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def db(database_url: str) -> Iterator[Database]:
+def conn(database_url: str) -> Iterator[sa.Connection]:
     db = new_database(database_url)
-    yield db
+    with db.begin() as conn:
+        yield conn
     db.dispose()
 
 
-@dataclass
-class Sent:
-    """A topic in memory. ``refuse`` names models whose records are not acknowledged."""
-
-    records: list[tuple[str, str, str]] = field(default_factory=list)
-    refuse: set[str] = field(default_factory=set)
-    closed: bool = False
-
-    def send(self, topic: str, value: Any = None, key: Any = None, headers: Any = None) -> Any:
-        model = key.decode()
-        refused = model in self.refuse
-        if not refused:
-            self.records.append((topic, model, dict(headers)["ce_id"].decode()))
-
-        class Answer:
-            def get(self, timeout: float | None = None) -> None:
-                if refused:
-                    raise TimeoutError(f"{model} was not acknowledged")
-
-        return Answer()
-
-    def close(self, timeout: float | None = None) -> None:
-        self.closed = True
-
-
-def activated(model: str) -> VersionActivated:
-    return VersionActivated(
-        model=model, instance_id="i", version="1", sha256="0" * 64, epoch=1, at=AT
-    )
-
-
-def pointer(model: str, epoch: int) -> PointerMoved:
+def pointer(model: str, epoch: int = 1, reason: str = "r") -> PointerMoved:
     return PointerMoved(
-        model=model, stable="1", stable_sha256="0" * 64, epoch=epoch, reason="x", at=AT
+        model=model, stable="1", stable_sha256="0" * 64, epoch=epoch, reason=reason, at=AT
     )
 
 
-def add(db: Database, *events: Any, **options: Any) -> None:
-    with db.begin() as conn:
-        for event in events:
-            outbox.add(conn, event, source="/test", now=NOW, **options)
+def add(conn: sa.Connection, event: Any, **options: Any) -> str:
+    return outbox.add(conn, event, source="/test", **({"now": NOW} | options))
 
 
-def backlog(db: Database) -> outbox.Backlog:
-    with db.read() as conn:
-        return outbox.backlog(conn)
+def ready(conn: sa.Connection, limit: int = 10) -> list[str]:
+    return [row["key"] for row in outbox.ready(conn, limit)]
 
 
-def test_rows_go_out_in_order_once(db: Database) -> None:
-    add(db, activated("a"), activated("b"))
-    add(db, activated("c"))
-    assert backlog(db) == outbox.Backlog(3, NOW)
-    sent = Sent()
-    assert relay(db, sent, namespace="n") == 3
-    assert relay(db, sent, namespace="n") == 0
-    assert [(t, m) for t, m, _ in sent.records] == [("n.activations", m) for m in "abc"]
-    assert backlog(db) == outbox.Backlog(0, None)
+def test_event_is_stored_as_it_will_be_sent(conn: sa.Connection) -> None:
+    event_id = add(conn, pointer("credit", 7), event_id="e1", after_snapshot=3)
+    row = conn.execute(sa.select(table)).one()
+    assert (event_id, row.event_id, row.topic, row.key) == ("e1", "e1", "pointers", "credit")
+    assert (row.after_snapshot, row.created_at, row.sent_at) == (3, NOW, None)
+    assert json.loads(row.value)["epoch"] == 7
+    headers = json.loads(row.headers)
+    assert (headers["ce_id"], headers["ce_source"]) == ("e1", "/test")
 
 
-def test_event_of_a_transaction_that_failed_is_never_sent(db: Database) -> None:
-    def fail() -> None:
-        with db.begin() as conn:
-            outbox.add(conn, activated("a"), source="/test", now=NOW)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert backlog(db).rows == 0
+def test_event_that_is_added_twice_under_one_id_is_one(conn: sa.Connection) -> None:
+    add(conn, pointer("credit"), event_id="e1")
+    add(conn, pointer("other"), event_id="e1")
+    assert ready(conn) == ["credit"]
+    assert add(conn, pointer("credit")) != add(conn, pointer("credit"))
+    assert outbox.backlog(conn).rows == 3
 
 
-def test_event_added_twice_under_one_id_is_one(db: Database) -> None:
-    add(db, activated("a"), event_id="x")
-    add(db, activated("a"), event_id="x")
-    assert backlog(db).rows == 1
+def test_event_that_nobody_could_read_is_refused(conn: sa.Connection) -> None:
+    with pytest.raises(WireError):
+        add(conn, pointer("credit", reason="r" * 2_000_000))
+    assert outbox.backlog(conn) == Backlog(0, None)
 
 
-def test_pointer_waits_for_its_snapshot_and_holds_back_only_what_follows_it(db: Database) -> None:
-    add(db, pointer("a", 1), after_snapshot=5)
-    add(db, pointer("b", 1), activated("a"))
-    add(db, pointer("a", 2), after_snapshot=3)
-    with db.begin() as conn:
-        properties.put(conn, properties.PUBLISHED_SNAPSHOT, "4")
-    sent = Sent()
-    assert relay(db, sent) == 2
-    assert [(t, m) for t, m, _ in sent.records] == [("pointers", "b"), ("activations", "a")]
-    with db.begin() as conn:
-        properties.put(conn, properties.PUBLISHED_SNAPSHOT, "5")
-    assert relay(db, sent) == 2
-    assert [(t, m) for t, m, _ in sent.records[2:]] == [("pointers", "a")] * 2
+def test_backlog_counts_what_is_unsent_since_its_oldest(conn: sa.Connection) -> None:
+    for i in (2, 1, 3):
+        add(conn, pointer(f"m{i}"), now=NOW + i)
+    assert outbox.backlog(conn) == Backlog(3, NOW + 1)
+    outbox.mark_sent(conn, [row["seq"] for row in outbox.ready(conn, 2)], now=NOW + 9)
+    assert outbox.backlog(conn) == Backlog(1, NOW + 3)
 
 
-def test_blocked_rows_do_not_starve_others_beyond_the_limit(db: Database) -> None:
-    for epoch in range(1, 20):
-        add(db, pointer("a", epoch), after_snapshot=9)
-    add(db, activated("z"))
-    assert relay(db, Sent(), limit=5) == 1
+def test_row_that_was_sent_keeps_its_time(conn: sa.Connection) -> None:
+    add(conn, pointer("credit"))
+    (row,) = outbox.ready(conn, 1)
+    outbox.mark_sent(conn, [row["seq"]], now=NOW + 1)
+    outbox.mark_sent(conn, [row["seq"]], now=NOW + 2)
+    outbox.mark_sent(conn, [], now=NOW + 3)
+    assert conn.execute(sa.select(table.c.sent_at)).scalars().all() == [NOW + 1]
+    assert ready(conn) == []
 
 
-def test_what_was_not_acknowledged_is_sent_again_with_the_same_id(db: Database) -> None:
-    add(db, activated("a"), activated("b"), activated("c"))
-    sent = Sent(refuse={"b"})
-    with pytest.raises(TimeoutError, match="b was not acknowledged"):
-        relay(db, sent)
-    assert backlog(db).rows == 1
-    sent.refuse.clear()
-    assert relay(db, sent) == 1
-    assert len({i for _, _, i in sent.records}) == 3
+def test_rows_are_ready_in_the_order_in_which_they_were_added(conn: sa.Connection) -> None:
+    for name in ("c", "a", "b"):
+        add(conn, pointer(name))
+    assert ready(conn) == ["c", "a", "b"]
+    assert ready(conn, 2) == ["c", "a"]
 
 
-def test_only_the_holder_of_the_lease_sends(db: Database) -> None:
-    add(db, activated("a"))
-    with db.begin() as conn:
-        token = lease.acquire(conn, LEASE, "other", now=NOW, seconds=60)
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 0
-    with db.begin() as conn:
-        lease.release(conn, LEASE, token or 0)
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
+def test_row_waits_for_its_snapshot_and_holds_back_only_its_key(conn: sa.Connection) -> None:
+    add(conn, pointer("credit", 1), after_snapshot=1)
+    add(conn, pointer("credit", 2), after_snapshot=2)
+    add(conn, pointer("credit", 3))
+    add(conn, pointer("fraud", 1))
+    assert ready(conn) == ["fraud"]
+    properties.put(conn, properties.PUBLISHED_SNAPSHOT, "1")
+    assert ready(conn) == ["credit", "fraud"]
+    properties.put(conn, properties.PUBLISHED_SNAPSHOT, "2")
+    assert ready(conn) == ["credit", "credit", "credit", "fraud"]
 
 
-def test_relay_that_is_gone_holds_up_nobody_when_it_was_between_rounds(db: Database) -> None:
-    add(db, activated("a"))
-    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: to_seconds(NOW)) == 1
-    add(db, activated("b"))
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
-
-
-def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
-    add(db, activated("a"))
-
-    class Refuses(Sent):
-        def send(self, *args: Any, **kwargs: Any) -> Any:
-            raise OSError("away")
-
-    with pytest.raises(OSError, match="away"):
-        relay(db, Refuses(), holder="first", clock=lambda: to_seconds(NOW))
-    assert relay(db, Sent(), holder="second", clock=lambda: to_seconds(NOW)) == 1
-
-
-def test_relays_in_many_threads_send_each_row_once(db: Database) -> None:
-    add(db, *(activated(f"m{i}") for i in range(50)))
-    sent = Sent()
-    relays = [Relay(db, Broker("none:1"), holder=str(i), make=lambda _: sent) for i in range(4)]
-
-    def work(r: Relay) -> None:
-        for _ in range(5):
-            r.run_once(limit=7)
-
-    threads = [threading.Thread(target=work, args=(r,)) for r in relays]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    while relays[0].run_once() or backlog(db).rows:
-        relays[0].close()
-        for r in relays[1:]:
-            r.close()
-    assert len(sent.records) == len({i for _, _, i in sent.records}) == 50
-
-
-def test_relay_makes_a_new_producer_after_a_failure(db: Database) -> None:
-    add(db, activated("a"))
-    made = [Sent(refuse={"a"}), Sent()]
-    given = iter(made)
-    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: next(given))
-    assert (r.run_once(), r.failures, made[0].closed) == (0, 1, True)
-    assert (r.run_once(), r.failures) == (1, 0)
-    r.close()
-    with db.read() as conn:
-        assert lease.holder_of(conn, LEASE, NOW) is None
-
-
-def test_sent_rows_are_deleted_after_their_time_and_no_others(db: Database) -> None:
-    add(db, activated("a"), activated("b"))
-    assert relay(db, Sent(), limit=1, clock=lambda: to_seconds(NOW)) == 1
-    with db.begin() as conn:
-        assert outbox.prune(conn, before=NOW) == 0
-        assert outbox.prune(conn, before=NOW + 1) == 1
-        left = conn.execute(sa.select(sa.func.count()).select_from(outbox.outbox)).scalar_one()
-    assert left == 1
+def test_only_what_was_sent_long_ago_is_deleted(conn: sa.Connection) -> None:
+    for name in ("a", "b", "c"):
+        add(conn, pointer(name))
+    first, second, _ = (row["seq"] for row in outbox.ready(conn, 3))
+    outbox.mark_sent(conn, [first], now=NOW)
+    outbox.mark_sent(conn, [second], now=NOW + 5)
+    assert outbox.prune(conn, before=NOW) == 0
+    assert outbox.prune(conn, before=NOW + 1) == 1
+    assert outbox.prune(conn, before=NOW + 9, limit=0) == 0
+    assert outbox.prune(conn, before=NOW + 9) == 1
+    assert outbox.backlog(conn).rows == 1

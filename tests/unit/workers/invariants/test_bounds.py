@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 from history import NOW, Change, fill, holds, set_
 
-from redistill.streams.store import lease, outbox, properties
+from redistill.streams.store import lease, properties
 from redistill.streams.store.database import JOURNAL_BYTES, Database
+from redistill.streams.store.relay import LEASE
 from redistill.streams.store.tables import offsets
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.times import DAY
@@ -89,7 +90,7 @@ def test_backlog_is_pending_where_nobody_runs(database: Database, tmp_path: Path
 
 def test_relays_own_lease_is_no_sign_of_a_worker(database: Database, tmp_path: Path) -> None:
     with database.begin() as conn:
-        lease.acquire(conn, outbox.LEASE, "w", now=NOW + 2 * DAY - 1, seconds=30)
+        lease.acquire(conn, LEASE, "w", now=NOW + 2 * DAY - 1, seconds=30)
     assert holds(database, tmp_path, RULE[8]).figures["workers"] == "nobody runs"
 
 

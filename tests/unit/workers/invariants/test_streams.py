@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from history import NOW, Change, add, both, fill, finding, holds, remove, set_
 
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import store_findings
+from redistill.streams.store.findings import store_findings
 from redistill.streams.store.tables import (
     accuracy_states,
     counters,
