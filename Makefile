@@ -19,7 +19,7 @@ SERIES := $(firstword $(FOUND))
 UV     := $(VENV)/lib/python$(SERIES)/site-packages/uv
 STAMP  := $(VENV)/.installed-$(SERIES)-
 
-.PHONY: demo test test-fast lint bench faults clean help
+.PHONY: demo test test-fast lint docs bench faults clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,10 @@ lint: $(STAMP)dev ## ruff, mypy, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP)dev ## tables and picture that the documents take from the code
+	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/picture.py
 
 bench: $(STAMP)dev ## measured speed and quality, each beside a baseline in the same run
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)

@@ -1,22 +1,26 @@
-"""What a job is asked to do, and what it answers: ``job.json`` in, ``report.json`` out, both plain
-dataclasses.
+"""Plan of a job and its report: ``job.json`` in, ``report.json`` out, both plain dataclasses.
 
 A job folder holds (all Parquet feature columns are float32, named and ordered as in ``schema``;
 categories are indices)::
 
-    job.json                     Job
-    fresh.parquet                id_hash int64, served_at timestamp[us, UTC], FEATURES, label utf8?,
-    source utf8?,
-                                 p_include float64?, split utf8 ("train" | "gate"), prediction utf8?
-    reference.parquet            FEATURES, label utf8?          pool for replay
-    trusted.parquet              FEATURES, label utf8           never trained on, never served
-    incumbent/model.onnx         what serves now; incumbent/training/{architecture.json,
-    weights.safetensors} if known teacher/model.onnx           absent in modes that do not need it
-    predecessor/model.onnx       only for mode "compare" steps.json                   written here:
-    finished steps with the hashes of what they made (resume) work/                        written
-    here: intermediate files, content-addressed candidate/                   written here:
-    model.onnx, report.json, golden.npz, reference_rows.parquet, training/ report.json
-    Report
+    job.json                      Job
+    fresh.parquet                 id_hash int64, served_at timestamp[us, UTC], FEATURES,
+                                  label utf8?, source utf8?, p_include float64?,
+                                  split utf8 ("train" | "gate"), prediction utf8?
+    reference.parquet             FEATURES, label utf8?    pool for replay
+    trusted.parquet               FEATURES, label utf8     never trained on, never served
+    incumbent/model.onnx          what serves now
+    incumbent/training/           architecture.json, weights.safetensors, where they are known
+    teacher/model.onnx            absent in modes that do not need it
+    predecessor/model.onnx        only for mode "compare"
+
+and what is written here::
+
+    steps.json                    finished steps with the hashes of what they made (resume)
+    work/                         intermediate files, named by their content
+    candidate/                    model.onnx, report.json, golden.npz, reference_rows.parquet,
+                                  training/
+    report.json                   Report
 """
 
 from __future__ import annotations
@@ -68,21 +72,26 @@ class Limits:
     """Largest loss that any slice with at least ``min_slice_rows`` rows may show (upper bound of
     the loss)."""
     min_slice_rows: int = 50
+    """Labelled rows that a slice needs before it is judged."""
     max_f1_loss_points: float = 2.0
-    """Macro F1 on trusted rows, against the incumbent."""
+    """Largest loss of macro F1 on trusted rows, against the incumbent."""
     max_bytes: int | None = None
+    """Largest model file; written as ``[repair] max_bytes``."""
     max_p95_ms: float | None = None
+    """Largest latency at the serving batch, thread CPU time; written as ``[repair] max_p95_ms``."""
     max_latency_ratio: float = 1.05
-    """p50 of thread CPU time at the serving batch, against the fp32 student."""
+    """Largest p50 of thread CPU time at the serving batch, as a share of the fp32 student's."""
     max_size_ratio_noop: float = 0.9
     """A "quantized" file larger than this share of the fp32 file is no quantization."""
     min_agreement: float = 0.97
-    """Share of trusted rows on which the int8 student's class equals the fp32 student's."""
+    """Least share of trusted rows on which the int8 student's class equals the fp32 student's."""
     domain_auc_blind: float = 0.8
     """Where labels enter the loss and fresh rows are this separable from trusted ones, the trusted
     gate is blind."""
     min_verified_rows: int = 100
+    """Where it is blind: fresh rows that a second source, or a person, has labelled as well."""
     scheduled_margin_points: float = 1.0
+    """Scheduled and manual jobs: fresh and trusted rows may not show a larger loss than this."""
     scheduled_min_gain: float = 0.10
     """A scheduled candidate must be better, or smaller or faster by this share."""
 
@@ -93,14 +102,20 @@ class Training:
     docs/decisions.md)."""
 
     epochs: int = 16
+    """Passes over the training rows; twice as many where a student starts from scratch."""
     batch: int = 64
+    """Rows of one step."""
     learning_rate: float = 2e-3
+    """Largest step size, of AdamW; a short warm-up, then a cosine to zero."""
     weight_decay: float = 1e-4
+    """Of AdamW."""
     temperature: float = 2.0
+    """Of the softmax in the distillation loss (Hinton, Vinyals, Dean 2015)."""
     kd_weight: float = 0.0
-    """With ``train_on = labels``: the teacher's share of the loss, the rest is cross-entropy on the
-    labels. With ``teacher`` it has no say: the teacher is all of the loss."""
+    """With ``recompress --train-on labels``: the teacher's share of the loss, the rest is cross-entropy on the
+    labels. Otherwise it has no say: the teacher is all of the loss."""
     max_fresh_rows: int = 1_500
+    """Fresh rows that are trained on; of more the latest are."""
     replay_ratio: float = 1.0
     """Replay rows per fresh row."""
     min_replay_rows: int = 1_500

@@ -14,6 +14,7 @@ import sys
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -44,7 +45,7 @@ def schema_of(type_name: str) -> dict[str, Any]:
     event = events.TYPES[type_name]
     (top,), parts = msgspec.json.schema_components([event], ref_template="#/$defs/{name}")
     body = parts.pop(event.__name__) if "$ref" in top else top
-    texts = _field_texts()
+    texts = field_texts(events)
     for name, part in ((event.__name__, body), *parts.items()):
         if "description" in part:
             part["description"] = _unwrapped(part["description"])
@@ -97,10 +98,10 @@ def load(type_name: str) -> dict[str, Any]:
 
 
 @cache
-def _field_texts() -> dict[tuple[str, str], str]:
+def field_texts(module: ModuleType) -> dict[tuple[str, str], str]:
     """(Class, field) -> the string under the field: Python forgets it, the source does not."""
     out = {}
-    for node in ast.parse(inspect.getsource(events)).body:
+    for node in ast.parse(inspect.getsource(module)).body:
         if not isinstance(node, ast.ClassDef):
             continue
         for field, text in zip(node.body, node.body[1:], strict=False):
