@@ -112,8 +112,8 @@ class Training:
     temperature: float = 2.0
     """Of the softmax in the distillation loss (Hinton, Vinyals, Dean 2015)."""
     kd_weight: float = 0.0
-    """With ``recompress --train-on labels``: the teacher's share of the loss, the rest is cross-entropy on the
-    labels. Otherwise it has no say: the teacher is all of the loss."""
+    """With ``recompress --train-on labels``: the teacher's share of the loss, the rest is
+    cross-entropy on the labels. Otherwise it has no say: the teacher is all of the loss."""
     max_fresh_rows: int = 1_500
     """Fresh rows that are trained on; of more the latest are."""
     replay_ratio: float = 1.0

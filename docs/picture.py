@@ -1,4 +1,4 @@
-"""Picture of the rooms: ``python docs/picture.py`` draws ``docs/architecture.svg`` from the imports.
+"""Picture of the rooms: ``python docs/picture.py`` draws ``architecture.svg`` from the imports.
 
 Rooms are the folders that ``redistill`` is made of; an arrow says that modules of one room import
 modules of another. Arrows that follow from others (a transitive reduction) are left out, so that
@@ -108,7 +108,7 @@ def imports(root: Path = ROOT) -> dict[str, set[str]]:
 
 
 def split(modules: dict[str, str], uses: dict[str, set[str]], room: str) -> set[str]:
-    """Modules at the top of a side that its own rooms stand on, as against those that use the rooms.
+    """Modules at the top of a side that its own rooms stand on, unlike those that use the rooms.
 
     Parameters
     ----------
@@ -220,7 +220,8 @@ def draw(graph: dict[str, set[str]]) -> str:
         ' font-family="ui-sans-serif, system-ui, sans-serif">',
         "<title>The rooms of redistill and what imports what</title>",
         "<style>",
-        "text{fill:#1f2933} .few{fill:#52606d;font-size:12px} .name{font-size:14px;font-weight:600}",
+        "text{fill:#1f2933} .few{fill:#52606d;font-size:12px}",
+        ".name{font-size:14px;font-weight:600}",
         ".side{font-size:17px;font-weight:700} rect{fill:#fff;stroke:#9aa5b1;rx:7px}",
         ".back{fill:#f5f7fa;stroke:none} path{fill:none;stroke:#7b8794;stroke-width:1.4}",
         ".across{stroke:#2b6cb0} #tip path,#tip2 path{stroke:none;fill:#7b8794}",
@@ -244,8 +245,8 @@ def draw(graph: dict[str, set[str]]) -> str:
     ]
     ends: dict[str, int] = defaultdict(int)
     total = {r: sum(r in t for t in arrows.values()) for r in arrows}
-    for room in sorted(arrows, key=lambda r: where[r][0]):
-        targets = sorted(arrows[room], key=lambda t: where[t][0])
+    for room in sorted(arrows, key=lambda r: (where[r][0], r)):
+        targets = sorted(arrows[room], key=lambda t: (where[t][0], t))
         for i, target in enumerate(targets):
             (x1, y1), (x2, y2) = where[room], where[target]
             ax = x1 + WIDTH * (i + 1) / (len(targets) + 1)
@@ -267,7 +268,8 @@ def draw(graph: dict[str, set[str]]) -> str:
         out += [
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{HEIGHT}"/>',
             f'<text class="name" x="{x + 12:.0f}" y="{y + 21:.0f}">{escape(name)}</text>',
-            f'<text class="few" x="{x + 12:.0f}" y="{y + 38:.0f}">{escape(WORDS.get(room, ""))}</text>',
+            f'<text class="few" x="{x + 12:.0f}" y="{y + 38:.0f}">'
+            f"{escape(WORDS.get(room, ''))}</text>",
         ]
     return "\n".join([*out, "</svg>", ""])
 
