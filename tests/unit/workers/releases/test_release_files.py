@@ -122,6 +122,40 @@ def test_place_that_cannot_be_written_is_named(layout: RepositoryLayout, tmp_pat
     assert left_over(layout) == []
 
 
+def test_metadata_that_cannot_be_written_are_named(layout: RepositoryLayout) -> None:
+    path = layout.metadata / "timestamp.json"
+    path.mkdir(parents=True)
+    with pytest.raises(RegistryError, match="cannot be written"):
+        release_files.write_whole(path, b"{}")
+    release_files.write_whole(layout.metadata / "new" / "1.root.json", b"{}")
+    assert (layout.metadata / "new" / "1.root.json").read_bytes() == b"{}"
+
+
+def test_source_that_changes_while_it_is_read_is_not_stored(
+    layout: RepositoryLayout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = source(tmp_path)
+    hashed = release_files.sha256_of
+
+    def changing(of: Path) -> str:
+        found = hashed(of)
+        if of == path:
+            path.write_bytes(b"grapf")
+        return found
+
+    monkeypatch.setattr(release_files, "sha256_of", changing)
+    with pytest.raises(RegistryError, match="changed while it was read"):
+        release_files.store(layout, "credit", "model.onnx", path)
+    assert not list(layout.targets.rglob("*.onnx"))
+
+
+def test_folder_that_cannot_be_written_is_named(layout: RepositoryLayout, tmp_path: Path) -> None:
+    stored = {"model.onnx": release_files.store(layout, "credit", "model.onnx", source(tmp_path))}
+    (tmp_path / "in").write_bytes(b"a file where the folder should be")
+    with pytest.raises(RegistryError, match="cannot be written"):
+        release_files.restore(layout, "credit", stored, tmp_path / "in", names={"model.onnx"})
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_full_disk_says_that_nothing_was_published(code: int) -> None:
     error = release_files.cannot_write(Path("/home/x"), OSError(code, os.strerror(code)))

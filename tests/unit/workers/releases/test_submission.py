@@ -9,7 +9,8 @@ from typing import cast
 
 import loop
 import pytest
-from loop import NOW, SECOND, Clock
+import sqlalchemy as sa
+from loop import SECOND, Clock
 
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
@@ -19,6 +20,7 @@ from redistill.workers.releases import release_requests, submission
 from redistill.workers.releases.release_requests import RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.repository_writer import RepositoryWriter
+from redistill.workers.store.tables import release_requests as release_requests_table
 
 
 @dataclass
@@ -156,6 +158,7 @@ def test_missing_keys_withdraw_the_request(world: World) -> None:
 def test_withdrawn_request_says_so(world: World) -> None:
     with pytest.raises(RegistryError):
         world.perform()
-    with world.database.begin() as conn:
-        request_id = release_requests.submit(conn, "publish", "credit", {}, actor="a", now=NOW)
-        assert [r.request_id for r in release_requests.pending(conn)] == [request_id]
+    with world.database.read() as conn:
+        (request_id,) = conn.execute(sa.select(release_requests_table.c.intent_id)).scalars()
+        withdrawn = release_requests.result_of(conn, request_id)
+    assert withdrawn == RequestResult(ok=False, message="withdrawn")

@@ -92,6 +92,13 @@ def test_what_is_normal_for_it_is_stored_and_stream_workers_are_told(conn: sa.Co
     assert row.provisional
 
 
+@pytest.mark.parametrize("known", [{"profile": b"profile"}, {"base_error": "{}"}])
+def test_half_of_what_is_normal_is_stored_too(conn: sa.Connection, known: dict[str, Any]) -> None:
+    release_rows.add(conn, "v1", **known)
+    (row,) = conn.execute(sa.select(profiles)).all()
+    assert (row.profile, row.base_error) == (known.get("profile"), known.get("base_error"))
+
+
 def test_newest_versions_come_first(conn: sa.Connection) -> None:
     for i, version in enumerate(("v1", "v2", "v3")):
         release_rows.add(conn, version, now=NOW + i)
