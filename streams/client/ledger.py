@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["Ledger", "Stats"]
@@ -39,9 +40,16 @@ class Stats:
 
 
 class Ledger:
-    """Counters and complaints. Thread-safe."""
+    """Counters and complaints. Thread-safe.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.lock = threading.Lock()
         self.sent = 0
         self.dropped = 0
@@ -82,7 +90,7 @@ class Ledger:
 
     def say(self, text: str, *, cause: str) -> None:
         """Write a warning, unless the same cause had one within the last minute."""
-        now = time.monotonic()
+        now = self._clock()
         with self.lock:
             if now - self._said.get(cause, -_QUIET_SECONDS) < _QUIET_SECONDS:
                 return

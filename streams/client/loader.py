@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,9 +56,20 @@ class Loader:
         Threads of ONNX Runtime for one call.
     retry_s
         Wait before a release that failed is tried again; doubled each time.
+    clock
+        Monotonic seconds.
     """
 
-    def __init__(self, repository: Repository, model: str, *, threads: int, retry_s: float) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        model: str,
+        *,
+        threads: int,
+        retry_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._repository = repository
         self._model = model
         self._threads = threads
@@ -74,7 +86,7 @@ class Loader:
         """
         key = pointer.manifest_sha256
         tries, not_before, message = self._failed.get(key, (0, 0.0, ""))
-        if time.monotonic() < not_before:
+        if self._clock() < not_before:
             raise ReleaseError(message)
         try:
             folder = self._repository.release(self._model, key)
@@ -85,7 +97,7 @@ class Loader:
             self_test(session, folder / GOLDEN_FILE)
         except ReleaseError as error:
             wait = min(RETRY_SECONDS, self._retry_s * 2.0 ** min(tries, 20))
-            self._failed[key] = (tries + 1, time.monotonic() + wait, str(error))
+            self._failed[key] = (tries + 1, self._clock() + wait, str(error))
             raise
         self._failed.clear()
         return Serving(session, pointer.stable, pointer.sha256, key, pointer.epoch)

@@ -95,8 +95,8 @@ class SendBuffer:
                 return
             self._flying -= waiting.record.size
             queue = self._queues[waiting.record.topic]
-            place = sum(1 for w in queue if w.number < number)
-            queue.insert(place, waiting)
+            earlier = sum(1 for w in queue if w.number < number)
+            queue.insert(earlier, waiting)
             self.changed.notify_all()
 
     def abandon(self, gone: Callable[[int], None]) -> None:

@@ -71,7 +71,7 @@ class HttpFetcher(FetcherInterface):
         except urllib3.exceptions.HTTPError as error:
             raise DownloadError(f"{url}: {_cause(error)}") from error
         if response.status != 200:
-            response.release_conn()
+            response.close()  # what it says is not read: the connection is of no more use
             hint = {401: "; give ModelClient the repository's token", 403: "; the token is wrong"}
             raise DownloadHTTPError(
                 f"{url} answered {response.status}{hint.get(response.status, '')}", response.status
@@ -85,7 +85,7 @@ class HttpFetcher(FetcherInterface):
             except urllib3.exceptions.HTTPError as error:
                 raise DownloadError(f"{url}: {_cause(error)}") from error
             finally:
-                response.release_conn()
+                response.close()  # one that was read to its end is in the pool again already
 
         return chunks()
 

@@ -1,0 +1,191 @@
+"""What a service's calls do, without a broker: nothing raises, nothing waits, everything is counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from waiting import PATIENCE_SECONDS
+
+from redistill.streams.client import logger as module
+from redistill.streams.client.batcher import Logged
+from redistill.streams.client.ledger import Ledger
+from redistill.streams.client.logger import PredictionLogger
+from redistill.streams.client.release import FALLBACK
+from redistill.streams.wire.events import LabelObserved, PointerMoved
+
+
+class FakePipeline:
+    """A queue that nobody empties."""
+
+    def __init__(self, broker: Any, **options: Any) -> None:
+        self.broker, self.options = broker, options
+        self.queue: list[Any] = []
+        self.asleep, self.closed = True, False
+        self.ledger = Ledger()
+        self.woken = 0
+        self.asked: list[Any] = []
+        self.forgotten = False
+
+    def wake(self) -> None:
+        self.woken += 1
+        self.asleep = False
+
+    def listen(self, asked: Any) -> None:
+        self.asked.append(asked)
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+    def forget(self) -> None:
+        self.forgotten = True
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[PredictionLogger]:
+    monkeypatch.setattr(module, "Pipeline", FakePipeline)
+    made = PredictionLogger("b:1", namespace="ns", max_rows=10)
+    yield made
+    made.close(0)
+
+
+def pipe(log: PredictionLogger) -> Any:
+    return log._pipe
+
+
+def test_row_is_kept_as_it_was_logged(log: PredictionLogger) -> None:
+    features = {"x": 1.5}
+    row_id = log.log(
+        model="credit", version="7", prediction="no", features=features, id="a",
+        segment={"c": "web"}, scores=[0.5, 0.5], latency_ms=2.5, sample_rate=0.5,
+    )  # fmt: skip
+    features["x"] = 9
+    (row,) = pipe(log).queue
+    assert row_id == "a"
+    assert row._replace(served_at=0) == Logged(
+        "credit", "7", "a", 0, "no", [0.5, 0.5], {"x": 1.5}, {"c": "web"}, 2.5, 0.5
+    )
+    assert abs(row.served_at - datetime.now(UTC).timestamp() * 1e6) < 60e6
+
+
+def test_answer_of_a_model_is_logged_and_what_is_said_beside_it_wins(log: PredictionLogger) -> None:
+    out = SimpleNamespace(
+        model="credit",
+        version="7",
+        prediction="no",
+        scores=[1.0],
+        features={"x": 1},
+        latency_ms=3.0,
+    )
+    log.log(out, id="a", version="8")
+    (row,) = pipe(log).queue
+    assert (row.model, row.version, row.prediction, row.latency_ms) == ("credit", "8", "no", 3.0)
+    assert (row.scores, row.features) == ([1.0], {"x": 1})
+    least = SimpleNamespace(model="m", version="1", prediction=2)
+    log.log(least)
+    assert (pipe(log).queue[1].scores, pipe(log).queue[1].features) == (None, None)
+
+
+def test_ids_are_new_each_time_and_in_each_process(log: PredictionLogger) -> None:
+    made = {log.log(model="m", version="1", prediction=1) for _ in range(10)}
+    assert len(made) == 10
+    other = PredictionLogger("b:1")
+    assert not made & {other.log(model="m", version="1", prediction=1) for _ in range(10)}
+
+
+def test_answers_of_an_unknown_fallback_are_not_logged(log: PredictionLogger) -> None:
+    assert log.log(model="credit", version=FALLBACK, prediction="repay", id="r1") == "r1"
+    assert pipe(log).queue == []
+
+
+def test_encoder_is_woken_only_where_it_sleeps(log: PredictionLogger) -> None:
+    for _ in range(3):
+        log.log(model="m", version="1", prediction=1)
+    assert pipe(log).woken == 1
+
+
+def test_full_queue_drops_and_counts(log: PredictionLogger) -> None:
+    for i in range(15):
+        assert log.log(model="m", version="1", prediction=1, id=str(i)) == str(i)
+    log.label("m", id="a", label="x")
+    assert len(pipe(log).queue) == 10
+    assert pipe(log).ledger.dropped == 6
+
+
+def test_closed_logger_drops_and_counts(log: PredictionLogger) -> None:
+    log.close()
+    log.log(model="m", version="1", prediction=1)
+    log.label("m", id="a", label="x")
+    assert (pipe(log).queue, pipe(log).ledger.dropped) == ([], 2)
+
+
+class Raises:
+    """An answer whose every attribute raises."""
+
+    @property
+    def model(self) -> str:
+        raise RuntimeError("boom")
+
+
+def test_arguments_that_make_no_sense_never_raise_and_are_counted(log: PredictionLogger) -> None:
+    bad: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+        ((Raises(),), {}),
+        ((object(),), {}),
+        ((), {"model": "m", "version": "7", "prediction": "no", "features": [1, 2]}),
+        ((), {"model": "m", "version": "7", "prediction": "no", "scores": 3}),
+    ]
+    for args, kwargs in bad:
+        assert isinstance(log.log(*args, **kwargs), str)
+    assert log.log(Raises(), id="mine") == "mine"
+    assert pipe(log).ledger.invalid == len(bad) + 1
+
+
+def test_label_is_an_event_with_now_as_its_time(log: PredictionLogger) -> None:
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    log.label(
+        "m", id="a", label=np.bool_(True), source="ledger", observed_at=at, prediction=np.int64(3)
+    )
+    log.label("m", id=7, label=None, op="retract")  # type: ignore[arg-type]
+    first, second = pipe(log).queue
+    assert first == LabelObserved(
+        id="a", model="m", label="True", source="ledger", observed_at=at, prediction=3
+    )
+    assert (second.id, second.op) == ("7", "retract")
+    assert abs((datetime.now(UTC) - second.observed_at).total_seconds()) < 60
+
+
+def test_pointers_are_asked_for_and_again_after_a_fork(log: PredictionLogger) -> None:
+    def heard(event: PointerMoved) -> None:
+        """Called back."""
+
+    log.on_pointer("m", heard)
+    parent, prefix = pipe(log), log._prefix
+    assert parent.asked == [{"m": [heard]}]
+    log.log(model="m", version="1", prediction=1)
+    log._forked()
+    assert parent.forgotten
+    assert pipe(log) is not parent
+    assert pipe(log).asked == [{"m": [heard]}]
+    assert (pipe(log).queue, len(parent.queue)) == ([], 1), "what waits is the parent's to send"
+    assert log._prefix != prefix
+
+
+def test_many_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Pipeline", FakePipeline)
+    log = PredictionLogger("b:1")
+
+    def work() -> None:
+        for _ in range(500):
+            log.log(model="m", version="1", prediction=1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(PATIENCE_SECONDS)
+    assert len({row.id for row in pipe(log).queue}) == 4_000
