@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Layout",
+    "GraphLayout",
     "OnnxError",
     "Port",
     "feeder",
@@ -46,7 +46,7 @@ class Port:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
+class GraphLayout:
     """How a graph takes rows."""
 
     matrix: bool
@@ -77,7 +77,7 @@ def fixed_rows(inputs: Iterable[Port]) -> int | None:
     return next((size for size in sizes if size > 0), None)
 
 
-def layout(inputs: Sequence[Port], features: Sequence[str]) -> Layout:
+def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
     """How a graph takes features: one matrix, or one input per feature.
 
     Raises
@@ -98,12 +98,12 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> Layout:
         )
     width, rows, shapes = len(features), fixed_rows(inputs), [p.shape for p in inputs]
     if len(inputs) == 1 and len(shapes[0]) == 2 and shapes[0][1] in (None, width):
-        return Layout(matrix=True, names=(inputs[0].name,), rank=2, rows=rows)
+        return GraphLayout(matrix=True, names=(inputs[0].name,), rank=2, rows=rows)
     if {p.name for p in inputs} == set(features):
         if all(len(shape) == 1 for shape in shapes):
-            return Layout(matrix=False, names=tuple(features), rank=1, rows=rows)
+            return GraphLayout(matrix=False, names=tuple(features), rank=1, rows=rows)
         if all(len(shape) == 2 and shape[1] in (None, 1) for shape in shapes):
-            return Layout(matrix=False, names=tuple(features), rank=2, rows=rows)
+            return GraphLayout(matrix=False, names=tuple(features), rank=2, rows=rows)
     raise OnnxError(
         f"the graph takes { ({p.name: list(p.shape) for p in inputs}) }; one float32 input of shape"
         f" (n, {width}) was expected, or one input per feature named as in the schema"

@@ -25,7 +25,7 @@ from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import HOST, POLL_CHUNKS, BulkConsumer, BulkTransport
 from redistill.streams.engine.health import EXIT_STATUS, Health, Watchdog
 from redistill.streams.engine.housekeeper import LEASE_SECONDS, HeldLease, Housekeeper
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import StoreUnusable, StreamsError
 from redistill.streams.kafka.broker import Broker
@@ -97,7 +97,7 @@ class _Run:
         self.broker = config.broker
         self.topics = {self.broker.topic(t): t for t in (PREDICTIONS, LABELS)}
         self.health = Health(ticked_at=time.monotonic())
-        self.metrics = Metrics(self.broker.namespace)
+        self.metrics = StreamMetrics(self.broker.namespace)
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}"
 
     def run(self) -> int:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved
 from redistill.streams.store.database import Database
@@ -41,7 +41,7 @@ class Flusher:
         database: Database,
         *,
         health: Health,
-        metrics: Metrics,
+        metrics: StreamMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database

@@ -14,7 +14,7 @@ from faust.types import TP
 
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import BulkConsumer
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.store.batch import Partition
 
 __all__ = ["GapTracker"]
@@ -34,7 +34,7 @@ class GapTracker:
         Called in its own thread only.
     """
 
-    def __init__(self, accumulator: Accumulator, metrics: Metrics) -> None:
+    def __init__(self, accumulator: Accumulator, metrics: StreamMetrics) -> None:
         self._accumulator = accumulator
         self._metrics = metrics
 

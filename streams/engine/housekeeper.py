@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store.database import Database
@@ -69,7 +69,7 @@ class Housekeeper(threading.Thread):
         state_key: bytes,
         leases: list[HeldLease],
         health: Health,
-        metrics: Metrics,
+        metrics: StreamMetrics,
         every: float = 0.5,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,

@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from redistill.streams.errors import StreamsError
 
-__all__ = ["Metrics"]
+__all__ = ["StreamMetrics"]
 
 
-class Metrics:
+class StreamMetrics:
     """The worker's numbers.
 
     Parameters

@@ -26,7 +26,7 @@ from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, Queue
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
@@ -68,7 +68,7 @@ class StreamWorker:
         topics: Iterable[str],
         flush_seconds: float,
         health: Health,
-        metrics: Metrics,
+        metrics: StreamMetrics,
         wake: Callable[[], None],
         clock: Callable[[], float] = time.time,
     ) -> None:

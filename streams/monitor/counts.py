@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from redistill.streams.wire.block import Codes, PredictionBlock
 
-__all__ = ["Counts", "Layout", "columns", "confidence", "count", "count_subwindows"]
+__all__ = ["Counts", "EdgeLayout", "columns", "confidence", "count", "count_subwindows"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class EdgeLayout:
     """Edges of all columns, flat: column ``j`` owns ``offsets[j]:offsets[j+1]``."""
 
     edges: tuple[NDArray[np.float32], ...]  # C arrays, each strictly growing
     offsets: NDArray[np.int64]  # (C + 1,)
 
     @classmethod
-    def of(cls, edges: list[NDArray[np.float32]]) -> Layout:
+    def of(cls, edges: list[NDArray[np.float32]]) -> EdgeLayout:
         """Lay out the edges of ``C`` columns."""
         sizes = np.array([len(e) for e in edges], np.int64)
         return cls(tuple(edges), np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]))
@@ -98,7 +98,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
 
-def count(values: NDArray[np.float32], layout: Layout) -> Counts:
+def count(values: NDArray[np.float32], layout: EdgeLayout) -> Counts:
     """Count some rows.
 
     Parameters
@@ -109,7 +109,7 @@ def count(values: NDArray[np.float32], layout: Layout) -> Counts:
     return count_subwindows(values[:, None], layout)[0]
 
 
-def count_subwindows(values: NDArray[np.float32], layout: Layout) -> Counts:
+def count_subwindows(values: NDArray[np.float32], layout: EdgeLayout) -> Counts:
     """Count subwindows of one size: one step for all of them costs little more than for one.
 
     Parameters

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.counts import Layout
+from redistill.streams.monitor.counts import EdgeLayout
 from redistill.streams.wire.block import Schema
 
 __all__ = ["QUANTILES", "Bins", "Column", "Profile", "ReferenceVariability", "Role", "between"]
@@ -114,9 +114,9 @@ class Profile:
     """Learned from traffic; nobody vouched for it."""
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> EdgeLayout:
         """Edges of all columns as the counter wants them."""
-        return Layout.of([np.array(c.edges, np.float32) for c in self.columns])
+        return EdgeLayout.of([np.array(c.edges, np.float32) for c in self.columns])
 
     @cached_property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from redistill.streams.monitor.counts import Counts, Layout, columns, count
+from redistill.streams.monitor.counts import Counts, EdgeLayout, columns, count
 from redistill.streams.monitor.distance import distances
 from redistill.streams.monitor.input_profile import (
     QUANTILES,
@@ -243,7 +243,9 @@ def outside(
     return (under + over) / valid
 
 
-def _usual_distances(subwindows: list[Counts], bins: Bins, layout: Layout) -> NDArray[np.float64]:
+def _usual_distances(
+    subwindows: list[Counts], bins: Bins, layout: EdgeLayout
+) -> NDArray[np.float64]:
     """PSI of windows of the reference against the whole: its 95% quantile per column."""
     per_window = WINDOW_ROWS // SUBWINDOW_ROWS
     psi = []
@@ -266,7 +268,7 @@ def _variability(
     j: int,
     column: Column,
     subwindows: list[Counts],
-    layout: Layout,
+    layout: EdgeLayout,
     x: NDArray[np.float32],
     distance: float,
 ) -> ReferenceVariability:

@@ -21,11 +21,11 @@ from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.times import SECOND
 
-__all__ = ["Layout", "Rows", "block_of", "stream_blocks"]
+__all__ = ["ColumnLayout", "ReplayRows", "block_of", "stream_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ColumnLayout:
     """What the columns of stream and reference mean."""
 
     schema: Schema
@@ -36,7 +36,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class ReplayRows:
     """A stretch of the stream."""
 
     block: PredictionBlock
@@ -51,10 +51,10 @@ class Rows:
 def stream_blocks(
     stream: RowFile,
     kinds: Mapping[str, Kind],
-    layout: Layout,
+    layout: ColumnLayout,
     options: ReplayOptions,
     size: int,
-) -> Iterator[Rows]:
+) -> Iterator[ReplayRows]:
     """The stream in blocks of ``size`` rows.
 
     Parameters
@@ -72,7 +72,7 @@ def stream_blocks(
             last = int(served[-1])
         error, known = wrong_rows(batch[options.label], batch[options.prediction], layout.names)
         prediction = block.prediction
-        whole = Rows(
+        whole = ReplayRows(
             dataclasses.replace(block, served_at=served),
             error,
             known,
@@ -111,7 +111,7 @@ def _filled(served: NDArray[np.int64], last: int | None, column: str) -> NDArray
 
 
 def block_of(
-    batch: Batch, layout: Layout, prediction: str, options: ReplayOptions
+    batch: Batch, layout: ColumnLayout, prediction: str, options: ReplayOptions
 ) -> tuple[PredictionBlock, dict[str, NDArray[np.bool_]]]:
     """Rows as a block, and where features have values of a wrong type."""
     n = len(batch)
@@ -163,12 +163,12 @@ def block_of(
     return block, wrong
 
 
-def _cut(rows: Rows, start: int, end: int) -> Rows:
+def _cut(rows: ReplayRows, start: int, end: int) -> ReplayRows:
     """Rows ``start:end``."""
     block, own = rows.block, slice(start, end)
     p = block.prediction
     wrong = {name: mask[own] for name, mask in rows.wrong.items()}
-    return Rows(
+    return ReplayRows(
         dataclasses.replace(
             block,
             ids=block.ids[own],

@@ -15,13 +15,13 @@ from redistill.streams.monitor.intervals import window_interval
 from redistill.streams.wire.events import DriftFound
 from redistill.times import SECOND, microseconds
 
-__all__ = ["Line", "Replay", "Window"]
+__all__ = ["Line", "Replay", "ReplayWindow"]
 
 Line = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Window:
+class ReplayWindow:
     """A window of accuracy: closed rows wait here for their labels."""
 
     first: int
@@ -78,7 +78,7 @@ class Replay:
         self.findings.append(line)
         return line
 
-    def window(self, row: int, window: Window) -> Line:
+    def window(self, row: int, window: ReplayWindow) -> Line:
         """The measured accuracy of a window whose labels can be there by ``row``."""
         self.windows += 1
         current = low = high = None

@@ -28,8 +28,8 @@ from redistill.streams.monitor.observe import Observed, contributors, observe, t
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.state import InputState
-from redistill.streams.replay.blocks import Rows, stream_blocks
-from redistill.streams.replay.lines import Line, Replay, Window
+from redistill.streams.replay.blocks import ReplayRows, stream_blocks
+from redistill.streams.replay.lines import Line, Replay, ReplayWindow
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.table import Table
 from redistill.streams.wire.events import DriftFound
@@ -154,12 +154,12 @@ class _Run:
         self.input: InputState | None = None
         self.accuracy: AccuracyState | None = None
         self.waiting: list[_Labels] = []
-        self.windows: dict[int, Window] = {}
+        self.windows: dict[int, ReplayWindow] = {}
         self.last_time = 0
         self.backwards = 0  # rows served before the row above them
         self.slice_values: dict[str, set[str]] = {}
 
-    def block(self, rows: Rows) -> list[Line]:
+    def block(self, rows: ReplayRows) -> list[Line]:
         """Everything that the next rows bring about, in order of rows."""
         r, o = self.result, self.options
         start, n = r.rows, len(rows.block)
@@ -200,14 +200,14 @@ class _Run:
             for i, found in zip(observed.finding_rows, observed.findings, strict=True)
         ]
 
-    def _into_windows(self, rows: Rows, observed: Observed, start: int) -> None:
+    def _into_windows(self, rows: ReplayRows, observed: Observed, start: int) -> None:
         """Note which rows each window has, and let labels set out."""
         numbers = observed.row_windows
         closed = {w.number for w in observed.windows}
         for number in np.unique(numbers).tolist():
             where = np.flatnonzero(numbers == number)
             first, last = start + int(where[0]), start + int(where[-1])
-            window = self.windows.setdefault(number, Window(first, last))
+            window = self.windows.setdefault(number, ReplayWindow(first, last))
             window.last = last
             window.rows += int(rows.predicted[where].sum())
             window.closed = number in closed

@@ -15,7 +15,7 @@ from redistill.rownames import Names
 from redistill.rowvalues import is_number, joined, numbers, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.replay.blocks import Layout, block_of
+from redistill.streams.replay.blocks import ColumnLayout, block_of
 from redistill.streams.replay.labels import base_error, check_labels
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import MAX_VALUES, answers
@@ -42,7 +42,7 @@ _PANDAS_INDEX = re.compile(r"__index_level_\d+__|Unnamed: 0|")
 class Table:
     """What was learned from the reference before the first row of the stream is read."""
 
-    layout: Layout
+    layout: ColumnLayout
     kinds: dict[str, Kind]
     """How the stream's columns are read."""
     reference: PredictionBlock
@@ -102,7 +102,7 @@ class Table:
             features=tuple(_feature(n, kind, sample[n]) for n, kind in features.items()),
             classes=names.names,
         )
-        layout = Layout(schema, names, numeric)
+        layout = ColumnLayout(schema, names, numeric)
         kinds = _stream_kinds(stream, features, layout, options)
         base, base_note = base_error(reference.name, whole, label, prediction, names)
         notes += check_labels(stream, kinds, whole, options, names)
@@ -181,7 +181,7 @@ def _answer_kinds(file: RowFile, columns: Iterable[str], names: Names) -> dict[s
 
 
 def _stream_kinds(
-    stream: RowFile, features: Mapping[str, Kind], layout: Layout, options: ReplayOptions
+    stream: RowFile, features: Mapping[str, Kind], layout: ColumnLayout, options: ReplayOptions
 ) -> dict[str, Kind]:
     there = set(stream.columns)
     kinds: dict[str, Kind] = dict.fromkeys(options.slices, "text")

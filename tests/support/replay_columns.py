@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from redistill.rowfiles import open_rows
-from redistill.streams.replay.blocks import Rows, stream_blocks
+from redistill.streams.replay.blocks import ReplayRows, stream_blocks
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.table import Table
 
@@ -25,7 +25,7 @@ def columns(**more: Any) -> dict[str, Any]:
     } | more
 
 
-def learned(stream: Any, reference: Any, **options: Any) -> tuple[Table, list[Rows]]:
+def learned(stream: Any, reference: Any, **options: Any) -> tuple[Table, list[ReplayRows]]:
     asked = ReplayOptions(**options)
     rows = open_rows(stream)
     table = Table.learn(open_rows(reference), rows, asked)

@@ -14,7 +14,7 @@ from release_kit import graph, linear, model_of
 
 from redistill import onnxfile
 from redistill.onnxports import (
-    Layout,
+    GraphLayout,
     OnnxError,
     Port,
     feeder,
@@ -49,11 +49,13 @@ def columns(*shape: int | None) -> list[Port]:
 )
 def test_layout_is_found(inputs: list[Port], matrix: bool, rank: Any, rows: int | None) -> None:
     names = ("x",) if matrix else FEATURES
-    assert layout(inputs, FEATURES) == Layout(matrix=matrix, names=names, rank=rank, rows=rows)
+    assert layout(inputs, FEATURES) == GraphLayout(matrix=matrix, names=names, rank=rank, rows=rows)
 
 
 def test_one_feature_may_be_a_vector_named_like_it() -> None:
-    assert layout([port("a", None)], ["a"]) == Layout(matrix=False, names=("a",), rank=1, rows=None)
+    assert layout([port("a", None)], ["a"]) == GraphLayout(
+        matrix=False, names=("a",), rank=1, rows=None
+    )
     assert layout([port("a", None, 1)], ["a"]).matrix
 
 

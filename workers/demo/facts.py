@@ -17,15 +17,15 @@ from redistill.workers.store import tables as acted
 
 __all__ = [
     "Activation",
-    "Finding",
-    "Incident",
-    "Job",
+    "FindingFact",
+    "IncidentFact",
+    "JobFact",
     "Measured",
     "Move",
     "Reader",
     "Snapshot",
-    "Step",
-    "Version",
+    "StepFact",
+    "VersionFact",
     "announced",
     "labels_of",
     "labels_until",
@@ -36,7 +36,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
+class FindingFact:
     """A row of ``findings``; times are microseconds since 1970."""
 
     finding_id: str
@@ -56,7 +56,7 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Incident:
+class IncidentFact:
     """A row of ``incidents``."""
 
     incident_id: str
@@ -73,7 +73,7 @@ class Incident:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class StepFact:
     """A row of ``job_steps``."""
 
     name: str
@@ -83,7 +83,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class JobFact:
     """A row of ``jobs`` with its steps, oldest first."""
 
     job_id: str
@@ -94,7 +94,7 @@ class Job:
     created_at: int
     started_at: int | None
     finished_at: int | None
-    steps: tuple[Step, ...]
+    steps: tuple[StepFact, ...]
 
     @property
     def over(self) -> bool:
@@ -103,7 +103,7 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Version:
+class VersionFact:
     """A row of the registry."""
 
     version: str
@@ -141,10 +141,10 @@ class Activation:
 class Snapshot:
     """Everything about one model, read in one transaction; lists are in the order of time."""
 
-    findings: tuple[Finding, ...] = ()
-    incidents: tuple[Incident, ...] = ()
-    jobs: tuple[Job, ...] = ()
-    versions: Mapping[str, Version] = field(default_factory=dict)
+    findings: tuple[FindingFact, ...] = ()
+    incidents: tuple[IncidentFact, ...] = ()
+    jobs: tuple[JobFact, ...] = ()
+    versions: Mapping[str, VersionFact] = field(default_factory=dict)
     moves: tuple[Move, ...] = ()
     activations: tuple[Activation, ...] = ()
     rows: int = 0
@@ -185,7 +185,7 @@ def read(database: Database, model: str) -> Snapshot:
     """Everything about one model, now."""
     with database.read() as conn:
         versions = [
-            Version(
+            VersionFact(
                 version=r["version"],
                 sha256=r["sha256"],
                 kind=r["kind"],
@@ -198,14 +198,14 @@ def read(database: Database, model: str) -> Snapshot:
         ]
         return Snapshot(
             findings=tuple(
-                Finding(
+                FindingFact(
                     **_pick(r, "finding_id version kind scope status opened_at stored_at"),
                     body=json.loads(r["body"]),
                 )
                 for r in _rows(conn, seen.findings, model, seen.findings.c.stored_at)
             ),
             incidents=tuple(
-                Incident(
+                IncidentFact(
                     **_pick(
                         r,
                         "incident_id version incident_class status stage cause decision why "
@@ -215,7 +215,7 @@ def read(database: Database, model: str) -> Snapshot:
                 for r in _rows(conn, acted.incidents, model, acted.incidents.c.opened_at)
             ),
             jobs=tuple(
-                Job(
+                JobFact(
                     **_pick(r, "job_id number incident_id state created_at started_at finished_at"),
                     outcome=json.loads(r["outcome"] or "{}"),
                     steps=_steps(conn, r["job_id"]),
@@ -336,11 +336,11 @@ def _pick(row: Mapping[str, Any], names: str) -> dict[str, Any]:
     return {name: row[name] for name in names.split()}
 
 
-def _steps(conn: sa.Connection, job_id: str) -> tuple[Step, ...]:
+def _steps(conn: sa.Connection, job_id: str) -> tuple[StepFact, ...]:
     s = acted.job_steps.c
     query = sa.select(s.name, s.state, s.seconds, s.cpu_seconds).where(s.job_id == job_id)
     return tuple(
-        Step(name=r.name, state=r.state, seconds=r.seconds, cpu_seconds=r.cpu_seconds)
+        StepFact(name=r.name, state=r.state, seconds=r.seconds, cpu_seconds=r.cpu_seconds)
         for r in conn.execute(query.order_by(s.at))
     )
 

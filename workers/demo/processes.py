@@ -20,7 +20,7 @@ from redistill.files import write_unsynced
 from redistill.streams.wire.events import TOPICS
 from redistill.workers.demo import world
 from redistill.workers.demo.teacher import MODEL
-from redistill.workers.demo.world import Config, Stats, World
+from redistill.workers.demo.world import Config, ServiceStats, World
 from redistill.workers.errors import WorkersError
 from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, last_line, spawn
 from redistill.workers.settings.settings import Settings, environment
@@ -236,7 +236,7 @@ class DemoProcesses:
         """Tell the services to stop."""
         self.set_world(replace(self._world, closing=True))
 
-    def stats(self) -> list[Stats]:
+    def stats(self) -> list[ServiceStats]:
         """What the services say of themselves."""
         return world.read_stats(self.world_folder)
 

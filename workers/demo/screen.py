@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from redistill.workers.demo.world import Stats
+from redistill.workers.demo.world import ServiceStats
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -47,7 +47,7 @@ class Live:
     at: float
     scene: str
     doing: str
-    services: tuple[Stats, ...] = ()
+    services: tuple[ServiceStats, ...] = ()
     correct: float | None = None
     """Truth: share of right rows in the last second, all services."""
     measured: tuple[float, int] | None = None

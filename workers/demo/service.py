@@ -21,7 +21,14 @@ import numpy as np
 
 from redistill import ModelClient, PredictionLogger
 from redistill.workers.demo import data, world
-from redistill.workers.demo.world import LABEL_SHARE, LABEL_SOURCE, Config, Stats, Tally, World
+from redistill.workers.demo.world import (
+    LABEL_SHARE,
+    LABEL_SOURCE,
+    Config,
+    ServiceStats,
+    Tally,
+    World,
+)
 
 __all__ = ["main"]
 
@@ -98,7 +105,7 @@ class Service:
         stats = self.log.stats()
         world.write(
             self.folder / f"stats-{self.config.name}.json",
-            Stats(
+            ServiceStats(
                 service=self.config.name,
                 at=time.time(),
                 requests=self.requests,

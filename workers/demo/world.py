@@ -20,7 +20,7 @@ __all__ = [
     "LABEL_SHARE",
     "LABEL_SOURCE",
     "Config",
-    "Stats",
+    "ServiceStats",
     "Tally",
     "World",
     "read_stats",
@@ -84,7 +84,7 @@ class Tally:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stats:
+class ServiceStats:
     """What a service writes after every tick; the whole state, so that a reader needs one file."""
 
     service: str
@@ -107,7 +107,7 @@ class Stats:
     """Median microseconds of one ``predict`` call in the last tick."""
 
 
-def write(path: Path, value: World | Stats) -> None:
+def write(path: Path, value: World | ServiceStats) -> None:
     """Replace a file as a whole: a reader sees the old or the new one."""
     write_unsynced(path, msgspec.json.encode(value))
 
@@ -117,12 +117,12 @@ def read_world(folder: Path) -> World:
     return msgspec.json.decode((folder / FILE).read_bytes(), type=World)
 
 
-def read_stats(folder: Path) -> list[Stats]:
+def read_stats(folder: Path) -> list[ServiceStats]:
     """What the services wrote last, by name; a service that wrote nothing yet is missing."""
 
-    def found() -> Iterator[Stats]:
+    def found() -> Iterator[ServiceStats]:
         for path in sorted(folder.glob("stats-*.json")):
             with contextlib.suppress(FileNotFoundError):
-                yield msgspec.json.decode(path.read_bytes(), type=Stats)
+                yield msgspec.json.decode(path.read_bytes(), type=ServiceStats)
 
     return list(found())

@@ -19,7 +19,7 @@ from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.dependencies import Dependencies
-from redistill.workers.jobs.job_spec import JobContext
+from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.store import job_queue
 
@@ -77,7 +77,7 @@ def end(session: JobSession, fleet_limits: FleetLimits, state: str, *, why: str)
 def reject(
     session: JobSession,
     deps: Dependencies,
-    context: JobContext,
+    context: JobInputs,
     report: Report,
     reasons: Sequence[str],
 ) -> None:
@@ -92,12 +92,12 @@ def publish(session: JobSession, deps: Dependencies) -> None:
     """Package the candidate, then move the pointer, end the job and tell the incident at once."""
     began = time.monotonic()
     with session.read() as conn:
-        context = job_spec.read_context(conn, session.refresh(conn))
+        context = job_spec.read_inputs(conn, session.refresh(conn))
     candidate = deps.publisher.prepare(deps.folder(session.job.job_id), context)
     packaged = time.monotonic()
     with session.fenced() as transaction:
         # Packaging took a while: is it still this version that has to be beaten?
-        context = job_spec.read_context(transaction.conn, session.job)
+        context = job_spec.read_inputs(transaction.conn, session.job)
         transaction.record("seal", seconds=packaged - began)
         move = deps.publisher.publish(
             transaction.conn, candidate, context, actor=transaction.actor, now=transaction.now

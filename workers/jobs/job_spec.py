@@ -30,10 +30,10 @@ from redistill.workers.store.tables import incident_findings, pointers
 
 __all__ = [
     "TRAINING",
-    "JobContext",
+    "JobInputs",
     "JobObsolete",
     "fill_folder",
-    "read_context",
+    "read_inputs",
     "spec_of",
     "window_query",
 ]
@@ -50,7 +50,7 @@ class JobObsolete(WorkersError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JobContext:
+class JobInputs:
     """Everything about a job that stands in SQL, read in one transaction."""
 
     job: Job
@@ -83,7 +83,7 @@ class JobContext:
         return cast(Literal["incident", "schedule", "actor"], self.job.trigger_kind)
 
 
-def read_context(conn: sa.Connection, job: Job) -> JobContext:
+def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
     """Read what a job is about.
 
     Raises
@@ -119,7 +119,7 @@ def read_context(conn: sa.Connection, job: Job) -> JobContext:
             profiles.c.model == job.model, profiles.c.version == stable
         )
     ).scalar_one_or_none()
-    return JobContext(
+    return JobInputs(
         job=job,
         model_context=model_context,
         incumbent=incumbent,
@@ -166,7 +166,7 @@ def _broken_columns(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[s
     return tuple(sorted(broken & ranked if ranked else broken))
 
 
-def window_query(context: JobContext, *, frozen_at: int | None, since: int | None) -> WindowQuery:
+def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None) -> WindowQuery:
     """Which rows the job wants.
 
     Parameters
@@ -192,7 +192,7 @@ def window_query(context: JobContext, *, frozen_at: int | None, since: int | Non
     )
 
 
-def spec_of(context: JobContext, mode: Mode, *, deadline_s: float) -> JobSpec:
+def spec_of(context: JobInputs, mode: Mode, *, deadline_s: float) -> JobSpec:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
     spec = context.model_context.spec
     return JobSpec(
@@ -215,7 +215,7 @@ def spec_of(context: JobContext, mode: Mode, *, deadline_s: float) -> JobSpec:
     )
 
 
-def fill_folder(folder: Path, context: JobContext, spec: JobSpec, *, home: Path) -> None:
+def fill_folder(folder: Path, context: JobInputs, spec: JobSpec, *, home: Path) -> None:
     """Write everything but ``fresh.parquet`` into the job's folder; what is there stays.
 
     Raises

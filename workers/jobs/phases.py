@@ -23,7 +23,7 @@ from redistill.workers.incidents import lifecycle, policy
 from redistill.workers.jobs import completion, job_spec, training_window
 from redistill.workers.jobs.child import ChildFailed, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies
-from redistill.workers.jobs.job_spec import JobContext
+from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.store import checkpoints
 
@@ -57,7 +57,7 @@ class Phases:
         What SQL says of the job.
     """
 
-    def __init__(self, session: JobSession, deps: Dependencies, context: JobContext) -> None:
+    def __init__(self, session: JobSession, deps: Dependencies, context: JobInputs) -> None:
         self._session = session
         self._deps = deps
         self._context = context

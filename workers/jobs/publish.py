@@ -23,7 +23,7 @@ from redistill.streams.store import outbox
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.events import GateResult, ReleaseChanged, Trigger
 from redistill.times import utc
-from redistill.workers.jobs.job_spec import JobContext
+from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.releases import registry
 from redistill.workers.releases.announce import SOURCE
 from redistill.workers.releases.package import ReleasePackage, build_package, version_name
@@ -79,7 +79,7 @@ class Publisher:
         self._load_memory_bytes = load_memory_bytes
         self._load_seconds = load_seconds
 
-    def prepare(self, folder: Path, context: JobContext) -> PackagedCandidate:
+    def prepare(self, folder: Path, context: JobInputs) -> PackagedCandidate:
         """Package the candidate in a job's folder. Files only: the same folder gives the same
         release.
 
@@ -123,7 +123,7 @@ class Publisher:
         self,
         conn: sa.Connection,
         candidate: PackagedCandidate,
-        context: JobContext,
+        context: JobInputs,
         *,
         actor: str,
         now: int,
@@ -163,7 +163,7 @@ class Publisher:
         self._wake_writer()
 
     def rejected(
-        self, conn: sa.Connection, report: Report, context: JobContext, *, now: int
+        self, conn: sa.Connection, report: Report, context: JobInputs, *, now: int
     ) -> str | None:
         """Announce a candidate that failed its gates: the one that came nearest, with its gates.
 
@@ -199,12 +199,12 @@ class Publisher:
         return nearest.sha256
 
 
-def trigger_of(context: JobContext) -> Trigger:
+def trigger_of(context: JobInputs) -> Trigger:
     """Who or what asked for the job."""
     return Trigger(kind=context.trigger, id=context.job.trigger_id)
 
 
-def _reason(context: JobContext) -> str:
+def _reason(context: JobInputs) -> str:
     if context.incident is not None:
         return f"repair of incident {context.incident['incident_id']}"
     return f"{context.job.trigger_kind} job {context.job.number}"
@@ -227,7 +227,7 @@ def _base_error(report: Report) -> str | None:
     return BaseError.from_errors(errors, ordered=False, provisional=True).to_json()
 
 
-def _profile(path: Path, session: Session, schema: Schema, context: JobContext) -> bytes:
+def _profile(path: Path, session: Session, schema: Schema, context: JobInputs) -> bytes:
     """What is normal for the new version: the fresh rows, with what it answers to them."""
     table = pq.read_table(path)
     table = table.slice(max(0, len(table) - PROFILE_ROWS))

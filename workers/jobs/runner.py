@@ -112,7 +112,7 @@ class Runner:
         """Go through the phases that are left, until the job waits or has ended."""
         deps = self._deps
         with session.read() as conn:
-            context = job_spec.read_context(conn, session.job)
+            context = job_spec.read_inputs(conn, session.job)
         phases = Phases(session, deps, context)
         phase = session.job.outcome.get("phase")
         if phase is None and context.incident is not None and not phases.diagnose():

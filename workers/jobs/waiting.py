@@ -38,7 +38,7 @@ class WaitingJobs:
         if self._clock() < int(wait.get("look_at", 0)):
             return False
         try:
-            context = job_spec.read_context(conn, job)
+            context = job_spec.read_inputs(conn, job)
         except job_spec.JobObsolete:
             return True  # it will end with the reason
         since = context.since if context.incident is not None else wait.get("since")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from redistill import child_path, onnxfile, onnxports
 from redistill.compress.judge.output_kind import misdeclared
-from redistill.onnxports import Layout, OnnxError
+from redistill.onnxports import GraphLayout, OnnxError
 from redistill.stats import softmax
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
@@ -40,7 +40,7 @@ class ScoringCall:
     path: Path
     place: str
     """Where it was named, for messages, for example ``[model] onnx``."""
-    layout: Layout
+    layout: GraphLayout
     output: str
     kind: str
     """``logits`` or ``probabilities``."""

@@ -34,7 +34,7 @@ from redistill.workers.releases import roles
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.settings.settings import Settings, is_loopback
 from redistill.workers.store import opening
-from redistill.workers.web.metrics import Metrics
+from redistill.workers.web.metrics import WebMetrics
 
 __all__ = ["FOR_EVER", "check_exposure", "create_app", "serve"]
 
@@ -69,7 +69,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         ``/health/ready``, ``/metrics``. Errors are ``{"error": {"code", "message"}}``.
     """
     layout = RepositoryLayout(settings.root)
-    metrics = Metrics(database, settings.namespace)
+    metrics = WebMetrics(database, settings.namespace)
     token = settings.web_token.get_secret_value() if settings.web_token is not None else None
     app = FastAPI(title="redistill", docs_url=None, redoc_url=None, openapi_url=None)
 

@@ -17,7 +17,7 @@ from redistill.times import to_seconds
 from redistill.workers.releases import roles
 from redistill.workers.store.tables import incidents, jobs, pointers
 
-__all__ = ["Metrics"]
+__all__ = ["WebMetrics"]
 
 
 def prefix(namespace: str) -> str:
@@ -32,7 +32,7 @@ def prefix(namespace: str) -> str:
     return f"{safe}_redistill" if safe else "redistill"
 
 
-class Metrics:
+class WebMetrics:
     """One registry per application.
 
     Attributes

@@ -6,7 +6,7 @@ from typing import Any
 
 from redistill.times import to_seconds
 from redistill.workers.demo import data, facts
-from redistill.workers.demo.facts import Finding, Job, Version
+from redistill.workers.demo.facts import FindingFact, JobFact, VersionFact
 from redistill.workers.demo.processes import SERVICES
 from redistill.workers.demo.runner import DemoFailed, ScenarioRunner, accuracy_facts, accuracy_text
 from redistill.workers.demo.scenes.common import (
@@ -132,7 +132,7 @@ def recovered(runner: ScenarioRunner, figures: dict[str, Any]) -> dict[str, Any]
     return accuracy_facts(known, true)
 
 
-def _tell_finding(runner: ScenarioRunner, found: Finding, began: int) -> dict[str, Any]:
+def _tell_finding(runner: ScenarioRunner, found: FindingFact, began: int) -> dict[str, Any]:
     labels = facts.labels_until(
         database_of(runner), MODEL, BASELINE, since=began, made=found.stored_at
     )
@@ -148,7 +148,7 @@ def _tell_finding(runner: ScenarioRunner, found: Finding, began: int) -> dict[st
     return {"seconds": round(seconds, 2), "labels": labels, "label_share": LABEL_SHARE}
 
 
-def _tell_repair(runner: ScenarioRunner, job: Job, version: Version) -> dict[str, Any]:
+def _tell_repair(runner: ScenarioRunner, job: JobFact, version: VersionFact) -> dict[str, Any]:
     report = version.report
     gates = {g["name"]: g for g in report["gates"]}
     wall = to_seconds((job.finished_at or 0) - (job.started_at or 0))

@@ -12,7 +12,7 @@ import pytest
 from redistill.streams.engine import flusher as module
 from redistill.streams.engine.flusher import Flusher
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 
@@ -25,12 +25,12 @@ def health() -> Health:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> StreamMetrics:
+    return StreamMetrics()
 
 
 @pytest.fixture
-def flusher(health: Health, metrics: Metrics) -> Iterator[Flusher]:
+def flusher(health: Health, metrics: StreamMetrics) -> Iterator[Flusher]:
     made = Flusher(None, health=health, metrics=metrics, clock=lambda: 12.5)  # type: ignore[arg-type]
     yield made
     made.close()
@@ -52,12 +52,12 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> list[tuple[Flus
     return given
 
 
-def value(metrics: Metrics, name: str) -> float | None:
+def value(metrics: StreamMetrics, name: str) -> float | None:
     return metrics.registry.get_sample_value(f"redistill_stream_{name}")
 
 
 def test_flush_is_made_with_the_time_of_the_clock(
-    flusher: Flusher, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    flusher: Flusher, metrics: StreamMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = FlushBatch()
     given = answering(monkeypatch, DONE)
@@ -67,7 +67,7 @@ def test_flush_is_made_with_the_time_of_the_clock(
 
 
 def test_same_batch_is_flushed_until_the_database_is_back(
-    flusher: Flusher, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    flusher: Flusher, health: Health, metrics: StreamMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = FlushBatch()
     away: list[bool] = []
@@ -93,7 +93,7 @@ def test_what_is_away_is_said_and_excuses_only_the_database(
 
 
 def test_batch_that_another_worker_overtook_is_handed_back_and_counted(
-    flusher: Flusher, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+    flusher: Flusher, metrics: StreamMetrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moved = OffsetsMoved((Partition("t", 0),))
     answering(monkeypatch, moved)

@@ -11,7 +11,7 @@ import pytest
 from faust.types import TP
 
 from redistill.streams.engine.gaps import GapTracker
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.store.batch import Partition
 
 HERE, P = TP("predictions", 3), Partition("topic-id", 3)
@@ -56,16 +56,16 @@ def accumulator() -> FakeAccumulator:
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
+def metrics() -> StreamMetrics:
+    return StreamMetrics()
 
 
 @pytest.fixture
-def gaps(accumulator: FakeAccumulator, metrics: Metrics) -> GapTracker:
+def gaps(accumulator: FakeAccumulator, metrics: StreamMetrics) -> GapTracker:
     return GapTracker(accumulator, metrics)  # type: ignore[arg-type]
 
 
-def lost(metrics: Metrics) -> float:
+def lost(metrics: StreamMetrics) -> float:
     return metrics.registry.get_sample_value(
         "redistill_stream_gap_offsets_total", {"topic": "predictions"}
     ) or 0.0  # fmt: skip
@@ -82,7 +82,7 @@ def lost(metrics: Metrics) -> float:
     ],
 )
 def test_reading_begins_where_sql_ends_or_where_the_log_begins(
-    gaps: GapTracker, accumulator: FakeAccumulator, metrics: Metrics,
+    gaps: GapTracker, accumulator: FakeAccumulator, metrics: StreamMetrics,
     stored: int | None, earliest: int, start: int, gap: list[tuple[int, int]],
 ) -> None:  # fmt: skip
     assert gaps.begin(HERE, P, stored, earliest) == start
@@ -98,7 +98,7 @@ def bridge(gaps: GapTracker, consumer: FakeConsumer, expected: int, first: int) 
 
 
 def test_offsets_that_left_the_log_are_lost_and_the_chunk_is_taken(
-    gaps: GapTracker, accumulator: FakeAccumulator, metrics: Metrics
+    gaps: GapTracker, accumulator: FakeAccumulator, metrics: StreamMetrics
 ) -> None:
     consumer = FakeConsumer(earliest=20)
     assert bridge(gaps, consumer, 10, 20)

@@ -16,7 +16,7 @@ from waiting import PATIENCE_SECONDS
 from redistill.streams.engine import housekeeper as module
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.housekeeper import LEASE_SECONDS, ROUNDS, HeldLease, Housekeeper
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store import tables as t
@@ -50,7 +50,7 @@ class Rig:
     def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         self.database = database
         self.wall, self.elapsed = NOW, 0.0
-        self.health, self.metrics, self.relay = Health(), Metrics(), FakeRelay()
+        self.health, self.metrics, self.relay = Health(), StreamMetrics(), FakeRelay()
         self.watched: dict[str, Any] = {"credit": SimpleNamespace(config=CONFIG)}
         self.leases: list[HeldLease] = []
         self.joined: list[str] = []

@@ -10,32 +10,32 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StreamsError
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
 
-def page(metrics: Metrics) -> str:
+def page(metrics: StreamMetrics) -> str:
     return generate_latest(metrics.registry).decode()
 
 
 def test_names_begin_with_the_namespace() -> None:
-    metrics = Metrics("eu-west.prod")
+    metrics = StreamMetrics("eu-west.prod")
     metrics.rows.labels("predictions").inc(3)
     assert "eu_west_prod_redistill_stream_rows_total" in page(metrics)
-    assert 'redistill_stream_rows_total{topic="labels"}' not in page(Metrics())
+    assert 'redistill_stream_rows_total{topic="labels"}' not in page(StreamMetrics())
 
 
 def test_two_workers_in_a_process_count_apart() -> None:
-    a, b = Metrics(), Metrics()
+    a, b = StreamMetrics(), StreamMetrics()
     a.away.inc()
     name = "redistill_stream_store_away_total"
     assert (a.registry.get_sample_value(name), b.registry.get_sample_value(name)) == (1, 0)
 
 
 def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
-    metrics = Metrics()
+    metrics = StreamMetrics()
     metrics.lag.set(7)
     port = metrics.serve(0)
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
@@ -47,6 +47,6 @@ def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
 
 
 def test_every_metric_is_described() -> None:
-    described = dict(re.findall(r"# HELP (\S+) (.+)", page(Metrics())))
+    described = dict(re.findall(r"# HELP (\S+) (.+)", page(StreamMetrics())))
     assert len(described) >= 15
     assert all(text.endswith(".") for text in described.values())

@@ -19,7 +19,7 @@ from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import QueuedChunk
 from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
@@ -65,7 +65,7 @@ class Rig:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.health, self.metrics = Health(), Metrics()
+        self.health, self.metrics = Health(), StreamMetrics()
         self.woken = 0
         self.accumulator = Accumulator(
             database, state_key=b"k" * 32, kinds={"predictions": "predictions", "labels": "labels"}

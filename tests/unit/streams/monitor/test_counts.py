@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from redistill.streams.monitor.counts import (
     Counts,
-    Layout,
+    EdgeLayout,
     columns,
     confidence,
     count,
@@ -20,7 +20,7 @@ from redistill.streams.monitor.counts import (
 from redistill.streams.wire.block import Codes, PredictionBlock
 
 EDGES = [np.array([0.0, 1.0, 2.5], np.float32), np.array([-1.0], np.float32)]
-LAYOUT = Layout.of(EDGES)
+LAYOUT = EdgeLayout.of(EDGES)
 ARRAYS = ("valid", "below", "low", "high", "wrong")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from loop import NOW
 
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.replay.lines import Replay, Window
+from redistill.streams.replay.lines import Replay, ReplayWindow
 from redistill.times import SECOND
 
 
@@ -54,7 +54,7 @@ def test_harm_is_over_when_its_finding_is_resolved() -> None:
 
 
 def test_a_window_whose_every_row_is_labelled_is_measured_exactly() -> None:
-    line = Replay().window(20, Window(first=0, last=9, rows=10, labelled=10, wrong=2))
+    line = Replay().window(20, ReplayWindow(first=0, last=9, rows=10, labelled=10, wrong=2))
     assert (line["row"], line["from"], line["to"]) == (20, 0, 9)
     assert line["accuracy"] == {
         "basis": "measured", "current": 0.8, "low": 0.8, "high": 0.8, "n": 10,
@@ -63,10 +63,12 @@ def test_a_window_whose_every_row_is_labelled_is_measured_exactly() -> None:
 
 def test_a_window_with_few_labels_has_a_wide_interval_and_one_without_has_none() -> None:
     replay = Replay()
-    few = replay.window(0, Window(first=0, last=99, rows=100, labelled=20, wrong=2))["accuracy"]
+    few = replay.window(0, ReplayWindow(first=0, last=99, rows=100, labelled=20, wrong=2))[
+        "accuracy"
+    ]
     assert few["low"] < few["current"] < few["high"]
     assert few["current"] == 0.9
-    none = replay.window(0, Window(first=0, last=99, rows=100))["accuracy"]
+    none = replay.window(0, ReplayWindow(first=0, last=99, rows=100))["accuracy"]
     assert (none["current"], none["low"], none["high"], none["n"]) == (None, None, None, 0)
     assert replay.windows == 2
 

@@ -136,11 +136,11 @@ def test_announced_tells_what_waits(database: Database) -> None:
 @pytest.mark.parametrize(
     ("kind", "table", "made_here"),
     [
-        (facts.Finding, seen.findings, set()),
-        (facts.Incident, acted.incidents, set()),
-        (facts.Step, acted.job_steps, set()),
-        (facts.Job, acted.jobs, {"steps"}),
-        (facts.Version, acted.versions, {"bytes"}),
+        (facts.FindingFact, seen.findings, set()),
+        (facts.IncidentFact, acted.incidents, set()),
+        (facts.StepFact, acted.job_steps, set()),
+        (facts.JobFact, acted.jobs, {"steps"}),
+        (facts.VersionFact, acted.versions, {"bytes"}),
         (facts.Move, acted.pointer_history, set()),
         (facts.Activation, acted.activations, set()),
     ],

@@ -15,7 +15,7 @@ from redistill.workers.demo import world
 from redistill.workers.demo.processes import SERVICES, DemoProcesses
 from redistill.workers.demo.runner import DemoFailed, ScenarioRunner, Truth
 from redistill.workers.demo.screen import JsonScreen
-from redistill.workers.demo.world import Stats, Tally, World
+from redistill.workers.demo.world import ServiceStats, Tally, World
 from redistill.workers.errors import WorkersError
 
 
@@ -26,8 +26,8 @@ def processes(tmp_path: Path) -> Iterator[DemoProcesses]:
     made.close()
 
 
-def stats(name: str, *tallies: Tally) -> Stats:
-    return Stats(
+def stats(name: str, *tallies: Tally) -> ServiceStats:
+    return ServiceStats(
         service=name, at=time.time(), requests=sum(t.rows for t in tallies), failed=0, version="1",
         epoch=1, tallies=list(tallies), logged=0, sent=0, dropped=0,
     )  # fmt: skip

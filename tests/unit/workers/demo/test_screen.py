@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from redistill.workers.demo.screen import Beat, JsonScreen, LineScreen, Live, Picture, RichScreen
-from redistill.workers.demo.world import Stats
+from redistill.workers.demo.world import ServiceStats
 
 BEATS = (
     Beat(at=1.26, scene="opening", what="broker", text="in memory"),
@@ -47,7 +47,7 @@ def test_json_lines_carry_every_fact() -> None:
 def test_terminal_shows_services_and_keeps_the_story() -> None:
     out = io.StringIO()
     screen = RichScreen(Console(file=out, force_terminal=True, width=100, highlight=False))
-    stats = Stats(
+    stats = ServiceStats(
         service="north", at=1.0, requests=1234, failed=2, version="r1-abc", epoch=2, tallies=[],
         logged=1234, sent=1234, dropped=0, predict_us=81.4,
     )  # fmt: skip

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from redistill.workers.demo import world
-from redistill.workers.demo.world import Stats, Tally, World
+from redistill.workers.demo.world import ServiceStats, Tally, World
 
 
-def stats(name: str) -> Stats:
-    return Stats(
+def stats(name: str) -> ServiceStats:
+    return ServiceStats(
         service=name, at=1.0, requests=3, failed=0, version="1", epoch=2,
         tallies=[Tally(scene="healthy", version="1", rows=3, correct=2, first=0.5, last=1.0)],
         logged=3, sent=3, dropped=0,

@@ -51,10 +51,10 @@ class World:
         """The job as it stands."""
         return job_worker.job(self.database, self.job_id)
 
-    def context(self) -> job_spec.JobContext:
+    def context(self) -> job_spec.JobInputs:
         """What SQL says of it."""
         with self.database.read() as conn:
-            return job_spec.read_context(conn, self.job)
+            return job_spec.read_inputs(conn, self.job)
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_publish_is_written_as_two_steps_and_one_end(world: World) -> None:
 def test_version_that_was_replaced_while_we_packaged_is_not_beaten(world: World) -> None:
     prepare = world.publisher.prepare
 
-    def slow(folder: Path, context: job_spec.JobContext) -> object:
+    def slow(folder: Path, context: job_spec.JobInputs) -> object:
         with world.database.begin() as conn:
             loop.point(conn, "credit", "v2", now=NOW)
         return prepare(folder, context)

@@ -19,7 +19,7 @@ from redistill.streams.store.tables import profiles, specs
 from redistill.times import SECOND
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.folder import JobFolderError
-from redistill.workers.jobs.job_spec import JobContext, JobObsolete
+from redistill.workers.jobs.job_spec import JobInputs, JobObsolete
 from redistill.workers.store.tables import incident_findings, incidents, jobs, pointers, versions
 
 
@@ -42,10 +42,10 @@ def manual(database: Database) -> Database:
     return database
 
 
-def context(database: Database) -> JobContext:
+def context(database: Database) -> JobInputs:
     with database.read() as conn:
         (job_id,) = conn.execute(sa.select(jobs.c.job_id)).scalars()
-        return job_spec.read_context(conn, job_worker.job(database, job_id))
+        return job_spec.read_inputs(conn, job_worker.job(database, job_id))
 
 
 def change(database: Database, table: sa.Table, **values: Any) -> None:

@@ -48,7 +48,7 @@ class World:
             stop=deps.stop,
         )
         with session.read() as conn:
-            context = job_spec.read_context(conn, session.job)
+            context = job_spec.read_inputs(conn, session.job)
         return Phases(session, deps, context)
 
     def crash(self) -> None:

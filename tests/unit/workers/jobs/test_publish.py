@@ -29,7 +29,7 @@ from redistill.streams.store.tables import outbox, profiles
 from redistill.times import SECOND, utc
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import job_spec, publish, training_window
-from redistill.workers.jobs.job_spec import JobContext
+from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.releases import roles
 from redistill.workers.releases.release_files import RepositoryLayout
@@ -50,10 +50,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     opened.dispose()
 
 
-def context(database: Database) -> JobContext:
+def context(database: Database) -> JobInputs:
     with database.read() as conn:
         (job_id,) = conn.execute(sa.select(jobs.c.job_id)).scalars()
-        return job_spec.read_context(conn, job_worker.job(database, job_id))
+        return job_spec.read_inputs(conn, job_worker.job(database, job_id))
 
 
 class Made:

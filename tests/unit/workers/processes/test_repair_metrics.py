@@ -12,7 +12,7 @@ import loop
 import pytest
 from loop import LIMITS, Clock, finding
 
-from redistill.streams.engine.metrics import Metrics
+from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
 from redistill.workers.errors import UsageError
@@ -48,7 +48,7 @@ def test_a_port_that_is_taken_is_said(database: Database) -> None:
         with pytest.raises(UsageError, match=said):
             RepairMetrics(database, {}).serve(port)
         with pytest.raises(StreamsError, match=said):
-            Metrics("").serve(port)
+            StreamMetrics("").serve(port)
 
 
 def test_metrics_tell_incidents_jobs_and_tasks(database: Database) -> None:

@@ -20,7 +20,7 @@ from redistill.times import HOUR, now_us
 from redistill.workers.releases import roles
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import incidents, jobs
-from redistill.workers.web.metrics import Metrics
+from redistill.workers.web.metrics import WebMetrics
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def announce(conn: sa.Connection, *, created_at: int, sent_at: int | None) -> No
 
 
 def test_an_empty_installation_is_up_and_has_published_nothing(database: Database) -> None:
-    registry = Metrics(database, "").registry
+    registry = WebMetrics(database, "").registry
     assert values_of(registry, "up") == {(): 1.0}
     assert values_of(registry, "repository_snapshot") == {(): 0.0}
     assert values_of(registry, "repository_valid_seconds") == {}
@@ -113,7 +113,7 @@ def test_open_incidents_and_live_jobs_are_counted_and_ended_ones_are_not(
         add_job(conn, 1, "credit", "running", live=True)
         add_job(conn, 2, "credit", "failed", live=False)
         add_job(conn, 3, "fraud", "queued", live=True)
-    registry = Metrics(database, "").registry
+    registry = WebMetrics(database, "").registry
     assert values_of(registry, "incidents_open") == {
         ("credit", "harm"): 1.0,
         ("credit", "data"): 1.0,
@@ -126,7 +126,7 @@ def test_open_incidents_and_live_jobs_are_counted_and_ended_ones_are_not(
 
 
 def test_epochs_and_the_published_snapshot_are_read_at_every_scrape(database: Database) -> None:
-    registry = Metrics(database, "").registry
+    registry = WebMetrics(database, "").registry
     for epoch in (1, 2):
         with database.begin() as conn:
             loop.point(conn, "credit", f"v{epoch}")
@@ -143,7 +143,7 @@ def test_only_announcements_that_wait_are_counted_with_the_age_of_the_oldest(
         announce(conn, created_at=now - 9 * HOUR, sent_at=now - 8 * HOUR)
         announce(conn, created_at=now - 2 * HOUR, sent_at=None)
         announce(conn, created_at=now - HOUR, sent_at=None)
-    registry = Metrics(database, "").registry
+    registry = WebMetrics(database, "").registry
     assert values_of(registry, "outbox_unsent") == {(): 2.0}
     assert 7_200 <= values_of(registry, "outbox_oldest_seconds")[()] < 3 * 3_600
 
@@ -154,7 +154,7 @@ def test_the_repository_is_valid_until_its_first_role_expires(database: Database
         roles.ensure(conn, b'{"signed": {"version": 1}}', now=now_us(), lifetimes=lives)
         until = roles.valid_until(conn)
     assert until is not None
-    left = values_of(Metrics(database, "").registry, "repository_valid_seconds")[()]
+    left = values_of(WebMetrics(database, "").registry, "repository_valid_seconds")[()]
     assert (until - now_us()) / 1e6 <= left + 1e-3
     assert left < (until - now_us()) / 1e6 + 600
 
@@ -162,7 +162,7 @@ def test_the_repository_is_valid_until_its_first_role_expires(database: Database
 def test_a_database_that_cannot_be_read_is_down_and_nothing_else(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    metrics = Metrics(database, "")
+    metrics = WebMetrics(database, "")
     metrics.requests.labels("metrics", "200").inc()
 
     def away(*_: Any) -> None:
@@ -176,6 +176,6 @@ def test_a_database_that_cannot_be_read_is_down_and_nothing_else(
 
 
 def test_names_begin_with_the_namespace(database: Database) -> None:
-    names = {m.name for m in Metrics(database, "eu-1").registry.collect()}
+    names = {m.name for m in WebMetrics(database, "eu-1").registry.collect()}
     assert names
     assert all(name.startswith("eu_1_redistill_") for name in names)

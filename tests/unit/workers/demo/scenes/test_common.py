@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redistill.workers.demo.facts import Activation, Finding, Incident, Move, Snapshot
+from redistill.workers.demo.facts import Activation, FindingFact, IncidentFact, Move, Snapshot
 from redistill.workers.demo.runner import DemoFailed
 from redistill.workers.demo.scenes import common
 
@@ -37,16 +37,16 @@ def move(epoch: int, stable: str = "2", at: int = 1_000_000) -> Move:
     return Move(epoch=epoch, stable=stable, sha256="ab", change="publish", at=at)
 
 
-def incident(opened_at: int) -> Incident:
-    return Incident(
+def incident(opened_at: int) -> IncidentFact:
+    return IncidentFact(
         incident_id="i", version="1", incident_class="harm", status="open", stage="detected",
         cause=None, decision=None, why="error 5% -> 60%", opened_at=opened_at, resolved_at=None,
         resolution=None,
     )  # fmt: skip
 
 
-def finding(opened_at: int, harmful: bool | None) -> Finding:
-    return Finding(
+def finding(opened_at: int, harmful: bool | None) -> FindingFact:
+    return FindingFact(
         finding_id="f", version="1", kind="accuracy", scope="all", status="open",
         opened_at=opened_at, stored_at=opened_at,
         body={"impact": {"harmful": harmful}, "reason": "accuracy fell"},
