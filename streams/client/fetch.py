@@ -47,7 +47,7 @@ class Repository:
 
     Parameters
     ----------
-    place
+    address
         The repository's folder, or its ``http(s)://`` address (what ``redistill run web`` serves).
     trust
         The root metadata that ``redistill keys export`` wrote: path or bytes. Everything else is
@@ -61,24 +61,24 @@ class Repository:
     Raises
     ------
     ReleaseError
-        ``trust`` is no root metadata, ``place`` makes no sense, or the cache cannot be written.
+        ``trust`` is no root metadata, ``address`` makes no sense, or the cache cannot be written.
     """
 
     def __init__(
         self,
-        place: str | Path,
+        address: str | Path,
         trust: str | Path | bytes,
         *,
         cache: str | Path | None = None,
         token: str | None = None,
         ca: str | None = None,
     ) -> None:
-        self.place = str(place)
-        self._base, web = _base(self.place, token)
+        self.address = str(address)
+        self._base, web = _base(self.address, token)
         self._trust = _read_trust(trust)
         self._token, self._ca = token, ca
         self._fetcher: FetcherInterface = HttpFetcher(token, ca) if web else FolderFetcher()
-        self.cache = _cache_folder(cache, self.place, self._trust)
+        self.cache = _cache_folder(cache, self.address, self._trust)
         self._config = UpdaterConfig(
             prefix_targets_with_hash=False,  # files are named by their hash already
             snapshot_max_length=20_000_000,  # about 26 bytes a model and role
@@ -119,14 +119,14 @@ class Repository:
             self._updater = updater
             info = self._info(f"{model}/{POINTER_FILE}")
             if info is None:
-                raise ReleaseError(f"{self.place} holds no release of a model named {model!r}")
+                raise ReleaseError(f"{self.address} holds no release of a model named {model!r}")
             # The only file whose name does not say its hash: TUF's prefix keeps old and new apart.
             name = f"{model}/{info.hashes['sha256']}.{POINTER_FILE}"
             data = self._bytes(info, name)
-        found = PointerFile.from_json(data)
-        if found.model != model:
-            raise ReleaseError(f"the pointer of {model!r} is about {found.model!r}")
-        return found
+        pointer = PointerFile.from_json(data)
+        if pointer.model != model:
+            raise ReleaseError(f"the pointer of {model!r} is about {pointer.model!r}")
+        return pointer
 
     def release(self, model: str, manifest_sha256: str) -> Path:
         """A release's folder in the cache, downloaded and verified, with the files of a service.
@@ -206,7 +206,7 @@ class Repository:
     def _target(self, path: str) -> TargetFile:
         info = self._info(path)
         if info is None:
-            raise ReleaseError(f"{self.place}: {path} is not among the signed files")
+            raise ReleaseError(f"{self.address}: {path} is not among the signed files")
         return info
 
     def _bytes(self, info: TargetFile, name: str) -> bytes:
@@ -249,35 +249,35 @@ class Repository:
             yield
         except ExpiredMetadataError as error:
             raise ReleaseError(
-                f"{self.place}: the signed metadata have expired ({error}); is a repair worker "
+                f"{self.address}: the signed metadata have expired ({error}); is a repair worker "
                 "running that signs them again?"
             ) from error
         except RepositoryError as error:
             raise ReleaseError(
-                f"{self.place} was refused: {type(error).__name__}: {error}"
+                f"{self.address} was refused: {type(error).__name__}: {error}"
             ) from error
         except DownloadError as error:
-            raise ReleaseError(f"{self.place} cannot be read: {error}") from error
+            raise ReleaseError(f"{self.address} cannot be read: {error}") from error
         except OSError as error:
             raise ReleaseError(f"the cache {self.cache} cannot be used: {error}") from error
 
 
-def _base(place: str, token: str | None) -> tuple[str, bool]:
+def _base(address: str, token: str | None) -> tuple[str, bool]:
     """The address that everything is relative to, and whether it is a web address."""
-    url = urlsplit(place)
+    url = urlsplit(address)
     if url.scheme in ("http", "https"):
         if not url.hostname or url.username or url.query or url.fragment:
-            raise ReleaseError(f"{place}: an address like https://host:8443 was expected")
+            raise ReleaseError(f"{address}: an address like https://host:8443 was expected")
         if url.scheme == "http" and token and url.hostname not in ("127.0.0.1", "::1", "localhost"):
-            raise ReleaseError(f"{place}: a token is not sent without TLS; use https")
-        return place.rstrip("/"), True
+            raise ReleaseError(f"{address}: a token is not sent without TLS; use https")
+        return address.rstrip("/"), True
     if url.scheme == "file":
         return Path(unquote(url.path)).absolute().as_uri(), False
-    if "://" in place:
+    if "://" in address:
         raise ReleaseError(
-            f"{place}: a folder, or an address with http:// or https://, was expected"
+            f"{address}: a folder, or an address with http:// or https://, was expected"
         )
-    return Path(place).absolute().as_uri(), False
+    return Path(address).absolute().as_uri(), False
 
 
 def _read_trust(trust: str | Path | bytes) -> bytes:
@@ -292,9 +292,9 @@ def _read_trust(trust: str | Path | bytes) -> bytes:
         ) from error
 
 
-def _cache_folder(cache: str | Path | None, place: str, trust: bytes) -> Path:
+def _cache_folder(cache: str | Path | None, address: str, trust: bytes) -> Path:
     """A folder for this repository and trust that nobody else can write to."""
-    key = sha256_of_bytes(place.encode() + b"\0" + trust)[:16]
+    key = sha256_of_bytes(address.encode() + b"\0" + trust)[:16]
     candidates = [Path(cache)] if cache is not None else [Path("~/.cache/redistill").expanduser()]
     problem: object = None
     for parent in candidates:

@@ -282,8 +282,8 @@ class ModelClient:
             self._previous = old
         self._last = new
         self._serving = new  # one reference: a concurrent predict sees the old or the new
-        told = (self.name, new.version, new.epoch, new.sha256[:12])
-        log.info("model %s: version %s serves (epoch %d, sha256 %s)", *told)
+        serving = (self.name, new.version, new.epoch, new.sha256[:12])
+        log.info("model %s: version %s serves (epoch %d, sha256 %s)", *serving)
         if self._log is not None:
             self._log.report(
                 VersionActivated(

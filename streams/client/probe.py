@@ -77,9 +77,9 @@ def probe(folder: Path, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SE
     try:
         answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
-        told = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
         raise ReleaseError(
-            f"{folder.name}: the limited child ended with {done.returncode} and said: {told[0]}"
+            f"{folder.name}: the limited child ended with {done.returncode} and said: {said[0]}"
         ) from error
     if answer.get("error"):
         raise ReleaseError(str(answer["error"]))

@@ -60,7 +60,7 @@ class Sender:
         self.trouble = trouble
         self.stopping = threading.Event()
         self.producer: Any = None
-        self._held: dict[str, float] = {}  # topic -> until when it is left alone
+        self._resting: dict[str, float] = {}  # topic -> until when it is left alone
         self._taken: dict[int, Outgoing] = {}  # with the producer, and not settled
         self._heard = 0.0  # when the broker last answered, or was asked why it does not
         self._broken = False  # the producer has to be made anew
@@ -74,8 +74,8 @@ class Sender:
                 self._disconnect()
                 continue
             now = time.monotonic()
-            self._held = {t: until for t, until in list(self._held.items()) if until > now}
-            taken = self.buffer.take(self._held, _FLYING_BYTES)
+            self._resting = {t: until for t, until in list(self._resting.items()) if until > now}
+            taken = self.buffer.take(self._resting, _FLYING_BYTES)
             if taken is not None:
                 self._send(*taken)
             elif self._taken and now - self._heard > _SILENCE:
@@ -168,7 +168,7 @@ class Sender:
                 self.dropped(record, f"{name}: {exc}")
             return
         topic = self.broker.topic(record.topic)
-        self._held[record.topic] = time.monotonic() + _TOPIC_PAUSE
+        self._resting[record.topic] = time.monotonic() + _TOPIC_PAUSE
         self.buffer.give_back(number)
         if isinstance(exc, StreamsError):
             self.trouble(str(exc))

@@ -284,29 +284,29 @@ def self_test(session: Session, golden: Path) -> float:
             f"{manifest.version}: golden inputs have shape {inputs.shape}, (k, {features}) expected"
         )
     try:
-        found = session.run(inputs)
+        outputs = session.run(inputs)
     except Exception as error:
         raise ReleaseError(
             f"{manifest.version}: the graph fails on its golden inputs: {error}"
         ) from error
     wanted = wanted if wanted.ndim == 2 else wanted.reshape(len(inputs), -1)
-    if found.shape != wanted.shape:
+    if outputs.shape != wanted.shape:
         raise ReleaseError(
             f"{manifest.version}: golden outputs have shape {wanted.shape}, "
-            f"the graph gave {found.shape}"
+            f"the graph gave {outputs.shape}"
         )
-    if not np.isfinite(found).all():
+    if not np.isfinite(outputs).all():
         raise ReleaseError(f"{manifest.version}: the graph gives values that are not finite")
-    off = float(np.abs(found - wanted).max())
+    off = float(np.abs(outputs - wanted).max())
     if off > manifest.golden_tolerance:
         raise ReleaseError(
             f"{manifest.version}: golden outputs differ by {off:.3g} on this machine; "
             f"{manifest.golden_tolerance:.3g} is allowed"
         )
     if manifest.task == "classification":
-        differ = int((found.argmax(1) != wanted.argmax(1)).sum())
+        differ = int((outputs.argmax(1) != wanted.argmax(1)).sum())
         if differ:
             raise ReleaseError(
-                f"{manifest.version}: {differ} of {len(found)} golden labels differ on this machine"
+                f"{manifest.version}: {differ} of {len(outputs)} golden labels differ on this machine"
             )
     return off

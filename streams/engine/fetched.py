@@ -125,10 +125,10 @@ class Chunk(NamedTuple):
         A batch that the broker took though it cannot be read gives records without a value that say
         why, so that each of its offsets becomes a dead letter.
         """
-        for found, end in self._sets():
-            if len(found) and found.offset[0] < self.first:
-                found = found.part(int(found.offset.searchsorted(self.first)), len(found))
-            yield found, end
+        for records, end in self._sets():
+            if len(records) and records.offset[0] < self.first:
+                records = records.part(int(records.offset.searchsorted(self.first)), len(records))
+            yield records, end
 
     def _sets(self) -> Iterator[tuple[RecordSet, int]]:
         if isinstance(self.batches, RecordSet):
@@ -229,14 +229,14 @@ def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
         A checksum is wrong: aiokafka fetches again.
     """
     view = memoryview(data)
-    found: list[RecordBatch] = []
+    batches: list[RecordBatch] = []
     records = size = at = 0
     end = first
     while at + _LOG_OVERHEAD < len(data) and (stop := _end_of(data, at)) <= len(data):
         if data[at + 16] < 2:  # a format from before headers
-            if found:
-                yield Chunk(first, end, records, size, found)
-                first, found, records, size = end, [], 0, 0
+            if batches:
+                yield Chunk(first, end, records, size, batches)
+                first, batches, records, size = end, [], 0, 0
             old = _old_format(data[at:stop])
             end = max(end, int(old.offset[-1]) + 1 if len(old) else end)
             yield Chunk(first, end, len(old), stop - at, old)
@@ -252,16 +252,18 @@ def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
             raise CorruptRecordException(f"Invalid CRC - {partition}")
         if base + last >= first and not attributes & _CONTROL:
             body = view[at + _HEADER.size : stop]
-            found.append(RecordBatch(base, base + last + 1, attributes, count, begin, newest, body))
+            batches.append(
+                RecordBatch(base, base + last + 1, attributes, count, begin, newest, body)
+            )
             records += count
             size += stop - at
         end = max(end, base + last + 1)
         at = stop
         if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
-            yield Chunk(first, end, records, size, found)
-            first, found, records, size = end, [], 0, 0
+            yield Chunk(first, end, records, size, batches)
+            first, batches, records, size = end, [], 0, 0
     if end > first:
-        yield Chunk(first, end, records, size, found)
+        yield Chunk(first, end, records, size, batches)
 
 
 def _old_format(data: bytes) -> RecordSet:

@@ -85,13 +85,13 @@ class LivenessCheck:
         if v.progress != self._progress:
             self._progress = v.progress
             self._since.pop("stuck", None)
-        found: dict[str, str | None] = {
+        conditions: dict[str, str | None] = {
             "pending": v.pending_error,
         }
         if v.store_away:  # it waits, as it should
             self._since = {k: t for k, t in self._since.items() if k == "pending"}
         else:
-            found |= {
+            conditions |= {
                 "joined": None if v.joined else "no assignment: the group was not joined",
                 "void": "nothing is read: where to begin is not known" if v.void else None,
                 "fetcher": (
@@ -105,12 +105,12 @@ class LivenessCheck:
                     else None
                 ),
             }
-        for name, what in found.items():
-            if what is None:
+        for name, fault in conditions.items():
+            if fault is None:
                 self._since.pop(name, None)
             elif now - self._since.setdefault(name, now) >= self.patience:
                 also = f"; {v.pending_error}" if v.pending_error and name != "pending" else ""
-                return f"{what} (for {now - self._since[name]:.0f} s){also}"
+                return f"{fault} (for {now - self._since[name]:.0f} s){also}"
         return None
 
     def forgive(self) -> None:

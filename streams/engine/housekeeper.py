@@ -118,18 +118,18 @@ class Housekeeper(threading.Thread):
 
     def once(self) -> None:
         """One round of everything that is due."""
-        for what in (self._renew, self._join_labels, self._relay_some, self._measure, self._tidy):
+        for chore in (self._renew, self._join_labels, self._relay_some, self._measure, self._tidy):
             if self._ending.is_set():
                 return
             try:
-                what()
+                chore()
             except StoreUnavailable as error:
                 log.warning(
-                    "store_away", action="store_away", doing=what.__name__, error=str(error)
+                    "store_away", action="store_away", doing=chore.__name__, error=str(error)
                 )
             except Exception:
                 log.exception(
-                    "housekeeping_failed", action="housekeeping_failed", doing=what.__name__
+                    "housekeeping_failed", action="housekeeping_failed", doing=chore.__name__
                 )
 
     def _is_due(self, name: str, every: float) -> bool:

@@ -52,17 +52,17 @@ class FloodLimit(logging.Filter):
             return True
         said = record.msg if ours is None else {**ours, "timestamp": ""}
         key = (record.name, record.levelno, str(said))
-        began, held = self._seen.get(key, (float("-inf"), 0))
+        began, held_back = self._seen.get(key, (float("-inf"), 0))
         if now - began < (self._period if ours is None else SAME_SECONDS):
-            self._seen[key] = (began, held + 1)
+            self._seen[key] = (began, held_back + 1)
             return False
         if len(self._seen) > 1_000:
             self._seen.clear()
         self._seen[key] = (now, 0)
-        if held and ours is not None:
-            record.msg = {**ours, "more_like_this": held}
-        elif held:
-            record.msg = f"{record.getMessage()} (and {held} more like this)"
+        if held_back and ours is not None:
+            record.msg = {**ours, "more_like_this": held_back}
+        elif held_back:
+            record.msg = f"{record.getMessage()} (and {held_back} more like this)"
             record.args = None
         return True
 

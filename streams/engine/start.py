@@ -40,14 +40,14 @@ def topic_ids(broker: Broker, topics: Iterable[str], client: Any = None) -> dict
         return {t: topic_id(broker, t) for t in names}
     asked = admin(broker) if client is None else client
     try:
-        found = asked.describe_topics(names)
+        described = asked.describe_topics(names)
     except Exception as error:
         raise cause(error, broker) from error
     finally:
         if client is None:
             asked.close()
     out: dict[str, str] = {}
-    for topic in found:
+    for topic in described:
         code = topic.get("error_code", 0)
         if code == 29:
             raise BrokerRefused(
@@ -118,12 +118,12 @@ def _broker_settings(client: Any) -> Mapping[str, str]:
         answer = client.describe_configs(
             [ConfigResource(ConfigResourceType.BROKER, str(node))], config_filter="all"
         )
-        found: dict[str, str] = {}
-        _collect(answer, found)
+        settings: dict[str, str] = {}
+        _collect(answer, settings)
     except Exception as error:
         log.info("session_not_checked", action="session_not_checked", error=repr(error))
         return {}
-    return found
+    return settings
 
 
 def _collect(answer: Any, into: dict[str, str]) -> None:

@@ -245,18 +245,18 @@ def check(broker: Broker, *, timeout: float = 3.0) -> StreamsError | None:
         password=security.password or "",
         context=context,
     )
-    found: list[StreamsError] = []
+    faults: list[StreamsError] = []
     for server in broker.bootstrap:
         host, _, port = server.rpartition(":")
         if not host or not port.isdigit():
             return BrokerRefused(f"{server!r} is no address: servers are host:port[,host:port]")
         if (why := probe(host.strip("[]"), int(port), login, timeout=timeout)) is None:
             return None
-        found.append(why)
-    if not found:
+        faults.append(why)
+    if not faults:
         return BrokerRefused("no servers are given: servers are host:port[,host:port]")
     # A refusal tells more than a server that is away.
-    return next((e for e in found if isinstance(e, BrokerRefused)), found[0])
+    return next((e for e in faults if isinstance(e, BrokerRefused)), faults[0])
 
 
 def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:

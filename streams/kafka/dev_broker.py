@@ -94,10 +94,10 @@ class DevBroker:
         from kafka import TopicPartition
 
         topics = [self._broker.topic(t) for t in TOPICS.values()]
-        places = [TopicPartition(t, p) for t in topics for p in range(PARTITIONS)]
+        partitions = [TopicPartition(t, p) for t in topics for p in range(PARTITIONS)]
         client = consumer(self._broker)
         try:
-            starts = client.beginning_offsets(places)
+            starts = client.beginning_offsets(partitions)
         finally:
             client.close()
         known = read or {}

@@ -81,11 +81,11 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
     if not len(ids):
         raise WireError("invalid_field", f"a batch without a usable row (left out: {invalid})")
     schema = schema_of(model) or _infer(batch, names)
-    found = _Features(schema)
-    found.read_numbers(names, _list_column(batch, "features", len(names)))
+    columns = _Features(schema)
+    columns.read_numbers(names, _list_column(batch, "features", len(names)))
     for column in batch.schema.names:
         if column.startswith("feature."):
-            found.read_column(column.removeprefix("feature."), batch.column(column))
+            columns.read_column(column.removeprefix("feature."), batch.column(column))
     latency, rate = (_float_column(batch, name) for name in ("latency_ms", "sample_rate"))
     return PredictionBlock(
         model=model,
@@ -93,16 +93,16 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
         ids=ids,
         served_at=served_at,
         feature_names=schema.names,
-        features=found.out,
+        features=columns.out,
         prediction=_prediction(batch.column("prediction"), schema.classes),
         scores=_scores(batch, len(schema.classes), invalid),
         segments=_segments(batch, schema.slices),
         latency_ms=None if latency is None else finite(latency, "latency_ms", invalid),
         sample_rate=None if rate is None else rates(rate, invalid),
-        wrong_type=found.wrong,
+        wrong_type=columns.wrong,
         invalid=invalid,
-        unseen=found.unseen,
-        unknown_features=found.unknown,
+        unseen=columns.unseen,
+        unknown_features=columns.unknown,
     )
 
 
@@ -129,9 +129,9 @@ class _Features:
             return
         self.out = np.full((len(values), len(self.at)), np.nan, np.float32)
         for i, name in enumerate(names):
-            if (place := self._place(name, len(values))) is None:
+            if (position := self._position(name, len(values))) is None:
                 continue
-            j, feature = place
+            j, feature = position
             self.out[:, j] = values[:, i]
             if feature.kind == "category":
                 distinct, where = np.unique(values[:, i], return_inverse=True)
@@ -149,9 +149,9 @@ class _Features:
         """A feature with a column of its own: words, or booleans."""
         if name in self.met:
             raise WireError("invalid_field", f"feature {name[:80]!r} occurs twice")
-        if (place := self._place(name, len(column))) is None:
+        if (position := self._position(name, len(column))) is None:
             return
-        j, feature = place
+        j, feature = position
         flags = pa.types.is_boolean(column.type)
         if flags and feature.kind != "category":
             self.out[:, j] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -163,11 +163,11 @@ class _Features:
         codes, values = _codes(column, f"feature.{name}")
         self.out[:, j] = self._coded(Category(feature), [*values, None], codes)
 
-    def _place(self, name: str, rows: int) -> tuple[int, Feature] | None:
+    def _position(self, name: str, rows: int) -> tuple[int, Feature] | None:
         self.met.add(name)
-        if (place := self.at.get(name)) is None and len(self.unknown) < MAX_UNKNOWN:
+        if (position := self.at.get(name)) is None and len(self.unknown) < MAX_UNKNOWN:
             count(self.unknown, printable(name), rows)
-        return place
+        return position
 
     def _coded(
         self, category: Category, values: Sequence[str | None], codes: NDArray[Any]
@@ -368,18 +368,18 @@ def _segments(batch: Any, slices: tuple[str, ...]) -> dict[str, Codes]:
 
 def _infer(batch: Any, names: Sequence[str]) -> Schema:
     """As ``infer_schema`` would from the same rows."""
-    found = [Feature(name=name) for name in names]
+    features = [Feature(name=name) for name in names]
     for column in batch.schema.names:
         if column.startswith("feature."):
             name = column.removeprefix("feature.")
             if pa.types.is_boolean(batch.column(column).type):
-                found.append(Feature(name=name))
+                features.append(Feature(name=name))
                 continue
             codes, values = _codes(batch.column(column), column)
             _, first = np.unique(codes[codes >= 0], return_index=True)
             order = codes[codes >= 0][np.sort(first)].tolist()[:MAX_VALUES]
             kept = tuple(sorted(values[c] for c in order))
-            found.append(
+            features.append(
                 Feature(name=name, kind="category", values=kept) if kept else Feature(name=name)
             )
-    return Schema(features=tuple(sorted(found, key=lambda f: f.name)))
+    return Schema(features=tuple(sorted(features, key=lambda f: f.name)))

@@ -194,8 +194,8 @@ def _form(block: PredictionBlock) -> tuple[Any, ...]:
 
 
 def _rows(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
-    found = [p for p in parts if p is not None]
-    return np.concatenate(found) if found else None
+    given = [p for p in parts if p is not None]
+    return np.concatenate(given) if given else None
 
 
 def _codes(parts: Sequence[Codes]) -> Codes:

@@ -145,10 +145,10 @@ class Category:
         if value is None or value != value:
             return np.nan
         text = value if isinstance(value, str) else number_text(value)
-        if (found := self._index.get(text)) is None:
+        if (index := self._index.get(text)) is None:
             self.saw(text, 1, unseen)
             return -1.0
-        return found
+        return index
 
     def saw(self, text: str, n: int, unseen: dict[str, dict[str, int]]) -> None:
         """Count a value that is not declared."""
@@ -167,8 +167,8 @@ def class_codes(values: Sequence[str | float], classes: Sequence[str]) -> Codes:
     """
     index = {name: i for i, name in enumerate(classes)}
     try:
-        found = map(index.__getitem__, values)  # type: ignore[arg-type]
-        codes = np.fromiter(found, np.int32, len(values))
+        indices = map(index.__getitem__, values)  # type: ignore[arg-type]
+        codes = np.fromiter(indices, np.int32, len(values))
     except KeyError:
         texts = [v if isinstance(v, str) else number_text(v) for v in values]
         codes = np.array([index.setdefault(t, len(index)) for t in texts], np.int32)

@@ -80,10 +80,10 @@ def batch_layout() -> dict[str, Any]:
 
 def files() -> dict[str, str]:
     """Name -> text of every file in ``schemas/``."""
-    found = {name.removeprefix("redistill."): schema_of(name) for name in events.TYPES}
-    found[BATCH] = batch_layout()
+    schemas = {name.removeprefix("redistill."): schema_of(name) for name in events.TYPES}
+    schemas[BATCH] = batch_layout()
     return {
-        f"{k}.json": json.dumps(v, indent=2, ensure_ascii=False) + "\n" for k, v in found.items()
+        f"{k}.json": json.dumps(v, indent=2, ensure_ascii=False) + "\n" for k, v in schemas.items()
     }
 
 

@@ -206,7 +206,7 @@ class _Decoding:
         else:
             for i, model in enumerate(which, start):
                 index.setdefault(model, []).append(i)
-        found: list[tuple[_Model, list[int], list[Row]]] = []
+        stretch: list[tuple[_Model, list[int], list[Row]]] = []
         try:
             if max(map(len, values)) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
                 return False
@@ -217,10 +217,10 @@ class _Decoding:
                     return False
                 for version in {r.version for r in rows}:
                     checked_names(model.name, version)
-                found.append((model, own, rows))
+                stretch.append((model, own, rows))
         except (*_BROKEN, TypeError, WireError):  # one that does not fit, or a tombstone
             return False
-        for model, own, rows in found:
+        for model, own, rows in stretch:
             model.add(rows, own)
         return True
 

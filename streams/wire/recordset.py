@@ -195,9 +195,9 @@ class RecordSet(Sequence[Record]):
             if there.tobytes() == text * len(at):  # nearly always, and ten times faster
                 return inside
             return np.asarray(there == np.void(text))
-        found = np.zeros(len(at), np.bool_)
-        found[inside] = spans(self._data, len(text), at[inside]) == np.void(text)
-        return found
+        equal = np.zeros(len(at), np.bool_)
+        equal[inside] = spans(self._data, len(text), at[inside]) == np.void(text)
+        return equal
 
     # --- one of them ---------------------------------------------------------------------------
 
@@ -339,5 +339,5 @@ def _append(whole: bytearray, text: bytes | None) -> int:
 
 def _timestamp_of(record: Any) -> int:
     """Milliseconds, by the name that its library gives it."""
-    found = getattr(record, "timestamp_ms", None)
-    return int(getattr(record, "timestamp", 0) if found is None else found)
+    timestamp = getattr(record, "timestamp_ms", None)
+    return int(getattr(record, "timestamp", 0) if timestamp is None else timestamp)

@@ -111,7 +111,7 @@ class Rig:
         """Hand the next record to the producer, as the thread does."""
         if self.sender.producer is None:
             assert self.sender._connect()
-        taken = self.buffer.take(self.sender._held, 1 << 20)
+        taken = self.buffer.take(self.sender._resting, 1 << 20)
         assert taken is not None
         self.sender._send(*taken)
         return self.producers[-1].sent[-1][1] if self.producers[-1].sent else None  # type: ignore[return-value]
@@ -140,7 +140,7 @@ def test_record_that_failed_is_sent_again_and_its_topic_rests(rig: Rig) -> None:
     first.fail(NotLeaderForPartitionError("moved"))
     assert "ns.predictions" in str(rig.trouble[-1])
     assert "NotLeaderForPartitionError: moved" in str(rig.trouble[-1])
-    assert rig.buffer.take(rig.sender._held, 1 << 20) is None, "the topic is left alone a while"
+    assert rig.buffer.take(rig.sender._resting, 1 << 20) is None, "the topic is left alone a while"
     assert rig.buffer.take((), 1 << 20) == (1, Outgoing("predictions", b"m", b"a", [], 1))
     assert rig.sender._broken, "the producer is made anew"
 
@@ -176,7 +176,7 @@ def test_topic_without_metadata_is_missing_or_the_broker_away(rig: Rig) -> None:
     rig.checks = [AWAY]
     rig.send()
     assert "is the broker running" in str(rig.trouble[-1])
-    rig.sender._held.clear()
+    rig.sender._resting.clear()
     rig.send()
     assert "'ns.predictions' is missing" in str(rig.trouble[-1])
 
@@ -213,7 +213,7 @@ def test_producer_that_broke_is_made_anew(rig: Rig) -> None:
     rig.producers[0].sent[0][1].fail(NotLeaderForPartitionError("moved"))
     eventually(lambda: len(rig.producers) == 2)
     assert rig.producers[0].closed
-    rig.sender._held.clear()
+    rig.sender._resting.clear()
     eventually(lambda: rig.producers[1].sent)
     rig.sender.stopping.set()
     thread.join(PATIENCE_SECONDS)
