@@ -307,6 +307,7 @@ def self_test(session: Session, golden: Path) -> float:
         differ = int((outputs.argmax(1) != wanted.argmax(1)).sum())
         if differ:
             raise ReleaseError(
-                f"{manifest.version}: {differ} of {len(outputs)} golden labels differ on this machine"
+                f"{manifest.version}: {differ} of {len(outputs)} golden labels differ on this "
+                "machine"
             )
     return off

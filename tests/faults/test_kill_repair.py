@@ -57,7 +57,7 @@ def rows(database: Database, table: sa.Table) -> list[Any]:
 
 def processes_of(folder: Path) -> list[int]:
     """Processes with an open file in a job's folder."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -65,8 +65,8 @@ def processes_of(folder: Path) -> list[int]:
             except OSError:
                 continue
             if any(link.startswith(str(folder)) for link in links):
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def test_killed_workers_publish_one_release(

@@ -48,15 +48,15 @@ def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> Non
     reader = consumer(lab.broker)
     reader.assign([TopicPartition("dev.drift", p) for p in range(PARTITIONS)])
     reader.seek_to_beginning()
-    found: list[bytes] = []
+    announcements: list[bytes] = []
 
     def announced() -> list[bytes]:
-        found.extend(r.value for records in reader.poll(500).values() for r in records)
-        return found
+        announcements.extend(r.value for records in reader.poll(500).values() for r in records)
+        return announcements
 
     eventually(announced, f"an announcement\n{lab.logs()}")
     reader.close()
-    assert json.loads(found[0])["model"] == "credit"
+    assert json.loads(announcements[0])["model"] == "credit"
     assert worker.stop() == 0, worker.tail()
 
 

@@ -69,10 +69,10 @@ class Writers:
 
     def settled(self) -> bool:
         """Whether all of it is counted, and nothing twice."""
-        found = [r for (name, _), r in self.lab.offsets().items() if name == "predictions"]
-        for r in found:
+        offsets = [r for (name, _), r in self.lab.offsets().items() if name == "predictions"]
+        for r in offsets:
             assert r.next_offset - r.first_offset == r.counted + r.dead + r.skipped
-        sums = [sum(getattr(r, k) for r in found) for k in ("counted", "dead", "skipped")]
+        sums = [sum(getattr(r, k) for r in offsets) for k in ("counted", "dead", "skipped")]
         return sums == [self.good, self.bad, self.markers]
 
 
@@ -143,15 +143,15 @@ def test_records_at_the_edge_of_what_can_be_read(lab: Lab) -> None:
 def test_log_that_is_cut_within_a_batch_costs_what_was_cut(lab: Lab) -> None:
     writers = Writers(lab)
     writers.rows(writers.confluent(**{"linger.ms": 1_000, "compression.type": "zstd"}), 4_000)
-    place = TopicPartition(writers.topic, 1)
+    partition = TopicPartition(writers.topic, 1)
     admin = KafkaAdminClient(bootstrap_servers=lab.bootstrap)
-    admin.delete_records({place: 333})
+    admin.delete_records({partition: 333})
     worker = lab.worker().start()
     writers.good -= 333
     eventually(writers.settled, f"{lab.offsets()}\n{lab.logs()}")
     assert worker.stop() == 0
     writers.rows(writers.confluent(**{"linger.ms": 1_000, "compression.type": "zstd"}), 4_000)
-    admin.delete_records({place: 1_777})
+    admin.delete_records({partition: 1_777})
     admin.close()
     writers.good -= 777
     writers.markers += 777

@@ -47,16 +47,16 @@ def postgres_lab(kafka_server: Any, postgres_url: str, tmp_path: Path) -> Iterat
 
 def read(lab: Lab, topic: str) -> list[Any]:
     reader = consumer(Broker(lab.bootstrap))
-    places = [TopicPartition(lab.broker.topic(topic), p) for p in range(PARTITIONS)]
-    reader.assign(places)
+    partitions = [TopicPartition(lab.broker.topic(topic), p) for p in range(PARTITIONS)]
+    reader.assign(partitions)
     reader.seek_to_beginning()
-    ends = reader.end_offsets(places)
-    found: list[Any] = []
+    ends = reader.end_offsets(partitions)
+    records: list[Any] = []
     while any(reader.position(tp) < end for tp, end in ends.items()):
-        for records in reader.poll(500).values():
-            found += records
+        for fetched in reader.poll(500).values():
+            records += fetched
     reader.close()
-    return found
+    return records
 
 
 def metrics(worker: Worker) -> str:

@@ -23,12 +23,12 @@ class Unavailable(Exception):
 
 def program(name: str) -> str:
     """Path of one of the server's programs, also where the distribution keeps them off PATH."""
-    found = shutil.which(name) or next(
+    path = shutil.which(name) or next(
         iter(sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"))[::-1]), None
     )
-    if found is None:
+    if path is None:
         raise Unavailable(f"{name} is not installed (apt-get install postgresql)")
-    return found
+    return path
 
 
 @dataclass

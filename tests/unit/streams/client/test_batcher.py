@@ -215,11 +215,11 @@ def test_predictions_are_names_or_numbers(predictions: list[Any], read: list[Any
     schema = Schema(features=())
     for n in (2, 40):
         rows = [row(i, prediction=predictions[i % 2], scores=None) for i in range(n)]
-        found: list[Any] = []
+        predicted: list[Any] = []
         for block in blocks(gather(rows)[0], schema):
             p = block.prediction
-            found += p.tolist() if isinstance(p, np.ndarray) else p.strings()
-        assert [str(f).removesuffix(".0") for f in found[:2]] == [
+            predicted += p.tolist() if isinstance(p, np.ndarray) else p.strings()
+        assert [str(f).removesuffix(".0") for f in predicted[:2]] == [
             str(r).removesuffix(".0") for r in read
         ]
 

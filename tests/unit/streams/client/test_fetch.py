@@ -27,9 +27,9 @@ def connect(shop: Installation, tmp_path: Path) -> Iterator[Connect]:
     """Opens the shop's repository as a service does."""
     made: list[Repository] = []
 
-    def make(place: Any = None, trust: Any = None, **more: Any) -> Repository:
+    def make(address: Any = None, trust: Any = None, **more: Any) -> Repository:
         options = {"cache": tmp_path / "cache"} | more
-        made.append(Repository(place or shop.layout.repository, trust or shop.trust, **options))
+        made.append(Repository(address or shop.layout.repository, trust or shop.trust, **options))
         return made[-1]
 
     yield make
@@ -211,7 +211,7 @@ def test_repositories_and_trusts_have_caches_of_their_own(
 ) -> None:
     here = connect().cache
     assert connect().cache == here
-    assert connect(place=tmp_path / "elsewhere").cache != here
+    assert connect(address=tmp_path / "elsewhere").cache != here
     assert connect(trust=b"another").cache != here
 
 
@@ -222,11 +222,11 @@ def test_repositories_and_trusts_have_caches_of_their_own(
     ("change", "why"),
     [
         ({"trust": "/does/not/exist.json"}, "keys export"),
-        ({"place": "ftp://host/x"}, "http://"),
-        ({"place": "http://registry.example", "token": "t"}, "without TLS"),
-        ({"place": "https://user@registry.example"}, "https://host:8443 was expected"),
-        ({"place": "https://registry.example/?a=b"}, "https://host:8443 was expected"),
-        ({"place": "https://"}, "https://host:8443 was expected"),
+        ({"address": "ftp://host/x"}, "http://"),
+        ({"address": "http://registry.example", "token": "t"}, "without TLS"),
+        ({"address": "https://user@registry.example"}, "https://host:8443 was expected"),
+        ({"address": "https://registry.example/?a=b"}, "https://host:8443 was expected"),
+        ({"address": "https://"}, "https://host:8443 was expected"),
         ({"cache": "/proc/nowhere"}, "cache"),
     ],
 )
@@ -241,7 +241,7 @@ def test_trust_that_is_no_root_is_refused_when_it_is_used(connect: Connect) -> N
 
 
 @pytest.mark.parametrize(
-    ("place", "base", "web"),
+    ("address", "base", "web"),
     [
         ("https://registry.example/", "https://registry.example", True),
         ("http://127.0.0.1:8443", "http://127.0.0.1:8443", True),
@@ -249,8 +249,8 @@ def test_trust_that_is_no_root_is_refused_when_it_is_used(connect: Connect) -> N
         ("/srv/a b", "file:///srv/a%20b", False),
     ],
 )
-def test_place_is_a_folder_or_a_web_address(place: str, base: str, web: bool) -> None:
-    assert fetch._base(place, "t" if web else None) == (base, web)
+def test_address_is_a_folder_or_a_web_address(address: str, base: str, web: bool) -> None:
+    assert fetch._base(address, "t" if web else None) == (base, web)
 
 
 def test_folder_is_taken_from_where_we_stand() -> None:

@@ -28,8 +28,8 @@ def fill(buffer: SendBuffer, *records: Outgoing) -> None:
         assert buffer.put(made)
 
 
-def take(buffer: SendBuffer, held: Any = (), flying: int = PLENTY) -> tuple[int, str] | None:
-    taken = buffer.take(held, flying)
+def take(buffer: SendBuffer, held_back: Any = (), flying: int = PLENTY) -> tuple[int, str] | None:
+    taken = buffer.take(held_back, flying)
     return None if taken is None else (taken[0], taken[1].value.decode())
 
 

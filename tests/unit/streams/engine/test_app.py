@@ -57,10 +57,10 @@ def hold(db: Database, name: str, holder: str, now: int) -> None:
 
 
 def test_one_worker_holds_an_sqlite_file_and_one_each_static_member(url: str, db: Database) -> None:
-    held = _Run(config(url, instance_id="a", group="g"))._leases(db)
-    assert [h.name for h in held] == ["stream-file", "member:g:a"]
+    leases = _Run(config(url, instance_id="a", group="g"))._leases(db)
+    assert [h.name for h in leases] == ["stream-file", "member:g:a"]
     with db.read() as conn:
-        assert lease.check(conn, "stream-file", held[0].token, 0) is None
+        assert lease.check(conn, "stream-file", leases[0].token, 0) is None
 
 
 def test_second_worker_is_refused_with_the_way_out(
@@ -186,7 +186,7 @@ def test_what_ended_faust_or_a_task_of_ours_is_found() -> None:
         await asyncio.wait({failed, cancelled})
         crashed: Any = SimpleNamespace(crashed=True, crash_reason=OSError("x"))
         unexplained: Any = SimpleNamespace(crashed=True, crash_reason=None)
-        found = [
+        failures = [
             _failure(calm, [running]),
             _failure(calm, [running, failed]),
             _failure(calm, [running, cancelled]),
@@ -194,7 +194,7 @@ def test_what_ended_faust_or_a_task_of_ours_is_found() -> None:
             _failure(unexplained, []),
         ]
         running.cancel()
-        return found
+        return failures
 
     well, ours, stuck, faust_s, unexplained = asyncio.run(story())
     assert well is None

@@ -39,7 +39,7 @@ def sealed(raw: bytearray) -> bytes:
 
 
 def read(chunk: Chunk) -> list[Record]:
-    return [r for found, _ in chunk.read() for r in found]
+    return [r for records, _ in chunk.read() for r in records]
 
 
 def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
@@ -53,9 +53,9 @@ def by_us(data: bytes, first: int) -> list[tuple[Any, ...]]:
     for chunk in chunks(data, first, TP):
         assert chunk.first == expected
         expected = chunk.end
-        found = read(chunk)
-        assert len(found) <= chunk.records
-        out += [(r.offset, r.timestamp_ms, r.key, r.value, list(r.headers)) for r in found]
+        records = read(chunk)
+        assert len(records) <= chunk.records
+        out += [(r.offset, r.timestamp_ms, r.key, r.value, list(r.headers)) for r in records]
     return out
 
 
@@ -120,9 +120,9 @@ def test_a_wrong_checksum_is_fetched_again() -> None:
     with pytest.raises(CorruptRecordException):
         list(chunks(bytes(data), 0, TP))
     good = batch(0, 3)
-    found = chunks(good * 1 + bytes(data), 0, TP)
+    fetched = chunks(good * 1 + bytes(data), 0, TP)
     with pytest.raises(CorruptRecordException):
-        list(found)
+        list(fetched)
 
 
 def test_a_batch_shorter_than_its_header_is_told() -> None:
@@ -190,6 +190,6 @@ def test_a_piece_that_unpacks_to_much_is_read_in_parts() -> None:
     data = b"".join(batch(i, 1, codec=4, size=mega - 200) for i in range(40))
     (chunk,) = chunks(data, 0, TP)
     assert chunk.size < 40_000
-    assert [(len(found), end) for found, end in chunk.read()] == [(17, 17), (17, 34), (6, 40)]
+    assert [(len(records), end) for records, end in chunk.read()] == [(17, 17), (17, 34), (6, 40)]
     later = chunk._replace(first=20)
     assert [r.offset for r in read(later)] == list(range(20, 40))

@@ -33,10 +33,10 @@ def test_healthy_worker_is_left_alone_for_ever() -> None:
 
 
 def test_pending_error_that_stays_ends_it_after_the_patience() -> None:
-    found = verdicts(*(healthy(pending_error="GroupAuthorizationFailedError") for _ in range(100)))
-    assert len(found) == 31
-    assert found[-1] is not None
-    assert "GroupAuthorizationFailedError" in found[-1]
+    said = verdicts(*(healthy(pending_error="GroupAuthorizationFailedError") for _ in range(100)))
+    assert len(said) == 31
+    assert said[-1] is not None
+    assert "GroupAuthorizationFailedError" in said[-1]
 
 
 def test_pending_error_is_named_with_whatever_ends_it() -> None:
@@ -50,9 +50,9 @@ def test_pending_error_that_heals_does_not() -> None:
 
 
 def test_group_that_was_never_joined_ends_it() -> None:
-    found = verdicts(*(healthy(joined=False, assigned=False) for _ in range(100)))
-    assert len(found) == 31
-    assert "no assignment" in str(found[-1])
+    said = verdicts(*(healthy(joined=False, assigned=False) for _ in range(100)))
+    assert len(said) == 31
+    assert "no assignment" in str(said[-1])
 
 
 def test_joined_without_partitions_is_healthy() -> None:
@@ -60,9 +60,9 @@ def test_joined_without_partitions_is_healthy() -> None:
 
 
 def test_lag_with_offsets_standing_still_ends_it() -> None:
-    found = verdicts(*(healthy(lag=5, progress=7) for _ in range(100)))
-    assert len(found) == 31
-    assert "5 records wait" in str(found[-1])
+    said = verdicts(*(healthy(lag=5, progress=7) for _ in range(100)))
+    assert len(said) == 31
+    assert "5 records wait" in str(said[-1])
 
 
 def test_lag_with_progress_or_without_database_does_not() -> None:
@@ -79,8 +79,8 @@ def test_database_that_is_away_excuses_all_that_waits_for_it() -> None:
 
 
 def test_fetcher_that_does_not_fetch_ends_it() -> None:
-    found = verdicts(*(healthy(fetched_at=-1.0) for _ in range(100)))
-    assert "fetcher" in str(found[-1])
+    said = verdicts(*(healthy(fetched_at=-1.0) for _ in range(100)))
+    assert "fetcher" in str(said[-1])
 
 
 def test_main_loop_that_does_not_run_ends_it() -> None:

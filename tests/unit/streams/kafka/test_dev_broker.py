@@ -20,8 +20,8 @@ def test_every_topic_is_there_and_records_come_back() -> None:
 
         reader.assign([TopicPartition("staging.labels", 2)])
         reader.seek_to_beginning()
-        found = [r.value for rs in reader.poll(5_000).values() for r in rs]
-        assert found == [b"x"]
+        values = [r.value for rs in reader.poll(5_000).values() for r in rs]
+        assert values == [b"x"]
         reader.close()
 
 

@@ -22,8 +22,8 @@ def written(**more: Any) -> Any:
 
 
 def metadata(table: Any) -> dict[str, Any]:
-    found = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
-    return found | {"redistill.features": json.loads(found["redistill.features"])}
+    texts = {k.decode(): v.decode() for k, v in table.schema.metadata.items()}
+    return texts | {"redistill.features": json.loads(texts["redistill.features"])}
 
 
 def test_least_batch_names_its_model_and_holds_no_empty_columns() -> None:

@@ -62,9 +62,9 @@ def test_infinities_of_a_field_are_counted_once_a_row() -> None:
 
 def test_rates_outside_of_a_share_are_taken_as_one() -> None:
     invalid: dict[str, int] = {}
-    found = rates(np.array([0.5, 0, 1.5, -1, NAN, 1]), invalid)
-    assert found is not None
-    assert found.tolist() == [0.5, 1, 1, 1, 1, 1]
+    shares = rates(np.array([0.5, 0, 1.5, -1, NAN, 1]), invalid)
+    assert shares is not None
+    assert shares.tolist() == [0.5, 1, 1, 1, 1, 1]
     assert invalid == {"sample_rate": 3}, "a missing one is nothing wrong"
     assert rates(np.array([1.0, 2.0]), {}) is None
 
@@ -111,9 +111,9 @@ AT_US = (AT - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 def test_times_of_one_form_are_read_together(spec: str) -> None:
     moments = [AT + timedelta(days=d) for d in range(-800, 800, 7)]
     texts = [m.isoformat(timespec=spec).replace("+00:00", "Z") for m in moments]
-    found, wrong = times(texts)
+    read, wrong = times(texts)
     assert wrong == {}
-    assert found.tolist() == [
+    assert read.tolist() == [
         (datetime.fromisoformat(t) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
         for t in texts
     ]
@@ -121,8 +121,8 @@ def test_times_of_one_form_are_read_together(spec: str) -> None:
 
 @pytest.mark.parametrize("n", [1, 3])
 def test_times_of_one_day_are_read_together(n: int) -> None:
-    found, wrong = times([AT.isoformat().replace("+00:00", "Z")] * n)
-    assert (found.tolist(), wrong) == ([AT_US] * n, {})
+    read, wrong = times([AT.isoformat().replace("+00:00", "Z")] * n)
+    assert (read.tolist(), wrong) == ([AT_US] * n, {})
 
 
 @pytest.mark.parametrize(
@@ -139,15 +139,15 @@ def test_times_of_one_day_are_read_together(n: int) -> None:
 )
 def test_one_wrong_time_leaves_the_others_right(text: str, why: str) -> None:
     good = AT.isoformat().replace("+00:00", "Z")
-    found, wrong = times([good, text, good])
-    assert found.tolist() == [AT_US, 0, AT_US]
+    read, wrong = times([good, text, good])
+    assert read.tolist() == [AT_US, 0, AT_US]
     assert set(wrong) == {1}
     assert why in wrong[1]
 
 
 def test_no_times_are_no_times() -> None:
-    found, wrong = times([])
-    assert (found.shape, wrong) == ((0,), {})
+    read, wrong = times([])
+    assert (read.shape, wrong) == ((0,), {})
 
 
 def test_columns_are_inferred_by_what_most_values_are() -> None:

@@ -384,8 +384,8 @@ def test_models_and_versions_are_told_apart_whatever_the_key() -> None:
     decoded = decode_predictions(records, known)
     assert decoded.dead == []
     pairs = zip(decoded.blocks, decoded.record_of, strict=True)
-    found = {(b.model, b.version): index.tolist() for b, index in pairs}
-    assert found == {p: [i for i, q in enumerate(plan) if q == p] for p in set(plan)}
+    records_of = {(b.model, b.version): index.tolist() for b, index in pairs}
+    assert records_of == {p: [i for i, q in enumerate(plan) if q == p] for p in set(plan)}
     assert {b.model: b.feature_names for b in decoded.blocks} == {
         "credit": ("age", "region", "income"), "numbers": ("x", "y"), "new": ("age", "x"),
     }  # fmt: skip
