@@ -1,5 +1,6 @@
-"""The README is true: its commands exist with the options it uses, its links lead somewhere, its
-code compiles."""
+"""README and runbook are true: their commands exist with the options they use, links lead somewhere,
+code compiles.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +17,31 @@ from redistill.workers.cli.main import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
+SHOWN = [TEXT, *((ROOT / f).read_text() for f in ("deploy/RUNBOOK.md", "CONTRIBUTING.md"))]
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, text: str = TEXT) -> list[str]:
     """Fenced blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
 
 
-def commands() -> list[list[str]]:
+def commands(text: str = TEXT) -> list[list[str]]:
     """Every command line of the console blocks, split into words, without its comment."""
     lines = [
         line[2:]
-        for block in blocks("console")
+        for block in blocks("console", text)
         for line in block.splitlines()
         if line.startswith("$ ")
     ]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def shown() -> list[list[str]]:
+    """Every ``redistill`` command that a document shows, in a block or in a sentence, once."""
+    lines = [words for text in SHOWN for words in commands(text) if words[0] == "redistill"]
+    inline = [w for text in SHOWN for w in re.findall(r"`(redistill [a-z][^`\n]*)`", text)]
+    lines += [shlex.split(line.replace("...", "x")) for line in inline]
+    return sorted({tuple(words): words for words in lines}.values())
 
 
 def find(name: str) -> Any:
@@ -42,7 +52,7 @@ def find(name: str) -> Any:
     return command
 
 
-@pytest.mark.parametrize("words", [c for c in commands() if c[0] == "redistill"], ids=" ".join)
+@pytest.mark.parametrize("words", shown(), ids=" ".join)
 def test_command_exists_with_its_options(words: list[str]) -> None:
     command, rest = find(words[1]), words[2:]
     while isinstance(command, TyperGroup) and rest and not rest[0].startswith("-"):

@@ -42,8 +42,8 @@ def show(
     """Show where the database is, its revision, and how many rows each table has."""
     import sqlalchemy as sa
 
-    from redistill.streams.store.tables import metadata
     from redistill.workers.store import opening
+    from redistill.workers.store.tables import metadata
 
     settings = common.load()
     with common.opened(settings) as database, database.read() as conn:

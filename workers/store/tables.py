@@ -14,7 +14,7 @@ __all__ = [
     "incidents",
     "job_steps",
     "jobs",
-    "metadata",
+    "metadata",  # of both sides: complete once this module is imported
     "monitored_releases",
     "pauses",
     "pointer_history",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from redistill.streams.store.tables import metadata
+from redistill.workers.store.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -9,9 +9,9 @@ from alembic import command
 from alembic.config import Config
 
 from redistill.streams.store.database import connect
-from redistill.streams.store.tables import metadata
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
+from redistill.workers.store.tables import metadata
 
 FIRST_RELEASE = "0002"
 """Revision of redistill 0.1."""
@@ -87,7 +87,10 @@ def test_database_of_the_first_release_keeps_all_that_is_read(
     database.dispose()
     columns = {t.name: {c.name for c in t.c} for t in metadata.tables.values()}
     assert after == {
-        table: [{k: v for k, v in row.items() if k in columns[table]} for row in rows]
+        table: [
+            dict.fromkeys(columns[table]) | {k: v for k, v in row.items() if k in columns[table]}
+            for row in rows
+        ]
         for table, rows in before.items()
     }
     assert all(len(rows) == 3 for rows in after.values())
