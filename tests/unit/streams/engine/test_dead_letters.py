@@ -72,11 +72,12 @@ def test_first_letters_are_logged_each_and_the_others_as_their_number() -> None:
 
 
 def test_number_and_bytes_of_letters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FULL_RECORDS", 3)
+    monkeypatch.setattr(module, "FULL_RECORDS", 4)
     monkeypatch.setattr(module, "FULL_BYTES", 100)
     many, large = DeadLetters(), DeadLetters()
-    for _ in range(2):
+    for _ in range(3):
         many.add("labels", 0, record(), WHY)
+    for _ in range(2):
         large.add("labels", 0, record(value=b"x" * 49), WHY)
     assert (many.full, large.full) == (False, False)
     many.add("labels", 0, record(), WHY)

@@ -79,6 +79,19 @@ def test_same_batch_is_flushed_until_the_database_is_back(
     assert value(metrics, "store_away_total") == 2
 
 
+def test_pauses_grow_up_to_a_limit(flusher: Flusher, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, *[StoreUnavailable("a")] * 8, DONE)
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.2)
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(flusher.run(FlushBatch()))
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
 def test_what_is_away_is_said_and_excuses_only_the_database(
     flusher: Flusher, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,16 +78,27 @@ def test_database_that_is_away_excuses_all_that_waits_for_it() -> None:
     assert "where to begin is not known" in str(back[-1])
 
 
+def test_database_that_was_away_wipes_the_slate_but_for_what_the_broker_refuses() -> None:
+    story = [healthy(joined=False, pending_error="Refused")] * 20
+    story += [healthy(joined=False, pending_error="Refused", store_away=True)] * 5
+    story += [healthy(joined=False, pending_error="Refused")] * 30
+    refused = verdicts(*story)
+    assert len(refused) == 31
+    assert "Refused (for 30 s)" in str(refused[-1])
+    story = [healthy(joined=False)] * 20 + [healthy(joined=False, store_away=True)] * 5
+    anew = verdicts(*story, *[healthy(joined=False)] * 99)
+    assert len(anew) == 25 + 31
+
+
 def test_fetcher_that_does_not_fetch_ends_it() -> None:
     said = verdicts(*(healthy(fetched_at=-1.0) for _ in range(100)))
     assert "fetcher" in str(said[-1])
 
 
 def test_main_loop_that_does_not_run_ends_it() -> None:
-    assert (
-        LivenessCheck(patience=30).verdict(healthy(now=0), 31)
-        == "the main loop has not run for 31 s"
-    )
+    check = LivenessCheck(patience=30)
+    assert check.verdict(healthy(now=5), 34.9) is None
+    assert check.verdict(healthy(now=5), 36) == "the main loop has not run for 31 s"
 
 
 def test_what_is_fatal_ends_it_at_once() -> None:

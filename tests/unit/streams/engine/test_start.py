@@ -84,6 +84,12 @@ def test_dev_broker_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(ids.values())) == 2
 
 
+def test_topic_without_an_id_is_none(client: FakeAdmin) -> None:
+    client.topics[0]["topic_id"] = None
+    client.topics[1]["error_code"] = 5
+    assert start.topic_ids(BROKER, TOPICS) == {}
+
+
 def test_topics_that_are_missing_are_named(client: FakeAdmin) -> None:
     client.topics[0] |= {"error_code": 3, "topic_id": None}
     with pytest.raises(BrokerRefused, match=r"missing topics: ns\.predictions;.*topics apply"):

@@ -1,18 +1,144 @@
+"""Rows that nobody registered: all are counted, and a growing sample of them can be read again."""
+
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from stream_rows import new_database, prediction, record
+import sqlalchemy as sa
+from stream_rows import batch_record, new_database, prediction, record
 
-from redistill.streams.engine.unregistered import UnregisteredRows
-from redistill.streams.store.batch import FlushBatch
-from redistill.streams.wire.codec import decode_predictions
+from redistill.streams.engine import unregistered as module
+from redistill.streams.engine.unregistered import SAMPLE_ROWS, UnregisteredRows
+from redistill.streams.store import tables as t
+from redistill.streams.store.batch import FlushBatch, Unregistered
+from redistill.streams.store.database import Database
+from redistill.streams.wire.codec import Record, decode_predictions
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    db = new_database(f"sqlite:///{tmp_path / 'x.db'}")
+    yield db
+    db.dispose()
+
+
+def add(rows: UnregisteredRows, *records: Record, now: int = 1) -> None:
+    """Count records of one version."""
+    decoded = decode_predictions(records, lambda _: None)
+    for block, record_of in zip(decoded.blocks, decoded.record_of, strict=True):
+        rows.add(block, list(records), record_of, now)
+
+
+def close(rows: UnregisteredRows) -> dict[tuple[str, str], Unregistered]:
+    batch = FlushBatch()
+    rows.close(batch)
+    return batch.unregistered
+
+
+def read(sample: bytes | None) -> pa.Table:
+    assert sample is not None
+    return pa.ipc.open_stream(io.BytesIO(sample)).read_all()
+
+
+def singles(first: int, end: int, version: str = "1") -> list[Record]:
+    return [record(prediction(i, model="other", version=version), i) for i in range(first, end)]
+
+
+def test_rows_are_counted_until_they_are_flushed(db: Database) -> None:
+    rows = UnregisteredRows(db)
+    add(rows, *singles(0, 3), now=5)
+    add(rows, *singles(3, 5), now=9)
+    add(rows, *singles(0, 1, "2"), now=7)
+    counts = close(rows)
+    assert {k: (u.rows, u.first_seen_at, u.last_seen_at) for k, u in counts.items()} == {
+        ("other", "1"): (5, 5, 9), ("other", "2"): (1, 7, 7),
+    }  # fmt: skip
+    assert close(rows) == {}
+
+
+def test_name_is_new_once_between_two_flushes(db: Database) -> None:
+    rows = UnregisteredRows(db)
+    assert [rows.is_new("m", "1"), rows.is_new("m", "1"), rows.is_new("m", "2")] == [
+        True,
+        False,
+        True,
+    ]
+    close(rows)
+    assert rows.is_new("m", "1")
+    rows.clear()
+    assert rows.is_new("m", "1")
+
+
+def test_sample_is_written_each_time_it_has_grown_four_times(db: Database) -> None:
+    rows = UnregisteredRows(db)
+    sizes = []
+    for first in range(0, 40, 2):
+        add(rows, *singles(first, first + 2))
+        sample = close(rows)["other", "1"].sample
+        sizes.append(0 if sample is None else read(sample).num_rows)
+    assert [n for n in sizes if n] == [2, 8, 32]
+
+
+def test_sample_is_full_at_its_size_and_counting_goes_on(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLE_ROWS", 20)
+    rows = UnregisteredRows(db)
+    add(rows, batch_record(range(15), 0, version="9"))
+    close(rows)
+    add(rows, batch_record(range(15, 40), 1, version="9"))
+    full = close(rows)["credit", "9"]
+    assert (full.rows, read(full.sample).num_rows) == (25, 20)
+    add(rows, batch_record(range(40, 50), 2, version="9"))
+    assert (close(rows)["credit", "9"].rows, SAMPLE_ROWS) == (10, 1_000)
+
+
+def test_sample_of_an_earlier_worker_is_continued(db: Database) -> None:
+    first = UnregisteredRows(db)
+    add(first, *singles(0, 3))
+    sample = close(first)["other", "1"].sample
+    with db.begin() as conn:
+        conn.execute(
+            sa.insert(t.unregistered).values(
+                model="other", version="1", rows=3, first_seen_at=1, last_seen_at=1, sample=sample
+            )
+        )
+    second = UnregisteredRows(db)
+    add(second, *singles(3, 5))
+    assert close(second)["other", "1"].sample is None
+    add(second, *singles(5, 12))
+    assert read(close(second)["other", "1"].sample)["id"].to_pylist() == [
+        f"row-{i}" for i in range(12)
+    ]
+
+
+def test_versions_with_a_sample_in_memory_are_bounded(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST", 2)
+    rows = UnregisteredRows(db)
+    for version in "abc":
+        add(rows, *singles(0, 2, version))
+    assert [u.sample is not None for u in close(rows).values()] == [True, True, False]
+
+
+def test_sample_of_both_encodings_is_in_the_layout_of_the_wire(db: Database) -> None:
+    rows = UnregisteredRows(db)
+    add(rows, batch_record([0, 1], 0, version="9"), record(prediction(2, version="9"), 1))
+    sample = close(rows)["credit", "9"].sample
+    assert sample is not None
+    batch = record(prediction(0, version="9"), 5)._replace(
+        value=sample, headers=batch_record([0], 0, version="9").headers
+    )
+    (block,) = decode_predictions([batch], lambda _: None).blocks
+    assert list(block.ids) == ["row-0", "row-1", "row-2"]
+    assert block.feature_names == ("age", "income", "region")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +155,7 @@ from redistill.streams.wire.codec import decode_predictions
     ids=lambda v: str(v)[:9],
 )
 def test_rows_with_a_value_that_fits_no_column_are_sampled(
-    tmp_path: Path, odd: Any, structured: bool
+    db: Database, odd: Any, structured: bool
 ) -> None:
     body = {
         "id": "a",
@@ -47,14 +173,9 @@ def test_rows_with_a_value_that_fits_no_column_are_sampled(
             headers=[("content-type", b"application/cloudevents+json; charset=UTF-8")],
             value=json.dumps(event | {"data": body}).encode(),
         )
-    decoded = decode_predictions([sent], lambda _: None)
-    rows = UnregisteredRows(new_database(f"sqlite:///{tmp_path / 'x.db'}"))
-    rows.add(decoded.blocks[0], [sent], np.array([0]), 1)
-    batch = FlushBatch()
-    rows.close(batch)
-    sample = batch.unregistered["other", "1"].sample
-    assert sample is not None
-    table = pa.ipc.open_stream(io.BytesIO(sample)).read_all()
+    rows = UnregisteredRows(db)
+    add(rows, sent)
+    table = read(close(rows)["other", "1"].sample)
     assert table["feature.region"].to_pylist() == ["US"]
     names = json.loads(table.schema.metadata[b"redistill.features"])
     assert names == (["age"] if isinstance(odd, list | dict) else ["age", "odd"])
