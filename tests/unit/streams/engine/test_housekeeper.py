@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from stream_rows import CONFIG, new_database
-from waiting import PATIENCE_SECONDS
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.engine import housekeeper as module
 from redistill.streams.engine.health import Health
@@ -208,6 +208,20 @@ def test_backlog_and_open_findings_are_measured_each_five_seconds(rig: Rig) -> N
     assert rig.value("findings_open", model="credit") == 2
 
 
+def test_traffic_is_measured_each_ten_seconds_for_each_model(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        rig.keeper._raiser,
+        "measure",
+        lambda conn, config, *, now: measured.append((config.model, now / 1e6 - NOW)),
+    )
+    for _ in range(5):
+        rig.later(4)
+    assert measured == [("credit", 4), ("credit", 16)]
+
+
 def test_file_of_sqlite_is_tidied_once_a_minute(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     monkeypatch.setattr(rig.database, "checkpoint", lambda: done.append("checkpoint"))
@@ -218,8 +232,10 @@ def test_file_of_sqlite_is_tidied_once_a_minute(rig: Rig, monkeypatch: pytest.Mo
 
 def test_thread_works_when_woken_and_ends_when_told(rig: Rig) -> None:
     rig.relay.rounds = [1] * 3
+    rig.keeper._every = PATIENCE_SECONDS
     rig.keeper.start()
     rig.keeper.wake()
+    eventually(lambda: rig.value("relayed_total") == 1, "it works when it is woken", every=0.001)
     rig.keeper.stop(PATIENCE_SECONDS)
     assert not rig.keeper.is_alive()
 
