@@ -89,7 +89,7 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
     --------
     >>> x = Port(name="x", element="FLOAT", shape=(None, 2))
     >>> layout([x], ["income", "age"])
-    Layout(matrix=True, names=('x',), rank=2, rows=None)
+    GraphLayout(matrix=True, names=('x',), rank=2, rows=None)
     """
     if told := {p.name: p.element for p in inputs if p.element != "FLOAT"}:
         raise OnnxError(
