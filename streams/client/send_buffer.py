@@ -32,6 +32,7 @@ class SendBuffer:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
+        self.abandoned = False
         self.bytes = 0
         self.rows = 0
         self._flying = 0  # bytes taken and not yet settled
@@ -41,9 +42,9 @@ class SendBuffer:
         self.changed = threading.Condition()
 
     def put(self, record: Outgoing) -> bool:
-        """Keep a record; ``False`` if there is no room for it."""
+        """Keep a record; ``False`` if there is no room for it, or nobody who would send it."""
         with self.changed:
-            if self.bytes + record.size > self.max_bytes:
+            if self.abandoned or self.bytes + record.size > self.max_bytes:
                 return False
             self._last += 1
             waiting = _Waiting(self._last, record)
@@ -100,8 +101,9 @@ class SendBuffer:
             self.changed.notify_all()
 
     def abandon(self, gone: Callable[[int], None]) -> None:
-        """Give up all that is left; ``gone`` gets the number of rows, if there are any."""
+        """Give up what is left and what is put later; ``gone`` gets the rows, if there are any."""
         with self.changed:
+            self.abandoned = True
             rows, self.rows, self.bytes, self._flying = self.rows, 0, 0, 0
             self._open.clear()
             self._queues.clear()

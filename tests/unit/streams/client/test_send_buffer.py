@@ -104,6 +104,12 @@ def test_what_was_abandoned_is_told_once_and_settled_no_more(buffer: SendBuffer)
     assert take(buffer) is None
 
 
+def test_nothing_is_kept_once_nobody_would_send_it(buffer: SendBuffer) -> None:
+    buffer.abandon(lambda rows: None)
+    assert not buffer.put(record("late"))
+    assert (buffer.rows, buffer.bytes, take(buffer)) == (0, 0, None)
+
+
 def test_waiting_ends_with_a_change(buffer: SendBuffer) -> None:
     waiting = threading.Thread(target=buffer.wait, args=(PATIENCE_SECONDS,))
     waiting.start()
