@@ -19,7 +19,7 @@ from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs import training_window
 from redistill.workers.jobs.child import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
-from redistill.workers.jobs.folder import fetch
+from redistill.workers.jobs.folder import JobFolderError, fetch
 from redistill.workers.releases import post_release_monitor, versions
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
@@ -124,7 +124,7 @@ class ComparisonRunner:
             comparison = self._compare(release, model_context, current, before, rows)
         except ChildCancelled:
             return False
-        except ChildFailed as error:
+        except (ChildFailed, JobFolderError) as error:  # of this model: others are still compared
             log.warning(
                 "comparison_failed",
                 action="comparison_failed",

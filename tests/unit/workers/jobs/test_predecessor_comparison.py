@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from redistill.workers.jobs.child import ChildCancelled, ChildFailed
 from redistill.workers.jobs.predecessor_comparison import ComparisonRunner
 from redistill.workers.releases import post_release_monitor, registry
 from redistill.workers.releases.post_release_monitor import Settlement
+from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import monitored_releases, versions
 
@@ -215,6 +217,18 @@ def test_predecessor_whose_files_are_gone_cannot_be_compared(world: World) -> No
     with world.database.begin() as conn:
         conn.execute(sa.update(versions).where(versions.c.version == "v1").values(files="{}"))
     world.label(1, 26)
+    assert world.look() == 0
+    assert world.child.asked == []
+    assert world.state == "watching"
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"others")])
+def test_damaged_file_is_told_and_ends_no_round(
+    world: World, damage: Callable[[Path], object]
+) -> None:
+    world.label(1, 26)
+    digest = sha256(b"the graph of v1").hexdigest()
+    damage(RepositoryLayout(world.home).path("credit", "model.onnx", digest))
     assert world.look() == 0
     assert world.child.asked == []
     assert world.state == "watching"
