@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 KILLS  ?= 10
 SEED   ?= 0
 TORCH  ?=
+TESTS  ?= tests/unit redistill
 # TORCH=cpu takes torch's CPU build (0.9 GB in place of 4.7 GB) where its index can be reached.
 BACKEND := $(if $(TORCH),--torch-backend $(TORCH),)
 export OMP_WAIT_POLICY ?= passive
@@ -55,8 +56,8 @@ demo: $(STAMP)demo ## drift caught and repaired before your eyes, no server need
 test: $(STAMP)dev lint ## everything: lint, types, architecture, unit, integration, faults, the demo
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
-test-fast: $(STAMP)dev ## only what needs no server and little time
-	$(BIN)/python -m pytest tests/unit redistill $(ARGS)
+test-fast: $(STAMP)dev ## only what needs no server and little time; TESTS=tests/unit/ROOM for one room
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 lint: $(STAMP)dev ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

@@ -53,6 +53,7 @@ OF_MAKE = {
     "MFLAGS",
     "PYTHON",
     "SEED",
+    "TESTS",
     "TORCH",
     "VENV",
 }
