@@ -214,7 +214,6 @@ def _training_folder(
     if likeness.value < MIN_LIKENESS:
         raise BadModel(
             f"{role}/training answers like {role}/model.onnx on {likeness.value:.0%} of"
-            f" {likeness.n}"
-            " trusted rows only: it belongs to another model"
+            f" {likeness.n} trusted rows only: it belongs to another model"
         )
     return folder

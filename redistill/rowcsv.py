@@ -151,8 +151,7 @@ class CsvFile:
                 raise RowFileError(
                     str(self.path),
                     f"cannot be read as CSV: row {row:,} opens a quote that is not closed as it"
-                    " should"
-                    f" be ({error}); a quote within a quoted cell is written twice",
+                    f" should be ({error}); a quote within a quoted cell is written twice",
                 ) from error
 
 

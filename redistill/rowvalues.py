@@ -121,9 +121,8 @@ def _float_text(value: float | np.floating[Any]) -> str | None:
     if abs(value) > 2**bits:
         kind = np.dtype(type(value)).name
         raise NoText(
-            f"is the number {int(value)}, beyond 2^{bits}, where {kind} is no longer exact:"
-            " write such"
-            " values as whole numbers or text"
+            f"is the number {int(value)}, beyond 2^{bits}, where {kind} is no longer exact: write"
+            " such values as whole numbers or text"
         )
     return str(int(value))
 

@@ -149,9 +149,8 @@ class Profile:
         data = zlib.compress(_encode(self), 6)
         if len(data) > MAX_BYTES:
             raise StateError(
-                f"the profile of {len(self.columns) - 2} features takes {len(data):,} bytes,"
-                " more than"
-                f" {MAX_BYTES:,}: declare fewer features or fewer category values"
+                f"the profile of {len(self.columns) - 2} features takes {len(data):,} bytes, more"
+                f" than {MAX_BYTES:,}: declare fewer features or fewer category values"
             )
         return data
 

@@ -328,8 +328,7 @@ class _Run:
         if self.backwards > DISORDER * self.result.rows:
             self.result.notes.append(
                 f"times go back in {self.backwards:,} rows: rows count in the order of the file,"
-                " which"
-                " should be that of the times"
+                " which should be that of the times"
             )
         return [line for _, line in lines]
 

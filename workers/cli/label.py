@@ -219,8 +219,7 @@ def _rejects(path: Path) -> Iterator[_Reject]:
         except OSError as error:
             raise UsageError(
                 f"rows were rejected, and {path} cannot be written: {error.strerror}; choose"
-                " another"
-                " file with --rejects and import again: each label counts once"
+                " another file with --rejects and import again: each label counts once"
             ) from error
 
     try:

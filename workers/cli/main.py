@@ -106,8 +106,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep compressed models honest in production: find harm, rebuild the model, prove it"
-    " better,"
-    " publish or roll back.",
+    " better, publish or roll back.",
 )
 
 

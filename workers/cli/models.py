@@ -177,8 +177,7 @@ def _print_detail(detail: dict[str, Any]) -> None:
             )
         typer.echo(
             f"{comparison['version']} against its predecessor {comparison['predecessor']} on the"
-            " same"
-            f" labelled rows: {comparison['state']}, {counts}"
+            f" same labelled rows: {comparison['state']}, {counts}"
         )
     for move in detail["moves"]:
         typer.echo(f"{_second(move['at'])} {move['change']} {move['version']}: {move['reason']}")

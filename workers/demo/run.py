@@ -109,10 +109,8 @@ def summary(figures: Mapping[str, Any]) -> str:
         f"{repair['veil_to_published_seconds']:.1f} s after the veil fell; served after "
         f"{max(repair['published_to_served_seconds'].values()):.2f} s more",
         f"repair   {repair['seconds']:.1f} s, {repair['cpu_seconds']:.1f} s of CPU; the new"
-        " student "
-        f"has {repair['size_ratio']:.2f} of its teacher's size and {repair['latency_ratio']:.2f}"
-        " of "
-        "its latency",
+        f" student has {repair['size_ratio']:.2f} of its teacher's size and"
+        f" {repair['latency_ratio']:.2f} of its latency",
         f"kill -9  {killed['down_seconds']:.1f} s down, {figures['closing']['counted']:,} rows "
         "counted of as many served",
         "back     served after "

@@ -48,9 +48,8 @@ def bounded(inputs: RuleInput) -> RuleResult:
         figures["wal_bytes"] = inputs.wal_bytes
         if inputs.wal_bytes > 4 * JOURNAL_BYTES:
             violations.append(
-                f"SQLite's log has {inputs.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are"
-                " allowed: a reader"
-                " stays open"
+                f"SQLite's log has {inputs.wal_bytes:,} bytes, {4 * JOURNAL_BYTES:,} are allowed: a"
+                " reader stays open"
             )
     return RuleResult(figures=figures, violations=violations)
 

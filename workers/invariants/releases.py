@@ -196,8 +196,7 @@ def fenced_writes(inputs: RuleInput) -> RuleResult:
         if step.token < before:
             violations.append(
                 f"job {step.job_id[:8]}: step {step.name} was written under lease {step.token},"
-                " after"
-                f" lease {before} had written"
+                f" after lease {before} had written"
             )
         highest[step.job_id] = max(before, step.token)
     for job_id, token in highest.items():

@@ -175,8 +175,7 @@ def _read(
         return None, [
             *problems,
             f"{place} has more than {most:,} rows, which is what is held of {columns.width}"
-            " features:"
-            " take a sample",
+            " features: take a sample",
         ]
     features = np.concatenate([np.empty((0, columns.width), np.float32), *blocks])
     if len(features) < MIN_ROWS:

@@ -123,8 +123,7 @@ def answers(
         if given.shape != (len(rows), classes):
             raise SpecError(
                 f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape"
-                f" {given.shape};"
-                f" ({len(rows)}, {classes}) was expected, one column per class"
+                f" {given.shape}; ({len(rows)}, {classes}) was expected, one column per class"
             )
         if (wrong := misdeclared(given, call.kind)) is not None:
             raise SpecError(f"{call.place} = {str(call.path)!r}: {wrong}")

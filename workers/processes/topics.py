@@ -119,10 +119,9 @@ def apply(
         if type(error).__name__ in CONTROLLER_AWAY and check(broker) is None:
             raise BrokerUnavailable(
                 f"{broker.servers} answers, and the controller of its cluster did not make the"
-                f" topics within {seconds:g} s ({type(error).__name__}): it is slow or away."
-                " Look at"
-                " the controllers' logs, then run `redistill topics apply` again: topics that are"
-                " there by then are left as they are"
+                f" topics within {seconds:g} s ({type(error).__name__}): it is slow or away. Look"
+                " at the controllers' logs, then run `redistill topics apply` again: topics that"
+                " are there by then are left as they are"
             ) from error
         raise cause(error, broker) from error
     finally:
@@ -180,8 +179,7 @@ def _compare(client: Any, topic: Topic) -> Found:
     if partitions < topic.partitions:
         notes.append(
             f"{partitions} partitions, {topic.partitions} were asked for: at most {partitions}"
-            " stream"
-            " workers share it"
+            " stream workers share it"
         )
     return Found(topic.name, "differs" if notes else "fine", partitions, tuple(notes))
 
