@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import sqlalchemy as sa
@@ -164,13 +163,8 @@ class JobSession:
         self._heartbeat.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self._heartbeat.__exit__(kind, error, tb)
+    def __exit__(self, *exc: object) -> None:
+        self._heartbeat.__exit__(*exc)
 
     @property
     def job(self) -> Job:
