@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compress_rows import context_of, tiny_job
+from compress_rows import GRAPH, context_of, tiny_job
 
 from redistill.compress import build, data
 from redistill.compress.errors import BadData, BadModel
+from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import JobSpec
 from redistill.files import sha256_of
 
@@ -81,7 +82,10 @@ def test_rows_with_missing_values_are_trained_on(tmp_path: Path) -> None:
     index = table.column_names.index("a")
     pq.write_table(table.set_column(index, "a", broken), tmp_path / "fresh.parquet")
     made = run(tmp_path, job)  # missing values stand for medians: no NaN comes of them
-    assert made.variants
+    student = Graph(made.variants["fp32"], GraphCall(features=GRAPH.features, classes=2))
+    assert np.isfinite(student.outputs(np.full((2, 3), np.nan, np.float32))).all()
+    (logits,) = (tmp_path / "work").glob("teacher_logits*")
+    assert np.isfinite(np.load(logits)).all()
 
 
 def test_training_on_labels_tells_whose_they_were(tmp_path: Path) -> None:
