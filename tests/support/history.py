@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import loop
 import sqlalchemy as sa
 
 from redistill.streams.store import lease
@@ -36,6 +37,8 @@ NOW = 1_790_000_000_000_000
 FINDING = uuid.UUID("8a0e8f0e-0000-5000-8000-000000000001")
 INCIDENT, JOB = "11111111-aaaa", "22222222-bbbb"
 Change = Callable[[sa.Connection], None]
+Breaks = Mapping[str, tuple[int, str, Change]]
+"""By what was done: the rule that has to notice, words of its violation, and the change."""
 BYTES = {"v1": b"first model", "r1-x": b"second model"}
 SHA = {v: hashlib.sha256(b).hexdigest() for v, b in BYTES.items()}
 
@@ -208,3 +211,31 @@ def holds(database: Database, home: Path, rule: Rule) -> RuleResult:
                 offsets=conn.execute(sa.select(offsets)).all(),
             )
         )
+
+
+class RuleChecks:
+    """What has to be true of every table of rules; a test class of each module names its own."""
+
+    RULES: ClassVar[Sequence[Rule]]
+    BREAKS: ClassVar[Breaks]
+
+    def test_broken_invariant_is_reported(
+        self, database: Database, tmp_path: Path, broken: tuple[int, str, Change]
+    ) -> None:
+        number, expected, change = broken
+        with database.begin() as conn:
+            change(conn)
+        (rule,) = (rule for rule in self.RULES if rule.number == number)
+        found = holds(database, tmp_path, rule)
+        assert any(expected in sentence for sentence in found.violations), found.violations
+
+    def test_untouched_history_holds(self, database: Database, tmp_path: Path, rule: Rule) -> None:
+        assert holds(database, tmp_path, rule).violations == []
+
+    def test_empty_database_holds(self, tmp_path: Path, rule: Rule) -> None:
+        empty = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
+        assert holds(empty, tmp_path, rule).violations == []
+        empty.dispose()
+
+    def test_every_rule_was_broken(self) -> None:
+        assert {number for number, _, _ in self.BREAKS.values()} == {r.number for r in self.RULES}

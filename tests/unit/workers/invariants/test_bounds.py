@@ -3,13 +3,10 @@ end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import loop
-import pytest
 import sqlalchemy as sa
-from history import NOW, Change, fill, holds, set_
+from history import NOW, Breaks, RuleChecks, holds, set_
 
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import JOURNAL_BYTES, Database
@@ -39,44 +36,16 @@ def stream_worker_that_does_not_relay(conn: sa.Connection) -> None:
     conn.execute(sa.update(outbox_table).values(sent_at=None))
 
 
-BREAKS: dict[str, tuple[int, str, Change]] = {
+BREAKS: Breaks = {
     "a changed audit entry": (8, "entry 2 was changed", set_(audit_table, audit_table.c.seq == 2, actor="cli:you")),
     "a worker that does not relay": (8, "workers run (lease scheduler) and do not relay", worker_that_does_not_relay),
     "a stream worker that does not": (8, "offsets stored 5 s ago) and do not relay", stream_worker_that_does_not_relay),
 }  # fmt: skip
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    fill(opened, tmp_path)
-    yield opened
-    opened.dispose()
-
-
-@pytest.mark.parametrize("name", BREAKS)
-def test_broken_invariant_is_reported(database: Database, tmp_path: Path, name: str) -> None:
-    number, expected, change = BREAKS[name]
-    with database.begin() as conn:
-        change(conn)
-    found = holds(database, tmp_path, RULE[number])
-    assert any(expected in sentence for sentence in found.violations), found.violations
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_untouched_history_holds(database: Database, tmp_path: Path, number: int) -> None:
-    assert holds(database, tmp_path, RULE[number]).violations == []
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_empty_database_holds(tmp_path: Path, number: int) -> None:
-    empty = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
-    assert holds(empty, tmp_path, RULE[number]).violations == []
-    empty.dispose()
-
-
-def test_every_rule_was_broken() -> None:
-    assert {number for number, _, _ in BREAKS.values()} == set(RULE)
+class TestBounds(RuleChecks):
+    RULES = bounds.RULES
+    BREAKS = BREAKS
 
 
 def test_backlog_is_pending_where_nobody_runs(database: Database, tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import loop
 import pytest
 import sqlalchemy as sa
-from history import NOW, SHA, Change, add, fill, holds, put, remove, report, set_
+from history import NOW, SHA, Breaks, RuleChecks, add, holds, put, remove, report, set_
 
 from redistill.streams.store.database import Database
 from redistill.times import DAY
@@ -46,7 +44,7 @@ EPOCH_2 = pointer_history.c.epoch == 2
 SERVED = activations.c.event_id == "1"
 LAST_STEP = job_steps.c.name == "publish"
 
-BREAKS: dict[str, tuple[int, str, Change]] = {
+BREAKS: Breaks = {
     "two live jobs": (3, "credit has 2 live jobs", second_live_job),
     "a job half finished": (3, "its mark says otherwise", set_(jobs, live_mark=1)),
     "a release that failed": (4, "without having passed its gates", set_(versions, SECOND, gate_passed=False)),
@@ -77,37 +75,9 @@ BREAKS: dict[str, tuple[int, str, Change]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    fill(opened, tmp_path)
-    yield opened
-    opened.dispose()
-
-
-@pytest.mark.parametrize("name", BREAKS)
-def test_broken_invariant_is_reported(database: Database, tmp_path: Path, name: str) -> None:
-    number, expected, change = BREAKS[name]
-    with database.begin() as conn:
-        change(conn)
-    found = holds(database, tmp_path, RULE[number])
-    assert any(expected in sentence for sentence in found.violations), found.violations
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_untouched_history_holds(database: Database, tmp_path: Path, number: int) -> None:
-    assert holds(database, tmp_path, RULE[number]).violations == []
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_empty_database_holds(tmp_path: Path, number: int) -> None:
-    empty = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
-    assert holds(empty, tmp_path, RULE[number]).violations == []
-    empty.dispose()
-
-
-def test_every_rule_was_broken() -> None:
-    assert {number for number, _, _ in BREAKS.values()} == set(RULE)
+class TestReleases(RuleChecks):
+    RULES = releases.RULES
+    BREAKS = BREAKS
 
 
 def test_what_was_looked_at_is_told(database: Database, tmp_path: Path) -> None:

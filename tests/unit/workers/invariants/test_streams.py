@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import history
-import loop
 import pytest
 import sqlalchemy as sa
-from history import NOW, Change, add, both, fill, finding, holds, remove, set_
+from history import NOW, Breaks, RuleChecks, add, both, finding, holds, remove, set_
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.findings import store_findings
@@ -32,7 +30,7 @@ from redistill.workers.store.tables import incident_findings, incidents, jobs
 
 RULE = {rule.number: rule for rule in streams.RULES}
 
-BREAKS: dict[str, tuple[int, str, Change]] = {
+BREAKS: Breaks = {
     "a lost offset": (1, "100 offsets were passed, 99 are accounted for", set_(offsets, counted=89)),
     "a doubled offset": (1, "101 are accounted for", set_(offsets, counted=91)),
     "a moved offset": (1, "99 offsets were passed", set_(offsets, next_offset=109)),
@@ -63,37 +61,9 @@ BREAKS: dict[str, tuple[int, str, Change]] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    fill(opened, tmp_path)
-    yield opened
-    opened.dispose()
-
-
-@pytest.mark.parametrize("name", BREAKS)
-def test_broken_invariant_is_reported(database: Database, tmp_path: Path, name: str) -> None:
-    number, expected, change = BREAKS[name]
-    with database.begin() as conn:
-        change(conn)
-    found = holds(database, tmp_path, RULE[number])
-    assert any(expected in sentence for sentence in found.violations), found.violations
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_untouched_history_holds(database: Database, tmp_path: Path, number: int) -> None:
-    assert holds(database, tmp_path, RULE[number]).violations == []
-
-
-@pytest.mark.parametrize("number", RULE)
-def test_empty_database_holds(tmp_path: Path, number: int) -> None:
-    empty = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
-    assert holds(empty, tmp_path, RULE[number]).violations == []
-    empty.dispose()
-
-
-def test_every_rule_was_broken() -> None:
-    assert {number for number, _, _ in BREAKS.values()} == set(RULE)
+class TestStreams(RuleChecks):
+    RULES = streams.RULES
+    BREAKS = BREAKS
 
 
 def test_what_was_counted_is_told(database: Database, tmp_path: Path) -> None:
