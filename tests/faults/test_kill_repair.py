@@ -105,6 +105,8 @@ def test_killed_workers_publish_one_release(
 
     worker.start()
     try:
+        # the job may have been finished before the last kill: then there is nothing to wait for
+        eventually(lambda: worker.says("repair_started"), f"the worker is up: {worker.tail()}")
         eventually(
             lambda: [j for j in rows(database, jobs) if j["finished_at"]],
             f"the job ends: {worker.tail()}",

@@ -31,6 +31,8 @@ class Worker:
     folder: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = field(default=0)
+    before: int = field(default=0)
+    """Bytes that the log had when the process was started last."""
     module: str = "redistill"
 
     @property
@@ -41,6 +43,7 @@ class Worker:
     def start(self) -> Worker:
         """Start the process."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.before = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module, *self.args], env=self.env, stdout=out, stderr=out,
@@ -79,6 +82,10 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(10)
         return self.process.returncode
+
+    def says(self, action: str) -> bool:
+        """Whether the process that was started last has logged an action."""
+        return f'"action": "{action}"'.encode() in self.log.read_bytes()[self.before :]
 
     def tail(self, n: int = 3_000) -> str:
         """The end of the log, for a failing test's message."""

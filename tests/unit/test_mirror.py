@@ -36,7 +36,6 @@ ELSEWHERE: dict[str, str] = {
     "workers/cli/register.py": "tests/integration/test_register.py",
     "workers/cli/replay.py": "tests/integration/test_replay.py",
     "workers/cli/rollback.py": "tests/integration/test_release_commands.py",
-    "workers/cli/run.py": "tests/integration/test_engine_worker.py",
     "workers/cli/topics.py": "tests/integration/test_topics.py",
     "workers/cli/up.py": "tests/e2e/test_up.py",
     # wiring of a whole process, and the demo's own processes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+from collections.abc import Callable
 
 import typer
 
@@ -31,6 +33,13 @@ def _leave(status: int) -> None:
     raise typer.Exit(status)
 
 
+def _when_asked(end: Callable[[], object]) -> None:
+    """What a signal does until the process has handlers of its own: its imports take seconds, and
+    nothing has begun that would have to be ended first."""
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: end())
+
+
 @app.command()
 def stream(metrics_port: int | None = METRICS) -> None:
     """Watch predictions and labels, and announce what was found.
@@ -39,6 +48,7 @@ def stream(metrics_port: int | None = METRICS) -> None:
     takes, and a second is refused. Exit status: 0 stopped, 1 it cannot start (the cause is said),
     70 stuck: start it again.
     """
+    _when_asked(sys.exit)
     from redistill.streams.engine.app import StreamConfig, run
     from redistill.workers.store import opening
 
@@ -71,12 +81,11 @@ def repair(metrics_port: int | None = METRICS) -> None:
     Also relays announcements, signs the repository, keeps schedules and deletes what is old, each
     under a lease: several may run at once.
     """
+    stop = threading.Event()
+    _when_asked(stop.set)
     from redistill.workers.processes import repair_worker as worker
 
     settings = common.load(metrics_port=metrics_port)
-    stop = threading.Event()
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, lambda *_: stop.set())
     _leave(worker.run(settings, stop=stop))
 
 
@@ -86,6 +95,7 @@ def web(
     port: int | None = typer.Option(None, "--port", min=0, max=65_535, help="Port to listen on."),
 ) -> None:
     """Serve the signed repository of releases over HTTP, with health and metrics."""
+    _when_asked(sys.exit)
     from redistill.workers.web import app as server
 
     settings = common.load(web_host=host, web_port=port)
