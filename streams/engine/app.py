@@ -127,17 +127,17 @@ class _Run:
                 health=self.health,
                 metrics=self.metrics,
             )
-            keeper.start()
             watchdog = Watchdog(
                 self.health,
                 servers=self.broker.bootstrap,
                 die=_die,
                 patience=config.patience_seconds,
             )
-            watchdog.start()
-            _calm_collector()
-            sys.setswitchinterval(SWITCH_SECONDS)
-            try:
+            try:  # from here on a signal gives the leases back
+                keeper.start()
+                watchdog.start()
+                _calm_collector()
+                sys.setswitchinterval(SWITCH_SECONDS)
                 with database.held_open():
                     return asyncio.run(self._main(database, accumulator, keeper))
             finally:
