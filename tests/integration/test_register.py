@@ -189,13 +189,13 @@ def test_few_base_rows_are_warned_of(home: Settings, tmp_path: Path) -> None:
     linear.write_rows(
         tmp_path / "m" / "trusted.parquet", linear.rows(np.random.default_rng(1), 300)
     )
-    said = explain(registration.prepare(spec_file.read(spec), home), home, None)
+    said = explain(registration.prepare(spec_file.read(spec), home), home, None, now=0)
     assert any(
         w.startswith("only 300 base rows: a 5-point drop takes about") for w in said.warnings
     )
     many = linear.rows(np.random.default_rng(1), 20_000)
     linear.write_rows(tmp_path / "m" / "trusted.parquet", many)
-    quick = explain(registration.prepare(spec_file.read(spec), home), home, None)
+    quick = explain(registration.prepare(spec_file.read(spec), home), home, None, now=0)
     assert quick.warnings == ()
     few, enough = said.delays["5"], quick.delays["5"]
     assert few is not None

@@ -10,6 +10,8 @@ from redistill.times import now_us
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from redistill.workers.settings.settings import Settings
     from redistill.workers.store.queries import Overview
 
@@ -50,12 +52,13 @@ def models(
         found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
         unknown = queries.unregistered_models(conn)
         detail = model_detail.detail(conn, name) if name else {}
+        planned = _schedule(conn, name, now) if name else None
     found = worst_first(found, now)
     lag = _lag(settings)
     if as_json:
         rows = [_document(o, now) for o in found]
         if name:
-            common.print_json(rows[0] | detail)
+            common.print_json(rows[0] | detail | {"schedule": planned})
         else:
             seen = {u.model: u.rows for u in unknown}
             common.print_json({"models": rows, "unregistered": seen, "lag": lag})
@@ -66,6 +69,8 @@ def models(
         _print(found, now)
     if name:
         _print_detail(detail)
+    if planned is not None:
+        typer.echo(planned)
     for u in unknown:
         typer.echo(
             f"not registered: {u.model}, {u.rows:,} rows seen since"
@@ -74,6 +79,15 @@ def models(
         )
     if lag is not None:
         typer.echo(f"stream lag: {lag if isinstance(lag, str) else f'{lag:,} records'}")
+
+
+def _schedule(conn: sa.Connection, name: str, now: int) -> str | None:
+    """When a model's schedule is due next, in words."""
+    from redistill.workers.incidents.model_context import load
+    from redistill.workers.models.explain import next_run
+
+    context = load(conn, name)
+    return None if context is None else next_run(context.spec, now)
 
 
 def _lag(settings: Settings) -> int | str | None:

@@ -125,7 +125,7 @@ def _register(
         prepared = registration.prepare(spec, settings)
         with database.read() as conn:
             traffic = queries.traffic(conn, spec.name, now)
-        said = explain.explain(prepared, settings, traffic)
+        said = explain.explain(prepared, settings, traffic, now=now)
         if not dry_run:
             judged = None if first is None else first(prepared)
             stored = registration.store(database, prepared, settings, actor=actor, now=now)

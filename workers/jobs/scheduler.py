@@ -1,9 +1,9 @@
 """Scheduler of what happens by the clock: recompressions on a cron expression, retention, expiry of
 stuck jobs.
 
-APScheduler is only the alarm clock, in memory: it wakes, and what is due is found from SQL. A job's
-id follows from the model and its scheduled time, so two workers, or one that slept, make one job.
-This is the only file that imports it.
+APScheduler is only the alarm clock, in memory: it wakes every half minute, and what is due is found
+from SQL and the cron expressions. A job's id follows from the model and its scheduled time, so two
+workers, or one that slept, make one job. This is the only file that imports it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from redistill.streams.errors import LeaseError
@@ -24,10 +23,11 @@ from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.times import microseconds, utc
 from redistill.workers.incidents.model_context import ModelContext, load, load_all
+from redistill.workers.models import cron
 from redistill.workers.store import audit, job_queue
 from redistill.workers.store.tables import jobs
 
-__all__ = ["LEASE", "Scheduler", "last_fire", "make_due_job"]
+__all__ = ["LEASE", "Scheduler", "make_due_job"]
 
 log = structlog.get_logger(__name__)
 
@@ -38,47 +38,6 @@ OPTIONS: dict[str, Any] = {"misfire_grace_time": None, "coalesce": True, "max_in
 """However late a wake-up is, it counts; several missed ones are one; none overtakes another."""
 
 ACTOR = "schedule"
-
-
-def last_fire(expression: str, now: datetime) -> datetime | None:
-    """The latest time at or before ``now`` at which a cron expression was due.
-
-    Parameters
-    ----------
-    expression
-        Five fields, in UTC.
-    now
-        Aware.
-
-    Returns
-    -------
-    datetime or None
-        ``None``: not once within eight years.
-
-    Raises
-    ------
-    ValueError
-        It is no cron expression.
-
-    Examples
-    --------
-    >>> last_fire("0 3 * * SUN", datetime(2026, 11, 25, 12, tzinfo=UTC)).isoformat()
-    '2026-11-22T03:00:00+00:00'
-    """
-    trigger = CronTrigger.from_crontab(expression, timezone=UTC)
-    back = timedelta(minutes=2)
-    while back < timedelta(days=8 * 366):
-        fire_time = trigger.get_next_fire_time(None, now - back)
-        if fire_time is None or fire_time > now:
-            back *= 4
-            continue
-        while (
-            later := trigger.get_next_fire_time(fire_time, fire_time)
-        ) is not None and later <= now:
-            fire_time = later
-        due: datetime = fire_time.astimezone(UTC)
-        return due
-    return None
 
 
 def make_due_job(conn: sa.Connection, model_context: ModelContext, *, now: int) -> str | None:
@@ -94,7 +53,7 @@ def make_due_job(conn: sa.Connection, model_context: ModelContext, *, now: int) 
     """
     if model_context.schedule is None or model_context.level != "repair":
         return None
-    fire = last_fire(model_context.schedule, utc(now))
+    fire = cron.parse(model_context.schedule).until(utc(now))
     if fire is None or microseconds(fire) <= model_context.registered_at:
         return None
     job_id = job_queue.job_id_of(model_context.model, fire.isoformat())
@@ -145,7 +104,8 @@ def _refusal(conn: sa.Connection, model_context: ModelContext) -> str | None:
 
 
 class Scheduler:
-    """Wakes at the times of the models' schedules, and does the housekeeping of the fleet.
+    """Makes the jobs of the models' schedules when they are due, and does the housekeeping of the
+    fleet.
 
     Parameters
     ----------
@@ -159,6 +119,8 @@ class Scheduler:
         Called when a job was made.
     clock
         Microseconds since 1970.
+    look_seconds
+        How often the schedules are looked at: a job is made at most so late.
     """
 
     def __init__(
@@ -169,20 +131,20 @@ class Scheduler:
         chores: dict[str, tuple[float, Callable[[], Any]]],
         on_job: Callable[[], None],
         clock: Callable[[], int],
-        reread_seconds: float = 30.0,
+        look_seconds: float = 30.0,
     ) -> None:
         self._database = database
         self._holder = holder
         self._on_job = on_job
         self._clock = clock
-        self._known: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
         self._timer = BackgroundScheduler(timezone=UTC)
         start = datetime.now(UTC)
         self._timer.add_job(
             self._tried,
-            IntervalTrigger(seconds=reread_seconds, timezone=UTC),
-            args=("reread", self.reread),
-            id="reread",
+            IntervalTrigger(seconds=look_seconds, timezone=UTC),
+            args=("schedules", self.fire_all),
+            id="schedules",
             next_run_time=start,
             **OPTIONS,
         )
@@ -205,24 +167,22 @@ class Scheduler:
         if self._timer.running:
             self._timer.shutdown(wait=True)
 
-    def reread(self) -> None:
-        """Read the schedules again, and make up for what was due while nobody was awake."""
+    def fire_all(self) -> None:
+        """Make the jobs that are due, and make up for what was while nobody was awake."""
         with self._database.read() as conn:
             schedules = {t.model: t.schedule for t in load_all(conn) if t.schedule is not None}
-        for model in self._known.keys() - schedules.keys():
-            self._timer.remove_job(f"cron:{model}")
         for model, expression in schedules.items():
-            if self._known.get(model) != expression:
-                self._timer.add_job(
-                    self._tried,
-                    CronTrigger.from_crontab(expression, timezone=UTC),
-                    args=(f"schedule of {model}", partial(self.fire, model)),
-                    id=f"cron:{model}",
-                    replace_existing=True,
-                    **OPTIONS,
+            if (wrong := cron.problem(expression)) is None:
+                self._tried(f"schedule of {model}", partial(self.fire, model))
+            elif self._unreadable.get(model) != expression:  # an earlier release let it in
+                self._unreadable[model] = expression
+                log.warning(
+                    "schedule_unreadable",
+                    action="schedule_unreadable",
+                    model=model,
+                    schedule=expression,
+                    error=f"{wrong}; register the model with another [repair] schedule",
                 )
-            self.fire(model)
-        self._known = schedules
 
     def fire(self, model: str) -> str | None:
         """Make the job that is due for a model; its id if one was made."""

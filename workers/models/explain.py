@@ -9,11 +9,14 @@ from redistill.stats import clopper_pearson, upper_bound
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.harm import delay
+from redistill.times import utc
+from redistill.workers.models import cron
 from redistill.workers.models.registration import PreparedModel
+from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.queries import Traffic
 
-__all__ = ["Said", "explain"]
+__all__ = ["Said", "explain", "next_run"]
 
 DROPS = (5.0, 10.0)
 """Losses of accuracy, in points, for which the delay is said."""
@@ -37,13 +40,17 @@ class Said:
     """Labelled rows until a drop is found, by points; ``None``: never."""
 
 
-def explain(prepared: PreparedModel, settings: Settings, traffic: Traffic | None) -> Said:
-    """Say what the thresholds of a specification mean.
+def explain(
+    prepared: PreparedModel, settings: Settings, traffic: Traffic | None, *, now: int
+) -> Said:
+    """Say what the thresholds and the schedule of a specification mean.
 
     Parameters
     ----------
     traffic
         What the model's last days looked like; ``None``: not known.
+    now
+        Microseconds since 1970.
     """
     config = prepared.spec.watch_config(settings)
     sentences: list[str] = []
@@ -65,7 +72,28 @@ def explain(prepared: PreparedModel, settings: Settings, traffic: Traffic | None
         warnings += _slow(base, config, share)
     if prepared.spec.level == "repair":
         warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)
+    if (planned := next_run(prepared.spec, now)) is not None:
+        sentences.append(planned)
+    elif prepared.spec.repair.schedule is not None:
+        warnings.append(
+            f"[repair] schedule: nothing is recompressed at level {prepared.spec.level};"
+            ' level = "repair" does it'
+        )
     return Said(tuple(sentences), tuple(warnings), delays)
+
+
+def next_run(spec: ModelSpec, now: int) -> str | None:
+    """When a schedule is due next, with the day of the week; ``None``: there is no schedule that
+    is kept.
+    """
+    if spec.repair.schedule is None or spec.level != "repair":
+        return None
+    try:
+        due = cron.parse(spec.repair.schedule).after(utc(now))
+    except ValueError as error:  # an earlier release let it in
+        return f"the schedule {spec.repair.schedule!r} is not kept: {error}"
+    when = "never" if due is None else cron.in_words(due)
+    return f"next scheduled recompression: {when} ({spec.repair.schedule})"
 
 
 def _label_share(traffic: Traffic | None) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from waiting import eventually
 from redistill.streams.store.database import Database, connect
 from redistill.times import DAY, HOUR, SECOND
 from redistill.workers.incidents.model_context import load
-from redistill.workers.jobs.scheduler import Scheduler, last_fire, make_due_job
+from redistill.workers.jobs.scheduler import Scheduler, make_due_job
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import audit, jobs
 
@@ -44,27 +43,6 @@ def due(database: Database, now: int) -> str | None:
 def rows(database: Database) -> list[Any]:
     with database.read() as conn:
         return list(conn.execute(sa.select(jobs).order_by(jobs.c.created_at)).mappings())
-
-
-@pytest.mark.parametrize(
-    ("expression", "now", "expected"),
-    [
-        ("0 3 * * SUN", "2026-11-25T12:00", "2026-11-22T03:00"),
-        ("0 3 * * *", "2026-11-25T03:00", "2026-11-25T03:00"),
-        ("0 3 * * *", "2026-11-25T02:59", "2026-11-24T03:00"),
-        ("*/15 * * * *", "2026-11-25T12:14", "2026-11-25T12:00"),
-        ("0 0 29 2 *", "2026-11-25T12:00", "2024-02-29T00:00"),
-    ],
-)
-def test_last_fire_is_the_latest_time_that_was_due(
-    expression: str, now: str, expected: str
-) -> None:
-    at = datetime.fromisoformat(now).replace(tzinfo=UTC)
-    assert last_fire(expression, at) == datetime.fromisoformat(expected).replace(tzinfo=UTC)
-
-
-def test_time_that_never_comes_was_never_due() -> None:
-    assert last_fire("0 0 30 2 *", datetime(2026, 11, 25, tzinfo=UTC)) is None
 
 
 def test_each_scheduled_time_makes_one_job_however_often_it_is_asked(database: Database) -> None:
@@ -141,6 +119,21 @@ def test_two_schedulers_make_one_job_and_do_chores_under_one_lease(database: Dat
     assert len(set(done)) == 1
 
 
+def test_schedule_that_nobody_can_read_is_said_once_and_stops_no_other(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database.begin() as conn:
+        for name, schedule in (("a", "0 0 31 2 *"), ("b", "*/100 * * * *"), ("c", "0 3 * * *")):
+            loop.register(conn, loop.spec(name=name, schedule=schedule), now=NOW - 10 * DAY)
+    scheduler = Scheduler(database, holder="one", chores={}, on_job=lambda: None, clock=Clock())
+    scheduler.fire_all()
+    scheduler.fire_all()
+    assert [r["model"] for r in rows(database)] == ["c"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "schedule_unreadable" in line]
+    assert len(said) == 2
+    assert "never has it" in said[0]
+
+
 def test_chore_that_fails_is_done_again(database: Database) -> None:
     calls: list[int] = []
 
@@ -169,7 +162,7 @@ def test_database_that_is_away_is_said_without_a_traceback(
         chores={"expire": (0.1, lambda: done.append("done"))},
         on_job=lambda: None,
         clock=Clock(),
-        reread_seconds=0.1,
+        look_seconds=0.1,
     )
     scheduler.start()
     said = ""
@@ -177,7 +170,7 @@ def test_database_that_is_away_is_said_without_a_traceback(
     def both() -> bool:
         nonlocal said
         said += capsys.readouterr().out
-        return "chore=expire" in said and "chore=reread" in said
+        return "chore=expire" in said and "chore=schedules" in said
 
     try:
         eventually(both, "both are said", every=0.05)

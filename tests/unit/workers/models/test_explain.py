@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.wire.block import Feature, Schema
-from redistill.workers.models.explain import Said, explain
+from redistill.times import microseconds
+from redistill.workers.models.explain import Said, explain, next_run
 from redistill.workers.models.registration import PreparedModel
 from redistill.workers.models.spec import ModelSpec, RepairSection
 from redistill.workers.settings.settings import Settings
@@ -19,6 +21,7 @@ SPEC = ModelSpec(
     schema=Schema(features=(Feature(name="x"),), classes=("a", "b")),
     repair=RepairSection(wait_hours=24),
 )
+NOW = microseconds(datetime(2026, 11, 25, 12, tzinfo=UTC))  # a Wednesday
 WEEK = Traffic(days=7, rows=10_000, labels=1_000, gate_rows=500)
 
 
@@ -28,7 +31,7 @@ def base(rows: int, *, every: int = 10) -> BaseError:
 
 def said(known: BaseError | None, traffic: Traffic | None = None) -> Said:
     prepared = PreparedModel(spec=SPEC, profile=None, base=known, warnings=(), contents=())
-    return explain(prepared, Settings.load({"home": "/nowhere"}), traffic)
+    return explain(prepared, Settings.load({"home": "/nowhere"}), traffic, now=NOW)
 
 
 def test_the_delays_are_those_that_were_measured() -> None:
@@ -71,6 +74,21 @@ def test_a_drop_below_the_tolerance_is_never_found() -> None:
         warnings=(),
         contents=(),
     )
-    found = explain(prepared, Settings.load({"home": "/nowhere"}), None)
+    found = explain(prepared, Settings.load({"home": "/nowhere"}), None, now=NOW)
     assert found.delays["5"] is None
     assert any("5-point drop is within the tolerance" in s for s in found.sentences)
+
+
+def test_the_next_scheduled_run_is_told_with_its_day_of_the_week() -> None:
+    spec = replace(SPEC, repair=RepairSection(schedule="0 3 * * 0"))
+    wanted = "next scheduled recompression: Sunday 29 November 2026, 03:00 UTC (0 3 * * 0)"
+    assert next_run(spec, NOW) == wanted
+    prepared = PreparedModel(spec=spec, profile=None, base=None, warnings=(), contents=())
+    settings = Settings.load({"home": "/nowhere"})
+    assert wanted in explain(prepared, settings, None, now=NOW).sentences
+    watched = replace(prepared, spec=replace(spec, level="watch"))
+    (warning,) = explain(watched, settings, None, now=NOW).warnings
+    assert warning.startswith("[repair] schedule: nothing is recompressed at level watch")
+    assert next_run(SPEC, NOW) is None
+    odd = replace(SPEC, repair=RepairSection(schedule="*/100 * * * *"))
+    assert str(next_run(odd, NOW)).startswith("the schedule '*/100 * * * *' is not kept: minute")
