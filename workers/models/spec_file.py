@@ -21,7 +21,7 @@ from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 from redistill.workers.models import cron, spec
 from redistill.workers.models.spec import PATHS, ModelSpec
-from redistill.workers.models.spec_schema import expand, read_schema, unknown_key
+from redistill.workers.models.spec_schema import members, read_schema, unknown_key
 
 __all__ = ["SECTIONS", "TOP_KEYS", "parse", "read"]
 
@@ -220,7 +220,7 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
         problems.extend(
             f"[privacy] store_features: {name!r} is no feature"
             for name in (stored if isinstance(stored, list) else ())
-            if isinstance(name, str) and not set(expand(name) or [name]) <= set(schema.names)
+            if isinstance(name, str) and not set(members(name, schema.names)) <= set(schema.names)
         )
 
 
@@ -255,6 +255,7 @@ def _with_paths(parsed: ModelSpec, paths: Mapping[tuple[str, str], str]) -> Mode
             changes[section] = dataclasses.replace(current, **values)
     stored = parsed.privacy.store_features
     if stored is not None:
-        names = tuple(n for name in stored for n in (expand(name) or [name]))
+        own = parsed.schema.names
+        names = tuple(n for name in stored for n in members(name, own))
         changes["privacy"] = dataclasses.replace(parsed.privacy, store_features=names)
     return dataclasses.replace(parsed, **changes)

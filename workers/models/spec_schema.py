@@ -1,19 +1,24 @@
-"""Schema section of ``model.toml``: its shorthand for features, and ranges such as ``p[0-63]``."""
+"""Schema section of ``model.toml``: its shorthand for features, and ranges such as ``p[0-63]``.
+
+A key is shorthand; ``name`` inside a feature's table is the column's name letter for letter,
+whatever it looks like.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from redistill.streams.wire.block import Feature, Schema
 
-__all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "read_schema", "unknown_key"]
+__all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "members", "read_schema", "unknown_key"]
 
 SCHEMA_KEYS = ("features", "order", "classes", "slices")
-FEATURE_KEYS = ("type", "min", "max", "values")
+FEATURE_KEYS = ("name", "type", "min", "max", "values")
 KINDS = ("float", "int", "category")
 RANGE = re.compile(r"^(?P<head>.*)\[(?P<low>\d+)-(?P<high>\d+)\](?P<tail>[^\[\]]*)$")
 MAX_FEATURES = 4_096
@@ -54,22 +59,60 @@ def read_schema(table: Any, problems: list[str]) -> Schema | None:
 
 def _features(value: Any, problems: list[str]) -> dict[str, Feature]:
     place = "[schema] features"
-    if not isinstance(value, Mapping) or not value:
+    items: list[tuple[str, str | None, Any]]
+    """Place, key (``None``: an entry of a list), description."""
+    if isinstance(value, Mapping) and value:
+        items = [(f"{place}.{key}", key, described) for key, described in value.items()]
+    elif isinstance(value, list) and value:
+        items = [(f"{place}[{i}]", None, described) for i, described in enumerate(value)]
+    else:
         problems.append(
             f'{place}: a table such as {{ age = "int", region = ["EU", "US"] }} was expected'
         )
         return {}
     out: dict[str, Feature] = {}
-    for key, described in value.items():
-        names = expand(key)
-        if names is None or len(out) + len(names) > MAX_FEATURES:
-            problems.append(f"{place}.{key}: a range such as p[0-63] was expected")
-            continue
-        problems.extend(f"{place}.{key}: {name} is declared twice" for name in names if name in out)
-        template = _feature(described, f"{place}.{key}", problems)
+    for where, key, described in items:
+        names = _column_names(where, key, described, problems)
+        if len(out) + len(names) > MAX_FEATURES:
+            problems.append(f"{where}: more than {MAX_FEATURES:,} features")
+            break
+        problems.extend(f"{where}: {name} is declared twice" for name in names if name in out)
+        template = _feature(described, where, problems) if names else None
         if template is not None:
             out |= {name: dataclasses.replace(template, name=name) for name in names}
     return out
+
+
+def _column_names(
+    where: str, key: str | None, described: Any, problems: list[str]
+) -> Sequence[str]:
+    """Columns that an entry declares; none: what is wrong was said."""
+    if isinstance(described, Mapping) and "name" in described:
+        if isinstance(name := described["name"], str):
+            return (name,)
+        problems.append(f"{where} name = {name!r}: a text was expected")
+        return ()
+    if key is None:
+        problems.append(f'{where}: {{ name = "age", type = "float" }} was expected')
+        return ()
+    if (names := expand(key)) is not None:
+        return names
+    problems.append(
+        f"{where}: a range such as p[0-63] was expected; a column of just this name is declared by"
+        f" {{ name = {json.dumps(key, ensure_ascii=False)}, type = ... }}"
+    )
+    return ()
+
+
+def members(name: str, known: Container[str]) -> list[str]:
+    """Features that an entry of a list means: the one of this very name, else those of a range.
+
+    Examples
+    --------
+    >>> members("p[0-1]", {"p0", "p1"}), members("p[0-1]", {"p[0-1]", "p0"})
+    (['p0', 'p1'], ['p[0-1]'])
+    """
+    return [name] if name in known else expand(name) or [name]
 
 
 def expand(name: str) -> list[str] | None:
@@ -136,7 +179,7 @@ def _feature(value: Any, place: str, problems: list[str]) -> Feature | None:
 
 def _ordered(features: dict[str, Feature], order: Any, problems: list[str]) -> dict[str, Feature]:
     names = _names(order, "[schema] order", problems)
-    listed = [n for name in names for n in (expand(name) or [name])]
+    listed = [n for name in names for n in members(name, features)]
     if sorted(listed) != sorted(features):
         missing = sorted(set(features) - set(listed))
         extra = sorted(set(listed) - set(features))

@@ -21,7 +21,7 @@ from redistill.streams.store.tables import specs, unregistered
 from redistill.streams.wire.block import Feature
 from redistill.streams.wire.columns import number_text
 from redistill.workers.errors import UsageError
-from redistill.workers.models.spec_schema import MAX_VALUES
+from redistill.workers.models.spec_schema import MAX_VALUES, expand
 
 __all__ = ["look", "to_toml"]
 
@@ -174,10 +174,7 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         "[schema.features]           # declare min and max where values outside are wrong: "
         '{ type = "float", min = 0 }',
     ]
-    lines += [
-        f"{_key(f.name)} = {_list(f.values) if f.kind == 'category' else _text(f.kind)}"
-        for f in seen.features
-    ]
+    lines += [f"{_key(f.name)} = {_described(f)}" for f in seen.features]
     lines += [
         "",
         "[labels]",
@@ -256,6 +253,15 @@ def _text(value: str) -> str:
 def _key(name: str) -> str:
     bare = name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
     return name if bare else _text(name)
+
+
+def _described(feature: Feature) -> str:
+    """A feature as short as it can be written; its name is told where the key would be syntax."""
+    short = _list(feature.values) if feature.kind == "category" else _text(feature.kind)
+    if expand(feature.name) == [feature.name]:
+        return short
+    key = "values" if feature.kind == "category" else "type"
+    return f"{{ name = {_text(feature.name)}, {key} = {short} }}"
 
 
 def _list(values: Sequence[str]) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from model_toml import refused
+from odd_names import ODD
 
 from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.models import spec_schema
-from redistill.workers.models.spec_schema import expand, read_schema, unknown_key
+from redistill.workers.models.spec_schema import expand, members, read_schema, unknown_key
 
 GOOD: dict[str, Any] = {
     "features": {"region": ["EU", "US"], "p[0-3]": {"type": "float", "min": 0, "max": 1}},
@@ -77,6 +78,22 @@ def test_features_stand_as_they_are_written_unless_an_order_says_otherwise() -> 
     assert ordered.features[2].values == ("EU", "US")
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_a_name_that_is_told_is_no_syntax(name: str) -> None:
+    described = {"name": name, "type": "int", "min": 0}
+    wanted = (Feature(name=name, kind="int", minimum=0),)
+    assert schema_of(features={"any key": described}).features == wanted
+    assert schema_of(features=[described]).features == wanted
+
+
+def test_a_feature_of_this_very_name_goes_before_a_range() -> None:
+    odd = {"name": "p[0-1]", "type": "float"}
+    schema = schema_of(features={"p[0-1]": "float", "odd": odd}, order=["p1", "p[0-1]", "p0"])
+    assert schema.names == ("p1", "p[0-1]", "p0")
+    assert members("p[0-1]", schema.names) == ["p[0-1]"]
+    assert members("p[0-1]", ("p0", "p1")) == ["p0", "p1"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -122,18 +139,37 @@ def test_a_wrong_feature_is_said_with_its_name(feature: Any, said: str) -> None:
 @pytest.mark.parametrize(
     ("features", "said"),
     [
-        ({"p[3-0]": "float"}, "[schema] features.p[3-0]: a range such as p[0-63] was expected"),
+        (
+            {"p[3-0]": "float"},
+            "[schema] features.p[3-0]: a range such as p[0-63] was expected; a column of just this"
+            ' name is declared by { name = "p[3-0]", type = ... }',
+        ),
         ({"p[0-2]": "float", "p1": "int"}, "[schema] features.p1: p1 is declared twice"),
+        (
+            {"p[0-2]": "float", "q": {"name": "p1", "type": "int"}},
+            "[schema] features.q: p1 is declared twice",
+        ),
+        ({"q": {"name": 7, "type": "int"}}, "[schema] features.q name = 7: a text was expected"),
+        (
+            [{"name": "a", "type": "int"}, {"type": "float"}],
+            '[schema] features[1]: { name = "age", type = "float" } was expected',
+        ),
+        (["a"], '[schema] features[0]: { name = "age", type = "float" } was expected'),
+        (
+            [],
+            '[schema] features: a table such as { age = "int", region = ["EU", "US"] } was expected',
+        ),
     ],
 )
-def test_a_wrong_range_is_said(features: dict[str, Any], said: str) -> None:
+def test_wrong_names_are_said(features: Any, said: str) -> None:
     assert problems_of(features=features) == [said]
 
 
 def test_no_more_features_than_a_model_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spec_schema, "MAX_FEATURES", 3)
     assert problems_of(features={"p[0-1]": "float", "q": "float"}) == []
-    assert len(problems_of(features={"p[0-1]": "float", "q[0-1]": "float"})) == 1
+    (problem,) = problems_of(features={"p[0-1]": "float", "q[0-1]": "float"})
+    assert problem == "[schema] features.q[0-1]: more than 3 features"
 
 
 def test_an_unknown_key_is_said_with_the_nearest_one_or_all() -> None:

@@ -11,11 +11,15 @@ import loop
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+from odd_names import ODD
 
 from redistill.streams.store.tables import unregistered
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.workers.errors import UsageError
 from redistill.workers.models import spec_file
+from redistill.workers.models.spec import ModelSpec
 from redistill.workers.models.traffic import Seen, look, to_toml
 
 
@@ -157,3 +161,44 @@ def test_the_file_is_read_back_as_what_was_seen(conn: sa.Connection, tmp_path: P
     assert spec.schema.slices == ("channel",)
     assert warnings == ()
     assert "plain-1 = [" in text
+
+
+@pytest.mark.parametrize("kind", ["numbers", "categories"])
+def test_every_name_that_was_seen_is_registered_as_it_stands(kind: str, tmp_path: Path) -> None:
+    seen = Seen("seen", "v1", 2, sampled=2, predictions=Counter("ab"))
+    if kind == "numbers":
+        seen.numbers = dict.fromkeys(ODD)
+    else:
+        seen.categories = {name: Counter(ODD) for name in ODD}
+    text, _ = to_toml(seen)
+    spec = spec_file.parse(text, tmp_path / "seen.toml")
+    assert spec.schema.features == seen.features
+    assert sorted(spec.schema.names) == sorted(ODD)
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+@given(st.sets(st.text(max_size=30) | st.sampled_from(ODD), min_size=2, max_size=20))
+def test_any_names_come_back_from_the_file(names: set[str]) -> None:
+    seen = Seen("seen", "v1", 2, sampled=2, predictions=Counter(names))
+    seen.numbers = dict.fromkeys(names)
+    schema = spec_file.parse(to_toml(seen)[0], Path("/seen.toml")).schema
+    assert schema.names == tuple(seen.numbers)
+    assert sorted(schema.classes) == sorted(names)
+
+
+def test_a_sample_with_odd_columns_is_read_back(conn: sa.Connection) -> None:
+    data = encode_batch(
+        model="seen",
+        version="v1",
+        ids=list("abcd"),
+        served_at=np.arange(4, dtype=np.int64),
+        feature_names=ODD,
+        features=np.ones((4, len(ODD)), np.float32),
+        prediction=["a", "b"] * 2,
+        categories={f"{name}|": ["u", "v"] * 2 for name in ODD},
+        segments={name: ["s", "t"] * 2 for name in ODD},
+    )
+    put(conn, data)
+    seen = look(conn, "seen")
+    assert [f.name for f in seen.features] == [*ODD, *sorted(f"{name}|" for name in ODD)]
+    assert set(seen.segments) == set(ODD)
