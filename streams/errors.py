@@ -3,6 +3,9 @@ be done."""
 
 from __future__ import annotations
 
+import traceback
+from os.path import basename
+
 __all__ = [
     "BrokerRefused",
     "BrokerUnavailable",
@@ -31,7 +34,7 @@ class WireError(StreamsError):
     ----------
     code
         One word of a closed vocabulary, for counting: ``malformed``, ``oversized``,
-        ``unknown_type``, ``unknown_version``, ``missing_field``, ``invalid_field``.
+        ``unknown_type``, ``unknown_version``, ``missing_field``, ``invalid_field``, ``failed``.
     reason
         What was wrong and where, for a person.
     """
@@ -40,6 +43,32 @@ class WireError(StreamsError):
         super().__init__(f"{code}: {reason}")
         self.code = code
         self.reason = reason
+
+    @classmethod
+    def failed(cls, error: Exception) -> WireError:
+        """Whatever a record made our own code raise: a defect of ours, and no reason to stop.
+
+        Where it was raised stands in the reason, before what hostile bytes may make of the message.
+
+        Examples
+        --------
+        >>> try:
+        ...     {}["x"]
+        ... except KeyError as error:
+        ...     print(WireError.failed(error))
+        failed: KeyError at <doctest ...>:2: 'x'
+        """
+        if isinstance(error, cls):
+            return error.alone()
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" at {basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+        return cls("failed", f"{type(error).__name__}{where}: {str(error)[:300]}")
+
+    @property
+    def kind(self) -> str:
+        """What is the same in each error of this kind, for saying it once: code, or exception and
+        place."""
+        return self.reason.partition(": ")[0] if self.code == "failed" else self.code
 
     def alone(self) -> WireError:
         """The same, to be kept: without the frames in which it was raised. They hold the records,

@@ -9,6 +9,7 @@ one JSON object with content type ``application/cloudevents+json``.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,7 @@ import msgspec
 
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import MODEL_PATTERN, TYPES
+from redistill.streams.wire.foreign import looks_like, other_content, told
 
 __all__ = [
     "ARROW",
@@ -39,13 +41,15 @@ __all__ = [
 JSON = b"application/json"
 ARROW = b"application/vnd.apache.arrow.stream"
 STRUCTURED = b"application/cloudevents+json"
+_EVENTS = b"application/cloudevents"
 
 MAX_EVENT_BYTES = 1_048_576
 """Largest value that is read; Kafka's own default limit."""
 MAX_ROWS = 5_000
 """Most rows of one Arrow batch."""
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
+"""Names and values; a foreign producer may write a value that is null."""
 
 _NAME_OF = {event: name for name, event in TYPES.items()}
 _TYPE_PATTERN = re.compile(r"redistill\.([a-z-]+)\.v(\d+)")
@@ -101,6 +105,8 @@ class Envelope(NamedTuple):
     event: type[Any]
     content_type: bytes
     data: bytes
+    event_id: str = ""
+    """CloudEvents' ``id``, wherever it stood."""
 
 
 def type_name(event: type[Any]) -> str:
@@ -143,18 +149,24 @@ def open_envelope(record: RecordLike) -> Envelope:
         raise WireError("malformed", _text(why) if why else "the record has no value (a tombstone)")
     if len(value) > MAX_EVENT_BYTES:
         raise WireError("oversized", f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read")
-    headers = {name.lower(): text for name, text in record.headers or ()}
+    headers = {name.lower(): text for name, text in record.headers or () if text}
     content = headers.get("content-type", JSON).split(b";")[0].strip().lower()
     if content == STRUCTURED:
         return _structured(value)
+    if content.startswith(_EVENTS):  # of a batch, or in another format
+        raise other_content(content)
     for name in _REQUIRED:
-        if not headers.get(name):
-            raise WireError("missing_field", f"header {name} is missing")
+        if name not in headers:
+            missing = f"header {name} is missing"
+            what = "" if content == ARROW else looks_like(value) or _without_content_type(value)
+            if what:
+                missing += f", and the value looks like {what}"
+            raise WireError("missing_field", missing)
     if headers["ce_specversion"] != b"1.0":
         raise WireError(
             "unknown_version", f"CloudEvents {_text(headers['ce_specversion'])}; 1.0 is read"
         )
-    return Envelope(find_type(_text(headers["ce_type"])), content, value)
+    return Envelope(find_type(_text(headers["ce_type"])), content, value, _text(headers["ce_id"]))
 
 
 def find_type(name: str) -> type[Any]:
@@ -198,16 +210,29 @@ def checked_names(model: str | None, version: str | None) -> tuple[str, str]:
 
 def _structured(value: bytes) -> Envelope:
     try:
-        outer = msgspec.json.decode(value, type=_Structured)
+        outer = msgspec.json.decode(value.removeprefix(BOM_UTF8), type=_Structured)
     except msgspec.ValidationError as exc:
-        raise WireError(_code(exc), f"structured CloudEvent: {exc}") from None
+        raise WireError(_code(exc), f"structured CloudEvent: {told(value) or exc}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise WireError("malformed", f"structured CloudEvent: {exc}") from None
+        raise WireError("malformed", f"structured CloudEvent: {told(value) or exc}") from None
     if outer.specversion != "1.0":
         raise WireError("unknown_version", f"CloudEvents {outer.specversion[:20]}; 1.0 is read")
-    if outer.datacontenttype.split(";")[0].strip().lower() != JSON.decode():
-        raise WireError("invalid_field", f"datacontenttype {outer.datacontenttype[:80]!r}")
-    return Envelope(find_type(outer.type), JSON, bytes(outer.data))
+    content = (outer.datacontenttype or JSON.decode()).split(";")[0].strip().lower().encode()
+    data = bytes(outer.data) or outer.data_base64
+    if data is None:
+        raise WireError("missing_field", "structured CloudEvent: it has no data")
+    if content != JSON and (content != ARROW or bytes(outer.data)):
+        raise WireError("invalid_field", f"datacontenttype {content[:80]!r}")
+    if not outer.id:
+        raise WireError("missing_field", "structured CloudEvent: its id is empty")
+    return Envelope(find_type(outer.type), content, data, outer.id)
+
+
+def _without_content_type(value: bytes) -> str:
+    """A structured event whose record does not say so."""
+    if b'"specversion"' not in value[:10_000]:
+        return ""
+    return f"a CloudEvent in structured mode: its content-type must be {STRUCTURED.decode()}"
 
 
 def invalid(exc: msgspec.ValidationError) -> WireError:
@@ -223,10 +248,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+_NONE = msgspec.Raw(b"")
+
+
 class _Structured(msgspec.Struct):
     specversion: str
     type: str
     id: str
     source: str
-    data: msgspec.Raw
-    datacontenttype: str = "application/json"
+    data: msgspec.Raw = _NONE
+    data_base64: bytes | None = None
+    datacontenttype: str | None = None

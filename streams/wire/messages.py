@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from codecs import BOM_UTF8
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,6 +21,7 @@ from redistill.streams.wire.envelope import (
     type_name,
 )
 from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event
+from redistill.streams.wire.foreign import looks_like, no_json, other_content
 
 __all__ = ["MAX_LETTER_BYTES", "decode", "encode"]
 
@@ -27,6 +30,8 @@ MAX_LETTER_BYTES = 262_144
 
 E = TypeVar("E")
 
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000").search
+"""The escape of NUL, and not of a backslash before the letters u0000."""
 _ENCODER = msgspec.json.Encoder()
 _DECODERS = {event: msgspec.json.Decoder(event) for event in TYPES.values()}
 
@@ -97,7 +102,7 @@ def decode(record: RecordLike, *, expect: type[E] | None = None) -> E | Any:
             "unknown_type", f"{type_name(envelope.event)} where {type_name(expect)} is expected"
         )
     if envelope.content_type != JSON:
-        raise WireError("invalid_field", f"content-type {envelope.content_type[:80]!r}")
+        raise other_content(envelope.content_type)
     return read_value(envelope.data, envelope.event)
 
 
@@ -109,11 +114,13 @@ def read_value(data: bytes, event: type[E]) -> E:
     WireError
         ``malformed``, ``missing_field`` or ``invalid_field``.
     """
-    if b"\\u0000" in data:
+    if b"\\u0000" in data and _NUL(data):
         raise WireError("invalid_field", "a text contains NUL, which no database stores")
     try:
-        return _DECODERS[event].decode(data)  # type: ignore[no-any-return]
+        return _DECODERS[event].decode(data.removeprefix(BOM_UTF8))  # type: ignore[no-any-return]
     except msgspec.ValidationError as exc:
+        if what := looks_like(data):
+            raise WireError("invalid_field", f"no JSON object, but {what}") from None
         raise invalid(exc) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as exc:
-        raise WireError("malformed", f"no JSON: {str(exc)[:200]}") from None
+    except (RecursionError, ValueError) as exc:  # what is no JSON, no UTF-8, no date
+        raise no_json(data, exc) from None

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.streams.errors import WireError
+from redistill.streams.errors import StreamsError, WireError
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_open import open_batch
 from redistill.streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
@@ -26,6 +26,7 @@ from redistill.streams.wire.envelope import (
     type_name,
 )
 from redistill.streams.wire.events import PredictionMade
+from redistill.streams.wire.foreign import other_content
 from redistill.streams.wire.grouped import Group, finish
 from redistill.streams.wire.recordset import RecordSet
 from redistill.streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
@@ -58,6 +59,14 @@ class Decoded:
     """Per block, ``(n,)``: index of the record that each row came from."""
     dead: list[tuple[int, WireError]] = field(default_factory=list)
     """Index of each record that cannot be read, and why; in the order of the log."""
+
+    def followed_by(self, other: Decoded, records: int) -> Decoded:
+        """This, and what the next records held; ``records``: how many are in this."""
+        return Decoded(
+            [*self.blocks, *other.blocks],
+            [*self.record_of, *(of + records for of in other.record_of)],
+            [*self.dead, *((i + records, why) for i, why in other.dead)],
+        )
 
     def runs(self) -> list[BlockRun]:
         """The blocks in runs that can be counted as one; blocks of one version stay in order."""
@@ -93,7 +102,19 @@ def decode_predictions(records: RecordSet | Sequence[RecordLike], schemas: Schem
     """
     if not isinstance(records, RecordSet):
         records = RecordSet.of(records)
-    return _Decoding(records, schemas).run()
+    try:
+        return _Decoding(records, schemas).run()
+    except Exception as error:
+        if isinstance(error, MemoryError | StreamsError) and not isinstance(error, WireError):
+            raise  # nothing is wrong with the records: they are read again
+        # A defect of ours, which one of them shows: it is looked for by halves, and is the only one
+        # that is not counted.
+        if len(records) == 1:
+            return Decoded(dead=[(0, WireError.failed(error))])
+    half = len(records) // 2
+    first = decode_predictions(records[:half], schemas)
+    second = decode_predictions(records[half:], schemas)
+    return first.followed_by(second, half)
 
 
 class _Model:
@@ -249,7 +270,7 @@ class _Decoding:
         if envelope.event is not PredictionMade:
             raise WireError("unknown_type", f"{type_name(envelope.event)} among predictions")
         if envelope.content_type not in (JSON, ARROW):
-            raise WireError("invalid_field", f"content-type {envelope.content_type[:80]!r}")
+            raise other_content(envelope.content_type)
         return envelope
 
     def _hinted(self, key: bytes | None) -> _Model | None:

@@ -38,7 +38,7 @@ def code(made: Record) -> str:
 
 def test_headers_that_are_written_are_read() -> None:
     headers = headers_of(PredictionMade, source="/t", event_id="1", content_type=ARROW)
-    assert open_envelope(record(b"x", headers)) == Envelope(PredictionMade, ARROW, b"x")
+    assert open_envelope(record(b"x", headers)) == Envelope(PredictionMade, ARROW, b"x", "1")
     assert [name for name, _ in headers][-1] == "ce_id", "all before it are alike in one producer"
 
 
@@ -50,10 +50,21 @@ def test_parameters_of_the_content_type_other_cases_and_ce_time_are_accepted() -
 
 
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_type", "ce_id", "ce_source"])
-@pytest.mark.parametrize("text", [None, b""])
-def test_missing_attribute_is_a_missing_field(name: str, text: bytes | None) -> None:
+@pytest.mark.parametrize("text", [None, b"", ...], ids=["null", "empty", "absent"])
+def test_missing_attribute_is_a_missing_field(name: str, text: Any) -> None:
     headers = [(k, text if k == name else v) for k, v in record().headers]
-    assert code(record(b"{}", [h for h in headers if h[1] is not None])) == "missing_field"
+    assert code(record(b"{}", [h for h in headers if h[1] is not ...])) == "missing_field"
+
+
+@pytest.mark.parametrize("text", [None, b""])
+def test_content_type_that_is_null_is_json(text: bytes | None) -> None:
+    headers = [(k, text if k == "content-type" else v) for k, v in record().headers]
+    assert open_envelope(record(b"{}", headers)).content_type == JSON
+
+
+def test_structured_event_that_does_not_say_so_is_told_how() -> None:
+    with pytest.raises(WireError, match="content-type must be application/cloudevents"):
+        open_envelope(structured()._replace(headers=()))
 
 
 @pytest.mark.parametrize(
@@ -95,9 +106,16 @@ def structured(**changes: Any) -> Record:
 
 def test_structured_event_is_opened_to_its_data() -> None:
     made = open_envelope(structured(datacontenttype="application/json; charset=utf-8", extra=1))
-    assert (made.event, made.content_type, json.loads(made.data)) == (
-        LabelObserved, JSON, {"id": "a"},
+    assert (made.event, made.content_type, json.loads(made.data), made.event_id) == (
+        LabelObserved, JSON, {"id": "a"}, "1",
     )  # fmt: skip
+
+
+def test_structured_event_may_carry_its_data_in_base64() -> None:
+    given = structured(data=..., data_base64="eyJpZCI6ImEifQ==", datacontenttype=None)
+    assert open_envelope(given)[1:3] == (JSON, b'{"id":"a"}')
+    given = structured(data=..., data_base64="AAE=", datacontenttype=ARROW.decode())
+    assert open_envelope(given)[1:3] == (ARROW, b"\0\1")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +124,9 @@ def test_structured_event_is_opened_to_its_data() -> None:
         ({"specversion": "0.3"}, "unknown_version"),
         ({"type": "redistill.label.v9"}, "unknown_version"),
         ({"datacontenttype": "text/xml"}, "invalid_field"),
+        ({"datacontenttype": ARROW.decode()}, "invalid_field"),
+        ({"id": ""}, "missing_field"),
+        ({"data_base64": "not base64", "data": ...}, "invalid_field"),
         ({"id": 3}, "invalid_field"),
         ({"data": ...}, "missing_field"),
     ],

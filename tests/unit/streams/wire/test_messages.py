@@ -84,6 +84,17 @@ def test_broken_value_is_named(value: bytes | None, code: str) -> None:
     assert _code(_record(value)) == code
 
 
+@pytest.mark.parametrize(
+    ("text", "contains"),
+    [("a\0b", True), ("a\\u0000b", False), ("a\\\0b", True), ("\\\\u0000", False)],
+)
+def test_nul_is_refused_and_the_letters_of_its_escape_are_not(text: str, contains: bool) -> None:
+    if contains:
+        assert _code(_record(_json(label=text))) == "invalid_field"
+    else:
+        assert decode(_record(_json(label=text))).label == text
+
+
 def test_event_that_is_not_json_is_refused() -> None:
     headers = [(k, b"text/xml" if k == "content-type" else v) for k, v in _record(b"").headers]
     assert _code(_record(_json(), headers)) == "invalid_field"

@@ -1,0 +1,101 @@
+"""Foreign values: what the bytes are that should have been JSON, and what their sender can do.
+
+A person reads this at night in the reason of a dead letter, so it names the thing itself: what a
+serializer with a schema registry writes is no "invalid character in column 1".
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from redistill.streams.errors import WireError
+
+__all__ = ["looks_like", "no_json", "other_content", "told"]
+
+_COMPRESSED = "a value compressed by {}: leave it as it is, Kafka compresses (compression.type)"
+_PLAIN = "use a plain JSON serializer"
+_SINGLY = "send each event as a record of its own"
+_BEGINS: tuple[tuple[tuple[bytes, ...], str], ...] = (
+    ((b"\x1f\x8b",), _COMPRESSED.format("gzip")),
+    ((b"\x28\xb5\x2f\xfd",), _COMPRESSED.format("zstd")),
+    ((b"\x04\x22\x4d\x18",), _COMPRESSED.format("lz4")),
+    ((b"\x82SNAPPY\x00", b"\xff\x06\x00\x00sNaPpY"), _COMPRESSED.format("snappy")),
+    ((b"\x78\x01", b"\x78\x9c", b"\x78\xda"), _COMPRESSED.format("zlib")),
+    ((b"PK\x03\x04",), f"a ZIP archive: {_SINGLY}"),
+    ((b"PAR1",), f"a Parquet file: {_SINGLY}, or an Arrow IPC stream"),
+    ((b"ARROW1",), "an Arrow file: write an Arrow IPC stream"),
+    ((b"\xff\xff\xff\xff",), "an Arrow IPC stream: say so in the header content-type"),
+    ((b"\x03\x00", b"\x03\x05"), f"schema registry framing (AWS Glue, version 3): {_PLAIN}"),
+    ((b"\xc3\x01",), f"an Avro single object: {_PLAIN}"),
+    ((b"Obj\x01",), f"an Avro object container: {_PLAIN}"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), f"a Python pickle: {_PLAIN}"),
+    ((b"eyJ",), "JSON in base64: send the JSON itself"),
+    ((b"{'",), "the text of a Python dict, in single quotes: write it with json.dumps"),
+    ((b"<",), f"XML or HTML: {_PLAIN}"),
+    ((b"[",), f"a JSON array: {_SINGLY}"),
+    ((b'"',), "a JSON text within a JSON string: it was serialized twice"),
+)
+_UTF_32 = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff", b"{\x00\x00\x00", b"\x00\x00\x00{\x00\x00\x00")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"\x00{\x00")
+_SPACE = b" \t\r\n"
+_CONTENT: tuple[tuple[bytes, str], ...] = (
+    (b"cloudevents-batch", f"CloudEvents batch mode: {_SINGLY}"),
+    (b"cloudevents", "a CloudEvent in structured mode is read as application/cloudevents+json"),
+    (b"avro", f"Avro is not read: {_PLAIN}"),
+    (b"protobuf", f"Protobuf is not read: {_PLAIN}"),
+    (b"arrow", "Arrow is read as an IPC stream, application/vnd.apache.arrow.stream"),
+)
+
+
+def looks_like(value: bytes) -> str:
+    """What a value seems to be by its first bytes; empty: nothing that is known.
+
+    Examples
+    --------
+    >>> looks_like(b"\\x00\\x00\\x00\\x00\\x07{}")
+    'schema registry framing (magic byte 0, schema 7) before JSON: use a plain JSON serializer'
+    >>> looks_like(b'{"id": 1}')
+    ''
+    """
+    if not value.strip(_SPACE):
+        return "an empty value"
+    if value.startswith(_UTF_32):
+        return "JSON in UTF-32: write it in UTF-8"
+    if value.startswith(_UTF_16):
+        return "JSON in UTF-16: write it in UTF-8"
+    if value[0] == 0 and len(value) > 5:
+        kind = "JSON" if value[5:6] in (b"{", b"[", b'"') else "Avro or Protobuf"
+        number = int.from_bytes(value[1:5], "big")
+        return f"schema registry framing (magic byte 0, schema {number}) before {kind}: {_PLAIN}"
+    text = value.removeprefix(b"\xef\xbb\xbf").lstrip(_SPACE)
+    return next((what for begin, what in _BEGINS if text.startswith(begin)), "")
+
+
+def told(value: bytes) -> str:
+    """As ``looks_like``, of a value that could not be read as one JSON object."""
+    if known := looks_like(value):
+        return known
+    with suppress(ValueError, RecursionError):
+        text = value.decode("utf-8-sig").strip()
+        _, end = json.JSONDecoder().raw_decode(text)
+        if text[end:].lstrip(",").strip().startswith("{"):
+            return f"several JSON objects (JSON lines): {_SINGLY}"
+    return ""
+
+
+def no_json(value: bytes, error: Exception) -> WireError:
+    """The error of a value that could not be read as JSON."""
+    if known := told(value):
+        return WireError("malformed", f"no JSON, but {known}")
+    if isinstance(error, UnicodeEncodeError):
+        return WireError("malformed", "a text with half of a surrogate pair (\\ud800 to \\udfff)")
+    return WireError("malformed", f"no JSON: {str(error)[:200]}")
+
+
+def other_content(content_type: bytes) -> WireError:
+    """The error of a content type that is not read here."""
+    hint = next((what for part, what in _CONTENT if part in content_type), "")
+    return WireError(
+        "invalid_field", f"content-type {content_type[:80]!r}" + (f"; {hint}" if hint else "")
+    )
