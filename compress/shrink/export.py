@@ -46,13 +46,19 @@ def to_onnx(student: Trained, path: Path) -> None:
     a = student.architecture
     graph = _Graph()
     for name, values in student.tensors.items():
-        graph.constant(name, values)
-    x = graph.node("Where", graph.node("IsNaN", INPUT), "medians", INPUT)
-    h = x  # (batch, width): what the first layer reads
-    if a.categories:
-        h = graph.node("Concat", *_encoded(graph, student, x), axis=1)
-    elif a.numeric:
-        h = _scaled(graph, student, x)
+        if name != "codes":  # a constant for each of its rows
+            graph.constant(name, values)
+    missing = graph.node("IsNaN", INPUT)
+    for code in student.tensors.get("codes", ()):
+        same = graph.node("Equal", INPUT, graph.constant(f"code_{len(graph.nodes)}", code))
+        missing = graph.node("Or", missing, same)
+    x = graph.node("Where", missing, "medians", INPUT)
+    parts = _encoded(graph, student, x) if a.categories else [_scaled(graph, student, x)]
+    if a.codes:
+        columns = graph.constant("coded", np.array([column for column, _ in a.codes], np.int64))
+        flags = graph.node("Gather", missing, columns, axis=1)
+        parts.append(graph.node("Cast", flags, to=TensorProto.FLOAT))
+    h = graph.node("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
     *hidden, last = a.layers
     for layer in hidden:
         h = graph.node("Gemm", h, f"{layer}.weight", f"{layer}.bias", transB=1)

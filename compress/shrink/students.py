@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from redistill.compress.errors import BadModel
 from redistill.compress.shrink import trained
+from redistill.compress.shrink.scaling import scale_of
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Architecture, Trained
 
 __all__ = ["Mlp", "arrays", "build", "load"]
@@ -42,6 +44,8 @@ class Mlp(nn.Module):
     mean: torch.Tensor  # (numeric,)
     inverse_deviation: torch.Tensor  # (numeric,)
     numeric_index: torch.Tensor  # (numeric,) int64
+    codes: torch.Tensor  # (most of a column, inputs); the median where a column has none
+    coded_index: torch.Tensor  # (columns with codes,) int64
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -56,6 +60,8 @@ class Mlp(nn.Module):
             self.register_buffer(
                 "numeric_index", torch.tensor(a.numeric, dtype=torch.int64), persistent=False
             )
+        if a.codes:
+            self._keep_codes(torch.zeros(a.shapes["codes"]))
         layers: list[nn.Module] = []
         width = a.width
         for size in a.hidden:
@@ -68,7 +74,11 @@ class Mlp(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of raw rows: ``(batch, inputs)`` -> ``(batch, outputs)``."""
         a = self.architecture
-        x = torch.where(torch.isnan(x), self.medians, x)
+        missing = torch.isnan(x)
+        if a.codes:
+            for code in self.codes:
+                missing = missing | (x == code)
+        x = torch.where(missing, self.medians, x)
         h = torch.index_select(x, 1, self.numeric_index) if a.categories else x
         if a.normalisation == "standard":
             h = (h - self.mean) * self.inverse_deviation
@@ -78,29 +88,50 @@ class Mlp(nn.Module):
         for column, size in a.categories:
             values = torch.arange(size, dtype=torch.float32, device=x.device)
             parts.append((x[:, column : column + 1] == values).to(torch.float32))
-        out: torch.Tensor = self.layers(torch.cat(parts, dim=1) if a.categories else h)
+        if a.codes:
+            parts.append(torch.index_select(missing, 1, self.coded_index).to(torch.float32))
+        out: torch.Tensor = self.layers(torch.cat(parts, dim=1) if len(parts) > 1 else h)
         return out
 
     def fit_inputs(self, rows: NDArray[np.float32]) -> None:
-        """Learn medians, means and deviations of the inputs from rows ``(n, inputs)``; NaN and
-        infinities are skipped.
+        """Learn medians, means, deviations and codes for missing of the inputs from rows ``(n,
+        inputs)``, as ``scaling`` says.
 
-        A column that hardly varies keeps its deviation at 1: dividing by almost nothing would turn
-        the first change into an explosion.
+        The flags of columns with codes enter the first layer with weights of zero.
+
+        Raises
+        ------
+        ValueError
+            It was fitted before, and found codes.
         """
         a = self.architecture
-        finite = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
-        has = np.isfinite(finite).any(axis=0)
-        medians = np.zeros(a.inputs)
-        medians[has] = np.nanmedian(finite[:, has], axis=0)
-        medians[[column for column, _ in a.categories]] = -1.0
-        self.medians.copy_(torch.from_numpy(medians))
+        if a.codes:
+            raise ValueError("the student's inputs were fitted before")
+        scales = {j: scale_of(rows[:, j]) for j in a.numeric}
+        medians = torch.full((a.inputs,), -1.0)
+        medians[list(a.numeric)] = torch.tensor([s.median for s in scales.values()])
+        self.medians.copy_(medians)
         if a.normalisation == "standard":
-            numeric = np.where(np.isnan(finite), medians, finite)[:, list(a.numeric)]
-            mean, deviation = numeric.mean(axis=0), numeric.std(axis=0)
-            flat = deviation <= 1e-6 * np.maximum(1.0, np.abs(mean))
-            self.mean.copy_(torch.from_numpy(mean))
-            self.inverse_deviation.copy_(torch.from_numpy(1.0 / np.where(flat, 1.0, deviation)))
+            self.mean.copy_(torch.tensor([s.mean for s in scales.values()]))
+            self.inverse_deviation.copy_(torch.tensor([1.0 / s.deviation for s in scales.values()]))
+        coded = {j: s.codes for j, s in scales.items() if s.codes}
+        if not coded:
+            return
+        self.architecture = a = replace(a, codes=tuple((j, len(c)) for j, c in coded.items()))
+        codes = medians.repeat(a.shapes["codes"][0], 1)
+        for j, values in coded.items():
+            codes[:, j] = torch.tensor(np.resize(values, len(codes)))
+        self._keep_codes(codes)
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        first.in_features = a.width
+        flags = torch.zeros(first.out_features, len(a.codes))
+        first.weight = nn.Parameter(torch.cat([first.weight.detach(), flags], dim=1))
+
+    def _keep_codes(self, codes: torch.Tensor) -> None:
+        self.register_buffer("codes", codes)
+        columns = torch.tensor([column for column, _ in self.architecture.codes])
+        self.register_buffer("coded_index", columns, persistent=False)
 
 
 def build(architecture: Architecture, *, seed: int = 0) -> Mlp:

@@ -34,6 +34,8 @@ ARCHITECTURE_FILE, WEIGHTS_FILE = "architecture.json", "weights.safetensors"
 MAX_WIDTH = 16_384
 """Largest layer that a training folder may ask for: a mistyped width must not eat the machine's
 memory."""
+MAX_CODES = 16
+"""Codes for missing of one column."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +67,9 @@ class Architecture:
     categories: tuple[tuple[int, int], ...] = ()
     """(column, number of values): such a column is an index, encoded one-hot; -1 and NaN give all
     zeros."""
+    codes: tuple[tuple[int, int], ...] = ()
+    """(column, how many) of the numeric columns in which some values, say -999, stand for a missing
+    one: each gives one more column, 1 where the value is missing."""
 
     @property
     def numeric(self) -> tuple[int, ...]:
@@ -75,7 +80,7 @@ class Architecture:
     @property
     def width(self) -> int:
         """Columns after encoding."""
-        return len(self.numeric) + sum(size for _, size in self.categories)
+        return len(self.numeric) + sum(size for _, size in self.categories) + len(self.codes)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -89,6 +94,8 @@ class Architecture:
         """Shape of each tensor of the weights, by name."""
         sizes = (self.width, *self.hidden, self.outputs)
         out: dict[str, tuple[int, ...]] = {"medians": (self.inputs,)}
+        if self.codes:
+            out["codes"] = (max(many for _, many in self.codes), self.inputs)
         if self.normalisation == "standard":
             out |= dict.fromkeys(("mean", "inverse_deviation"), (len(self.numeric),))
         for name, before, after in zip(self.layers, sizes[:-1], sizes[1:], strict=True):
@@ -114,6 +121,11 @@ def problems(a: Architecture) -> list[str]:
         out.append(f"categories name columns {columns}, must be different ones below inputs")
     if any(not 1 <= size <= MAX_WIDTH for _, size in a.categories) or a.width > MAX_WIDTH:
         out.append(f"categories encode to {a.width} columns, must be 1 to {MAX_WIDTH}")
+    coded = [column for column, _ in a.codes]
+    if len(set(coded)) != len(coded) or not set(coded) <= set(a.numeric):
+        out.append(f"codes name columns {coded}, must be different numeric ones")
+    if any(not 1 <= many <= MAX_CODES for _, many in a.codes):
+        out.append(f"codes = {a.codes}, must be 1 to {MAX_CODES} a column")
     return out
 
 
@@ -154,8 +166,10 @@ class Trained:
     architecture: Architecture
     tensors: Mapping[str, NDArray[np.float32]]
     """By name, in the ``shapes`` of the architecture: a linear layer computes ``x @ weight.T +
-    bias``; missing values become ``medians`` (-1 for categories) first; with normalisation, numeric
-    columns become ``(x - mean) * inverse_deviation``."""
+    bias``; missing values, NaN and what equals a row of ``codes`` (a column without any has its
+    median there), become ``medians`` (-1 for categories) first; with normalisation, numeric columns
+    become ``(x - mean) * inverse_deviation``. After them come the categories, then the flags of the
+    columns with codes."""
 
     def save(self, folder: Path) -> None:
         """Write ``architecture.json`` and ``weights.safetensors``; the same student gives the same

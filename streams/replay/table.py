@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from redistill import sentinels
 from redistill.rowcells import Kind
 from redistill.rowfiles import BATCH_ROWS, Batch, RowFile
 from redistill.rownames import Names
@@ -108,6 +109,8 @@ class Table:
         notes += check_labels(stream, kinds, whole, options, names)
         if options.scores and not set(options.scores) <= set(reference.columns):
             notes.append("the reference has no scores: their distribution is not compared")
+        counted = [n for n, kind in features.items() if kind == "number"]
+        notes += sentinels.said(counted, (numbers(sample[n])[0] for n in counted))
         block, _ = block_of(sample, layout, prediction, options)
         return cls(layout, kinds, block, base, base_note, tuple(notes))
 

@@ -16,6 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from redistill import sentinels
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.reference import build_profile
@@ -92,6 +93,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
     if problems:
         raise SpecError(_listed(spec.name, problems))
 
+    warnings.extend(_codes(spec, data))
     answers = _answers(spec, settings, data, calls)
     if (missing := answers.get(("model", MISSING))) is not None:
         warnings.extend(scoring.silent("[model] onnx", missing, spec.schema))
@@ -237,6 +239,17 @@ def _read_data(spec: ModelSpec, problems: list[str], warnings: list[str]) -> dic
             out[role] = rows
             warnings.extend(rows.warnings)
     return out
+
+
+def _codes(spec: ModelSpec, data: Mapping[str, Dataset]) -> list[str]:
+    """Numbers that look like codes for missing, by column."""
+    rows = data.get("reference") or data.get("trusted")
+    if rows is None:
+        return []
+    numeric = [j for j, f in enumerate(spec.schema.features) if f.kind != "category"]
+    names = [spec.schema.names[j] for j in numeric]
+    found = sentinels.said(names, (rows.features[:, j] for j in numeric))
+    return [f"{rows.role}: {text}" for text in found]
 
 
 def _answers(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import Graph, GraphCall
@@ -74,6 +75,8 @@ def test_the_exported_file_is_self_contained_at_the_declared_opset(folder: Path)
         {"clip": 1.0, "categories": ((4, 6),)},
         {"categories": tuple((j, 3) for j in range(5))},
         {"hidden": ()},
+        {"codes": ((1, 2), (3, 1)), "normalisation": "standard"},
+        {"codes": ((0, 1),), "categories": ((4, 6),), "clip": 8.0},
     ],
 )
 def test_every_architecture_answers_what_torch_answers(
@@ -83,7 +86,10 @@ def test_every_architecture_answers_what_torch_answers(
     student = students.build(Architecture(**given | over), seed=2).eval()
     x = some_rows(64, seed=5) * np.float32(0.01)
     x[:, 4] *= 100
-    student.fit_inputs(x[:32])
+    if student.architecture.codes:
+        student.codes.copy_(torch.from_numpy(x[: len(student.codes)]))
+    else:
+        student.fit_inputs(x[:32])
     export.to_onnx(students.arrays(student), tmp_path / "x.onnx")
     expected = distill.predict_logits(student, x)
     assert np.isfinite(expected).all()

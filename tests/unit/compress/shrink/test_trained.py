@@ -51,6 +51,8 @@ def test_save_and_load_give_the_same_student_in_the_same_bytes(tmp_path: Path) -
         ({"clip": 0.0}, "clip"),
         ({"categories": ((9, 2),)}, "categories"),
         ({"categories": ((1, 2), (1, 3))}, "categories"),
+        ({"codes": ((2, 1),)}, r"codes name columns \[2\]"),
+        ({"codes": ((1, 99),)}, "1 to 16 a column"),
     ],
 )
 def test_build_refuses_an_architecture_that_makes_no_sense(

@@ -27,6 +27,14 @@ def test_the_reference_says_how_a_csv_is_read(tmp_path: Path) -> None:
     assert all(b.block.flawless for b in blocks)
 
 
+def test_a_code_for_missing_in_the_reference_is_named() -> None:
+    x = np.arange(N) / N
+    x[::20] = -999.0
+    table, _ = learned(pa.table(columns()), pa.table(columns(x=x)))
+    said = "column x: the value -999 in 5% of the rows looks like a code for missing"
+    assert any(note.startswith(said) for note in table.notes)
+
+
 def test_a_late_cell_that_is_no_number_is_one_wrong_value(tmp_path: Path) -> None:
     path = csv_of(tmp_path, columns())
     lines = path.read_text().splitlines()

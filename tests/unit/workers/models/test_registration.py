@@ -196,6 +196,16 @@ def test_without_predictions_the_base_error_is_to_be_learned(
     assert any(w.startswith("no predictions: neither [model] onnx nor") for w in made.warnings)
 
 
+def test_a_value_that_looks_like_a_code_for_missing_is_named(
+    tmp_path: Path, settings: Settings
+) -> None:
+    there = columns()
+    there["a"][::10] = -999.0
+    made = registration.prepare(spec_of(tmp_path / "m", columns=there), settings)
+    said = "trusted: column a: the value -999 in 10% of the rows looks like a code for missing"
+    assert next(w for w in made.warnings if "code for missing" in w).startswith(said)
+
+
 def test_a_feature_that_is_not_there_is_refused(tmp_path: Path, settings: Settings) -> None:
     there = columns()
     del there["region"]
