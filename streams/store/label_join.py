@@ -38,7 +38,8 @@ def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
     """The label that counts among all labels of one prediction.
 
     Within a source the one observed last (a retraction leaves the source without any); among
-    sources the first of ``sources``, or, where no priority is given, the one observed last.
+    sources the first of ``sources``, or, where no priority is given, the one observed last. A row
+    that gives no label, which once was let in, says nothing.
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
     """
     last: dict[str, Any] = {}
     for row in sorted(rows, key=lambda r: r.observed_at):
-        last[row.source] = row
+        if row.op == "retract" or row.label:
+            last[row.source] = row
     standing = [r for r in last.values() if r.op != "retract"]
     if not sources:
         return max(standing, key=lambda r: (r.observed_at, r.source), default=None)

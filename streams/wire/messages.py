@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from codecs import BOM_UTF8
@@ -20,7 +21,7 @@ from redistill.streams.wire.envelope import (
     open_envelope,
     type_name,
 )
-from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event
+from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event, LabelObserved
 from redistill.streams.wire.foreign import looks_like, no_json, other_content
 
 __all__ = ["MAX_LETTER_BYTES", "decode", "encode"]
@@ -65,6 +66,7 @@ def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded
     ('labels', b'm', LabelObserved(id='a', model='m', label='x', ...))
     """
     kind = type(event)
+    _check(event)  # before NaN is written, which JSON has no other word for than null
     value = _ENCODER.encode(event)
     if len(value) > MAX_EVENT_BYTES:
         raise WireError("oversized", f"{len(value)} bytes; at most {MAX_EVENT_BYTES} are read")
@@ -114,6 +116,37 @@ def read_value(data: bytes, event: type[E]) -> E:
     WireError
         ``malformed``, ``missing_field`` or ``invalid_field``.
     """
+    made = _parsed(data, event)
+    _check(made)
+    return made
+
+
+def _check(event: Any) -> None:
+    """What no JSON Schema says of an event's fields.
+
+    Raises
+    ------
+    WireError
+        ``invalid_field``
+    """
+    if not isinstance(event, LabelObserved) or event.op == "retract":
+        return
+    if what := _instead_of_a_label(event.label):
+        raise WireError(
+            "invalid_field",
+            f"the label is {what}: op `upsert` gives a label, `retract` takes it back",
+        )
+
+
+def _instead_of_a_label(label: Any) -> str:
+    if label is None:
+        return "null"
+    if isinstance(label, float) and not math.isfinite(label):
+        return str(label)
+    return "empty" if isinstance(label, str) and not label.strip() else ""
+
+
+def _parsed(data: bytes, event: type[E]) -> E:
     if b"\\u0000" in data and _NUL(data):
         raise WireError("invalid_field", "a text contains NUL, which no database stores")
     try:

@@ -194,6 +194,7 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
             outcomes.c.model == model,
             outcomes.c.version == (version or ""),
             outcomes.c.uniform.is_(True),
+            outcomes.c.label.is_not(None),  # taken back, or of a label that was none
         )
         .order_by(outcomes.c.seq.desc())
         .limit(RECENT_OUTCOMES)

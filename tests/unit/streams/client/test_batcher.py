@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -280,3 +281,13 @@ def test_events_that_break_their_contract_are_refused() -> None:
     assert batcher.event(LabelObserved(id="", model="m", observed_at=good.observed_at)) == []
     assert batcher.event(LabelObserved(id="a", model="m", observed_at="now")) == []  # type: ignore[arg-type]
     assert [n for _, n in refused] == [1, 1]
+
+
+@pytest.mark.parametrize("label", [None, "", math.nan, math.inf])
+def test_label_that_is_none_is_counted_as_invalid(label: Any) -> None:
+    refused = Refusals()
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    event = LabelObserved(id="a", model="m", label=label, observed_at=at)
+    assert Batcher("/t", refused).event(event) == []
+    ((why, rows),) = refused
+    assert (rows, "the label is" in why) == (1, True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -236,6 +237,31 @@ def test_harm_is_found_stored_and_announced(db: Database) -> None:
     announced = [r for r in s.rows(t.outbox) if r.topic == "drift"]
     assert len(announced) == found + done.findings >= 1
     assert json.loads(row.body)["impact"]["basis"] == "measured"
+
+
+def test_labels_that_are_null_are_dead_letters_and_no_outcomes(db: Database) -> None:
+    """400 of them once opened an incident of harm on rows that were all right."""
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(400)))
+    raw = [record(label(i), i) for i in range(400)]
+    nulls = [r._replace(value=re.sub(rb'"label":"\w+"', b'"label":null', r.value)) for r in raw]
+    s.accumulator.take(L0, chunk(nulls))
+    batch = s.accumulator.close()
+    assert batch is not None
+    assert len(batch.dead) == 400
+    assert {d.code for d in batch.dead} == {"invalid_field"}
+    flush(db, batch, now=s.now)
+    assert s.join() == JoinStep()
+
+
+def test_labels_that_are_null_from_before_are_settled_and_make_no_outcome(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(400)), *(label(i) for i in range(400)))
+    with db.begin() as conn:
+        conn.execute(sa.update(t.labels).values(label=None))
+    assert s.join(limit=1_000) == JoinStep()
+    assert s.rows(t.outcomes) == s.rows(t.findings) == []
+    assert {r.state for r in s.rows(t.labels)} == {"superseded"}
 
 
 def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> None:

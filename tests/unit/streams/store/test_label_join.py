@@ -70,6 +70,15 @@ def plan(conn: sa.Connection, *hashes: int, sources: tuple[str, ...] = ()) -> Jo
     return plan_join(conn, config, list(hashes or (HASH,)), NOW)
 
 
+def test_label_that_is_null_says_nothing_whenever_it_came(conn: sa.Connection) -> None:
+    add_label(conn)
+    add_label(conn, label=None, observed_at=NOW - 5 * SECOND)
+    add_label(conn, label="", observed_at=NOW - 4 * SECOND, source="other")
+    add_prediction(conn)
+    (outcome,) = plan(conn).outcomes
+    assert (outcome["label"], outcome["correct"]) == ("repay", 1)
+
+
 def test_label_and_prediction_make_an_outcome_with_all_that_is_known_of_both(
     conn: sa.Connection,
 ) -> None:

@@ -95,6 +95,22 @@ def test_nul_is_refused_and_the_letters_of_its_escape_are_not(text: str, contain
         assert decode(_record(_json(label=text))).label == text
 
 
+@pytest.mark.parametrize(
+    ("label", "what"),
+    [(None, "null"), ("", "empty"), (" \t", "empty"), (math.nan, "nan"), (-math.inf, "-inf")],
+)
+def test_upsert_without_a_label_is_neither_written_nor_read(label: Any, what: str) -> None:
+    with pytest.raises(WireError, match=f"the label is {what}: op `upsert` gives"):
+        encode(dataclasses.replace(LABEL, label=label), source="/t")
+    assert _code(_record(_json(label=label))) in ("invalid_field", "malformed")  # NaN is no JSON
+    taken_back = dataclasses.replace(LABEL, label=None, op="retract")
+    assert decode(_record(encode(taken_back, source="/t").value)) == taken_back
+
+
+def test_upsert_whose_label_is_left_out_is_refused() -> None:
+    assert _code(_record(_json(label=...))) == "invalid_field"
+
+
 def test_event_that_is_not_json_is_refused() -> None:
     headers = [(k, b"text/xml" if k == "content-type" else v) for k, v in _record(b"").headers]
     assert _code(_record(_json(), headers)) == "invalid_field"

@@ -109,6 +109,19 @@ def test_parquet_of_any_types_is_read(tmp_path: Path) -> None:
     assert [r.reason for r in found.rejects] == ["the label is missing"]
 
 
+@pytest.mark.parametrize("classes", [None, ("0", "1")], ids=["unregistered", "registered"])
+@pytest.mark.parametrize("label", [None, float("nan"), float("inf"), float("-inf")])
+def test_a_label_that_is_none_is_rejected(
+    tmp_path: Path, label: float | None, classes: tuple[str, ...] | None
+) -> None:
+    path = tmp_path / "l.parquet"
+    table = pa.table({"id": ["a", "b"], "label": pa.array([1.0, label], pa.float64())})
+    pq.write_table(table, path)
+    found = read(path, classes=classes)
+    assert [(x.id, x.label) for x in found.labels] == [("a", "1")]
+    assert [r.id for r in found.rejects] == ["b"]
+
+
 def test_without_times_labels_have_the_time_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
     path.write_text("id,label\na,yes\n")

@@ -154,6 +154,7 @@ def test_overview_measures_the_last_uniform_outcomes_of_the_version_that_serves(
     put_outcomes(database, 2, correct=0)
     put_outcomes(database, 5, correct=0, uniform=False)  # drawn for being doubtful
     put_outcomes(database, 5, correct=0, version="v0")
+    put_outcomes(database, 5, correct=0, label=None)  # of labels that were none
     found = overview(database)
     assert (found.correct, found.labelled) == (8, 10)
     assert found.label_lag_us == HOUR
