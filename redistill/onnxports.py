@@ -23,6 +23,7 @@ __all__ = [
     "layout",
     "of_session",
     "scores_output",
+    "two_scores",
 ]
 
 Feeder = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
@@ -131,6 +132,30 @@ def feeder(names: Sequence[str], rank: int) -> Feeder:
         return lambda x: {name: x}
     picks = [(name, slice(j, j + 1) if rank == 2 else j) for j, name in enumerate(names)]
     return lambda x: {name: np.ascontiguousarray(x[:, pick]) for name, pick in picks}
+
+
+def two_scores(scores: NDArray[np.float32], *, logits: bool) -> NDArray[np.float32]:
+    """One score a row of two classes, that of the second, as a score per class.
+
+    Parameters
+    ----------
+    scores
+        ``(n, 1)``: probabilities of the second class, or (``logits``) their log odds.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, 2)`` of the same kind.
+
+    Examples
+    --------
+    >>> two_scores(np.array([[0.25]], np.float32), logits=False).tolist()
+    [[0.75, 0.25]]
+    >>> two_scores(np.array([[2.0]], np.float32), logits=True).tolist()
+    [[0.0, 2.0]]
+    """
+    first = np.zeros_like(scores) if logits else 1 - scores
+    return np.concatenate([first, scores], axis=1)
 
 
 def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:

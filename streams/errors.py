@@ -11,6 +11,7 @@ __all__ = [
     "BrokerUnavailable",
     "FileError",
     "LeaseError",
+    "NoAnswer",
     "ReleaseError",
     "StateError",
     "StoreUnavailable",
@@ -95,6 +96,27 @@ class StateError(StreamsError):
 
 class ReleaseError(StreamsError):
     """A release could not be fetched, verified or loaded; what is being served stays."""
+
+
+class NoAnswer(StreamsError, ValueError):
+    """A model answered rows with what is no number (NaN): there is no prediction of them.
+
+    A ``ValueError``, because it is about the values of a row: others are answered.
+
+    Parameters
+    ----------
+    rows
+        Indices of the rows of the call.
+    reason
+        Which model, and what may be the cause.
+    """
+
+    def __init__(self, rows: tuple[int, ...], reason: str) -> None:
+        super().__init__(reason)
+        self.rows = rows
+
+    def __reduce__(self) -> tuple[type[NoAnswer], tuple[tuple[int, ...], str]]:
+        return NoAnswer, (self.rows, str(self))
 
 
 class StoreUnavailable(StreamsError):

@@ -4,7 +4,11 @@ else can.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from redistill import onnxfile
 from redistill.files import sha256_of_bytes
@@ -29,7 +33,7 @@ __all__ = ["load_fallback"]
 def load_fallback(
     path: Path, model: str, threads: int, release: Path | None
 ) -> tuple[Session, str]:
-    """Bring a fallback into memory.
+    """Bring a fallback into memory, and try it.
 
     Parameters
     ----------
@@ -40,7 +44,8 @@ def load_fallback(
     threads
         Threads of ONNX Runtime for one call.
     release
-        Folder of a release of the same model, whose schema a bare file borrows.
+        Folder of a release of the same model, whose manifest a bare file borrows: the names of its
+        features and classes, and which output is read as what.
 
     Returns
     -------
@@ -50,11 +55,11 @@ def load_fallback(
     Raises
     ------
     ReleaseError
-        The file is missing or no usable model.
+        The file is missing or no usable model, or it answers nothing.
 
     Notes
     -----
-    A bare file knows no names: without a schema, features are taken in the order in which they
+    A bare file knows no names: without a manifest, features are taken in the order in which they
     are given, and classes are called ``"0"``, ``"1"``, ... Put ``manifest.json`` beside it.
     """
     file = path / MODEL_FILE if path.is_dir() else path
@@ -64,17 +69,68 @@ def load_fallback(
     except OnnxError as error:
         raise ReleaseError(str(error)) from error
     sha256 = sha256_of_bytes(data)
-    for candidate in (file.parent / MANIFEST_FILE, release and release / MANIFEST_FILE):
-        if candidate and candidate.is_file():
-            manifest = Manifest.from_json(candidate.read_bytes())
+    manifest = _told(model, file.parent, release)
+    if manifest is not None:
+        session = Session(data, manifest, threads=threads)
+        _trial(session)
+    else:
+        manifest = _guessed(facts, model, sha256)
+        session = Session(data, manifest, threads=threads)
+        if manifest.task == "classification" and _sums_to_one(_trial(session)):
+            manifest = dataclasses.replace(manifest, output_kind="probabilities")
+            session = Session(data, manifest, threads=threads)
+    return session, sha256
+
+
+def _told(model: str, *folders: Path | None) -> Manifest | None:
+    """The first manifest of the model that lies in one of some folders."""
+    for file in (folder / MANIFEST_FILE for folder in folders if folder is not None):
+        if file.is_file():
+            try:
+                manifest = Manifest.from_json(file.read_bytes())
+            except OSError as error:
+                raise ReleaseError(f"{file} cannot be read: {error.strerror}") from error
             if manifest.model == model:
-                return Session(data, manifest, threads=threads), sha256
-    return Session(data, _guessed(facts, model, sha256), threads=threads), sha256
+                return manifest
+    return None
+
+
+def _trial(session: Session) -> NDArray[np.float32]:
+    """What a graph answers to rows of zeros and of ones.
+
+    Raises
+    ------
+    ReleaseError
+        It fails, or answers NaN to both.
+    """
+    width = len(session.manifest.schema.features)
+    rows = np.repeat(np.array([[0.0], [1.0]], np.float32), width, axis=1)
+    try:
+        answers = session.run(rows)
+    except ReleaseError:
+        raise
+    except Exception as error:  # ONNX Runtime's own
+        raise ReleaseError(f"the graph fails on a row of zeros: {error}") from error
+    if not np.isfinite(answers).all(axis=1).any():
+        raise ReleaseError("the graph answers NaN to a row of zeros and to one of ones")
+    return answers
+
+
+def _sums_to_one(answers: NDArray[np.float32]) -> bool:
+    """Whether scores are probabilities already: logits never sum to one row after row."""
+    known = answers[np.isfinite(answers).all(axis=1)]
+    return bool((known >= 0).all() and np.abs(known.sum(axis=1) - 1).max() < 1e-3)
 
 
 def _guessed(facts: GraphFacts, model: str, sha256: str) -> Manifest:
     """What can be said of a bare file from its graph alone."""
-    output = facts.outputs[0]
+    scores = [p for p in facts.outputs if p.element == "FLOAT"]
+    if len(scores) != 1:
+        raise ReleaseError(
+            f"the fallback's graph has the outputs {[p.name for p in facts.outputs]}: which of them"
+            f" holds the scores is not known; put the release's {MANIFEST_FILE} beside it"
+        )
+    (output,) = scores
     classes = output.shape[1] if len(output.shape) == 2 else 1
     width = facts.inputs[0].shape[1] if len(facts.inputs[0].shape) == 2 else None
     matrix = len(facts.inputs) == 1 and width is not None and width > 1

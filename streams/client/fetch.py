@@ -54,7 +54,8 @@ class Repository:
         checked against it.
     cache
         Where to keep metadata and releases; processes may share it. ``None``: a folder of this
-        user's, or a private temporary one where there is none.
+        user's, or a private temporary one where there is none. Relative to where the process stands
+        when this is made.
     token, ca
         See :class:`redistill.streams.client.transport.HttpFetcher`.
 
@@ -76,8 +77,9 @@ class Repository:
         self.address = str(address)
         self._base, web = _base(self.address, token)
         self._trust = _read_trust(trust)
-        self._token, self._ca = token, ca
-        self._fetcher: FetcherInterface = HttpFetcher(token, ca) if web else FolderFetcher()
+        self._token, self._ca = token, None if ca is None else str(Path(ca).absolute())
+        self._fetcher: FetcherInterface
+        self._fetcher = HttpFetcher(token, self._ca) if web else FolderFetcher()
         self.cache = _cache_folder(cache, self.address, self._trust)
         self._config = UpdaterConfig(
             prefix_targets_with_hash=False,  # files are named by their hash already
@@ -295,24 +297,22 @@ def _read_trust(trust: str | Path | bytes) -> bytes:
 def _cache_folder(cache: str | Path | None, address: str, trust: bytes) -> Path:
     """A folder for this repository and trust that nobody else can write to."""
     key = sha256_of_bytes(address.encode() + b"\0" + trust)[:16]
-    candidates = [Path(cache)] if cache is not None else [Path("~/.cache/redistill").expanduser()]
-    problem: object = None
-    for parent in candidates:
+    place = Path(cache if cache is not None else "~/.cache/redistill")
+    try:
+        # The child that tries a release stands elsewhere, and so may the service later.
+        parent = place.expanduser().absolute()
         folder = parent / key
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir(exist_ok=True, mode=0o700)  # the mode is not for the parents
-            (folder / "metadata").mkdir(exist_ok=True, mode=0o700)
-            info = folder.stat()
-            if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                problem = "others may write to it"
-                continue
-            with (folder / "lock").open("ab"):
-                return folder
-        except (OSError, RuntimeError) as error:
-            problem = error
-    if cache is not None:
-        raise ReleaseError(f"the cache {cache} cannot be used: {problem}")
+        parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)  # the mode is not for the parents
+        (folder / "metadata").mkdir(exist_ok=True, mode=0o700)
+        info = folder.stat()
+        if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError("others may write to it")
+        with (folder / "lock").open("ab"):
+            return folder
+    except (OSError, RuntimeError) as error:
+        if cache is not None:
+            raise ReleaseError(f"the cache {cache} cannot be used: {error}") from error
     folder = Path(tempfile.mkdtemp(prefix="redistill-"))
     (folder / "metadata").mkdir()
     return folder

@@ -82,14 +82,16 @@ class Loader:
         Raises
         ------
         ReleaseError
-            It was refused, by what check; or it was refused lately and is not tried again yet.
+            It cannot be downloaded, or was refused, by what check; or it was refused lately and is
+            not tried again yet.
         """
         key = pointer.manifest_sha256
         tries, not_before, message = self._failed.get(key, (0, 0.0, ""))
         if self._clock() < not_before:
             raise ReleaseError(message)
+        # A download that failed may succeed at the next look. What failed here will fail again.
+        folder = self._repository.release(self._model, key)
         try:
-            folder = self._repository.release(self._model, key)
             self._try_out(folder)
             session = load(folder, threads=self._threads)
             if session.manifest.sha256 != pointer.sha256:
@@ -104,12 +106,13 @@ class Loader:
 
     def from_cache(self) -> Serving | None:
         """What served before a restart; ``None`` if the cache does not hold it whole."""
-        path = self._repository.cache / "releases" / self._model / POINTER_FILE
+        pointer = self._remembered()
+        if pointer is None:
+            return None
+        key = pointer.manifest_sha256
         try:
-            pointer = PointerFile.from_json(path.read_bytes())
-            key = pointer.manifest_sha256
             folder = self._repository.cached(self._model, key)
-            if folder is None or pointer.model != self._model:
+            if folder is None:
                 return None
             self._try_out(folder)
             session = load(folder, threads=self._threads)
@@ -121,12 +124,19 @@ class Loader:
     def fallback(self, path: Path, pointer: PointerFile | None) -> Serving:
         """The declared fallback: under its version if its bytes are a known release.
 
+        Parameters
+        ----------
+        path
+            Its file or folder.
+        pointer
+            As the repository showed it; ``None``: it does not answer, the last one seen is taken.
+
         Raises
         ------
         ReleaseError
             It is missing or no usable model.
         """
-        release = None
+        release, pointer = None, pointer or self._remembered()
         if pointer is not None:
             release = self._repository.cached(self._model, pointer.manifest_sha256)
         session, sha256 = load_fallback(path, self._model, self._threads, release)
@@ -151,6 +161,15 @@ class Loader:
         write(folder / POINTER_FILE, pointer.to_json())
         known = {release.manifest_sha256 for release in pointer.known.values()}
         self._repository.forget(self._model, keep | known)
+
+    def _remembered(self) -> PointerFile | None:
+        """The pointer that was followed last, by this cache."""
+        path = self._repository.cache / "releases" / self._model / POINTER_FILE
+        try:
+            pointer = PointerFile.from_json(path.read_bytes())
+        except (OSError, ReleaseError):
+            return None
+        return pointer if pointer.model == self._model else None
 
     def _try_out(self, folder: Path) -> None:
         """Load a release in a limited child, once per cache and ONNX Runtime."""

@@ -17,11 +17,11 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from redistill.streams.client.answers import Prediction, answer, answer_all
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.loader import Loader, Serving
 from redistill.streams.client.release import PointerFile
@@ -47,23 +47,6 @@ class Wakeup(Protocol):
         """Send an event; never raises."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One answer, with all that ``PredictionLogger.log`` wants to know."""
-
-    prediction: str | float
-    """The class name; a number for a regression."""
-    scores: list[float] | None
-    """Probabilities in the order of the classes; ``None`` for a regression."""
-    version: str
-    """``fallback`` for a declared fallback that is no known release: nothing of it is monitored."""
-    model: str
-    features: Any
-    """By name (a sequence gets the schema's names), as ``PredictionLogger.log`` wants them."""
-    latency_ms: float
-    """Wall clock; in a batch, of the whole batch divided by its rows."""
-
-
 class ModelClient:
     """A model that follows its signed pointer.
 
@@ -78,7 +61,8 @@ class ModelClient:
     fallback
         What serves while no release could be loaded yet: an ONNX file (with a ``manifest.json``
         beside it, or ``features`` in the graph's order only) or a release's folder. Bytes of a
-        known release serve under its version; others as version ``fallback``, unmonitored.
+        known release serve under its version; others as version ``fallback``, unmonitored. It is
+        opened at each start, needed or not: one that cannot be used should not be found at night.
     log
         The service's ``PredictionLogger``: wakes this client, and reports what it activated.
     token, ca
@@ -86,15 +70,17 @@ class ModelClient:
     poll_s
         Seconds between looks at the repository without an event.
     cache
-        Folder for metadata and releases; processes may share it.
+        Folder for metadata and releases; processes may share it. Like every path it is taken from
+        where the process stands now, wherever it goes later.
     threads
         Threads of ONNX Runtime for one call.
 
     Raises
     ------
     ReleaseError
-        Nothing can serve: no release could be loaded, none is in the cache, and there is no
-        fallback. Afterwards nothing raises but wrong arguments: see ``last_error``.
+        Nothing can serve (no release could be loaded, none is in the cache, and there is no
+        fallback), or the fallback cannot be used. Afterwards nothing raises but wrong arguments and
+        rows without an answer: see ``last_error``.
 
     Notes
     -----
@@ -121,7 +107,7 @@ class ModelClient:
         self.last_error: str | None = None
         """Why the newest pointer could not be followed; ``None`` when all is well."""
         self._repository = Repository(repository, trust, cache=cache, token=token, ca=ca)
-        self._fallback = None if fallback is None else Path(fallback)
+        self._fallback = None if fallback is None else Path(fallback).expanduser().absolute()
         self._log = log
         self._poll_s = poll_s
         self._threads = threads
@@ -157,33 +143,23 @@ class ModelClient:
         ------
         ValueError
             A sequence of the wrong length.
+        NoAnswer
+            The graph answers NaN for this row, as many do where a feature is missing. It is a
+            ``ValueError`` about this row, other rows are answered. It is never a class: that would
+            be acted on.
         """
-        began = time.perf_counter()
-        serving = self._serving or self._resume()
-        session = serving.session
-        raw = session.run(session.pack(features))
-        prediction, scores = session.decide(raw[0].tolist())
-        return Prediction(
-            prediction,
-            scores,
-            serving.version,
-            self.name,
-            features if type(features) is dict else session.named(features),
-            (time.perf_counter() - began) * 1e3,
-        )
+        return answer(self._serving or self._resume(), self.name, features)
 
     def predict_batch(self, rows: Sequence[Row]) -> list[Prediction]:
-        """Answer many requests with one call of the graph; all by the same version."""
-        began = time.perf_counter()
-        serving = self._serving or self._resume()
-        session = serving.session
-        raw = session.run(session.pack_rows(rows)).tolist()
-        decided = [session.decide(row) for row in raw]
-        each = (time.perf_counter() - began) * 1e3 / max(1, len(decided))
-        return [
-            Prediction(prediction, scores, serving.version, self.name, session.named(row), each)
-            for (prediction, scores), row in zip(decided, rows, strict=True)
-        ]
+        """Answer many requests with one call of the graph; all by the same version.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict` does. ``NoAnswer.rows`` are the indices of the rows that the graph
+            answers with NaN: without them the others are answered.
+        """
+        return answer_all(self._serving or self._resume(), self.name, rows)
 
     @property
     def version(self) -> str:
@@ -243,13 +219,24 @@ class ModelClient:
         self.refresh()
         if self._serving is None and (cached := self._loader.from_cache()) is not None:
             self._activate(cached)
-        if self._serving is None and self._fallback is not None:
-            self._activate(self._loader.fallback(self._fallback, self._pointer))
+        if self._fallback is not None:
+            fallback = self._opened(self._fallback)
+            if self._serving is None:
+                self._activate(fallback)
         if self._serving is None:
             raise ReleaseError(
                 f"no version of {self.name} can serve: {self.last_error}; declare a fallback to "
                 "start without the repository"
             )
+
+    def _opened(self, path: Path) -> Serving:
+        try:
+            return self._loader.fallback(path, self._pointer)
+        except ReleaseError as error:
+            told = f"the fallback {path} of {self.name} cannot be used: {error}"
+            if self.last_error is not None:
+                told += f"; and no release could be loaded: {self.last_error}"
+            raise ReleaseError(told) from error
 
     def _follow(self) -> bool:
         pointer = self._repository.pointer(self.name)

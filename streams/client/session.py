@@ -21,7 +21,7 @@ from redistill.streams.client.release import (
     Manifest,
     verify,
 )
-from redistill.streams.errors import ReleaseError
+from redistill.streams.errors import NoAnswer, ReleaseError
 
 __all__ = ["Row", "Session", "load", "self_test"]
 
@@ -56,6 +56,7 @@ class Session:
         "_outputs",
         "_rowwise",
         "_run",
+        "_width",
         "manifest",
         "plain",
         "positional",
@@ -82,6 +83,7 @@ class Session:
         self.positional = manifest.version == FALLBACK
         """Whether the features' names are unknown: a bare fallback takes values as they come."""
         self._rowwise = _check_ports(session, manifest)
+        self._width = len(manifest.schema.classes) if manifest.task == "classification" else 1
 
     def reload(self, threads: int = 1) -> Session:
         """The same graph loaded anew: threads of ONNX Runtime do not live on after a fork."""
@@ -162,27 +164,76 @@ class Session:
         -------
         numpy.ndarray
             ``(n, classes) float32``; ``(n, 1)`` for a regression
+
+        Raises
+        ------
+        ReleaseError
+            The graph gave another number of scores than there are classes.
         """
-        if self._rowwise and len(x) != 1:
-            parts = [self.run(x[i : i + 1]) for i in range(len(x))]
-            width = max(1, len(self.manifest.schema.classes))
-            return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+        if not len(x):
+            return np.empty((0, self._width), np.float32)
+        if self._rowwise and len(x) > 1:
+            return np.concatenate([self.run(x[i : i + 1]) for i in range(len(x))])
         out: NDArray[np.float32] = self._run(self._outputs, self._feed(x))[0]
-        return out if out.ndim == 2 else out.reshape(len(x), -1)
+        if out.ndim != 2:
+            out = out.reshape(len(x), -1)
+        return out if out.shape[1] == self._width else self.widened(out)
+
+    def widened(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores with a column per class: one column of two classes is that of the second.
+
+        Raises
+        ------
+        ReleaseError
+            There is another number of columns.
+        """
+        given = out.shape[1]
+        if given == self._width:
+            return out
+        if given == 1 and self._width == 2:
+            return onnxports.two_scores(out, logits=self.manifest.output_kind == "logits")
+        raise ReleaseError(
+            f"{self.manifest.version}: the graph gives {given} scores a row; {self._width} were"
+            " expected"
+        )
 
     def decide(self, raw: list[float]) -> tuple[str | float, list[float] | None]:
         """One row of output as (prediction, scores).
 
         Scores are probabilities in the order of the schema's classes. A regression has none.
+
+        Raises
+        ------
+        NoAnswer
+            A score is NaN, or no probability can be made of it.
         """
         manifest = self.manifest
         classes = manifest.schema.classes
         if manifest.task == "regression":
+            scores, total = None, raw[0]
+        elif manifest.output_kind == "probabilities":
+            scores, total = raw, sum(raw)
+        else:
+            scores = softmax_of_row(raw)
+            total = scores[0]  # each is NaN where one is
+        if total - total != 0:  # NaN or infinite
+            raise NoAnswer((0,), f"{manifest.version}: the graph answers {raw[:8]}")
+        if scores is None:
             return raw[0], None
-        best = max(range(len(raw)), key=raw.__getitem__)
-        if manifest.output_kind == "probabilities":
-            return classes[best], raw
-        return classes[best], softmax_of_row(raw)
+        return classes[max(range(len(raw)), key=raw.__getitem__)], scores
+
+    def answers(self, raw: list[float]) -> bool:
+        """Whether one row of output can be decided."""
+        try:
+            self.decide(raw)
+        except NoAnswer:
+            return False
+        return True
+
+    def missing(self, row: Row) -> list[str]:
+        """Features that a row lacks, or that cannot be read in it."""
+        x = self.pack(row)[0]
+        return [n for n, value in zip(self._names, x.tolist(), strict=True) if value != value]
 
 
 def _check_ports(session: Any, manifest: Manifest) -> bool:
@@ -217,8 +268,9 @@ def _check_ports(session: Any, manifest: Manifest) -> bool:
             f"{version}: no output {manifest.output!r}; the graph has {sorted(outputs)}"
         )
     classes = len(manifest.schema.classes) if manifest.task == "classification" else 1
-    wrong = len(read.shape) == 2 and read.shape[1] not in (None, classes)
-    if read.element != "FLOAT" or wrong:
+    flat = len(read.shape) == 1  # (n,): a score a row
+    told = 1 if flat else read.shape[1] if len(read.shape) == 2 else None
+    if read.element != "FLOAT" or told not in {None, classes, 1 if classes == 2 else classes}:
         raise ReleaseError(
             f"{version}: output {manifest.output!r} is {read.element} of shape {list(read.shape)}; "
             f"float32 with {classes} values a row was expected"
@@ -289,13 +341,13 @@ def self_test(session: Session, golden: Path) -> float:
         raise ReleaseError(
             f"{manifest.version}: the graph fails on its golden inputs: {error}"
         ) from error
-    wanted = wanted if wanted.ndim == 2 else wanted.reshape(len(inputs), -1)
+    wanted = session.widened(wanted if wanted.ndim == 2 else wanted.reshape(len(inputs), -1))
     if outputs.shape != wanted.shape:
         raise ReleaseError(
             f"{manifest.version}: golden outputs have shape {wanted.shape}, "
             f"the graph gave {outputs.shape}"
         )
-    if not np.isfinite(outputs).all():
+    if not (np.isfinite(outputs).all() and np.isfinite(wanted).all()):
         raise ReleaseError(f"{manifest.version}: the graph gives values that are not finite")
     off = float(np.abs(outputs - wanted).max())
     if off > manifest.golden_tolerance:

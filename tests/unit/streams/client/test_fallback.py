@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from release_kit import SCHEMA, Installation, graph, linear, model_of
 
 from redistill.streams.client.fallback import load_fallback
 from redistill.streams.client.fetch import Repository
-from redistill.streams.client.release import FALLBACK
+from redistill.streams.client.release import FALLBACK, Manifest
 from redistill.streams.errors import ReleaseError
 
 
@@ -100,3 +101,91 @@ def test_file_that_is_no_model_is_told_by_its_name(tmp_path: Path, content: byte
         path.write_bytes(content)
     with pytest.raises(ReleaseError, match=r"fallback\.onnx"):
         load_fallback(path, "credit", 1, None)
+
+
+def ending(kind: str, *, outputs: int = 1) -> onnx.ModelProto:
+    """The test graph with another end: ``softmax``, ``sigmoid``, ``nan``; and further outputs."""
+    weights, bias = linear(1)
+    if kind == "sigmoid":
+        weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
+    model = graph(weights, bias)
+    inner = model.graph
+    last = "p"
+    if kind == "nan":
+        inner.node.append(helper.make_node("Sub", ["y", "y"], ["zeros"]))
+        inner.node.append(helper.make_node("Div", ["zeros", "zeros"], [last]))
+    elif kind == "logits":
+        inner.node.append(helper.make_node("Identity", ["y"], [last]))
+    else:
+        inner.node.append(helper.make_node(kind.title(), ["y"], [last]))
+    inner.node.append(helper.make_node("ArgMax", ["y"], ["label"], axis=1, keepdims=0))
+    label = helper.make_tensor_value_info("label", TensorProto.INT64, ["n"])
+    scores = helper.make_tensor_value_info(last, TensorProto.FLOAT, ["n", weights.shape[1]])
+    first = inner.output[0]
+    del inner.output[:]
+    inner.output.extend([[scores], [label, scores], [label, first, scores]][outputs - 1])
+    return model
+
+
+ROW = [1.0, 2.0, 1.0]
+
+
+def wanted() -> np.ndarray:
+    weights, bias = linear(1)
+    powers = np.exp(np.array(ROW) @ weights + bias)
+    return powers / powers.sum()
+
+
+@pytest.mark.parametrize("kind", ["softmax", "logits"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_bare_file_says_by_its_answers_what_its_scores_are(
+    tmp_path: Path, kind: str, outputs: int
+) -> None:
+    session, _ = load_fallback(
+        save(tmp_path / "m.onnx", ending(kind, outputs=outputs)), "credit", 1, None
+    )
+    assert session.manifest.output == "p"
+    prediction, scores = session.decide(session.run(session.pack(ROW))[0].tolist())
+    assert scores == pytest.approx(wanted(), rel=1e-4)
+    assert prediction == str(int(np.argmax(wanted())))
+
+
+def test_bare_file_with_several_scores_needs_a_manifest(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", ending("softmax", outputs=3))
+    with pytest.raises(ReleaseError, match=r"\['label', 'y', 'p'\].*manifest\.json"):
+        load_fallback(path, "credit", 1, None)
+
+
+def test_bare_file_is_read_by_the_output_and_the_classes_of_the_release(
+    release: Path, tmp_path: Path
+) -> None:
+    file = release / "manifest.json"
+    manifest = Manifest.from_json(file.read_bytes())
+    told = replace(manifest, output="p", output_kind="probabilities")
+    file.write_bytes(told.to_json())
+    path = save(tmp_path / "m.onnx", ending("softmax", outputs=3))
+    session, _ = load_fallback(path, "credit", 1, release)
+    prediction, scores = session.decide(session.run(session.pack(ROW))[0].tolist())
+    assert scores == pytest.approx(wanted(), rel=1e-4)
+    assert prediction == SCHEMA.classes[int(np.argmax(wanted()))]
+
+
+@pytest.mark.parametrize(("end", "kind"), [("sigmoid", "probabilities"), ("logits", "logits")])
+def test_one_score_of_two_classes_is_that_of_the_second(
+    release: Path, tmp_path: Path, end: str, kind: str
+) -> None:
+    file = release / "manifest.json"
+    manifest = Manifest.from_json(file.read_bytes())
+    file.write_bytes(replace(manifest, output="p", output_kind=kind).to_json())
+    model = ending("sigmoid")
+    if end == "logits":
+        model.graph.node[4].op_type = "Identity"
+    session, _ = load_fallback(save(tmp_path / "m.onnx", model), "credit", 1, release)
+    prediction, scores = session.decide(session.run(session.pack(ROW))[0].tolist())
+    assert scores == pytest.approx(wanted(), rel=1e-4)
+    assert prediction == SCHEMA.classes[int(np.argmax(wanted()))]
+
+
+def test_graph_that_answers_nan_is_no_fallback(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="answers NaN to a row of zeros"):
+        load_fallback(save(tmp_path / "m.onnx", ending("nan")), "credit", 1, None)

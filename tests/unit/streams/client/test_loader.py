@@ -67,6 +67,22 @@ def test_release_that_failed_is_tried_again_after_doubling_waits(rig: Rig) -> No
     assert RETRY_SECONDS >= 600
 
 
+def test_download_that_failed_is_tried_at_the_next_look(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = rig.pointer()
+    with monkeypatch.context() as patch:
+
+        def refuse(model: str, manifest_sha256: str) -> Path:
+            raise ReleaseError("cut off")
+
+        patch.setattr(rig.repository, "release", refuse)
+        for _ in range(3):
+            with pytest.raises(ReleaseError, match="cut off"):
+                rig.loader.load(pointer)
+    assert rig.loader.load(pointer).version == "v1"
+
+
 def test_another_release_is_tried_at_once(shop: Installation, rig: Rig) -> None:
     rig.refuses = "no"
     with pytest.raises(ReleaseError):
@@ -131,6 +147,8 @@ def test_fallback_that_is_a_known_release_serves_under_its_version(
     assert (known.version, known.epoch) == ("v1", 0)
     stranger = rig.loader.fallback(file, None)
     assert (stranger.version, stranger.manifest_sha256) == (FALLBACK, "")
+    rig.loader.remember(rig.pointer(), set())
+    assert rig.loader.fallback(file, None).version == "v1", "as the last pointer knew it"
 
 
 def test_serving_is_replaced_and_never_changed(rig: Rig) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
+import resource
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -265,6 +270,111 @@ def test_without_anything_to_serve_the_start_says_what_to_do(
         ModelClient("other", repository=shop.layout.repository, trust=shop.trust, cache=tmp_path)
 
 
+def test_relative_cache_is_where_the_process_stood(
+    shop: Installation,
+    connect: Callable[..., ModelClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    client = connect(cache="cache", repository=os.path.relpath(shop.layout.repository))
+    assert (client.version, client.last_error) == ("v1", None)
+    monkeypatch.chdir(tmp_path / "there")
+    shop.publish("credit", "v2")
+    assert client.refresh() is True
+    assert (client.version, client.last_error) == ("v2", None)
+    assert list((tmp_path / "there").iterdir()) == []
+    assert [p.name for p in (tmp_path / "here").iterdir()] == ["cache"]
+
+
+# --- downloads that go wrong --------------------------------------------------------------------
+
+
+class Faulty(SimpleHTTPRequestHandler):
+    """Serves the repository; what is asked for under ``targets`` suffers a fault."""
+
+    def do_GET(self) -> None:
+        fault = self.server.fault  # type: ignore[attr-defined]
+        if fault is None or "/targets/" not in self.path or self.path.endswith(".json"):
+            super().do_GET()
+            return
+        body = Path(self.translate_path(self.path)).read_bytes()
+        self.send_response(500 if fault == "500" else 200)
+        self.send_header("Content-Length", str(len(body) // 2 if fault == "short" else len(body)))
+        self.end_headers()
+        self.wfile.write(bytes(len(body)) if fault == "other bytes" else body[: len(body) // 2])
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(shop: Installation) -> Iterator[ThreadingHTTPServer]:
+    made = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Faulty, directory=str(shop.layout.repository))
+    )
+    made.fault = None  # type: ignore[attr-defined]
+    made.daemon_threads = True
+    made.handle_error = lambda *_: None  # type: ignore[method-assign]
+    thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """Files of more than a few bytes cannot be written: a full disk, as a process sees it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("fault", ["500", "cut off", "short", "other bytes", "full disk"])
+def test_after_a_bad_download_the_next_look_tries_again(
+    shop: Installation,
+    connect: Callable[..., ModelClient],
+    server: ThreadingHTTPServer,
+    fault: str,
+) -> None:
+    client = connect(repository=f"http://127.0.0.1:{server.server_port}")
+    shop.publish("credit", "v2")
+    for _ in range(3):
+        if fault == "full disk":
+            with no_space():
+                assert client.refresh() is False
+        else:
+            server.fault = fault  # type: ignore[attr-defined]
+            assert client.refresh() is False
+        assert client.last_error is not None
+        assert client.predict(ROW).version == "v1"
+    server.fault = None  # type: ignore[attr-defined]
+    assert client.refresh() is True
+    assert (client.version, client.last_error) == ("v2", None)
+    assert client.predict(ROW).scores == pytest.approx(expected(2), rel=1e-5)
+    assert not list(client._repository.cache.rglob(".new-*"))
+
+
+def test_the_poll_tries_a_bad_download_again_by_itself(
+    shop: Installation, connect: Callable[..., ModelClient], server: ThreadingHTTPServer
+) -> None:
+    client = connect(repository=f"http://127.0.0.1:{server.server_port}", poll_s=0.05)
+    server.fault = "cut off"  # type: ignore[attr-defined]
+    shop.publish("credit", "v2")
+    eventually(lambda: client.last_error is not None)
+    assert client.version == "v1"
+    server.fault = None  # type: ignore[attr-defined]
+    eventually(lambda: client.version == "v2")
+
+
 # --- fallback -----------------------------------------------------------------------------------
 
 
@@ -315,12 +425,25 @@ def test_fallback_with_a_manifest_knows_names(
 def test_fallback_that_cannot_be_used_is_told_at_the_start(
     shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path, content: bytes | None
 ) -> None:
-    shutil.rmtree(shop.layout.repository)
     path = tmp_path / "fallback.onnx"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ReleaseError, match=r"fallback\.onnx"):
-        connect(fallback=path)
+    with pytest.raises(ReleaseError, match=r"fallback\.onnx of credit cannot be used") as alone:
+        connect(fallback=path)  # the repository is there: the fallback would be missed at night
+    assert "no release could be loaded" not in str(alone.value)
+    shutil.rmtree(shop.layout.repository)
+    with pytest.raises(ReleaseError, match=r"fallback\.onnx of credit cannot be used") as both:
+        connect(fallback=path, cache=tmp_path / "empty")
+    assert re.search(r"no release could be loaded: .*cannot be read", str(both.value))
+
+
+def test_fallback_that_works_is_opened_and_not_served_where_a_release_is(
+    connect: Callable[..., ModelClient], shop: Installation
+) -> None:
+    logger = FakeLogger()
+    file = shop.layout.home / "candidates" / "credit-v2" / "model.onnx"
+    assert connect(fallback=file, log=logger).version == "v1"
+    assert [e.version for e in logger.reported] == ["v1"]
 
 
 # --- processes ----------------------------------------------------------------------------------

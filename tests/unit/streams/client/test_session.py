@@ -18,7 +18,7 @@ from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows
 
 from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.client.session import Session, load, self_test
-from redistill.streams.errors import ReleaseError
+from redistill.streams.errors import NoAnswer, ReleaseError
 from redistill.streams.wire.block import Schema
 
 W, B = linear(7)
@@ -117,6 +117,80 @@ def test_a_regression_answers_with_its_number() -> None:
     assert session.decide([1.5]) == (1.5, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "raw"),
+    [
+        ("logits", [math.nan, 1.0]),
+        ("logits", [1.0, math.nan]),
+        ("logits", [math.nan, math.nan]),
+        ("logits", [math.inf, 1.0]),
+        ("logits", [-math.inf, -math.inf]),
+        ("probabilities", [math.nan, 1.0]),
+        ("probabilities", [1.0, math.nan]),
+        ("probabilities", [math.inf, 0.0]),
+    ],
+)
+def test_what_is_no_number_is_no_class(kind: Any, raw: list[float]) -> None:
+    session = Session(graph(W, B).SerializeToString(), manifest(output_kind=kind))
+    with pytest.raises(NoAnswer):
+        session.decide(raw)
+    assert not session.answers(raw)
+
+
+def test_a_class_that_is_ruled_out_leaves_the_other() -> None:
+    assert SESSION.decide([-math.inf, 1.0]) == ("default", [0.0, 1.0])
+
+
+def test_a_regression_without_a_number_is_no_answer() -> None:
+    schema = replace(SCHEMA, classes=())
+    session = Session(
+        graph(W[:, :1], B[:1]).SerializeToString(),
+        manifest(schema, task="regression", output_kind="value"),
+    )
+    with pytest.raises(NoAnswer):
+        session.decide([math.nan])
+
+
+def one_column(dims: list[Any], *, squeeze: bool) -> bytes:
+    """A graph with one score a row, declared and given as ``(n, 1)`` or ``(n,)``."""
+    model = graph((W[:, 1:] - W[:, :1]), (B[1:] - B[:1]))
+    inner = model.graph
+    if squeeze:
+        inner.node[-1].output[0] = "column"
+        inner.initializer.append(helper.make_tensor("axis", TensorProto.INT64, [1], [1]))
+        inner.node.append(helper.make_node("Squeeze", ["column", "axis"], ["y"]))
+    del inner.output[:]
+    inner.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, dims))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("dims", "squeeze"), [(["n", 1], False), (["n", "c"], False), (["n"], True)]
+)
+def test_one_score_of_two_classes_is_never_a_confidence(dims: list[Any], squeeze: bool) -> None:
+    session = Session(one_column(dims, squeeze=squeeze), manifest())
+    x = rows(SCHEMA, 20)
+    raw = session.run(x)
+    assert raw.shape == (20, 2)
+    assert session.run(x[:0]).shape == (0, 2)
+    for mine, theirs in zip(raw.tolist(), SESSION.run(x).tolist(), strict=True):
+        prediction, scores = session.decide(mine)
+        assert (prediction, scores) == (
+            SESSION.decide(theirs)[0], pytest.approx(SESSION.decide(theirs)[1], rel=1e-4),
+        )  # fmt: skip
+
+
+def test_one_score_of_three_classes_is_refused(tmp_path: Path) -> None:
+    three = replace(SCHEMA, classes=("a", "b", "c"))
+    with pytest.raises(ReleaseError, match="3 values a row"):
+        Session(one_column(["n", 1], squeeze=False), manifest(three))
+    with pytest.raises(ReleaseError, match="3 values a row"):
+        Session(one_column(["n"], squeeze=True), manifest(three))
+    session = Session(graph(*linear(1, three)).SerializeToString(), manifest(three))
+    with pytest.raises(ReleaseError, match="gives 1 scores a row; 3 were expected"):
+        session.widened(np.zeros((4, 1), np.float32))
+
+
 def columns(rank: int) -> onnx.ModelProto:
     """The same function as ``graph``, with one input per feature."""
     shape: list[Any] = ["n"] if rank == 1 else ["n", 1]
@@ -190,6 +264,7 @@ def test_golden_test_passes_within_the_tolerance(tmp_path: Path) -> None:
         ({"outputs": (rows(SCHEMA, 32) @ W + B)[:, ::-1]}, "differ"),
         ({"outputs": np.zeros((31, 2), np.float32)}, "shape"),
         ({"inputs": np.zeros((32, 4), np.float32)}, r"\(k, 3\)"),
+        ({"outputs": np.full((32, 2), np.nan, np.float32)}, "not finite"),
         ({"inputs": np.full((32, 3), np.inf, np.float32)}, "not finite"),
         ({"outputs": None}, "cannot be read"),
     ],
