@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +25,7 @@ from redistill.streams.client.ledger import Stats
 from redistill.streams.client.pipeline import Pipeline
 from redistill.streams.client.pointers import Callback
 from redistill.streams.client.release import FALLBACK
-from redistill.streams.kafka.broker import Broker, Security
+from redistill.streams.kafka.broker import Broker, Security, preload
 from redistill.streams.wire.events import Event, LabelObserved
 from redistill.times import now_us
 
@@ -86,6 +88,11 @@ class PredictionLogger:
         max_bytes: int = 32 << 20,
     ) -> None:
         extras.check("kafka", extra="client", by="redistill.PredictionLogger")
+        try:
+            preload()  # here and not in a thread: somebody may fork at any time
+        except ImportError as error:
+            by = "redistill.PredictionLogger"
+            raise extras.explain(error, extra="client", by=by) or error from error
         self._broker = Broker(servers, security, namespace)
         self._source = source
         self._max_rows = max_rows
@@ -274,6 +281,31 @@ class PredictionLogger:
         """
         atexit.unregister(self._at_exit)
         self._pipe.close(timeout)
+
+    def exit_on_sigterm(self) -> bool:
+        """Let SIGTERM end the process the way that ``sys.exit`` does, so that what is waiting is
+        sent (for at most five seconds) and not lost.
+
+        Left to itself a Python process that is told to stop ends at once. Call it once, in the main
+        thread; where somebody handles the signal already (gunicorn, uvicorn and others do, and end
+        in good order), nothing is changed.
+
+        Returns
+        -------
+        bool
+            Whether the handler was set.
+
+        Raises
+        ------
+        ValueError
+            This is not the main thread.
+        """
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            return False
+        # An exception unwinds what the main thread was doing; a handler that called close() would
+        # wait for locks that the interrupted code holds.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        return True
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,9 @@ __all__ = ["Pipeline"]
 _TICK_SECONDS = 0.02
 """Between two looks at a queue that is not empty: 200 rows at 10,000 a second."""
 UNSENT = "unsent when closed"
+_SILENCE_SECONDS = 10.0
+"""Without anything acknowledged, given up or complained about, while something waits: threads may
+hang where they cannot say so, as in a lock that a fork took along."""
 _JOIN_SECONDS = 2.0
 
 
@@ -70,6 +73,7 @@ class Pipeline:
         self._threads: list[threading.Thread] = []
         self._encoding = 0  # rows taken from the queue that are in no record yet
         self._wanted = self._done = self._mark = 0  # flushes, and what the last one waits for
+        self._moved = (0, time.monotonic())  # rows done with, and when that last changed
 
     def wake(self) -> None:
         """Let the encoder look at the queue; starts it the first time."""
@@ -98,7 +102,8 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Counts, taken one after the other: exact when nothing is under way."""
-        waiting, ledger = len(self.queue) + self._encoding + self._buffer.rows, self.ledger
+        self._watch()  # by the caller's thread too: the encoder may hang as well
+        waiting, ledger = self._waiting(), self.ledger
         with ledger.lock:
             sent, dropped, invalid = ledger.sent, ledger.dropped, ledger.invalid
         return Stats(
@@ -110,6 +115,22 @@ class Pipeline:
             pending_bytes=self._buffer.bytes,
             trouble=ledger.trouble(),
         )
+
+    def _waiting(self) -> int:
+        return len(self.queue) + self._encoding + self._buffer.rows
+
+    def _watch(self) -> None:
+        """Complain where rows wait, nothing becomes of them, and nobody says why."""
+        now, ledger = time.monotonic(), self.ledger
+        done = ledger.sent + ledger.dropped + ledger.invalid
+        if not self._waiting() or done != self._moved[0]:
+            self._moved = (done, now)
+        elif now - self._moved[1] >= _SILENCE_SECONDS and ledger.trouble() is None:
+            ledger.set_trouble(
+                "sender",
+                f"nothing was sent to {self._broker.servers} for {_SILENCE_SECONDS:.0f} s, and no"
+                " error was seen: the sending thread hangs, or the broker does not answer",
+            )
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that is in the queue now is acknowledged or given up."""
@@ -163,6 +184,7 @@ class Pipeline:
                 dropped=lambda record, why: self.ledger.count_dropped(record.rows, why),
                 trouble=lambda why: self.ledger.set_trouble("sender", why),
             )
+            self._moved = (self._moved[0], time.monotonic())
             self._thread("encoder", self._encode)
             self._thread("sender", self._sender.run)
         self._at_exit()
@@ -208,6 +230,7 @@ class Pipeline:
 
     def _rest(self, batcher: Batcher) -> None:
         self._wake.clear()
+        self._watch()
         if self._wanted > self._done or self._stopping.is_set():
             return
         if self.queue or batcher.next_due() is not None:

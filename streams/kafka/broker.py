@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "consumer",
     "explain",
+    "preload",
     "producer",
 ]
 
@@ -257,6 +258,23 @@ def check(broker: Broker, *, timeout: float = 3.0) -> StreamsError | None:
         return BrokerRefused("no servers are given: servers are host:port[,host:port]")
     # A refusal tells more than a server that is away.
     return next((e for e in faults if isinstance(e, BrokerRefused)), faults[0])
+
+
+def preload() -> None:
+    """Import now what the first connection would import.
+
+    A thread that imports holds the lock of each module that it is loading. A process forked
+    meanwhile inherits the lock held and not the thread: it waits for it, without a word, for ever.
+
+    Raises
+    ------
+    ImportError
+        kafka-python is missing or broken.
+    """
+
+    import kafka  # noqa: F401
+
+    from redistill.streams.kafka import handshake  # noqa: F401
 
 
 def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:

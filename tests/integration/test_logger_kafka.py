@@ -22,13 +22,13 @@ from typing import Any
 
 import kafka_server as kafka
 import pytest
+from logged_rows import ids, log_rows, make_topics, read_all
 from ports import free_port
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client.logger import PredictionLogger
-from redistill.streams.kafka.broker import Broker, Security, admin, consumer, producer
-from redistill.streams.wire.block import Feature, Schema
-from redistill.streams.wire.codec import Record, decode, decode_predictions, encode
+from redistill.streams.kafka.broker import Broker, Security, producer
+from redistill.streams.wire.codec import decode, encode
 from redistill.streams.wire.events import (
     LabelObserved,
     PointerMoved,
@@ -42,17 +42,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
-SCHEMA = Schema(features=(Feature(name="x"), Feature(name="y")), classes=("no", "yes"))
 ROOT = Path(__file__).parents[2]
-
-
-def make_topics(broker: Broker, *names: str) -> None:
-    client = admin(broker)
-    client.create_topics(
-        {broker.topic(n): {"num_partitions": 2, "replication_factor": 1} for n in names},
-        wait_for_metadata=True,
-    )
-    client.close()
 
 
 @pytest.fixture(autouse=True)
@@ -116,45 +106,6 @@ def log(broker: Broker) -> Iterator[PredictionLogger]:
     made = PredictionLogger(broker.servers, namespace=broker.namespace)
     yield made
     made.close(timeout=0)
-
-
-def read_all(broker: Broker, topic: str) -> list[Record]:
-    """Every record of a topic, from its start to its present end."""
-    from kafka import TopicPartition
-
-    client = consumer(broker)
-    parts = [
-        TopicPartition(broker.topic(topic), n)
-        for n in client.partitions_for_topic(broker.topic(topic))
-    ]
-    client.assign(parts)
-    client.seek_to_beginning(*parts)
-    ends = client.end_offsets(parts)
-    out: list[Record] = []
-    while any(client.position(p) < ends[p] for p in parts):
-        for p, records in client.poll(timeout_ms=500).items():
-            out += [
-                Record(p.topic, p.partition, r.offset, r.timestamp, r.key, r.value, r.headers)
-                for r in records
-            ]
-    client.close()
-    return out
-
-
-def ids(broker: Broker) -> list[str]:
-    decoded = decode_predictions(read_all(broker, "predictions"), lambda model: SCHEMA)
-    assert decoded.dead == []
-    return [i for block in decoded.blocks for i in block.ids]
-
-
-def log_rows(log: PredictionLogger, n: int, prefix: str = "r") -> list[str]:
-    return [
-        log.log(
-            model="credit", version="7", prediction="yes", scores=[0.25, 0.75],
-            features={"x": i / 2, "y": None}, id=f"{prefix}{i}",
-        )
-        for i in range(n)
-    ]  # fmt: skip
 
 
 def test_rows_labels_and_events_arrive(broker: Broker, log: PredictionLogger) -> None:

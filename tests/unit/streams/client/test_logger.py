@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -189,3 +190,30 @@ def test_many_threads_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for t in threads:
         t.join(PATIENCE_SECONDS)
     assert len({row.id for row in pipe(log).queue}) == 4_000
+
+
+def test_exit_on_sigterm_leaves_somebody_elses_handler_alone(
+    log: PredictionLogger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_: list[Any] = []
+    monkeypatch.setattr(module.signal, "signal", lambda *args: set_.append(args))
+    monkeypatch.setattr(module.signal, "getsignal", lambda _: print)
+    assert not log.exit_on_sigterm()
+    assert set_ == []
+    monkeypatch.setattr(module.signal, "getsignal", lambda _: signal.SIG_DFL)
+    assert log.exit_on_sigterm()
+    ((number, handler),) = set_
+    with pytest.raises(SystemExit) as ended:
+        handler(number, None)
+    assert ended.value.code == 143
+
+
+def test_a_library_that_does_not_load_is_said_at_construction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise ImportError("cannot import name 'KafkaProducer'", name="kafka")
+
+    monkeypatch.setattr(module, "preload", broken)
+    with pytest.raises(ImportError, match="PredictionLogger"):
+        PredictionLogger("b:1")

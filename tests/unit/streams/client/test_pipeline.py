@@ -134,6 +134,33 @@ def test_rows_wait_counted_while_the_broker_is_away(pipe: Pipeline) -> None:
     assert pipe.stats().sent == 30
 
 
+def test_silence_is_said_by_whoever_looks_and_forgotten_when_rows_move_again(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.1)
+    FakeSender.away_from_start = True  # it hangs: it neither sends nor says why not
+    put(pipe, *rows(3))
+    eventually(lambda: pipe.stats().trouble is not None)
+    assert "nothing was sent to b:1" in str(pipe.stats().trouble)
+    (sender,) = FakeSender.made
+    sender.away = False
+    assert pipe.flush(PATIENCE_SECONDS)
+    sender.calls["trouble"](None)  # as the real one does with each answer
+    eventually(lambda: pipe.asleep)
+    assert pipe.stats().trouble is None
+
+
+def test_rest_before_the_first_row_is_no_silence(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 3_600.0)
+    pipe._moved = (0, pipe._moved[1] - 7_200)  # made two hours ago, and nothing logged since
+    FakeSender.away_from_start = True
+    put(pipe, *rows(3))
+    eventually(lambda: pipe.stats().pending_bytes > 0)
+    assert pipe.stats().trouble is None
+
+
 def test_what_nobody_could_read_is_invalid_and_never_lost_count_of(pipe: Pipeline) -> None:
     put(
         pipe,

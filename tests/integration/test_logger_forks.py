@@ -1,0 +1,191 @@
+"""The logger in processes that fork: whenever it happens, each child sends what is its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import kafka_server as kafka
+import pytest
+from logged_rows import ids, make_topics
+from ports import free_port, wait_open
+from waiting import PATIENCE_SECONDS, eventually
+
+from redistill.streams.kafka.broker import Broker
+
+pytestmark = pytest.mark.kafka
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def broker(kafka_server: kafka.KafkaServer) -> Broker:
+    """The session's Kafka with this test's own topics."""
+    made = Broker(kafka_server.bootstrap, namespace=f"t{uuid.uuid4().hex[:8]}")
+    make_topics(made, "predictions", "labels")
+    return made
+
+
+def run(script: Path, broker: Broker, body: str) -> subprocess.CompletedProcess[str]:
+    """A program that has a logger, from its own file: ``spawn`` reads it again."""
+    head = f"""
+        import os, sys, time
+        from redistill import PredictionLogger
+
+        def rows(log, n, name):
+            for i in range(n):
+                log.log(model="credit", version="7", prediction="no", features={{"x": i, "y": 1}},
+                        id=f"{{name}}-{{i}}")
+
+        def logger():
+            return PredictionLogger({broker.servers!r}, namespace={broker.namespace!r})
+    """
+    script.write_text(textwrap.dedent(head) + textwrap.dedent(body))
+    return subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True, text=True, timeout=4 * PATIENCE_SECONDS, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+
+def test_children_forked_at_any_moment_after_the_first_row_send_their_own(
+    broker: Broker, tmp_path: Path
+) -> None:
+    """While the parent's threads load libraries, connect, send: a fork takes their locks along."""
+    done = run(
+        tmp_path / "forks.py",
+        broker,
+        f"""
+        log = logger()
+        begin = time.monotonic()
+        rows(log, 10, "parent")
+        children = {{}}
+        for ms in range(0, 3_001, 50):
+            while (left := begin + ms / 1_000 - time.monotonic()) > 0:
+                time.sleep(left)
+            if (pid := os.fork()) == 0:
+                rows(log, 5, f"child{{ms}}")
+                done = log.flush({PATIENCE_SECONDS})
+                os._exit(0 if done and log.stats().sent == 5 else 1)
+            children[pid] = ms
+        for pid, ms in children.items():
+            if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+                print("child", ms, "ended with", code)
+        assert log.flush({PATIENCE_SECONDS})
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    moments = [f"child{ms}-{i}" for ms in range(0, 3_001, 50) for i in range(5)]
+    assert sorted(ids(broker)) == sorted([f"parent-{i}" for i in range(10)] + moments)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_send_their_own(
+    broker: Broker, tmp_path: Path, method: str
+) -> None:
+    """Forked ones use their parent's logger; the others, which share nothing, make one."""
+    done = run(
+        tmp_path / "children.py",
+        broker,
+        f"""
+        import multiprocessing
+
+        log = logger()
+
+        def child(name):
+            rows(log, 20, name)
+
+        if __name__ == "__main__":
+            rows(log, 20, "parent")
+            context = multiprocessing.get_context({method!r})
+            children = [context.Process(target=child, args=(f"child{{c}}",)) for c in range(2)]
+            for c in children:
+                c.start()
+            for c in children:
+                c.join()
+            sys.exit(max(c.exitcode for c in children))
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    names = ("parent", "child0", "child1")
+    assert sorted(ids(broker)) == sorted(f"{name}-{i}" for name in names for i in range(20))
+
+
+@contextmanager
+def gunicorn(folder: Path, *options: str) -> Iterator[str]:
+    """Address of ``app:app``, served by gunicorn out of a folder."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"127.0.0.1:{port}", *options]
+    server = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert wait_open(port, PATIENCE_SECONDS, lambda: server.poll() is None)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        said, _ = server.communicate(timeout=PATIENCE_SECONDS)
+        print(said)
+
+
+def test_gunicorn_with_preload_and_a_warm_up_prediction_loses_nothing(
+    broker: Broker, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(
+        textwrap.dedent(f"""
+            import itertools, json, os
+            from redistill import PredictionLogger
+
+            log = PredictionLogger({broker.servers!r}, namespace={broker.namespace!r})
+            numbers = itertools.count()
+
+            def predict(name):
+                log.log(model="credit", version="7", prediction="no",
+                        features={{"x": 1.0, "y": 2.0}}, id=name)
+                return name
+
+            predict("warm-up")  # in the master, before it forks: its threads are running
+
+            def app(environ, start_response):
+                name = predict(f"{{os.getpid()}}-{{next(numbers)}}")
+                start_response("200 OK", [("Content-Type", "application/json")])
+                return [json.dumps(name).encode()]
+        """)
+    )
+    with gunicorn(tmp_path, "--preload", "--workers", "3") as url:
+        answers: list[str] = []
+
+        def asked() -> bool:
+            with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
+                answers.append(json.load(answer))
+            return len({name.partition("-")[0] for name in answers}) >= 2 and len(answers) >= 60
+
+        eventually(asked)
+    # told to stop, workers end in good order: what was waiting is sent
+    assert sorted(ids(broker)) == sorted(["warm-up", *answers])
+
+
+def test_sigterm_ends_a_process_in_good_order_when_asked_for(
+    broker: Broker, tmp_path: Path
+) -> None:
+    done = run(
+        tmp_path / "stopped.py",
+        broker,
+        """
+        import signal
+        log = logger()
+        assert log.exit_on_sigterm()
+        assert not log.exit_on_sigterm(), "somebody handles it now"
+        rows(log, 500, "r")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        """,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert sorted(ids(broker)) == sorted(f"r-{i}" for i in range(500))
