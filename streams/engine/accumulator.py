@@ -186,7 +186,7 @@ class Accumulator:
             return 0
         before = progress.rows
         left = chunk._replace(first=max(chunk.first, progress.next_offset))
-        for i, (records, end) in enumerate(left.read()):
+        for i, (records, end, aborted) in enumerate(left.read()):
             if i and self.full:
                 break
             for start in range(0, len(records), TAKEN_RECORDS):
@@ -197,6 +197,7 @@ class Accumulator:
                 progress.rows += rows
                 self.rows += rows + dead
             progress.skipped += end - progress.next_offset - len(records)
+            progress.aborted += aborted
             progress.next_offset = end
         return progress.rows - before
 

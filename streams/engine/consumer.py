@@ -1,5 +1,5 @@
 """Bulk consumer: Faust keeps membership, assignment, rebalance and commits; records reach us as
-whole batches.
+whole batches, and committed ones only.
 
 Faust's own path costs 70 us a message and commits past gaps. Here the batches of a partition go
 into a bounded queue as they came, reading starts at the offset that SQL knows, and what is
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
 from aiokafka.consumer import fetcher as aiokafka_fetcher
@@ -19,6 +19,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from redistill.streams.engine.fetched import Chunk, RawRecords, RawSet
+from redistill.streams.engine.lag import LogEnd
 
 __all__ = [
     "HOST",
@@ -33,6 +34,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 HOST = "bulk_host"
+ISOLATION = "read_committed"
 QUEUED_CHUNKS = 16
 """Some 16 MB, whatever the lag."""
 POLL_CHUNKS = 8
@@ -70,7 +72,27 @@ class Host(Protocol):
 
 
 class BulkThread(driver.AIOKafkaConsumerThread):
-    """Faust's thread around aiokafka, which a commit that comes too late does not end."""
+    """Faust's thread around aiokafka, which reads what is committed, and which a commit that comes
+    too late does not end.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        # Faust would set it inside transactions of its own only.
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = ISOLATION
+        return consumer
+
+    async def ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnd]:
+        """Where the logs end, of the partitions that are assigned."""
+        return cast(dict[TP, LogEnd], await self.call_thread(self._ends, partitions))
+
+    async def _ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnd]:
+        consumer = self._ensure_consumer()
+        stable = await consumer.end_offsets(partitions)  # of committed records, as it reads them
+        mine = consumer.assignment()
+        # as the last fetch said, which may have been before
+        last = {tp: consumer.highwater(tp) or 0 for tp in stable if tp in mine}
+        return {tp: LogEnd(stable[tp], max(stable[tp], end)) for tp, end in last.items()}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         # Partitions may be gone by the time this thread is asked, as when a topic is deleted. Faust
@@ -140,6 +162,12 @@ class BulkConsumer(driver.Consumer):
         """The group was joined."""
         await super().on_partitions_assigned(assigned, generation_id)
         self._host.joined()
+
+    # --- where logs end -----------------------------------------------------------------------
+
+    async def ends(self, *partitions: TP) -> Mapping[TP, LogEnd]:
+        """Where the logs end, of the partitions that are assigned."""
+        return await cast(BulkThread, self._thread).ends(partitions)
 
     # --- where reading begins ----------------------------------------------------------------
 

@@ -2,14 +2,15 @@
 unpacked where they are read.
 
 So what waits in the queue is a few large buffers, and the records of a chunk come to life, are
-decoded and are gone again while they are in the processor's cache.
+decoded and are gone again while they are in the processor's cache. Batches of transactions that
+were aborted are told apart here (aiokafka's own filter is bypassed), and never unpacked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import cramjam
@@ -21,6 +22,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 from crc32c import crc32c
 
+from redistill.streams.engine.aborted import AbortedTransactions
 from redistill.streams.errors import WireError
 from redistill.streams.wire.envelope import UNREADABLE, Record
 from redistill.streams.wire.recordset import Body, RecordSet
@@ -46,8 +48,9 @@ _LOG_OVERHEAD = 12  # base offset and length
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _SMALLEST = 14  # of any format, behind its length
 _CRC_FROM = 21
-_CODEC, _APPEND_TIME, _CONTROL = 0x07, 0x08, 0x20
+_CODEC, _APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 _SNAPPY = 2
+_NOTHING = memoryview(b"")
 _UNPACK_INTO = {
     1: cramjam.gzip.decompress_into,
     3: cramjam.lz4.decompress_into,
@@ -66,6 +69,12 @@ class RecordBatch(NamedTuple):
     first_timestamp: int
     max_timestamp: int
     data: memoryview
+    aborted: bool = False
+    """Of a transaction that was aborted: none of its records counts."""
+
+    def records_from(self, first: int) -> int:
+        """How many records it says to hold from an offset on; more than offsets is a lie."""
+        return max(0, min(self.records, self.end - max(first, self.base_offset)))
 
     def body(self) -> Body:
         """Its records; without data, and with the reason, if it cannot be decompressed."""
@@ -80,7 +89,7 @@ class RecordBatch(NamedTuple):
         return Body(
             data=data,
             fault=fault,
-            records=min(self.records, self.end - self.base_offset),  # more is a lie
+            records=self.records_from(self.base_offset),
             base_offset=self.base_offset,
             first_timestamp=self.first_timestamp,
             append_time=self.max_timestamp if self.attributes & _APPEND_TIME else None,
@@ -104,6 +113,16 @@ def _within(size: int, into: Callable[..., int], data: memoryview) -> bytes:
     return room[: into(data, room)].tobytes()
 
 
+class Part(NamedTuple):
+    """Part of a chunk, read."""
+
+    records: RecordSet
+    end: int
+    """The offset behind it."""
+    aborted: int
+    """Records of aborted transactions that were passed over on the way."""
+
+
 class Chunk(NamedTuple):
     """Neighbouring batches of one partition."""
 
@@ -112,39 +131,43 @@ class Chunk(NamedTuple):
     end: int
     """The offset behind it."""
     records: int
-    """As many at most: those before ``first`` are counted too."""
+    """As many at most: those before ``first`` are counted too, aborted ones are not."""
     size: int
     """Bytes."""
     batches: list[RecordBatch] | RecordSet
     """``RecordSet``: they were in a format of old, which aiokafka unpacked."""
 
-    def read(self) -> Iterator[tuple[RecordSet, int]]:
-        """Its records, from ``first`` on, ``READ_BYTES`` or a batch at once, with the offset behind
-        them.
+    def read(self) -> Iterator[Part]:
+        """Its records, from ``first`` on, ``READ_BYTES`` or a batch at once.
 
         A batch that the broker took though it cannot be read gives records without a value that say
         why, so that each of its offsets becomes a dead letter.
         """
-        for records, end in self._sets():
+        for part in self._parts():
+            records = part.records
             if len(records) and records.offset[0] < self.first:
-                records = records.part(int(records.offset.searchsorted(self.first)), len(records))
-            yield records, end
+                later = records.part(int(records.offset.searchsorted(self.first)), len(records))
+                part = part._replace(records=later)
+            yield part
 
-    def _sets(self) -> Iterator[tuple[RecordSet, int]]:
+    def _parts(self) -> Iterator[Part]:
         if isinstance(self.batches, RecordSet):
-            yield self.batches, self.end
+            yield Part(self.batches, self.end, 0)
             return
         bodies: list[Body] = []
-        size = 0
+        size = aborted = 0
         for b in self.batches:
             if b.end <= self.first:
+                continue
+            if b.aborted:
+                aborted += b.records_from(self.first)
                 continue
             bodies.append(b.body())
             size += len(bodies[-1].data)
             if size >= READ_BYTES:
-                yield _read(bodies), b.end
-                bodies, size = [], 0
-        yield _read(bodies), self.end
+                yield Part(_read(bodies), b.end, aborted)
+                bodies, size, aborted = [], 0, 0
+        yield Part(_read(bodies), self.end, aborted)
 
 
 def _read(bodies: list[Body]) -> RecordSet:
@@ -175,7 +198,7 @@ def _read(bodies: list[Body]) -> RecordSet:
 class RawRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
     """What aiokafka takes for its unpacker: what it yields are chunks, not records.
 
-    Everything is read uncommitted, as Faust asks for; control batches hold no records.
+    Control batches hold no records, and those of aborted transactions none that count.
     """
 
     next_fetch_offset: int
@@ -184,7 +207,8 @@ class RawRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
         return self._records_iterator
 
     def _unpack_records(self) -> Iterator[Chunk]:
-        for chunk in chunks(self._records.data, self.next_fetch_offset, self._tp):
+        aborted = self._aborted_transactions
+        for chunk in chunks(self._records.data, self.next_fetch_offset, self._tp, aborted):
             self.next_fetch_offset = chunk.end
             yield chunk
 
@@ -211,7 +235,9 @@ def _end_of(data: bytes, at: int) -> int:
     return at + _LOG_OVERHEAD + size
 
 
-def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
+def chunks(
+    data: bytes, first: int, partition: Any, aborted: Iterable[tuple[int, int]] = ()
+) -> Iterator[Chunk]:
     """The whole batches of a fetch, in chunks.
 
     Parameters
@@ -222,6 +248,8 @@ def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
         The offset that was asked for; the first batch may begin before it.
     partition
         Said in errors.
+    aborted
+        Producer and first offset of the aborted transactions, as the broker listed them.
 
     Raises
     ------
@@ -229,6 +257,7 @@ def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
         A checksum is wrong: aiokafka fetches again.
     """
     view = memoryview(data)
+    transactions = AbortedTransactions(aborted)
     batches: list[RecordBatch] = []
     records = size = at = 0
     end = first
@@ -245,19 +274,23 @@ def chunks(data: bytes, first: int, partition: Any) -> Iterator[Chunk]:
         if stop - at < _HEADER.size:
             raise CorruptRecordException(f"A batch of {stop - at} bytes - {partition}")
         head = _HEADER.unpack_from(data, at)
-        base, crc, attributes, last, begin, newest, count = (
-            head[i] for i in (0, 4, 5, 6, 7, 8, 12)
+        base, crc, attributes, delta, begin, newest, producer, count = (
+            head[i] for i in (0, 4, 5, 6, 7, 8, 9, 12)
         )
         if crc32c(view[at + _CRC_FROM : stop]) != crc:
             raise CorruptRecordException(f"Invalid CRC - {partition}")
-        if base + last >= first and not attributes & _CONTROL:
+        last = base + delta
+        if attributes & _CONTROL:
+            transactions.end(producer, last)
+        elif attributes & _TRANSACTIONAL and transactions.void(producer, last):
+            if last >= first:
+                batches.append(RecordBatch(base, last + 1, 0, count, 0, 0, _NOTHING, aborted=True))
+        elif last >= first:
             body = view[at + _HEADER.size : stop]
-            batches.append(
-                RecordBatch(base, base + last + 1, attributes, count, begin, newest, body)
-            )
+            batches.append(RecordBatch(base, last + 1, attributes, count, begin, newest, body))
             records += count
             size += stop - at
-        end = max(end, base + last + 1)
+        end = max(end, last + 1)
         at = stop
         if records >= CHUNK_RECORDS or size >= CHUNK_BYTES:
             yield Chunk(first, end, records, size, batches)

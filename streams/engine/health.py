@@ -40,7 +40,8 @@ class Health:
     """It holds partitions, and they are being read."""
     fetched_at: float = 0.0
     lag: int = 0
-    """Records that are in the log and not in SQL."""
+    """Records that are in the log and not in SQL; not those that wait for a transaction to end, as
+    the worker must."""
     progress: int = 0
     """Sum of next offsets in SQL: changes while work is being done."""
     store_away: bool = False

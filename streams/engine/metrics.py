@@ -33,6 +33,12 @@ class StreamMetrics:
         self.rows = Counter("rows", "Rows counted into SQL.", ["topic"], **own)
         self.records = Counter("records", "Records counted into SQL.", ["topic"], **own)
         self.dead = Counter("dead_letters", "Records sent to dlq.", ["topic"], **own)
+        self.aborted = Counter(
+            "aborted_records",
+            "Records of transactions that were aborted: they count for nothing.",
+            ["topic"],
+            **own,
+        )
         self.gaps = Counter("gap_offsets", "Offsets lost before they were read.", ["topic"], **own)
         self.flushes = Histogram(
             "flush_seconds",
@@ -42,7 +48,11 @@ class StreamMetrics:
         )
         self.moved = Counter("moved", "Batches dropped because another worker had moved on.", **own)
         self.away = Counter("store_away", "Flushes that found the database away.", **own)
-        self.lag = Gauge("lag", "Records in the log that are not in SQL.", **own)
+        self.lag = Gauge("lag", "Records in the log, committed, that are not in SQL.", **own)
+        self.held = Gauge("held", "Offsets behind transactions that are open.", **own)
+        self.held_seconds = Gauge(
+            "held_seconds", "How long the oldest of these has been holding them up.", **own
+        )
         self.partitions = Gauge("partitions", "Partitions held.", **own)
         self.states = Gauge("states", "Input states in memory.", **own)
         self.outcomes = Counter("outcomes", "Predictions joined with a label.", ["model"], **own)

@@ -26,6 +26,7 @@ from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, Queue
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.health import Health
+from redistill.streams.engine.lag import Lag, LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
@@ -82,6 +83,8 @@ class StreamWorker:
         self._flush_seconds = flush_seconds
         self._health = health
         self._metrics = metrics
+        self._lag = Lag(health, metrics)
+        self._clock = clock
         self._wake = wake
         self._compute = ThreadPoolExecutor(1, "accumulator")
         self._flusher = Flusher(database, health=health, metrics=metrics, clock=clock)
@@ -206,25 +209,22 @@ class StreamWorker:
                 self._void = True
 
     async def observe(self) -> None:
-        """Measure the lag, for metrics and the watchdog; in a task of its own, since the broker may
+        """Measure lag, for metrics and the watchdog; in a task of its own, since the broker may
         be away.
         """
         while not self._stopping:
             await asyncio.sleep(OBSERVE_SECONDS)
             partitions = dict(self._partitions)
-            if not partitions or self.consumer is None:
-                self._metrics.lag.set(0)
-                self._health.lag = 0
-                continue
-            try:
-                async with asyncio.timeout(10):
-                    ends = await self.consumer.highwaters(*partitions)
-            except Exception as error:
-                log.debug("lag_unknown", action="lag_unknown", error=repr(error))
-                continue
-            behind = {tp: int(ends[tp]) - self._stored.get(p, 0) for tp, p in partitions.items()}
-            self._health.lag = sum(max(0, b) for b in behind.values())
-            self._metrics.lag.set(self._health.lag)
+            ends: Mapping[TP, LogEnd] = {}
+            if partitions and self.consumer is not None:
+                try:
+                    async with asyncio.timeout(10):
+                        ends = await self.consumer.ends(*partitions)
+                except Exception as error:
+                    log.debug("lag_unknown", action="lag_unknown", error=repr(error))
+                    continue
+            stored = {tp: self._stored.get(p, 0) for tp, p in partitions.items()}
+            self._lag.measured(ends, stored, self._clock())
 
     async def stop(self, seconds: float) -> None:
         """Take no more, store what was taken, commit; at most so long."""
@@ -336,6 +336,7 @@ class StreamWorker:
             self._metrics.rows.labels(p.topic).inc(p.rows)
             self._metrics.records.labels(p.topic).inc(p.counted)
             self._metrics.dead.labels(p.topic).inc(p.dead)
+            self._metrics.aborted.labels(p.topic).inc(p.aborted)
             if (tp := partitions.get(partition)) is not None and self.consumer is not None:
                 self.consumer.stored(tp, p.next_offset)
         self._metrics.states.set(self._accumulator.states)

@@ -154,7 +154,9 @@ def producer(broker: Broker, **over: Any) -> Any:
 
 
 def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
-    """A ``kafka.KafkaConsumer`` without auto-commit that starts at the beginning of the log.
+    """A ``kafka.KafkaConsumer`` without auto-commit that starts at the beginning of the log, and
+    reads what is committed: nothing of transactions that were aborted, and nothing behind one that
+    is open.
 
     Raises
     ------
@@ -169,6 +171,7 @@ def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
         {
             "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
+            "isolation_level": "read_committed",
             "reconnect_backoff_max_ms": 1_000,
             "metadata_max_age_ms": 5_000,  # a topic that is made later is seen within five seconds
             "allow_auto_create_topics": False,

@@ -47,7 +47,9 @@ class Progress:
     counted: int = 0
     dead: int = 0
     skipped: int = 0
-    """Offsets that held no record for us: lost ranges, control records."""
+    """Offsets that held no record for us: lost ranges, control records, aborted ones."""
+    aborted: int = 0
+    """How many of those were records of aborted transactions; for the metrics only."""
     rows: int = 0
 
 

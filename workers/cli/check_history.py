@@ -32,9 +32,9 @@ def check_history(
     """Prove that nothing was lost, doubled or forged.
 
     Eight invariants, a line each with what was counted. With REDISTILL_BROKER set, what the
-    database says is also compared with the topics: produced = counted + dead letters + gaps +
-    pending. Work that waits is pending, not broken. Exit code 0: all hold; 1: one is broken, with
-    what contradicts it.
+    database says is also compared with the topics: produced = counted + dead letters + skipped
+    (markers, aborted transactions) + gaps + pending + held (by open transactions). Work that waits
+    is pending, not broken. Exit code 0: all hold; 1: one is broken, with what contradicts it.
     """
     from redistill.workers.invariants import check
 

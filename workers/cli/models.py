@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -61,7 +62,8 @@ def models(
             common.print_json(rows[0] | detail | {"schedule": planned})
         else:
             seen = {u.model: u.rows for u in unknown}
-            common.print_json({"models": rows, "unregistered": seen, "lag": lag})
+            more = asdict(lag) if isinstance(lag, _Lag) else {"lag": lag}
+            common.print_json({"models": rows, "unregistered": seen, **more})
         return
     if not found:
         typer.echo("no model is registered yet: `redistill register model.toml`")
@@ -78,7 +80,7 @@ def models(
             f" (`redistill register {u.model} --from-traffic`)"
         )
     if lag is not None:
-        typer.echo(f"stream lag: {lag if isinstance(lag, str) else f'{lag:,} records'}")
+        typer.echo(f"stream lag: {lag if isinstance(lag, str) else lag.text}")
 
 
 def _schedule(conn: sa.Connection, name: str, now: int) -> str | None:
@@ -90,8 +92,23 @@ def _schedule(conn: sa.Connection, name: str, now: int) -> str | None:
     return None if context is None else next_run(context.spec, now)
 
 
-def _lag(settings: Settings) -> int | str | None:
-    """Records of the input topics not yet counted; a text where the broker does not tell."""
+@dataclass(frozen=True, slots=True)
+class _Lag:
+    """Records of the input topics that are not counted."""
+
+    lag: int
+    """Yet: a stream worker has to."""
+    held: int
+    """Because a transaction is open."""
+
+    @property
+    def text(self) -> str:
+        held = f"; {self.held:,} more wait for open transactions" if self.held else ""
+        return f"{self.lag:,} records{held}"
+
+
+def _lag(settings: Settings) -> _Lag | str | None:
+    """What is not counted of the input topics; a text where the broker does not tell."""
     if not settings.has_broker:
         return None
     import sqlalchemy as sa
@@ -108,7 +125,12 @@ def _lag(settings: Settings) -> int | str | None:
         found = logs(settings.broker(), ("predictions", "labels"))
     except StreamsError as error:
         return f"not known ({error})"
-    return sum(max(0, x.end - int(kept.get((x.topic_id, x.partition), x.begin))) for x in found)
+    lag = held = 0
+    for x in found:
+        following = int(kept.get((x.topic_id, x.partition), x.begin))
+        lag += x.pending(following)
+        held += x.held(following)
+    return _Lag(lag, held)
 
 
 def _document(o: Overview, now: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ __all__ = ["RULES", "against_logs", "against_topics"]
 def counted_once(inputs: RuleInput) -> RuleResult:
     """Invariant 1: per partition, and for the outcomes that follow from the rows."""
     violations: list[str] = []
-    totals = dict.fromkeys(("counted", "dead", "gaps", "rows"), 0)
+    totals = dict.fromkeys(("counted", "dead", "skipped", "gaps", "rows"), 0)
     lost, last_gap = _gap_offsets(inputs, violations)
     for row in inputs.offsets:
         partition = (row.topic_id, row.partition)
@@ -49,7 +49,8 @@ def counted_once(inputs: RuleInput) -> RuleResult:
             )
         totals["counted"] += row.counted
         totals["dead"] += row.dead
-        totals["gaps"] += row.skipped
+        totals["skipped"] += row.skipped - in_gaps
+        totals["gaps"] += in_gaps
         totals["rows"] += row.rows
     dead = inputs.conn.execute(
         sa.select(sa.func.count()).where(outbox.c.topic == "dlq")
@@ -66,10 +67,12 @@ def counted_once(inputs: RuleInput) -> RuleResult:
 
 
 def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
-    """Invariant 1, the broker's half: what was produced and not yet passed is pending."""
+    """Invariant 1, the broker's half: what was produced and not yet passed is pending, or held by a
+    transaction that is open.
+    """
     violations: list[str] = []
     progress = {(r.topic_id, r.partition): r for r in kept}
-    pending = produced = 0
+    pending = held = produced = 0
     for log in logs:
         row = progress.get((log.topic_id, log.partition))
         following = log.begin if row is None else row.next_offset
@@ -78,9 +81,12 @@ def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
                 f"{log.topic}/{log.partition}: counted up to {following:,}, the log ends at"
                 f" {log.end:,}"
             )
-        pending += max(0, log.end - following)
+        pending += log.pending(following)
+        held += log.held(following)
         produced += log.end - (log.begin if row is None else row.first_offset)
-    return RuleResult(figures={"pending": pending, "produced": produced}, violations=violations)
+    return RuleResult(
+        figures={"pending": pending, "held": held, "produced": produced}, violations=violations
+    )
 
 
 def _gap_offsets(
@@ -227,7 +233,8 @@ def against_topics(sent: Sequence[Any], ids: set[str] | None) -> RuleResult:
 RULES = (
     Rule(
         number=1,
-        text="every input offset is counted once: counted + dead + gaps + pending = produced",
+        text="every input offset is counted once: counted + dead + skipped + gaps + pending + held"
+        " = produced",
         check=counted_once,
     ),
     Rule(

@@ -20,6 +20,7 @@ from redistill.streams.engine.consumer import (
     QueuedChunk,
 )
 from redistill.streams.engine.fetched import Chunk
+from redistill.streams.engine.lag import LogEnd
 
 HERE, OTHER = TP("predictions", 0), TP("elsewhere", 0)
 
@@ -177,6 +178,35 @@ def test_reading_begins_where_the_host_says(consumer: Bare, host: Host) -> None:
     host.starts = {}
     asyncio.run(consumer.seek_to_committed())
     assert len(consumer._thread.sought) == 1, "nowhere to begin: the loop asks again"
+
+
+# --- where logs end -----------------------------------------------------------------------------
+
+
+class Reader:
+    """aiokafka's consumer: a transaction is open on one partition, and one is being taken away."""
+
+    async def end_offsets(self, tps: Iterable[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 7)
+
+    def assignment(self) -> set[TP]:
+        return {HERE, TP("predictions", 1), TP("predictions", 2)}
+
+    def highwater(self, tp: TP) -> int | None:
+        return {0: 12, 1: 5, 2: None}[tp.partition]
+
+
+def test_ends_are_of_what_is_committed_and_of_what_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    thread = BulkThread.__new__(BulkThread)
+    monkeypatch.setattr(thread, "_ensure_consumer", Reader)
+    ends = asyncio.run(thread._ends([*(TP("predictions", i) for i in range(3)), OTHER]))
+    assert ends == {
+        HERE: LogEnd(7, 12),
+        TP("predictions", 1): LogEnd(7, 7),  # the last fetch was before
+        TP("predictions", 2): LogEnd(7, 7),  # nothing was fetched yet
+    }
 
 
 # --- commits ------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from importlib.metadata import version
+from types import SimpleNamespace
 
+import aiokafka
 import faust
 import pytest
 from aiokafka.consumer import fetcher
@@ -35,7 +37,6 @@ def test_version_is_the_one_that_was_tried() -> None:
         ("perform_seek", ["self"]),
         ("seek_wait", ["self", "partitions"]),
         ("earliest_offsets", ["self", "partitions"]),
-        ("highwaters", ["self", "partitions"]),
         ("on_partitions_revoked", ["self", "revoked"]),
         ("on_partitions_assigned", ["self", "assigned", "generation_id"]),
         ("assignment", ["self"]),
@@ -75,6 +76,9 @@ def test_aiokafka_takes_its_batches_and_records_from_what_is_replaced() -> None:
         fetcher.PartitionRecords.__init__
     )
     assert "for msg in self._partition_records" in inspect.getsource(fetcher.FetchResult.getall)
+    assert "self._aborted_transactions = sorted(" in inspect.getsource(
+        fetcher.PartitionRecords.__init__
+    )
     assert issubclass(RawRecords, fetcher.PartitionRecords)
 
 
@@ -98,6 +102,26 @@ def test_thread_of_the_consumer_is_ours_and_commits_what_is_still_assigned() -> 
     assert list(commit.parameters) == ["self", "offsets"]
     assert "_commit" in vars(BulkThread)
     assert "self._commit, offsets" in inspect.getsource(driver.AIOKafkaConsumerThread.commit)
+
+
+def test_consumer_is_made_to_read_what_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = inspect.getsource(driver.AIOKafkaConsumerThread._create_consumer)
+    assert "self._create_worker_consumer(" in made
+    started = inspect.getsource(aiokafka.AIOKafkaConsumer.start)
+    assert "isolation_level=self._isolation_level" in started
+    plain = SimpleNamespace(_isolation_level="read_uncommitted")
+    monkeypatch.setattr(
+        driver.AIOKafkaConsumerThread, "_create_worker_consumer", lambda self, transport: plain
+    )
+    thread = BulkThread.__new__(BulkThread)
+    assert thread._create_worker_consumer(None)._isolation_level == "read_committed"
+
+
+def test_offsets_are_asked_for_with_the_isolation_of_the_fetch() -> None:
+    asked = inspect.getsource(fetcher.Fetcher._proc_offset_request)
+    assert "OffsetRequest(-1, self._isolation_level" in asked
+    read = inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "tp_state.highwater = highwater" in read
 
 
 def test_commit_for_partitions_that_are_gone_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

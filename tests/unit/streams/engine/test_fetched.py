@@ -32,6 +32,28 @@ def batch(first: int, n: int, *, codec: int = 0, size: int = 20) -> bytes:
     return bytes(raw)
 
 
+def transactional(first: int, n: int, producer: int, *, codec: int = 0) -> bytes:
+    """A batch of a transaction."""
+    return of_producer(batch(first, n, codec=codec), producer, 0x10)
+
+
+def marker(offset: int, producer: int, *, commit: bool) -> bytes:
+    """The control batch that ends a transaction."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 24)
+    key = (0).to_bytes(2, "big") + int(commit).to_bytes(2, "big")
+    builder.append(0, timestamp=7, key=key, value=b"\x00" * 6, headers=[])
+    raw = bytearray(builder.build())
+    raw[0:8] = offset.to_bytes(8, "big")
+    return of_producer(bytes(raw), producer, 0x30)
+
+
+def of_producer(data: bytes, producer: int, attributes: int) -> bytes:
+    raw = bytearray(data)
+    raw[22] |= attributes
+    raw[43:51] = producer.to_bytes(8, "big")
+    return sealed(raw)
+
+
 def sealed(raw: bytearray) -> bytes:
     """With its checksum mended."""
     raw[17:21] = crc32c(bytes(raw[21:])).to_bytes(4, "big")
@@ -39,18 +61,23 @@ def sealed(raw: bytearray) -> bytes:
 
 
 def read(chunk: Chunk) -> list[Record]:
-    return [r for records, _ in chunk.read() for r in records]
+    return [r for part in chunk.read() for r in part.records]
 
 
-def by_aiokafka(data: bytes, first: int) -> list[tuple[Any, ...]]:
-    records = fetcher.PartitionRecords(TP, MemoryRecords(data), None, first, None, None, True, 0)
+Listed = list[tuple[int, int]]
+
+
+def by_aiokafka(data: bytes, first: int, aborted: Listed | None = None) -> list[tuple[Any, ...]]:
+    records = fetcher.PartitionRecords(
+        TP, MemoryRecords(data), aborted, first, None, None, True, int(aborted is not None)
+    )
     return [(r.offset, r.timestamp, r.key, r.value, list(r.headers)) for r in records]
 
 
-def by_us(data: bytes, first: int) -> list[tuple[Any, ...]]:
+def by_us(data: bytes, first: int, aborted: Listed | None = None) -> list[tuple[Any, ...]]:
     out: list[tuple[Any, ...]] = []
     expected = first
-    for chunk in chunks(data, first, TP):
+    for chunk in chunks(data, first, TP, aborted or ()):
         assert chunk.first == expected
         expected = chunk.end
         records = read(chunk)
@@ -104,6 +131,80 @@ def test_control_batches_hold_no_records_and_leave_no_hole() -> None:
     assert [r.offset for r in read(chunk)] == [0, 1, 2, 4, 5]
     (only,) = chunks(sealed(control), 3, TP)
     assert (only.first, only.end, len(read(only))) == (3, 4, 0)
+
+
+X, Y = 4_000, 4_001
+INTERLEAVED: tuple[list[bytes], Listed] = (
+    [
+        transactional(0, 3, X),
+        batch(3, 2),
+        transactional(5, 3, Y),
+        transactional(8, 2, X),
+        of_producer(batch(10, 2), X, 0),  # idempotent, of no transaction
+        marker(12, X, commit=False),
+        transactional(13, 1, Y),
+        marker(14, Y, commit=True),
+        transactional(15, 2, X),
+        marker(17, X, commit=True),
+        transactional(18, 2, Y),
+        batch(20, 1),
+        marker(21, Y, commit=False),
+    ],
+    [(Y, 18), (X, 0)],
+)
+COMMITTED = [3, 4, 5, 6, 7, 10, 11, 13, 15, 16, 20]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 1_000])
+def test_records_of_aborted_transactions_are_passed_over(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetched, "CHUNK_RECORDS", most)  # chunks end within transactions
+    batches, aborted = INTERLEAVED
+    data = b"".join(batches)
+    assert [r[0] for r in by_us(data, 0, aborted)] == COMMITTED
+    assert by_us(data, 0, aborted) == by_aiokafka(data, 0, aborted)
+    ends = [chunk.end for chunk in chunks(data, 0, TP, aborted)]
+    assert ends[-1] == 22
+    skipped = sum(p.aborted for c in chunks(data, 0, TP, aborted) for p in c.read())
+    assert skipped == 7
+
+
+def test_a_fetch_may_begin_anywhere_in_a_transaction() -> None:
+    batches, aborted = INTERLEAVED
+    begins = [0, 3, 5, 8, 10, 12, 13, 14, 15, 17, 18, 20, 21]
+    for i, first in enumerate(begins):
+        data = b"".join(batches[i:])
+        # the broker lists what reaches into the fetch
+        listed = [(p, o) for p, o in aborted if first <= {X: 12, Y: 21}[p]]
+        assert [r[0] for r in by_us(data, first, listed)] == [o for o in COMMITTED if o >= first]
+
+
+def test_a_chunk_that_is_begun_in_its_middle_counts_the_rest_only() -> None:
+    data = (
+        transactional(0, 4, X) + batch(4, 1) + transactional(5, 3, X) + marker(8, X, commit=False)
+    )
+    (chunk,) = chunks(data, 0, TP, [(X, 0)])
+    assert [(len(p.records), p.end, p.aborted) for p in chunk.read()] == [(1, 9, 7)]
+    for first, aborted in ((1, 6), (4, 3), (7, 1), (8, 0)):
+        assert [p.aborted for p in chunk._replace(first=first).read()] == [aborted]
+
+
+@pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
+def test_aborted_batches_are_never_unpacked(codec: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = transactional(0, 3, X, codec=codec) + transactional(3, 2, Y, codec=codec)
+    assert [r[0] for r in by_us(data, 0, [])] == [0, 1, 2, 3, 4]
+    assert by_us(data, 0, [(X, 0)]) == by_aiokafka(data, 0, [(X, 0)])
+    monkeypatch.setattr(fetched, "_unpacked", lambda *_: pytest.fail("it was unpacked"))
+    assert by_us(data, 0, [(X, 0), (Y, 3)]) == []
+
+
+def test_the_iterator_takes_the_transactions_of_its_fetch() -> None:
+    batches, aborted = INTERLEAVED
+    records = RawRecords(TP, RawSet(b"".join(batches)), aborted, 0, None, None, True, 1)
+    (chunk,) = records
+    assert [r.offset for r in read(chunk)] == COMMITTED
+    assert records.next_fetch_offset == chunk.end == 22
 
 
 def test_records_that_compaction_took_leave_no_hole() -> None:
@@ -190,6 +291,6 @@ def test_a_piece_that_unpacks_to_much_is_read_in_parts() -> None:
     data = b"".join(batch(i, 1, codec=4, size=mega - 200) for i in range(40))
     (chunk,) = chunks(data, 0, TP)
     assert chunk.size < 40_000
-    assert [(len(records), end) for records, end in chunk.read()] == [(17, 17), (17, 34), (6, 40)]
+    assert [(len(p.records), p.end) for p in chunk.read()] == [(17, 17), (17, 34), (6, 40)]
     later = chunk._replace(first=20)
     assert [r.offset for r in read(later)] == list(range(20, 40))

@@ -46,8 +46,9 @@ def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
 def test_names_stay_and_each_is_described() -> None:
     described = dict(re.findall(r"# HELP redistill_stream_(\S+) (.+)", page(StreamMetrics())))
     assert {name for name in described if not name.endswith("_created")} == {
-        "rows_total", "records_total", "dead_letters_total", "gap_offsets_total", "flush_seconds",
-        "moved_total", "store_away_total", "lag", "partitions", "states", "outcomes_total",
+        "rows_total", "records_total", "dead_letters_total", "aborted_records_total",
+        "gap_offsets_total", "flush_seconds", "moved_total", "store_away_total", "lag", "held",
+        "held_seconds", "partitions", "states", "outcomes_total",
         "findings_open", "outbox_rows", "outbox_age_seconds", "relayed_total",
     }  # fmt: skip
     assert all(text.endswith(".") for text in described.values())

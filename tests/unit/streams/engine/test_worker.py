@@ -19,6 +19,7 @@ from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import QueuedChunk
 from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.health import Health
+from redistill.streams.engine.lag import LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
@@ -38,7 +39,7 @@ class FakeConsumer:
     def __init__(self, worker: StreamWorker) -> None:
         self.worker = worker
         self.earliest = dict.fromkeys(ALL, 0)
-        self.ends = dict.fromkeys(ALL, 0)
+        self.logs = dict.fromkeys(ALL, LogEnd(0, 0))
         self.stored_at: dict[TP, int] = {}
         self.sought: list[dict[TP, int]] = []
         self.assigned: tuple[TP, ...] = ALL
@@ -50,8 +51,8 @@ class FakeConsumer:
     async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.earliest[tp] for tp in tps}
 
-    async def highwaters(self, *tps: TP) -> dict[TP, int]:
-        return {tp: self.ends[tp] for tp in tps}
+    async def ends(self, *tps: TP) -> dict[TP, LogEnd]:
+        return {tp: self.logs[tp] for tp in tps}
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
         self.sought.append(offsets)
@@ -365,8 +366,8 @@ def test_lag_is_what_sql_has_not_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch)
     async def story() -> None:
         observing = asyncio.create_task(rig.worker.observe())
         await rig.worker.start_offsets(ALL)
-        rig.consumer.ends |= {P0: 10, P1: 5}
-        await rig.until(lambda: rig.health.lag == 8)
+        rig.consumer.logs |= {P0: LogEnd(10, 10), P1: LogEnd(5, 90)}
+        await rig.until(lambda: rig.health.lag == 8)  # what nobody may read yet is none
         await rig.worker.start_offsets([])
         await rig.until(lambda: rig.health.lag == 0)
         await rig.worker.stop(PATIENCE_SECONDS)

@@ -142,8 +142,8 @@ def broker(
     def logs(_: Broker, topics: Any) -> list[Log]:
         asked.extend(topics)
         if "predictions" in topics:
-            return [Log("predictions", "t1", 0, 0, end)]
-        return [Log("drift", "t2", 0, begin, 1)]
+            return [Log("predictions", "t1", 0, 0, end, end)]
+        return [Log("drift", "t2", 0, begin, 1, 1)]
 
     def event_ids(_: Broker, announced: list[Log]) -> set[str]:
         asked.append("events")

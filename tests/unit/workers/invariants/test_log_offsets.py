@@ -24,6 +24,8 @@ class FakeClient:
 
     ends: dict[tuple[str, int], tuple[int, int]]
     """(topic, partition) -> begin, end."""
+    stable: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Where what is committed ends, where a transaction is open."""
     events: dict[tuple[str, int], list[str]] = field(default_factory=dict)
     broken: bool = False
     stuck: bool = False
@@ -89,8 +91,31 @@ class FakeClient:
         self.closed += 1
 
 
+@dataclass
+class Reader:
+    """One consumer of that broker."""
+
+    client: FakeClient
+    isolation_level: str = "read_committed"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def end_offsets(self, partitions: Sequence[Any]) -> dict[Any, int]:
+        """Ends of what it reads."""
+        ends = self.client.end_offsets(partitions)
+        if self.isolation_level == "read_uncommitted":
+            return ends
+        return {tp: self.client.stable.get((tp.topic, tp.partition), e) for tp, e in ends.items()}
+
+    def poll(self, timeout_ms: int) -> dict[Any, list[Any]]:
+        """All records, whatever transaction is open."""
+        assert self.isolation_level == "read_uncommitted"
+        return self.client.poll(timeout_ms)
+
+
 def use(monkeypatch: pytest.MonkeyPatch, client: FakeClient) -> FakeClient:
-    monkeypatch.setattr(log_offsets, "consumer", lambda broker: client)
+    monkeypatch.setattr(log_offsets, "consumer", lambda broker, **over: Reader(client, **over))
     monkeypatch.setattr(log_offsets, "admin", lambda broker: client)
     return client
 
@@ -99,10 +124,22 @@ def test_logs_carry_topic_ids_and_both_ends(monkeypatch: pytest.MonkeyPatch) -> 
     ends = {("n.predictions", 0): (3, 9), ("n.predictions", 1): (0, 0), ("n.drift", 0): (0, 5)}
     client = use(monkeypatch, FakeClient(ends))
     assert log_offsets.logs(BROKER, ["predictions"]) == [
-        Log("n.predictions", "id of n.predictions", 0, 3, 9),
-        Log("n.predictions", "id of n.predictions", 1, 0, 0),
+        Log("n.predictions", "id of n.predictions", 0, 3, 9, 9),
+        Log("n.predictions", "id of n.predictions", 1, 0, 0, 0),
     ]
-    assert client.closed == 2
+    assert client.closed == 3
+
+
+def test_logs_tell_what_is_committed_from_what_an_open_transaction_holds_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ends = {("n.labels", 0): (0, 9), ("n.labels", 1): (0, 4)}
+    use(monkeypatch, FakeClient(ends, stable={("n.labels", 0): 6}))
+    held, free = log_offsets.logs(BROKER, ["labels"])
+    assert (held.end, held.stable) == (9, 6)
+    assert [held.pending(following) for following in (2, 6, 8, 12)] == [4, 0, 0, 0]
+    assert [held.held(following) for following in (2, 6, 8, 12)] == [3, 3, 1, 0]
+    assert (free.pending(1), free.held(1)) == (3, 0)
 
 
 def test_topics_that_are_not_there_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,10 +164,10 @@ def test_broker_that_is_away_is_told_and_its_client_closed(
     client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}, broken=True))
     with pytest.raises(BrokerUnavailable):
         log_offsets.logs(BROKER, ["drift"])
-    assert client.closed == 2
-    with pytest.raises(BrokerUnavailable):
-        log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5)])
     assert client.closed == 3
+    with pytest.raises(BrokerUnavailable):
+        log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5, 5)])
+    assert client.closed == 4
 
 
 def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +175,9 @@ def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     events = {("n.drift", 0): ["a", "b"], ("n.drift", 1): ["c"]}
     client = use(monkeypatch, FakeClient(ends, events=events))
     logs = [
-        Log("n.drift", "x", 0, 0, 3),  # its third record is a control record
-        Log("n.drift", "x", 1, 0, 1),
-        Log("n.incidents", "y", 0, 0, 0),
+        Log("n.drift", "x", 0, 0, 3, 1),  # its third record is a control record
+        Log("n.drift", "x", 1, 0, 1, 1),
+        Log("n.incidents", "y", 0, 0, 0, 0),
     ]
     assert log_offsets.event_ids(BROKER, logs) == {"a", "b", "c"}
     assert client.assigned == [TopicPartition("n.drift", 0), TopicPartition("n.drift", 1)]
@@ -149,11 +186,11 @@ def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_empty_logs_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     client = use(monkeypatch, FakeClient({}))
-    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 5, 5)]) == set()
+    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 5, 5, 5)]) == set()
     assert client.closed == 0
 
 
 def test_reading_that_takes_too_long_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}, stuck=True))
-    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5)], seconds=0.0) is None
+    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5, 5)], seconds=0.0) is None
     assert client.closed == 1
