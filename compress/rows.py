@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from redistill.compress.errors import BadData, BadJob
 from redistill.compress.plan import GraphSpec
+from redistill.rownames import Names
 
 __all__ = ["Rows", "examples", "read_rows", "read_table", "read_trusted"]
 
@@ -91,9 +92,10 @@ def _feature(column: pa.ChunkedArray, name: str, file: str) -> NDArray[np.float3
 
 def _labels(texts: Sequence[str | None], classes: Sequence[str]) -> tuple[Any, list[str]]:
     """Indices into classes, and the labels that are none of them."""
-    index = {c: i for i, c in enumerate(classes)}
-    unknown = [t for t in texts if t is not None and t not in index]
-    return np.array([-1 if t is None else index.get(t, -1) for t in texts], np.int64), unknown
+    names = Names(classes)
+    index: dict[str | None, int] = {t: names.find(t) for t in set(texts) if t is not None}
+    unknown = [t for t in texts if t is not None and index[t] < 0]
+    return np.array([index.get(t, -1) for t in texts], np.int64), unknown
 
 
 def read_table(path: Path) -> pa.Table:

@@ -1,8 +1,6 @@
 """Values of a column as texts and numbers, by one set of rules whatever type a file gave them.
 
-- A *text* names a value: booleans are ``true`` and ``false``, whole numbers have neither point nor
-  exponent, bytes are UTF-8, Decimal is a number. What could name two values is refused: a whole
-  float beyond what its type holds exactly (2^53 for float64), bytes of another encoding.
+- A *text* names a value, by the rules of ``textform``; what could name two values is refused.
 - A *number* is what float64 makes of it; texts are read, booleans are 1 and 0.
 
 Missing are null, NaN, and an empty text where a number is wanted.
@@ -15,14 +13,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from redistill.rownames import LONGEST_NUMBER, Names, number_of
+from redistill.rownames import Names, number_of
+from redistill.textform import NoText, text_of
 
 __all__ = [
     "Texts",
@@ -35,13 +33,8 @@ __all__ = [
     "numbers",
     "plain",
     "positions",
-    "text_of",
     "texts",
 ]
-
-
-class NoText(ValueError):
-    """A value has no text of its own; the message says why, to follow the name of what holds it."""
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -73,68 +66,6 @@ def _value_type(kind: pa.DataType) -> pa.DataType:
     while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):
         kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
     return kind
-
-
-def text_of(value: Any) -> str | None:
-    """The one text of a value; ``None`` if it is missing.
-
-    Raises
-    ------
-    NoText
-        The value has none.
-
-    Examples
-    --------
-    >>> [text_of(v) for v in (True, 143349558619.0, 2.5, Decimal("1.50"), b"caf\\xc3\\xa9", None)]
-    ['true', '143349558619', '2.5', '1.5', 'café', None]
-    >>> text_of(np.float32(0.1)), text_of(float("nan"))
-    ('0.1', None)
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)):
-        return _float_text(value)
-    if isinstance(value, Decimal):
-        return _decimal_text(value)
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise NoText("holds bytes that are no UTF-8") from None
-    if isinstance(value, date):  # datetime is one
-        return value.isoformat().replace("+00:00", "Z")
-    return str(value)
-
-
-def _float_text(value: float | np.floating[Any]) -> str | None:
-    if math.isnan(value):
-        return None
-    if math.isinf(value):
-        raise NoText("is infinite")
-    if not value.is_integer():
-        return str(value)
-    bits = np.finfo(type(value)).nmant + 1
-    if abs(value) > 2**bits:
-        kind = np.dtype(type(value)).name
-        raise NoText(
-            f"is the number {int(value)}, beyond 2^{bits}, where {kind} is no longer exact: write"
-            " such values as whole numbers or text"
-        )
-    return str(int(value))
-
-
-def _decimal_text(value: Decimal) -> str | None:
-    if value.is_nan():
-        return None
-    if value.is_infinite():
-        raise NoText("is infinite")
-    if abs(value.adjusted()) <= 2 * LONGEST_NUMBER and value == value.to_integral_value():
-        return str(int(value))
-    return _float_text(float(value))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,22 +6,32 @@ No threads and no clock here: the logger's encoding thread feeds rows in and tak
 
 from __future__ import annotations
 
-import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from redistill.streams.client.values import (
+    ENCODER,
+    answer,
+    answers,
+    are_numbers,
+    inexact,
+    json_value,
+    kind_of,
+    minority,
+    plain,
+    unanswered,
+)
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_encode import encode_batch
-from redistill.streams.wire.columns import number_text
 from redistill.streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
 from redistill.streams.wire.events import TOPICS, Event, PredictionMade
 from redistill.streams.wire.messages import encode
+from redistill.textform import text_of
 
 __all__ = ["MIN_BATCH_ROWS", "Batcher", "Logged", "Outgoing"]
 
@@ -178,14 +188,19 @@ class Batcher:
 
     def _batch(self, rows: list[Logged], names: tuple[str, ...]) -> tuple[bytes, list[Logged]]:
         """The Arrow batch, and the rows that do not fit into it (a string among numbers, ...)."""
+        columns: list[Sequence[Any]]
         columns = list(zip(*(r.features.values() for r in rows if r.features), strict=True))
-        kinds = [_kind_of(column) for column in columns]
+        kinds = [kind_of(column) for column in columns]
+        for j, kind in enumerate(kinds):
+            if kind is None:  # scalars of some library, or several kinds
+                columns[j] = list(map(plain, columns[j]))
+                kinds[j] = kind_of(columns[j])
         if None in kinds:
             odd_at = {
                 i
                 for column, kind in zip(columns, kinds, strict=True)
                 if kind is None
-                for i in _minority(column)
+                for i in minority(column)
             }
             good = [r for i, r in enumerate(rows) if i not in odd_at]
             odd = [rows[i] for i in sorted(odd_at)]
@@ -193,19 +208,23 @@ class Batcher:
                 return b"", rows
             return self._batch(good, names)[0], odd
         numbers = [j for j, kind in enumerate(kinds) if kind == "number"]
+        wide = np.array([np.array(columns[j], np.float64) for j in numbers])
+        wide = wide.reshape(len(numbers), len(rows))
         with np.errstate(over="ignore"):
-            features = np.array(
-                [np.array(columns[j], np.float64) for j in numbers], np.float32
-            ).T.reshape(len(rows), len(numbers))
+            features = wide.astype(np.float32)
+        apart = [numbers[i] for i in inexact(wide)]
+        if apart:
+            kept = [i for i, j in enumerate(numbers) if j not in apart]
+            numbers, features = [numbers[i] for i in kept], features[kept]
         first = rows[0]
         scores = None
         if first.scores is not None:
-            if not {t for r in rows for t in map(type, r.scores or ())} <= _NUMBERS_OR_NONE:
+            if not all(are_numbers(r.scores or ()) for r in rows):
                 raise TypeError("scores that are no numbers")
             scores = np.array([r.scores for r in rows], np.float64).astype(np.float32)
         segments: dict[str, list[str | None]] = {}
         for key in {k: None for r in rows if r.segment for k in r.segment}:
-            segments[key] = [_text((r.segment or {}).get(key)) for r in rows]
+            segments[key] = [text_of((r.segment or {}).get(key)) for r in rows]
         latency = [r.latency_ms for r in rows]
         rates = [r.sample_rate for r in rows]
         value = encode_batch(
@@ -214,13 +233,13 @@ class Batcher:
             ids=[r.id for r in rows],
             served_at=np.array([r.served_at for r in rows], np.int64),
             feature_names=[names[j] for j in numbers],
-            features=features,
+            features=features.T,
             categories={
-                names[j]: columns[j] if kind == "words" else _flags(columns[j])
+                names[j]: columns[j] if kind == "words" else list(map(plain, columns[j]))
                 for j, kind in enumerate(kinds)
-                if kind != "number"
+                if kind != "number" or j in apart
             },
-            prediction=_predictions([r.prediction for r in rows]),
+            prediction=answers([r.prediction for r in rows]),
             scores=scores,
             segments=segments,
             latency_ms=None
@@ -235,14 +254,15 @@ class Batcher:
             body = {k: v for k, v in row._asdict().items() if v is not None}
             body["served_at"] = np.datetime64(row.served_at, "us").item().isoformat() + "Z"
             try:
-                body["prediction"] = _predictions([row.prediction])[0]
+                body["prediction"] = answer(row.prediction)
                 if row.features:
-                    body["features"] = {k: _undecimal(v) for k, v in row.features.items()}
+                    body["features"] = {k: json_value(v) for k, v in row.features.items()}
                 if isinstance(row.scores, (list, tuple)):
-                    body["scores"] = [_undecimal(v) for v in row.scores]
+                    body["scores"] = list(map(json_value, row.scores))
                 if row.segment:
-                    body["segment"] = {k: _text(v) for k, v in row.segment.items() if v is not None}
-                value = _ENCODER.encode(body)
+                    texts = {k: text_of(v) for k, v in row.segment.items()}
+                    body["segment"] = {k: text for k, text in texts.items() if text is not None}
+                value = ENCODER.encode(body)
             except Exception as exc:  # values are the caller's: even their text may raise
                 self.invalid(f"a row cannot be written as JSON: {exc}", 1)
                 continue
@@ -258,12 +278,6 @@ class Batcher:
 
 
 _TOPIC = TOPICS[PredictionMade]
-_NUMBERS_OR_NONE = {int, float, Decimal, type(None), *np.sctypeDict.values()} - {
-    np.bool_, np.str_, np.bytes_, np.object_, np.void, np.datetime64, np.timedelta64,
-    np.complex64, np.complex128, np.clongdouble,
-}  # fmt: skip
-_FLAGS_OR_NONE = {bool, np.bool_, type(None)}
-_WORDS_OR_NONE = {str, np.str_, type(None)}
 
 
 def _fault(row: Logged) -> str | None:
@@ -274,14 +288,11 @@ def _fault(row: Logged) -> str | None:
         return f"id {str(row.id)[:80]!r}: 1 to {_MAX_ID} characters without NUL"
     if not row.id.isascii() and any("\ud800" <= c <= "\udfff" for c in row.id):
         return "id contains half a character (a lone surrogate)"
-    if row.prediction is None:
+    if (prediction := row.prediction) is None:
         return "prediction is missing"
-    if not isinstance(row.prediction, (str, int, float, Decimal, np.generic)):
-        kind = type(row.prediction).__name__
-        return f"prediction is a {kind}; a class name or a number is needed"
-    if _undecimal(row.prediction) != _undecimal(row.prediction):
-        return "prediction is NaN"
-    if not isinstance(row.sample_rate, (int, float)):
+    if type(prediction) is not str and (fault := unanswered(prediction)) is not None:
+        return f"prediction {fault}"
+    if not isinstance(row.sample_rate, (int, float, np.number)):
         return f"sample_rate is a {type(row.sample_rate).__name__}"
     if row.latency_ms is not None and not isinstance(row.latency_ms, (int, float, np.number)):
         return f"latency_ms is a {type(row.latency_ms).__name__}"
@@ -297,54 +308,3 @@ def _group_fault(row: Logged) -> str | None:
     if row.features is not None and not all(isinstance(name, str) for name in row.features):
         return "a feature's name is no string"
     return None
-
-
-def _kind_of(column: Sequence[Any]) -> str | None:
-    """``number``, ``words`` or ``flags``; ``None`` where values of several kinds are mixed."""
-    types = set(map(type, column))
-    if types <= _NUMBERS_OR_NONE:
-        return "number"
-    if types <= _WORDS_OR_NONE:
-        return "words"
-    return "flags" if types <= _FLAGS_OR_NONE else None
-
-
-def _minority(column: Sequence[Any]) -> list[int]:
-    """Where the values are that are not of the most frequent kind."""
-    kinds = ["none" if v is None else _kind_of([v]) or "odd" for v in column]
-    usual = max({"number", "words", "flags"}, key=kinds.count)
-    return [i for i, kind in enumerate(kinds) if kind not in (usual, "none")]
-
-
-def _predictions(values: list[Any]) -> Any:
-    """Class names as strings (booleans by their name), or numbers as float64."""
-    plain = [v.item() if isinstance(v, np.generic) else v for v in values]
-    plain = [str(v) if isinstance(v, bool) else v for v in plain]
-    if any(isinstance(v, str) for v in plain):
-        return [v if isinstance(v, str) else number_text(v) for v in plain]
-    return np.array(plain, np.float64)
-
-
-def _flags(column: Sequence[Any]) -> list[bool | None]:
-    return [None if v is None else bool(v) for v in column]
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return number_text(value) if type(value) in _NUMBERS_OR_NONE else str(value)
-
-
-def _undecimal(value: Any) -> Any:
-    """A decimal (NUMERIC of a database) is a number, not the text that JSON would make of it."""
-    if not isinstance(value, Decimal):
-        return value
-    return math.nan if value.is_nan() else float(value)
-
-
-def _plain(value: Any) -> Any:
-    """What JSON does not know: numpy's scalars as Python's, the rest by its text."""
-    return value.item() if isinstance(value, np.generic) else str(value)[:200]
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)

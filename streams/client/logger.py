@@ -27,6 +27,7 @@ from redistill.streams.client.pointers import Callback
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.kafka.broker import Broker, Security, preload
 from redistill.streams.wire.events import Event, LabelObserved
+from redistill.textform import text_of
 from redistill.times import now_us
 
 __all__ = ["PredictionLogger"]
@@ -153,7 +154,10 @@ class PredictionLogger:
                 features = getattr(out, "features", None) if features is None else features
                 if latency_ms is None:
                     latency_ms = getattr(out, "latency_ms", None)
-            row_id = f"{self._prefix}{next(self._numbers):x}" if id is None else str(id)
+            if type(id) is str:
+                row_id = id
+            else:
+                row_id = text_of(id) or f"{self._prefix}{next(self._numbers):x}"
             if version == FALLBACK:  # no known release answered: nothing could be said of it
                 return row_id
             pipe = self._pipe
@@ -223,17 +227,17 @@ class PredictionLogger:
         """
         try:
             event = LabelObserved(
-                id=str(id),
+                id=text_of(id) or "",
                 model=model,
-                label=_plain(label),
+                label=text_of(label),
                 observed_at=observed_at or datetime.now(UTC),
                 source=source,
                 confidence=confidence,
                 op=op,  # type: ignore[arg-type]  # checked when it is encoded
                 inclusion_probability=inclusion_probability,
                 version=version,
-                prediction=_plain(prediction),
-                segment=dict(segment or {}),
+                prediction=text_of(prediction),
+                segment={k: v for k, s in (segment or {}).items() if (v := text_of(s)) is not None},
             )
         except Exception as exc:
             self._refuse(None, exc)
@@ -344,12 +348,6 @@ class PredictionLogger:
         """Count arguments that make no sense; returns an id all the same."""
         self._pipe.ledger.count_invalid(1, f"arguments: {type(exc).__name__}: {exc}")
         return id if isinstance(id, str) else f"{self._prefix}{next(self._numbers):x}"
-
-
-def _plain(value: Any) -> Any:
-    """Scalars of numpy as Python's; booleans by their name, as for predictions."""
-    value = value.item() if hasattr(value, "item") else value
-    return str(value) if isinstance(value, bool) else value
 
 
 _instances: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +11,10 @@ import msgspec
 from redistill.streams.engine.dead_letters import Unreadable
 from redistill.streams.errors import WireError
 from redistill.streams.wire.codec import decode
-from redistill.streams.wire.columns import number_text
 from redistill.streams.wire.envelope import RecordLike
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
 from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.textform import text_of
 from redistill.times import microseconds, to_us
 
 __all__ = ["label_row", "not_ahead", "read_labels"]
@@ -35,13 +36,13 @@ def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str
         "source": event.source,
         "observed_at": microseconds(event.observed_at),
         "id_hash": id_hash,
-        "label": _text(event.label),
+        "label": event.label,
         "op": event.op,
         "confidence": event.confidence,
         "p_include": event.inclusion_probability,
         "uniform": True,
         "version": event.version,
-        "prediction": _text(event.prediction),
+        "prediction": event.prediction,
         "slices": _json(event.segment) if event.segment else None,
         "state": "waiting" if believed else "ignored",
         "check_at": 0,
@@ -71,7 +72,7 @@ def read_labels(
         try:
             label = decode(record, expect=LabelObserved)
             not_ahead(label, now)
-            labels.append(label)
+            labels.append(in_words(label))
         except WireError as error:
             dead.append((record, error.alone()))
     hashes = signed(id_hashes([label.id for label in labels], salt)).tolist()
@@ -92,10 +93,25 @@ def not_ahead(event: LabelObserved, now: int) -> None:
         )
 
 
+def in_words(event: LabelObserved) -> LabelObserved:
+    """The label, and the prediction that it brings, as texts.
+
+    Raises
+    ------
+    WireError
+        One of them is a number that could be two.
+    """
+    found = {"label": event.label, "prediction": event.prediction}
+    made: dict[str, Any] = {}
+    for name, value in found.items():
+        if value is not None and not isinstance(value, str):
+            try:
+                made[name] = text_of(value)
+            except ValueError as why:  # NoText, or more digits than Python writes
+                raise WireError("invalid_field", f"{name} {why}") from None
+    return dataclasses.replace(event, **made) if made else event
+
+
 def _json(value: Any) -> str:
     """With sorted keys."""
     return msgspec.json.encode(value, order="sorted").decode()
-
-
-def _text(value: str | float | None) -> str | None:
-    return value if value is None or isinstance(value, str) else number_text(value)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.batch import FeatureBlob, FlushBatch, JoinRows, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
-from redistill.streams.wire.columns import number_text
+from redistill.textform import number_text
 from redistill.times import to_seconds
 
 __all__ = ["Bucket", "Sampler", "kept"]

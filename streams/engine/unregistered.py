@@ -21,10 +21,11 @@ from redistill.streams.store.tables import unregistered
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.codec import ARROW
-from redistill.streams.wire.columns import infer_schema, number_text, times
+from redistill.streams.wire.columns import infer_schema, times
 from redistill.streams.wire.envelope import open_envelope
 from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.rows import ANY, lenient
+from redistill.textform import category_text
 
 __all__ = ["UnregisteredRows"]
 
@@ -209,7 +210,7 @@ def _encode(model: str, version: str, rows: list[dict[str, Any]]) -> bytes:
         if r["scores"] is not None and len(r["scores"]) == width:
             scores[i] = [_number(s) for s in r["scores"]]
     predictions = [r["prediction"] for r in rows]
-    numbers = all(isinstance(p, float) for p in predictions)
+    numbers = {type(p) for p in predictions} <= {int, float}
     keys = sorted({k for r in rows for k in r["segment"]})[:50]
     return encode_batch(
         model=model,
@@ -220,7 +221,9 @@ def _encode(model: str, version: str, rows: list[dict[str, Any]]) -> bytes:
         features=matrix.reshape(len(rows), len(numeric)),
         categories=words,
         prediction=(
-            np.array(predictions, np.float64) if numbers else [_word(p) or "" for p in predictions]
+            np.array([_number(p) for p in predictions])
+            if numbers
+            else [_word(p) or "" for p in predictions]
         ),
         scores=scores if width else None,
         segments={k: [r["segment"].get(k) for r in rows] for k in keys},
@@ -232,6 +235,7 @@ def _number(value: Any) -> float:
 
 
 def _word(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return number_text(as_float(value))
+    try:
+        return category_text(value)
+    except ValueError:  # a whole float that could be two numbers names nothing
+        return str(value)

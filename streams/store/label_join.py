@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
@@ -107,11 +108,12 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
         )
     }
     plan = JoinPlan()
+    names = Names(config.schema.classes)
     for h in hashes:
         rows = by_id[h]
         best = standing_label(rows, config.label_sources)
         if (outcome := done.get(h)) is not None:
-            _correct(plan, outcome, best)
+            _correct(plan, outcome, best, names)
             _settle(plan, rows, best)
             continue
         if best is None:  # all taken back before the prediction came
@@ -119,7 +121,7 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             continue
         join = joins.get(h)
         if join is not None or (best.version is not None and best.prediction is not None):
-            plan.outcomes.append(_outcome(best, join, now))
+            plan.outcomes.append(_outcome(best, join, names, now))
             _settle(plan, rows, best)
             continue
         inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
@@ -139,18 +141,23 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     return plan
 
 
-def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
-    """One row of ``outcomes``, still without its number."""
+def _outcome(label: Any, join: Any | None, names: Names, now: int) -> dict[str, Any]:
+    """One row of ``outcomes``, still without its number.
+
+    Label and prediction are compared as the classes that they name: one may have come as a boolean,
+    the other as a text or a number, or from an older writer.
+    """
     brought = label.version is not None and label.prediction is not None
-    prediction = label.prediction if brought else join.prediction  # type: ignore[union-attr]
+    predicted = label.prediction if brought else join.prediction  # type: ignore[union-attr]
+    prediction, truth = _named(predicted, names), _named(label.label, names)
     return {
         "model": label.model,
         "version": label.version if brought else join.version,  # type: ignore[union-attr]
         "id_hash": label.id_hash,
         "id": label.id,
-        "correct": int(prediction == label.label),
+        "correct": int(prediction == truth),
         "prediction": prediction,
-        "label": label.label,
+        "label": truth,
         "score": join.score if join is not None else None,
         "slices": join.slices if join is not None else label.slices,
         "served_at": join.served_at if join is not None else label.observed_at,
@@ -165,12 +172,16 @@ def _outcome(label: Any, join: Any | None, now: int) -> dict[str, Any]:
     }
 
 
-def _correct(plan: JoinPlan, outcome: Any, best: Any | None) -> None:
+def _named(text: str | None, names: Names) -> str | None:
+    return None if text is None else names.name(text)
+
+
+def _correct(plan: JoinPlan, outcome: Any, best: Any | None, names: Names) -> None:
     """A later label changes what gates read; the detectors have seen the first one and keep it."""
     new = (
         (None, outcome.source, outcome.observed_at)
         if best is None
-        else (best.label, best.source, best.observed_at)
+        else (_named(best.label, names), best.source, best.observed_at)
     )
     if new != (outcome.label, outcome.source, outcome.observed_at):
         label, source, observed_at = new

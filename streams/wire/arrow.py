@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from redistill.rowvalues import float32, is_number, is_single, numbers, texts
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_encode import FORMAT, TIME
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
@@ -24,12 +25,12 @@ from redistill.streams.wire.columns import (
     clean,
     count,
     finite,
-    number_text,
     printable,
     rates,
 )
 from redistill.streams.wire.envelope import checked_names
 from redistill.streams.wire.ids import Ids
+from redistill.textform import category_text
 
 __all__ = ["decode_batches"]
 
@@ -134,10 +135,7 @@ class _Features:
             j, feature = position
             self.out[:, j] = values[:, i]
             if feature.kind == "category":
-                distinct, where = np.unique(values[:, i], return_inverse=True)
-                coded = Category(feature)
-                texts = [None if v != v else number_text(v) for v in distinct.tolist()]
-                self.out[:, j] = self._coded(coded, texts, where.astype(np.int64))
+                self.out[:, j] = self._coded(Category(feature), *_number_codes(values[:, i]))
         known = [f.name for f in self.schema.features]
         clean(self.out, known, self.wrong)
 
@@ -146,22 +144,27 @@ class _Features:
         return all(self.at[name][1].kind != "category" for name in names)
 
     def read_column(self, name: str, column: Any) -> None:
-        """A feature with a column of its own: words, or booleans."""
+        """A feature with a column of its own: words, booleans, numbers that float32 cannot hold."""
         if name in self.met:
             raise WireError("invalid_field", f"feature {name[:80]!r} occurs twice")
         if (position := self._position(name, len(column))) is None:
             return
         j, feature = position
-        flags = pa.types.is_boolean(column.type)
-        if flags and feature.kind != "category":
-            self.out[:, j] = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if feature.kind != "category" and is_number(column.type):
+            self.out[:, j], infinite = float32(numbers(column)[0])
+            if infinite is not None:
+                count(self.wrong, name, int(infinite.sum()))
             return
-        if flags or feature.kind != "category":
-            if missing := len(column) - column.null_count:
-                count(self.wrong, name, missing)
+        if feature.kind != "category" or not is_single(column.type):
+            if there := len(column) - column.null_count:
+                count(self.wrong, name, there)
             return
-        codes, values = _codes(column, f"feature.{name}")
-        self.out[:, j] = self._coded(Category(feature), [*values, None], codes)
+        if pa.types.is_floating(column.type):
+            found = _number_codes(np.asarray(column.to_numpy(zero_copy_only=False)))
+        else:
+            codes, values = _codes(column, f"feature.{name}")
+            found = [*values, None], codes
+        self.out[:, j] = self._coded(Category(feature), *found)
 
     def _position(self, name: str, rows: int) -> tuple[int, Feature] | None:
         self.met.add(name)
@@ -184,6 +187,12 @@ class _Features:
         return coded
 
 
+def _number_codes(values: NDArray[Any]) -> tuple[list[str | None], NDArray[np.int64]]:
+    """Numbers of a category as texts and codes."""
+    distinct, where = np.unique(values, return_inverse=True)
+    return list(map(category_text, distinct)), where.astype(np.int64)
+
+
 @lru_cache(maxsize=256)
 def _names(text: str) -> tuple[str, ...]:
     try:
@@ -202,8 +211,12 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.i
     for name, good in _NEEDED.items():
         if (at := batch.schema.get_field_index(name)) < 0:
             raise WireError("missing_field", f"column {name} is missing")
-        if not good(kind := batch.schema.field(at).type):
+        if good(kind := batch.schema.field(at).type):
+            continue
+        if name == "served_at" or not is_single(kind):
             raise WireError("invalid_field", f"column {name} is of type {kind}")
+        words = pa.array(texts(batch.column(at)).strings(), pa.string())
+        batch = batch.set_column(at, name, words)
     bad = {
         "id": _bad_ids(batch.column("id")),
         "served_at": _bad_times(batch.column("served_at")),
@@ -257,7 +270,7 @@ def _bad_times(column: Any) -> NDArray[np.bool_] | None:
 
 def _bad_predictions(column: Any) -> NDArray[np.bool_] | None:
     if not _is_words(column.type):
-        return np.isnan(column.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
+        return ~np.isfinite(column.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
     if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
         column = column.dictionary_decode()
     return _mask(pc.is_null(column)) if column.null_count else None
@@ -284,9 +297,12 @@ def _mask(column: Any) -> NDArray[np.bool_]:
 
 
 def _codes(column: Any, name: str) -> tuple[NDArray[np.int64], list[str]]:
-    """A column of words as codes (-1 = missing) and values."""
-    if not _is_words(column.type):
+    """A column as codes (-1 = missing, or without a text) and values."""
+    if not is_single(column.type):
         raise WireError("invalid_field", f"column {name[:80]} is of type {column.type}")
+    if not _is_words(column.type):
+        found = texts(column)
+        return found.codes.astype(np.int64), list(found.values)
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     values = column.dictionary.to_pylist()
@@ -335,8 +351,10 @@ def _float_column(batch: Any, name: str) -> NDArray[Any] | None:
 
 def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.float64]:
     if not _is_words(column.type):
-        numbers: NDArray[np.float64] = column.cast(pa.float64()).to_numpy()
-        return class_codes(numbers.tolist(), classes) if classes else numbers
+        given = np.asarray(column.to_numpy(zero_copy_only=False))
+        if given.dtype != np.float64:  # .1 is .1, whatever held it
+            given = np.array([float(str(v)) for v in given])
+        return class_codes(given.tolist(), classes) if classes else given
     codes, values = _codes(column, "prediction")
     used = np.unique(codes).tolist()
     table = np.zeros(len(values), np.int32)
@@ -372,7 +390,8 @@ def _infer(batch: Any, names: Sequence[str]) -> Schema:
     for column in batch.schema.names:
         if column.startswith("feature."):
             name = column.removeprefix("feature.")
-            if pa.types.is_boolean(batch.column(column).type):
+            kind = batch.column(column).type
+            if is_number(kind) or not is_single(kind):
                 features.append(Feature(name=name))
                 continue
             codes, values = _codes(batch.column(column), column)

@@ -12,16 +12,18 @@ column                    type                                         meaning
 ``served_at``             timestamp with a time zone                   written as us, UTC
 ``prediction``            dictionary<utf8>, utf8 or float64            class name, or number
 ``features``              FixedSizeList<float32>[F]                    null = NaN = missing
-``feature.NAME``          dictionary<utf8> or utf8; bool               a category; bool: 1 and 0
+``feature.NAME``          dictionary<utf8> or utf8; bool, int64, ...   a category; a number
 ``scores``                FixedSizeList<float32>[C]                    optional
 ``segment.KEY``           dictionary<utf8> or utf8                     optional
 ``latency_ms``            float32                                      optional
 ``sample_rate``           float32                                      optional
 ========================  ===========================================  =============================
 
-Other columns are ignored. Booleans are 1 and 0 of a number, and of a wrong type for a category, as
-in JSON. Buffers may not be compressed: Kafka compresses, and a megabyte that unpacks to gigabytes
-would stop a worker.
+Other columns are ignored. Booleans are 1 and 0 of a number, ``true`` and ``false`` of a category,
+as in JSON. Whole numbers beyond 2^24, which float32 does not hold, have a column of their own: they
+may name categories. Ids, classes, categories and segments of other types (integers, decimals,
+bytes) are read as their texts. Buffers may not be compressed: Kafka compresses, and a megabyte that
+unpacks to gigabytes would stop a worker.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def encode_batch(
     served_at: NDArray[np.int64],
     feature_names: Sequence[str] = (),
     features: NDArray[np.float32] | None = None,
-    categories: Mapping[str, Sequence[str | bool | None]] | None = None,
+    categories: Mapping[str, Sequence[str | float | None]] | None = None,
     prediction: Sequence[str] | NDArray[np.float64],
     scores: NDArray[np.float32] | None = None,
     segments: Mapping[str, Sequence[str | None]] | None = None,
@@ -70,7 +72,7 @@ def encode_batch(
     features
         ``(n, F) float32``, NaN = missing.
     categories
-        Name -> ``n`` strings (or booleans, which are 1 and 0 of a number).
+        Name -> ``n`` strings, or booleans, or numbers that float32 does not hold.
     prediction
         ``n`` class names, or ``(n,) float64``.
     scores
@@ -98,8 +100,7 @@ def encode_batch(
     if features is not None and features.shape[1]:
         columns["features"] = _lists(features)
     for name, values in (categories or {}).items():
-        flags = _flags(values)
-        columns[f"feature.{name}"] = _words(values) if flags is None else flags
+        columns[f"feature.{name}"] = _column(values)
     if scores is not None and scores.shape[1]:
         columns["scores"] = _lists(scores)
     for key, words in (segments or {}).items():
@@ -127,9 +128,11 @@ def _words(values: Any) -> Any:
     return pa.array(values, pa.utf8()).dictionary_encode()
 
 
-def _flags(values: Sequence[Any]) -> Any | None:
+def _column(values: Sequence[Any]) -> Any:
     kinds = {type(v) for v in values} - {type(None)}
-    return pa.array(values, pa.bool_()) if kinds == {bool} else None
+    if kinds in ({bool}, {int}):
+        return pa.array(values)
+    return pa.array(values, pa.float64()) if kinds and kinds <= {int, float} else _words(values)
 
 
 def _lists(values: NDArray[np.float32]) -> Any:

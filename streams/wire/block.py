@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.streams.wire.ids import Ids
+from redistill.textform import category_index, category_text
 
 __all__ = ["JOINED_ROWS", "Codes", "Feature", "PredictionBlock", "Schema", "alike", "joined"]
 
@@ -67,15 +68,16 @@ class Schema:
         """
         out = np.full((len(rows), len(self.features)), np.nan, np.float32)
         for j, f in enumerate(self.features):
-            index = {v: i for i, v in enumerate(f.values)} if f.kind == "category" else None
+            index = category_index(f.values) if f.kind == "category" else None
             for i, row in enumerate(rows):
                 value = row.get(f.name)
                 if value is None:
                     continue
-                if index is not None:
-                    out[i, j] = index.get(str(value), -1)
-                    continue
                 try:
+                    if index is not None:
+                        text = value if isinstance(value, str) else category_text(value)
+                        out[i, j] = np.nan if text is None else index.get(text, -1)
+                        continue
                     out[i, j] = float(value)
                 except (TypeError, ValueError, OverflowError):
                     continue

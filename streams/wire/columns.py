@@ -1,8 +1,9 @@
 """Columns of a block from values as they stand on the wire. JSON rows and Arrow batches end here.
 
-One set of rules for both: a number in a categorical feature is read as its text, a string in a
-numeric one is of a wrong type, booleans are 1 and 0 of a number and of a wrong type for a category,
-null and NaN are missing, infinity and what float32 cannot hold is of a wrong type.
+One set of rules for both: a number or a boolean in a categorical feature is read as its text, a
+string in a numeric one is of a wrong type, booleans are 1 and 0 of a number, null and NaN are
+missing, infinity and what float32 cannot hold is of a wrong type. Classes are looked up as they
+stand, then by their value, as those of files are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.rownames import Names
 from redistill.streams.wire.block import Codes, Feature, Schema
+from redistill.textform import category_index, category_text, number_text
 from redistill.times import DAY, microseconds
 
 __all__ = [
@@ -24,12 +27,12 @@ __all__ = [
     "MAX_VALUES",
     "REST",
     "Category",
+    "answer_text",
     "class_codes",
     "clean",
     "count",
     "finite",
     "infer_schema",
-    "number_text",
     "printable",
     "rates",
     "times",
@@ -46,19 +49,6 @@ MAX_VALUES = 50
 REST = "..."
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-
-
-def number_text(value: float) -> str:
-    """A number as the name of a category or class, the same from float64 (JSON) and float32.
-
-    Examples
-    --------
-    >>> number_text(3.0), number_text(2.5)
-    ('3', '2.5')
-    """
-    with np.errstate(over="ignore"):
-        single = float(np.float32(value))
-    return str(int(single)) if single.is_integer() else str(np.float32(single))
 
 
 def clean(features: NDArray[np.float32], names: Sequence[str], wrong: dict[str, int]) -> None:
@@ -108,7 +98,9 @@ class Category:
 
     def __init__(self, feature: Feature) -> None:
         self.name = feature.name
-        self._index: dict[Any, float] = {v: float(i) for i, v in enumerate(feature.values)}
+        self._index: dict[Any, float] = {
+            v: float(i) for v, i in category_index(feature.values).items()
+        }
         self._index[None] = np.nan
         self._get = self._index.__getitem__
 
@@ -120,7 +112,7 @@ class Category:
         Parameters
         ----------
         column
-            ``n`` strings, numbers or ``None``.
+            ``n`` strings, numbers, booleans or ``None``.
         unseen
             Counter per feature and value, changed in place.
 
@@ -142,9 +134,9 @@ class Category:
         return index
 
     def _one(self, value: Any, unseen: dict[str, dict[str, int]]) -> float:
-        if value is None or value != value:
+        text = value if isinstance(value, str) else category_text(value)
+        if text is None:
             return np.nan
-        text = value if isinstance(value, str) else number_text(value)
         if (index := self._index.get(text)) is None:
             self.saw(text, 1, unseen)
             return -1.0
@@ -164,15 +156,32 @@ def class_codes(values: Sequence[str | float], classes: Sequence[str]) -> Codes:
     --------
     >>> class_codes(["no", 1.0, "no"], ("yes", "no"))
     Codes(codes=array([1, 2, 1], dtype=int32), values=('yes', 'no', '1'))
+    >>> class_codes([True, "1", 0.0], ("False", "True")).strings()
+    ['True', 'True', 'False']
     """
     index = {name: i for i, name in enumerate(classes)}
     try:
         indices = map(index.__getitem__, values)  # type: ignore[arg-type]
         codes = np.fromiter(indices, np.int32, len(values))
     except KeyError:
-        texts = [v if isinstance(v, str) else number_text(v) for v in values]
-        codes = np.array([index.setdefault(t, len(index)) for t in texts], np.int32)
+        texts = [v if isinstance(v, str) else answer_text(v) for v in values]
+        names = Names(classes)
+        of = {text: names.name(text) for text in dict.fromkeys(texts)}
+        codes = np.array([index.setdefault(of[t], len(index)) for t in texts], np.int32)
     return Codes(codes, (*classes, *map(printable, list(index)[len(classes) :])))
+
+
+def answer_text(value: float) -> str:
+    """A prediction or a label that is no string as one; what names nothing equals nothing.
+
+    Examples
+    --------
+    >>> answer_text(True), answer_text(7), answer_text(7.0), answer_text(1e20)
+    ('true', '7', '7', '1e+20')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return number_text(value)
 
 
 def times(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[int, str]]:

@@ -101,11 +101,12 @@ class PredictionMade:
     served_at: Moment
     features: dict[str, float | bool | str | None] | None = None
     """Value per feature; ``None`` means missing. Numeric values are cast to float32, booleans are 1
-    and 0."""
+    and 0 of a number, ``true`` and ``false`` of a category."""
     inputs: list[Tensor] | None = None
     """Tensors in place of ``features``."""
-    prediction: str | float
-    """The class name; a number for a regression."""
+    prediction: str | float | bool
+    """The class name (``true`` and ``false`` name the classes of booleans); a number for a
+    regression."""
     scores: list[float | None] | None = None
     """``scores[i]`` belongs to ``classes[i]`` of the model's specification."""
     segment: dict[str, str] = field(default_factory=dict)
@@ -130,8 +131,8 @@ class LabelObserved:
 
     id: RowId
     model: ModelName
-    label: str | float | None = None
-    """The class name or number; ``None`` only when ``op`` is ``retract``."""
+    label: str | int | float | bool | None = None
+    """The class name, number or boolean; ``None`` only when ``op`` is ``retract``."""
     observed_at: Moment
     source: Annotated[str, Meta(min_length=1, max_length=80)] = "default"
     confidence: Share | None = None
@@ -141,7 +142,7 @@ class LabelObserved:
     """Probability with which this row was chosen to be labelled; ``None``: the service chose."""
     version: VersionName | None = None
     """With ``version`` and ``prediction`` no join is needed."""
-    prediction: str | float | None = None
+    prediction: str | int | float | bool | None = None
     segment: dict[str, str] = field(default_factory=dict)
 
 

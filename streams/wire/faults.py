@@ -3,13 +3,16 @@ place."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from redistill.streams.errors import WireError
 from redistill.streams.wire.columns import MAX_UNKNOWN, count, printable
+from redistill.textform import NoText, text_of
 
-__all__ = ["Faults", "as_float"]
+__all__ = ["Faults", "as_float", "id_text"]
 
 _MAX_SCORES = 10_000
 
@@ -43,7 +46,7 @@ class Faults:
         return None
 
     def segment_of(self, value: Any) -> dict[str, str] | None:
-        """Segments of a row that did not fit: numbers as text, the rest counted and left out."""
+        """Segments of a row that did not fit, as texts; what has none is counted and left out."""
         if value is None:
             return None
         if not isinstance(value, dict):
@@ -51,11 +54,12 @@ class Faults:
             return None
         out: dict[str, str] = {}
         for key, item in value.items():
-            if isinstance(item, str):
-                out[key] = item
-            elif (number := _number(item)) is not None:
-                out[key] = str(item) if isinstance(item, int) else str(number)
-            elif item is not None:
+            if isinstance(item, (str, int, float)):
+                with suppress(NoText):
+                    if (text := text_of(item)) is not None:
+                        out[key] = text
+                    continue
+            if item is not None:
                 count(self.invalid, "segment")
         return out
 
@@ -80,6 +84,27 @@ def as_float(value: float) -> float:
         return float(value)
     except OverflowError:
         return float("inf") if value > 0 else float("-inf")
+
+
+def id_text(value: Any) -> Any:
+    """An id that came as a number as its text, so that labels join on it; what else it is, stays.
+
+    Raises
+    ------
+    WireError
+        It could be the id of two rows.
+
+    Examples
+    --------
+    >>> id_text(7), id_text(7.0), id_text("7.0"), id_text(None)
+    ('7', '7', '7.0', None)
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    try:
+        return text_of(value)
+    except ValueError as why:  # NoText, or more digits than Python writes
+        raise WireError("invalid_field", f"id {why}") from None
 
 
 def _number(value: Any) -> float | None:

@@ -24,7 +24,7 @@ from redistill.streams.wire.columns import (
     rates,
     times,
 )
-from redistill.streams.wire.faults import Faults
+from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.ids import Ids
 from redistill.streams.wire.rows import Plan, Row
 
@@ -199,8 +199,8 @@ def _narrow(wide: NDArray[np.float64], plan: Plan, group: Group) -> NDArray[np.f
 def _predictions(
     values: list[str | float], classes: tuple[str, ...]
 ) -> Codes | NDArray[np.float64]:
-    if not classes and not any(isinstance(v, str) for v in values):
-        return np.array(values, np.float64)
+    if not classes and (kinds := set(map(type, values))) <= {int, float}:
+        return np.array(values if kinds == {float} else list(map(as_float, values)), np.float64)  # type: ignore[arg-type]
     return class_codes(values, classes)
 
 

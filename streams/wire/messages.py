@@ -22,6 +22,7 @@ from redistill.streams.wire.envelope import (
     type_name,
 )
 from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event, LabelObserved
+from redistill.streams.wire.faults import Faults, id_text
 from redistill.streams.wire.foreign import looks_like, no_json, other_content
 
 __all__ = ["MAX_LETTER_BYTES", "decode", "encode"]
@@ -152,8 +153,25 @@ def _parsed(data: bytes, event: type[E]) -> E:
     try:
         return _DECODERS[event].decode(data.removeprefix(BOM_UTF8))  # type: ignore[no-any-return]
     except msgspec.ValidationError as exc:
+        if event is LabelObserved and (label := _relaxed(data)) is not None:
+            return label  # type: ignore[return-value]
         if what := looks_like(data):
             raise WireError("invalid_field", f"no JSON object, but {what}") from None
         raise invalid(exc) from None
     except (RecursionError, ValueError) as exc:  # what is no JSON, no UTF-8, no date
         raise no_json(data, exc) from None
+
+
+def _relaxed(data: bytes) -> LabelObserved | None:
+    """A label of which the id, or a segment, came as a number: as its text, as in predictions;
+    ``None`` where something else is wrong with it.
+    """
+    try:
+        raw = msgspec.json.decode(data.removeprefix(BOM_UTF8))
+        if not isinstance(raw, dict):
+            return None
+        raw["id"] = id_text(raw.get("id"))
+        raw["segment"] = Faults().segment_of(raw.get("segment")) or {}
+        return msgspec.convert(raw, LabelObserved)
+    except (RecursionError, ValueError):  # what is no JSON, no UTF-8, no date
+        return None

@@ -13,6 +13,7 @@ in its name: such a model's features are decoded as a mapping, three times slowe
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from redistill.streams.wire.block import Schema
 from redistill.streams.wire.columns import Category, count
 from redistill.streams.wire.envelope import invalid
 from redistill.streams.wire.events import RowId, VersionName
-from redistill.streams.wire.faults import Faults, as_float
+from redistill.streams.wire.faults import Faults, as_float, id_text
 from redistill.streams.wire.foreign import no_json, told
 
 __all__ = ["ANY", "AnyPlan", "Plan", "Row", "lenient", "plan_of"]
@@ -47,7 +48,7 @@ class Row(msgspec.Struct, gc=False):
     model: str
     version: VersionName
     served_at: str
-    prediction: str | float
+    prediction: str | int | float | bool
     features: Any = None
     inputs: None = None  # tensors take the slow path, which refuses them
     scores: list[float] | None = None
@@ -70,7 +71,7 @@ class Plan:
         self.numeric_at = [at[f.name] for f in self.numeric]
         self.category_at = [at[c.name] for c in self.categories]
         order = [*(f.name for f in self.numeric), *(c.name for c in self.categories)]
-        text = str | float | None
+        text = str | int | float | bool | None
         number = float | bool | None
         fields: list[tuple[str, Any, Any]] = [
             (f"f{i}", number if i < len(self.numeric) else text, None) for i in range(len(order))
@@ -156,7 +157,7 @@ class Plan:
             if value is not None and not _fits(value, is_number):
                 count(faults.wrong, name)
                 value = None
-            values.append(as_float(value) if isinstance(value, int) else value)
+            values.append(as_float(value) if is_number and isinstance(value, int) else value)
         for name in given.keys() - self._known:
             faults.unknown(name, 1)
         return self.features_type(*values)
@@ -188,9 +189,7 @@ def plan_of(schema: Schema, extras: tuple[str, ...] = ()) -> Plan:
 
 def _fits(value: Any, is_number: bool) -> bool:
     """Whether a value that is not missing is one of a number, or else of a category."""
-    if is_number:
-        return isinstance(value, int | float)
-    return isinstance(value, int | float | str) and not isinstance(value, bool)
+    return isinstance(value, int | float) or (isinstance(value, str) and not is_number)
 
 
 def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
@@ -201,12 +200,14 @@ def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
         raise WireError("invalid_field", "tensor inputs are not read by this version")
     scores, segment = raw.pop("scores", None), raw.pop("segment", None)
     latency, rate = raw.pop("latency_ms", None), raw.pop("sample_rate", None)
+    if "id" in raw:
+        raw["id"] = id_text(raw["id"])
     try:
         row = msgspec.convert(raw, Row)
     except msgspec.ValidationError as exc:
         raise invalid(exc) from None
-    if row.prediction != row.prediction:
-        raise WireError("invalid_field", "prediction is NaN")
+    if isinstance(row.prediction, float) and not math.isfinite(row.prediction):
+        raise WireError("invalid_field", f"prediction is {row.prediction}")
     row.features = given
     row.scores = faults.scores_of(scores)
     row.segment = faults.segment_of(segment)

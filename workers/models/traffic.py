@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from redistill.streams.store.tables import specs, unregistered
 from redistill.streams.wire.block import Feature
-from redistill.streams.wire.columns import number_text
+from redistill.textform import number_text
 from redistill.workers.errors import UsageError
 from redistill.workers.models.spec_schema import MAX_VALUES, expand
 
@@ -29,6 +29,8 @@ MAX_CLASSES = 100
 """More distinct predictions than this are numbers, not classes."""
 MAX_SLICES = 10
 MAX_SLICE_VALUES = 50
+_FLAGS = {"True": "true", "False": "false"}
+"""How older loggers wrote booleans, and how they are written: one class, not two."""
 
 
 @dataclass(slots=True)
@@ -238,7 +240,7 @@ def _class(seen: Seen, value: Any) -> str | None:
     if isinstance(value, float):
         seen.fractional |= not value.is_integer()
         return number_text(value)
-    return str(value)
+    return _FLAGS.get(value, str(value))
 
 
 def _texts(column: pa.ChunkedArray) -> list[str]:

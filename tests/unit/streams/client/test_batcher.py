@@ -209,7 +209,7 @@ def test_scalars_of_numpy_are_numbers() -> None:
         ([1, 2.5], [1.0, 2.5]),
         ([np.int64(3), np.float32(0.5)], [3.0, 0.5]),
         (["a", 1], ["a", "1"]),
-        ([True, False], ["True", "False"]),
+        ([True, False], ["true", "false"]),
     ],
 )
 def test_predictions_are_names_or_numbers(predictions: list[Any], read: list[Any]) -> None:

@@ -154,7 +154,7 @@ def test_label_is_an_event_with_now_as_its_time(log: PredictionLogger) -> None:
     log.label("m", id=7, label=None, op="retract")  # type: ignore[arg-type]
     first, second = pipe(log).queue
     assert first == LabelObserved(
-        id="a", model="m", label="True", source="ledger", observed_at=at, prediction=3
+        id="a", model="m", label="true", source="ledger", observed_at=at, prediction="3"
     )
     assert (second.id, second.op) == ("7", "retract")
     assert abs((datetime.now(UTC) - second.observed_at).total_seconds()) < 60

@@ -67,9 +67,18 @@ def test_row_holds_every_column_but_the_time_of_its_flush() -> None:
 
 
 def test_numbers_are_named_as_classes_are_and_slices_are_sorted_json() -> None:
-    row = label_row(
-        label(1, label=2.0, prediction=0.5, version="7", segment={"b": "2", "a": "1"}), 5,
-        believed=True,
+    ((read, _),), dead = read_labels(
+        [record(label(1, label=2.0, prediction=True, version="7", segment={"b": "2", "a": "1"}), 0)],
+        now=NOW_US, salt=SALT,
     )  # fmt: skip
-    assert (row["label"], row["prediction"]) == ("2", "0.5")
+    row = label_row(read, 5, believed=True)
+    assert dead == []
+    assert (row["label"], row["prediction"]) == ("2", "true")
     assert row["slices"] == json.dumps({"a": "1", "b": "2"}, separators=(",", ":"))
+
+
+def test_a_label_that_could_be_two_numbers_is_dead() -> None:
+    records = [record(label(0, label=2.0**53 + 2), 0), record(label(1, label=2**53 + 1), 1)]
+    ((good, _),), dead = read_labels(records, now=NOW_US, salt=SALT)
+    assert good.label == "9007199254740993"
+    assert [(r.offset, "beyond 2^53" in str(why)) for r, why in dead] == [(0, True)]  # type: ignore[attr-defined]

@@ -225,3 +225,28 @@ def test_labels_of_other_models_are_left_alone(conn: sa.Connection) -> None:
     add_label(conn, model="fraud")
     add_prediction(conn)
     assert plan(conn) == JoinPlan()
+
+
+@pytest.mark.parametrize(
+    ("classes", "prediction", "label", "named"),
+    [
+        (("False", "True"), "true", "True", "True"),
+        (("false", "true"), "True", "true", "true"),
+        (("0", "1"), "true", "1.0", "1"),
+        (("01", "1"), "1", "1", "1"),
+        (("yes", "no"), "yes", "yes", "yes"),
+    ],
+)
+def test_label_and_prediction_are_compared_as_the_classes_that_they_name(
+    conn: sa.Connection, classes: tuple[str, ...], prediction: str, label: str, named: str
+) -> None:
+    """A boolean was written ``True`` by older loggers, and is ``true`` in files."""
+    add_label(conn, label=label)
+    add_prediction(conn, prediction=prediction)
+    schema = dataclasses.replace(CONFIG.schema, classes=classes)
+    made = plan_join(conn, dataclasses.replace(CONFIG, schema=schema), [HASH], NOW)
+    (outcome,) = made.outcomes
+    assert (outcome["correct"], outcome["label"], outcome["prediction"]) == (1, named, named)
+    add_outcome(conn, label=named)
+    again = plan_join(conn, dataclasses.replace(CONFIG, schema=schema), [HASH], NOW)
+    assert again.corrections == []

@@ -14,11 +14,11 @@ from redistill.streams.wire.columns import (
     MAX_VALUES,
     REST,
     Category,
+    answer_text,
     class_codes,
     clean,
     finite,
     infer_schema,
-    number_text,
     printable,
     rates,
     times,
@@ -30,17 +30,24 @@ INF, NAN = float("inf"), float("nan")
 @pytest.mark.parametrize(
     ("value", "text"),
     [
+        (True, "true"),
+        (False, "false"),
         (1, "1"),
+        (1.0, "1"),
         (-0.0, "0"),
         (0.1, "0.1"),
-        (np.float32(0.1), "0.1"),
-        (NAN, "nan"),
-        (1e300, "inf"),
-        (16777217, "16777216"),
+        (2**53 + 1, "9007199254740993"),
+        (1e300, "1e+300"),
     ],
 )
-def test_number_has_one_name_from_json_and_from_arrow(value: Any, text: str) -> None:
-    assert number_text(value) == text
+def test_a_prediction_that_is_no_string_has_one_name(value: Any, text: str) -> None:
+    assert answer_text(value) == text
+    assert class_codes([value], ()).values == (text,)
+
+
+def test_classes_are_found_as_they_stand_then_by_value() -> None:
+    assert class_codes(["true", True, "True", 0], ("False", "True")).codes.tolist() == [1, 1, 1, 0]
+    assert class_codes(["01", 1, "1.0"], ("01", "1")).codes.tolist() == [0, 1, 2]
 
 
 def test_infinite_features_become_missing_and_are_counted_by_name() -> None:

@@ -29,7 +29,9 @@ def test_schema_is_one_and_explains_every_field(name: str) -> None:
 
 def test_text_under_a_field_is_its_description() -> None:
     fields = describe.schema_of("redistill.label.v1")["properties"]
-    assert fields["label"]["description"].startswith("The class name or number; ``None`` only")
+    assert fields["label"]["description"].startswith(
+        "The class name, number or boolean; ``None`` only"
+    )
     assert set(fields) == set(LabelObserved.__dataclass_fields__)
 
 

@@ -100,10 +100,10 @@ def test_tolerant_row_keeps_what_is_right_and_counts_the_rest() -> None:
     assert faults.invalid == {"scores": 1, "segment": 1, "latency_ms": 1, "sample_rate": 1}
 
 
-def test_flags_are_numbers_and_no_words() -> None:
+def test_flags_are_values_of_numbers_and_of_categories() -> None:
     row, faults = tolerant(plan_of(MIXED), features={"c": True, "n": False, "x": 1})
-    assert astuple(row.features) == (False, None)
-    assert faults.wrong == {"c": 1}
+    assert astuple(row.features) == (False, True)
+    assert faults.wrong == {}
 
 
 def test_features_of_a_model_that_nobody_knows_stay_as_they_are() -> None:

@@ -202,3 +202,9 @@ def test_a_sample_with_odd_columns_is_read_back(conn: sa.Connection) -> None:
     seen = look(conn, "seen")
     assert [f.name for f in seen.features] == [*ODD, *sorted(f"{name}|" for name in ODD)]
     assert set(seen.segments) == set(ODD)
+
+
+def test_booleans_of_older_and_newer_loggers_are_the_same_classes(conn: sa.Connection) -> None:
+    put(conn, sample(["True", "False", "True"]), version="old")
+    put(conn, sample(["true", "false"]), version="new")
+    assert look(conn, "seen").classes() == (("false", "true"), ())
