@@ -17,7 +17,8 @@ from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.findings import finding_id
-from redistill.streams.monitor.harm import HarmChange, HarmTest, Memory
+from redistill.streams.monitor.harm import HarmChange, HarmTest
+from redistill.streams.monitor.memory import Memory
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import (
     ChangePoint,
@@ -145,7 +146,9 @@ class _Run:
         s = self.state
         if s.finding is not None:
             self._end(s.finding, "superseded", 0, why)
+        before = s.test or s.learning
         s.base, s.test, s.learning = base, self._new_test(base), Memory()
+        s.test.follow(before)
 
     def _share(self, share: float) -> None:
         """Follow the label share: freely until it is settled, then only when it doubled or
@@ -211,9 +214,11 @@ class _Run:
             self._end(s.finding, "superseded", i, "a base error is known from now on")
             if start >= SMALLEST_BASE:
                 errors = errors[:start]
-        s.base = BaseError.from_errors(errors, provisional=True)
+        times = np.array(memory.times[: len(errors)], np.int64)
+        s.base = BaseError.from_errors(errors, provisional=True, times=times)
         s.learning = Memory()
         s.test = self._new_test(s.base)
+        s.test.follow(memory)
 
     def _adwin_opened(self, before: float, now: float, width: int, i: int) -> None:
         memory = self.state.learning
@@ -299,6 +304,16 @@ class _Run:
             n=change.n,
             harmful=True,
         )
+        detector = Detector(
+            name="shiryaev_roberts",
+            parameters={
+                "test": change.test,
+                "null": change.null,
+                "tolerance_points": self.config.tolerance_points,
+                "strictness": self.config.strictness,
+                "label_share": s.share,
+            },
+        )
         statistic = Statistic(value=change.value, threshold=change.threshold)
         window = Window(
             start=utc(change.low),
@@ -320,19 +335,7 @@ class _Run:
                     status="open",
                     severity="critical",
                     kind="accuracy",
-                    detector=Detector(
-                        name="shiryaev_roberts",
-                        parameters={
-                            "null": min(
-                                base.upper
-                                + self.config.strictness * self.config.tolerance_points / 100,
-                                0.95,
-                            ),
-                            "tolerance_points": self.config.tolerance_points,
-                            "strictness": self.config.strictness,
-                            "label_share": s.share,
-                        },
-                    ),
+                    detector=detector,
                     statistic=statistic,
                     change_point=ChangePoint(low=utc(change.low), high=utc(change.high)),
                     window=window,
@@ -349,6 +352,7 @@ class _Run:
             s.finding,
             status=change.status,
             severity="info" if ended else "critical",
+            detector=detector,
             statistic=statistic,
             window=window,
             impact=impact,

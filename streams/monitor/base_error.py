@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
+from redistill.streams.monitor.daily_cycle import daily_cycle
 from redistill.streams.monitor.sequential import Inflation, inflation
 
 __all__ = ["SMALLEST_RATE", "BaseError"]
@@ -40,10 +41,17 @@ class BaseError:
     """Learned from traffic; nobody vouched for it."""
     inflation: Inflation = ((1.0, 1.0),)
     """Variance inflation of block means, see ``sequential.inflation``."""
+    daily: bool | None = None
+    """Whether errors follow the hour of the day, see ``daily_cycle``; ``None``: not known."""
 
     @classmethod
     def from_errors(
-        cls, errors: NDArray[np.generic], *, ordered: bool = True, provisional: bool = False
+        cls,
+        errors: NDArray[np.generic],
+        *,
+        ordered: bool = True,
+        provisional: bool = False,
+        times: NDArray[np.int64] | None = None,
     ) -> BaseError:
         """Measure the base error.
 
@@ -51,6 +59,8 @@ class BaseError:
         ----------
         errors
             ``(n,)`` 1 where the prediction was wrong, else 0; in time order if ``ordered``.
+        times
+            ``(n,)`` when the rows were served, microseconds since 1970, where that is known.
 
         Raises
         ------
@@ -77,6 +87,7 @@ class BaseError:
             ordered=ordered,
             provisional=provisional,
             inflation=inflation(e) if ordered else ((1.0, 1.0),),
+            daily=None if times is None else daily_cycle(e, times),
         )
 
     def to_json(self) -> str:

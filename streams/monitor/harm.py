@@ -1,5 +1,5 @@
 """Harm test: opens when the measured error is above the base error by the tolerance, and closes
-again.
+again when a recovery is shown (``recovery``).
 
 Plain numpy and Python, without a clock or randomness; ``accuracy.account`` makes findings of what
 it says.
@@ -7,17 +7,26 @@ it says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.streams.monitor import recovery
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.sequential import Mixture, Suffix, change_point, downward, upward
+from redistill.streams.monitor.daily_cycle import daily_cycle
+from redistill.streams.monitor.episode import Episode, joined
+from redistill.streams.monitor.memory import Memory
+from redistill.streams.monitor.sequential import (
+    Mixture,
+    Suffix,
+    change_point,
+    upward,
+)
 
-__all__ = ["FOLD", "RECENT", "HarmChange", "HarmTest", "Memory", "delay"]
+__all__ = ["HarmChange", "HarmTest"]
 
 MINIMUM_ERRORS = 5
 """Wrong rows since the change that an alarm needs. A model without errors in its reference would
@@ -25,67 +34,8 @@ otherwise page after 3 wrong labels in a row, right by theory, but one bad batch
 same."""
 MINIMUM_LABELS = 10
 """Labelled rows since the last reset that an alarm needs."""
-RECENT = 8_192
-"""Outcomes that are remembered one by one."""
-FOLD = 32
-"""Older ones are remembered as sums of this many."""
 EVER = -(2**63)
 """Before every time of serving."""
-MAX_FOLDS = 8_192
-"""Sums that are kept: 262,144 outcomes beyond the recent ones. A change further back is dated to
-their beginning."""
-
-
-class Memory:
-    """Labelled errors since the last reset: recent ones one by one, older ones in blocks of 32."""
-
-    __slots__ = ("errors", "folded_errors", "folded_times", "times")
-
-    def __init__(self) -> None:
-        self.errors: list[int] = []
-        self.times: list[int] = []
-        self.folded_errors: list[int] = []
-        self.folded_times: list[int] = []
-
-    def __len__(self) -> int:
-        """Labelled rows that are remembered."""
-        return len(self.errors) + FOLD * len(self.folded_errors)
-
-    def copy(self) -> Memory:
-        """An independent copy."""
-        other = Memory()
-        for name in self.__slots__:
-            setattr(other, name, getattr(self, name).copy())
-        return other
-
-    def append(self, error: int, at: int) -> None:
-        """Take one outcome; ``at`` is the time at which its row was served, microseconds."""
-        self.errors.append(error)
-        self.times.append(at)
-        if len(self.errors) >= 2 * RECENT:
-            e = np.array(self.errors[:RECENT]).reshape(-1, FOLD)
-            self.folded_errors += e.sum(axis=1).tolist()
-            self.folded_times += self.times[:RECENT:FOLD]
-            del self.errors[:RECENT], self.times[:RECENT]
-            del self.folded_errors[:-MAX_FOLDS], self.folded_times[:-MAX_FOLDS]
-
-    def entries(
-        self, last: int | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Counts, errors and times of the remembered rows, oldest first; of the ``last`` rows only,
-        if given.
-
-        Where ``last`` reaches into the blocks of 32 it is rounded up to whole blocks.
-        """
-        singles = len(self.errors) if last is None else min(last, len(self.errors))
-        folds = len(self.folded_errors)
-        if last is not None:
-            folds = min(folds, -(-max(0, last - singles) // FOLD))
-        first_single, first_fold = len(self.errors) - singles, len(self.folded_errors) - folds
-        counts = np.concatenate([np.full(folds, FOLD), np.ones(singles, np.int64)])
-        errors = np.array(self.folded_errors[first_fold:] + self.errors[first_single:], np.int64)
-        times = np.array(self.folded_times[first_fold:] + self.times[first_single:], np.int64)
-        return counts, errors, times
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,9 +51,15 @@ class HarmChange:
     low: int
     """Serving time, microseconds, of the earliest start that the data cannot exclude."""
     high: int
+    test: Literal["upward", "downward"]
+    """Which of the two tests the statistic is of: the one that looks for harm, or for a
+    recovery."""
+    null: float
+    """Its null: the error rate that it has to rule out."""
     value: float
-    """The statistic."""
+    """Its statistic."""
     threshold: float
+    """What the statistic had, or has, to reach."""
 
 
 class HarmTest:
@@ -112,7 +68,8 @@ class HarmTest:
     Shiryaev-Roberts e-detector [1]_ on the risk of a deployed model [2]_. It opens when the error
     rate is above the upper bound of the base error, and the estimate since the change is above the
     base error by the tolerance. Without a drop its mean time to a false alarm is at least
-    ``labels_per_alarm``. It then waits for the error to come back.
+    ``labels_per_alarm``. It then waits for the error to come back. What it remembers outlives a
+    reset: harm that opens again is dated to where it began, should the recovery have been none.
 
     Parameters
     ----------
@@ -163,6 +120,9 @@ class HarmTest:
         self.share = share
         self.threshold = max(1_000.0, labels_per_alarm)
         self.memory = Memory()
+        self.seen = 0  # labels since the last reset
+        self.behind = 0  # labels before it to which a change may be dated back
+        self.ended: Episode | None = None  # the harm before these, if there was any
         self.open = False
         self.since_n = 0  # labels since the change point, while open
         self.since_errors = 0
@@ -170,7 +130,7 @@ class HarmTest:
         self.level_n = 0  # labels since the present level began, while open
         self.level_rate = 0.0  # error rate from which a recovery is looked for
         self.low = self.high = 0
-        self.wait = 0  # labels until an estimate below the tolerance is looked at again
+        self.wait = 0  # labels until an estimate that was not good enough is looked at again
         self.begin = EVER  # rows served earlier belong to what was before the last change
         self.mixture = self._up()
 
@@ -185,14 +145,8 @@ class HarmTest:
         )
 
     def _down(self) -> Mixture:
-        u = self.base.upper
-        null = min(max(u + self.tolerance, u + (self.level_rate - u) / 2), 0.97)
-        return downward(
-            null,
-            healthy=self.base.rate,
-            threshold=max(200.0, self.threshold / 100),
-            share=self.share,
-            curve=self.base.inflation,
+        return recovery.looking_down(
+            self.base, harmed=self.level_rate, tolerance=self.tolerance, share=self.share
         )
 
     def retune(self, *, labels_per_alarm: float | None = None, share: float | None = None) -> None:
@@ -227,66 +181,115 @@ class HarmTest:
         if at < self.begin:
             return None
         self.memory.append(error, at)
+        self.seen += 1
         reached = self.mixture.update(error)
+        if self.wait:
+            self.wait -= 1
+            reached = False
         if not self.open:
-            if self.wait:
-                self.wait -= 1
-            elif reached and len(self.memory) >= MINIMUM_LABELS:
-                return self._opened()
-            return None
+            return self._opened() if reached and self.seen >= MINIMUM_LABELS else None
         self.since_n += 1
         self.since_errors += error
         self.level_n += 1
-        if reached:
-            return self._level_changed()
+        if reached and (change := self._level_changed()) is not None:
+            return change
         if self.since_n >= self.next_update:
             self.next_update = 2 * self.since_n
-            return self._change(
-                "update", self.since_errors / self.since_n, self.since_n, self.since_errors
-            )
+            return self._change("update", self.since_n, self.since_errors)
         return None
 
     def _opened(self) -> HarmChange | None:
-        counts, errors, times = self.memory.entries()
+        counts, errors, times = self.memory.entries(self.seen)
         s = change_point(counts, errors, self.mixture.null, upwards=True)
-        if s.rate < self.base.rate + self.tolerance or s.errors < MINIMUM_ERRORS:
+        if self._small(s) or s.errors < MINIMUM_ERRORS:
             # each look is another chance to be wrong about a loss below the tolerance, and it costs
             # up to a millisecond; an estimate moves little until an eighth more labels are there
             self.wait = s.rows // 8
             return None
-        value, threshold = self.mixture.value, self.mixture.threshold
-        self.low, self.high = int(times[s.low]), int(times[s.high])
-        self.since_n, self.since_errors, self.next_update = s.rows, s.errors, 2 * s.rows
-        self._new_level(s, carry=0)
-        self.open = True
         self._begin(times, s)
-        return self._change("open", s.rate, s.rows, s.errors, value, threshold)
+        found = self._dated(
+            Episode(s.rows, s.errors, int(times[s.low]), int(times[s.high])), int(errors.sum())
+        )
+        self.low, self.high = found.low, found.high
+        self.since_n, self.since_errors, self.next_update = found.n, found.errors, 2 * found.n
+        change = self._change("open", found.n, found.errors)
+        self.open = True
+        self._new_level(found.rate, carry=0)
+        return change
+
+    def _small(self, found: Suffix | Episode) -> bool:
+        """Whether a loss is within the tolerance."""
+        return found.rate < self.base.rate + self.tolerance
+
+    def _dated(self, since_reset: Episode, seen_errors: int) -> Episode:
+        """The harm that opens, from where it began, which may be before the last reset."""
+        if not self.behind and self.ended is None:
+            return since_reset
+        counts, errors, times = self.memory.entries(self.behind + self.seen)
+        s = change_point(counts, errors, self.mixture.null, upwards=True)
+        found = Episode(s.rows, s.errors, int(times[s.low]), int(times[s.high]))
+        if self._small(found):
+            found = since_reset
+        if self.ended is None:
+            return found
+        one = joined(
+            self.ended,
+            (int(counts.sum()) - found.n, int(errors.sum()) - found.errors),
+            found,
+            after=(
+                (self.seen - found.n, seen_errors - found.errors) if found.n < self.seen else (0, 0)
+            ),
+            odds=math.log(self.threshold) + math.log(recovery.THRESHOLD),
+            curve=self.base.inflation,
+            share=self.share,
+        )
+        return found if one is None or self._small(one) else one
 
     def _begin(self, times: NDArray[np.int64], s: Suffix) -> None:
         # the median: neither a straggler nor a clock that is wrong by years moves it
         self.begin = int(np.median(times[s.start :]))
 
-    def _new_level(self, s: Suffix, carry: int) -> None:
-        self.level_rate, self.level_n = s.rate, carry
+    def _new_level(self, rate: float, carry: int) -> None:
+        self.level_rate, self.level_n, self.wait = rate, carry, 0
         self.mixture = self._down()
 
     def _level_changed(self) -> HarmChange | None:
         counts, errors, times = self.memory.entries(self.level_n)
-        s = change_point(counts, errors, self.mixture.null, upwards=False)
+        least = recovery.a_day(times) if self._daily() else 1
+        if least > len(times):
+            self.wait = self.level_n // 16
+            return None
+        s = change_point(counts, errors, self.mixture.null, upwards=False, least=least)
         if self._level_was_lower(s, counts, errors):
             return None
-        value, threshold = self.mixture.value, self.mixture.threshold
-        if s.rate <= self.base.rate + self.tolerance:
-            low, high = int(times[s.low]), int(times[s.high])
-            change = self._change("resolved", s.rate, s.rows, s.errors, value, threshold)
+        if not recovery.shown(s.errors, s.rows, self.mixture.null):
+            self.wait = s.rows // 16
+            return None
+        good = self.base.rate + self.tolerance
+        if s.rate > good and not recovery.short_of(s.errors, s.rows, good):
+            self.wait = s.rows // 4  # better for certain, but how good is not known yet
+            return None
+        if s.rate <= good:
+            change = self._change("resolved", s.rows, s.errors)
+            self.ended = Episode(
+                self.since_n - s.rows, self.since_errors - s.errors, self.low, self.high
+            )
             self.reset()
-            self.low, self.high = low, high
+            self.behind = s.rows
+            self.low, self.high = int(times[s.low]), int(times[s.high])
             self._begin(times, s)
             return change
-        change = self._change("update", s.rate, s.rows, s.errors, value, threshold)
+        change = self._change("update", s.rows, s.errors)
         self._begin(times, s)
-        self._new_level(s, carry=s.rows)
+        self._new_level(s.rate, carry=s.rows)
         return change
+
+    def _daily(self) -> bool:
+        """Whether the hour of the day matters: by the base error, else by the labels so far."""
+        if self.base.daily is not None:
+            return self.base.daily
+        counts, errors, times = self.memory.entries()
+        return daily_cycle(errors, times, counts) is True
 
     def _level_was_lower(
         self, s: Suffix, counts: NDArray[np.int64], errors: NDArray[np.int64]
@@ -311,32 +314,39 @@ class HarmTest:
         return not reached
 
     def _change(
-        self,
-        status: Literal["open", "update", "resolved"],
-        rate: float,
-        n: int,
-        errors: int,
-        value: float | None = None,
-        threshold: float | None = None,
+        self, status: Literal["open", "update", "resolved"], n: int, errors: int
     ) -> HarmChange:
         return HarmChange(
             status=status,
-            rate=rate,
+            rate=errors / n,
             n=n,
             errors=errors,
             low=self.low,
             high=self.high,
-            value=self.mixture.value if value is None else value,
-            threshold=self.mixture.threshold if threshold is None else threshold,
+            test="downward" if self.open else "upward",
+            null=self.mixture.null,
+            value=self.mixture.value,
+            threshold=self.mixture.threshold,
         )
 
     def reset(self) -> None:
-        """Start again: closed, no evidence, nothing remembered."""
+        """Start again: closed, no evidence. What was seen is kept, to date what opens next."""
         self.open = False
-        self.memory = Memory()
+        self.seen = self.behind = 0
         self.since_n = self.since_errors = self.next_update = self.level_n = self.wait = 0
         self.level_rate = 0.0
         self.mixture = self._up()
+
+    def follow(self, before: HarmTest | Memory) -> None:
+        """Take over what was remembered before this test began, to date what it opens."""
+        if isinstance(before, Memory):
+            self.memory, self.behind = before, len(before)
+            return
+        self.memory, self.begin = before.memory, before.begin
+        if before.open:
+            self.ended = Episode(before.since_n, before.since_errors, before.low, before.high)
+        else:
+            self.ended, self.behind = before.ended, before.behind + before.seen
 
     def copy(self) -> HarmTest:
         """An independent copy."""
@@ -349,6 +359,8 @@ class HarmTest:
     def numbers(self) -> dict[str, Any]:
         """The plain values of its state, for ``accuracy.AccuracyState.to_bytes``."""
         names = (
+            "seen",
+            "behind",
             "open",
             "since_n",
             "since_errors",
@@ -362,53 +374,17 @@ class HarmTest:
         )
         return {
             **{name: getattr(self, name) for name in names},
+            "ended": None if self.ended is None else astuple(self.ended),
             "statistic": self.mixture.statistic.tolist(),
         }
 
     def restore(self, numbers: dict[str, Any], memory: Memory) -> None:
         """Take up a state that ``numbers`` told."""
+        self.seen, ended = len(memory), numbers.get("ended")  # format 1 had neither
+        self.ended = None if ended is None else Episode(*ended)
         for name, value in numbers.items():
-            if name != "statistic":
+            if name not in ("statistic", "ended"):
                 setattr(self, name, value)
         self.memory = memory
         self.mixture = self._down() if self.open else self._up()
         self.mixture.statistic = np.array(numbers["statistic"], np.float64)
-
-
-def delay(base: BaseError, config: WatchConfig, drop_points: float, label_share: float) -> float:
-    """Labelled rows until a lasting drop of accuracy is found, in the mean: what ``register`` tells
-    people.
-
-    Parameters
-    ----------
-    drop_points
-        Loss of accuracy in percentage points.
-    label_share
-        Labels per served row.
-
-    Returns
-    -------
-    float
-        Labelled rows; infinite where the reference is too small to tell such a drop from the base
-        error.
-
-    Examples
-    --------
-    >>> from redistill.streams.wire.block import Schema
-    >>> config = WatchConfig(model="credit", schema=Schema(features=()))
-    >>> base = BaseError.from_errors(np.tile([0] * 9 + [1], 2000))
-    >>> 400 < delay(base, config, 5, 0.1) < 700
-    True
-    """
-    tolerance = config.tolerance_points / 100
-    rate = base.rate + drop_points / 100
-    if drop_points / 100 < tolerance or rate >= 1:
-        return float("inf") if rate < 1 else 1.0
-    mixture = upward(
-        min(base.upper + config.strictness * tolerance, 0.95),
-        smallest=max(0.01, tolerance * (1 - config.strictness)),
-        threshold=max(1_000.0, config.rows_per_alarm * label_share),
-        share=label_share,
-        curve=base.inflation,
-    )
-    return mixture.delay(rate)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.harm import HarmTest, Memory
+from redistill.streams.monitor.harm import HarmTest
+from redistill.streams.monitor.memory import Memory
 from redistill.streams.wire.events import DriftFound
 
 __all__ = ["AccuracyState", "Outcomes"]
 
-FORMAT = 1
+FORMAT = 2
+"""1 forgot with each recovery what was before it; it is still read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -30,6 +30,7 @@ __all__ = [
     "divergence",
     "downward",
     "exponents",
+    "inflated",
     "inflation",
     "upward",
 ]
@@ -37,8 +38,8 @@ __all__ = [
 POINTS = np.array([1, 2, 3, 5, 8, 13, 21, 34, 55]) / 100
 """Sizes of the alternatives, as shares; neighbours differ by a factor of 2 at most."""
 SHORTEST_HARM_ROWS = 64
-"""Variance inflation is read at this many rows at most: the shortest harm that is worth waking a
-person for."""
+"""On the way up variance inflation is read at this many rows at most: the shortest harm that is
+worth waking a person for."""
 INTERVAL_LOG = math.log(20)
 """Suffixes whose log likelihood ratio is within this of the best are start points that the data
 cannot exclude."""
@@ -88,13 +89,13 @@ def exponents(
     *,
     threshold: float,
     share: float,
+    inflation_rows: int = SHORTEST_HARM_ROWS,
 ) -> NDArray[np.float64]:
     """Tempering exponent of each alternative: one over the inflation across the rows that it needs
     to cross.
 
-    Solves ``V = 1 + share * (inflation(min(rows, cap)) - 1)`` with ``rows = ln(threshold) * V / (KL
-    * share)``. Labels of a random ``share`` of the rows are that much less alike than neighbouring
-    rows.
+    Solves ``V = 1 + share * (inflation(min(rows, inflation_rows)) - 1)`` with ``rows =
+    ln(threshold) * V / (KL * share)``.
 
     Returns
     -------
@@ -102,13 +103,20 @@ def exponents(
         ``(K,) float64`` in (0, 1]; all 1 on independent errors.
     """
     per_label = divergence(alternatives, null)
-    x = np.log([b for b, _ in curve])
-    y = np.array([v for _, v in curve])
     v = np.ones(len(alternatives))
     for _ in range(30):  # a fixed point: 30 rounds are far more than it ever needed
-        rows = np.clip(math.log(threshold) * v / (per_label * share), 1, SHORTEST_HARM_ROWS)
-        v = 1 + share * (np.interp(np.log(rows), x, y) - 1)
+        rows = math.log(threshold) * v / (per_label * share)
+        v = inflated(curve, np.minimum(rows, inflation_rows), share)
     return np.asarray(1 / v)
+
+
+def inflated(curve: Inflation, rows: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Variance inflation of labels across so many served rows.
+
+    Labels of a random ``share`` of the rows are that much less alike than neighbouring rows.
+    """
+    x, y = np.log([b for b, _ in curve]), [v for _, v in curve]
+    return np.asarray(1 + share * (np.interp(np.log(np.maximum(rows, 1)), x, y) - 1))
 
 
 class Mixture:
@@ -203,7 +211,13 @@ def upward(
 
 
 def downward(
-    null: float, *, healthy: float, threshold: float, share: float, curve: Inflation
+    null: float,
+    *,
+    healthy: float,
+    threshold: float,
+    share: float,
+    curve: Inflation,
+    inflation_rows: int,
 ) -> Mixture:
     """The mixture that looks for fewer errors than ``null``; the ``healthy`` rate is one of its
     alternatives."""
@@ -217,7 +231,14 @@ def downward(
         null,
         alternatives,
         threshold,
-        exponents(curve, null, alternatives, threshold=threshold, share=share),
+        exponents(
+            curve,
+            null,
+            alternatives,
+            threshold=threshold,
+            share=share,
+            inflation_rows=inflation_rows,
+        ),
     )
 
 
@@ -240,7 +261,12 @@ class Suffix:
 
 
 def change_point(
-    counts: NDArray[np.int64], errors: NDArray[np.int64], null: float, *, upwards: bool
+    counts: NDArray[np.int64],
+    errors: NDArray[np.int64],
+    null: float,
+    *,
+    upwards: bool,
+    least: int = 1,
 ) -> Suffix:
     """Suffix with the largest likelihood ratio of its own mean against ``null``.
 
@@ -252,6 +278,8 @@ def change_point(
         Error rate before the change.
     upwards
         Whether the rate rose above ``null`` or fell below it.
+    least
+        Entries of the shortest suffix that is looked at.
 
     Examples
     --------
@@ -265,6 +293,7 @@ def change_point(
     p = s / n
     gain = n * divergence(p, null)
     gain[(p > null) != upwards] = -1.0
+    gain[: least - 1] = -np.inf
     best = int(np.argmax(gain))
     near = np.flatnonzero(gain >= gain[best] - INTERVAL_LOG) if gain[best] >= 0 else [best]
     last = len(counts) - 1

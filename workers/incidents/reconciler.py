@@ -141,14 +141,15 @@ class Reconciler:
             self._guard(incident, evidence.version)
         verdict = recovery.judge(
             evidence.errors,
+            evidence.times,
             base=evidence.base,
-            harmed=evidence.harmed,
+            harmed=evidence.level,
             tolerance=evidence.tolerance,
             share=evidence.share,
-            labels_per_alarm=evidence.labels_per_alarm,
         )
         if not verdict.recovered:
-            if evidence.n >= PARTLY_LABELS and incident["decision"] != "ask_person":
+            settled = verdict.short or evidence.n >= recovery_evidence.MAX_OUTCOMES
+            if settled and evidence.n >= PARTLY_LABELS and incident["decision"] != "ask_person":
                 self._partly(incident, evidence, verdict)
             return False
         now = self._clock()

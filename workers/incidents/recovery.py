@@ -1,11 +1,9 @@
-"""Has a model recovered? The resolving half of the detector of harm, over a new version's outcomes.
+"""Has a model recovered? The recovery rule of the monitor, over a new version's outcomes.
 
 A version that was published against harm has no finding of its own that could be resolved, so the
-question is asked here. With an error of at most ``U`` promised, the same mixture downwards that
-resolves findings must show that the error of the version that serves now is below
-``q = U + max(tolerance, half of what was lost)``; and its estimate must lie within tolerance. When
-the version began is known, so the estimate is the mean of all its labelled rows: the best suffix,
-which the running detector has to use, would pick lucky runs.
+question is asked here, by the same rule (``streams.monitor.recovery``). When the version began is
+known, so the estimate is the mean of all its labelled rows: the best suffix, which the running
+detector has to use, would pick lucky runs.
 """
 
 from __future__ import annotations
@@ -15,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.streams.monitor import recovery
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.sequential import downward
+from redistill.streams.monitor.daily_cycle import daily_cycle
 
 __all__ = ["Recovery", "judge"]
-
-MIN_THRESHOLD = 200.0
-"""Labelled rows per false "recovered" at least, whatever the budget of alarms is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +31,18 @@ class Recovery:
     """Labelled rows until it was decided; all of them where it is not."""
     level: float
     """The error that had to be ruled out: a proportion."""
+    short: bool
+    """The first ``n`` are shown to be worse than promised: more labels will not help."""
 
 
 def judge(
     errors: NDArray[np.uint8],
+    times: NDArray[np.int64],
     *,
     base: BaseError,
     harmed: float,
     tolerance: float,
     share: float = 1.0,
-    labels_per_alarm: float = 1e6,
 ) -> Recovery:
     """Judge the outcomes of a version in the order in which they were numbered.
 
@@ -52,38 +50,48 @@ def judge(
     ----------
     errors
         ``(n,)`` 1 = wrong, of rows labelled at random.
+    times
+        ``(n,)`` when the rows were served, microseconds since 1970. They tell whether errors
+        follow the hour of the day where the base error does not.
     base
         What was promised before the harm.
     harmed
-        Error rate while harm was declared.
+        Error rate while harm was declared; better too low than too high.
     tolerance
         Loss that nobody need be woken for: a proportion, not points.
     share
         Share of the rows that get a label, for the tempering.
-    labels_per_alarm
-        The detector's budget; a hundredth of it is enough to end an alarm.
 
     Examples
     --------
-    >>> base = BaseError.from_errors(np.tile([1] + [0] * 19, 100))
-    >>> judge(np.zeros(60, np.uint8), base=base, harmed=.6, tolerance=.02).recovered
+    >>> base, at = BaseError.from_errors(np.tile([1] + [0] * 19, 100)), np.arange(60)
+    >>> judge(np.zeros(60, np.uint8), at, base=base, harmed=.6, tolerance=.02).recovered
     True
-    >>> judge(np.tile([1, 0], 60), base=base, harmed=.6, tolerance=.02).recovered
+    >>> judge(np.tile([1, 0], 30), at, base=base, harmed=.6, tolerance=.02).recovered
     False
     """
     n = len(errors)
-    q = min(max(base.upper + tolerance, base.upper + (harmed - base.upper) / 2), 0.97)
-    mixture = downward(
-        q,
-        healthy=base.rate,
-        threshold=max(MIN_THRESHOLD, labels_per_alarm / 100),
-        share=share,
-        curve=base.inflation,
+    down = recovery.looking_down(base, harmed=harmed, tolerance=tolerance, share=share)
+    fired = next((i for i, wrong in enumerate(errors.tolist()) if down.update(wrong)), n)
+    wrong = np.cumsum(errors)
+    promised = base.upper + tolerance
+    daily = base.daily if base.daily is not None else daily_cycle(errors, times)
+    least = recovery.a_day(times[::-1]) if daily else 1
+    running = wrong / np.arange(1, n + 1)
+    within = np.flatnonzero(running <= promised) + 1
+    rows = next(
+        (
+            m
+            for m in within[within >= max(fired + 1, least)].tolist()
+            if recovery.shown(int(wrong[m - 1]), m, down.null)
+        ),
+        None,
     )
-    fired = next((i for i, wrong in enumerate(errors.tolist()) if mixture.update(wrong)), None)
-    if fired is None:
-        return Recovery(recovered=False, error=float(errors.mean()) if n else None, n=n, level=q)
-    running = np.cumsum(errors)[fired:] / np.arange(fired + 1, n + 1)
-    good = np.flatnonzero(running <= base.upper + tolerance)
-    at = int(good[0]) if len(good) else len(running) - 1
-    return Recovery(recovered=bool(len(good)), error=float(running[at]), n=fired + 1 + at, level=q)
+    m = n if rows is None else rows
+    return Recovery(
+        recovered=rows is not None,
+        error=float(running[m - 1]) if m else None,
+        n=m,
+        level=down.null,
+        short=bool(m) and recovery.short_of(int(wrong[m - 1]), m, promised),
+    )

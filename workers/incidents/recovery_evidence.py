@@ -4,7 +4,7 @@ harmed one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.daily_cycle import daily_cycle
 from redistill.streams.store.tables import (
     accuracy_states,
     findings,
@@ -24,10 +25,10 @@ from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import load
 from redistill.workers.store.tables import incident_findings, pointers
 
-__all__ = ["RecoveryEvidence", "gather"]
+__all__ = ["MAX_OUTCOMES", "RecoveryEvidence", "gather"]
 
 MAX_OUTCOMES = 8_192
-"""Outcomes of a new version that are looked at, the first ones: more than any recovery needs."""
+"""Outcomes of a version that are looked at; of more, every so many-th, and so they last as long."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,13 +36,19 @@ class RecoveryEvidence:
     """A recovery to be judged: see ``recovery.judge``."""
 
     version: str
-    errors: NDArray[np.uint8]  # (n,)
+    errors: NDArray[np.uint8]  # (m,)
+    times: NDArray[np.int64]  # (m,)
     n: int
+    """Outcomes there are."""
     base: BaseError
     harmed: float
+    """Error rate as the finding measured it."""
+    level: float
+    """The least that it can have been. A finding opens on the labels that look worst: half of the
+    versions that are as bad would be better than what it says."""
     tolerance: float
     share: float
-    labels_per_alarm: float
+    """Labels that were looked at, per served row."""
 
 
 def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvidence | None:
@@ -66,30 +73,38 @@ def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvi
     harm = _harm(conn, incident)
     if context is None or harm is None:
         return None
-    correct = (
-        conn.execute(
-            sa.select(sa.case((o.label == o.prediction, 1), else_=0))
-            .where(served)
-            .order_by(o.seq)
-            .limit(MAX_OUTCOMES)
-        )
-        .scalars()
-        .all()
-    )
     base = _base(conn, incident, harm)
-    if base is None or harm.impact.current is None:
+    if base is None or harm.impact.current is None or harm.impact.high is None:
         return None
-    share = _share(conn, model, pointer.stable)
+    every = max(1, -(-n // MAX_OUTCOMES))
+    errors, times = _outcomes(conn, sa.and_(served, o.seq % every == 0))
     return RecoveryEvidence(
         version=pointer.stable,
-        errors=1 - np.asarray(correct, np.uint8),
+        errors=errors,
+        times=times,
         n=n,
         base=base,
         harmed=1 - harm.impact.current,
+        level=1 - harm.impact.high,
         tolerance=context.watch.tolerance_points / 100,
-        share=share,
-        labels_per_alarm=max(1_000.0, context.watch.rows_per_alarm * share),
+        share=_share(conn, model, pointer.stable) / every,
     )
+
+
+def _outcomes(
+    conn: sa.Connection, which: sa.ColumnElement[bool], *, newest: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Errors and times of serving, in the order in which they were numbered; the first ones, or the
+    newest."""
+    o = outcomes.c
+    rows = conn.execute(
+        sa.select(sa.case((o.label == o.prediction, 0), else_=1), o.served_at)
+        .where(which)
+        .order_by(o.seq.desc() if newest else o.seq)
+        .limit(MAX_OUTCOMES)
+    ).all()
+    errors, times = np.array([tuple(row) for row in rows], np.int64).reshape(-1, 2).T
+    return errors.astype(np.uint8), times
 
 
 def _harm(conn: sa.Connection, incident: IncidentRow) -> DriftFound | None:
@@ -116,13 +131,27 @@ def _base(conn: sa.Connection, incident: IncidentRow, harm: DriftFound) -> BaseE
         )
     ).scalar_one_or_none()
     if text is not None:
-        return BaseError.from_json(text)
+        base = BaseError.from_json(text)
+        return base if base.daily is not None else replace(base, daily=_daily(conn, incident))
     if harm.impact.reference is None:
         return None
     # Learned from traffic and never stored: the finding tells the rate, a thousand rows taught it.
     wrong = round((1 - harm.impact.reference) * 1_000)
     errors = np.repeat(np.array([1, 0], np.uint8), [wrong, 1_000 - wrong])
-    return BaseError.from_errors(errors, ordered=False, provisional=True)
+    base = BaseError.from_errors(errors, ordered=False, provisional=True)
+    return replace(base, daily=_daily(conn, incident))
+
+
+def _daily(conn: sa.Connection, incident: IncidentRow) -> bool | None:
+    """Whether the errors of the harmed version followed the hour of the day."""
+    o = outcomes.c
+    harmed = sa.and_(
+        o.model == incident["model"],
+        o.version == incident["version"],
+        o.uniform,
+        o.label.is_not(None),
+    )
+    return daily_cycle(*_outcomes(conn, harmed, newest=True))
 
 
 def _share(conn: sa.Connection, model: str, version: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from redistill.stats import clopper_pearson, upper_bound
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.harm import delay
+from redistill.streams.monitor.delay import delay
 from redistill.times import utc
 from redistill.workers.models import cron
 from redistill.workers.models.registration import PreparedModel

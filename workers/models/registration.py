@@ -315,7 +315,11 @@ def _base_error(
     if spec.model.onnx is not None:
         scoring.check_order("[model] onnx", predicted[known], rows.labels[known], classes)
     errors = (predicted != rows.labels)[known]
-    base = BaseError.from_errors(errors.astype(np.int64), ordered=spec.data.ordered)
+    base = BaseError.from_errors(
+        errors.astype(np.int64),
+        ordered=spec.data.ordered,
+        times=None if spec.data.time is None else rows.served_at[known],
+    )
     if not spec.data.ordered:
         warnings.append(
             f"{rows.role}: the order of the rows is not known to be that of time ([data] time, or"

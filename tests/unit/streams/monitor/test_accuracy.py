@@ -14,7 +14,6 @@ from monitor_blocks import CONFIG
 
 from redistill.streams.monitor.accuracy import account, account_each
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.harm import delay
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.wire.events import Contributor, DriftFound
 
@@ -55,6 +54,49 @@ def test_a_drop_opens_one_finding_that_is_updated_and_resolved() -> None:
     assert found[-1].resolution == "recovered"
     assert state.finding is None
     assert (state.n, state.errors) == (4_500, int(STORY.sum()))
+
+
+def test_every_event_names_the_test_whose_statistic_it_shows() -> None:
+    _, found = account(None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=1.0)
+    assert len({f.status for f in found}) == 3
+    for f in found:
+        up = f.status == "open"
+        assert f.detector.parameters["test"] == ("upward" if up else "downward")
+        assert f.statistic.threshold == (1e5 if up else 1e4)
+        null = f.detector.parameters["null"]
+        assert null == BASE.upper if up else BASE.upper < null < 0.5
+        if f.status != "update":
+            assert f.statistic.value >= f.statistic.threshold
+    assert any(f.statistic.value < f.statistic.threshold for f in found)
+
+
+def test_finding_that_a_new_base_ends_keeps_its_test_beside_its_statistic() -> None:
+    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    other = dataclasses.replace(BASE, n=BASE.n + 1)
+    _, ended = account(
+        state, outcomes(STORY[1_700:1_701], 1_700), version="7", base=other, config=TIGHT
+    )
+    assert (ended[0].status, ended[0].resolution) == ("resolved", "superseded")
+    assert (ended[0].detector, ended[0].statistic) == (found[-1].detector, found[-1].statistic)
+
+
+def test_harm_that_stands_while_the_base_is_replaced_keeps_its_beginning() -> None:
+    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    other = dataclasses.replace(BASE, n=BASE.n + 1)
+    _, again = account(
+        state, outcomes(STORY[1_700:2_500], 1_700), version="7", base=other, config=TIGHT
+    )
+    assert [f.status for f in again][:2] == ["resolved", "open"]
+    assert again[1].finding_id != found[0].finding_id
+    assert again[1].change_point == found[0].change_point
+    assert again[1].impact.n > found[-1].impact.n
+
+
+def test_harm_that_began_while_learning_is_dated_there() -> None:
+    errors = np.random.default_rng(2).random(3_000) < np.repeat([0.1, 0.35], [700, 2_300])
+    _, found = account(None, outcomes(errors), version="7", base=None, config=TIGHT)
+    harm = next(f for f in found if f.impact.harmful)
+    assert 650 <= harm.change_point.low.timestamp() <= 750  # it was learning until row 1,000
 
 
 @settings(max_examples=15)
@@ -177,10 +219,3 @@ def test_threshold_follows_the_label_share_until_a_hundred_outcomes_and_then_fre
         )
         assert state.test.threshold == pytest.approx(1.1e4)
         assert state.test.share == expected
-
-
-def test_delay_is_infinite_where_the_reference_cannot_tell_the_drop() -> None:
-    few = BaseError.from_errors((np.random.default_rng(0).random(150) < 0.1).astype(int))
-    assert delay(few, TIGHT, 2.5, 0.1) == float("inf")
-    assert delay(BASE, TIGHT, 1.0, 0.1) == float("inf")  # below the tolerance
-    assert delay(BASE, TIGHT, 5.0, 0.1) > delay(BASE, TIGHT, 10.0, 0.1) > 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest
 from redistill.streams.monitor.outcomes import AccuracyState
 
+GOLDEN = Path(__file__).parents[3] / "golden"
 BASE = BaseError.from_errors((np.random.default_rng(0).random(5_000) < 0.1).astype(int))
 
 
@@ -44,6 +47,44 @@ def test_a_state_goes_on_after_its_bytes_as_if_nothing_had_happened(rows: int, r
         assert again.test.update(error, at) == state.test.update(error, at)
 
 
+@pytest.mark.parametrize("was_open", [False, True], ids=["closed", "open"])
+def test_state_of_the_first_format_is_read_and_goes_on(was_open: bool) -> None:
+    name = f"accuracy-state.1.{'open' if was_open else 'closed'}.msgpack"
+    state = AccuracyState.from_bytes((GOLDEN / name).read_bytes())
+    test = state.test
+    assert test is not None
+    assert test.open == was_open == (state.finding is not None)
+    assert len(test.memory) == test.seen == state.n == (1_500 if was_open else 900)
+    assert (test.behind, test.ended) == (0, None)
+    assert test.mixture.threshold == (1e4 if was_open else 5e4)
+    harm, health = np.tile([0, 1], 100), np.tile([0] * 9 + [1], 400)
+    said = [
+        change.status
+        for i, error in enumerate((health if was_open else harm).tolist())
+        if (change := test.update(error, 1_000_000 * (state.n + i))) is not None
+    ]
+    assert ("resolved" if was_open else "open") in said
+    again = AccuracyState.from_bytes(state.to_bytes())
+    assert again.to_bytes() == state.to_bytes()
+
+
+def test_state_after_a_recovery_remembers_the_harm_before_it() -> None:
+    state = state_of(400, 0.6)
+    assert state.test is not None
+    for i in range(300):
+        state.test.update(0, 1_000_000 * (400 + i))
+    assert not state.test.open
+    again = AccuracyState.from_bytes(state.to_bytes())
+    assert again.test is not None
+    assert again.test.ended is not None
+    assert again.test.ended == state.test.ended
+    assert again.test.behind == state.test.behind > 0
+    relapse = [1] * 30
+    assert [again.test.update(e, 10**9) for e in relapse] == [
+        state.test.update(e, 10**9) for e in relapse
+    ]
+
+
 def test_a_state_that_is_learning_keeps_its_outcomes() -> None:
     state = AccuracyState(version="7", n=3, errors=1)
     for error, at in ((0, 5), (1, 9), (0, 7)):
@@ -69,7 +110,7 @@ def test_state_refuses_newer_and_broken_bytes() -> None:
     with pytest.raises(StateError, match="cannot be read"):
         AccuracyState.from_bytes(data[:-3])
     plain = msgspec.msgpack.decode(data)
-    assert plain["format"] == 1
+    assert plain["format"] == 2
     with pytest.raises(StateError, match="format 99"):
         AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "format": 99}))
     with pytest.raises(StateError, match="without a base error"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -79,13 +80,35 @@ def test_upward_alternatives_lie_above_the_null_by_the_smallest_loss() -> None:
 
 
 def test_downward_mixture_takes_the_healthy_rate_for_an_alternative() -> None:
-    with_healthy = downward(0.3, healthy=0.1, threshold=1e3, share=1.0, curve=FLAT)
-    without = downward(0.3, healthy=0.01, threshold=1e3, share=1.0, curve=FLAT)
+    down = partial(downward, threshold=1e3, share=1.0, curve=FLAT, inflation_rows=64)
+    with_healthy, without = down(0.3, healthy=0.1), down(0.3, healthy=0.01)
     assert (len(with_healthy.statistic), len(without.statistic)) == (8, 7)  # up to 21 points
     for _ in range(60):
         with_healthy.update(0)
     assert with_healthy.value > 1e3
-    assert len(downward(0.005, healthy=0.0, threshold=1e3, share=1.0, curve=FLAT).statistic) == 1
+    assert len(down(0.005, healthy=0.0).statistic) == 1
+
+
+def test_downward_mixture_is_tempered_by_inflation_as_far_as_it_is_read() -> None:
+    curve = ((1.0, 1.0), (64.0, 2.0), (512.0, 8.0))  # a slow wave of errors
+    grown = []
+    for rows in (64, 1_000):
+        mixture = downward(
+            0.19, healthy=0.15, threshold=1e4, share=1.0, curve=curve, inflation_rows=rows
+        )
+        for _ in range(200):
+            mixture.update(0)
+        grown.append(mixture.value)
+    assert grown[0] > 1e4 > grown[1]
+
+
+def test_change_point_looks_at_suffixes_of_the_least_length_only() -> None:
+    counts, errors = np.ones(300, int), np.r_[np.tile([0, 1], 100), np.zeros(100, int)]
+    lucky = change_point(counts, errors, 0.4, upwards=False)
+    assert (lucky.rows, lucky.errors) == (100, 0)
+    longer = change_point(counts, errors, 0.4, upwards=False, least=150)
+    assert (longer.rows, longer.errors) == (150, 25)
+    assert longer.high <= 150
 
 
 def test_inflation_grows_where_errors_come_in_runs_and_not_where_they_do_not() -> None:

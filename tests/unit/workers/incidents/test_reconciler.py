@@ -146,6 +146,22 @@ def test_version_that_is_better_but_not_good_enough_is_put_before_a_person_once(
     assert rows(database, incidents)[0]["updated_at"] == incident["updated_at"]
 
 
+def test_person_is_not_asked_while_more_labels_may_still_show_a_recovery(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding(current=0.9))  # 10%, promised are 5
+    rounds = a_reconciler(database, clock)
+    rounds.run_once()
+    publish(database, "v2", at=clock.forward(SECOND))
+    served(database, "v2", [1, *([0] * 13)] * 72, at=clock())  # 7.1%: neither here nor there
+    rounds.run_once()
+    (incident,) = rows(database, incidents)
+    assert (incident["status"], incident["stage"]) == ("open", "guarding")
+    assert incident["decision"] != "ask_person"
+    served(database, "v2", [1, *([0] * 19)] * 360, at=clock(), first=5_000)
+    assert rounds.run_once().recovered == 1
+
+
 def test_rows_served_before_the_pointer_moved_are_no_evidence(
     database: Database, clock: Clock
 ) -> None:

@@ -22,6 +22,7 @@ from redistill.streams.store.tables import (
     profiles,
     specs,
 )
+from redistill.times import HOUR
 from redistill.workers.incidents import incident_repository, recovery_evidence
 from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.recovery_evidence import RecoveryEvidence
@@ -79,7 +80,10 @@ def test_version_that_serves_in_its_place_is_looked_at(
     assert found is not None
     assert (found.version, found.n, found.errors.tolist()) == ("v2", 3, [0, 1, 0])
     assert found.errors.dtype == np.uint8
+    assert found.times.tolist() == [MOVED + 1, MOVED + 2, MOVED + 3]
     assert found.harmed == pytest.approx(0.6)
+    assert found.level == pytest.approx(1 - finding().impact.high)
+    assert found.level < found.harmed
     assert found.tolerance == pytest.approx(0.02)
     assert found.base.rate == pytest.approx(0.05)
 
@@ -188,7 +192,6 @@ def test_share_of_labels_is_that_of_the_version_within_bounds(
     found = gather(conn, incident)
     assert found is not None
     assert found.share == share
-    assert found.labels_per_alarm == max(1_000.0, 1e5 * share)
 
 
 def test_base_error_of_the_harmed_version_is_what_was_promised(
@@ -203,3 +206,35 @@ def test_base_error_of_the_harmed_version_is_what_was_promised(
     found = gather(conn, incident)
     assert found is not None
     assert found.base.rate == pytest.approx(0.05)
+
+
+def test_of_very_many_outcomes_every_so_many_th_is_looked_at(
+    conn: sa.Connection, incident: IncidentRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery_evidence, "MAX_OUTCOMES", 4)
+    publish(conn)
+    serve(conn, *([0, 1] * 5))
+    found = gather(conn, incident)
+    assert found is not None
+    assert found.n == 10
+    assert len(found.errors) == 3
+    assert np.diff(found.times).tolist() == [3, 3]  # they last as long as all of them
+    assert found.share == pytest.approx(1 / 3)
+
+
+def test_labels_of_the_harmed_version_tell_whether_the_hour_matters(
+    conn: sa.Connection, incident: IncidentRow
+) -> None:
+    publish(conn)
+    serve(conn, 0)
+    found = gather(conn, incident)
+    assert found is not None
+    assert found.base.daily is None
+    for hour in range(24 * 6):
+        night = hour % 24 < 8
+        serve(
+            conn, *([int(not night)] * 2), version="v1", served_at=MOVED - 200 * HOUR + hour * HOUR
+        )
+    found = gather(conn, incident)
+    assert found is not None
+    assert found.base.daily is True
