@@ -35,7 +35,8 @@ class WireError(StreamsError):
     ----------
     code
         One word of a closed vocabulary, for counting: ``malformed``, ``oversized``,
-        ``unknown_type``, ``unknown_version``, ``missing_field``, ``invalid_field``, ``failed``.
+        ``unknown_type``, ``unknown_version``, ``missing_field``, ``invalid_field``, ``failed``,
+        ``kills``.
     reason
         What was wrong and where, for a person.
     """

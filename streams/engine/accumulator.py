@@ -170,11 +170,18 @@ class Accumulator:
 
     # --- records -----------------------------------------------------------------------------
 
-    def take(self, partition: Partition, chunk: Chunk) -> int:
+    def take(
+        self, partition: Partition, chunk: Chunk, *, condemned: WireError | None = None
+    ) -> int:
         """Count a chunk of one partition in; what was counted before is skipped.
 
         A chunk that unpacks to much is taken in parts, and left where the batch is full: then
         :meth:`position` lies within it.
+
+        Parameters
+        ----------
+        condemned
+            Why the records become dead letters, and nobody looks into them.
 
         Returns
         -------
@@ -191,7 +198,7 @@ class Accumulator:
                 break
             for start in range(0, len(records), TAKEN_RECORDS):
                 part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
-                rows, dead = self._records(progress.topic, partition, part)
+                rows, dead = self._records(progress.topic, partition, part, condemned)
                 progress.counted += len(part) - dead
                 progress.dead += dead
                 progress.rows += rows
@@ -201,11 +208,17 @@ class Accumulator:
             progress.next_offset = end
         return progress.rows - before
 
-    def _records(self, topic: str, partition: Partition, records: RecordSet) -> tuple[int, int]:
+    def _records(
+        self, topic: str, partition: Partition, records: RecordSet, condemned: WireError | None
+    ) -> tuple[int, int]:
         """Rows and dead letters of some records."""
-        predictions = self._kinds[topic] == "predictions"
-        take = self._take_predictions if predictions else self._take_labels
-        rows, dead = take(partition, records)
+        rows, dead = 0, list[Unreadable]()
+        if condemned is not None:
+            dead = [(record, condemned) for record in records]
+        elif self._kinds[topic] == "predictions":
+            rows, dead = self._take_predictions(partition, records)
+        else:
+            rows, dead = self._take_labels(partition, records)
         for record, error in dead:
             self._dead_letters.add(topic, partition.number, record, error)
         return rows, len(dead)

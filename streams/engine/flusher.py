@@ -6,22 +6,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
-from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved
+from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
+from redistill.streams.store.tries import Mark, mark
 from redistill.times import to_us
 
 __all__ = ["FIRST_DELAY", "LONGEST_DELAY", "Flusher"]
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 FIRST_DELAY, LONGEST_DELAY = 0.2, 5.0
 """Seconds between two tries while something is away."""
@@ -59,12 +63,29 @@ class Flusher:
             ``None``: it failed in a way that a further try would not mend; the watchdog ends the
             process.
         """
+        result = await self._write(lambda: self._flush(batch))
+        if isinstance(result, OffsetsMoved):
+            self._moved(result.partitions)
+        return result
+
+    async def mark(self, marks: Sequence[Mark]) -> bool:
+        """Tell SQL what is about to be taken, however long the database is away; ``False``: it may
+        not be taken.
+        """
+        moved = await self._write(lambda: mark(self._database, marks))
+        if moved:
+            self._moved(moved)
+        return moved == []
+
+    async def _write(self, write: Callable[[], T]) -> T | None:
+        """Write in the flusher's thread, again and again while the database is away; ``None``: a
+        further try would not mend it.
+        """
         delay = FIRST_DELAY
         loop = asyncio.get_running_loop()
         while True:
-            started = time.perf_counter()
             try:
-                result = await loop.run_in_executor(self._thread, self._flush, batch)
+                result = await loop.run_in_executor(self._thread, write)
             except StoreUnavailable as error:
                 self._metrics.away.inc()
                 self.away(error)
@@ -75,15 +96,12 @@ class Flusher:
                 log.exception("flush_failed", action="flush_failed")
                 self._health.fatal = f"a flush failed: {type(error).__name__}: {error}"
                 return None
-            break
-        self._health.store_away = False
-        self._metrics.flushes.observe(time.perf_counter() - started)
-        if isinstance(result, OffsetsMoved):
-            log.warning(
-                "moved", action="moved", partitions=[f"{t}/{p}" for t, p in result.partitions]
-            )
-            self._metrics.moved.inc()
-        return result
+            self._health.store_away = False
+            return result
+
+    def _moved(self, partitions: Sequence[Partition]) -> None:
+        log.warning("moved", action="moved", partitions=[f"{t}/{p}" for t, p in partitions])
+        self._metrics.moved.inc()
 
     def away(self, error: StoreUnavailable | BrokerUnavailable) -> None:
         """Say what is away; the watchdog holds nothing against a worker without its database."""
@@ -96,4 +114,7 @@ class Flusher:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _flush(self, batch: FlushBatch) -> Flushed | OffsetsMoved:
-        return flush(self._database, batch, now=to_us(self._clock()))
+        started = time.perf_counter()
+        result = flush(self._database, batch, now=to_us(self._clock()))
+        self._metrics.flushes.observe(time.perf_counter() - started)
+        return result

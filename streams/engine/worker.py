@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +25,7 @@ from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, Queue
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.health import Health
+from redistill.streams.engine.intake import Intake
 from redistill.streams.engine.lag import Lag, LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.start import topic_ids
@@ -33,7 +33,7 @@ from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnav
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store.batch import FlushBatch, Flushed, Partition
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import progress_of
+from redistill.streams.store.tries import Mark, StoredOffset, stored_offsets, take_back
 
 __all__ = ["StreamWorker"]
 
@@ -93,7 +93,7 @@ class StreamWorker:
         self._stored: dict[Partition, int] = {}
         self._ids: dict[str, str] = {}
         self._gaps = GapTracker(accumulator, metrics)
-        self._left: deque[QueuedChunk] = deque()
+        self._intake = Intake(accumulator, self._gaps, self._on_accumulator)
         self._flushing: asyncio.Task[None] | None = None
         self._void = False
         self._refresh_due = False
@@ -112,7 +112,7 @@ class StreamWorker:
         async with self._lock:
             await self._let_go()
             self._partitions.clear()
-            self._void = False
+            self._void = self._intake.alone = False
             self._health.void = self._health.store_away = self._health.assigned = False
             if not wanted:
                 return {}
@@ -126,19 +126,19 @@ class StreamWorker:
                 self._flusher.away(error)
                 self._void = self._health.void = True
                 return {}
-            self._ids = ids
+            self._ids, self._stored = ids, {}
             consumer = self._consumer()
             earliest = await consumer.earliest_offsets(*partitions)
             starts: dict[TP, int] = {}
             for tp, partition in partitions.items():
-                begin = partial(
-                    self._gaps.begin, tp, partition, stored.get(partition), int(earliest[tp])
-                )
+                known = stored.get(partition)
+                next_offset = None if known is None else known.next_offset
+                begin = partial(self._gaps.begin, tp, partition, next_offset, int(earliest[tp]))
                 starts[tp] = await self._on_accumulator(begin)
+                self._intake.tries.begin(partition, starts[tp], known)
+                self._stored[partition] = starts[tp] if next_offset is None else next_offset
             self._partitions = partitions
-            self._stored = {
-                partition: stored.get(partition, starts[tp]) for tp, partition in partitions.items()
-            }
+            self._intake.in_hand = True  # rows of new partitions, and gaps
             log.info(
                 "assigned",
                 action="assigned",
@@ -182,12 +182,15 @@ class StreamWorker:
                     pause = min(LONGEST_DELAY, pause * 2)
                     continue
                 pause = FIRST_DELAY
-                if self._accumulator.full and self._busy() and self._flushing is not None:
-                    await asyncio.wait({self._flushing}, timeout=0.5)
-                    continue
-                if not self._left:
+                if self._flushing is not None and self._busy():
+                    if self._accumulator.full or self._intake.alone:
+                        await asyncio.wait({self._flushing}, timeout=0.5)
+                        continue
+                else:
+                    self._intake.alone = False
+                if not self._intake.left:
                     wait = max(0.01, min(next_flush - loop.time(), 0.5))
-                    self._left.extend(await self._gather(wait))
+                    self._intake.left.extend(await self._gather(wait))
                 async with self._lock:
                     await self._take()
                     if loop.time() >= next_tick:
@@ -196,17 +199,19 @@ class StreamWorker:
                     if self._refresh_due:
                         self._refresh_due = False
                         await self._on_accumulator(self._accumulator.refresh)
-                    if (self._accumulator.full or loop.time() >= next_flush) and not self._busy():
+                    due = self._accumulator.full or self._intake.alone or loop.time() >= next_flush
+                    if due and not self._busy():
                         next_flush = loop.time() + self._flush_seconds
-                        batch = await self._on_accumulator(self._accumulator.close)
-                        if batch is not None:
-                            self._flushing = asyncio.create_task(self._flush(batch))
+                        await self._close()
                 if loop.time() >= next_check:
                     next_check = loop.time() + TOPIC_CHECK_SECONDS
                     await self._check_topics()
             except StoreUnavailable as error:
                 self._flusher.away(error)
                 self._void = True
+            except BaseException:  # what was taken by halves is not stored
+                self._void = True
+                raise
 
     async def observe(self) -> None:
         """Measure lag, for metrics and the watchdog; in a task of its own, since the broker may
@@ -258,43 +263,6 @@ class StreamWorker:
             items.append(self.queue.get_nowait())
         return items
 
-    async def _take(self) -> None:
-        """Take what is left, until the batch is full."""
-        ready: list[tuple[Partition, QueuedChunk]] = []
-        ahead: dict[Partition, int] = {}
-        while self._left:
-            item = self._left.popleft()
-            partition, first = self._partitions.get(item.tp), item.chunk.first
-            if item.epoch != self.epoch or partition is None:
-                continue
-            expected = ahead.get(partition, self._accumulator.position(partition))
-            if expected is not None and first > expected:
-                if ready:  # what is before the hole, first
-                    self._left.appendleft(item)
-                    break
-                if not await self._gaps.bridge(
-                    self._consumer(), self._on_accumulator, item.tp, partition, expected, first
-                ):
-                    continue
-            ready.append((partition, item))
-            ahead[partition] = item.chunk.end
-        if ready:
-            rest = await self._on_accumulator(partial(self._take_all, ready))
-            self._left.extendleft(item for _, item in reversed(rest))
-
-    def _take_all(
-        self, ready: list[tuple[Partition, QueuedChunk]]
-    ) -> list[tuple[Partition, QueuedChunk]]:
-        """Take chunks; returns those for which the batch has no room."""
-        for i, (partition, item) in enumerate(ready):
-            if self._accumulator.full:
-                return ready[i:]
-            self._accumulator.take(partition, item.chunk)
-            taken = self._accumulator.position(partition) or 0
-            if taken < item.chunk.end:  # it has no room for all of it
-                return ready[i:]
-        return []
-
     def _busy(self) -> bool:
         return self._flushing is not None and not self._flushing.done()
 
@@ -316,10 +284,47 @@ class StreamWorker:
             await asyncio.wait({self._flushing})
         if self._void:
             return
+        await self._close()
+        if self._flushing is not None:
+            await asyncio.wait({self._flushing})
+        await self._take_back()
+
+    async def _take_back(self) -> None:
+        """Nothing is in hand: an end now is no death."""
+        standing = self._intake.tries.standing
+        if self._void or not standing:
+            return
+        try:
+            await asyncio.to_thread(take_back, self._database, dict(standing))
+        except StoreUnavailable as error:
+            log.info("tries_stand", action="tries_stand", error=str(error))
+        else:
+            standing.clear()
+
+    async def _close(self) -> None:
+        """Hand what was taken to the flusher, with how the next process would go on."""
+        self._intake.in_hand = False
         batch = await self._on_accumulator(self._accumulator.close)
         if batch is not None:
+            for partition, p in batch.progress.items():
+                p.tries = self._intake.tries.after(partition, p.next_offset)
             self._flushing = asyncio.create_task(self._flush(batch))
-            await asyncio.wait({self._flushing})
+
+    async def _take(self) -> None:
+        """Take what is left, or tell SQL what is about to be taken."""
+        if not self._intake.left:
+            return
+        marks = await self._intake.take(
+            self._consumer(), self._partitions, epoch=self.epoch, busy=self._busy()
+        )
+        if marks:
+            self._flushing = asyncio.create_task(self._mark(marks))
+
+    async def _mark(self, marks: list[Mark]) -> None:
+        if await self._flusher.mark(marks):
+            self._intake.tries.marked(marks)
+        else:
+            self._void = True
 
     async def _flush(self, batch: FlushBatch) -> None:
         """Flush until it is done or void."""
@@ -333,6 +338,8 @@ class StreamWorker:
         partitions = {partition: tp for tp, partition in self._partitions.items()}
         for partition, p in batch.progress.items():
             self._stored[partition] = p.next_offset
+            if p.next_offset != p.expected:
+                self._intake.tries.flushed(partition, p.next_offset)
             self._metrics.rows.labels(p.topic).inc(p.rows)
             self._metrics.records.labels(p.topic).inc(p.counted)
             self._metrics.dead.labels(p.topic).inc(p.dead)
@@ -372,7 +379,7 @@ class StreamWorker:
 
     def _new_epoch(self) -> None:
         self.epoch += 1
-        self._left.clear()
+        self._intake.left.clear()
         while not self.queue.empty():
             self.queue.get_nowait()
 
@@ -381,9 +388,9 @@ class StreamWorker:
             raise RuntimeError("the consumer was not attached")
         return self.consumer
 
-    def _read_progress(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def _read_progress(self, partitions: Iterable[Partition]) -> dict[Partition, StoredOffset]:
         with self._database.read() as conn:
-            return progress_of(conn, partitions)
+            return stored_offsets(conn, partitions)
 
     async def _on_accumulator(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)

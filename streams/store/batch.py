@@ -51,6 +51,8 @@ class Progress:
     aborted: int = 0
     """How many of those were records of aborted transactions; for the metrics only."""
     rows: int = 0
+    tries: int = 1
+    """Of the new offset: this process, and the deaths for which records are taken with caution."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -8,7 +8,6 @@ the second one writes nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
@@ -33,7 +32,7 @@ from redistill.streams.store.tables import (
     windows,
 )
 
-__all__ = ["flush", "progress_of"]
+__all__ = ["flush"]
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +92,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
             skipped=p.skipped,
             rows=p.rows,
             updated_at=now,
+            tries=p.tries,
         )
         return conn.execute(new).rowcount == 1
     c = offsets.c
@@ -110,6 +110,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
             skipped=c.skipped + p.skipped,
             rows=c.rows + p.rows,
             updated_at=now,
+            tries=c.tries if p.next_offset == p.expected else p.tries,
         )
     )
     return conn.execute(moved).rowcount == 1
@@ -262,17 +263,3 @@ def _learned(conn: sa.Connection, model: str, version: str, profile: bytes) -> N
     conn.execute(
         sa.update(specs).where(specs.c.model == model).values(revision=specs.c.revision + 1)
     )
-
-
-def progress_of(conn: sa.Connection, partitions: Iterable[Partition]) -> dict[Partition, int]:
-    """``next_offset`` of each partition that has one."""
-    out: dict[Partition, int] = {}
-    for partition in partitions:
-        next_offset = conn.execute(
-            sa.select(offsets.c.next_offset).where(
-                offsets.c.topic_id == partition.topic_id, offsets.c.partition == partition.number
-            )
-        ).scalar_one_or_none()
-        if next_offset is not None:
-            out[partition] = int(next_offset)
-    return out

@@ -103,6 +103,9 @@ offsets = sa.Table(
     ),  # offsets that never held a record for us (gaps, control records)
     sa.Column("rows", Big, nullable=False),  # rows in the counted records
     sa.Column("updated_at", Big, nullable=False),
+    # processes that took records from next_offset on and neither stored them nor left in order
+    sa.Column("tries", Integer, nullable=False, server_default="0"),
+    sa.Column("alone", Big, nullable=True),  # the offset of which one had no other record in hand
 )
 
 gaps = sa.Table(

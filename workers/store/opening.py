@@ -23,7 +23,7 @@ from redistill.workers.settings.settings import Settings
 
 __all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "open", "revision", "upgrade"]
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
 
 HEAD = REVISIONS[-1]

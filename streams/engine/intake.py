@@ -1,0 +1,164 @@
+"""Intake: chunks from the queue into the accumulator, in the order of the log, and with the caution
+that earlier deaths ask for (:mod:`redistill.streams.engine.caution`).
+
+What is *in hand* was taken, and SQL does not know it yet: a process that dies loses it, and the
+next one reads it again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+from faust.types import TP
+
+from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.caution import PIECE_RECORDS, Level, Tries
+from redistill.streams.engine.consumer import BulkConsumer, QueuedChunk
+from redistill.streams.engine.gaps import GapTracker
+from redistill.streams.engine.pieces import cut
+from redistill.streams.store.batch import Partition
+from redistill.streams.store.tries import Mark
+
+__all__ = ["Intake"]
+
+log = structlog.get_logger(__name__)
+
+Ready = tuple[Partition, QueuedChunk]
+
+
+class Intake:
+    """What is left to be taken, and how.
+
+    Parameters
+    ----------
+    accumulator
+        Called in its own thread only, but for positions.
+    on_accumulator
+        Runs a call in that thread.
+    """
+
+    def __init__(
+        self,
+        accumulator: Accumulator,
+        gaps: GapTracker,
+        on_accumulator: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
+        self._accumulator = accumulator
+        self._gaps = gaps
+        self._on_accumulator = on_accumulator
+        self.left: deque[QueuedChunk] = deque()
+        self.tries = Tries()
+        self.in_hand = False
+        """Something was taken, or begun, of which no flush was told."""
+        self.alone = False
+        """Nothing more is taken until SQL knows all that is in hand."""
+
+    async def take(
+        self, consumer: BulkConsumer, partitions: Mapping[TP, Partition], *, epoch: int, busy: bool
+    ) -> list[Mark]:
+        """Take what is left, until the batch is full, or where caution says so.
+
+        Parameters
+        ----------
+        partitions
+            Those that are read.
+        epoch
+            Chunks of another one are dropped.
+        busy
+            SQL is being told of something.
+
+        Returns
+        -------
+        list of Mark
+            What SQL has to be told first; nothing was taken then.
+        """
+        ready, level = await self._ready(consumer, partitions, epoch)
+        marks = self.tries.marks((p, self._accumulator.position(p) or 0) for p, _ in ready)
+        freely = level is Level.FREELY
+        self.alone = not freely or bool(marks)
+        if self.alone and (self.in_hand or busy):
+            marks, rest = [], ready  # SQL is told of that first: nothing else is to be in hand
+        elif marks:
+            rest = ready
+        elif ready:
+            self.in_hand = True
+            take = self._take_all if freely else self._take_piece
+            rest = await self._on_accumulator(partial(take, ready))
+        else:
+            rest = []
+        self.left.extendleft(item for _, item in reversed(rest))
+        return marks
+
+    async def _ready(
+        self, consumer: BulkConsumer, partitions: Mapping[TP, Partition], epoch: int
+    ) -> tuple[list[Ready], Level]:
+        """What may be taken together, and how; one chunk, if not freely."""
+        ready: list[Ready] = []
+        ahead: dict[Partition, int] = {}
+        while self.left:
+            item = self.left.popleft()
+            partition, first = partitions.get(item.tp), item.chunk.first
+            if item.epoch != epoch or partition is None:
+                continue
+            expected = ahead.get(partition, self._accumulator.position(partition))
+            if expected is None:
+                continue
+            level = self.tries.level(partition, expected)
+            if ready and (first > expected or level is not Level.FREELY):
+                self.left.appendleft(item)  # first what is before the hole, or is taken freely
+                break
+            if first > expected:
+                self.in_hand = True  # perhaps a gap
+                if not await self._gaps.bridge(
+                    consumer, self._on_accumulator, item.tp, partition, expected, first
+                ):
+                    continue
+            ready.append((partition, item))
+            ahead[partition] = item.chunk.end
+            if level is not Level.FREELY:
+                return ready, level
+        return ready, Level.FREELY
+
+    # --- in the accumulator's thread ----------------------------------------------------------
+
+    def _take_all(self, ready: list[Ready]) -> list[Ready]:
+        """Take chunks; returns those for which the batch has no room."""
+        for i, (partition, item) in enumerate(ready):
+            if self._accumulator.full:
+                return ready[i:]
+            self._accumulator.take(partition, item.chunk)
+            if self._behind(partition, item.chunk.end):
+                return ready[i:]
+        return []
+
+    def _take_piece(self, ready: list[Ready]) -> list[Ready]:
+        """Take the first records of a chunk; returns the rest."""
+        ((partition, item),) = ready
+        offset = self._accumulator.position(partition) or 0
+        chunk = item.chunk._replace(first=max(offset, item.chunk.first))
+        if chunk.first >= chunk.end:
+            return []
+        singly = self.tries.level(partition, offset) is Level.SINGLY
+        piece, *rest = cut(chunk, 1 if singly else PIECE_RECORDS)
+        condemned = self.tries.condemned(partition, offset)
+        if condemned is not None:
+            log.error(
+                "set_aside",
+                action="set_aside",
+                topic=item.tp.topic,
+                partition=item.tp.partition,
+                offset=offset,
+                reason=condemned.reason,
+            )
+        self._accumulator.take(partition, piece, condemned=condemned)
+        if self._behind(partition, piece.end):
+            rest = [piece, *rest]
+        return [(partition, item._replace(chunk=chunk)) for chunk in rest]
+
+    def _behind(self, partition: Partition, end: int) -> bool:
+        """Whether the batch had no room for all of it."""
+        return (self._accumulator.position(partition) or 0) < end
