@@ -12,7 +12,7 @@ def cut(chunk: Chunk, most: int) -> list[Chunk]:
 
     What had to be unpacked for them stays unpacked; the batches behind are not touched.
     """
-    records, end = next(chunk.read())
+    records, end, _ = next(chunk.read())
     rest = [chunk._replace(first=end)] if end < chunk.end else []
     first = Chunk(chunk.first, end, len(records), chunk.size, records)
     if len(records) <= most:
