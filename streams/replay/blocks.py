@@ -19,6 +19,7 @@ from redistill.streams.monitor.counts import confidence
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.wire.columns import of_both_classes
 from redistill.times import SECOND
 
 __all__ = ["ColumnLayout", "ReplayRows", "block_of", "stream_blocks"]
@@ -141,6 +142,8 @@ def block_of(
     scores = None
     if options.scores and set(options.scores) <= there:
         scores = np.stack([float32(numbers(batch[s])[0])[0] for s in options.scores], 1)
+        if len(options.scores) == 1 and len(layout.schema.classes) == 2:
+            scores = _of_both_classes(scores, options.scores[0], batch.first)
     predicted: Codes | NDArray[np.float64]
     if prediction not in there:
         predicted = Codes(np.full(n, -1, np.int32), ())
@@ -161,6 +164,24 @@ def block_of(
         unseen=unseen,
     )
     return block, wrong
+
+
+def _of_both_classes(scores: NDArray[np.float32], column: str, first: int) -> NDArray[np.float32]:
+    """One column of scores of two classes as one per class.
+
+    Raises
+    ------
+    FileError
+        It holds what is no probability.
+    """
+    outside = np.flatnonzero((scores < 0) | (scores > 1))
+    if len(outside):
+        raise FileError(
+            f"column {column!r} (option --scores) holds {scores[outside[0], 0]:g} in row"
+            f" {first + int(outside[0]) + 1:,}: the only column of scores of two classes is the"
+            " second's probability, 0 to 1; give a column per class otherwise"
+        )
+    return of_both_classes(scores, {}).astype(np.float32)
 
 
 def _cut(rows: ReplayRows, start: int, end: int) -> ReplayRows:

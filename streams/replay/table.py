@@ -99,6 +99,11 @@ class Table:
         names = Names(options.classes)
         if not names.names and not numeric and prediction in sample.columns:
             names = Names(sorted(answers(sample[prediction], names).values))
+        if len(options.scores) == 1 and not names.names and not numeric:
+            raise FileError(
+                f"--scores {options.scores[0]}: whose score is it? Name the classes with --classes;"
+                " the only column of scores of two classes is the second's probability"
+            )
         schema = Schema(
             features=tuple(_feature(n, kind, sample[n]) for n, kind in features.items()),
             classes=names.names,

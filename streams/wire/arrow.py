@@ -25,6 +25,7 @@ from redistill.streams.wire.columns import (
     clean,
     count,
     finite,
+    of_both_classes,
     printable,
     rates,
 )
@@ -367,6 +368,8 @@ def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float
     if batch.schema.get_field_index("scores") < 0:
         return None
     values = _list_column(batch, "scores", -1)
+    if width == 2 and values.shape[1] == 1:
+        return finite(of_both_classes(values, invalid), "scores", invalid)
     if width and values.shape[1] != width:
         count(invalid, "scores", len(values))
         return None

@@ -33,6 +33,7 @@ __all__ = [
     "count",
     "finite",
     "infer_schema",
+    "of_both_classes",
     "printable",
     "rates",
     "times",
@@ -69,6 +70,27 @@ def finite(values: NDArray[Any], name: str, invalid: dict[str, int]) -> NDArray[
         out[infinite] = np.nan
         count(invalid, name, int(infinite.reshape(len(out), -1).any(1).sum()))
     return None if np.isnan(out).all() else out
+
+
+def of_both_classes(scores: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float64]:
+    """One score a row of two classes as a score per class: it is the second's probability.
+
+    Parameters
+    ----------
+    scores
+        ``(n, 1)``; what lies outside 0 to 1 is no probability: missing, and counted.
+
+    Examples
+    --------
+    >>> of_both_classes(np.array([[0.25], [3.0]]), invalid := {}).tolist(), invalid
+    ([[0.75, 0.25], [nan, nan]], {'scores': 1})
+    """
+    p = scores.astype(np.float64)
+    odd = (p < 0) | (p > 1)
+    if odd.any():
+        count(invalid, "scores", int(odd.sum()))
+        p[odd] = np.nan
+    return np.concatenate([1 - p, p], axis=1)
 
 
 def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] | None:

@@ -20,6 +20,7 @@ from redistill.streams.wire.columns import (
     clean,
     count,
     finite,
+    of_both_classes,
     printable,
     rates,
     times,
@@ -214,12 +215,17 @@ def _scores(group: Group, width: int) -> NDArray[np.float32] | None:
     if len(sizes) == 1 and sizes <= {8 * width or len(first)}:
         wide = np.frombuffer(b"".join(given)).reshape(len(given), -1)
         return finite(wide, "scores", group.faults.invalid)
+    if width == 2 and sizes == {8}:
+        wide = np.frombuffer(b"".join(given)).reshape(len(given), 1)
+        return finite(of_both_classes(wide, group.faults.invalid), "scores", {})
     lists = [np.frombuffer(s).tolist() if type(s) is bytes else s for s in given]
     width = width or next(len(s) for s in lists if s is not None)
     wide = np.full((len(lists), width), np.nan)
     for i, s in enumerate(lists):
         if s is not None and len(s) == width:
             wide[i] = s
+        elif s is not None and len(s) == 1 and width == 2:
+            wide[i] = of_both_classes(np.array([s]), group.faults.invalid)[0]
         elif s is not None:
             count(group.faults.invalid, "scores")
     return finite(wide, "scores", group.faults.invalid)

@@ -76,11 +76,11 @@ def add(
     else:
         for gate in gates:
             mark = {True: "pass", False: "FAIL", None: "open"}[gate["passed"]]
-            typer.echo(f"  {mark}  {gate['name']}: {gate['why']}")
-        typer.echo(f"{model} {version} is {status}: {external_version.why(done.report)}")
+            common.echo(f"  {mark}  {gate['name']}: {gate['why']}")
+        common.echo(f"{model} {version} is {status}: {external_version.why(done.report)}")
         if passed:
-            typer.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
+            common.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
         elif done.version is None:
-            typer.echo("try again with more labels, or judge on trusted rows alone: --trusted-only")
+            common.echo("try again with more labels, or on trusted rows alone: --trusted-only")
     if not passed:
         raise typer.Exit(3)

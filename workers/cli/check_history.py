@@ -51,19 +51,19 @@ def check_history(
     broken = sum(not c.holds for c in checked)
     if as_json:
         for c in checked:
-            typer.echo(json.dumps(asdict(c), default=str))
+            common.echo(json.dumps(asdict(c), default=str))
         summary = {"invariants": len(checked), "broken": broken, "topics": broker is not None}
-        typer.echo(json.dumps({"summary": summary}))
+        common.echo(json.dumps({"summary": summary}))
     else:
         for c in checked:
             figures = ", ".join(f"{k.replace('_', ' ')} {_figure(v)}" for k, v in c.figures.items())
-            typer.echo(f"{'holds ' if c.holds else 'BROKEN'} {c.number}. {c.text} ({figures})")
+            common.echo(f"{'holds ' if c.holds else 'BROKEN'} {c.number}. {c.text} ({figures})")
             for problem in c.problems:
-                typer.echo(f"         {problem}")
+                common.echo(f"         {problem}")
             if c.more:
-                typer.echo(f"         and {c.more:,} more")
+                common.echo(f"         and {c.more:,} more")
         where = "database and topics" if broker is not None else "database only: no broker given"
-        typer.echo(f"{len(checked) - broken} of {len(checked)} invariants hold ({where})")
+        common.echo(f"{len(checked) - broken} of {len(checked)} invariants hold ({where})")
     if broken:
         raise typer.Exit(BROKEN)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -28,14 +29,21 @@ __all__ = [
     "ago",
     "console",
     "duration",
+    "echo",
     "load",
     "moment",
+    "one_line",
     "opened",
     "print_json",
     "say",
     "table",
 ]
 
+
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control characters but tab and newline, marks of direction, and halves of characters."""
 
 AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
 
@@ -71,7 +79,7 @@ def _tell_unknown() -> None:
     from redistill.workers.settings.settings import unknown_variables
 
     for told in unknown_variables():
-        typer.echo(f"redistill: warning: {told}", err=True)
+        echo(f"redistill: warning: {told}", err=True)
 
 
 @contextmanager
@@ -86,11 +94,41 @@ def opened(settings: Settings) -> Iterator[Database]:
         database.dispose()
 
 
-def console() -> Console:
-    """Where tables for people go: plain text without a terminal; brackets in names are brackets."""
+def plain(text: str) -> str:
+    """A text that a terminal shows as it stands: what would move the cursor, colour or turn the
+    text around is written as an escape. Names and reasons come from services and files.
+
+    Examples
+    --------
+    >>> print(plain("\x1b[2Jfine\u202e"))
+    \\x1b[2Jfine\\u202e
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(name: str) -> str:
+    """A name that somebody else chose, ``plain`` and on one line: it forges no other."""
+    return plain(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line for people or programs, ``plain``."""
+    typer.echo(plain(text), err=err)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables for people go: plain text without a terminal; brackets and colons in names
+    are what they are, and nothing in them steers the terminal.
+    """
     from rich.console import Console
 
-    return Console(highlight=False, markup=False)
+    class Plain(Console):
+        """Shows strings ``plain``."""
+
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(plain(text), **options)
+
+    return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def table(*columns: str) -> Table:
@@ -108,12 +146,12 @@ def say(value: Any, sentence: str, *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        typer.echo(sentence)
+        echo(sentence)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, for programs."""
-    typer.echo(json.dumps(value, indent=2, sort_keys=False, default=str))
+    echo(json.dumps(value, indent=2, sort_keys=False, default=str))
 
 
 def moment(us: int | None) -> str:

@@ -28,11 +28,11 @@ def upgrade() -> None:
     settings = common.load()
     done = opening.upgrade(settings)
     if done.before is None:
-        typer.echo(f"created, revision {done.after}")
+        common.echo(f"created, revision {done.after}")
     elif done.changed:
-        typer.echo(f"upgraded from revision {done.before} to {done.after}")
+        common.echo(f"upgraded from revision {done.before} to {done.after}")
     else:
-        typer.echo(f"revision {done.after}: nothing to do")
+        common.echo(f"revision {done.after}: nothing to do")
 
 
 @app.command(short_help="Show where it is, its revision, its rows.")
@@ -55,7 +55,7 @@ def show(
     if as_json:
         common.print_json({"url": url, "revision": opening.HEAD, "rows": rows})
         return
-    typer.echo(f"{url}, revision {opening.HEAD}")
+    common.echo(f"{url}, revision {opening.HEAD}")
     for name, count in rows.items():
         if count:
-            typer.echo(f"  {name:<20} {count:>12,}")
+            common.echo(f"  {name:<20} {count:>12,}")

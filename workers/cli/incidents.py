@@ -42,16 +42,16 @@ def list_(
         common.print_json(rows)
         return
     if not rows:
-        typer.echo("no incidents" if everything else "no open incidents")
+        common.echo("no incidents" if everything else "no open incidents")
         return
     now = now_us()
     for row in rows:
         state = row["resolution"] or row["stage"]
-        typer.echo(
+        common.echo(
             f"{row['incident_id'][:8]}  {row['model']} {row['version']}  {row['incident_class']},"
             f" {state}, {common.ago(row['opened_at'], now)} ago"
         )
-        typer.echo(f"          {row['why']}")
+        common.echo(f"          {row['why']}")
 
 
 @app.command(short_help="Show findings, contributors and every step.")
@@ -132,11 +132,7 @@ def approve(
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
-    def say(text: str) -> None:
-        typer.echo(text)  # not through rich: what people wrote may hold its [markup]
-
+    say = common.echo
     state = found["resolution"] or found["stage"]
     say(f"{found['incident_class']} of {found['model']} {found['version']}: {state}")
     say(f"  {found['why']}")
@@ -150,12 +146,12 @@ def _print(found: Mapping[str, Any]) -> None:
         say(f"  the change began between {low} and {high}")
     for finding in found["findings"]:
         say(
-            f"\nfinding {finding['kind']} ({finding['scope']}),"
+            f"\nfinding {finding['kind']} ({common.one_line(finding['scope'])}),"
             f" {finding['status']}: {finding['reason']}"
         )
         for c in finding["contributors"][:5]:
             say(
-                f"    {c['column']}: {c['distance']} {c['value']:.3g}"
+                f"    {common.one_line(c['column'])}: {c['distance']} {c['value']:.3g}"
                 f" (chance gives {c['noise_floor']:.3g})"
             )
     say("")
@@ -164,5 +160,5 @@ def _print(found: Mapping[str, Any]) -> None:
         column.no_wrap = True
     for step in found["timeline"]:
         after = common.duration(to_seconds(step["at"] - found["opened_at"]))
-        table.add_row(common.moment(step["at"]), after, step["what"], Text(step["why"]))
+        table.add_row(common.moment(step["at"]), after, step["what"], step["why"])
     common.console().print(table)

@@ -48,10 +48,8 @@ def list_(
         common.print_json(rows)
         return
     if not rows:
-        typer.echo("no jobs")
+        common.echo("no jobs")
         return
-    from rich.text import Text
-
     now = now_us()
     table = common.table("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT")
     for row in rows:
@@ -64,7 +62,7 @@ def list_(
             _trigger(row),
             common.ago(row["created_at"], now) + " ago",
             "-" if took is None else common.duration(took),
-            Text(str(outcome.get("why") or outcome.get("last_error") or "-")),
+            str(outcome.get("why") or outcome.get("last_error") or "-"),
         )
     common.console().print(table)
 
@@ -131,25 +129,23 @@ def _trigger(row: Mapping[str, Any]) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from rich.text import Text
-
     from redistill.workers.store.incident_queries import step_text
 
     console = common.console()
     outcome = found["outcome"]
-    typer.echo(
+    common.echo(
         f"job {found['number']} of {found['model']}: {found['state']}"
         + (f", {outcome['version']}" if "version" in outcome else "")
     )
     if why := outcome.get("why") or outcome.get("last_error"):
-        typer.echo(f"  {why}")  # not through rich: it may hold its [markup]
-    typer.echo(f"  id {found['job_id']}, asked by {_trigger(found)}")
-    typer.echo(
+        common.echo(f"  {why}")
+    common.echo(f"  id {found['job_id']}, asked by {_trigger(found)}")
+    common.echo(
         f"  made {common.moment(found['created_at'])}, waits for labels until"
         f" {common.moment(found['deadline_at'])}"
     )
     if found["state"] == "waiting_labels" and (wait := outcome.get("wait")):
-        typer.echo(
+        common.echo(
             f"  had {found['gate_rows']:,} {WAITED_FOR[wait['count']]} when it was last judged,"
             f" is judged again at {wait['rows']:,}"
         )
@@ -157,7 +153,7 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print()
         table = common.table("STEP", "WHAT")
         for step in found["steps"]:
-            table.add_row(step["name"], Text(step_text(step)))
+            table.add_row(step["name"], step_text(step))
         console.print(table)
     if found["gates"]:
         console.print()
@@ -169,7 +165,7 @@ def _print(found: Mapping[str, Any]) -> None:
                 _number(gate["value"]),
                 _number(gate["limit"]),
                 words[gate["passed"]],
-                Text(gate["why"]),
+                gate["why"],
             )
         console.print(table)
 

@@ -36,9 +36,9 @@ def init() -> None:
     folder = settings.keys_folder
     trust = keys.init(folder, passphrase=passphrase, now=datetime.now(UTC))
     how = "encrypted" if passphrase else "not encrypted, mode 0600"
-    typer.echo(f"made 5 keys in {folder} ({how})")
-    typer.echo(f"clients trust {trust}: copy it with `redistill keys export FILE`")
-    typer.echo(f"{folder / 'root.pem'} may be kept offline: only renewing the trust file needs it")
+    common.echo(f"made 5 keys in {folder} ({how})")
+    common.echo(f"clients trust {trust}: copy it with `redistill keys export FILE`")
+    common.echo(f"{folder / 'root.pem'} may be kept offline: only renewing the trust file needs it")
 
 
 @app.command()
@@ -55,7 +55,7 @@ def export(
 
     settings = common.load()
     if str(file) == "-":
-        typer.echo(keys.trust(settings.keys_folder).decode())
+        common.echo(keys.trust(settings.keys_folder).decode())
         return
     keys.export(settings.keys_folder, file)
-    typer.echo(f"wrote {file}")
+    common.echo(f"wrote {file}")

@@ -91,9 +91,9 @@ def import_(
     settings.broker()  # without one there is nothing to do: say so before the file is read
     spec = _spec(settings, model)
     if spec is None:
-        typer.echo(f"{model} is not registered: its labels wait until it is", err=True)
+        common.echo(f"{model} is not registered: its labels wait until it is", err=True)
     elif spec.labels.sources and source not in spec.labels.sources:
-        typer.echo(
+        common.echo(
             f"{source!r} is not among [labels] sources of {model}"
             f" ({', '.join(spec.labels.sources)}): its labels are stored, and feed no detector",
             err=True,
@@ -125,7 +125,7 @@ def import_(
         where = str(place) if rejected else None
         common.print_json({"sent": sent, "rejected": rejected, "rejects": where})
     else:
-        typer.echo(
+        common.echo(
             f"{sent:,} labels sent" + (f", {rejected:,} rows rejected: {place}" if rejected else "")
         )
     if rejected:

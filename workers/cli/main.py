@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from redistill import extras
+from redistill.workers.cli import common
 
 __all__ = ["COMMANDS", "EXTRAS", "app", "main"]
 
@@ -116,7 +117,7 @@ def root(
 ) -> None:
     """Entry point of every command."""
     if version:
-        typer.echo(f"redistill {extras.version()}")
+        common.echo(f"redistill {extras.version()}")
         raise typer.Exit
 
 
@@ -129,10 +130,10 @@ def main(argv: list[str] | None = None) -> Any:
     try:
         return app(args=argv)
     except extras.ExtraError as error:
-        typer.echo(str(error), err=True)
+        common.echo(str(error), err=True)
         sys.exit(error.exit_code)
     except (StreamsError, WorkersError) as error:
-        typer.echo(f"redistill: {error}", err=True)
+        common.echo(f"redistill: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
 
 

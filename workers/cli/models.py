@@ -66,21 +66,21 @@ def models(
             common.print_json({"models": rows, "unregistered": seen, **more})
         return
     if not found:
-        typer.echo("no model is registered yet: `redistill register model.toml`")
+        common.echo("no model is registered yet: `redistill register model.toml`")
     else:
         _print(found, now)
     if name:
         _print_detail(detail)
     if planned is not None:
-        typer.echo(planned)
+        common.echo(planned)
     for u in unknown:
-        typer.echo(
+        common.echo(
             f"not registered: {u.model}, {u.rows:,} rows seen since"
             f" {common.moment(u.first_seen_at)}"
             f" (`redistill register {u.model} --from-traffic`)"
         )
     if lag is not None:
-        typer.echo(f"stream lag: {lag if isinstance(lag, str) else lag.text}")
+        common.echo(f"stream lag: {lag if isinstance(lag, str) else lag.text}")
 
 
 def _schedule(conn: sa.Connection, name: str, now: int) -> str | None:
@@ -211,15 +211,15 @@ def _print_detail(detail: dict[str, Any]) -> None:
                 f"{result['wins']:,} won, {result['losses']:,} lost (e-value of being worse:"
                 f" {result['e_worse']:.3g})"
             )
-        typer.echo(
+        common.echo(
             f"{comparison['version']} against its predecessor {comparison['predecessor']} on the"
             f" same labelled rows: {comparison['state']}, {counts}"
         )
     for move in detail["moves"]:
-        typer.echo(f"{_second(move['at'])} {move['change']} {move['version']}: {move['reason']}")
+        common.echo(f"{_second(move['at'])} {move['change']} {move['version']}: {move['reason']}")
     stored = detail["stored"]
     if stored["rows"]:
-        typer.echo(
+        common.echo(
             f"a repair can draw on {stored['rows']:,} rows served since {_second(stored['since'])}"
         )
 
@@ -233,7 +233,7 @@ def _print_versions(versions: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     if not versions:
-        typer.echo("no versions: level watch, or nothing was published yet")
+        common.echo("no versions: level watch, or nothing was published yet")
         return
     table = Table(box=None, pad_edge=False)
     for title in ("version", "status", "kind", "sha256", "published (UTC)", "why"):

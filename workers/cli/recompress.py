@@ -79,7 +79,7 @@ def recompress(
             now=now_us(),
         )
         if not as_json:
-            typer.echo(f"job {number} of {model} is queued; `redistill jobs show {number}`")
+            common.echo(f"job {number} of {model} is queued; `redistill jobs show {number}`")
         if not wait:
             if as_json:
                 common.print_json({"job_id": job_id, "number": number, "state": "queued"})
@@ -89,7 +89,7 @@ def recompress(
     if as_json:
         common.print_json(found)
     else:
-        typer.echo(f"job {number}: {state}: {found['outcome'].get('why', '-')}")
+        common.echo(f"job {number}: {state}: {found['outcome'].get('why', '-')}")
     raise typer.Exit(EXIT_CODES.get(state, 1))
 
 

@@ -99,7 +99,7 @@ def _learn(
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}; use --out") from error
-        typer.echo(f"wrote {path}: look it over", err=True)
+        common.echo(f"wrote {path}: look it over", err=True)
     return spec, warnings
 
 
@@ -223,8 +223,8 @@ def _print(
         done = "registered"
     else:
         done = f"changed, revision {stored.revision}"
-    typer.echo(f"{spec.name}: {done} (level {spec.level})")
+    common.echo(f"{spec.name}: {done} (level {spec.level})")
     for sentence in sentences:
-        typer.echo(f"  {sentence}")
+        common.echo(f"  {sentence}")
     for warning in warnings:
-        typer.echo(f"  warning: {warning}")
+        common.echo(f"  warning: {warning}")

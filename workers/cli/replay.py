@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from redistill.workers.cli import common
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,8 +28,14 @@ app = typer.Typer(
 
 
 def _names(text: str | None) -> tuple[str, ...]:
-    """Names between commas."""
-    return tuple(n.strip() for n in (text or "").split(",") if n.strip())
+    """Names between commas; one that has a comma itself stands in quotes, as in a CSV file."""
+    try:
+        row = next(csv.reader([text or ""], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise typer.BadParameter(
+            f"{text!r}: names between commas were expected ({error})"
+        ) from None
+    return tuple(n.strip() for n in row if n.strip())
 
 
 @app.command()
@@ -42,7 +51,10 @@ def replay(
     label: str = typer.Option("label", "--label", help="Column of labels; may hold nulls."),
     prediction: str = typer.Option("prediction", "--prediction", help="Column of predictions."),
     scores: str = typer.Option(
-        "", "--scores", help="Columns of scores, comma-separated; their maximum is the confidence."
+        "",
+        "--scores",
+        help="Columns of scores, one per class, comma-separated; their maximum is the confidence."
+        " One alone of two classes is the second's probability.",
     ),
     reference_label: str = typer.Option(
         None, "--reference-label", help="The reference's column of labels, if named otherwise."
@@ -121,9 +133,7 @@ def replay(
         window_rows=window_rows,
     )
     lines: list[dict[str, Any]] = []
-    from rich.console import Console
-
-    console = Console(stderr=json_path == "-", highlight=False, markup=False)
+    console = common.console(stderr=json_path == "-")
     with _output(json_path) as out, _Progress(console) as progress:
 
         def write(line: dict[str, Any]) -> None:
@@ -242,8 +252,8 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     )
     for s in summary["slices"]:
         console.print(
-            f"{s['key']} = {s['value']}: accuracy {s['accuracy']:.1%}"
-            f" ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
+            f"{common.one_line(s['key'])} = {common.one_line(s['value'])}:"
+            f" accuracy {s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
             soft_wrap=True,
         )
     for note in summary["notes"]:
@@ -251,5 +261,5 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
 
 
 def _what(finding: dict[str, Any]) -> str:
-    scope = "" if finding["scope"] == "all" else f" {finding['scope']}"
+    scope = "" if finding["scope"] == "all" else f" {common.one_line(finding['scope'])}"
     return f"{finding['kind']}{scope}" + (" HARM" if finding["impact"]["harmful"] else "")

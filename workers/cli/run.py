@@ -100,5 +100,5 @@ def web(
 
     settings = common.load(web_host=host, web_port=port)
     with common.opened(settings) as database:
-        status = server.serve(settings, database, started=lambda url: typer.echo(f"serving {url}"))
+        status = server.serve(settings, database, started=lambda url: common.echo(f"serving {url}"))
     _leave(status)

@@ -50,7 +50,7 @@ def apply(
     broker = common.load().broker()
     if broker.is_dev:
         # The dev broker makes every topic at its start and cannot be told anything about them.
-        typer.echo(f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each")
+        common.echo(f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each")
         return
     found = topics.apply(
         broker,
@@ -68,8 +68,8 @@ def apply(
     else:
         width = max(len(f.name) for f in found)
         for f in found:
-            typer.echo(f"{f.name:<{width}}  {f.state:<8} {f.partitions:>3} partitions")
+            common.echo(f"{f.name:<{width}}  {f.state:<8} {f.partitions:>3} partitions")
             for note in f.notes:
-                typer.echo(f"{'':<{width}}  - {note}")
+                common.echo(f"{'':<{width}}  - {note}")
     if any(f.state in ("differs", "missing") for f in found):
         raise typer.Exit(DIFFERS)

@@ -56,7 +56,7 @@ def up(
 
             memory = DevBroker()
             settings = common.load(servers=memory.start().servers, home=home)
-            typer.echo(
+            common.echo(
                 "no broker is set, so this one is in memory: IT FORGETS EVERYTHING WHEN IT STOPS.\n"
                 f"  for your services: PredictionLogger({settings.servers!r})\n"
                 "  for other commands: "
@@ -66,7 +66,7 @@ def up(
         given: list[Death] = []
 
         def died(death: Death) -> None:
-            typer.echo(str(death), err=True)
+            common.echo(str(death), err=True)
             if death.again_in is None:
                 given.append(death)
 
@@ -76,13 +76,13 @@ def up(
             supervisor.start(
                 ProcessSpec(name=name, module="redistill", args=("run", name), env=env)
             )
-            typer.echo(f"{name:<7} started, log in {supervisor.log(name)}")
+            common.echo(f"{name:<7} started, log in {supervisor.log(name)}")
         scheme = "https" if settings.web_tls_cert else "http"
-        typer.echo(f"releases at {scheme}://{settings.web_host}:{settings.web_port}")
-        typer.echo("Ctrl-C stops everything")
+        common.echo(f"releases at {scheme}://{settings.web_host}:{settings.web_port}")
+        common.echo("Ctrl-C stops everything")
         while not stop.wait(POLL_SECONDS) and not given:
             supervisor.poll()
-        typer.echo("stopping")
+        common.echo("stopping")
         supervisor.stop()
         if given:
             raise WorkersError(f"{given[0].name} cannot be started: {given[0].last_words}")

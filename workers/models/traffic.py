@@ -49,6 +49,8 @@ class Seen:
     predictions: Counter[str] = field(default_factory=Counter)
     top: dict[int, Counter[str]] = field(default_factory=dict)
     """Index of the largest score -> what was predicted."""
+    single: dict[str, list[float]] = field(default_factory=dict)
+    """What was predicted -> the scores of rows that have just one."""
     scores: int = 0
     """Scores per row; 0: none."""
     segments: dict[str, Counter[str]] = field(default_factory=dict)
@@ -75,8 +77,8 @@ class Seen:
 
         The class at index ``i`` is what was predicted when score ``i`` was the largest.
         """
-        if not self.scores:
-            return tuple(sorted(self.predictions)), ()
+        if self.scores <= 1:
+            return self._by_one_score()
         names: dict[int, str] = {}
         for index, seen in sorted(self.top.items(), key=lambda item: -sum(item[1].values())):
             name = next((n for n, _ in seen.most_common() if n not in names.values()), None)
@@ -95,6 +97,23 @@ class Seen:
                 f" [schema] classes: {', '.join(guessed[:10])}",
             )
         return tuple(names[i] for i in range(self.scores)), warnings
+
+    def _by_one_score(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Classes where no score tells their order, or one does: of two classes it is the second's
+        probability.
+        """
+        names = tuple(sorted(self.predictions))
+        if not self.single or len(names) != 2:
+            return names, ()
+        first, second = (self.single.get(n, [np.nan]) for n in names)
+        if min(first) >= max(second):
+            names, first, second = names[::-1], second, first
+        if max(first) <= min(second):
+            return names, ()
+        return names, (
+            "each row has one score, and the sample does not show whose probability it is; it is"
+            f" taken as that of {names[1]!r}: correct the order of [schema] classes otherwise",
+        )
 
     def slices(self) -> tuple[str, ...]:
         """Segments with few values."""
@@ -230,7 +249,11 @@ def _add_scores(seen: Seen, predictions: Sequence[str | None], scores: Sequence[
             continue
         seen.scores = max(seen.scores, len(row))
         values = np.array([np.nan if v is None else v for v in row], np.float64)
-        if not np.isnan(values).all():
+        if np.isnan(values).all():
+            continue
+        if len(row) == 1:
+            seen.single.setdefault(name, []).append(float(values[0]))
+        else:
             seen.top.setdefault(int(np.nanargmax(values)), Counter())[name] += 1
 
 

@@ -63,3 +63,32 @@ def test_undeclared_values_of_a_category_are_unseen() -> None:
     _, blocks = learned(pa.table(columns(c=["US", "JP"] * (N // 2))), reference)
     assert blocks[0].block.features[:2, 1].tolist() == [1, -1]
     assert list(blocks[0].block.unseen["c"]) == ["JP"]
+
+
+def test_one_column_of_scores_of_two_classes_is_the_probability_of_the_second() -> None:
+    p = np.linspace(0, 1, N)
+    table, blocks = learned(
+        pa.table(columns(p=p)), pa.table(columns(p=p)), scores=("p",), classes=("no", "yes")
+    )
+    scores = np.concatenate([b.block.scores for b in blocks if b.block.scores is not None])
+    np.testing.assert_allclose(scores, np.stack([1 - p, p], 1), atol=1e-6)
+    assert table.reference.scores is not None
+    assert table.reference.scores.shape == (N, 2)
+
+
+def test_one_column_of_scores_that_are_no_probabilities_is_refused() -> None:
+    p = np.full(N, 0.5)
+    odd = p.copy()
+    odd[250] = 3.25
+    said = r"'p' \(option --scores\) holds 3\.25 in row 251: .* the second's probability, 0 to 1"
+    good = pa.table(columns(p=p))
+    with pytest.raises(FileError, match=said):
+        learned(pa.table(columns(p=odd)), good, scores=("p",), classes=("no", "yes"))
+    with pytest.raises(FileError, match=said):
+        learned(good, pa.table(columns(p=odd)), scores=("p",), classes=("no", "yes"))
+
+
+def test_one_column_of_scores_needs_classes() -> None:
+    table = pa.table(columns(p=np.full(N, 0.5)))
+    with pytest.raises(FileError, match="--scores p: whose score is it"):
+        learned(table, table.drop_columns(["prediction"]), scores=("p",))

@@ -160,9 +160,15 @@ def test_nulls_at_any_depth_are_missing() -> None:
 
 
 def test_scores_of_another_length_are_missing_and_counted() -> None:
-    block = read(write({"scores": lists([[1]] * 3, 1)}))
+    block = read(write({"scores": lists([[1, 0, 0]] * 3, 3)}))
     assert block.scores is None
     assert block.invalid == {"scores": 3}
+
+
+def test_one_score_of_two_classes_is_the_probability_of_the_second() -> None:
+    block = read(write({"scores": lists([[0.25], [None], [7]], 1)}))
+    np.testing.assert_array_equal(block.scores, [[0.75, 0.25], *[[np.nan] * 2] * 2])
+    assert block.invalid == {"scores": 1}
 
 
 def test_times_of_other_units_and_zones_are_the_same_instant() -> None:

@@ -92,13 +92,27 @@ def test_scores_of_one_width_are_read_at_once() -> None:
     )
     np.testing.assert_array_equal(whole.scores, [[0.25, 0.75], [0.5, NAN]])
     assert whole.invalid == {"scores": 1}
-    narrow = block(group(plan_of(NUMBERS), row(0, scores=[1.0]), row(1, scores=[1.0])), NUMBERS)
-    assert narrow.scores is None
-    assert narrow.invalid == {"scores": 2}
+    wider = [row(0, scores=[1.0] * 3), row(1, scores=[1.0] * 3)]
+    wide = block(group(plan_of(NUMBERS), *wider), NUMBERS)
+    assert wide.scores is None
+    assert wide.invalid == {"scores": 2}
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "with others"])
+def test_one_score_of_two_classes_is_the_probability_of_the_second(mixed: bool) -> None:
+    scores = [[0.25], [1.0], [-0.5], [float("inf")]]
+    rest: list[Any] = [[0.5, 0.5], None] if mixed else []
+    rows = [row(i, scores=s) for i, s in enumerate([*scores, *rest])]
+    read = block(group(plan_of(NUMBERS), *rows), NUMBERS)
+    assert read.scores is not None
+    np.testing.assert_array_equal(
+        read.scores[:4], [[0.75, 0.25], [0.0, 1.0], [NAN, NAN], [NAN, NAN]]
+    )
+    assert read.invalid == {"scores": 2}
 
 
 def test_scores_of_another_width_are_missing_and_counted() -> None:
-    scores = [[0.25, 0.75], None, [1.0], [float("inf"), 0.5]]
+    scores = [[0.25, 0.75], None, [1.0, 0.0, 0.0], [float("inf"), 0.5]]
     whole = block(
         group(plan_of(NUMBERS), *(row(i, scores=s) for i, s in enumerate(scores))), NUMBERS
     )

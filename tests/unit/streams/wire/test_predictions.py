@@ -284,7 +284,8 @@ def test_missing_event_id_is_noticed_in_the_middle_of_a_run() -> None:
     [
         ({"scores": "high"}, {"scores": 1}),
         ({"scores": [0.1, "x"]}, {"scores": 1}),
-        ({"scores": [0.1]}, {"scores": 1}),
+        ({"scores": [0.1, 0.2, 0.7]}, {"scores": 1}),
+        ({"scores": [1.1]}, {"scores": 1}),
         ({"scores": [0.1, 1e300]}, {"scores": 1}),
         ({"latency_ms": "fast"}, {"latency_ms": 1}),
         ({"latency_ms": True}, {"latency_ms": 1}),

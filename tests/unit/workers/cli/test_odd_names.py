@@ -55,3 +55,62 @@ def test_replay_shows_odd_values_on_a_terminal(
     assert stopped.value.code == 0
     assert "'[/b]'" in capsys.readouterr().out
     assert json.loads((tmp_path / "o.jsonl").read_text().splitlines()[0])["scope"] == "[/x]"
+
+
+EVIL = "\x1b]0;mine\x07\x9b31m\u202e\ufeff\x7f\r:smile:[red]"
+SHOWN = r"\x1b]0;mine\x07\x9b31m\u202e\ufeff\x7f\r:smile:[red]"
+
+
+def test_nothing_that_is_shown_steers_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "200")
+    common.echo(EVIL)
+    common.echo(EVIL, err=True)
+    common.console().print(EVIL)
+    table = common.table(EVIL)
+    table.add_row(EVIL)
+    common.console(stderr=True).print(table)
+    said = capsys.readouterr()
+    assert said.out.split() == [SHOWN, SHOWN]
+    assert said.err.split() == [SHOWN] * 3
+    common.echo("two\nlines of\tone")
+    assert capsys.readouterr().out == "two\nlines of\tone\n"
+    assert common.one_line("a\n\tb\x1b") == r"a\n\tb\x1b"
+
+
+def test_an_error_about_an_odd_name_is_shown_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = 'name = "m"\n[schema]\nfeatures = { "p\\u001b[31m" = "float" }\nclasses = ["a", "b"]\n'
+    (tmp_path / "model.toml").write_text(text)
+    with pytest.raises(SystemExit):
+        main(["register", str(tmp_path / "model.toml")])
+    said = capsys.readouterr().err
+    assert r"features.p\x1b[31m" in said
+    assert "\x1b" not in said
+
+
+def test_every_command_prints_through_the_one_door() -> None:
+    folder = Path(common.__file__).parent
+    others = [p.name for p in folder.glob("*.py") if "typer.echo(" in p.read_text()]
+    assert others == ["common.py"]
+
+
+def test_columns_with_commas_can_be_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = 1_000
+    half = np.full(n, 0.5)
+    rows = dict.fromkeys(("p, no", "p[0-1]", "x"), half)
+    rows |= {"age_(20, 30]": np.array(["a", "b"] * (n // 2))}
+    rows |= {"label": np.array([0, 1] * (n // 2)), "prediction": np.array([0, 1] * (n // 2))}
+    pq.write_table(pa.table(rows), tmp_path / "s.parquet")
+    file = str(tmp_path / "s.parquet")
+    options = ["--scores", '"p, no",p[0-1]', "--slices", '"age_(20, 30]"']
+    with pytest.raises(SystemExit) as stopped:
+        main(["replay", file, "--reference", file, *options])
+    assert stopped.value.code == 0
+    assert "age_(20, 30] = a: accuracy 100.0%" in capsys.readouterr().out

@@ -78,6 +78,27 @@ def test_the_order_of_the_scores_is_that_of_the_classes(conn: sa.Connection) -> 
 
 
 @pytest.mark.parametrize(
+    ("single", "classes", "sure"),
+    [
+        ([0.1, 0.9, 0.4, 0.5], ("no", "yes"), True),
+        ([0.9, 0.1, 0.8, 0.2], ("yes", "no"), True),  # it is the probability of "no"
+        ([0.9, 0.9, 0.6, 0.8], ("no", "yes"), False),  # it may be a confidence
+        ([np.nan, 0.9, np.nan, 0.8], ("no", "yes"), False),
+    ],
+)
+def test_one_score_of_two_classes_is_the_probability_of_the_second(
+    conn: sa.Connection, single: list[float], classes: tuple[str, ...], sure: bool, tmp_path: Path
+) -> None:
+    scores = np.array(single, np.float32)[:, None]
+    put(conn, sample(["no", "yes"] * 2, scores=scores))
+    seen = look(conn, "seen")
+    found, warnings = seen.classes()
+    assert found == classes
+    assert [w.startswith("each row has one score") for w in warnings] == [True] * (not sure)
+    assert spec_file.parse(to_toml(seen)[0], tmp_path / "seen.toml").schema.classes == classes
+
+
+@pytest.mark.parametrize(
     ("top", "predictions", "classes", "guessed"),
     [
         ({0: {"b": 9, "a": 1}, 1: {"a": 5}}, "ab", ("b", "a"), None),
