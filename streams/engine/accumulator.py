@@ -27,7 +27,7 @@ from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.errors import StoreUnavailable, StoreUnusable, WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
-from redistill.streams.store.batch import FlushBatch, Partition, ProfileRow, WindowRow
+from redistill.streams.store.batch import FlushBatch, NameLimits, Partition, ProfileRow, WindowRow
 from redistill.streams.store.database import Database
 from redistill.streams.store.properties import salt
 from redistill.streams.store.specs import WatchedModel
@@ -61,6 +61,8 @@ class Accumulator:
         What each topic (as the broker names it) holds: ``predictions`` or ``labels``.
     clock
         Seconds since 1970: only for times of arrival and for rates.
+    names
+        How many names of unregistered models and versions are kept.
     """
 
     def __init__(
@@ -70,13 +72,14 @@ class Accumulator:
         state_key: bytes,
         kinds: Mapping[str, str],
         clock: Callable[[], float] = time.time,
+        names: NameLimits | None = None,
     ) -> None:
         self._database = database
         self._kinds = dict(kinds)
         self._clock = clock
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_written = 5_000 if database.is_sqlite else 20_000
-        self._unregistered = UnregisteredRows(database)
+        self._unregistered = UnregisteredRows(database, names)
         self._states = StateCache(database, state_key)
         self._progress = ReadProgress()
         self._batch = FlushBatch()
@@ -196,10 +199,12 @@ class Accumulator:
         for i, (records, end, aborted) in enumerate(left.read()):
             if i and self.full:
                 break
-            for start in range(0, len(records), TAKEN_RECORDS):
+            start = 0
+            while start < len(records):
                 part = records.part(start, min(start + TAKEN_RECORDS, len(records)))
-                rows, dead = self._records(progress.topic, partition, part, condemned)
-                progress.counted += len(part) - dead
+                taken, rows, dead = self._records(progress.topic, partition, part, condemned)
+                start += taken
+                progress.counted += taken - dead
                 progress.dead += dead
                 progress.rows += rows
                 self.rows += rows + dead
@@ -210,22 +215,22 @@ class Accumulator:
 
     def _records(
         self, topic: str, partition: Partition, records: RecordSet, condemned: WireError | None
-    ) -> tuple[int, int]:
-        """Rows and dead letters of some records."""
-        rows, dead = 0, list[Unreadable]()
+    ) -> tuple[int, int, int]:
+        """How many of some records were taken, their rows, and dead letters among them."""
+        taken, rows, dead = len(records), 0, list[Unreadable]()
         if condemned is not None:
             dead = [(record, condemned) for record in records]
         elif self._kinds[topic] == "predictions":
-            rows, dead = self._take_predictions(partition, records)
+            taken, rows, dead = self._take_predictions(partition, records)
         else:
             rows, dead = self._take_labels(partition, records)
         for record, error in dead:
             self._dead_letters.add(topic, partition.number, record, error)
-        return rows, len(dead)
+        return taken, rows, len(dead)
 
     def _take_predictions(
         self, partition: Partition, records: RecordSet
-    ) -> tuple[int, list[Unreadable]]:
+    ) -> tuple[int, int, list[Unreadable]]:
         decoded = self._decoded(records)
         dead: list[Unreadable] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
@@ -241,7 +246,7 @@ class Accumulator:
                     rows += len(part[0])
                 else:
                     dead += self._failed(partition, part, records, fault)
-        return rows, dead
+        return decoded.records, rows, dead
 
     def _try(self, partition: Partition, run: BlockRun, records: RecordSet) -> Exception | None:
         """Count blocks in as one; or why that cannot be done, and nothing of them was counted."""
@@ -287,7 +292,9 @@ class Accumulator:
         watched = self._known(block.model, block.version)
         if watched is None:
             self._unregistered.add(block, records, record_of, self._now())
-            self._batch.count(block.model, "rows_unknown", len(block))
+            # under its name where it is ours: of a stranger ``unregistered`` has the rows
+            named = block.model if block.model in self._watched else ""
+            self._batch.count(named, "rows_unknown", len(block))
             return
         profile, _ = watched.profiles.get(block.version, (None, None))
         cached = self._states.get(block.model, block.version, partition)
@@ -332,7 +339,8 @@ class Accumulator:
         for event, id_hash in labels:
             watched = self._watched.get(event.model)
             if watched is None:
-                self._batch.count(event.model, "labels_unknown")
+                named = event.model if self._unregistered.knows(event.model) else ""
+                self._batch.count(named, "labels_unknown")
                 continue
             sources = watched.config.label_sources
             believed = not sources or event.source in sources

@@ -1,46 +1,40 @@
-"""Unregistered models and versions: their rows are counted, and a capped sample is kept for
-``register``.
+"""Unregistered models and versions: their rows are counted, and a sample is kept for ``register``.
+
+Their names are anybody's. So few new ones are stored at a time, those with most rows; and when
+there are too many, those that were not seen for longest go: a service that makes up names never
+hides one that means it.
 """
 
 from __future__ import annotations
 
-import json
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import sqlalchemy as sa
+import structlog
 from numpy.typing import NDArray
 
-from redistill.streams.errors import WireError
-from redistill.streams.store.batch import FlushBatch, Unregistered
+from redistill.streams.engine.traffic_sample import TrafficSample
+from redistill.streams.store.batch import FlushBatch, NameLimits, Unregistered
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import unregistered
-from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.block import PredictionBlock
-from redistill.streams.wire.codec import ARROW
-from redistill.streams.wire.columns import infer_schema, times
-from redistill.streams.wire.envelope import open_envelope
-from redistill.streams.wire.faults import Faults, as_float
-from redistill.streams.wire.rows import ANY, lenient
-from redistill.textform import category_text
 
 __all__ = ["UnregisteredRows"]
 
-SAMPLE_ROWS = 1_000
-MOST = 200
-"""Model versions with a sample in memory: names come from the wire, memory must not grow with them.
-"""
+log = structlog.get_logger(__name__)
 
+COUNTED = 10_000
+"""Versions that are counted by name between two flushes."""
+SAMPLES = 200
+"""Samples in memory: so many of names that are stored, where the one that was used least recently
+goes, and so many of new names, which none drives out."""
+SAMPLES_BYTES = 64 * 1024 * 1024
+"""Of all samples in memory together."""
 
-@dataclass(slots=True)
-class _Seen:
-    sampled: int
-    """Rows in the sample, here and in SQL."""
-    stored: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
+Key = tuple[str, str]
 
 
 class UnregisteredRows:
@@ -49,15 +43,22 @@ class UnregisteredRows:
     Parameters
     ----------
     database
-        Read once for each new name: a sample that is there already is continued only while it is
-        small.
+        Read for the names that are stored, and for the samples of those that come back.
+    limits
+        How many names are stored.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: NameLimits | None = None) -> None:
         self._database = database
-        self._seen: dict[tuple[str, str], _Seen] = {}
-        self._asked: set[tuple[str, str]] = set()
-        self._counts: dict[tuple[str, str], Unregistered] = {}
+        self._limits = limits or NameLimits()
+        self._stored: set[Key] | None = None
+        self._models: set[str] = set()
+        self._samples: OrderedDict[Key, TrafficSample] = OrderedDict()
+        self._new_samples: dict[Key, TrafficSample] = {}
+        self._asked: set[Key] = set()
+        self._counts: dict[Key, Unregistered] = {}
+        self._nameless = 0
+        self._left_out = 0
 
     def is_new(self, model: str, version: str) -> bool:
         """Whether it was not met since the last flush."""
@@ -67,6 +68,11 @@ class UnregisteredRows:
         self._asked.add(key)
         return True
 
+    def knows(self, model: str) -> bool:
+        """Whether rows of a model are stored under its name."""
+        self._names()
+        return model in self._models
+
     def add(
         self, block: PredictionBlock, records: Sequence[Any], record_of: NDArray[np.int64], now: int
     ) -> None:
@@ -74,37 +80,46 @@ class UnregisteredRows:
         key = (block.model, block.version)
         count = self._counts.get(key)
         if count is None:
+            if len(self._counts) >= COUNTED:
+                self._nameless += len(block)
+                return
             count = self._counts[key] = Unregistered(rows=0, first_seen_at=now, last_seen_at=now)
         count.rows += len(block)
         count.last_seen_at = now
-        seen = self._seen.get(key)
-        if seen is None:
-            if len(self._seen) >= MOST:
-                return
-            seen = self._seen[key] = self._begun(*key)
-        if seen.sampled < SAMPLE_ROWS:
-            for i in np.unique(record_of).tolist():
-                rows = _rows_of(records[i])[: SAMPLE_ROWS - seen.sampled]
-                seen.rows += rows
-                seen.sampled += len(rows)
-                if seen.sampled >= SAMPLE_ROWS:
-                    break
+        if (sample := self._sample(key)) is None:
+            return
+        for i in np.unique(record_of).tolist():
+            if sample.full:
+                break
+            self._left_out += sample.extend(records[i])
+        while self._bytes() > SAMPLES_BYTES and len(self._samples) > 1:
+            self._samples.popitem(last=False)
 
     def close(self, batch: FlushBatch) -> None:
         """Move the counts into a batch, with a sample where it has grown four times."""
+        names = self._names()
+        new = [key for key in self._counts if key not in names]
+        if len(new) > self._limits.new:
+            new.sort(key=lambda key: -self._counts[key].rows)
+            for key in new[self._limits.new :]:
+                self._nameless += self._counts.pop(key).rows
         for key, count in self._counts.items():
-            seen = self._seen.get(key)
-            if (
-                seen is not None
-                and seen.rows
-                and (len(seen.rows) >= 4 * seen.stored or seen.sampled >= SAMPLE_ROWS)
-                and len(seen.rows) > seen.stored
-            ):
-                count.sample = _encode(*key, seen.rows)
-                seen.stored = len(seen.rows)
+            names.add(key)
+            self._models.add(key[0])
+            sample = self._samples.get(key) or self._new_samples.get(key)
+            if sample is not None and sample.due:
+                count.sample = sample.encode(*key)
+                sample.taken()
             batch.unregistered[key] = count
-            if seen is not None and seen.stored >= SAMPLE_ROWS:
-                seen.rows = []  # it is in SQL now
+        for key, sample in self._new_samples.items():
+            if key in self._counts:  # it has yet to come back, and goes before those that did
+                self._samples[key] = sample
+                self._samples.move_to_end(key, last=False)
+        while len(self._samples) > SAMPLES:
+            self._samples.popitem(last=False)
+        self._new_samples.clear()
+        batch.names = self._limits
+        self._report(batch, len(new) - self._limits.new)
         self._counts = {}
         self._asked.clear()
 
@@ -112,130 +127,61 @@ class UnregisteredRows:
         """Forget everything that was not flushed."""
         self._counts.clear()
         self._asked.clear()
-        self._seen.clear()
+        self._samples.clear()
+        self._new_samples.clear()
+        self._stored, self._nameless, self._left_out = None, 0, 0
 
-    def _begun(self, model: str, version: str) -> _Seen:
-        """A sample that an earlier worker stored is continued, unless it is full."""
+    def _report(self, batch: FlushBatch, more: int) -> None:
+        if self._nameless:
+            log.warning(
+                "names_left_out",
+                action="names_left_out",
+                rows=self._nameless,
+                names=max(0, more),
+                reason=f"more than {self._limits.new} new unregistered names in one flush",
+            )
+        if self._left_out:
+            log.warning(
+                "sample_left_out",
+                action="sample_left_out",
+                values=self._left_out,
+                reason="a sample of an unregistered model has no room for so many or so long names"
+                " and texts",
+            )
+        batch.count("", "rows_nameless", self._nameless)
+        batch.count("", "sample_values_left_out", self._left_out)
+        self._nameless = self._left_out = 0
+
+    def _names(self) -> set[Key]:
+        """Those that are in SQL, as far as is known: others may write and delete there too."""
+        if self._stored is None or len(self._stored) > 2 * self._limits.unregistered:
+            c = unregistered.c
+            with self._database.read() as conn:
+                self._stored = {(m, v) for m, v in conn.execute(sa.select(c.model, c.version))}
+            self._models = {model for model, _ in self._stored}
+        return self._stored
+
+    def _sample(self, key: Key) -> TrafficSample | None:
+        """The sample in memory, or what an earlier worker stored; ``None``: there is no room."""
+        if key in self._names():
+            sample = self._samples.pop(key, None) or TrafficSample.of(self._stored_sample(key))
+            self._samples[key] = sample
+            if len(self._samples) > SAMPLES:
+                self._samples.popitem(last=False)
+            return sample
+        if key not in self._new_samples:
+            if len(self._new_samples) >= SAMPLES or self._bytes() > SAMPLES_BYTES:
+                return None
+            self._new_samples[key] = TrafficSample()
+        return self._new_samples[key]
+
+    def _bytes(self) -> int:
+        return sum(s.bytes for s in (*self._samples.values(), *self._new_samples.values()))
+
+    def _stored_sample(self, key: Key) -> bytes | None:
         c = unregistered.c
         with self._database.read() as conn:
             data = conn.execute(
-                sa.select(c.sample).where(c.model == model, c.version == version)
+                sa.select(c.sample).where(c.model == key[0], c.version == key[1])
             ).scalar_one_or_none()
-        if data is None:
-            return _Seen(0, 0)
-        try:
-            rows = _batch_rows(bytes(data))
-        except (WireError, pa.ArrowException, ValueError, KeyError):
-            return _Seen(0, 0)
-        if len(rows) >= SAMPLE_ROWS:
-            return _Seen(len(rows), len(rows))
-        return _Seen(len(rows), len(rows), rows)
-
-
-def _rows_of(record: Any) -> list[dict[str, Any]]:
-    """The rows of one record as they stood on the wire; none if it cannot be read.
-
-    As tolerant as the decoder that counts them: a model whose every row has one odd value would
-    else be counted without end, and never be learned.
-    """
-    try:
-        envelope = open_envelope(record)
-        if envelope.content_type == ARROW:
-            return _batch_rows(envelope.data)
-        row = ANY.tolerant(lenient(envelope.data), Faults())
-        times_us, wrong = times([row.served_at])
-    except (WireError, pa.ArrowException, ValueError, KeyError):
-        return []
-    if wrong:
-        return []
-    return [
-        {
-            "id": row.id,
-            "served_at": int(times_us[0]),
-            "prediction": row.prediction,
-            "scores": row.scores,
-            "features": {k: v for k, v in (row.features or {}).items() if _is_value(v)},
-            "segment": row.segment or {},
-        }
-    ]
-
-
-def _is_value(value: Any) -> bool:
-    """Whether a feature may hold it: lists and objects are of a wrong type, and name no column."""
-    return value is None or isinstance(value, float | int | str)
-
-
-def _batch_rows(data: bytes) -> list[dict[str, Any]]:
-    """Rows of an Arrow batch in the layout of the wire, at most a sample's worth."""
-    with pa.ipc.open_stream(data) as reader:
-        table = reader.read_all().slice(0, SAMPLE_ROWS)
-    names = json.loads((table.schema.metadata or {}).get(b"redistill.features", b"[]"))
-    times = table["served_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_pylist()
-    out = []
-    for row, at in zip(table.to_pylist(), times, strict=True):
-        features: dict[str, Any] = dict(zip(names, row.get("features") or (), strict=False))
-        segment = {}
-        for name, value in row.items():
-            if name.startswith("feature."):
-                features[name[8:]] = value
-            elif name.startswith("segment.") and value is not None:
-                segment[name[8:]] = value
-        out.append(
-            {
-                "id": row["id"],
-                "served_at": at,
-                "prediction": row["prediction"],
-                "scores": row.get("scores"),
-                "features": features,
-                "segment": segment,
-            }
-        )
-    return out
-
-
-def _encode(model: str, version: str, rows: list[dict[str, Any]]) -> bytes:
-    """The sample in the layout of the wire, so that the codec reads it."""
-    features = [r["features"] for r in rows]
-    schema = infer_schema(features)
-    numeric = [f.name for f in schema.features if f.kind != "category"]
-    matrix = np.array([[_number(f.get(n)) for n in numeric] for f in features], np.float32)
-    words = {
-        f.name: [_word(r.get(f.name)) for r in features]
-        for f in schema.features
-        if f.kind == "category"
-    }
-    width = max((len(r["scores"] or ()) for r in rows), default=0)
-    scores = np.full((len(rows), width), np.nan, np.float32)
-    for i, r in enumerate(rows):
-        if r["scores"] is not None and len(r["scores"]) == width:
-            scores[i] = [_number(s) for s in r["scores"]]
-    predictions = [r["prediction"] for r in rows]
-    numbers = {type(p) for p in predictions} <= {int, float}
-    keys = sorted({k for r in rows for k in r["segment"]})[:50]
-    return encode_batch(
-        model=model,
-        version=version,
-        ids=[r["id"] for r in rows],
-        served_at=np.array([r["served_at"] for r in rows], np.int64),
-        feature_names=numeric,
-        features=matrix.reshape(len(rows), len(numeric)),
-        categories=words,
-        prediction=(
-            np.array([_number(p) for p in predictions])
-            if numbers
-            else [_word(p) or "" for p in predictions]
-        ),
-        scores=scores if width else None,
-        segments={k: [r["segment"].get(k) for r in rows] for k in keys},
-    )
-
-
-def _number(value: Any) -> float:
-    return as_float(value) if isinstance(value, int | float) else float("nan")
-
-
-def _word(value: Any) -> str | None:
-    try:
-        return category_text(value)
-    except ValueError:  # a whole float that could be two numbers names nothing
-        return str(value)
+        return None if data is None else bytes(data)

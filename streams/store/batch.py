@@ -15,6 +15,7 @@ __all__ = [
     "Flushed",
     "Gap",
     "JoinRows",
+    "NameLimits",
     "OffsetsMoved",
     "Partition",
     "ProfileRow",
@@ -143,6 +144,19 @@ class FeatureBlob:
     data: bytes
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NameLimits:
+    """How many names from the wire are kept: anybody who may write can make new ones."""
+
+    new: int = 100
+    """Unregistered versions that one flush may add, those with most rows first."""
+    unregistered: int = 10_000
+    """Unregistered versions in all; those seen last stay."""
+    versions: int = 100
+    """Versions of one model: unregistered ones, and those of a model that is watched without
+    registering its versions."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Unregistered:
     """Rows of a model or version that nobody registered."""
@@ -179,6 +193,7 @@ class FlushBatch:
     findings: list[DriftFound] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     unregistered: dict[tuple[str, str], Unregistered] = field(default_factory=dict)
+    names: NameLimits = NameLimits()
     profiles: list[ProfileRow] = field(default_factory=list)
     counters: dict[tuple[str, str], int] = field(default_factory=dict)
     join_exponents: dict[str, int] = field(default_factory=dict)

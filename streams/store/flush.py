@@ -28,9 +28,9 @@ from redistill.streams.store.tables import (
     offsets,
     profiles,
     specs,
-    unregistered,
     windows,
 )
+from redistill.streams.store.unregistered_names import store_unregistered
 
 __all__ = ["flush"]
 
@@ -172,7 +172,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         # its id follows from where it stood: sent twice, it is counted once
         where = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
         announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
-    _write_unregistered(conn, batch)
+    _add(counts, "", "names_dropped", store_unregistered(conn, batch.unregistered, batch.names))
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
     _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
@@ -219,30 +219,6 @@ def _write_states(conn: sa.Connection, batch: FlushBatch, now: int) -> None:
                 }
                 for w in batch.windows
             ],
-        )
-
-
-def _write_unregistered(conn: sa.Connection, batch: FlushBatch) -> None:
-    c = unregistered.c
-    for (model, version), u in sorted(batch.unregistered.items()):
-        conn.execute(
-            insert_ignore(unregistered).values(
-                model=model,
-                version=version,
-                rows=0,
-                first_seen_at=u.first_seen_at,
-                last_seen_at=u.last_seen_at,
-                sample=None,
-            )
-        )
-        conn.execute(
-            sa.update(unregistered)
-            .where(c.model == model, c.version == version)
-            .values(
-                rows=c.rows + u.rows,
-                last_seen_at=u.last_seen_at,
-                sample=c.sample if u.sample is None else u.sample,
-            )
         )
 
 

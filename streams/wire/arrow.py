@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -14,12 +14,27 @@ from numpy.typing import NDArray
 
 from redistill.rowvalues import float32, is_number, is_single, numbers, texts
 from redistill.streams.errors import WireError
+from redistill.streams.wire.arrow_columns import (
+    codes_of,
+    floats,
+    is_text,
+    is_true,
+    is_words,
+    lists,
+)
 from redistill.streams.wire.arrow_encode import FORMAT, TIME
-from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.block import (
+    MAX_CELLS,
+    Codes,
+    Feature,
+    PredictionBlock,
+    Schema,
+    bare,
+)
 from redistill.streams.wire.columns import (
     MAX_SEGMENTS,
+    MAX_TEXT,
     MAX_UNKNOWN,
-    MAX_VALUES,
     Category,
     class_codes,
     clean,
@@ -28,15 +43,18 @@ from redistill.streams.wire.columns import (
     of_both_classes,
     printable,
     rates,
+    storable,
 )
 from redistill.streams.wire.envelope import checked_names
 from redistill.streams.wire.ids import Ids
 from redistill.textform import category_text
 
-__all__ = ["decode_batches"]
+__all__ = ["decode_batches", "numeric_names"]
 
 MAX_FEATURES = 10_000
 _MAX_ID_CHARACTERS = 200
+_REMEMBERED_TEXT = 65_536
+"""Lists of names up to this size are remembered."""
 _TO_MICROSECONDS = pc.CastOptions(TIME, allow_time_truncate=True)
 _DAMAGED = (pa.ArrowException, ValueError, TypeError, LookupError, OverflowError)
 """What pyarrow raises where a stream is damaged in a way that its checks let through."""
@@ -55,7 +73,8 @@ def decode_batches(
     batches
         As ``open_batch`` gives them.
     schema_of
-        Schema of a model; ``None`` if nobody registered it: then it is inferred from the batches.
+        Schema of a model; ``None`` if nobody registered it: then its rows are told apart and
+        counted, and nothing else of them is read.
 
     Raises
     ------
@@ -77,18 +96,25 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
     model, version = checked_names(
         metadata.get(b"redistill.model"), metadata.get(b"redistill.version")
     )
-    names = _names(metadata.get(b"redistill.features", "[]"))
+    names = numeric_names(metadata.get(b"redistill.features", "[]"))
     invalid: dict[str, int] = {}
     batch, ids, served_at = _usable(batch, invalid)
     if not len(ids):
         raise WireError("invalid_field", f"a batch without a usable row (left out: {invalid})")
-    schema = schema_of(model) or _infer(batch, names)
+    if (schema := schema_of(model)) is None:
+        return bare(model, version, ids, served_at, _prediction(batch.column("prediction"), ()))
+    if (cells := len(ids) * len(schema.features)) > MAX_CELLS:
+        raise WireError(
+            "oversized",
+            f"{len(ids)} rows of {len(schema.features)} features are {cells} values; at most"
+            f" {MAX_CELLS} of one batch are read: log fewer rows at once",
+        )
     columns = _Features(schema)
-    columns.read_numbers(names, _list_column(batch, "features", len(names)))
+    columns.read_numbers(names, lists(batch, "features", len(names)))
     for column in batch.schema.names:
         if column.startswith("feature."):
             columns.read_column(column.removeprefix("feature."), batch.column(column))
-    latency, rate = (_float_column(batch, name) for name in ("latency_ms", "sample_rate"))
+    latency, rate = (floats(batch, name) for name in ("latency_ms", "sample_rate"))
     return PredictionBlock(
         model=model,
         version=version,
@@ -98,7 +124,7 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
         features=columns.out,
         prediction=_prediction(batch.column("prediction"), schema.classes),
         scores=_scores(batch, len(schema.classes), invalid),
-        segments=_segments(batch, schema.slices),
+        segments=_segments(batch, schema.slices, invalid),
         latency_ms=None if latency is None else finite(latency, "latency_ms", invalid),
         sample_rate=None if rate is None else rates(rate, invalid),
         wrong_type=columns.wrong,
@@ -163,7 +189,7 @@ class _Features:
         if pa.types.is_floating(column.type):
             found = _number_codes(np.asarray(column.to_numpy(zero_copy_only=False)))
         else:
-            codes, values = _codes(column, f"feature.{name}")
+            codes, values = codes_of(column, f"feature.{name}")
             found = [*values, None], codes
         self.out[:, j] = self._coded(Category(feature), *found)
 
@@ -194,8 +220,13 @@ def _number_codes(values: NDArray[Any]) -> tuple[list[str | None], NDArray[np.in
     return list(map(category_text, distinct)), where.astype(np.int64)
 
 
+def numeric_names(text: str) -> tuple[str, ...]:
+    """Names of the numeric features, from the metadata of a batch."""
+    return (_read_names if len(text) <= _REMEMBERED_TEXT else _read_names.__wrapped__)(text)
+
+
 @lru_cache(maxsize=256)
-def _names(text: str) -> tuple[str, ...]:
+def _read_names(text: str) -> tuple[str, ...]:
     try:
         names = msgspec.json.decode(text, type=list[str])
     except (msgspec.MsgspecError, UnicodeError) as exc:
@@ -216,8 +247,8 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.i
             continue
         if name == "served_at" or not is_single(kind):
             raise WireError("invalid_field", f"column {name} is of type {kind}")
-        words = pa.array(texts(batch.column(at)).strings(), pa.string())
-        batch = batch.set_column(at, name, words)
+        words = texts(batch.column(at)).mapped(partial(_short, _LONGEST[name]))
+        batch = batch.set_column(at, name, pa.array(words.strings(), pa.string()))
     bad = {
         "id": _bad_ids(batch.column("id")),
         "served_at": _bad_times(batch.column("served_at")),
@@ -237,6 +268,14 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.i
         except pa.ArrowInvalid as exc:
             raise WireError("invalid_field", f"column served_at: {exc}") from None
     return batch, _ids(batch.column("id")), moments.view(pa.int64()).to_numpy()
+
+
+_LONGEST = {"id": _MAX_ID_CHARACTERS, "prediction": MAX_TEXT}
+
+
+def _short(most: int, text: str) -> str | None:
+    """A text before it is written out, perhaps thousands of times."""
+    return text if len(text) <= most else None
 
 
 def _ids(column: Any) -> Ids:
@@ -262,101 +301,50 @@ def _bad_ids(column: Any) -> NDArray[np.bool_] | None:
         return None  # no more bytes than characters are allowed
     lengths = pc.utf8_length(column)
     wrong = pc.or_kleene(pc.less(lengths, 1), pc.greater(lengths, _MAX_ID_CHARACTERS))
-    return _mask(wrong) | _mask(pc.match_substring(column, "\0"))
+    return is_true(wrong) | is_true(pc.match_substring(column, "\0"))
 
 
 def _bad_times(column: Any) -> NDArray[np.bool_] | None:
-    return _mask(pc.is_null(column)) if column.null_count else None
+    return is_true(pc.is_null(column)) if column.null_count else None
 
 
 def _bad_predictions(column: Any) -> NDArray[np.bool_] | None:
-    if not _is_words(column.type):
+    """Rows without a prediction, or with one that is too long. A word may stand in many rows: it
+    is judged once, and never written out."""
+    if not is_words(column.type):
         return ~np.isfinite(column.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
-    if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
-        column = column.dictionary_decode()
-    return _mask(pc.is_null(column)) if column.null_count else None
+    if not pa.types.is_dictionary(column.type):
+        return _bad_words(column)
+    bad = _bad_words(column.dictionary)
+    missing = is_true(pc.is_null(column.indices)) if column.null_count else None
+    if bad is None:
+        return missing
+    of_row: NDArray[np.bool_] = bad[pc.fill_null(column.indices, 0).to_numpy()]
+    return of_row if missing is None else of_row | missing
 
 
-def _is_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _is_words(kind: Any) -> bool:
-    return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
+def _bad_words(column: Any) -> NDArray[np.bool_] | None:
+    """Texts that are missing or too long; ``None``: none."""
+    too_long = pc.greater(pc.utf8_length(column), MAX_TEXT)
+    if not column.null_count and not pc.any(too_long).as_py():
+        return None
+    return is_true(too_long)
 
 
 _NEEDED: dict[str, Callable[[Any], bool]] = {
-    "id": _is_text,
+    "id": is_text,
     "served_at": lambda kind: pa.types.is_timestamp(kind) and kind.tz is not None,
-    "prediction": lambda kind: _is_words(kind) or pa.types.is_floating(kind),
+    "prediction": lambda kind: is_words(kind) or pa.types.is_floating(kind),
 }
 
 
-def _mask(column: Any) -> NDArray[np.bool_]:
-    """A boolean column; null counts as true."""
-    return pc.fill_null(column, True).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
-
-
-def _codes(column: Any, name: str) -> tuple[NDArray[np.int64], list[str]]:
-    """A column as codes (-1 = missing, or without a text) and values."""
-    if not is_single(column.type):
-        raise WireError("invalid_field", f"column {name[:80]} is of type {column.type}")
-    if not _is_words(column.type):
-        found = texts(column)
-        return found.codes.astype(np.int64), list(found.values)
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    values = column.dictionary.to_pylist()
-    indices = column.indices
-    if indices.null_count:
-        indices = pc.fill_null(indices.cast(pa.int64()), -1)
-    codes: NDArray[np.int64] = indices.to_numpy().astype(np.int64)
-    if None in values:
-        missing = np.array([v is None for v in values])
-        codes = np.where((codes >= 0) & missing[codes], -1, codes)
-    return codes, ["" if v is None else v for v in values]
-
-
-def _list_column(batch: Any, name: str, width: int) -> NDArray[np.float32]:
-    """A FixedSizeList<float32>[width] column as ``(n, width)``, null as NaN."""
-    n = batch.num_rows
-    at = batch.schema.get_field_index(name)
-    if at < 0:
-        if width:
-            raise WireError("missing_field", f"column {name} is missing")
-        return np.empty((n, 0), np.float32)
-    column = batch.column(at)
-    kind = column.type
-    if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
-        raise WireError("invalid_field", f"column {name} is of type {kind}")
-    if width not in (kind.list_size, -1):
-        raise WireError("invalid_field", f"{width} names, but {name} is of type {kind}")
-    width = kind.list_size
-    child = column.values.slice(column.offset * width, n * width)
-    out = child.to_numpy(zero_copy_only=False).reshape(n, width)
-    if column.null_count:
-        out = np.where(_mask(pc.is_null(column))[:, None], np.float32(np.nan), out)
-    return out  # type: ignore[no-any-return]
-
-
-def _float_column(batch: Any, name: str) -> NDArray[Any] | None:
-    """A float column with NaN for null; ``None`` if it is not there."""
-    if (at := batch.schema.get_field_index(name)) < 0:
-        return None
-    column = batch.column(at)
-    if not pa.types.is_floating(column.type):
-        raise WireError("invalid_field", f"column {name} is of type {column.type}")
-    out: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return out
-
-
 def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.float64]:
-    if not _is_words(column.type):
+    if not is_words(column.type):
         given = np.asarray(column.to_numpy(zero_copy_only=False))
         if given.dtype != np.float64:  # .1 is .1, whatever held it
             given = np.array([float(str(v)) for v in given])
         return class_codes(given.tolist(), classes) if classes else given
-    codes, values = _codes(column, "prediction")
+    codes, values = codes_of(column, "prediction")
     used = np.unique(codes).tolist()
     table = np.zeros(len(values), np.int32)
     coded = class_codes([values[c] for c in used], classes)
@@ -367,7 +355,7 @@ def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.flo
 def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float32] | None:
     if batch.schema.get_field_index("scores") < 0:
         return None
-    values = _list_column(batch, "scores", -1)
+    values = lists(batch, "scores", -1)
     if width == 2 and values.shape[1] == 1:
         return finite(of_both_classes(values, invalid), "scores", invalid)
     if width and values.shape[1] != width:
@@ -376,32 +364,21 @@ def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float
     return finite(values, "scores", invalid)
 
 
-def _segments(batch: Any, slices: tuple[str, ...]) -> dict[str, Codes]:
+def _segments(batch: Any, slices: tuple[str, ...], invalid: dict[str, int]) -> dict[str, Codes]:
     have = {n.removeprefix("segment.") for n in batch.schema.names if n.startswith("segment.")}
+    for key in [k for k in have if len(k) > MAX_TEXT]:
+        have.remove(key)
+        count(invalid, "segment", batch.num_rows)
     keys = [k for k in slices if k in have] if slices else sorted(have)[:MAX_SEGMENTS]
     out = {}
     for key in keys:
-        codes, values = _codes(batch.column(f"segment.{key}"), f"segment.{key}")
+        codes, values = codes_of(batch.column(f"segment.{key}"), f"segment.{key}")
+        if too_long := [i for i, value in enumerate(values) if len(value) > MAX_TEXT]:
+            hit = np.isin(codes, too_long)
+            if hit.any():
+                count(invalid, "segment", int(hit.sum()))
+                codes = np.where(hit, -1, codes)
+            values = ["" if len(v) > MAX_TEXT else v for v in values]
         if (codes >= 0).any():
-            out[key] = Codes(codes.astype(np.int32), tuple(map(printable, values)))
+            out[key] = Codes(codes.astype(np.int32), tuple(map(storable, values)))
     return out
-
-
-def _infer(batch: Any, names: Sequence[str]) -> Schema:
-    """As ``infer_schema`` would from the same rows."""
-    features = [Feature(name=name) for name in names]
-    for column in batch.schema.names:
-        if column.startswith("feature."):
-            name = column.removeprefix("feature.")
-            kind = batch.column(column).type
-            if is_number(kind) or not is_single(kind):
-                features.append(Feature(name=name))
-                continue
-            codes, values = _codes(batch.column(column), column)
-            _, first = np.unique(codes[codes >= 0], return_index=True)
-            order = codes[codes >= 0][np.sort(first)].tolist()[:MAX_VALUES]
-            kept = tuple(sorted(values[c] for c in order))
-            features.append(
-                Feature(name=name, kind="category", values=kept) if kept else Feature(name=name)
-            )
-    return Schema(features=tuple(sorted(features, key=lambda f: f.name)))

@@ -2,6 +2,9 @@
 ``WireError``.
 
 Arrow's readers trust offsets and lengths inside a stream; one wrong number would end the process.
+And they let a stream say much in few bytes: lists of two million nulls a row, columns that all lie
+in the same bytes. So columns that nobody reads are left where they are, and what the others refer
+to is known before anything looks at a row.
 """
 
 from __future__ import annotations
@@ -13,15 +16,27 @@ from typing import Any
 import pyarrow as pa
 
 from redistill.streams.errors import WireError
-from redistill.streams.wire.envelope import MAX_ROWS
+from redistill.streams.wire.envelope import MAX_EVENT_BYTES, MAX_ROWS
 
 __all__ = ["open_batch"]
 
+MAX_REFERRED = 4 * MAX_EVENT_BYTES
+"""Bytes to which the columns of one batch may refer, together: they may share some, as columns
+with one dictionary do."""
+_COLUMNS = frozenset(
+    ("id", "served_at", "prediction", "features", "scores", "latency_ms", "sample_rate")
+)
+_PREFIXES = ("feature.", "segment.")
+_REMEMBERED_BYTES = 16_384
+"""Headers up to this size are remembered."""
 _DICTIONARY_BATCH = 2  # MessageHeader in Arrow's format/Message.fbs
 
 
 def open_batch(data: bytes) -> Any:
-    """The one record batch of a stream, completely checked: offsets in it may be anything.
+    """The one record batch of a stream: the columns of the layout, completely checked; offsets in
+    it may be anything.
+
+    Of a feature or segment of a nested type, which no reader wants, is left where it is null.
 
     Raises
     ------
@@ -32,11 +47,7 @@ def open_batch(data: bytes) -> Any:
         buffer = pa.py_buffer(data)
         _refuse_bombs(buffer)
         with pa.ipc.open_stream(buffer) as reader:
-            batch = reader.read_next_batch()
-            batch.validate(full=True)
-            if len(set(batch.schema.names)) != batch.num_columns:
-                raise WireError("invalid_field", "a column occurs twice")
-            return batch
+            return _checked(reader.read_next_batch())
     except StopIteration:
         raise WireError("malformed", "an Arrow stream without a record batch") from None
     except (
@@ -52,6 +63,67 @@ def open_batch(data: bytes) -> Any:
         raise WireError("malformed", f"no Arrow IPC stream: {str(exc)[:200]}") from None
 
 
+def _checked(batch: Any) -> Any:
+    """The columns of the layout, each checked as far as it is read."""
+    names = batch.schema.names
+    if len(set(names)) != len(names):
+        raise WireError("invalid_field", "a column occurs twice")
+    if any(not _is_read(name) for name in names):
+        batch = batch.select([name for name in names if _is_read(name)])
+    batch.validate()
+    if not all(_is_flat(field.type) for field in batch.schema):
+        batch = _flattened(batch)
+    if (size := sum(column.nbytes for column in batch.columns)) > MAX_REFERRED:
+        raise WireError(
+            "oversized",
+            f"columns that refer to {size} bytes, many of them more than once; at most"
+            f" {MAX_REFERRED} are read",
+        )
+    batch.validate(full=True)
+    return batch
+
+
+def _flattened(batch: Any) -> Any:
+    """The batch with empty lists in place of what is in its nested columns."""
+    rows = batch.num_rows
+    alike = {0: pa.array([[]] * rows, _NESTED), rows: pa.nulls(rows, _NESTED)}
+    columns = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if not _is_flat(field.type):
+            if field.name in _COLUMNS:
+                kind = str(field.type)[:80]
+                raise WireError("invalid_field", f"column {field.name} is of type {kind}")
+            given = alike.get(column.null_count)
+            if given is None:
+                there = column.is_valid().to_pylist()
+                given = pa.array([[] if valid else None for valid in there], _NESTED)
+            column = given
+        columns.append(column)
+    made = pa.record_batch(columns, names=batch.schema.names)
+    return made.replace_schema_metadata(batch.schema.metadata)
+
+
+def _is_read(name: str) -> bool:
+    return name in _COLUMNS or name.startswith(_PREFIXES)
+
+
+def _is_flat(kind: Any) -> bool:
+    """Whether the cost of a column is that of its buffers: a list of nulls may have any width, and
+    a view's bytes may be those of any other row."""
+    t = pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if t.is_null(kind):
+        return True
+    if t.is_fixed_size_list(kind) or t.is_dictionary(kind):
+        kind = kind.value_type
+    views = t.is_string_view(kind) or t.is_binary_view(kind)
+    return not (t.is_nested(kind) or t.is_null(kind) or t.is_run_end_encoded(kind) or views)
+
+
+_NESTED = pa.list_(pa.null())
+
+
 def _refuse_bombs(buffer: Any) -> None:
     """Look at the messages' headers before anything is unpacked."""
     batches = 0
@@ -63,7 +135,9 @@ def _refuse_bombs(buffer: Any) -> None:
             break
         if message.type == "schema":
             continue
-        rows, compressed = _batch_header(message.metadata.to_pybytes())
+        raw = message.metadata.to_pybytes()
+        known = len(raw) <= _REMEMBERED_BYTES
+        rows, compressed = (_batch_header if known else _batch_header.__wrapped__)(raw)
         batches += message.type == "record batch"
         if compressed:
             raise WireError("invalid_field", "compressed Arrow buffers; let Kafka compress")

@@ -12,10 +12,24 @@ from numpy.typing import NDArray
 from redistill.streams.wire.ids import Ids
 from redistill.textform import category_index, category_text
 
-__all__ = ["JOINED_ROWS", "Codes", "Feature", "PredictionBlock", "Schema", "alike", "joined"]
+__all__ = [
+    "JOINED_ROWS",
+    "MAX_CELLS",
+    "Codes",
+    "Feature",
+    "PredictionBlock",
+    "Schema",
+    "alike",
+    "bare",
+    "joined",
+]
 
 JOINED_ROWS = 5_000
 """Rows to which neighbours of one version are joined: a step costs nearly the same for 500."""
+
+MAX_CELLS = 5_000_000
+"""Rows times features of one block, 20 MB: a row that names one of a thousand features costs as
+much as one that names all."""
 
 FeatureKind = Literal["float", "int", "category"]
 
@@ -145,6 +159,26 @@ class PredictionBlock:
     def flawless(self) -> bool:
         """Whether nothing was wrong in any of its rows."""
         return not (self.wrong_type or self.invalid or self.unseen or self.unknown_features)
+
+
+def bare(
+    model: str,
+    version: str,
+    ids: Sequence[str],
+    served_at: NDArray[np.int64],
+    prediction: Codes | NDArray[np.float64],
+) -> PredictionBlock:
+    """Rows of a model that nobody registered: what its columns mean is unknown, so none is read."""
+    return PredictionBlock(
+        model=model,
+        version=version,
+        ids=ids,
+        served_at=served_at,
+        feature_names=(),
+        features=np.empty((len(ids), 0), np.float32),
+        prediction=prediction,
+        scores=None,
+    )
 
 
 def alike(a: PredictionBlock, b: PredictionBlock) -> bool:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from redistill.rownames import Names
 from redistill.streams.wire.block import Codes, Feature, Schema
+from redistill.streams.wire.events import TEXT_CHARACTERS
 from redistill.textform import category_index, category_text, number_text
 from redistill.times import DAY, microseconds
 
 __all__ = [
     "MAX_SEGMENTS",
+    "MAX_TEXT",
     "MAX_UNKNOWN",
     "MAX_UNSEEN",
     "MAX_VALUES",
@@ -36,6 +38,7 @@ __all__ = [
     "of_both_classes",
     "printable",
     "rates",
+    "storable",
     "times",
 ]
 
@@ -43,12 +46,17 @@ MAX_UNSEEN = 20
 """Names of unseen categories kept per feature and block; the rest is counted under ``REST``."""
 MAX_UNKNOWN = 50
 """Names of unknown features kept per block."""
+MAX_TEXT = TEXT_CHARACTERS
+"""Characters of a class, a segment key or a segment value: what is longer was meant otherwise, and
+is never cut, since two long ones might then be one."""
 MAX_SEGMENTS = 20
 """Segment keys read where the schema declares no slices."""
 MAX_VALUES = 50
 """Values of a category that is inferred."""
 REST = "..."
 
+_FEW = 8
+"""Times that are read sooner one by one."""
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
@@ -103,11 +111,13 @@ def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] 
 
 
 def printable(text: str) -> str:
-    """A name from the wire as reports may carry it: at most 80 characters, without NUL.
+    """A name from the wire as reports may carry it: at most 80 characters, without NUL."""
+    return storable(text[:80])
 
-    PostgreSQL stores no NUL in text; one such name would stop every flush.
-    """
-    return text[:80].replace("\0", "\ufffd")
+
+def storable(text: str) -> str:
+    """A text without NUL, which PostgreSQL does not store: one would stop every flush."""
+    return text.replace("\0", "\ufffd")
 
 
 def count(counts: dict[str, int], name: str, n: int = 1) -> None:
@@ -190,7 +200,7 @@ def class_codes(values: Sequence[str | float], classes: Sequence[str]) -> Codes:
         names = Names(classes)
         of = {text: names.name(text) for text in dict.fromkeys(texts)}
         codes = np.array([index.setdefault(of[t], len(index)) for t in texts], np.int32)
-    return Codes(codes, (*classes, *map(printable, list(index)[len(classes) :])))
+    return Codes(codes, (*classes, *map(storable, list(index)[len(classes) :])))
 
 
 def answer_text(value: float) -> str:
@@ -224,7 +234,7 @@ def times(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[int, str]]:
     >>> times(["1970-01-01T00:00:01Z", "1970-01-01T01:00:00.5+01:00", "yesterday"])
     (array([1000000,  500000,       0]), {2: "served_at 'yesterday' is no RFC 3339 time"})
     """
-    if (fast := _uniform_times(texts)) is not None:
+    if len(texts) >= _FEW and (fast := _uniform_times(texts)) is not None:
         return fast, {}
     out = np.zeros(len(texts), np.int64)
     wrong: dict[int, str] = {}

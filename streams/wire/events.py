@@ -20,9 +20,11 @@ __all__ = [
     "COMPACTED",
     "LABEL_AHEAD",
     "MODEL_PATTERN",
+    "TEXT_CHARACTERS",
     "TOPICS",
     "TYPES",
     "ChangePoint",
+    "ClassText",
     "Contributor",
     "DeadLetter",
     "Detector",
@@ -42,6 +44,7 @@ __all__ = [
     "ReleaseChanged",
     "RequestedLabel",
     "RowId",
+    "SegmentText",
     "Severity",
     "Sha256",
     "Share",
@@ -61,6 +64,10 @@ VersionName = Annotated[str, Meta(min_length=1, max_length=80, description="vers
 RowId = Annotated[
     str, Meta(min_length=1, max_length=200, description="id of a prediction; labels join on it")
 ]
+TEXT_CHARACTERS = 256
+"""Characters of a class, and of the key and the value of a segment."""
+ClassText = Annotated[str, Meta(max_length=TEXT_CHARACTERS, description="name of a class")]
+SegmentText = Annotated[str, Meta(max_length=TEXT_CHARACTERS)]
 Sha256 = Annotated[
     str, Meta(pattern=r"^[0-9a-f]{64}$", description="SHA-256, lower-case hexadecimal")
 ]
@@ -104,7 +111,7 @@ class PredictionMade:
     and 0 of a number, ``true`` and ``false`` of a category."""
     inputs: list[Tensor] | None = None
     """Tensors in place of ``features``."""
-    prediction: str | float | bool
+    prediction: ClassText | float | bool
     """The class name (``true`` and ``false`` name the classes of booleans); a number for a
     regression."""
     scores: list[float | None] | None = None
@@ -131,7 +138,7 @@ class LabelObserved:
 
     id: RowId
     model: ModelName
-    label: str | int | float | bool | None = None
+    label: ClassText | int | float | bool | None = None
     """The class name, number or boolean; ``None`` only when ``op`` is ``retract``."""
     observed_at: Moment
     source: Annotated[str, Meta(min_length=1, max_length=80)] = "default"
@@ -142,7 +149,7 @@ class LabelObserved:
     """Probability with which this row was chosen to be labelled; ``None``: the service chose."""
     version: VersionName | None = None
     """With ``version`` and ``prediction`` no join is needed."""
-    prediction: str | int | float | bool | None = None
+    prediction: ClassText | int | float | bool | None = None
     segment: dict[str, str] = field(default_factory=dict)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from redistill.streams.errors import WireError
-from redistill.streams.wire.columns import MAX_UNKNOWN, count, printable
+from redistill.streams.wire.columns import MAX_TEXT, MAX_UNKNOWN, count, printable
 from redistill.textform import NoText, text_of
 
 __all__ = ["Faults", "as_float", "id_text"]
@@ -46,7 +46,8 @@ class Faults:
         return None
 
     def segment_of(self, value: Any) -> dict[str, str] | None:
-        """Segments of a row that did not fit, as texts; what has none is counted and left out."""
+        """Segments of a row that did not fit, as texts; what has none, or too long a one, is
+        counted and left out."""
         if value is None:
             return None
         if not isinstance(value, dict):
@@ -56,9 +57,12 @@ class Faults:
         for key, item in value.items():
             if isinstance(item, (str, int, float)):
                 with suppress(NoText):
-                    if (text := text_of(item)) is not None:
+                    text = text_of(item)
+                    if text is None:
+                        continue
+                    if max(len(key), len(text)) <= MAX_TEXT:
                         out[key] = text
-                    continue
+                        continue
             if item is not None:
                 count(self.invalid, "segment")
         return out

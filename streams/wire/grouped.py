@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from redistill.streams.errors import WireError
-from redistill.streams.wire.block import Codes, PredictionBlock, Schema
+from redistill.streams.wire.block import Codes, PredictionBlock, Schema, bare
 from redistill.streams.wire.columns import (
     MAX_SEGMENTS,
     class_codes,
@@ -21,13 +21,13 @@ from redistill.streams.wire.columns import (
     count,
     finite,
     of_both_classes,
-    printable,
     rates,
+    storable,
     times,
 )
 from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.ids import Ids
-from redistill.streams.wire.rows import Plan, Row
+from redistill.streams.wire.rows import AnyPlan, Plan, Row
 
 __all__ = ["Group", "finish"]
 
@@ -91,7 +91,7 @@ class Group:
 
 
 def finish(
-    group: Group, schema: Schema, plan: Plan
+    group: Group, schema: Schema | None, plan: Plan | AnyPlan
 ) -> tuple[PredictionBlock | None, list[int], list[tuple[int, WireError]]]:
     """Make the block of a group.
 
@@ -100,7 +100,8 @@ def finish(
     group
         Its rows, all decoded by plans of ``schema``.
     schema, plan
-        The schema, and its plan with the extra names that were met.
+        The schema, and its plan with the extra names that were met; ``None``: nobody registered the
+        model.
 
     Returns
     -------
@@ -120,6 +121,10 @@ def finish(
         return block, index, dead
     if not len(group):
         return None, [], []
+    if schema is None or not isinstance(plan, Plan):
+        prediction = _predictions(group.prediction, ())
+        whole = bare(group.model, group.version, ids, served_at, prediction)
+        return whole, group.index, []
     unseen: dict[str, dict[str, int]] = {}
     block = PredictionBlock(
         model=group.model,
@@ -239,7 +244,7 @@ def _segments(given: list[dict[str, str] | None], slices: tuple[str, ...]) -> di
         keys = sorted({k for s in given if s for k in s})[:MAX_SEGMENTS]
     columns = {key: Codes.of([s.get(key) if s else None for s in given]) for key in keys}
     return {
-        k: Codes(c.codes, tuple(map(printable, c.values))) for k, c in columns.items() if c.values
+        k: Codes(c.codes, tuple(map(storable, c.values))) for k, c in columns.items() if c.values
     }
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from redistill.streams.errors import StreamsError, WireError
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_open import open_batch
-from redistill.streams.wire.block import JOINED_ROWS, PredictionBlock, Schema, alike
-from redistill.streams.wire.columns import MAX_UNKNOWN, infer_schema
+from redistill.streams.wire.block import JOINED_ROWS, MAX_CELLS, PredictionBlock, Schema, alike
+from redistill.streams.wire.columns import MAX_UNKNOWN
 from redistill.streams.wire.envelope import (
     ARROW,
     JSON,
@@ -37,8 +37,6 @@ BlockRun = list[tuple[PredictionBlock, NDArray[np.int64]]]
 """Neighbouring blocks of one version, each with the index of the record of each of its rows."""
 Schemas = Callable[[str], Schema | None]
 
-_LEARN_FROM = 200
-"""Rows of an unregistered model version from which its columns are inferred."""
 _BROKEN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _STRETCH = 64
 """Records that are tried at once: one that does not fit makes so many take the slower way."""
@@ -59,6 +57,9 @@ class Decoded:
     """Per block, ``(n,)``: index of the record that each row came from."""
     dead: list[tuple[int, WireError]] = field(default_factory=list)
     """Index of each record that cannot be read, and why; in the order of the log."""
+    records: int = 0
+    """Records that were read: all, unless their rows have so many columns that no more should be
+    in memory at once."""
 
     def followed_by(self, other: Decoded, records: int) -> Decoded:
         """This, and what the next records held; ``records``: how many are in this."""
@@ -92,13 +93,13 @@ def decode_predictions(records: RecordSet | Sequence[RecordLike], schemas: Schem
     records
         Records in the order of the log; mixed models, versions and encodings are fine.
     schemas
-        Schema of a model by name; ``None`` if nobody registered it: then columns are inferred from
-        its rows in this call.
+        Schema of a model by name; ``None`` if nobody registered it: then its rows are told apart
+        and counted, and nothing else of them is read.
 
     Returns
     -------
     Decoded
-        Blocks and dead letters: every record is in exactly one of them.
+        Blocks and dead letters: every record is in exactly one of them, up to ``Decoded.records``.
     """
     if not isinstance(records, RecordSet):
         records = RecordSet.of(records)
@@ -138,9 +139,7 @@ class _Model:
 
     def add(self, rows: list[Row], index: list[int]) -> None:
         """Add good rows of this model, of any version."""
-        features = [r.features for r in rows]
-        if isinstance(self.plan, Plan):
-            features = self.plan.settled(features)
+        features = self.plan.settled([r.features for r in rows])
         versions = dict.fromkeys(r.version for r in rows)  # in their order, not that of a set
         for version in versions:
             if version != self.version:
@@ -180,11 +179,12 @@ class _Decoding:
         self.form_of = np.full(len(records), -1)  # (n,) index into forms; -1: not known
         self.forms: list[_Model] = []  # models of good JSON records of one form
         self.batches: list[tuple[int, Any]] = []  # Arrow batches of one kind, not yet a block
+        self.cells = 0  # rows times features of the Arrow batches so far
 
     def run(self) -> Decoded:
         """Read all records."""
         at, end = 0, len(self.records)
-        while at < end:
+        while at < end and self.cells <= MAX_CELLS:
             which = self._known(at, min(at + _STRETCH, end))
             if not which:
                 self._one(at)
@@ -196,6 +196,7 @@ class _Decoding:
                 for i in range(at, stop):
                     self._one(i)
             at = stop
+        self.out.records = at
         self._settle_batches()
         for model in self.models.values():
             for version in list(model.groups):
@@ -310,7 +311,7 @@ class _Decoding:
         self.model = model
         if row.version != model.version:
             model.switch(row.version)
-        model.group.add([row], [i], [row.features])
+        model.group.add([row], [i], [None if model.schema is None else row.features])
 
     def _batch(self, i: int, data: bytes) -> None:
         """Open an Arrow batch; it waits for others of its kind."""
@@ -346,6 +347,7 @@ class _Decoding:
     def _add(self, block: PredictionBlock, index: list[int], rows: list[int]) -> None:
         if (model := self.models.get(block.model)) is not None:
             self._close(model, block.version)  # its rows stand before these in the log
+        self.cells += block.features.size
         self.out.blocks.append(block)
         self.out.record_of.append(np.repeat(np.array(index, np.int64), rows))
 
@@ -354,15 +356,7 @@ class _Decoding:
         if (group := model.groups.pop(version, None)) is None:
             return
         model.version = None
-        plan = model.plan
-        schema = model.schema
-        if schema is None:
-            given = [f for f in group.features[:_LEARN_FROM] if f is not None]
-            schema = infer_schema(given)
-        if not isinstance(plan, Plan):
-            plan = plan_of(schema)
-            group.features = [plan.features(f, group.faults) for f in group.features]
-        block, index, dead = finish(group, schema, plan)
+        block, index, dead = finish(group, model.schema, model.plan)
         self.out.dead.extend(dead)
         if block is not None:
             self.out.blocks.append(block)

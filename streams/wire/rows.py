@@ -29,7 +29,7 @@ from redistill.streams.errors import WireError
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.columns import Category, count
 from redistill.streams.wire.envelope import invalid
-from redistill.streams.wire.events import RowId, VersionName
+from redistill.streams.wire.events import ClassText, RowId, SegmentText, VersionName
 from redistill.streams.wire.faults import Faults, as_float, id_text
 from redistill.streams.wire.foreign import no_json, told
 
@@ -48,11 +48,11 @@ class Row(msgspec.Struct, gc=False):
     model: str
     version: VersionName
     served_at: str
-    prediction: str | int | float | bool
+    prediction: ClassText | int | float | bool
     features: Any = None
     inputs: None = None  # tensors take the slow path, which refuses them
     scores: list[float] | None = None
-    segment: dict[str, str] | None = None
+    segment: dict[SegmentText, SegmentText] | None = None
     latency_ms: float | None = None
     sample_rate: float = 1.0
 
@@ -164,7 +164,7 @@ class Plan:
 
 
 class AnyPlan:
-    """How rows are read whose schema nobody knows: the features stay a mapping."""
+    """How rows are read whose schema nobody knows: the features stay as they are."""
 
     def __init__(self) -> None:
         row_type = msgspec.defstruct(
@@ -172,6 +172,10 @@ class AnyPlan:
         )
         decoder: Any = msgspec.json.Decoder(row_type)
         self.decode: Callable[[bytes], Row] = decoder.decode
+
+    def settled(self, features: list[Any]) -> list[Any]:
+        """Nothing: what the columns mean is unknown."""
+        return [None] * len(features)
 
     def tolerant(self, raw: dict[str, Any], faults: Faults) -> Row:
         """Read one row that does not fit, as ``Plan.tolerant`` does."""
@@ -181,9 +185,18 @@ class AnyPlan:
 ANY = AnyPlan()
 
 
-@lru_cache(maxsize=512)
 def plan_of(schema: Schema, extras: tuple[str, ...] = ()) -> Plan:
     """The plan of a schema; it is made once."""
+    return _extended(schema, extras) if extras else _plan_of(schema)
+
+
+@lru_cache(maxsize=512)
+def _plan_of(schema: Schema) -> Plan:
+    return Plan(schema)
+
+
+@lru_cache(maxsize=32)  # whoever writes chooses the extras
+def _extended(schema: Schema, extras: tuple[str, ...]) -> Plan:
     return Plan(schema, extras)
 
 

@@ -308,7 +308,7 @@ def test_labels_of_strangers_are_counted_or_ignored(db: Database, clock: Clock) 
     assert [(row["id"], row["state"]) for row in batch.labels] == [
         ("row-0", "waiting"), ("row-1", "ignored"),
     ]  # fmt: skip
-    assert batch.counters == {("nobodys", "labels_unknown"): 1}
+    assert batch.counters == {("", "labels_unknown"): 1}
     assert progress(batch, L0) == (None, 3, 3, 0, 0, 3)
 
 
@@ -325,7 +325,7 @@ def test_unregistered_rows_are_counted_and_sampled_without_a_state(
     assert {key: u.rows for key, u in batch.unregistered.items()} == {
         ("other", "1"): 30, ("credit", "9"): 3,
     }  # fmt: skip
-    assert batch.counters == {("other", "rows_unknown"): 30, ("credit", "rows_unknown"): 3}
+    assert batch.counters == {("", "rows_unknown"): 30, ("credit", "rows_unknown"): 3}
     assert (batch.states, batch.joins) == ([], {})
     sample = pa.ipc.open_stream(io.BytesIO(batch.unregistered["other", "1"].sample)).read_all()
     assert sample["feature.region"].to_pylist()[:2] == ["US", "EU"]

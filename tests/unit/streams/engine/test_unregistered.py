@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
-from stream_rows import batch_record, new_database, prediction, record
+from stream_rows import CONFIG, batch_record, new_database, prediction, record
 
+from redistill.streams.engine import traffic_sample as samples
 from redistill.streams.engine import unregistered as module
-from redistill.streams.engine.unregistered import SAMPLE_ROWS, UnregisteredRows
+from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import FlushBatch, Unregistered
+from redistill.streams.store.batch import FlushBatch, NameLimits, Unregistered
 from redistill.streams.store.database import Database
 from redistill.streams.wire.codec import Record, decode_predictions
 
@@ -88,7 +90,7 @@ def test_sample_is_written_each_time_it_has_grown_four_times(db: Database) -> No
 def test_sample_is_full_at_its_size_and_counting_goes_on(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SAMPLE_ROWS", 20)
+    monkeypatch.setattr(samples, "SAMPLE_ROWS", 20)
     rows = UnregisteredRows(db)
     add(rows, batch_record(range(15), 0, version="9"))
     close(rows)
@@ -96,7 +98,8 @@ def test_sample_is_full_at_its_size_and_counting_goes_on(
     full = close(rows)["credit", "9"]
     assert (full.rows, read(full.sample).num_rows) == (25, 20)
     add(rows, batch_record(range(40, 50), 2, version="9"))
-    assert (close(rows)["credit", "9"].rows, SAMPLE_ROWS) == (10, 1_000)
+    again = close(rows)["credit", "9"]
+    assert (again.rows, again.sample) == (10, None)
 
 
 def test_sample_of_an_earlier_worker_is_continued(db: Database) -> None:
@@ -121,7 +124,7 @@ def test_sample_of_an_earlier_worker_is_continued(db: Database) -> None:
 def test_versions_with_a_sample_in_memory_are_bounded(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST", 2)
+    monkeypatch.setattr(module, "SAMPLES", 2)
     rows = UnregisteredRows(db)
     for version in "abc":
         add(rows, *singles(0, 2, version))
@@ -136,9 +139,10 @@ def test_sample_of_both_encodings_is_in_the_layout_of_the_wire(db: Database) -> 
     batch = record(prediction(0, version="9"), 5)._replace(
         value=sample, headers=batch_record([0], 0, version="9").headers
     )
-    (block,) = decode_predictions([batch], lambda _: None).blocks
+    (block,) = decode_predictions([batch], lambda _: CONFIG.schema).blocks
     assert list(block.ids) == ["row-0", "row-1", "row-2"]
-    assert block.feature_names == ("age", "income", "region")
+    assert block.flawless
+    assert not np.isnan(block.features).any()
 
 
 @pytest.mark.parametrize(
@@ -180,3 +184,67 @@ def test_rows_with_a_value_that_fits_no_column_are_sampled(
     names = json.loads(table.schema.metadata[b"redistill.features"])
     assert names == (["age"] if isinstance(odd, list | dict) else ["age", "odd"])
     assert table["served_at"].cast(pa.int64()).to_pylist() == [1_763_996_400_000_000]
+
+
+# ---------------------------------------------------------------------------- names without end
+
+
+def test_new_names_of_a_flush_are_bounded_and_the_one_with_most_rows_is_among_them(
+    db: Database,
+) -> None:
+    rows = UnregisteredRows(db, NameLimits(new=3))
+    junk = [record(prediction(i, model=f"junk{i}", version="1"), i) for i in range(20)]
+    add(rows, *junk, *singles(0, 5))
+    batch = FlushBatch()
+    rows.close(batch)
+    assert set(batch.unregistered) == {("other", "1"), ("junk0", "1"), ("junk1", "1")}
+    assert batch.counters[("", "rows_nameless")] == 18
+    add(rows, *junk[2:4], *singles(5, 8))
+    again = FlushBatch()
+    rows.close(again)
+    assert set(again.unregistered) == {("other", "1"), ("junk2", "1"), ("junk3", "1")}
+    assert again.counters == {}
+
+
+def test_names_counted_between_two_flushes_are_bounded(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COUNTED", 2)
+    rows = UnregisteredRows(db)
+    for version in "abc":
+        add(rows, *singles(0, 2, version))
+    batch = FlushBatch()
+    rows.close(batch)
+    assert (len(batch.unregistered), batch.counters) == (2, {("", "rows_nameless"): 2})
+
+
+def test_name_that_is_stored_has_its_sample_whoever_else_comes(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLES", 2)
+    rows = UnregisteredRows(db, NameLimits(new=2))
+    junk = [record(prediction(i, model=f"junk{i}", version="1"), i) for i in range(20)]
+    add(rows, *junk[:9], *singles(0, 5))
+    assert close(rows)["other", "1"].sample is None
+    add(rows, *junk[9:], *singles(5, 9))
+    assert read(close(rows)["other", "1"].sample).num_rows == 4
+
+
+def test_samples_in_memory_are_bounded_in_bytes(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLES_BYTES", 500)
+    rows = UnregisteredRows(db)
+    for version in "abcd":
+        add(rows, *singles(0, 2, version))
+    sampled = [u.sample is not None for u in close(rows).values()]
+    assert sampled[0]
+    assert not sampled[-1]
+
+
+def test_labels_know_the_models_that_are_stored(db: Database) -> None:
+    rows = UnregisteredRows(db)
+    assert not rows.knows("other")
+    add(rows, *singles(0, 1))
+    close(rows)
+    assert rows.knows("other")

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from redistill.streams.errors import WireError
+from redistill.streams.wire import arrow, arrow_open
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.arrow_open import open_batch
@@ -227,12 +228,11 @@ def test_broken_batch_is_named(raw: Callable[[], bytes], code: str) -> None:
     assert caught.value.code == code
 
 
-def test_columns_of_an_unregistered_model_are_inferred() -> None:
-    block = read(write({}), None)
-    assert block.feature_names == ("c", "x", "y")
-    np.testing.assert_array_equal(
-        block.features, np.array([[0, 1, 2], [1, 3, 4], [np.nan, 5, 6]], np.float32)
-    )
+def test_of_a_model_that_nobody_registered_only_its_rows_are_read() -> None:
+    block = read(write({"segment.s": pa.array([1, 2, 3]), "scores": pa.array([1, 2, 3])}), None)
+    assert (block.ids, block.served_at.tolist()) == (["r0", "r1", "r2"], [0, 1, 2])
+    assert (block.features.shape, block.feature_names, block.scores) == ((3, 0), (), None)
+    assert (block.segments, block.flawless) == ({}, True)
 
 
 FUZZ = """
@@ -241,6 +241,11 @@ sys.path.insert(0, sys.argv[1])
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_open import open_batch
+from redistill.streams.wire.block import Feature, Schema
+SCHEMA = Schema(
+    features=(Feature(name="x"), Feature(name="c", kind="category", values=("a",))),
+    classes=("no", "yes"),
+)
 raw = open(sys.argv[2], "rb").read()
 rng = random.Random(int(sys.argv[3]))
 read = dead = 0
@@ -249,7 +254,7 @@ for _ in range(int(sys.argv[4])):
     for _ in range(rng.choice([1, 1, 2, 8])):
         data[rng.randrange(len(data))] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
     try:
-        block = decode_batches([open_batch(bytes(data))], lambda model: None)
+        block = decode_batches([open_batch(bytes(data))], lambda model: SCHEMA)
         assert block.features.shape[0] == len(block.ids) == len(block.served_at)
         "".join(block.ids).encode()
         read += 1
@@ -278,3 +283,121 @@ def test_damaged_batches_never_end_the_process(tmp_path: Any) -> None:
     read_, dead = map(int, done.stdout.split())
     assert read_ > 200
     assert dead > 200
+
+
+# ---------------------------------------------------------------- much said in few bytes
+
+
+def nulls(rows: int, width: int) -> Any:
+    """Lists of nulls: no byte a row, whatever their width."""
+    return pa.FixedSizeListArray.from_arrays(pa.nulls(rows * width), width)
+
+
+def nested(depth: int) -> Any:
+    out = pa.array([1, None, 3])
+    for _ in range(depth):
+        out = pa.StructArray.from_arrays([out], ["a"], mask=pa.array([False, True, False]))
+    return out
+
+
+HUGE: dict[str, Callable[[], Any]] = {
+    "lists of nulls": lambda: nulls(3, 2_000_000),
+    "runs": lambda: pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array([1])),
+    "views": lambda: pa.array(["a" * 20, None, "b"], pa.string_view()),
+    "structs": lambda: nested(30),
+    "nulls": lambda: pa.nulls(3),
+}
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, None], ids=["registered", "unregistered"])
+@pytest.mark.parametrize("name", HUGE)
+def test_columns_that_nobody_reads_are_left_where_they_are(name: str, schema: Any) -> None:
+    block = read(write({"debug": HUGE[name]()}), schema)
+    assert (len(block), block.flawless) == (3, True)
+    assert "debug" not in open_batch(write({"debug": HUGE[name]()})).schema.names
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("lists of nulls", 3), ("runs", 3), ("views", 2), ("structs", 2), ("nulls", 0),
+])  # fmt: skip
+def test_nested_features_are_of_a_wrong_type_and_never_looked_into(name: str, wrong: int) -> None:
+    changes = {"feature.x": HUGE[name](), "features": lists([[2], [4], [6]], 1)}
+    meta = {"redistill.features": '["y"]'}
+    block = read(write(changes, meta))
+    assert block.wrong_type == ({"x": wrong} if wrong else {})
+    assert block.features[:, 2].tolist() == [2, 4, 6]
+    left = read(write(changes | {"id": pa.array([None, "b", "c"])}, meta))
+    assert (len(left), left.features[:, 2].tolist()) == (2, [4, 6])
+    joined = decode_batches([open_batch(write(changes, meta))] * 3, lambda model: SCHEMA)
+    assert len(joined) == 9
+
+
+@pytest.mark.parametrize("name", ["id", "served_at", "prediction", "features", "scores"])
+def test_nested_columns_that_rows_need_are_refused(name: str) -> None:
+    with pytest.raises(WireError) as caught:
+        read(write({name: nulls(3, 2_000_000)}))
+    assert (caught.value.code, f"column {name} is of type" in caught.value.reason) == (
+        "invalid_field", True,
+    )  # fmt: skip
+
+
+def test_word_of_many_rows_is_judged_once_and_never_written_out() -> None:
+    words = pa.array(["yes", "n" * 300_000, None])
+    given = pa.DictionaryArray.from_arrays(pa.array([1] * 4_000 + [2, 0], pa.int16()), words)
+    n = len(given)
+    block = read(
+        write({
+            "id": pa.array([f"r{i}" for i in range(n)]),
+            "served_at": pa.array(range(n), pa.int64()).cast(TIME),
+            "prediction": given, "features": None, "feature.c": None, "scores": None,
+            "segment.s": given,
+        }, {"redistill.features": "[]"})
+    )  # fmt: skip
+    assert (block.ids, block.invalid) == ([f"r{n - 1}"], {"prediction": 4_001})
+
+
+def test_long_id_of_many_rows_is_never_written_out() -> None:
+    ids = pa.DictionaryArray.from_arrays(pa.array([0, 0, 1], pa.int8()), ["i" * 300_000, "r"])
+    block = read(write({"id": ids}))
+    assert (block.ids, block.invalid) == (["r"], {"id": 2})
+
+
+def test_long_texts_are_no_classes_and_no_segments() -> None:
+    fits, long = "s" * 256, "s" * 257
+    block = read(write({
+        "prediction": pa.array(["yes", fits, long]),
+        "segment.s": pa.array([fits, long, "a"]),
+        f"segment.{'k' * 257}": pa.array(["a"] * 3),
+    }))  # fmt: skip
+    assert (block.ids, block.invalid) == (["r0", "r1"], {"prediction": 1, "segment": 3})
+    assert np.asarray(block.prediction.values).tolist() == ["no", "yes", fits]  # type: ignore[union-attr]
+    assert block.segments["s"].strings() == [fits, None]
+
+
+def test_columns_may_share_their_bytes_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write({})
+    size = sum(c.nbytes for c in open_batch(raw).columns)
+    monkeypatch.setattr(arrow_open, "MAX_REFERRED", size)
+    assert len(read(raw)) == 3
+    monkeypatch.setattr(arrow_open, "MAX_REFERRED", size - 1)
+    with pytest.raises(WireError) as caught:
+        read(raw)
+    assert caught.value.code == "oversized"
+
+
+def test_rows_times_registered_features_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = write({})
+    monkeypatch.setattr(arrow, "MAX_CELLS", 3 * len(SCHEMA.features))
+    assert len(read(raw)) == 3
+    monkeypatch.setattr(arrow, "MAX_CELLS", 3 * len(SCHEMA.features) - 1)
+    with pytest.raises(WireError) as caught:
+        read(raw)
+    assert caught.value.code == "oversized"
+    assert len(read(raw, None)) == 3
+
+
+def test_thousands_of_columns_cost_in_proportion_to_their_bytes() -> None:
+    wide = {f"feature.n{i}": pa.nulls(3) for i in range(2_000)}
+    block = read(write(wide | {"feature.c": None}))
+    assert len(block) == 3
+    assert len(block.unknown_features) == 50

@@ -26,7 +26,9 @@ def table(rows: int = 3, *, words: int | None = None) -> Any:
     columns = {"id": pa.array([str(i) for i in range(rows)]), "x": pa.array([1.5] * rows)}
     if words is not None:
         dictionary = pa.array([str(i) for i in range(words)])
-        columns["c"] = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), dictionary)
+        columns["feature.c"] = pa.DictionaryArray.from_arrays(
+            pa.array([0] * rows, pa.int32()), dictionary
+        )
     return pa.record_batch(columns).replace_schema_metadata({"k": "v"})
 
 
@@ -38,7 +40,7 @@ def code(data: bytes) -> str:
 
 def test_one_batch_is_opened_with_its_metadata() -> None:
     batch = open_batch(write(table(words=2)))
-    assert batch.to_pydict() == {"id": ["0", "1", "2"], "x": [1.5] * 3, "c": ["0"] * 3}
+    assert batch.to_pydict() == {"id": ["0", "1", "2"], "feature.c": ["0"] * 3}
     assert batch.schema.metadata == {b"k": b"v"}
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from redistill.streams.wire import predictions as module
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 from redistill.streams.wire.codec import (
     ARROW,
@@ -390,23 +391,25 @@ def test_models_and_versions_are_told_apart_whatever_the_key() -> None:
     records_of = {(b.model, b.version): index.tolist() for b, index in pairs}
     assert records_of == {p: [i for i, q in enumerate(plan) if q == p] for p in set(plan)}
     assert {b.model: b.feature_names for b in decoded.blocks} == {
-        "credit": ("age", "region", "income"), "numbers": ("x", "y"), "new": ("age", "x"),
+        "credit": ("age", "region", "income"), "numbers": ("x", "y"), "new": (),
     }  # fmt: skip
 
 
-def test_columns_of_an_unregistered_model_are_inferred() -> None:
+def test_of_a_model_that_nobody_registered_only_its_rows_are_read() -> None:
     rows = [
-        row(0, model="new", features={"x": 1, "c": "b", "n": None}),
-        row(1, model="new", features={"x": "odd", "c": "a", "late": 2}),
-        row(2, model="new", features={"x": 3, "c": None}),
+        row(0, model="new", features={"x": 1, "c": "b", "n": None}, segment={"s": "a"}),
+        row(1, model="new", features={"x": [], "late": 2}, scores=[1.0] * 9),
+        row(2, model="new", features=None),
     ]
-    block = one(read(*rows))
-    assert block.feature_names == ("c", "late", "n", "x")
-    np.testing.assert_array_equal(
-        block.features,
-        np.array([[1, np.nan, np.nan, 1], [0, 2, np.nan, np.nan], [np.nan] * 3 + [3]], np.float32),
+    decoded = read(*rows, row(3, model="new", features=[1]))
+    assert [(i, why.code) for i, why in decoded.dead] == [(3, "invalid_field")]
+    block = one(Decoded(decoded.blocks, decoded.record_of))
+    assert (block.ids, block.features.shape, block.feature_names) == (
+        ["r0", "r1", "r2"],
+        (3, 0),
+        (),
     )
-    assert block.wrong_type == {"x": 1}
+    assert (block.scores, block.segments, block.flawless) == (None, {}, True)
 
 
 def test_structured_events_are_read_among_others() -> None:
@@ -500,11 +503,8 @@ def test_blocks_do_not_depend_on_how_records_are_cut(
 ) -> None:
     records = _as_json(rows)
     cut = data.draw(st.integers(0, len(rows)))
-    model = rows[0]["model"]
     whole = decode_predictions(records, known)
     parts = [decode_predictions(p, known) for p in (records[:cut], records[cut:]) if p]
-    if model == "new":
-        return  # inferred columns may differ from call to call
     np.testing.assert_array_equal(
         np.concatenate([b.features for p in parts for b in p.blocks]), whole.blocks[0].features
     )
@@ -645,3 +645,40 @@ def test_dead_records_keep_nothing_alive_until_the_collector_comes() -> None:
             assert alive() == before, bad.value
     finally:
         gc.enable()
+
+
+# ------------------------------------------------------------------------- what strangers write
+
+
+@pytest.mark.parametrize("model", ["credit", "new"])
+def test_rows_of_many_own_names_cost_no_more_than_their_bytes(model: str) -> None:
+    """No array is as wide as all the names of all rows."""
+    rows = [row(j, model=model, features={f"a{j}_{i}": 1 for i in range(1_000)}) for j in range(30)]
+    decoded = read(*rows)
+    assert one(decoded).features.size <= 30 * 3
+    assert len(one(decoded).unknown_features) <= 50
+
+
+def test_long_text_is_a_dead_letter_as_a_prediction_and_counted_as_a_segment() -> None:
+    fits, long = "s" * 256, "s" * 257
+    decoded = read(
+        row(0, prediction=fits, segment={"channel": fits}),
+        row(1, prediction=long),
+        row(2, segment={"channel": long}),
+        row(3, segment={long: "a", "channel": "web"}),
+    )
+    assert [(i, why.code) for i, why in decoded.dead] == [(1, "invalid_field")]
+    (block,) = decoded.blocks
+    assert block.prediction.values[-1] == fits  # type: ignore[union-attr]
+    assert block.segments["channel"].strings() == [fits, None, "web"]
+    assert block.invalid == {"segment": 2}
+
+
+def test_wide_batches_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_CELLS", 5)
+    plain = {"served_at": START_US, "segment": {}, "latency_ms": None, "sample_rate": 1.0}
+    records = [_as_arrow([row(i, prediction=p) | plain]) for i, p in enumerate("abcdef")]
+    monkeypatch.setattr(module, "JOINED_ROWS", 1)
+    decoded = decode_predictions(records, known)
+    assert 0 < decoded.records < 6
+    assert sum(map(len, decoded.blocks)) == decoded.records
