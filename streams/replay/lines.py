@@ -40,6 +40,10 @@ class Replay:
     rows: int = 0
     total: int | None = None
     """Rows of the stream, where the file tells."""
+    rows_per_alarm: float = 1e6
+    """Rows per promised false alarm that were asked for."""
+    budget: str = "option"
+    """Who said so: ``option`` or ``fleet``."""
     labels: int = 0
     wrong: int = 0
     opened: dict[str, int] = field(default_factory=dict)
@@ -116,6 +120,8 @@ class Replay:
                 "rows_per_second": round(self.rows / seconds) if seconds > 0 else None,
                 "labels": self.labels,
                 "accuracy": 1 - self.wrong / self.labels if self.labels else None,
+                "rows_per_alarm": self.rows_per_alarm,
+                "rows_per_alarm_from": self.budget,
                 "windows": self.windows,
                 "events": self.events,
                 "findings": dict(sorted(self.opened.items())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from redistill.streams.errors import FileError
 
@@ -37,6 +38,8 @@ class ReplayOptions:
     tolerance_points: float = 1.0
     strictness: float = 0.0
     rows_per_alarm: float = 1e6
+    budget: Literal["option", "fleet"] = "option"
+    """Who said so, for the summary: these options, or the fleet's database."""
     window_rows: int = 2_000
     window_seconds: float = 3_600.0
     model: str = "replay"

@@ -89,7 +89,13 @@ def _replayed(
     rows = open_rows(stream, "the stream")
     table = Table.learn(open_rows(reference, "the reference"), rows, options)
     schema = table.layout.schema
-    result = Replay(total=rows.rows, base_note=table.base_note, notes=list(table.notes))
+    result = Replay(
+        total=rows.rows,
+        base_note=table.base_note,
+        notes=list(table.notes),
+        rows_per_alarm=options.rows_per_alarm,
+        budget=options.budget,
+    )
     config = WatchConfig(
         model=options.model,
         schema=schema,

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import loop
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
+from click.testing import Result
 from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, opened
 from typer.testing import CliRunner
 
 from redistill.streams.errors import FileError
+from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.intervals import window_interval
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.run import run_replay
+from redistill.streams.store.tables import specs
 from redistill.workers.cli.main import main
 from redistill.workers.cli.replay import app
+from redistill.workers.errors import UsageError
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import opening
 
 
 def test_harm_is_found_with_its_row_and_windows_tell_measured_accuracy(tmp_path: Path) -> None:
@@ -273,3 +282,76 @@ def test_long_streams_are_read_in_bounded_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert result.rows == 90_000
     assert peak < 15e6
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command on the stream in a home of its own."""
+    pq.write_table(STREAM, tmp_path / "stream.parquet")
+    pq.write_table(REFERENCE, tmp_path / "reference.parquet")
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+
+    def ask(*more: str) -> Result:
+        files = [
+            str(tmp_path / "stream.parquet"),
+            "--reference",
+            str(tmp_path / "reference.parquet"),
+        ]
+        return CliRunner().invoke(
+            app, [*files, "--tolerance", "2", "--json", str(tmp_path / "out.jsonl"), *more]
+        )
+
+    return ask
+
+
+def summary(tmp_path: Path) -> dict[str, Any]:
+    return json.loads((tmp_path / "out.jsonl").read_text().splitlines()[-1])["summary"]
+
+
+@pytest.mark.parametrize(
+    ("more", "rows"), [((), 1e6), (("--rows-per-alarm", "2e4"), 2e4)], ids=["default", "given"]
+)
+def test_replay_says_which_rows_per_alarm_it_used(
+    asked: Callable[..., Result], tmp_path: Path, more: tuple[str, ...], rows: float
+) -> None:
+    result = asked(*more)
+    assert f"rows per false alarm: {rows:,.0f}" in result.output.splitlines()
+    assert summary(tmp_path)["rows_per_alarm"] == rows
+    assert summary(tmp_path)["rows_per_alarm_from"] == "option"
+    assert not (tmp_path / "home").exists()
+
+
+def test_replay_takes_the_fleets_rows_per_alarm(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    database = opening.open(Settings.load({"home": tmp_path / "home"}))
+    with database.begin() as conn:
+        loop.register(conn, loop.spec())
+        text = conn.execute(sa.select(specs.c.watch)).scalar_one()
+        watch = dataclasses.replace(WatchConfig.from_json(text), rows_per_alarm=43_210.0)
+        conn.execute(sa.update(specs).values(watch=watch.to_json().decode()))
+    database.dispose()
+    result = asked("--rows-per-alarm", "fleet")
+    assert "rows per false alarm: 43,210 (the fleet's)" in result.output.splitlines()
+    assert summary(tmp_path)["rows_per_alarm"] == 43_210
+    assert summary(tmp_path)["rows_per_alarm_from"] == "fleet"
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    found = [line for line in map(json.loads, lines) if line.get("kind") == "accuracy"]
+    assert found[0]["statistic"]["threshold"] == pytest.approx(43_210, rel=0.01)
+
+
+def test_replay_without_a_fleet_says_what_to_do(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    nothing = asked("--rows-per-alarm", "fleet").exception
+    assert isinstance(nothing, UsageError)
+    assert "there is no database" in str(nothing)
+    assert str(tmp_path / "home") in str(nothing)
+    assert not (tmp_path / "home").exists()
+    opening.open(Settings.load({"home": tmp_path / "home"})).dispose()
+    empty = asked("--rows-per-alarm", "fleet").exception
+    assert isinstance(empty, UsageError)
+    assert "no model is registered" in str(empty)
+    odd = asked("--rows-per-alarm", "many").exception
+    assert isinstance(odd, UsageError)
+    assert "'many' is neither a number nor the word fleet" in str(odd)

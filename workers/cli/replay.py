@@ -87,8 +87,11 @@ def replay(
         help="0: any loss counts once it exceeds the tolerance; .5: also silent on lasting losses"
         " of half the tolerance, and slower.",
     ),
-    rows_per_alarm: float = typer.Option(
-        1e6, "--rows-per-alarm", help="Rows per false alarm that you can live with."
+    rows_per_alarm: str = typer.Option(
+        "1e6",
+        "--rows-per-alarm",
+        metavar="ROWS|fleet",
+        help="Rows per false alarm that you can live with; fleet: as the models in the database.",
     ),
     window_rows: int = typer.Option(2_000, "--window-rows", help="Rows of a window."),
     json_path: str = typer.Option(
@@ -105,10 +108,15 @@ def replay(
     window with its measured accuracy; and a summary, last. Exit code 0 whatever was found; 2: a
     file cannot be used.
 
+    A stream worker follows the fleet's traffic: its rows per false alarm, and so what it finds, are
+    others than the million assumed here. --rows-per-alarm fleet reads them from the database of
+    the settings (REDISTILL_HOME, REDISTILL_DATABASE); the summary says which were used.
+
     \b
     redistill replay stream.parquet --reference reference.parquet
     redistill replay stream.parquet --reference reference.parquet \\
         --label-rate 0.1 --label-delay 500 --tolerance 2 --json out.jsonl
+    redistill replay stream.parquet --reference reference.parquet --rows-per-alarm fleet
     """
     import msgspec
 
@@ -129,7 +137,7 @@ def replay(
         seed=seed,
         tolerance_points=tolerance,
         strictness=strictness,
-        rows_per_alarm=rows_per_alarm,
+        **_budget(rows_per_alarm),
         window_rows=window_rows,
     )
     lines: list[dict[str, Any]] = []
@@ -143,6 +151,45 @@ def replay(
 
         run_replay(stream, reference, options, write=write, progress=progress)
     _tell(console, lines)
+
+
+def _budget(asked: str) -> dict[str, Any]:
+    """Rows per alarm, and who said so."""
+    from redistill.workers.errors import UsageError
+
+    if asked == "fleet":
+        return {"rows_per_alarm": _of_fleet(), "budget": "fleet"}
+    try:
+        return {"rows_per_alarm": float(asked)}
+    except ValueError:
+        raise UsageError(
+            f"rows per alarm {asked!r} is neither a number nor the word fleet"
+        ) from None
+
+
+def _of_fleet() -> float:
+    """Rows per alarm that live workers use, from the database."""
+    from redistill import extras
+
+    extras.require("worker", by="redistill replay --rows-per-alarm fleet")
+    from redistill.workers.cli import common
+    from redistill.workers.errors import UsageError
+    from redistill.workers.store import alarm_budget, opening
+
+    settings = common.load()
+    if (file := opening.missing(settings)) is not None:
+        raise UsageError(
+            f"--rows-per-alarm fleet: there is no database {file}: set REDISTILL_HOME or"
+            " REDISTILL_DATABASE as for the workers, or give a number of rows"
+        )
+    with common.opened(settings) as database, database.read() as conn:
+        found = alarm_budget.of_fleet(conn)
+    if found is None:
+        raise UsageError(
+            "--rows-per-alarm fleet: no model is registered in the database, so nothing is known of"
+            " the fleet: register one, or give a number of rows"
+        )
+    return found
 
 
 @contextmanager
@@ -245,6 +292,11 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         soft_wrap=True,
     )
     harm = summary["harm"]
+    console.print(
+        f"rows per false alarm: {summary['rows_per_alarm']:,.0f}"
+        + (" (the fleet's)" if summary["rows_per_alarm_from"] == "fleet" else ""),
+        soft_wrap=True,
+    )
     console.print(
         "no harm found"
         if not harm["opened"]

@@ -9,6 +9,7 @@ two.
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import harmonic_mean
 
 import sqlalchemy as sa
 import structlog
@@ -18,11 +19,25 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
 from redistill.workers.store import queries
 
-__all__ = ["refresh"]
+__all__ = ["of_fleet", "refresh"]
 
 log = structlog.get_logger(__name__)
 
 FACTOR = 2.0
+
+
+def of_fleet(conn: sa.Connection) -> float | None:
+    """Rows per promised false alarm that the stream workers use now.
+
+    Returns
+    -------
+    float or None
+        Of several models the mean, as of rates: so many rows of each bring one false alarm.
+        ``None``: there is no model.
+    """
+    texts = conn.execute(sa.select(specs.c.watch)).scalars()
+    budgets = [WatchConfig.from_json(text).rows_per_alarm for text in texts]
+    return harmonic_mean(budgets) if budgets else None
 
 
 def refresh(database: Database, *, alarms_per_week: float, now: int) -> list[str]:

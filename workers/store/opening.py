@@ -21,7 +21,7 @@ from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import DatabaseError
 from redistill.workers.settings.settings import Settings
 
-__all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "open", "revision", "upgrade"]
+__all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "missing", "open", "revision", "upgrade"]
 
 REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
@@ -67,6 +67,17 @@ def open(settings: Settings) -> Database:
         database.dispose()
         raise
     return database
+
+
+def missing(settings: Settings) -> Path | None:
+    """The SQLite file of the settings if it is not there, for commands that only read and make
+    none."""
+    with _as_database_errors():
+        url = connect(settings.database_url).url
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return None
+    file = Path(url.database)
+    return None if file.exists() else file
 
 
 def upgrade(settings: Settings) -> Upgraded:

@@ -76,6 +76,7 @@ def test_a_window_with_few_labels_has_a_wide_interval_and_one_without_has_none()
 def test_the_summary_adds_up() -> None:
     base = BaseError.from_errors(np.tile([0] * 9 + [1], 100))
     replay = Replay(rows=500, labels=40, wrong=10, notes=["odd"], base_note="small")
+    replay.rows_per_alarm, replay.budget = 5e4, "fleet"
     replay.slices[("region", "EU")] = [20, 5]
     replay.finding(0, loop.finding(at=NOW + SECOND), timed=True)
     told = replay.summary(2.0, base)["summary"]
@@ -83,6 +84,7 @@ def test_the_summary_adds_up() -> None:
     assert told["findings"] == {"accuracy": 1}
     assert told["harm"] == {"opened": 1, "open": True}
     assert (told["base_error"]["rate"], told["base_error"]["n"]) == (0.1, 1_000)
+    assert (told["rows_per_alarm"], told["rows_per_alarm_from"]) == (5e4, "fleet")
     assert told["notes"] == ["odd", "small"]
     (region,) = told["slices"]
     assert (region["key"], region["value"], region["accuracy"]) == ("region", "EU", 0.75)

@@ -92,3 +92,19 @@ def test_each_model_changes_alone(database: Database, monkeypatch: pytest.Monkey
     wanted(monkeypatch, credit=before[0], fraud=before[0] * 3)
     assert refresh(database) == ["fraud"]
     assert stored(database)["credit"] == before
+
+
+def test_budget_of_the_fleet_is_the_mean_of_its_rates(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted(monkeypatch, credit=1e4, fraud=3e4)
+    refresh(database)
+    with database.read() as conn:
+        assert alarm_budget.of_fleet(conn) == pytest.approx(1.5e4)
+
+
+def test_fleet_without_a_model_has_no_budget(tmp_path: Path) -> None:
+    database = loop.opened(f"sqlite:///{tmp_path / 'empty.db'}")
+    with database.read() as conn:
+        assert alarm_budget.of_fleet(conn) is None
+    database.dispose()

@@ -122,6 +122,16 @@ def test_open_makes_a_sqlite_file_that_is_not_there(tmp_path: Path, open_: Open)
         assert opening.revision(conn) == opening.HEAD
 
 
+def test_a_missing_file_is_told_and_not_made(tmp_path: Path, open_: Open) -> None:
+    settings = Settings.load({"home": tmp_path / "new"})
+    assert opening.missing(settings) == tmp_path / "new" / "redistill.db"
+    assert not (tmp_path / "new").exists()
+    open_(settings)
+    assert opening.missing(settings) is None
+    server = Settings.load({"home": tmp_path, "database": "postgresql://nobody@127.0.0.1:1/x"})
+    assert opening.missing(server) is None
+
+
 def test_open_refuses_an_empty_postgres(postgres_url: str, tmp_path: Path, open_: Open) -> None:
     with pytest.raises(DatabaseError, match="redistill db upgrade"):
         open_(settings_of(postgres_url, tmp_path))
