@@ -10,13 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redistill.quiet import Quiet
+
 __all__ = ["Ledger", "Stats"]
 
 _logger = logging.getLogger("redistill.client")
-
-_QUIET_SECONDS = 60.0
-"""One line in the log per cause and minute, however often it happens."""
-_MAX_CAUSES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +47,12 @@ class Ledger:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self._quiet = Quiet(clock=clock)
         self.lock = threading.Lock()
         self.sent = 0
         self.dropped = 0
         self.invalid = 0
         self._trouble: dict[str, str | None] = {}
-        self._said: dict[str, float] = {}
 
     def count_sent(self, rows: int) -> None:
         """Rows were acknowledged."""
@@ -90,11 +87,5 @@ class Ledger:
 
     def say(self, text: str, *, cause: str) -> None:
         """Write a warning, unless the same cause had one within the last minute."""
-        now = self._clock()
-        with self.lock:
-            if now - self._said.get(cause, -_QUIET_SECONDS) < _QUIET_SECONDS:
-                return
-            if len(self._said) >= _MAX_CAUSES:
-                self._said.clear()
-            self._said[cause] = now
-        _logger.warning("redistill: %s", text)
+        if self._quiet.ask(cause) is not None:
+            _logger.warning("redistill: %s", text)

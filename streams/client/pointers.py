@@ -11,12 +11,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from redistill.streams.errors import StreamsError, WireError
+from redistill.streams.errors import StreamsError
 from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.wire.events import TOPICS, PointerMoved
 from redistill.streams.wire.messages import decode
+from redistill.streams.wire.reading import read_each
 
 __all__ = ["Callback", "PointerListener"]
 
@@ -107,10 +109,12 @@ class PointerListener:
 
     def _hear(self, records: list[Any]) -> None:
         newest: dict[str, PointerMoved] = {}
-        for record in records:
-            with suppress(WireError):  # the worker that wrote it will hear of it, not a service
-                event = decode(record, expect=PointerMoved)
-                newest[event.model] = event
+        moves, unreadable = read_each(records, partial(decode, expect=PointerMoved))
+        for event in moves:
+            newest[event.model] = event
+        for _, why in unreadable:  # the worker that wrote it will hear of it, not a service
+            if why.code == "failed":
+                self.failed("topic pointers", why)
         with self._lock:
             moved = {m: e for m, e in newest.items() if e != self._last.get(m)}
             self._last |= moved

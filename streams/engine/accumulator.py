@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
+from redistill.quiet import Quiet
 from redistill.streams.engine.dead_letters import DeadLetters, Unreadable
 from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.label_rows import label_row, read_labels
@@ -24,7 +25,7 @@ from redistill.streams.engine.progress import ReadProgress
 from redistill.streams.engine.sampling import Sampler
 from redistill.streams.engine.state_cache import CachedState, StateCache
 from redistill.streams.engine.unregistered import UnregisteredRows
-from redistill.streams.errors import StoreUnavailable, StoreUnusable, WireError
+from redistill.streams.errors import WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
 from redistill.streams.store.batch import FlushBatch, NameLimits, Partition, ProfileRow, WindowRow
@@ -35,6 +36,7 @@ from redistill.streams.store.tables import model_locks
 from redistill.streams.wire.block import PredictionBlock, Schema, joined
 from redistill.streams.wire.codec import BlockRun, Decoded, decode_predictions
 from redistill.streams.wire.hashing import id_hashes
+from redistill.streams.wire.reading import is_ours
 from redistill.streams.wire.recordset import RecordSet
 from redistill.times import to_us
 
@@ -85,7 +87,8 @@ class Accumulator:
         self._batch = FlushBatch()
         self.rows = 0
         """Rows in the open batch."""
-        self._dead_letters = DeadLetters()
+        self._quiet = Quiet()
+        self._dead_letters = DeadLetters(self._quiet)
         with database.begin() as conn:
             self._salt = salt(conn)
         self._watched: dict[str, WatchedModel] = {}
@@ -168,7 +171,7 @@ class Accumulator:
         self._batch = FlushBatch()
         self._sampler.clear()
         self._unregistered.clear()
-        self._dead_letters = DeadLetters()
+        self._dead_letters = DeadLetters(self._quiet)
         self.rows = 0
 
     # --- records -----------------------------------------------------------------------------
@@ -253,9 +256,9 @@ class Accumulator:
         try:
             record_of = np.concatenate([of for _, of in run])
             self._count_in(partition, joined([block for block, _ in run]), records, record_of)
-        except (StoreUnavailable, StoreUnusable):
-            raise  # nothing is wrong with the rows: they are read again
         except Exception as error:
+            if is_ours(error):
+                raise  # nothing is wrong with the rows: they are read again
             return error
         return None
 
@@ -270,16 +273,18 @@ class Accumulator:
         else's monitoring: the state is a value, so nothing of this block was counted.
         """
         block, record_of = part
-        log.error(
-            "block_failed",
-            action="block_failed",
-            model=block.model,
-            version=block.version,
-            partition=partition.number,
-            offset=int(records[int(record_of[0])].offset),
-            exc_info=error,
-        )
-        why = WireError("failed", f"{type(error).__name__}: {error}")
+        why = WireError.failed(error)
+        if (more := self._quiet.ask(why.kind)) is not None:
+            log.error(
+                "block_failed",
+                action="block_failed",
+                model=block.model,
+                version=block.version,
+                partition=partition.number,
+                offset=int(records[int(record_of[0])].offset),
+                more=more,
+                exc_info=error,
+            )
         return [(records[i], why) for i in np.unique(record_of).tolist()]
 
     def _count_in(
@@ -359,8 +364,15 @@ class Accumulator:
             profile, _ = watched.profiles.get(version, (None, None))
             try:
                 observed = tick(cached.state, now, profile=profile, config=watched.config)
-            except Exception:  # a defect of ours in one model stops nobody else's monitoring
-                log.exception("tick_failed", action="tick_failed", model=model, version=version)
+            except Exception as error:  # a defect in one model stops nobody else's monitoring
+                if self._quiet.ask(f"tick {model}") is not None:
+                    log.error(
+                        "tick_failed",
+                        action="tick_failed",
+                        model=model,
+                        version=version,
+                        exc_info=error,
+                    )
                 continue
             if observed.windows or observed.findings:
                 self._keep(cached, observed, model, version, partition)

@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from redistill.quiet import Quiet
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import DeadLetter
 from redistill.times import utc
@@ -26,9 +27,16 @@ Unreadable = tuple[Any, Exception]
 
 
 class DeadLetters:
-    """Dead letters between two flushes: they are kept whole, and bound memory, whatever the lag."""
+    """Dead letters between two flushes: they are kept whole, and bound memory, whatever the lag.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    quiet
+        Which defects of ours were told of within the last minute.
+    """
+
+    def __init__(self, quiet: Quiet | None = None) -> None:
+        self._quiet = quiet or Quiet()
         self._kept: list[DeadLetter] = []
         self._bytes = 0
 
@@ -38,9 +46,24 @@ class DeadLetters:
         return len(self._kept) >= FULL_RECORDS or self._bytes >= FULL_BYTES
 
     def add(self, topic: str, partition: int, record: Any, error: Exception) -> None:
-        """Keep a record that could not be read; the first ones are logged each."""
-        letter = dead_letter(topic, partition, record, error)
-        if len(self._kept) < LOGGED:
+        """Keep a record that could not be read; the first ones are logged each.
+
+        One that our own code failed on is an error, once a minute for each kind.
+        """
+        why = WireError.failed(error)
+        letter = dead_letter(topic, partition, record, why)
+        if why.code == "failed":
+            if (more := self._quiet.ask(why.kind)) is not None:
+                log.error(
+                    "record_failed",
+                    action="record_failed",
+                    topic=topic,
+                    partition=partition,
+                    offset=letter.offset,
+                    reason=letter.reason[:300],
+                    more=more,
+                )
+        elif len(self._kept) < LOGGED:
             log.warning(
                 "dead_letter",
                 action="dead_letter",
@@ -64,19 +87,18 @@ class DeadLetters:
 def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> DeadLetter:
     """What the topic ``dlq`` is told of a record that could not be read."""
     value = record.value or b""
-    code = error.code if isinstance(error, WireError) else "failed"
-    reason = error.reason if isinstance(error, WireError) else str(error)
+    why = WireError.failed(error)
     return DeadLetter(
         topic=topic,
         partition=partition,
         offset=int(record.offset),
-        code=code,
-        reason=_safe(reason)[:2_000],
+        code=why.code,
+        reason=_safe(why.reason)[:2_000],
         key=None if record.key is None else record.key[:1_000],
         value=value[:DEAD_BYTES],
         value_bytes=len(value),
         headers=[
-            (_safe(k)[:100], _safe((v or b"").decode(errors="replace"))[:1_000])
+            (_safe(k)[:100], _safe((v or b"")[:4_000].decode(errors="replace"))[:1_000])
             for k, v in list(record.headers or ())[:50]
         ],
         at=utc(max(0, _timestamp_ms(record)) * 1_000),
@@ -84,8 +106,8 @@ def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> De
 
 
 def _safe(text: str) -> str:
-    """Without NUL, which no event may carry."""
-    return text.replace("\0", "\ufffd")
+    """Without NUL and halves of surrogate pairs, which no event may carry."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 def _timestamp_ms(record: Any) -> int:

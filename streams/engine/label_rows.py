@@ -14,6 +14,7 @@ from redistill.streams.wire.codec import decode
 from redistill.streams.wire.envelope import RecordLike
 from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
 from redistill.streams.wire.hashing import id_hashes, signed
+from redistill.streams.wire.reading import read_each
 from redistill.textform import text_of
 from redistill.times import microseconds, to_us
 
@@ -66,17 +67,15 @@ def read_labels(
     tuple
         Each label with the signed hash of its id; and the records that hold none, with the reason.
     """
-    labels: list[LabelObserved] = []
-    dead: list[Unreadable] = []
-    for record in records:
-        try:
-            label = decode(record, expect=LabelObserved)
-            not_ahead(label, now)
-            labels.append(in_words(label))
-        except WireError as error:
-            dead.append((record, error.alone()))
+
+    def read(record: RecordLike) -> LabelObserved:
+        label: LabelObserved = decode(record, expect=LabelObserved)
+        not_ahead(label, now)
+        return in_words(label)
+
+    labels, dead = read_each(records, read)
     hashes = signed(id_hashes([label.id for label in labels], salt)).tolist()
-    return list(zip(labels, hashes, strict=True)), dead
+    return list(zip(labels, hashes, strict=True)), [*dead]
 
 
 def not_ahead(event: LabelObserved, now: int) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
+from redistill.quiet import Quiet
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 from redistill.streams.wire.events import topic_name
 
@@ -42,7 +43,6 @@ _NOISY = (
     "kafka.net.transport",
     "kafka.producer.sender",
 )
-_QUIET_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +165,9 @@ def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
     """
     from kafka import KafkaConsumer
 
-    return _connect(
+    from redistill.streams.kafka.lenient import read_leniently
+
+    made = _connect(
         KafkaConsumer,
         broker,
         {
@@ -179,6 +181,7 @@ def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
         | over,
         *topics,
     )
+    return read_leniently(made)
 
 
 def admin(broker: Broker, **over: Any) -> Any:
@@ -292,20 +295,16 @@ class _OncePerMinute(logging.Filter):
     by whoever called, with its cause.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: Quiet) -> None:
         super().__init__()
-        self._said: dict[tuple[str, str], float] = {}
+        self._quiet = quiet
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
-        key = (record.name, str(record.msg))
-        if record.created - self._said.get(key, 0.0) < _QUIET_SECONDS:
-            return False
-        self._said[key] = record.created
-        return True
+        return self._quiet.ask(f"{record.name} {record.msg}") is not None
 
 
-_ONCE_PER_MINUTE = _OncePerMinute()
+_ONCE_PER_MINUTE = _OncePerMinute(Quiet())
 
 
 def _connect(make: Any, broker: Broker, options: dict[str, Any], *args: Any) -> Any:

@@ -70,7 +70,7 @@ def add(
         insert_ignore(outbox).values(
             event_id=encoded.event_id,
             topic=encoded.topic,
-            key=(encoded.key or b"").decode(),
+            key=_key(encoded.key),
             headers=json.dumps(headers),
             value=encoded.value,
             after_snapshot=after_snapshot,
@@ -78,6 +78,17 @@ def add(
         )
     )
     return str(encoded.event_id)
+
+
+def _key(raw: bytes | None) -> str:
+    """A key as text; none where it is no text that a database stores, as of a dead letter whose
+    record had a key in another format.
+    """
+    try:
+        text = (raw or b"").decode()
+    except UnicodeDecodeError:
+        return ""
+    return "" if "\0" in text else text
 
 
 def backlog(conn: sa.Connection) -> Backlog:

@@ -14,7 +14,7 @@ from redistill.streams.wire.envelope import (
     headers_of,
 )
 from redistill.streams.wire.hashing import id_hashes
-from redistill.streams.wire.messages import MAX_LETTER_BYTES, decode, encode
+from redistill.streams.wire.messages import MAX_LETTER_BYTES, decode, encode, identified
 from redistill.streams.wire.predictions import BlockRun, Decoded, decode_predictions
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     "encode_batch",
     "headers_of",
     "id_hashes",
+    "identified",
 ]

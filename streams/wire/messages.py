@@ -25,10 +25,13 @@ from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event, Labe
 from redistill.streams.wire.faults import Faults, id_text
 from redistill.streams.wire.foreign import looks_like, no_json, other_content
 
-__all__ = ["MAX_LETTER_BYTES", "decode", "encode"]
+__all__ = ["MAX_LETTER_BYTES", "decode", "encode", "identified"]
 
 MAX_LETTER_BYTES = 262_144
 """A dead letter carries no more of the raw value than this."""
+
+MAX_ID = 1_000
+"""Characters of an event's id: it is a key of tables."""
 
 E = TypeVar("E")
 
@@ -99,14 +102,27 @@ def decode(record: RecordLike, *, expect: type[E] | None = None) -> E | Any:
     WireError
         With a code for counting and a reason for a person: the record belongs in ``dlq``.
     """
+    return identified(record, expect=expect)[1]
+
+
+def identified(record: RecordLike, *, expect: type[E] | None = None) -> tuple[str, E | Any]:
+    """As ``decode``, with the event's id before it: in structured mode no header tells it.
+
+    Raises
+    ------
+    WireError
+        As ``decode``; and where the id is none that a database stores.
+    """
     envelope = open_envelope(record)
+    if len(envelope.event_id) > MAX_ID or "\0" in envelope.event_id:
+        raise WireError("invalid_field", f"the event's id is no text of at most {MAX_ID} letters")
     if expect is not None and envelope.event is not expect:
         raise WireError(
             "unknown_type", f"{type_name(envelope.event)} where {type_name(expect)} is expected"
         )
     if envelope.content_type != JSON:
         raise other_content(envelope.content_type)
-    return read_value(envelope.data, envelope.event)
+    return envelope.event_id, read_value(envelope.data, envelope.event)
 
 
 def read_value(data: bytes, event: type[E]) -> E:

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.streams.errors import StreamsError, WireError
+from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_open import open_batch
 from redistill.streams.wire.block import JOINED_ROWS, MAX_CELLS, PredictionBlock, Schema, alike
@@ -28,6 +28,7 @@ from redistill.streams.wire.envelope import (
 from redistill.streams.wire.events import PredictionMade
 from redistill.streams.wire.foreign import other_content
 from redistill.streams.wire.grouped import Group, finish
+from redistill.streams.wire.reading import is_ours
 from redistill.streams.wire.recordset import RecordSet
 from redistill.streams.wire.rows import ANY, AnyPlan, Plan, Row, lenient, plan_of
 
@@ -106,7 +107,7 @@ def decode_predictions(records: RecordSet | Sequence[RecordLike], schemas: Schem
     try:
         return _Decoding(records, schemas).run()
     except Exception as error:
-        if isinstance(error, MemoryError | StreamsError) and not isinstance(error, WireError):
+        if is_ours(error):
             raise  # nothing is wrong with the records: they are read again
         # A defect of ours, which one of them shows: it is looked for by halves, and is the only one
         # that is not counted.

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hostile
 import kafka_server as kafka
 import pytest
 from logged_rows import ids, log_rows, make_topics, read_all
@@ -443,6 +444,19 @@ def test_pointers_wake_with_the_newest_and_with_each_move(
     eventually(lambda: late == [3])
     announce(broker, pointer(3), pointer(4))
     eventually(lambda: (heard, late) == ([2, 3, 4], [3, 4]))
+
+
+def test_strange_records_among_pointers_do_not_end_the_listening(
+    broker: Broker, log: PredictionLogger
+) -> None:
+    heard: list[int] = []
+    log.on_pointer("credit", lambda event: heard.append(event.epoch))
+    announce(broker, pointer(1))
+    eventually(lambda: heard == [1])
+    hostile.send(broker, "pointers", *hostile.strange_records(lambda i: pointer(i + 2)))
+    eventually(lambda: heard[-1] == 11)  # the last of them, in structured mode
+    announce(broker, pointer(20))
+    eventually(lambda: heard[-1] == 20)
 
 
 def test_a_callback_that_raises_does_not_end_the_listening(

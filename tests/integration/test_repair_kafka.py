@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import hostile
 import loop
 import pytest
 import repairable
@@ -120,6 +121,30 @@ def test_listener_hands_over_findings_stores_activations_and_skips_rubbish(
         assert len(seen) == before  # what was handled was committed
     finally:
         again.close()
+
+
+def test_listener_lives_on_strange_records_and_stores_those_beside_them(
+    broker: Broker, database: Database
+) -> None:
+    """All of them in one poll: the good ones before a bad one are stored too."""
+    strange = hostile.strange_records(lambda i: activation(f"v{i}"))
+    hostile.send(broker, "activations", *strange)
+    hostile.send(broker, "drift", *hostile.strange_records(lambda i: activation(f"w{i}")))
+    send(broker, activation("last"))
+    wanted = {f"{kind}{i}" for kind in "vw" for i in hostile.READABLE[:3]} | {"last"}
+    listener = EventConsumer(broker, group="g3", database=database, on_finding=lambda _: None)
+
+    def stored() -> set[str]:
+        listener.run_once()
+        return {a["version"] for a in rows(database, activations)}
+
+    try:
+        eventually(lambda: wanted <= stored(), "all that can be read is stored", every=0.0)
+    finally:
+        listener.close()
+    # the structured ones carry one id: the second is the first, sent again
+    (one,) = {a["version"] for a in rows(database, activations)} - wanted
+    assert one in ("v9", "w9")
 
 
 def test_listener_reads_again_what_could_not_be_handled(broker: Broker, database: Database) -> None:

@@ -7,15 +7,17 @@ to people. So whatever the broker does, the worker goes on; offsets are committe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
+from redistill.quiet import Quiet
 from redistill.streams.errors import BrokerRefused, StreamsError, WireError
 from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.store.database import Database, insert_ignore
-from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.codec import identified
 from redistill.streams.wire.events import TOPICS, DriftFound, VersionActivated
+from redistill.streams.wire.reading import is_ours, read_each
 from redistill.times import microseconds
 from redistill.workers.store.tables import activations
 
@@ -27,8 +29,6 @@ POLL_SECONDS = 0.5
 """A poll returns at once when there are records; this only bounds how late a stop is noticed."""
 
 MAX_RECORDS = 500
-
-HEADER = "ce_id"
 
 
 class EventConsumer:
@@ -61,6 +61,7 @@ class EventConsumer:
         self._on_finding = on_finding
         self._connect = connect
         self._consumer: Any = None
+        self._quiet = Quiet()
 
     def run_once(self) -> bool:
         """Poll once and handle what came.
@@ -116,39 +117,11 @@ class EventConsumer:
             self._consumer = None
 
     def _handle(self, records: list[Any]) -> None:
-        findings: dict[str, None] = {}
-        served: list[dict[str, Any]] = []
-        for raw in records:
-            try:
-                event = decode(_record(raw))
-            except WireError as error:
-                log.warning(
-                    "record_unreadable",
-                    action="record_unreadable",
-                    topic=raw.topic,
-                    partition=raw.partition,
-                    offset=raw.offset,
-                    error=str(error),
-                )
-                continue
-            if isinstance(event, DriftFound):
-                findings[str(event.finding_id)] = None
-            elif isinstance(event, VersionActivated):
-                headers = dict(raw.headers or ())
-                served.append(
-                    {
-                        "event_id": headers[HEADER].decode(),
-                        "model": event.model,
-                        "instance_id": event.instance_id,
-                        "version": event.version,
-                        "sha256": event.sha256,
-                        "epoch": event.epoch,
-                        "at": microseconds(event.at),
-                    }
-                )
-        if served:
-            with self._database.begin() as conn:
-                conn.execute(insert_ignore(activations), served)
+        told, unreadable = read_each(records, _told)
+        findings = dict.fromkeys(one for one in told if isinstance(one, str))
+        unreadable += self._store([one for one in told if isinstance(one, _Activation)])
+        for raw, why in unreadable:
+            self._left_out(raw, why)
         for finding_id in findings:
             try:
                 self._on_finding(finding_id)
@@ -164,14 +137,58 @@ class EventConsumer:
                     error=str(error),
                 )
 
+    def _store(self, served: list[_Activation]) -> list[tuple[Any, WireError]]:
+        """Store activations; returns those that the database does not take, as no column may."""
+        if not served:
+            return []
+        try:
+            self._insert([one.row for one in served])
+        except Exception as error:
+            if is_ours(error):
+                raise
+            _, refused = read_each(served, lambda one: self._insert([one.row]))
+            return [(one.record, why) for one, why in refused]
+        return []
 
-def _record(raw: Any) -> Record:
-    return Record(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        timestamp_ms=raw.timestamp,
-        key=raw.key,
-        value=raw.value,
-        headers=raw.headers or (),
-    )
+    def _insert(self, rows: list[dict[str, Any]]) -> None:
+        with self._database.begin() as conn:
+            conn.execute(insert_ignore(activations), rows)
+
+    def _left_out(self, raw: Any, why: WireError) -> None:
+        """Say of a record that it could not be read, once a minute for each topic and kind."""
+        if (more := self._quiet.ask(f"{raw.topic} {why.kind}")) is None:
+            return
+        say = log.error if why.code == "failed" else log.warning
+        say(
+            "record_unreadable",
+            action="record_unreadable",
+            topic=raw.topic,
+            partition=raw.partition,
+            offset=raw.offset,
+            error=str(why),
+            more=more,
+        )
+
+
+class _Activation(NamedTuple):
+    record: Any
+    row: dict[str, Any]
+
+
+def _told(raw: Any) -> str | _Activation | None:
+    """What a record says: the id of a finding, or who serves what; ``None``: neither."""
+    event_id, event = identified(raw)
+    if isinstance(event, DriftFound):
+        return str(event.finding_id)
+    if not isinstance(event, VersionActivated):
+        return None
+    row = {
+        "event_id": event_id,
+        "model": event.model,
+        "instance_id": event.instance_id,
+        "version": event.version,
+        "sha256": event.sha256,
+        "epoch": event.epoch,
+        "at": microseconds(event.at),
+    }
+    return _Activation(raw, row)

@@ -118,7 +118,8 @@ def event_ids(
                 return None
             for records in client.poll(timeout_ms=500).values():
                 for record in records:
-                    out |= {v.decode() for k, v in record.headers if k == "ce_id"}
+                    ids = (text for name, text in record.headers if name == "ce_id" and text)
+                    out |= {text.decode(errors="replace") for text in ids}
             # The position moves past control records too, which no poll returns.
             left = {tp: end for tp, end in left.items() if client.position(tp) < end}
     return out

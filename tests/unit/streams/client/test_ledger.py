@@ -67,13 +67,6 @@ def test_causes_that_differ_in_their_details_are_one(ledger: Ledger, said: Said)
     assert len(said()) == 1
 
 
-def test_number_of_causes_is_bounded(ledger: Ledger, said: Said) -> None:
-    for i in range(1_000):
-        ledger.say("x", cause=str(i))
-    assert len(ledger._said) <= 200
-    assert len(said()) == 1_000
-
-
 def test_drops_name_the_trouble_behind_them(ledger: Ledger, said: Said) -> None:
     ledger.set_trouble("sender", "the broker is away")
     ledger.count_dropped(1, "no room")

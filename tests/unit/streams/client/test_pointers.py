@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any
 
+import hostile
 import pytest
 from kafka import TopicPartition
 from waiting import PATIENCE_SECONDS, eventually
@@ -130,6 +131,34 @@ def test_records_that_are_no_pointers_are_left_to_their_writer(rig: Rig) -> None
     heard = add(rig)
     rig.listener._hear([record(pointer(1))._replace(value=b"{"), record(pointer(2))])
     assert heard == [2]
+
+
+def test_strange_records_are_passed_over_and_those_beside_them_are_heard(rig: Rig) -> None:
+    heard = add(rig)
+    strange = hostile.strange_records(lambda i: pointer(i + 2))
+    records = [Record("pointers", 0, 0, 0, None, value, heads) for value, heads in strange]
+    for one in [record(pointer(1)), *records, record(pointer(99))]:
+        rig.listener._hear([one])
+    assert heard == [1, *(i + 2 for i in hostile.READABLE), 99]
+    assert rig.failed == []
+
+
+def test_record_that_our_own_code_chokes_on_is_said_and_the_next_is_heard(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.decode
+
+    def choking(one: Any, *, expect: Any) -> Any:
+        if one.key == b"bad":
+            raise KeyError("a defect")
+        return real(one, expect=expect)
+
+    monkeypatch.setattr(module, "decode", choking)
+    heard = add(rig)
+    rig.listener._hear([record(pointer(1))._replace(key=b"bad"), record(pointer(2))])
+    assert heard == [2]
+    ((where, why),) = rig.failed
+    assert (where, "KeyError" in str(why)) == ("topic pointers", True)
 
 
 def test_missing_topic_is_said(rig: Rig) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+import structlog
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from crc32c import crc32c
 from stream_rows import CONFIG, batch_record, chunk, label, new_database, prediction, record, watch
@@ -276,15 +277,28 @@ def test_rows_that_the_monitor_chokes_on_cost_their_own_block_only(
     assert progress(batch) == (None, 13, 12, 1, 0, 21)
     (letter,) = batch.dead
     assert (letter.offset, letter.code) == (11, "failed")
-    assert "ZeroDivisionError: a defect" in letter.reason
+    assert letter.reason.startswith("ZeroDivisionError at test_accumulator.py:")
+    assert letter.reason.endswith(": a defect")
     assert batch.states[0].rows == len(batch.joins["credit"]) == 21
 
 
-def test_database_that_is_away_is_no_fault_of_the_rows(
+def test_defect_is_told_once_a_minute_however_many_rows_show_it(
     accumulator: Accumulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing_on("row-1", StoreUnavailable("away"), monkeypatch)
-    with pytest.raises(StoreUnavailable):
+    failing_on("row-1", ZeroDivisionError("a defect"), monkeypatch)
+    with structlog.testing.capture_logs() as lines:
+        for offset in range(20):
+            accumulator.take(P0, chunk([record(prediction(1), offset)]))
+    assert len(close(accumulator).dead) == 20
+    assert [x["action"] for x in lines if x["log_level"] == "error"] == ["block_failed"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), MemoryError()])
+def test_what_is_no_fault_of_the_rows_is_passed_on(
+    error: Exception, accumulator: Accumulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_on("row-1", error, monkeypatch)
+    with pytest.raises(type(error)):
         accumulator.take(P0, chunk([record(prediction(i), i) for i in range(3)]))
 
 

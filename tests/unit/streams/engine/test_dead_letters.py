@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
+from redistill.quiet import Quiet
 from redistill.streams.engine import dead_letters as module
 from redistill.streams.engine.dead_letters import DEAD_BYTES, LOGGED, DeadLetters, dead_letter
 from redistill.streams.errors import WireError
@@ -49,7 +50,40 @@ def test_letter_of_the_worst_record_can_be_sent() -> None:
 def test_tombstone_and_a_defect_of_ours_have_letters_too() -> None:
     empty = dead_letter("labels", 0, record(key=None, value=None, headers=None), KeyError("x"))
     assert (empty.key, empty.value, empty.value_bytes, empty.headers) == (None, b"", 0, [])
-    assert (empty.code, empty.reason) == ("failed", "'x'")
+    assert (empty.code, empty.reason) == ("failed", "KeyError: 'x'")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": b"\xff\xfe"}, {"key": b"\0\0\0\7"}, {"key": b""}, {"key": b"k" * 100_000},
+        {"headers": [("\ud800", b"\xff")]}, {"headers": [("x", None)]}, {"headers": [("", b"")]},
+        {"headers": [("x", rb"\u0000")]}, {"headers": [("\x01" * 100, b"\x01" * 1_000)] * 50},
+        {"value": b'"\\u0000'}, {"value": b""}, {"value": bytes(3_000_000)},
+        {"timestamp_ms": -(2**63)}, {"timestamp_ms": 2**63 - 1}, {"offset": 2**63 - 1},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("reason", ["a", "\ud800", "\0", rb"\u0000".decode(), "\x01" * 9_000])
+def test_letter_of_any_record_can_be_written_and_read(changes: dict[str, Any], reason: str) -> None:
+    letter = dead_letter("predictions", 3, record(**changes), WireError("malformed", reason))
+    made = encode(letter, source="/t")
+    assert decode(Record("dlq", 0, 0, 0, made.key, made.value, made.headers)) == letter
+
+
+def test_defect_of_ours_is_an_error_once_a_minute_for_each_kind() -> None:
+    now = 0.0
+    quiet = Quiet(clock=lambda: now)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            letters = DeadLetters(quiet)
+            for reason in ("KeyError at x.py:1: 'a'", "KeyError at x.py:1: 'b'", "OSError: c"):
+                letters.add("labels", 0, record(), WireError("failed", reason))
+        now = 60.0
+        letters.add("labels", 0, record(), WireError("failed", "OSError: d"))
+    assert [(x["log_level"], x["action"], x["more"]) for x in lines] == [
+        ("error", "record_failed", 0), ("error", "record_failed", 0), ("error", "record_failed", 2),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

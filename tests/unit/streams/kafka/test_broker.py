@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ports import free_port
 
+from redistill.quiet import Quiet
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 from redistill.streams.kafka import broker as module
 from redistill.streams.kafka import handshake
@@ -176,12 +177,13 @@ def test_clients_settings_win_and_their_failure_is_explained(
 
 
 def test_client_that_repeats_itself_is_heard_once_a_minute() -> None:
-    limit = module._OncePerMinute()
+    now = 0.0
+    limit = module._OncePerMinute(Quiet(clock=lambda: now))
 
-    def line(created: float, text: str = "away %s") -> bool:
-        record = logging.LogRecord("kafka.net.manager", 40, "", 0, text, ("x",), None)
-        record.created = created
-        return limit.filter(record)
+    def line(at: float, text: str = "away %s") -> bool:
+        nonlocal now
+        now = at
+        return limit.filter(logging.LogRecord("kafka.net.manager", 40, "", 0, text, ("x",), None))
 
     assert [line(100), line(110), line(159.9), line(160.0)] == [True, False, False, True]
     assert line(161, "another")

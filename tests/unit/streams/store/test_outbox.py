@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from stream_rows import new_database
@@ -15,7 +16,7 @@ from redistill.streams.errors import WireError
 from redistill.streams.store import outbox, properties
 from redistill.streams.store.outbox import Backlog
 from redistill.streams.store.tables import outbox as table
-from redistill.streams.wire.events import PointerMoved
+from redistill.streams.wire.events import DeadLetter, PointerMoved
 
 NOW = 1_800_000_000_000_000
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,6 +52,20 @@ def test_event_is_stored_as_it_will_be_sent(conn: sa.Connection) -> None:
     assert json.loads(row.value)["epoch"] == 7
     headers = json.loads(row.headers)
     assert (headers["ce_id"], headers["ce_source"]) == ("e1", "/test")
+
+
+@pytest.mark.parametrize("key", [b"\xff\xfe", b"\0\0\0\7", b"a\0b", None])
+def test_dead_letter_goes_out_whatever_key_its_record_had(
+    conn: sa.Connection, key: bytes | None
+) -> None:
+    letter = DeadLetter(
+        topic="t", partition=0, offset=0, code="malformed", reason="", key=key, value=b"",
+        value_bytes=0, at=AT,
+    )  # fmt: skip
+    add(conn, letter)
+    (row,) = outbox.ready(conn, 10)
+    assert row["key"] == ""
+    assert msgspec.json.decode(row["value"], type=DeadLetter).key == key
 
 
 def test_event_that_is_added_twice_under_one_id_is_one(conn: sa.Connection) -> None:

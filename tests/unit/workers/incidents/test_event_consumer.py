@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hostile
 import loop
 import pytest
 import sqlalchemy as sa
@@ -19,6 +21,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.wire.codec import encode
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 from redistill.times import utc
+from redistill.workers.incidents import event_consumer as module
 from redistill.workers.incidents.event_consumer import EventConsumer
 from redistill.workers.store.tables import activations
 
@@ -136,6 +139,58 @@ def test_record_that_cannot_be_read_is_told_with_its_place_and_skipped(site: Sit
     assert (line["action"], line["topic"], line["partition"], line["offset"]) == (
         "record_unreadable", "drift", 3, 17,
     )  # fmt: skip
+
+
+def test_strange_records_are_left_out_and_those_beside_them_are_stored(site: Site) -> None:
+    """A structured event has no header for its id; a header's value may be null."""
+    strange = hostile.strange_records(lambda i: activation(f"v{i}", at=NOW + i))
+    site.send(activation("first", at=NOW - 1))
+    site.sent += [record("activations", value, headers) for value, headers in strange]  # type: ignore[arg-type]
+    site.send(activation("last", at=NOW + 99))
+    with capture_logs() as lines:
+        site.events.run_once()
+    stored = [a.version for a in site.activated()]
+    assert stored == ["first", *(f"v{i}" for i in hostile.READABLE), "last"]
+    assert {a.event_id for a in site.activated()} >= {"structured-1"}
+    assert {line["action"] for line in lines} == {"record_unreadable"}
+    assert site.made[0].commits == 1
+
+
+def test_unreadable_records_are_told_once_a_minute_for_each_kind(site: Site) -> None:
+    with capture_logs() as lines:
+        for _ in range(3):
+            site.sent += [record("drift", b"rubbish", []) for _ in range(50)]
+            site.events.run_once()
+    assert len(lines) == 1
+    assert lines[0]["log_level"] == "warning"
+
+
+def test_record_that_our_own_code_chokes_on_is_an_error_and_left_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.microseconds
+
+    def choking(at: Any) -> int:
+        if real(at) == NOW + 1:
+            raise ZeroDivisionError("a defect")
+        return real(at)
+
+    monkeypatch.setattr(module, "microseconds", choking)
+    site.send(activation("v1"), activation("v2", at=NOW + 1), activation("v3", at=NOW + 2))
+    with capture_logs() as lines:
+        site.events.run_once()
+    assert [a.version for a in site.activated()] == ["v1", "v3"]
+    (line,) = lines
+    assert (line["log_level"], line["offset"]) == ("error", 17)
+    assert "ZeroDivisionError at " in line["error"]
+
+
+def test_activation_that_no_column_holds_is_left_out_alone(site: Site) -> None:
+    huge = dataclasses.replace(activation("v2"), epoch=2**63)
+    site.send(activation("v1"), huge, activation("v3", at=NOW + 1))
+    site.events.run_once()
+    assert [a.version for a in site.activated()] == ["v1", "v3"]
+    assert site.made[0].commits == 1
 
 
 def test_event_of_another_type_is_passed_over(site: Site) -> None:

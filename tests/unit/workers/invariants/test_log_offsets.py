@@ -76,7 +76,7 @@ class FakeClient:
         tp = left[0]
         self.read.add(tp)
         headers = [
-            [("ce_id", i.encode()), ("ce_type", b"drift")]
+            [("ce_id", i.encode()), ("ce_type", b"drift")] if i else [("ce_id", None), ("x", None)]
             for i in self.events.get((tp.topic, tp.partition), [])
         ]
         return {tp: [SimpleNamespace(headers=h) for h in headers]}
@@ -171,11 +171,11 @@ def test_broker_that_is_away_is_told_and_its_client_closed(
 
 
 def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    ends = {("n.drift", 0): (0, 3), ("n.drift", 1): (0, 1), ("n.incidents", 0): (0, 0)}
-    events = {("n.drift", 0): ["a", "b"], ("n.drift", 1): ["c"]}
+    ends = {("n.drift", 0): (0, 4), ("n.drift", 1): (0, 1), ("n.incidents", 0): (0, 0)}
+    events = {("n.drift", 0): ["a", "b", ""], ("n.drift", 1): ["c"]}  # "": its headers are null
     client = use(monkeypatch, FakeClient(ends, events=events))
     logs = [
-        Log("n.drift", "x", 0, 0, 3, 1),  # its third record is a control record
+        Log("n.drift", "x", 0, 0, 4, 1),  # its last record is a control record
         Log("n.drift", "x", 1, 0, 1, 1),
         Log("n.incidents", "y", 0, 0, 0, 0),
     ]
