@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from redistill.compress.folder import CANDIDATE
 from redistill.compress.judge.graph import Graph, answers
-from redistill.compress.plan import GraphSpec
+from redistill.compress.plan import GraphSpec, column_of
 from redistill.compress.rows import Rows
 from redistill.compress.steps import WORK
 from redistill.files import put
@@ -90,7 +90,8 @@ def reference_table(
     classes = answers(logits)
     names = np.array([*spec.classes, None], object)
     columns: dict[str, pa.Array] = {
-        name: pa.array(rows.x[:, j], pa.float32()) for j, name in enumerate(spec.features)
+        column_of(name): pa.array(rows.x[:, j], pa.float32())
+        for j, name in enumerate(spec.features)
     }
     columns["prediction"] = pa.array(names[classes].tolist(), pa.string())
     scores = softmax(logits) if len(rows) else logits

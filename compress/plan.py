@@ -1,7 +1,7 @@
 """Plan of a job and its report: ``job.json`` in, ``report.json`` out, both plain dataclasses.
 
 A job folder holds (all Parquet feature columns are float32, named and ordered as in ``schema``;
-categories are indices)::
+categories are indices; one with the name of another column is ``feature.NAME``)::
 
     job.json                      Job
     fresh.parquet                 id_hash int64, served_at timestamp[us, UTC], FEATURES,
@@ -46,10 +46,19 @@ __all__ = [
     "Training",
     "Undecidable",
     "Variant",
+    "column_of",
     "read_job_spec",
     "read_report",
     "to_json",
 ]
+
+OWN_COLUMNS = frozenset(
+    (
+        *("id_hash", "served_at", "label", "source", "p_include", "split"),
+        *("prediction", "scores"),
+    )
+)
+"""Columns of a job's tables that are neither features nor slices."""
 
 Mode = Literal["repair", "gate", "diagnose", "compare", "baseline"]
 """``repair``: train, shrink, judge. ``gate``: judge the finished candidate again, with more rows.
@@ -304,6 +313,18 @@ def to_json(value: JobSpec | Report | Limits) -> bytes:
     """Canonical JSON (sorted keys): the same value gives the same bytes, so that its hash means
     something."""
     return msgspec.json.encode(value, order="sorted")
+
+
+def column_of(name: str) -> str:
+    """Column of a feature, or of a slice, in a job's tables: people call features ``source`` and
+    ``label``, too.
+
+    Examples
+    --------
+    >>> column_of("age"), column_of("source"), column_of("feature.source")
+    ('age', 'feature.source', 'feature.feature.source')
+    """
+    return f"feature.{name}" if name in OWN_COLUMNS or name.startswith("feature.") else name
 
 
 def read_job_spec(data: bytes) -> JobSpec:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from redistill.compress.errors import BadData, BadJob
-from redistill.compress.plan import GraphSpec
+from redistill.compress.plan import GraphSpec, column_of
 from redistill.rownames import Names
 
 __all__ = ["Rows", "examples", "read_rows", "read_table", "read_trusted"]
@@ -140,7 +140,9 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
     """
     table, file = read_table(path), path.name
     names = set(table.column_names)
-    if missing := [f for f in graph.features if f not in names]:
+    # Older tables have no other names than those of the features themselves.
+    column = {n: c if (c := column_of(n)) in names else n for n in (*graph.features, *graph.slices)}
+    if missing := [f for f in graph.features if column[f] not in names]:
         raise BadData(
             f"{file}: {len(missing)} of {len(graph.features)} feature columns are missing:"
             f" {examples(missing)}. It has: {examples(sorted(names))}, ..."
@@ -148,7 +150,7 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
     n = table.num_rows
     x = np.empty((n, len(graph.features)), np.float32)
     for j, name in enumerate(graph.features):
-        x[:, j] = _feature(table[name], name, file)
+        x[:, j] = _feature(table[column[name]], name, file)
 
     def text(name: str) -> list[str | None]:
         return _strings(table[name], name, file) if name in names else [None] * n
@@ -180,11 +182,11 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
     def integers(name: str) -> NDArray[np.int64]:
         if name not in names:
             return np.zeros(n, np.int64)
-        column = table[name]
-        if pa.types.is_timestamp(column.type):
-            column = pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)
+        values = table[name]
+        if pa.types.is_timestamp(values.type):
+            values = pc.cast(values, pa.timestamp("us", tz=values.type.tz), safe=False)
         try:
-            filled = pc.fill_null(pc.cast(column, pa.int64()), 0)
+            filled = pc.fill_null(pc.cast(values, pa.int64()), 0)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise BadData(f"{file}: column {name!r} cannot be read ({error})") from error
         return np.asarray(filled.to_numpy(), np.int64)
@@ -198,7 +200,11 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
         served_at=integers("served_at"),
         source=text("source"),
         prediction=prediction,
-        segments={s: text(s) for s in graph.slices if s not in graph.features and s in names},
+        segments={
+            s: text(column[s])
+            for s in graph.slices
+            if s not in graph.features and column[s] in names
+        },
     )
     return rows, warnings
 

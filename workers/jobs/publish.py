@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from redistill.compress.plan import Report, read_report, to_json
+from redistill.compress.plan import Report, column_of, read_report, to_json
 from redistill.files import sha256_of
 from redistill.stats import softmax
 from redistill.streams.client.session import Session
@@ -232,7 +232,7 @@ def _profile(path: Path, session: Session, schema: Schema, context: JobInputs) -
     table = pq.read_table(path)
     table = table.slice(max(0, len(table) - PROFILE_ROWS))
     features = np.stack(
-        [table[name].to_numpy().astype(np.float32) for name in schema.names], axis=1
+        [table[column_of(name)].to_numpy().astype(np.float32) for name in schema.names], axis=1
     )
     scores = softmax(session.run(np.ascontiguousarray(features))).astype(np.float32)
     answers = [schema.classes[i] for i in scores.argmax(axis=1).tolist()]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
+from redistill.compress.plan import column_of
 from redistill.streams.store.tables import feature_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
 from redistill.workers.releases.release_files import write_whole
@@ -284,7 +285,7 @@ def _rows(
     }
     for name in features:
         values = np.ascontiguousarray(matrix[:, stored.index(name)])
-        columns[name] = pa.array(values, pa.float32())
+        columns[column_of(name)] = pa.array(values, pa.float32())
     columns |= {
         "label": pa.array([r.label if r else None for r in row_labels], pa.string()),
         "source": pa.array([r.source if r else None for r in row_labels], pa.string()),
@@ -297,7 +298,7 @@ def _rows(
 
 def _empty(features: tuple[str, ...]) -> pa.Table:
     types: dict[str, pa.DataType] = {"id_hash": pa.int64(), "served_at": pa.timestamp("us", "UTC")}
-    types |= dict.fromkeys(features, pa.float32())
+    types |= dict.fromkeys(map(column_of, features), pa.float32())
     types |= {"label": pa.string(), "source": pa.string(), "p_include": pa.float64()}
     types |= {"split": pa.string(), "prediction": pa.string()}
     return pa.schema(list(types.items())).empty_table()

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from redistill.compress.plan import column_of
 from redistill.rowcells import Kind
 from redistill.rowcsv import RowFileError
 from redistill.rowfiles import Batch, RowFile, open_rows
@@ -64,10 +65,11 @@ class Dataset:
         """The rows in the layout of a job folder; the same rows give the same bytes."""
         names = spec.schema.names
         columns: dict[str, Any] = {
-            name: pa.array(self.features[:, j], pa.float32()) for j, name in enumerate(names)
+            column_of(name): pa.array(self.features[:, j], pa.float32())
+            for j, name in enumerate(names)
         }
         for key, values in self.segments.items():
-            columns[key] = pa.array(values, pa.string())
+            columns[column_of(key)] = pa.array(values, pa.string())
         if self.labels is not None:
             columns["label"] = _texts(self.labels, spec.schema.classes)
         buffer = io.BytesIO()

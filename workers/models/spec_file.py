@@ -205,6 +205,12 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
     data = any(has("data", key) for key in ("reference", "trusted"))
     if level == "watch" and (data or has("model", "onnx")) and not has("model", "version"):
         problems.append("[model] version is missing: which version do the files describe?")
+    label = document["data"].get("label", "label") if data else None
+    if schema is not None and label in schema.names:
+        problems.append(
+            f"[data] label = {label!r} is a feature as well: the model would be told the answer, or"
+            " the labels stand in a column of another name"
+        )
     if has("teacher", "torch"):
         torch = document["teacher"]["torch"]
         if not isinstance(torch, str) or not re.fullmatch(r"[\w.]+:\w+", torch):

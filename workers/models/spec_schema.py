@@ -73,6 +73,8 @@ def _features(value: Any, problems: list[str]) -> dict[str, Feature]:
     out: dict[str, Feature] = {}
     for where, key, described in items:
         names = _column_names(where, key, described, problems)
+        if nul := next((n for n in names if "\0" in n), None):
+            problems.append(f"{where}: {nul!r} holds NUL, which no database stores")
         if len(out) + len(names) > MAX_FEATURES:
             problems.append(f"{where}: more than {MAX_FEATURES:,} features")
             break
@@ -204,6 +206,8 @@ def _names(
         problems.append(f"{place}: {wrong[0]!r} is no name (put it in quotes)")
         return ()
     names = tuple(str(v) for v in value)
+    if nul := next((n for n in names if "\0" in n), None):
+        problems.append(f"{place}: {nul!r} holds NUL, which no database stores")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         problems.append(f"{place}: {twice!r} stands there twice")

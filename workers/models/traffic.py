@@ -54,6 +54,8 @@ class Seen:
     scores: int = 0
     """Scores per row; 0: none."""
     segments: dict[str, Counter[str]] = field(default_factory=dict)
+    unusable: set[str] = field(default_factory=set)
+    """Columns whose names hold NUL: no finding about them could be stored."""
     fractional: bool = False
     """Whether a prediction was a number with a fraction."""
 
@@ -171,6 +173,9 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         The text, and warnings about what had to be guessed.
     """
     classes, warnings = seen.classes()
+    if seen.unusable:
+        said = ", ".join(map(repr, sorted(seen.unusable)[:5]))
+        warnings += (f"columns whose names hold NUL are left out: {said}",)
     lines = [
         f"# Learned from {seen.sampled:,} rows of traffic by `redistill register {seen.model}"
         " --from-traffic`.",
@@ -228,9 +233,14 @@ def _add(seen: Seen, data: bytes) -> None:
         table = reader.read_all()
     metadata = table.schema.metadata or {}
     for name in json.loads(metadata.get(b"redistill.features", b"[]")):
-        seen.numbers.setdefault(str(name))
+        if "\0" in name:
+            seen.unusable.add(name)
+        else:
+            seen.numbers.setdefault(str(name))
     for column in table.column_names:
-        if column.startswith("feature."):
+        if "\0" in column:
+            seen.unusable.add(column.partition(".")[2])
+        elif column.startswith("feature."):
             counts = seen.categories.setdefault(column.removeprefix("feature."), Counter())
             counts.update(_texts(table.column(column)))
         elif column.startswith("segment."):

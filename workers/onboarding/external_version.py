@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from redistill import onnxfile, onnxports
 from redistill.compress.errors import CompressError
-from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, to_json
+from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, column_of, to_json
 from redistill.files import sha256_of
 from redistill.onnxports import OnnxError
 from redistill.streams.errors import ReleaseError
@@ -230,7 +230,7 @@ def _base_error(report: Report) -> str | None:
 def _profile(path: Path, model: str, version: str, schema: Schema) -> bytes:
     """What is normal for the version: the reference rows, with what it answers to them."""
     table = pq.read_table(path)
-    columns = [table[name].to_numpy().astype(np.float32) for name in schema.names]
+    columns = [table[column_of(name)].to_numpy().astype(np.float32) for name in schema.names]
     scores = np.asarray(table["scores"].combine_chunks().flatten(), np.float32)
     block = PredictionBlock(
         model=model,

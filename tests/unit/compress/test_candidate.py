@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from compress_rows import GRAPH, context_of, rows_of, tiny_job
 
 from redistill.compress import candidate
 from redistill.compress.judge.graph import Graph
+from redistill.compress.plan import column_of
 
 
 @pytest.fixture
@@ -47,6 +49,15 @@ def test_reference_table_shows_no_label_that_was_trained_on(graph: Graph) -> Non
     scores = np.array(table["scores"].to_pylist())
     assert scores.sum(axis=1) == pytest.approx(1.0, abs=1e-5)
     assert table["split"].to_pylist()[:2] == ["train", "gate"]
+
+
+def test_reference_table_has_features_called_as_its_own_columns(graph: Graph) -> None:
+    rows = rows_of(20)
+    spec = replace(GRAPH, features=("label", "scores", "x"))
+    table = candidate.reference_table(graph, rows, spec, labels=rows.gate)
+    named = [table[column_of(name)].to_pylist() for name in spec.features]
+    np.testing.assert_array_equal(np.array(named, np.float32).T, rows.x)
+    assert table["label"].type == pa.string()
 
 
 def test_reference_table_of_no_rows_has_its_columns(graph: Graph) -> None:

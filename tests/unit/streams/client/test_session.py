@@ -13,13 +13,14 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_names import ODD
 from onnx import TensorProto, helper
 from release_kit import NUMERIC, SCHEMA, graph, linear, model_of, rows
 
 from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.client.session import Session, load, self_test
 from redistill.streams.errors import NoAnswer, ReleaseError
-from redistill.streams.wire.block import Schema
+from redistill.streams.wire.block import Feature, Schema
 
 W, B = linear(7)
 
@@ -87,6 +88,18 @@ def test_many_rows_are_packed_as_one_by_one() -> None:
     np.testing.assert_array_equal(SESSION.pack_rows(packed.astype(np.float64)), packed)
     with pytest.raises(ValueError, match=r"\(n, 3\)"):
         SESSION.pack_rows(np.zeros((4, 2)))
+
+
+def test_features_of_any_name_are_found_by_it() -> None:
+    schema = Schema(features=tuple(Feature(name=n) for n in ODD), classes=("a", "b"))
+    told = Manifest.from_json(manifest(schema).to_json())
+    assert told.schema == schema
+    session = Session(graph(*linear(1, schema)).SerializeToString(), told)
+    row = {name: float(i) for i, name in enumerate(ODD)}
+    wanted = [list(range(len(ODD)))]
+    assert session.pack(dict(reversed(row.items()))).tolist() == wanted
+    assert session.pack_rows([row]).tolist() == wanted
+    assert session.named(list(range(len(ODD)))) == row
 
 
 @pytest.mark.parametrize("classes", [2, 40])  # the plain and the numpy way

@@ -11,6 +11,7 @@ import loop
 import msgspec
 import pytest
 import sqlalchemy as sa
+from odd_names import ODD
 from stream_rows import new_database
 from structlog.testing import capture_logs
 
@@ -45,6 +46,15 @@ def test_finding_is_a_row_with_its_last_word(conn: sa.Connection) -> None:
     assert (row.status, row.severity, row.revision) == ("resolved", "info", 2)
     assert (row.opened_at, row.stored_at, row.intake_revision) == (NOW, NOW + 5, None)
     assert msgspec.json.decode(row.body, type=DriftFound) == over
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_finding_about_a_feature_of_any_name_is_stored(conn: sa.Connection, name: str) -> None:
+    found = loop.finding(scope=name)
+    assert store_findings(conn, [found], now=NOW) == 1
+    row = conn.execute(sa.select(findings)).one()
+    assert row.scope == name
+    assert msgspec.json.decode(row.body, type=DriftFound).scope == name
 
 
 def test_revision_is_announced_once_under_an_id_that_follows_from_it(conn: sa.Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import loop
 import numpy as np
@@ -12,6 +13,8 @@ import pytest
 from loop import NOW
 from served_rows import labelled, said, served
 
+from redistill.compress.plan import GraphSpec
+from redistill.compress.rows import read_rows
 from redistill.streams.store.database import Database
 from redistill.times import SECOND
 from redistill.workers.jobs import training_window
@@ -172,6 +175,24 @@ def test_missing_features_are_said_with_the_setting_that_left_them_out(
     served(database, range(1, 11), names=("x",))
     with pytest.raises(training_window.WindowError, match=r"'y'.*store_features"):
         read(database)
+
+
+def test_features_called_as_the_windows_own_columns_keep_their_values(
+    database: Database, tmp_path: Path
+) -> None:
+    names = ("source", "label")
+    served(database, range(1, 11), names=names)
+    labelled(database, range(1, 11), label="default")
+    found = read(database, replace(WANTED, features=names))
+    training_window.write(found, tmp_path / "fresh.parquet")
+    rows, _ = read_rows(
+        tmp_path / "fresh.parquet", GraphSpec(features=names, classes=("repay", "default"))
+    )
+    assert rows.x[:, 0].tolist() == [float(h) for h in rows.id_hash.tolist()]
+    assert set(rows.source) == {"ledger"}
+    assert (rows.y == 1).all()
+    empty = read(database, replace(WANTED, features=names, version="other"))
+    assert len(empty.table.column_names) == len(found.table.column_names)
 
 
 def test_no_rows_are_an_empty_table_with_every_column(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from odd_names import ODD
 
 from redistill.compress import data, rows
+from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.models import dataset, spec_file
 from redistill.workers.models.spec import ModelSpec
 
@@ -127,3 +130,29 @@ def test_a_broken_part_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").rename(folder / "a.parquet")
     (folder / "b.parquet").write_bytes(b"PAR1")
     assert "b.parquet cannot be read as Parquet" in problems_of(folder, tmp_path)
+
+
+def test_columns_of_any_name_reach_the_job(tmp_path: Path) -> None:
+    """Also those that are called as a job's own columns."""
+    own = ("prediction", "source", "split", "p_include", "id_hash", "served_at", "scores")
+    names = tuple(dict.fromkeys(n for n in (*ODD, *own, "feature.source") if n != "label"))
+    schema = Schema(
+        features=tuple(Feature(name=n) for n in names), classes=("a", "b"), slices=("feature.x",)
+    )
+    spec = replace(spec_of(tmp_path), schema=schema)
+    values = np.arange(float(len(names) * ROWS)).reshape(ROWS, -1)
+    table: dict[str, Any] = {n: values[:, j] for j, n in enumerate(names)}
+    table |= {"label": ["a", "b"] * (ROWS // 2), "feature.x": ["s", "t"] * (ROWS // 2)}
+    pq.write_table(pa.table(table), tmp_path / "trusted.parquet")
+    read, problems = dataset.read(tmp_path / "trusted.parquet", spec, "trusted", need_labels=True)
+    assert problems == []
+    assert read is not None
+    job = tmp_path / "job.parquet"
+    job.write_bytes(read.to_parquet(spec))
+    found, warnings = rows.read_trusted(job, spec.graph())
+    assert warnings == []
+    np.testing.assert_array_equal(found.x, values.astype(np.float32))
+    assert found.segments == {"feature.x": ["s", "t"] * (ROWS // 2)}
+    assert (found.y >= 0).all()
+    assert found.source == [None] * ROWS
+    assert not found.gate.any()

@@ -119,3 +119,22 @@ def test_docs_list_every_key() -> None:
         if name == "teacher":
             expected += [f"[schema] {key}" for key in SCHEMA_KEYS]
     assert sorted(documented) == sorted(expected)
+
+
+def test_a_feature_that_is_the_column_of_labels_is_refused(tmp_path: Path) -> None:
+    text = """
+name = "m"
+[model]
+version = "1"
+[schema]
+features = { label = "float", x = "float" }
+classes = ["a", "b"]
+[data]
+reference = "r.parquet"
+"""
+    (tmp_path / "r.parquet").write_bytes(b"")
+    (told,) = refused(tmp_path, text)
+    assert told.startswith("[data] label = 'label' is a feature as well")
+    assert load(tmp_path, text + 'label = "y"\n').schema.names == ("label", "x")
+    watched = text.replace('[data]\nreference = "r.parquet"\n', "")
+    assert load(tmp_path, watched).schema.names == ("label", "x")

@@ -104,6 +104,8 @@ def test_a_feature_of_this_very_name_goes_before_a_range() -> None:
         ({"slices": "region"}, "[schema] slices = 'region': a list of names was expected"),
         ({"clases": []}, "[schema] clases: there is no such key; did you mean classes?"),
         ({"features": {}}, "[schema] features: a table such as"),
+        ({"classes": ["a", "b\0"]}, r"[schema] classes: 'b\x00' holds NUL"),
+        ({"features": {"a\0": "float"}}, "[schema] features.a\0: 'a\\x00' holds NUL"),
         ({"order": ["region"]}, "[schema] order: p0, p1, p2, p3 not in it"),
         ({"order": ["region", "p[0-3]", "q"]}, "[schema] order: q not among the features"),
         ({"order": ["region", "p[0-3]", "p1"]}, "[schema] order: a name stands there twice"),

@@ -198,7 +198,10 @@ def test_every_name_that_was_seen_is_registered_as_it_stands(kind: str, tmp_path
     assert ModelSpec.from_json(spec.to_json()) == spec
 
 
-@given(st.sets(st.text(max_size=30) | st.sampled_from(ODD), min_size=2, max_size=20))
+NAMES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=30)
+
+
+@given(st.sets(NAMES | st.sampled_from(ODD), min_size=2, max_size=20))
 def test_any_names_come_back_from_the_file(names: set[str]) -> None:
     seen = Seen("seen", "v1", 2, sampled=2, predictions=Counter(names))
     seen.numbers = dict.fromkeys(names)
@@ -229,3 +232,23 @@ def test_booleans_of_older_and_newer_loggers_are_the_same_classes(conn: sa.Conne
     put(conn, sample(["True", "False", "True"]), version="old")
     put(conn, sample(["true", "false"]), version="new")
     assert look(conn, "seen").classes() == (("false", "true"), ())
+
+
+def test_columns_whose_names_hold_nul_are_left_out_and_said(
+    conn: sa.Connection, tmp_path: Path
+) -> None:
+    data = encode_batch(
+        model="seen",
+        version="v1",
+        ids=list("ab"),
+        served_at=np.arange(2, dtype=np.int64),
+        feature_names=["x", "a\0b"],
+        features=np.ones((2, 2), np.float32),
+        prediction=["a", "b"],
+        categories={"c\0": ["u", "v"]},
+        segments={"s\0": ["u", "v"]},
+    )
+    put(conn, data)
+    text, warnings = to_toml(look(conn, "seen"))
+    assert spec_file.parse(text, tmp_path / "seen.toml").schema.names == ("x",)
+    assert warnings == (r"columns whose names hold NUL are left out: 'a\x00b', 'c\x00', 's\x00'",)
