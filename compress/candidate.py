@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE
 from redistill.compress.judge.graph import Graph, answers
 from redistill.compress.plan import GraphSpec, column_of
@@ -51,13 +52,22 @@ def golden_rows(
     Returns
     -------
     tuple
-        ``(32, F)`` and ``(32, classes)``, the same for the same arguments.
+        ``(32, F)`` and ``(32, classes)``, the same for the same arguments; every answer is finite.
+
+    Raises
+    ------
+    BadModel
+        It answers NaN for all rows of a pool.
     """
     chosen = []
     filled = [p for p in pools if len(p)]
     for k, pool in enumerate(filled):
         some = pool[:: max(1, len(pool) // 2_000)]
-        top = np.sort(graph.outputs(some), axis=1)
+        outputs = graph.outputs(some)
+        finite = np.isfinite(outputs).all(axis=1)
+        if not finite.any():
+            raise BadModel(f"{graph.name} answers NaN for every row: it can serve nothing")
+        some, top = some[finite], np.sort(outputs[finite], axis=1)
         clear = np.argsort(top[:, -2] - top[:, -1], kind="stable")  # clearest first
         clear = np.sort(clear[: max(1, len(clear) // 2)])
         wanted = GOLDEN_ROWS // len(filled) + (k < GOLDEN_ROWS % len(filled))
@@ -86,7 +96,7 @@ def reference_table(
         Features (float32), ``prediction`` (class name), ``scores`` (probabilities, float32 list),
         ``label`` (class name or null), and ``served_at``, ``id_hash``, ``split`` as they came.
     """
-    logits = graph.logits(rows.x)
+    logits = graph.logits(rows.x)  # NaN where there is no answer: no class, no scores
     classes = answers(logits)
     names = np.array([*spec.classes, None], object)
     columns: dict[str, pa.Array] = {

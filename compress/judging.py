@@ -128,9 +128,11 @@ def rival(
     if not path.is_file():
         return None
     probed = answers.get(role, ProbeResult(name=role))
-    return EvaluatedModel.of(
+    model = EvaluatedModel.of(
         role, path, context.graph(role), trusted=trusted, gate=gate_rows, probed=probed
     )
+    context.warnings += model.unanswered()
+    return model
 
 
 def check_log(context: JobContext, rows: Rows, answered: Classes) -> None:
@@ -210,6 +212,7 @@ def judge(
                 fresh=fresh,
                 probed=answers[name],
             )
+            context.warnings += evaluated[name].unanswered()
     fp32 = evaluated.get("fp32")
 
     judged: dict[str, tuple[Evidence, Judgement]] = {}

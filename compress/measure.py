@@ -145,10 +145,11 @@ def baseline(context: JobContext) -> Report:
     evaluated = EvaluatedModel.of(
         role, path, graph, trusted=trusted, gate=gate_rows, probed=probed[role]
     )
-    against = judging.rival(context, "incumbent", probed, trusted, gate_rows)
+    context.warnings += evaluated.unanswered()
+    against = None
+    if role != "incumbent":
+        against = judging.rival(context, "incumbent", probed, trusted, gate_rows)
     teacher = judging.rival(context, "teacher", probed, trusted, gate_rows)
-    if role == "incumbent":
-        against = None
     rule: Requirement = "first" if against is None else "admit"
     evidence = evaluation.evidence(evaluated, incumbent=against, fp32=None)
     judgement = gate.decide(evidence, job.limits, rule=rule)

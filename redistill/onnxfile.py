@@ -7,14 +7,26 @@ neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from redistill import onnxwalk
 from redistill.onnxports import OnnxError, Port
 
-__all__ = ["MAX_BYTES", "GraphFacts", "check", "check_bytes", "operator_types", "read", "session"]
+__all__ = [
+    "DEFAULT_DOMAINS",
+    "MAX_BYTES",
+    "GraphFacts",
+    "check",
+    "check_bytes",
+    "operator_types",
+    "ports",
+    "read",
+    "session",
+]
 
 MAX_BYTES = 512 * 1024 * 1024
 """Compressed models are small, and the limited children in which a file is first loaded have no
@@ -22,6 +34,18 @@ memory for more."""
 
 MIN_OPSET, MAX_OPSET = 7, 25
 """Of the standard operators: ONNX Runtime goes down to 7; newer ones are refused until tested."""
+
+MAX_IR = 14
+"""Version of the file format itself that ONNX Runtime reads."""
+
+BITS = (
+    dict.fromkeys((1, 6, 12), 32)  # float, int32, uint32
+    | dict.fromkeys((7, 11, 13, 14), 64)  # int64, double, uint64, complex64
+    | dict.fromkeys((4, 5, 10, 16), 16)  # uint16, int16, float16, bfloat16
+    | dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8)  # uint8, int8, bool, float8
+    | {15: 128, 21: 4, 22: 4, 23: 4, 25: 2, 26: 2, 27: 6, 28: 6}  # complex128, less than a byte
+)
+"""Of an element, by ``TensorProto.DataType``."""
 
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 """Two names of the domain of the standard operators."""
@@ -116,27 +140,42 @@ def check_bytes(name: str, data: bytes) -> GraphFacts:
     data
         What it holds.
     """
-    model = _parse(name, data)
+    model = onnxwalk.parse(name, data)
+    if model.ir_version > MAX_IR:
+        raise OnnxError(
+            f"{name} is written in version {model.ir_version} of the file format; up to {MAX_IR} is"
+            " supported: export it with an older onnx, or set model.ir_version = 10 and save it"
+        )
     opset = _opset(name, model)
     operators = _operators(name, model)
     if len(model.training_info):
         raise OnnxError(f"{name} holds training graphs: export it for inference")
-    external = sorted({t.name for t in _tensors(model) if t.data_location == t.EXTERNAL})
+    external = set()
+    for tensor in onnxwalk.tensors(model):
+        if tensor.data_location == tensor.EXTERNAL:
+            external.add(tensor.name)
+        else:
+            _check_tensor(name, tensor)
     if external:
         raise OnnxError(
-            f"{name} keeps {len(external)} tensors outside the file ({external[0]!r} is one): "
-            "save it with its weights inside (torch: external_data=False)"
+            f"{name} keeps {len(external)} tensors outside the file ({min(external)[:80]!r} is"
+            " one): save it with its weights inside (torch: external_data=False; any file:"
+            ' onnx.save(onnx.load("model.onnx"), "whole.onnx"))'
         )
-    weights = {t.name for t in model.graph.initializer}
-    inputs = tuple(_port(v) for v in model.graph.input if v.name not in weights)
+    inputs, outputs = ports(model)
     if not inputs:
         raise OnnxError(f"{name} is no ONNX model: its graph takes no input")
     return GraphFacts(
-        bytes=len(data),
-        opset=opset,
-        inputs=inputs,
-        outputs=tuple(_port(v) for v in model.graph.output),
-        operators=operators,
+        bytes=len(data), opset=opset, inputs=inputs, outputs=outputs, operators=operators
+    )
+
+
+def ports(model: Any) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Inputs, without weights that are listed among them, and outputs of a ``ModelProto``."""
+    weights = {t.name for t in model.graph.initializer}
+    return (
+        tuple(_port(v) for v in model.graph.input if v.name not in weights),
+        tuple(_port(v) for v in model.graph.output),
     )
 
 
@@ -149,8 +188,8 @@ def operator_types(path: Path) -> tuple[str, ...]:
     OnnxError
         It is no ONNX file.
     """
-    model = _parse(path.name, path.read_bytes())
-    return tuple(sorted({n.op_type for n in _nodes(model.graph, *model.functions)}))
+    model = onnxwalk.parse(path.name, path.read_bytes())
+    return tuple(sorted({n.op_type for n in onnxwalk.nodes(model)}))
 
 
 def session(
@@ -194,24 +233,16 @@ def session(
         raise OnnxError(f"ONNX Runtime cannot load it: {error}") from error
 
 
-def _parse(name: str, data: bytes) -> Any:
-    import onnx
-
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf raises classes of its own, by version
-        raise OnnxError(f"{name} is no readable ONNX file: {error}") from error
-    if not model.graph.node or not model.graph.output:
-        raise OnnxError(f"{name} is no ONNX model: its graph is empty")
-    return model
-
-
 def _opset(name: str, model: Any) -> int | None:
-    versions = {o.version for o in model.opset_import if o.domain in DEFAULT_DOMAINS}
+    imports = [*model.opset_import, *(o for f in model.functions for o in f.opset_import)]
+    versions = {o.version for o in imports if o.domain in DEFAULT_DOMAINS}
     if wrong := sorted(v for v in versions if not MIN_OPSET <= v <= MAX_OPSET):
-        raise OnnxError(f"{name} uses opset {wrong[0]}; {MIN_OPSET} to {MAX_OPSET} are supported")
+        raise OnnxError(
+            f"{name} uses opset {wrong[0]}; {MIN_OPSET} to {MAX_OPSET} are supported: export it"
+            " with opset_version=17 (skl2onnx: target_opset=17)"
+        )
     if not versions:  # fine where nothing depends on it: trees are of a domain of their own
-        if any(n.domain in DEFAULT_DOMAINS for n in _nodes(model.graph)):
+        if any(n.domain in DEFAULT_DOMAINS for n in model.graph.node):
             raise OnnxError(f"{name} uses standard operators and does not say of which opset")
         return None
     return int(max(versions))
@@ -221,7 +252,7 @@ def _operators(name: str, model: Any) -> tuple[str, ...]:
     import onnx
 
     own = {(f.domain, f.name) for f in model.functions}
-    used = {(n.domain, n.op_type) for n in _nodes(model.graph, *model.functions)}
+    used = {(n.domain, n.op_type) for n in onnxwalk.nodes(model)}
 
     def known(domain: str, operator: str) -> bool:
         if domain == "com.microsoft":
@@ -229,46 +260,30 @@ def _operators(name: str, model: Any) -> tuple[str, ...]:
         standard = "" if domain in DEFAULT_DOMAINS else domain
         return domain in STANDARD_DOMAINS and onnx.defs.has(operator, standard)
 
-    unknown = sorted(f"{d or 'ai.onnx'}:{o}" for d, o in used - own if not known(d, o))
+    unknown = sorted(f"{d or 'ai.onnx'}:{o}"[:80] for d, o in used - own if not known(d, o))
     if unknown:
-        raise OnnxError(f"{name} uses operators that are not allowed: {unknown}")
+        raise OnnxError(f"{name} uses operators that are not allowed: {unknown[:8]}")
     return tuple(sorted({f"{'' if d in DEFAULT_DOMAINS else d}:{o}" for d, o in used}))
 
 
-def _graphs(*roots: Any) -> Iterator[Any]:
-    """The given graphs and bodies of functions, and every graph inside a node of those."""
-    pending = list(roots)
-    while pending:
-        graph = pending.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
-                pending.extend(attribute.graphs)
-
-
-def _nodes(*roots: Any) -> Iterator[Any]:
-    for graph in _graphs(*roots):
-        yield from graph.node
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    """Every tensor of the file, wherever it can hide."""
-    for graph in _graphs(model.graph, *model.functions):
-        yield from getattr(graph, "initializer", ())  # functions have none
-        sparse = [*getattr(graph, "sparse_initializer", ())]
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                if attribute.HasField("sparse_tensor"):
-                    sparse.append(attribute.sparse_tensor)
-                sparse.extend(attribute.sparse_tensors)
-        for tensor in sparse:
-            yield tensor.values
-            yield tensor.indices
+def _check_tensor(name: str, tensor: Any) -> None:
+    """Refuse a tensor that says it is larger than what the file holds of it."""
+    bits = BITS.get(tensor.data_type)
+    if any(d < 0 for d in tensor.dims):
+        raise OnnxError(f"{name}: tensor {tensor.name[:80]!r} has a negative size")
+    if bits is None:  # text; or a type that ONNX Runtime will not know either
+        held, wanted = len(tensor.string_data), math.prod(tensor.dims)
+    elif tensor.raw_data:
+        held, wanted = len(tensor.raw_data), -(-math.prod(tensor.dims) * bits // 8)
+    else:  # numbers in lists: what is smaller than a byte is packed
+        fields = (tensor.float_data, tensor.int32_data, tensor.int64_data)
+        held = sum(map(len, (*fields, tensor.double_data, tensor.uint64_data)))
+        wanted = -(-math.prod(tensor.dims) * bits // 8) if bits < 8 else math.prod(tensor.dims)
+    if held < wanted:
+        raise OnnxError(
+            f"{name}: tensor {tensor.name[:80]!r} should have the sizes {list(tensor.dims)[:8]},"
+            " and the file does not hold so much: it was cut off, or made to ask for memory"
+        )
 
 
 def _port(value: Any) -> Port:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DYNAMIC",
     "GraphLayout",
     "OnnxError",
     "Port",
     "feeder",
-    "fixed_rows",
     "layout",
     "of_session",
     "scores_output",
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 Feeder = Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]
+
+DYNAMIC = "torch.onnx.export(..., dynamic_axes={'x': {0: 'n'}}), or skl2onnx with [None, F]"
+"""How somebody gets a graph that takes any number of rows."""
 
 _TENSOR = re.compile(r"tensor\((\w+)\)")
 
@@ -57,7 +61,7 @@ class GraphLayout:
     rank: Literal[1, 2]
     """Dimensions of each input: ``(n, F)`` and ``(n, 1)`` have 2, ``(n,)`` has 1."""
     rows: int | None
-    """Rows of a call, where the graph is fixed to them; ``None``: any number."""
+    """Rows of a call, where the graph takes one only; ``None``: any number."""
 
 
 def of_session(arguments: Iterable[Any]) -> tuple[Port, ...]:
@@ -70,12 +74,6 @@ def of_session(arguments: Iterable[Any]) -> tuple[Port, ...]:
         )
         for a in arguments
     )
-
-
-def fixed_rows(inputs: Iterable[Port]) -> int | None:
-    """Rows of a call of a graph that takes a fixed number of them; ``None``: any number."""
-    sizes = (p.shape[0] or 0 for p in inputs if p.shape)
-    return next((size for size in sizes if size > 0), None)
 
 
 def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
@@ -92,12 +90,19 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
     >>> layout([x], ["income", "age"])
     GraphLayout(matrix=True, names=('x',), rank=2, rows=None)
     """
-    if told := {p.name: p.element for p in inputs if p.element != "FLOAT"}:
+    if told := {p.name[:80]: p.element for p in inputs if p.element != "FLOAT"}:
         raise OnnxError(
-            f"the graph's inputs must be float32; these are not: {told} (numbers, and categories as"
-            " their index, are given to it as float32: export it so, or put a Cast before it)"
+            f"the graph's inputs must be float32; these are not: {dict(islice(told.items(), 8))}"
+            " (numbers, and categories as their index, are given to it as float32: export it so,"
+            " skl2onnx: FloatTensorType in initial_types, or put a Cast before it)"
         )
-    width, rows, shapes = len(features), fixed_rows(inputs), [p.shape for p in inputs]
+    width, rows, shapes = len(features), _fixed_rows(inputs), [p.shape for p in inputs]
+    if rows is not None and rows != 1:
+        raise OnnxError(
+            f"the graph's input is fixed to {rows} rows; export it with a dynamic batch ({DYNAMIC})"
+        )
+    if len(inputs) == 1 and not shapes[0]:  # a shape that is not said
+        return GraphLayout(matrix=True, names=(inputs[0].name,), rank=2, rows=None)
     if len(inputs) == 1 and len(shapes[0]) == 2 and shapes[0][1] in (None, width):
         return GraphLayout(matrix=True, names=(inputs[0].name,), rank=2, rows=rows)
     if {p.name for p in inputs} == set(features):
@@ -105,10 +110,18 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
             return GraphLayout(matrix=False, names=tuple(features), rank=1, rows=rows)
         if all(len(shape) == 2 and shape[1] in (None, 1) for shape in shapes):
             return GraphLayout(matrix=False, names=tuple(features), rank=2, rows=rows)
+    takes = {p.name[:80]: list(p.shape) for p in inputs[:8]}
+    more = f" and {len(inputs) - 8} more" if len(inputs) > 8 else ""
     raise OnnxError(
-        f"the graph takes { ({p.name: list(p.shape) for p in inputs}) }; one float32 input of shape"
+        f"the graph takes {takes}{more}; one float32 input of shape"
         f" (n, {width}) was expected, or one input per feature named as in the schema"
     )
+
+
+def _fixed_rows(inputs: Iterable[Port]) -> int | None:
+    """Rows of a call of a graph that takes a fixed number of them; ``None``: any number."""
+    sizes = (p.shape[0] or 0 for p in inputs if p.shape)
+    return next((size for size in sizes if size > 0), None)
 
 
 def feeder(names: Sequence[str], rank: int) -> Feeder:
@@ -164,7 +177,8 @@ def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:
     Parameters
     ----------
     wanted
-        Its name; ``None``: there is one only.
+        Its name; ``None``: there is one only, or one of float32 beside labels, as converters make
+        them.
 
     Raises
     ------
@@ -172,12 +186,13 @@ def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:
         There is no such output, it holds no float32, or none was named and there are several.
     """
     elements = {p.name: p.element for p in outputs}
-    names = list(elements)
-    if wanted is None and len(names) != 1:
+    names = [n[:80] for n in elements][:12]
+    scores = [n for n, element in elements.items() if element == "FLOAT"]
+    if wanted is None and len(elements) != 1 and len(scores) != 1:
         raise OnnxError(
             f"the graph has the outputs {names}: name the one with a score per class (key output)"
         )
-    name = names[0] if wanted is None else wanted
+    name = wanted or next(iter(scores), next(iter(elements)))
     if name not in elements:
         raise OnnxError(f"the graph has no output {name!r}; it has {names}")
     if elements[name] == "UNDEFINED":
@@ -186,9 +201,8 @@ def scores_output(outputs: Sequence[Port], wanted: str | None) -> str:
             ' (skl2onnx: options={"zipmap": False})'
         )
     if elements[name] != "FLOAT":
-        scores = [n for n, element in elements.items() if element == "FLOAT"]
         raise OnnxError(
             f"output {name!r} holds {elements[name]}: float32 scores, one per class, were expected"
-            f" (outputs of float32: {scores or 'none'})"
+            f" (outputs of float32: {scores[:12] or 'none'})"
         )
     return name

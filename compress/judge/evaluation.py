@@ -53,6 +53,15 @@ class EvaluatedModel:
             probed=probed,
         )
 
+    def unanswered(self) -> list[str]:
+        """A sentence for rows to which it answers NaN or infinity: they count as wrong."""
+        return [
+            f"{self.name} answers NaN for {silent:,} of {len(answered):,} {what} rows: they count"
+            " as wrong"
+            for what, answered in (("trusted", self.trusted), ("gate", self.gate))
+            if (silent := int((answered < 0).sum()))
+        ]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:

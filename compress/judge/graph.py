@@ -139,11 +139,7 @@ class Graph:
             )
         except OnnxError as error:
             raise BadModel(f"{self.name}: {error}") from error
-        if layout.rows is not None:
-            raise BadModel(
-                f"{self.name}: its input is fixed to {layout.rows} rows; export it with a dynamic"
-                " batch"
-            )
+        self._rows = layout.rows
         self._feed = onnxports.feeder(layout.names, layout.rank)
 
     def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -154,6 +150,8 @@ class Graph:
         BadModel
             The graph fails, or answers with another shape.
         """
+        if self._rows is not None and len(x) > self._rows:
+            return np.concatenate([self.raw(x[i : i + 1]) for i in range(len(x))])
         try:
             (out,) = self._session.run([self._output], self._feed(x))
         except Exception as error:  # onnxruntime's exceptions share no public base class
@@ -175,7 +173,7 @@ class Graph:
         """Logits; of a graph that answers with probabilities their logarithm: ``(n, classes)``."""
         out = self.outputs(x)
         if self.call.output_kind == "probabilities":
-            out = np.log(np.clip(out, 1e-7, 1.0))
+            out = np.where(np.isfinite(out), np.log(np.clip(out, 1e-7, 1.0)), np.float32(np.nan))
         return out
 
     def classes(self, x: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 Classes = NDArray[np.int64]
-"""(n,) index of a class per row; -1 where a label is missing."""
+"""(n,) index of a class per row; -1 where a label is missing, or a model answers NaN."""
 
 
 def rows_to_decide(wins: int, losses: int, ties: int, *, threshold: float) -> int | None:
@@ -115,9 +115,9 @@ def accuracy(
 
 
 def agreement(first: Classes, second: Classes) -> Measure:
-    """Share of rows on which two models answer the same."""
+    """Share of rows on which two models answer the same; no answer is like no other."""
     n = len(first)
-    same = int((first == second).sum())
+    same = int(((first == second) & (first >= 0)).sum())
     low, high = clopper_pearson(same, n)
     return Measure(value=same / n if n else 1.0, low=low, high=high, n=n)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["misdeclared"]
+__all__ = ["misdeclared", "unscaled"]
 
 TOLERANCE = 1e-3
 """What rounding to float16 or int8 may do to a probability, or to the sum of some."""
+WIDE_TOLERANCE = 0.05
+"""Beyond it a sum is no matter of rounding."""
+FEW = 0.01
+"""Share of rows that may be odd for reasons of their own."""
 
 
 def misdeclared(outputs: NDArray[np.float32], kind: str) -> str | None:
@@ -43,3 +47,38 @@ def misdeclared(outputs: NDArray[np.float32], kind: str) -> str | None:
     if kind == "logits" and bounded and adds_up:
         return 'each row of its output adds up to 1: output_kind must be "probabilities"'
     return None
+
+
+def unscaled(outputs: NDArray[np.float32], kind: str) -> str | None:
+    """What else is odd about the declared kind of a new model's outputs; ``None``: nothing.
+
+    It takes many rows to tell, and a model that serves is not judged by it.
+
+    Parameters
+    ----------
+    outputs
+        ``(n, classes)``; rows that are not finite are not looked at.
+    kind
+        ``logits`` or ``probabilities``.
+
+    Examples
+    --------
+    >>> unscaled(np.array([[0.25, 0.5]], np.float32), "probabilities")
+    'the scores of a row add up to 0.75 to 0.75, not to 1: divide them by their sum in the graph, or
+    give out what comes before (output_kind = "logits")'
+    """
+    rows = outputs[np.isfinite(outputs).all(axis=1)]
+    if not rows.size:
+        return None
+    if kind == "logits":  # one score that was given a zero beside it
+        alone = rows.shape[1] == 2 and not rows[:, 0].any()
+        if alone and rows[:, 1].any() and rows[:, 1].min() >= 0 and rows[:, 1].max() <= 1:
+            return 'its one score lies between 0 and 1: output_kind must be "probabilities"'
+        return None
+    sums = rows.sum(axis=1)
+    if (np.abs(sums - 1) > WIDE_TOLERANCE).mean() <= FEW:
+        return None
+    return (
+        f"the scores of a row add up to {sums.min():.3g} to {sums.max():.3g}, not to 1: divide them"
+        ' by their sum in the graph, or give out what comes before (output_kind = "logits")'
+    )

@@ -238,29 +238,18 @@ class Session:
 
 def _check_ports(session: Any, manifest: Manifest) -> bool:
     """Compare the graph's ports with the manifest; whether it takes one row at a time only."""
-    version, features = manifest.version, len(manifest.schema.features)
-    inputs = onnxports.of_session(session.get_inputs())
-    if (names := {p.name for p in inputs}) != set(manifest.input.names):
+    version, said = manifest.version, manifest.input
+    columns = manifest.schema.names if said.kind == "matrix" else said.names
+    try:
+        taken = onnxports.layout(onnxports.of_session(session.get_inputs()), columns)
+    except OnnxError as error:
+        raise ReleaseError(f"{version}: {error}") from error
+    rank = 2 if said.kind == "matrix" else said.rank
+    if (set(taken.names), taken.rank) != (set(said.names), rank):
         raise ReleaseError(
-            f"{version}: the graph's inputs are {sorted(names)}, the manifest names "
-            f"{sorted(manifest.input.names)}"
+            f"{version}: the graph's inputs are {sorted(taken.names)} with {taken.rank} dimensions,"
+            f" the manifest names {sorted(said.names)} with {rank}"
         )
-    rank = 2 if manifest.input.kind == "matrix" else manifest.input.rank
-    width = features if manifest.input.kind == "matrix" else 1
-    for port in inputs:
-        if port.element != "FLOAT" or len(port.shape) != rank:
-            raise ReleaseError(
-                f"{version}: input {port.name!r} is {port.element} of shape {list(port.shape)}; "
-                f"float32 with {rank} dimensions was expected"
-            )
-        if rank == 2 and port.shape[1] not in (None, width):
-            raise ReleaseError(
-                f"{version}: input {port.name!r} takes {port.shape[1]} columns, "
-                f"the schema has {width}"
-            )
-    rows = onnxports.fixed_rows(inputs)
-    if rows not in (None, 1):
-        raise ReleaseError(f"{version}: the graph takes exactly {rows} rows at a time; 1 or any")
     outputs = {p.name: p for p in onnxports.of_session(session.get_outputs())}
     read = outputs.get(manifest.output)
     if read is None:
@@ -275,7 +264,7 @@ def _check_ports(session: Any, manifest: Manifest) -> bool:
             f"{version}: output {manifest.output!r} is {read.element} of shape {list(read.shape)}; "
             f"float32 with {classes} values a row was expected"
         )
-    return rows == 1
+    return taken.rows == 1
 
 
 def load(folder: Path, *, threads: int = 1) -> Session:

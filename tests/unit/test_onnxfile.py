@@ -77,6 +77,81 @@ def test_external_weights_are_refused(good: onnx.ModelProto, tmp_path: Path) -> 
         check(save(good, tmp_path))
 
 
+def hollow(kind: str) -> TensorProto:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3, 2])
+    match kind:
+        case "without data":
+            pass
+        case "too short":
+            tensor.raw_data = b"\0" * 20
+        case "huge":
+            tensor.dims[:] = [2**40, 2**40]
+            tensor.raw_data = b"\0" * 24
+        case "negative":
+            tensor.dims[:] = [-3, -2]
+            tensor.raw_data = b"\0" * 24
+        case "listed":
+            tensor.float_data.extend([0.0] * 5)
+        case "text":
+            tensor.data_type = TensorProto.STRING
+            tensor.string_data.append(b"x")
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "kind", ["without data", "too short", "huge", "negative", "listed", "text"]
+)
+@pytest.mark.parametrize("where", ["initializer", "default of a function"])
+def test_a_tensor_that_holds_less_than_it_says_is_refused(
+    good: onnx.ModelProto, tmp_path: Path, kind: str, where: str
+) -> None:
+    if where == "initializer":
+        del good.graph.initializer[0]
+        good.graph.initializer.append(hollow(kind))
+    else:
+        function = helper.make_function(
+            "own", "f", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])],
+            [helper.make_opsetid("", 17)],
+        )  # fmt: skip
+        function.attribute_proto.append(helper.make_attribute("value", hollow(kind)))
+        good.functions.append(function)
+    with pytest.raises(OnnxError, match=r"tensor 'w' (should have the sizes|has a negative size)"):
+        check(save(good, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        *("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT16", "INT32", "INT64"),
+        *("BOOL", "INT4", "UINT4", "FLOAT8E4M3FN"),
+    ],
+)
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "listed"])
+def test_whole_tensors_of_every_type_pass(
+    good: onnx.ModelProto, tmp_path: Path, element: str, raw: bool
+) -> None:
+    kind = TensorProto.DataType.Value(element)
+    listed = helper.make_tensor("w2", kind, [5], [1, 0, 1, 0, 1])
+    tensor = numpy_helper.from_array(numpy_helper.to_array(listed), "w2") if raw else listed
+    good.graph.initializer.append(tensor)
+    check(save(good, tmp_path))
+
+
+def test_a_newer_file_format_is_told(good: onnx.ModelProto, tmp_path: Path) -> None:
+    good.ir_version = 99
+    with pytest.raises(OnnxError, match=r"version 99 of the file format; up to 14 .*ir_version"):
+        check(save(good, tmp_path))
+
+
+def test_an_opset_of_a_function_counts(good: onnx.ModelProto, tmp_path: Path) -> None:
+    body = [helper.make_node("Relu", ["a"], ["b"])]
+    good.functions.append(
+        helper.make_function("own", "f", ["a"], ["b"], body, [helper.make_opsetid("", 99)])
+    )
+    with pytest.raises(OnnxError, match=r"opset 99.*opset_version=17"):
+        check(save(good, tmp_path))
+
+
 def test_external_data_in_a_nested_graph_is_refused(good: onnx.ModelProto, tmp_path: Path) -> None:
     constant = helper.make_node("Constant", [], ["c"], value=outside("hidden"))
     branch = helper.make_graph(

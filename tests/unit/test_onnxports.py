@@ -18,7 +18,6 @@ from redistill.onnxports import (
     OnnxError,
     Port,
     feeder,
-    fixed_rows,
     layout,
     of_session,
     scores_output,
@@ -41,7 +40,8 @@ def columns(*shape: int | None) -> list[Port]:
     [
         ([port("x", None, 3)], True, 2, None),
         ([port("x", None, None)], True, 2, None),
-        ([port("x", 8, 3)], True, 2, 8),
+        ([port("x", 1, 3)], True, 2, 1),
+        ([port("x")], True, 2, None),
         (columns(None), False, 1, None),
         (columns(None, 1), False, 2, None),
         (columns(1, None), False, 2, 1),
@@ -68,6 +68,7 @@ def test_one_feature_may_be_a_vector_named_like_it() -> None:
         (columns(None, 2), "one input per feature"),
         ([*columns(None)[:2], port("a", None, 1)], "one input per feature"),
         ([], "one float32 input"),
+        ([port("x", 8, 3)], r"fixed to 8 rows; export it with a dynamic batch .*dynamic_axes"),
     ],
 )
 def test_other_inputs_are_told(inputs: list[Port], why: str) -> None:
@@ -75,9 +76,9 @@ def test_other_inputs_are_told(inputs: list[Port], why: str) -> None:
         layout(inputs, FEATURES)
 
 
-@pytest.mark.parametrize(("size", "rows"), [(None, None), (0, None), (-1, None), (4, 4)])
+@pytest.mark.parametrize(("size", "rows"), [(None, None), (0, None), (-1, None), (1, 1)])
 def test_a_size_that_is_none_fixes_no_rows(size: int | None, rows: int | None) -> None:
-    assert fixed_rows([port("x", size, 3)]) == rows
+    assert layout([port("x", size, 3)], FEATURES).rows == rows
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,10 @@ def test_output_is_found_by_name_or_is_the_only_one() -> None:
         port("zipped", element="UNDEFINED"),
     ]
     assert scores_output(outputs, "p") == scores_output(outputs[1:2], None) == "p"
+    assert scores_output(outputs, None) == "p"  # labels and maps beside the only float32
+    with pytest.raises(OnnxError, match=r"\['label', 'p', 'q'\]: name the one with"):
+        scores_output([*outputs[:2], port("q", None, 2)], None)
     for wanted, why in (
-        (None, r"\['label', 'p', 'zipped'\]: name the one with"),
         ("z", "no output 'z'"),
         ("label", r"'label' holds INT64.*\['p'\]"),
         ("zipped", r"no tensor but a list or map.*zipmap"),

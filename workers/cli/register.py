@@ -111,7 +111,7 @@ def _register(
     dry_run: bool,
     quiet: bool,
 ) -> dict[str, Any]:
-    from redistill.workers.models import explain, registration
+    from redistill.workers.models import explain, registered, registration
     from redistill.workers.store import queries
 
     now, actor = now_us(), f"cli:{getpass.getuser()}"
@@ -122,7 +122,9 @@ def _register(
         first = None
         if spec.level != "watch" and not dry_run:
             first = _first_release(stack, database, settings, spec, now)
-        prepared = registration.prepare(spec, settings)
+        with database.read() as conn:
+            known = registered.known_files(conn, spec.name)
+        prepared = registration.prepare(spec, settings, known=known)
         with database.read() as conn:
             traffic = queries.traffic(conn, spec.name, now)
         said = explain.explain(prepared, settings, traffic, now=now)

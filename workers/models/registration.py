@@ -7,7 +7,7 @@ of its files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,13 @@ class StoredModel:
     """Level before; ``None``: it is new."""
 
 
-def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
+def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ()) -> PreparedModel:
     """Read, check and measure all files of a specification; nothing is written.
+
+    Parameters
+    ----------
+    known
+        SHA-256 of files that were registered before: rules for new ones do not hold for them.
 
     Raises
     ------
@@ -87,14 +92,24 @@ def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
                     output=section.output,
                     kind=section.output_kind,
                     place=f"[{role}] onnx",
+                    known=known,
                 )
             except SpecError as error:
                 problems.append(str(error))
+            else:
+                warnings.extend(calls[role].changes)
     if problems:
         raise SpecError(_listed(spec.name, problems))
 
     warnings.extend(_codes(spec, data))
     answers = _answers(spec, settings, data, calls)
+    wrong = [
+        scoring.unanswered(f"[{graph}] onnx", given, data[role].features, spec.schema, what=role)
+        for (graph, role), given in answers.items()
+        if role in data
+    ]
+    if problems := [text for text in wrong if text is not None]:
+        raise SpecError(_listed(spec.name, problems))
     if (missing := answers.get(("model", MISSING))) is not None:
         warnings.extend(scoring.silent("[model] onnx", missing, spec.schema))
 
@@ -105,6 +120,7 @@ def prepare(spec: ModelSpec, settings: Settings) -> PreparedModel:
     base = _base_error(spec, data, scores, measured, warnings)
     profile = _profile(spec, data, scores)
     contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
+    contents |= {role: call.data for role, call in calls.items()}
     hashes = {role: sha256_of_bytes(content) for role, content in contents.items()}
     return PreparedModel(
         spec=replace(spec.with_objects(hashes), measured=measured),
@@ -299,7 +315,7 @@ def _base_error(
                 " rows, and everything said until then is provisional"
             )
         return None
-    predicted = _predicted(rows, scores("model", rows), "[model] onnx", warnings)
+    predicted = _predicted(rows, scores("model", rows))
     if predicted is None:
         warnings.append(
             f"no predictions: neither [model] onnx nor a column {spec.data.prediction!r}; how often"
@@ -328,7 +344,7 @@ def _base_error(
         )
     measured["error"] = base.rate
     if (teacher := scores("teacher", rows)) is not None:
-        answered = _predicted(rows, teacher, "[teacher] onnx", warnings)
+        answered = _predicted(rows, teacher)
         if answered is not None:
             scoring.check_order("[teacher] onnx", answered[known], rows.labels[known], classes)
             wrong = float((answered != rows.labels)[known].mean())
@@ -341,22 +357,13 @@ def _base_error(
     return base
 
 
-def _predicted(
-    rows: Dataset, scores: NDArray[np.float32] | None, place: str, warnings: list[str]
-) -> NDArray[np.int32] | None:
-    if scores is None:
-        if rows.predictions is None or not (rows.predictions >= 0).any():
-            return None
-        return rows.predictions
-    silent = np.isnan(scores).any(axis=1)
-    if silent.all():
-        raise SpecError(f"{place}: it answers NaN for every row of {rows.role}")
-    if silent.any():
-        warnings.append(
-            f"{place}: it answers NaN for {int(silent.sum()):,} of {len(rows):,} {rows.role} rows;"
-            " they count as wrong"
-        )
-    return np.where(silent, -2, np.nan_to_num(scores, nan=-1.0).argmax(axis=1)).astype(np.int32)
+def _predicted(rows: Dataset, scores: NDArray[np.float32] | None) -> NDArray[np.int32] | None:
+    if scores is not None:
+        best: NDArray[np.int32] = scores.argmax(axis=1).astype(np.int32)
+        return best
+    if rows.predictions is None or not (rows.predictions >= 0).any():
+        return None
+    return rows.predictions
 
 
 def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes | None:
@@ -364,7 +371,7 @@ def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes
     if rows is None or spec.model.version is None:
         return None
     given = scores("model", rows)
-    predicted = _predicted(rows, given, "[model] onnx", [])
+    predicted = _predicted(rows, given)
     classes = spec.schema.classes
     codes = np.full(len(rows), -1, np.int32) if predicted is None else np.maximum(predicted, -1)
     block = PredictionBlock(
@@ -390,17 +397,13 @@ def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes
 def _files(spec: ModelSpec) -> dict[str, bytes]:
     """The files that are stored as they are, by role."""
     paths: dict[str, Path] = {}
-    if spec.model.onnx is not None:
-        paths["model"] = Path(spec.model.onnx)
     if spec.model.training is not None:
         training = Path(spec.model.training)
         for path in sorted(p for p in training.iterdir() if p.is_file()):
             if path.suffix in (".json", ".safetensors"):  # never pickle
                 paths[f"training/{path.name}"] = path
-    if spec.teacher is not None:
-        paths["teacher"] = Path(spec.teacher.onnx)
-        if spec.teacher.weights is not None:
-            paths["teacher_weights"] = Path(spec.teacher.weights)
+    if spec.teacher is not None and spec.teacher.weights is not None:
+        paths["teacher_weights"] = Path(spec.teacher.weights)
     out: dict[str, bytes] = {}
     for role, path in paths.items():
         try:

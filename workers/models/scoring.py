@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import child_path, onnxfile, onnxports
-from redistill.compress.judge.output_kind import misdeclared
+from redistill import child_path, onnxadopt, onnxfile, onnxports
+from redistill.compress.judge.output_kind import misdeclared, unscaled
+from redistill.files import sha256_of_bytes
 from redistill.onnxports import GraphLayout, OnnxError
 from redistill.stats import softmax
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 
-__all__ = ["ScoringCall", "answers", "check_order", "inspect", "main", "silent"]
+__all__ = ["ScoringCall", "answers", "check_order", "inspect", "main", "silent", "unanswered"]
 
 BATCH = 1_024
 """Rows of one call: bounds the memory of graphs with wide layers."""
@@ -44,31 +45,64 @@ class ScoringCall:
     output: str
     kind: str
     """``logits`` or ``probabilities``."""
+    data: bytes
+    """The file as it is kept."""
+    new: bool = True
+    """Whether it was never registered before."""
+    changes: tuple[str, ...] = ()
+    """What was done to it, a sentence each."""
 
 
 def inspect(
-    path: Path, schema: Schema, *, output: str | None, kind: str, place: str
+    path: Path,
+    schema: Schema,
+    *,
+    output: str | None,
+    kind: str,
+    place: str,
+    known: Collection[str] = (),
 ) -> ScoringCall:
-    """Check an ONNX file without running it.
+    """Check an ONNX file without running it, and adopt it.
 
     Parameters
     ----------
     place
         Where it was named, for the message, for example ``[model] onnx``.
+    known
+        SHA-256 of files that were registered before: rules for new ones do not hold for them.
 
     Raises
     ------
     SpecError
         It is corrupt, has external data, unknown operators, or other inputs and outputs than the
-        schema says.
+        schema says; or it asks for too much.
     """
     try:
-        facts = onnxfile.check(path)
-        layout = onnxports.layout(facts.inputs, schema.names)
-        name = onnxports.scores_output(facts.outputs, output)
+        data = onnxfile.read(path)
+        new = sha256_of_bytes(data) not in known
+        if new:
+            adopted = onnxadopt.adopt(
+                path.name,
+                data,
+                features=schema.names,
+                classes=schema.classes,
+                output=output,
+                kind=kind,
+            )
+        else:
+            adopted = onnxadopt.as_it_is(path.name, data, schema.names, output)
     except OnnxError as error:
         raise SpecError(f"{place} = {str(path)!r}: {error}") from error
-    return ScoringCall(path, place, layout, name, kind)
+    return ScoringCall(
+        path=path,
+        place=place,
+        layout=adopted.layout,
+        output=adopted.output,
+        kind=kind,
+        data=adopted.data,
+        new=new,
+        changes=tuple(f"{place}: {change}" for change in adopted.changes),
+    )
 
 
 def answers(
@@ -103,9 +137,10 @@ def answers(
         requests = []
         for i, (call, rows) in enumerate(asked):
             np.save(folder / f"x{i}.npy", np.ascontiguousarray(rows, np.float32))
+            (folder / f"m{i}.onnx").write_bytes(call.data)
             requests.append(
                 {
-                    "onnx": str(call.path.absolute()),
+                    "onnx": str(folder / f"m{i}.onnx"),
                     "place": f"{call.place} = {str(call.path)!r}",
                     "inputs": call.layout.names,
                     "rank": call.layout.rank,
@@ -125,9 +160,12 @@ def answers(
                 f"{call.place} = {str(call.path)!r}: output {call.output!r} has shape"
                 f" {given.shape}; ({len(rows)}, {classes}) was expected, one column per class"
             )
-        if (wrong := misdeclared(given, call.kind)) is not None:
+        wrong = misdeclared(given, call.kind) or (unscaled(given, call.kind) if call.new else None)
+        if wrong is not None:
             raise SpecError(f"{call.place} = {str(call.path)!r}: {wrong}")
-        out.append(softmax(given).astype(np.float32) if call.kind == "logits" else given)
+        answered = np.isfinite(given).all(axis=1, keepdims=True)
+        shares = softmax(given).astype(np.float32) if call.kind == "logits" else given
+        out.append(np.where(answered, shares, np.float32(np.nan)))
     return out
 
 
@@ -189,6 +227,41 @@ def check_order(
         )
 
 
+def unanswered(
+    place: str, answers: NDArray[np.float32], rows: NDArray[np.float32], schema: Schema, what: str
+) -> str | None:
+    """Why a graph that has no answer to some rows cannot serve; ``None``: it answers all.
+
+    Parameters
+    ----------
+    answers
+        ``(n, classes)``; NaN where there is none.
+    rows
+        ``(n, F)`` what it was asked.
+    what
+        The rows, for the message.
+    """
+    silent = np.isnan(answers).any(axis=1)
+    if not silent.any():
+        return None
+    some = rows[silent]
+    lacking = np.isnan(some)
+    many = f"{int(silent.sum()):,} of {len(rows):,} {what} rows"
+    if lacking.any(axis=1).all():
+        names = [
+            schema.names[j] for j in np.argsort(-lacking.sum(axis=0))[:4] if lacking[:, j].any()
+        ]
+        why = (
+            f"each of them lacks a value ({', '.join(names)}): handle missing values inside the"
+            " graph (an imputer), or leave such rows out"
+        )
+    else:
+        first = some[~lacking.any(axis=1)][0]
+        told = ", ".join(f"{n} = {v:g}" for n, v in list(zip(schema.names, first, strict=True))[:6])
+        why = f"the first without a missing value has {told}: a NaN is no class, mend the graph"
+    return f"{place}: it answers NaN for {many}; {why}"
+
+
 def silent(place: str, answers: NDArray[np.float32], schema: Schema) -> list[str]:
     """A warning about a graph that has no answer where a value is missing: row ``i`` of ``answers``
     lacks feature ``i``.
@@ -199,9 +272,8 @@ def silent(place: str, answers: NDArray[np.float32], schema: Schema) -> list[str
         return []
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return [
-        f"{place}: it answers NaN where {', '.join(names[:4])}{more} is missing, and the class is"
-        f" then {schema.classes[0]!r} whatever the rest says: handle missing values inside the"
-        " graph"
+        f"{place}: it answers NaN where {', '.join(names[:4])}{more} is missing, and such a row"
+        " then gets no prediction at all: handle missing values inside the graph"
     ]
 
 
@@ -232,16 +304,11 @@ def main(arguments: list[str]) -> int:
 def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
     session = onnxfile.session(Path(call["onnx"]).read_bytes())
     feed = onnxports.feeder(call["inputs"], call["rank"])
-    fixed = call["rows"]
-    step = fixed or BATCH
-    parts = []
-    for start in range(0, len(x), step):
-        rows = x[start : start + step]
-        short = step - len(rows) if step == fixed else 0
-        if short:  # a graph of fixed batch takes whole batches only
-            rows = np.concatenate([rows, np.repeat(rows[-1:], short, axis=0)])
-        out = np.asarray(session.run([call["output"]], feed(rows))[0], np.float32)
-        parts.append(out[: len(out) - short] if short else out)
+    step = call["rows"] or BATCH
+    parts = [
+        np.asarray(session.run([call["output"]], feed(x[start : start + step]))[0], np.float32)
+        for start in range(0, len(x), step)
+    ]
     return np.concatenate(parts)
 
 

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from redistill import onnxfile, onnxports
+from redistill import onnxadopt, onnxfile
 from redistill.compress.errors import CompressError
 from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, column_of, to_json
-from redistill.files import sha256_of
+from redistill.files import sha256_of_bytes
 from redistill.onnxports import OnnxError
 from redistill.streams.errors import ReleaseError
 from redistill.streams.monitor.base_error import BaseError
@@ -104,15 +104,22 @@ def add(
         spec, incumbent = _known(conn, model)
         taken = versions.find(conn, model, version)
     try:
-        facts = onnxfile.check(file)
+        data = onnxfile.read(file)
+        onnxfile.check_bytes(file.name, data)
     except OnnxError as error:
         raise ReleaseError(str(error)) from error
     try:
-        onnxports.layout(facts.inputs, spec.schema.names)
-        onnxports.scores_output(facts.outputs, spec.model.output)
+        adopted = onnxadopt.adopt(
+            file.name,
+            data,
+            features=spec.schema.names,
+            classes=spec.schema.classes,
+            output=spec.model.output,
+            kind=spec.model.output_kind,
+        )
     except OnnxError as error:
         raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
-    sha256 = sha256_of(file)
+    sha256 = sha256_of_bytes(adopted.data)
     if sha256 == incumbent.sha256:
         raise RegistryError(
             f"{file.name} has the very bytes of {model} {incumbent.version}, which serves already:"
@@ -127,7 +134,7 @@ def add(
         layout = RepositoryLayout(settings.root)
         restore(layout, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
         (folder / "added").mkdir()
-        shutil.copyfile(file, folder / "added" / "model.onnx")
+        (folder / "added" / "model.onnx").write_bytes(adopted.data)
         if not trusted_only:
             _fill_fresh(folder, spec, incumbent, sha256, database)
         with start() as child:

@@ -12,6 +12,7 @@ import pytest
 from compress_rows import GRAPH, context_of, rows_of, tiny_job
 
 from redistill.compress import candidate
+from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import Graph
 from redistill.compress.plan import column_of
 
@@ -37,6 +38,20 @@ def test_golden_rows_are_clear_ones_from_every_pool(graph: Graph) -> None:
 def test_golden_rows_repeat_a_small_pool(graph: Graph) -> None:
     rows, _ = candidate.golden_rows(graph, [rows_of(3).x])
     assert rows.shape == (candidate.GOLDEN_ROWS, 3)
+
+
+def test_golden_rows_are_answered_ones(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, pool = graph.outputs, rows_of(100).x
+
+    def silent(x: np.ndarray) -> np.ndarray:
+        return np.where(x[:, :1] > 0, answered(x), np.float32(np.nan))
+
+    monkeypatch.setattr(graph, "outputs", silent)
+    rows, outputs = candidate.golden_rows(graph, [pool])
+    assert (rows[:, 0] > 0).all()
+    assert np.isfinite(outputs).all()
+    with pytest.raises(BadModel, match="NaN for every row"):
+        candidate.golden_rows(graph, [pool[pool[:, 0] < 0]])
 
 
 def test_reference_table_shows_no_label_that_was_trained_on(graph: Graph) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,19 @@ def test_a_variant_is_measured_on_trusted_and_on_labelled_gate_rows(
     wrong = evaluation.variant(model("int8", 1.0, tmp_path), model("fp32", 0.0, tmp_path))
     assert wrong.trusted_accuracy.value < 1.0
     assert wrong.agreement == pytest.approx(wrong.trusted_accuracy.value)
+
+
+def test_rows_without_an_answer_are_said_and_count_as_wrong(
+    evaluation: Evaluation, tmp_path: Path
+) -> None:
+    good = model("fp32", 0.0, tmp_path)
+    assert good.unanswered() == []
+    silent = good.trusted.copy()
+    silent[:30] = -1
+    bad = replace(good, name="added", trusted=silent)
+    assert bad.unanswered() == ["added answers NaN for 30 of 200 trusted rows: they count as wrong"]
+    assert evaluation.variant(bad).trusted_accuracy.value == pytest.approx(0.85)
+    assert evaluation.variant(bad, bad).agreement == pytest.approx(0.85)  # like no other
 
 
 def test_the_first_model_is_compared_with_nothing(evaluation: Evaluation, tmp_path: Path) -> None:

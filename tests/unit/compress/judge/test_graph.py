@@ -76,7 +76,7 @@ def test_several_outputs_need_a_name(tmp_path: Path) -> None:
     ("inputs", "message"),
     [
         ([info("x", ["n", 3])], r"shape \(n, 2\) was expected"),
-        ([info("x", [1, 2])], "fixed to 1 rows"),
+        ([info("x", [4, 2])], "fixed to 4 rows"),
         ([info("x", ["n", 2], TensorProto.DOUBLE)], "must be float32"),
         ([info("x", ["n", 2]), info("z", ["n", 1])], "one input per feature"),
     ],
@@ -86,6 +86,22 @@ def test_other_inputs_are_refused(tmp_path: Path, inputs: list[Any], message: st
     path = save(tmp_path / "m.onnx", nodes, inputs, [info("y", ["n", 2])])
     with pytest.raises(BadModel, match=message):
         Graph(path, CALL)
+
+
+def test_a_graph_of_one_row_is_asked_row_by_row(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, [info("x", [1, 2])], [info("y", [1, 2])])
+    assert Graph(path, CALL).outputs(X).tolist() == X.tolist()
+
+
+def test_no_answer_is_no_class_whatever_the_kind(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = save(tmp_path / "m.onnx", nodes, [info("x", ["n", 2])], [info("y", ["n", 2])])
+    rows = np.array([[np.inf, 0.5], [0.25, 0.75], [np.nan, 0.1]], np.float32)
+    call = GraphCall(features=("a", "b"), classes=2, output_kind="probabilities")
+    graph = Graph(path, call)
+    assert graph.classes(rows).tolist() == [-1, 1, -1]
+    assert answers(graph.logits(rows)).tolist() == [-1, 1, -1]
 
 
 def test_check_file_says_what_is_wrong_as_an_error_of_this_room(tmp_path: Path) -> None:

@@ -43,3 +43,13 @@ def test_objects_of_all_registered_models_are_used(conn: sa.Connection) -> None:
     ):
         loop.register(conn, loop.spec(name).with_objects(objects), version=None)
     assert registered.used_objects(conn) == {"aa", "bb", "cc"}
+
+
+def test_files_of_a_model_are_known_by_its_specification_and_its_versions(
+    conn: sa.Connection,
+) -> None:
+    assert registered.known_files(conn, "credit") == frozenset()
+    loop.register(conn, loop.spec("credit").with_objects({"model": "aa", "teacher": "bb"}))
+    versions = set(conn.execute(sa.text("select sha256 from versions")).scalars())
+    assert registered.known_files(conn, "credit") == {"aa", "bb"} | versions
+    assert registered.known_files(conn, "fraud") == frozenset()

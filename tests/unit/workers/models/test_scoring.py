@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.errors import SpecError
 from redistill.workers.models import scoring
-from redistill.workers.models.scoring import ScoringCall, check_order, inspect, silent
+from redistill.workers.models.scoring import (
+    ScoringCall,
+    check_order,
+    inspect,
+    silent,
+    unanswered,
+)
 
 SCHEMA = Schema(features=tuple(Feature(name=n) for n in "abc"), classes=("no", "yes"))
 WEIGHTS = np.array([[-1, 1], [-1, 1], [0, 0]], np.float32)
@@ -124,10 +132,10 @@ def test_answers_of_another_form_than_declared_are_refused(
 def test_a_graph_that_cannot_run_is_said_in_the_last_line_of_the_child(
     tmp_path: Path, limits: dict[int, tuple[int, int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # the file says 3 features, its weights are for 7: only running it shows that
-    call = call_of(linear.graph(tmp_path / "m.onnx", np.zeros((7, 2), np.float32)))
+    # it takes 3 features, the rows have 2: only running it shows that
+    call = call_of(linear.graph(tmp_path / "m.onnx", WEIGHTS))
     with pytest.raises(SpecError, match=r"^this$"):
-        answers((call, np.ones((1, 3), np.float32)))
+        answers((call, np.ones((1, 2), np.float32)))
     assert capsys.readouterr().err.startswith(f"[model] onnx = '{call.path}' cannot be run: ")
 
 
@@ -176,10 +184,56 @@ def test_a_graph_that_is_silent_without_a_feature_is_warned_of() -> None:
     assert silent("[model] onnx", answered, SCHEMA) == []
     answered[[0, 2], 0] = np.nan
     (warning,) = silent("[model] onnx", answered, SCHEMA)
-    assert "it answers NaN where a, c is missing, and the class is then 'no'" in warning
+    assert "it answers NaN where a, c is missing, and such a row then gets no prediction" in warning
 
 
 def test_only_four_features_are_named_in_a_warning() -> None:
     schema = Schema(features=tuple(Feature(name=f"p{i}") for i in range(9)), classes=("no", "yes"))
     (warning,) = silent("[model] onnx", np.full((9, 2), np.nan, np.float32), schema)
     assert "where p0, p1, p2, p3 and 5 more is missing" in warning
+
+
+def test_rows_without_an_answer_are_told_with_what_they_lack() -> None:
+    answered = np.full((4, 2), 0.5, np.float32)
+    rows = np.arange(12, dtype=np.float32).reshape(4, 3)
+    assert unanswered("[model] onnx", answered, rows, SCHEMA, "trusted") is None
+    answered[1] = np.nan
+    told = unanswered("[model] onnx", answered, rows, SCHEMA, "trusted") or ""
+    assert told.startswith("[model] onnx: it answers NaN for 1 of 4 trusted rows; the first")
+    assert "has a = 3, b = 4, c = 5: a NaN is no class" in told
+    rows[1, 2] = np.nan
+    told = unanswered("[model] onnx", answered, rows, SCHEMA, "trusted") or ""
+    assert "each of them lacks a value (c): handle missing values inside the graph" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "scores", "said"),
+    [
+        ("probabilities", [[0.4, 0.9]], "add up to 1.3 to 1.3, not to 1"),
+        ("logits", [[0.0, 0.7]], 'output_kind must be "probabilities"'),
+        ("logits", [[0.0, 1.7]], ""),
+    ],
+)
+def test_scores_of_another_kind_are_refused_for_a_new_model_only(
+    tmp_path: Path, limits: dict[int, tuple[int, int]], kind: str, scores: Any, said: str
+) -> None:
+    weights = np.array([*scores, [0, 0], [0, 0]], np.float32)
+    call = call_of(linear.graph(tmp_path / "m.onnx", weights), kind=kind)
+    rows = np.ones((2, 3), np.float32)
+    if said:
+        with pytest.raises(SpecError, match=said):
+            answers((call, rows))
+    else:
+        answers((call, rows))
+    answers((replace(call, new=False), rows))
+
+
+def test_a_file_that_was_registered_before_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = linear.graph(tmp_path / "m.onnx", WEIGHTS, features=7)
+    with pytest.raises(SpecError):
+        call_of(path)
+    path = linear.graph(tmp_path / "m.onnx", WEIGHTS[:, :1], classes=1)
+    assert call_of(path).changes
+    known = {sha256_of_bytes(path.read_bytes())}
+    call = inspect(path, SCHEMA, output=None, kind="logits", place="[model] onnx", known=known)
+    assert (call.changes, call.new, call.data) == ((), False, path.read_bytes())

@@ -1,0 +1,83 @@
+"""Walk over an ONNX file: every graph, node, attribute and tensor of it, wherever it can hide.
+
+Bodies of functions that the file brings, defaults of their attributes, and graphs inside nodes are
+walked like the graph itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from redistill.onnxports import OnnxError
+
+__all__ = ["called", "nodes", "parse", "tensors"]
+
+LONGEST = 80
+"""Characters of a name in a message: a file says what it likes."""
+
+
+def parse(name: str, data: bytes) -> Any:
+    """The ``ModelProto`` of a file.
+
+    Raises
+    ------
+    OnnxError
+        It is none, nests deeper than protobuf reads (100 levels), or its graph is empty.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf raises classes of its own, by version
+        raise OnnxError(f"{name} is no readable ONNX file: {str(error)[:200]}") from error
+    if not model.graph.node or not model.graph.output:
+        raise OnnxError(f"{name} is no ONNX model: its graph is empty")
+    return model
+
+
+def called(node: Any) -> str:
+    """A node in a message: what it computes, and its name or first output."""
+    name = node.name or next(iter(node.output), "")
+    return f"{node.op_type[:LONGEST]} {name[:LONGEST]!r}"
+
+
+def nodes(model: Any) -> Iterator[Any]:
+    """Every node."""
+    for graph in _graphs(model):
+        yield from graph.node
+
+
+def tensors(model: Any) -> Iterator[Any]:
+    """Every tensor; of sparse ones the values and the indices."""
+    for graph in _graphs(model):
+        yield from getattr(graph, "initializer", ())  # functions have none
+        sparse = [*getattr(graph, "sparse_initializer", ())]
+        for attribute in _attributes(graph):
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                sparse.append(attribute.sparse_tensor)
+            sparse.extend(attribute.sparse_tensors)
+        for tensor in sparse:
+            yield tensor.values
+            yield tensor.indices
+
+
+def _graphs(model: Any) -> Iterator[Any]:
+    """The graph, bodies of functions, and every graph inside an attribute of those."""
+    pending = [model.graph, *model.functions]
+    while pending:
+        graph = pending.pop()
+        yield graph
+        for attribute in _attributes(graph):
+            if attribute.HasField("g"):
+                pending.append(attribute.g)
+            pending.extend(attribute.graphs)
+
+
+def _attributes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield from node.attribute
+    yield from getattr(graph, "attribute_proto", ())  # of a function: defaults
