@@ -73,7 +73,7 @@ class RecordBatch(NamedTuple):
     """Of a transaction that was aborted: none of its records counts."""
 
     def records_from(self, first: int) -> int:
-        """How many records it says to hold from an offset on; more than offsets is a lie."""
+        """How many records it holds from an offset on, as far as it says."""
         return max(0, min(self.records, self.end - max(first, self.base_offset)))
 
     def body(self) -> Body:
@@ -89,7 +89,7 @@ class RecordBatch(NamedTuple):
         return Body(
             data=data,
             fault=fault,
-            records=self.records_from(self.base_offset),
+            records=min(self.records, self.end - self.base_offset),  # more is a lie
             base_offset=self.base_offset,
             first_timestamp=self.first_timestamp,
             append_time=self.max_timestamp if self.attributes & _APPEND_TIME else None,
@@ -273,9 +273,8 @@ def chunks(
             continue
         if stop - at < _HEADER.size:
             raise CorruptRecordException(f"A batch of {stop - at} bytes - {partition}")
-        head = _HEADER.unpack_from(data, at)
-        base, crc, attributes, delta, begin, newest, producer, count = (
-            head[i] for i in (0, 4, 5, 6, 7, 8, 9, 12)
+        base, _, _, _, crc, attributes, delta, begin, newest, producer, _, _, count = (
+            _HEADER.unpack_from(data, at)
         )
         if crc32c(view[at + _CRC_FROM : stop]) != crc:
             raise CorruptRecordException(f"Invalid CRC - {partition}")

@@ -3,18 +3,26 @@ counts for nothing, what is open is waited for, and every offset is accounted fo
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import AbortTransactionSpec
 from kafka_server import Unavailable
 from stream_lab import PARTITIONS, Lab
 from stream_rows import label, prediction, record
 from transactions import CLIENTS, Producers, Transactional
 from waiting import eventually
 
+from redistill.streams.kafka.broker import consumer
 from redistill.streams.store import tables as t
 from redistill.workers.invariants import streams
 from redistill.workers.invariants.log_offsets import logs
@@ -139,10 +147,161 @@ def test_what_counts_is_what_was_committed(lab: Lab, producers: Producers) -> No
     assert "redistill_stream_lag 0.0" in page
 
 
-def _metrics(worker: Any) -> str:
-    import re
-    import urllib.request
+@pytest.mark.parametrize("counted_before", [0, 3])
+def test_worker_that_was_killed_takes_up_in_the_middle_of_transactions(
+    lab: Lab, producers: Producers, counted_before: int
+) -> None:
+    feed = Feed(lab)
+    x, y = producers.open(codec="zstd"), producers.open()
+    feed.send(8)
+    worker = lab.worker().start()
+    lab.wait_counted(8)
+    x.begin()
+    y.begin()
+    feed.send(12, by=x, good=False)  # multiples of the partitions: all of it on one
+    feed.send(8, by=y)
+    feed.send(4)
+    worker.kill()
+    feed.send(8, by=x, good=False)
+    x.abort()
+    y.commit()
+    feed.send(4)
+    if counted_before:  # a flush that came between two chunks
+        with lab.db.begin() as conn:
+            c = t.offsets.c
+            conn.execute(
+                sa.update(t.offsets)
+                .where(c.partition == 0)
+                .values(next_offset=c.next_offset + 3, skipped=c.skipped + 3)
+            )
+    worker.start()
+    feed.check()
 
+
+def test_hung_transaction_is_waited_for_said_and_shown(lab: Lab, producers: Producers) -> None:
+    feed = Feed(lab)
+    x = producers.open(timeout_seconds=600.0)
+    worker = lab.impatient("stream", 2.0)
+    worker.env |= {"REDISTILL_METRICS_PORT": "0"}
+    worker.start()
+    feed.send(8)
+    feed.check()
+    x.begin()
+    feed.send(4, by=x, good=False)
+    feed.send(12)  # behind it, by somebody else
+    eventually(
+        lambda: worker.says("transaction_open"), f"a word about it\n{lab.logs()}"
+    )  # twice the watchdog's patience
+    (said,) = {
+        (line["topic"], line["partition"], line["offset"])
+        for line in map(json.loads, worker.log.read_text().splitlines())
+        if line.get("action") == "transaction_open" and line["topic"].endswith("labels")
+    }
+    assert said == (lab.broker.topic("labels"), 0, 8)
+    page = _metrics(worker)
+    assert "redistill_stream_lag 0.0" in page
+    assert "redistill_stream_held 32.0" in page
+    shown = _command(lab, "models")
+    assert (shown["lag"], shown["held"]) == (0, 32)
+    assert "32 more wait for open transactions" in _command(lab, "models", as_json=False)
+    checked = streams.against_logs(
+        list(lab.offsets().values()), logs(lab.broker, ("predictions", "labels"))
+    )
+    assert (checked.violations, checked.figures["pending"], checked.figures["held"]) == ([], 0, 32)
+    assert lab.counted() == lab.counted("labels") == 8
+
+    producers.die()
+    for topic in ("predictions", "labels"):
+        _abort(lab, TopicPartition(lab.broker.topic(topic), 0))
+    feed.check()
+    eventually(lambda: worker.says("transaction_ended"), f"a word about it\n{lab.logs()}")
+    assert (worker.alive, worker.starts) == (True, 1)
+    assert '"level": "error"' not in worker.log.read_text()
+
+
+def _abort(lab: Lab, partition: TopicPartition) -> None:
+    """As kafka-transactions.sh does."""
+    admin = KafkaAdminClient(bootstrap_servers=lab.bootstrap)
+    try:
+        for held in admin.describe_producers([partition])[partition].active_producers:
+            if held.current_transaction_start_offset >= 0:
+                admin.abort_transaction(
+                    AbortTransactionSpec(partition, held.producer_id, held.producer_epoch)
+                )
+    finally:
+        admin.close()
+
+
+def _command(lab: Lab, *args: str, as_json: bool = True) -> Any:
+    """What a command of redistill prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "redistill", *args, *(["--json"] if as_json else [])],
+        env=lab.env, capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout) if as_json else done.stdout
+
+
+def test_consumers_of_kafka_python_read_what_is_committed(lab: Lab, producers: Producers) -> None:
+    """Ours stand on its filter: whatever begins, ends and is compressed within a fetch."""
+    topic = lab.broker.topic("labels")
+    good: list[int] = []
+    serial = 0
+
+    def send(by: Transactional, n: int, *, counts: bool) -> None:
+        nonlocal serial
+        made = range(serial, serial + n)
+        by.send(topic, 0, [record(label(i), 0) for i in made])
+        good.extend(made if counts else [])
+        serial += n
+
+    for codec in CODECS:
+        x, y = producers.open(codec=codec), producers.open()
+        x.begin()
+        y.begin()
+        send(x, 3, counts=False)
+        send(y, 2, counts=True)
+        send(x, 2, counts=False)
+        x.abort()
+        send(y, 2, counts=True)
+        y.commit()
+        x.begin()
+        send(x, 2, counts=True)
+        x.commit()
+    last = producers.open()
+    last.begin()
+    send(last, 3, counts=False)
+    last.abort()
+    whole = _read(lab, topic, 0)
+    assert [i for _, i in whole] == good
+    for first in range(1, whole[-1][0] + 4, 5):
+        assert _read(lab, topic, first) == [(o, i) for o, i in whole if o >= first]
+    last.begin()
+    send(last, 1, counts=False)
+    assert [i for _, i in _read(lab, topic, 0)] == good, "an open one is waited for"
+
+
+def _read(lab: Lab, topic: str, first: int) -> list[tuple[int, int]]:
+    """Offsets and rows from an offset to the end."""
+    client = consumer(lab.broker)
+    partition = TopicPartition(topic, 0)
+    out: list[tuple[int, int]] = []
+    try:
+        client.assign([partition])
+        client.seek(partition, first)
+        (end,) = client.end_offsets([partition]).values()
+
+        def at_end() -> bool:
+            for records in client.poll(timeout_ms=200).values():
+                out.extend((r.offset, int(json.loads(r.value)["id"][4:])) for r in records)
+            return bool(client.position(partition) >= end)
+
+        eventually(at_end, "the end", every=0.0)
+    finally:
+        client.close()
+    return out
+
+
+def _metrics(worker: Any) -> str:
     found = re.search(r'"action": "metrics", "port": (\d+)', worker.log.read_text())
     assert found is not None
     with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}/metrics", timeout=30) as answer:

@@ -1,5 +1,5 @@
 """``python -m impatient SECONDS [blocked]``: ``redistill run stream`` with a watchdog that waits no
-longer than that.
+longer than that, and that says after twice the time that a transaction is open.
 
 ``blocked``: after three seconds something keeps the event loop for ever, as a call that does not
 return would.
@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from redistill.streams.engine import app
+from redistill.streams.engine import app, lag
 from redistill.workers.cli.main import main
 
 patience, run, work = float(sys.argv[1]), app.run, app._Run._main
@@ -24,6 +24,7 @@ async def blocked(self: Any, *args: Any) -> int:
     return await work(self, *args)
 
 
+lag.SAY_AFTER_SECONDS = 2 * patience
 if "blocked" in sys.argv:
     app._Run._main = blocked
 app.run = lambda config: run(replace(config, patience_seconds=patience))
