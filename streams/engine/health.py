@@ -8,7 +8,9 @@ the database is away: workers wait for them.
 
 from __future__ import annotations
 
+import faulthandler
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 EXIT_STATUS = 70
 """EX_SOFTWARE: the supervisor starts it again."""
+HELD_PATIENCES = 2.0
+"""A call that never returns may also hold the interpreter: then no thread of it runs, the watchdog
+neither. After so many of its patiences without a look of it the process writes where it stands, and
+ends."""
 
 
 @dataclass(slots=True)
@@ -153,11 +159,23 @@ class Watchdog(threading.Thread):
     def run(self) -> None:
         """Until stopped."""
         self._health.ticked_at = time.monotonic()  # the start took its time before anybody looked
-        while not self._ending.wait(self._every):
-            if (why := self.look(time.monotonic())) is not None:
-                log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
-                self._die(why)
-                return
+        try:
+            self._held_in_check()
+            while not self._ending.wait(self._every):
+                self._held_in_check()
+                if (why := self.look(time.monotonic())) is not None:
+                    log.critical("watchdog", action="watchdog", reason=why, status=EXIT_STATUS)
+                    self._die(why)
+                    return
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _held_in_check(self) -> None:
+        """Let a thread that is not the interpreter's end the process, unless this is called
+        again.
+        """
+        seconds = HELD_PATIENCES * self._judge.patience
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or 2)
 
     def look(self, now: float) -> str | None:
         """Why the process has to end, if it has to; ``now`` as the health count time."""

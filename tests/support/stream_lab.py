@@ -103,8 +103,19 @@ class Lab:
 
     def impatient(self, name: str, seconds: float, *more: str) -> Worker:
         """A worker whose watchdog waits no longer than so many seconds."""
+        return self._patched(name, "impatient", str(seconds), *more)
+
+    def deadly(self, name: str, how: str, patience: float) -> Worker:
+        """A worker that a record with the word ``deadly`` ends, or keeps for ever."""
+        return self._patched(name, "deadly", how, str(patience))
+
+    def hurried(self, name: str) -> Worker:
+        """A worker in which Faust loses patience within a second."""
+        return self._patched(name, "hurried")
+
+    def _patched(self, name: str, module: str, *args: str) -> Worker:
         made = self.worker(name)
-        made.module, made.args = "impatient", [str(seconds), *more]
+        made.module, made.args = module, list(args)
         made.env = {**made.env, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         return made
 

@@ -170,6 +170,15 @@ def test_only_what_sql_has_may_be_committed(consumer: Bare) -> None:
     assert consumer._new_offset(TP("predictions", 9)) is None
 
 
+def test_faust_looks_for_no_streams_that_stand_still(
+    consumer: Bare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TP] = []  # this is what writes the error
+    monkeypatch.setattr(driver.Consumer, "verify_event_path", lambda *args: asked.append(args[-1]))
+    asyncio.run(consumer.verify_all_partitions_active())
+    assert asked == []
+
+
 def test_reading_begins_where_the_host_says(consumer: Bare, host: Host) -> None:
     host.starts = {HERE: 12}
     assert asyncio.run(consumer.seek_to_committed()) == {HERE: 12}

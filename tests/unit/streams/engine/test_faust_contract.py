@@ -40,6 +40,7 @@ def test_version_is_the_one_that_was_tried() -> None:
         ("on_partitions_revoked", ["self", "revoked"]),
         ("on_partitions_assigned", ["self", "assigned", "generation_id"]),
         ("assignment", ["self"]),
+        ("verify_all_partitions_active", ["self"]),
     ],
 )
 def test_method_is_there_with_its_parameters(name: str, parameters: list[str]) -> None:
@@ -48,7 +49,10 @@ def test_method_is_there_with_its_parameters(name: str, parameters: list[str]) -
     assert name in dir(BulkConsumer)
 
 
-@pytest.mark.parametrize("name", ["_drain_messages", "_new_offset", "seek_to_committed"])
+@pytest.mark.parametrize(
+    "name",
+    ["_drain_messages", "_new_offset", "seek_to_committed", "verify_all_partitions_active"],
+)
 def test_overridden_methods_override_something(name: str) -> None:
     assert name in vars(BulkConsumer)
     assert any(name in vars(c) for c in driver.Consumer.__mro__)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
+import pytest
 from ports import free_port
 from waiting import PATIENCE_SECONDS
 
+from redistill.streams.engine import health as module
 from redistill.streams.engine.health import EXIT_STATUS, Health, LivenessCheck, Watchdog
 
 
@@ -159,3 +162,20 @@ def test_watchdog_that_is_stopped_ends() -> None:
     dog.stop()
     dog.join(PATIENCE_SECONDS)
     assert not dog.is_alive()
+
+
+def test_process_that_is_held_by_one_call_is_ended_from_outside_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[object, ...]] = []
+    fake = SimpleNamespace(
+        dump_traceback_later=lambda seconds, *, exit, file: told.append((seconds, exit)),
+        cancel_dump_traceback_later=lambda: told.append(("cancelled",)),
+    )
+    monkeypatch.setattr(module, "faulthandler", fake)
+    looks = iter([None, None, "stuck"])
+    dog = Watchdog(healthy(), servers=[], die=lambda why: None, patience=30, every=0.001)
+    monkeypatch.setattr(dog, "look", lambda now: next(looks))
+    dog.run()
+    # put off at each look, and called off at the end
+    assert told == [(60.0, True)] * 4 + [("cancelled",)]
