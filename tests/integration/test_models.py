@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import linear
+import loop
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -224,3 +225,17 @@ def test_the_command_lists_models_for_people_and_for_programs(
     assert shown["stored"]["rows"] == 1
     with pytest.raises(UsageError, match="there is no model 'nope'; registered: linear"):
         raise CliRunner().invoke(app, ["nope"]).exception or AssertionError
+
+
+def test_the_next_scheduled_run_is_shown_with_its_day_of_the_week(database: Database) -> None:
+    from redistill.workers.cli.models import app
+
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(name="planned", schedule="0 3 * * 7"), now=NOW)
+    said = CliRunner().invoke(app, ["planned"], env={"COLUMNS": "200"}).output
+    (line,) = [line for line in said.splitlines() if line.startswith("next scheduled")]
+    assert line.startswith("next scheduled recompression: Sunday ")
+    assert line.endswith(", 03:00 UTC (0 3 * * 7)")
+    document = json.loads(CliRunner().invoke(app, ["planned", "--json"]).output)
+    assert document["schedule"] == line
+    assert json.loads(CliRunner().invoke(app, ["linear", "--json"]).output)["schedule"] is None
