@@ -18,13 +18,16 @@ import structlog
 from numpy.typing import NDArray
 
 from redistill.quiet import Quiet
-from redistill.streams.engine.dead_letters import DeadLetters, Unreadable
+from redistill.streams.engine import counted
+from redistill.streams.engine.dead_letters import DeadLetters, Unreadable, failed_block
 from redistill.streams.engine.fetched import Chunk
-from redistill.streams.engine.label_rows import label_row, read_labels
+from redistill.streams.engine.label_rows import LabelIntake, read_labels
 from redistill.streams.engine.progress import ReadProgress
 from redistill.streams.engine.sampling import Sampler
+from redistill.streams.engine.serving_times import leave_out_of_time, times_of
 from redistill.streams.engine.state_cache import CachedState, StateCache
 from redistill.streams.engine.unregistered import UnregisteredRows
+from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
 from redistill.streams.monitor.observe import Observed, observe, tick
 from redistill.streams.store import specs
@@ -81,7 +84,10 @@ class Accumulator:
         self._clock = clock
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_written = 5_000 if database.is_sqlite else 20_000
+        names = names or NameLimits()
         self._unregistered = UnregisteredRows(database, names)
+        self._versions = VersionRoom(database, names)
+        self._labels = LabelIntake(self._versions, self._unregistered)
         self._states = StateCache(database, state_key)
         self._progress = ReadProgress()
         self._batch = FlushBatch()
@@ -128,21 +134,29 @@ class Accumulator:
             ):
                 self._sampler.join_exponents[model] = join
                 self._sampler.feature_exponents[model] = feature
+            self._versions.refresh(conn)
 
     def _schema(self, model: str) -> Schema | None:
         watched = self._watched.get(model)
         return None if watched is None else watched.config.schema
 
+    def _times(self, model: str) -> tuple[int, int] | None:
+        watched = self._watched.get(model)
+        return None if watched is None else times_of(watched.config, self._now())
+
     def _known(self, model: str, version: str) -> WatchedModel | None:
         """The model, if this version of it is watched."""
         watched = self._watched.get(model)
-        return watched if watched is not None and watched.knows(version) else None
+        if watched is None or not watched.knows(version):
+            return None
+        registered = version in watched.profiles
+        return watched if registered or self._versions.has(model, version) else None
 
     def _decoded(self, records: RecordSet) -> Decoded:
         """Read with the schemas that hold while the rows are counted, also of models just
         registered."""
         decoded = decode_predictions(records, self._schema)
-        met = {(b.model, b.version) for b in decoded.blocks}
+        met = dict.fromkeys((b.model, b.version) for b in decoded.blocks)
         if not [key for key in met if not self._known(*key) and self._unregistered.is_new(*key)]:
             return decoded
         before = {model: self._schema(model) for model, _ in met}
@@ -171,6 +185,7 @@ class Accumulator:
         self._batch = FlushBatch()
         self._sampler.clear()
         self._unregistered.clear()
+        self._versions.clear()
         self._dead_letters = DeadLetters(self._quiet)
         self.rows = 0
 
@@ -235,6 +250,7 @@ class Accumulator:
         self, partition: Partition, records: RecordSet
     ) -> tuple[int, int, list[Unreadable]]:
         decoded = self._decoded(records)
+        leave_out_of_time(decoded, self._times)
         dead: list[Unreadable] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
         for run in decoded.runs():
@@ -248,7 +264,7 @@ class Accumulator:
                 if fault is None:
                     rows += len(part[0])
                 else:
-                    dead += self._failed(partition, part, records, fault)
+                    dead += failed_block(self._quiet, partition, part, records, fault)
         return decoded.records, rows, dead
 
     def _try(self, partition: Partition, run: BlockRun, records: RecordSet) -> Exception | None:
@@ -261,31 +277,6 @@ class Accumulator:
                 raise  # nothing is wrong with the rows: they are read again
             return error
         return None
-
-    def _failed(
-        self,
-        partition: Partition,
-        part: tuple[PredictionBlock, NDArray[np.int64]],
-        records: RecordSet,
-        error: Exception,
-    ) -> list[Unreadable]:
-        """A row that the monitor chokes on is a defect of ours, and no reason to stop everybody
-        else's monitoring: the state is a value, so nothing of this block was counted.
-        """
-        block, record_of = part
-        why = WireError.failed(error)
-        if (more := self._quiet.ask(why.kind)) is not None:
-            log.error(
-                "block_failed",
-                action="block_failed",
-                model=block.model,
-                version=block.version,
-                partition=partition.number,
-                offset=int(records[int(record_of[0])].offset),
-                more=more,
-                exc_info=error,
-            )
-        return [(records[i], why) for i in np.unique(record_of).tolist()]
 
     def _count_in(
         self,
@@ -310,6 +301,8 @@ class Accumulator:
         self._sampler.add(
             block, hashes, observed.row_windows, config=watched.config, partition=partition
         )
+        for name, n in block.invalid.items():
+            self._batch.count(block.model, f"invalid_{name}", n)
         self._keep(cached, observed, block.model, block.version, partition)
 
     def _keep(
@@ -341,15 +334,7 @@ class Accumulator:
 
     def _take_labels(self, _: Partition, records: RecordSet) -> tuple[int, list[Unreadable]]:
         labels, dead = read_labels(records, now=self._now(), salt=self._salt)
-        for event, id_hash in labels:
-            watched = self._watched.get(event.model)
-            if watched is None:
-                named = event.model if self._unregistered.knows(event.model) else ""
-                self._batch.count(named, "labels_unknown")
-                continue
-            sources = watched.config.label_sources
-            believed = not sources or event.source in sources
-            self._batch.labels.append(label_row(event, id_hash, believed=believed))
+        self._labels.add(labels, self._watched, self._batch)
         return len(labels), dead
 
     # --- batches -----------------------------------------------------------------------------
@@ -393,6 +378,7 @@ class Accumulator:
         self._sampler.close(batch, configs, now=self._clock())
         self._unregistered.close(batch)
         batch.dead = self._dead_letters.take()
+        counted.warn(batch.counters)
         self.rows = 0
         return batch if batch.progress else None
 

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import faust
@@ -30,6 +30,7 @@ from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import StoreUnusable, StreamsError
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease, specs
+from redistill.streams.store.batch import NameLimits
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.relay import Relay
 from redistill.times import now_us
@@ -69,6 +70,8 @@ class StreamConfig:
     """After SIGTERM: time to store what was taken. Supervisors often kill after ten."""
     patience_seconds: float = 30.0
     """How long a worker may be stuck before the watchdog ends it."""
+    names: NameLimits = field(default_factory=NameLimits)
+    """How many names from the wire are kept."""
     log_level: str = "info"
 
 
@@ -117,7 +120,9 @@ class _Run:
             if config.metrics_port is not None:
                 port = self.metrics.serve(config.metrics_port)
                 log.info("metrics", action="metrics", port=port)
-            accumulator = Accumulator(database, state_key=config.state_key, kinds=self.topics)
+            accumulator = Accumulator(
+                database, state_key=config.state_key, kinds=self.topics, names=config.names
+            )
             keeper = Housekeeper(
                 database=database,
                 watched=lambda: accumulator.watched,

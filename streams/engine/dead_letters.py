@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from redistill.quiet import Quiet
 from redistill.streams.errors import WireError
+from redistill.streams.store.batch import Partition
+from redistill.streams.wire.block import PredictionBlock
 from redistill.streams.wire.events import DeadLetter
 from redistill.times import utc
 
-__all__ = ["DEAD_BYTES", "LOGGED", "DeadLetters", "Unreadable", "dead_letter"]
+__all__ = ["DEAD_BYTES", "LOGGED", "DeadLetters", "Unreadable", "dead_letter", "failed_block"]
 
 log = structlog.get_logger(__name__)
 
@@ -114,3 +119,29 @@ def _timestamp_ms(record: Any) -> int:
     """Of a client's record (``timestamp``) or of the wire's own (``timestamp_ms``)."""
     at = getattr(record, "timestamp", None) or getattr(record, "timestamp_ms", None) or 0
     return int(at)
+
+
+def failed_block(
+    quiet: Quiet,
+    partition: Partition,
+    part: tuple[PredictionBlock, NDArray[np.int64]],
+    records: Sequence[Any],
+    error: Exception,
+) -> list[Unreadable]:
+    """A row that the monitor chokes on is a defect of ours, and no reason to stop everybody
+    else's monitoring: the state is a value, so nothing of this block was counted.
+    """
+    block, record_of = part
+    why = WireError.failed(error)
+    if (more := quiet.ask(why.kind)) is not None:
+        log.error(
+            "block_failed",
+            action="block_failed",
+            model=block.model,
+            version=block.version,
+            partition=partition.number,
+            offset=int(records[int(record_of[0])].offset),
+            more=more,
+            exc_info=error,
+        )
+    return [(records[i], why) for i in np.unique(record_of).tolist()]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from redistill.streams.engine.dead_letters import Unreadable
+from redistill.streams.engine.unregistered import UnregisteredRows
+from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
+from redistill.streams.store.batch import FlushBatch
+from redistill.streams.store.specs import WatchedModel
 from redistill.streams.wire.codec import decode
+from redistill.streams.wire.columns import MAX_SEGMENTS, MAX_TEXT
 from redistill.streams.wire.envelope import RecordLike
-from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
+from redistill.streams.wire.events import LABEL_AHEAD, LABEL_EARLIEST, LabelObserved
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.streams.wire.reading import read_each
 from redistill.textform import text_of
 from redistill.times import microseconds, to_us
 
-__all__ = ["label_row", "not_ahead", "read_labels"]
+__all__ = ["LabelIntake", "in_time", "label_row", "read_labels"]
 
 
 def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def read_labels(
 
     def read(record: RecordLike) -> LabelObserved:
         label: LabelObserved = decode(record, expect=LabelObserved)
-        not_ahead(label, now)
+        in_time(label, now)
         return in_words(label)
 
     labels, dead = read_each(records, read)
@@ -78,18 +83,71 @@ def read_labels(
     return list(zip(labels, hashes, strict=True)), [*dead]
 
 
-def not_ahead(event: LabelObserved, now: int) -> None:
-    """Refuse a label from the future.
+def in_time(event: LabelObserved, now: int) -> None:
+    """Refuse a label from the future, and one from a time that was never set.
 
     Raises
     ------
     WireError
-        It was observed more than ``LABEL_AHEAD`` after ``now``, microseconds since 1970.
+        It was observed more than ``LABEL_AHEAD`` after ``now``, microseconds since 1970, or before
+        ``LABEL_EARLIEST``.
     """
+    moment = event.observed_at.isoformat()
     if microseconds(event.observed_at) - now > to_us(LABEL_AHEAD.total_seconds()):
-        raise WireError(
-            "invalid_field", f"observed_at {event.observed_at.isoformat()} is more than a day ahead"
-        )
+        raise WireError("invalid_field", f"observed_at {moment} is more than a day ahead")
+    if event.observed_at < LABEL_EARLIEST:
+        raise WireError("invalid_field", f"observed_at {moment} is before 1970")
+
+
+class LabelIntake:
+    """Labels on their way into a batch.
+
+    Parameters
+    ----------
+    room
+        Versions that are watched though nobody registered them.
+    names
+        Unregistered models: labels of others are counted under no name.
+    """
+
+    def __init__(self, room: VersionRoom, names: UnregisteredRows) -> None:
+        self._room = room
+        self._names = names
+
+    def add(
+        self,
+        labels: Iterable[tuple[LabelObserved, int]],
+        watched: Mapping[str, WatchedModel],
+        batch: FlushBatch,
+    ) -> None:
+        """Put labels of watched models into a batch, and count the others."""
+        for event, id_hash in labels:
+            model = watched.get(event.model)
+            if model is None:
+                named = event.model if self._names.knows(event.model) else ""
+                batch.count(named, "labels_unknown")
+                continue
+            event = self._fitting(event, model, batch)
+            sources = model.config.label_sources
+            believed = not sources or event.source in sources
+            batch.labels.append(label_row(event, id_hash, believed=believed))
+
+    def _fitting(
+        self, event: LabelObserved, model: WatchedModel, batch: FlushBatch
+    ) -> LabelObserved:
+        """Without what there is no room for: the label itself counts."""
+        version = event.version
+        registered = version is None or version in model.profiles
+        if not registered and not self._room.has(event.model, str(version)):
+            batch.count(event.model, "labels_version_left_out")
+            event = dataclasses.replace(event, version=None, prediction=None)
+        kept = {k: v for k, v in event.segment.items() if max(len(k), len(v)) <= MAX_TEXT}
+        if len(kept) > MAX_SEGMENTS:
+            kept = {k: kept[k] for k in sorted(kept)[:MAX_SEGMENTS]}
+        if len(kept) < len(event.segment):
+            batch.count(event.model, "invalid_segment")
+            event = dataclasses.replace(event, segment=kept)
+        return event
 
 
 def in_words(event: LabelObserved) -> LabelObserved:
@@ -108,6 +166,8 @@ def in_words(event: LabelObserved) -> LabelObserved:
                 made[name] = text_of(value)
             except ValueError as why:  # NoText, or more digits than Python writes
                 raise WireError("invalid_field", f"{name} {why}") from None
+            if len(made[name] or "") > MAX_TEXT:
+                raise WireError("invalid_field", f"{name} has more than {MAX_TEXT} characters")
     return dataclasses.replace(event, **made) if made else event
 
 

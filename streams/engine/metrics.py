@@ -39,6 +39,9 @@ class StreamMetrics:
             ["topic"],
             **own,
         )
+        self.counted = Counter(
+            "counted", "What flushes counted, as in the table counters.", ["name"], **own
+        )
         self.gaps = Counter("gap_offsets", "Offsets lost before they were read.", ["topic"], **own)
         self.flushes = Histogram(
             "flush_seconds",

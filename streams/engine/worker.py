@@ -20,6 +20,7 @@ import structlog
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 
+from redistill.streams.engine import counted
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, QueuedChunk
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
@@ -346,6 +347,8 @@ class StreamWorker:
             self._metrics.aborted.labels(p.topic).inc(p.aborted)
             if (tp := partitions.get(partition)) is not None and self.consumer is not None:
                 self.consumer.stored(tp, p.next_offset)
+        for name, n in counted.by_name(batch.counters).items():
+            self._metrics.counted.labels(name).inc(n)
         self._metrics.states.set(self._accumulator.states)
         self._health.progress = sum(self._stored.values())
         self._refresh_due = True

@@ -12,26 +12,26 @@ from redistill.streams.store.tables import counters
 __all__ = ["add_counters"]
 
 
-def add_counters(conn: sa.Connection, counts: Mapping[tuple[str, str], int]) -> None:
+def add_counters(conn: sa.Connection, counts: Mapping[tuple[str, str], int], *, now: int) -> None:
     """Add to the counters, in the order of their keys, so that two transactions never deadlock on
     them.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970: a counter that no longer grows is not kept for ever.
     """
-    statement = insert_ignore(counters)
+    c = counters.c
     for (model, name), n in sorted(counts.items()):
         if not n:
             continue
-        done = conn.execute(
+        grown = (
             sa.update(counters)
-            .where(counters.c.model == model, counters.c.name == name)
-            .values(value=counters.c.value + n)
+            .where(c.model == model, c.name == name)
+            .values(value=c.value + n, updated_at=now)
         )
-        if (
-            done.rowcount == 0
-            and not conn.execute(statement.values(model=model, name=name, value=n)).rowcount
-        ):
-            # another transaction made the row in between
-            conn.execute(
-                sa.update(counters)
-                .where(counters.c.model == model, counters.c.name == name)
-                .values(value=counters.c.value + n)
-            )
+        if conn.execute(grown).rowcount:
+            continue
+        made = insert_ignore(counters).values(model=model, name=name, value=n, updated_at=now)
+        if not conn.execute(made).rowcount:
+            conn.execute(grown)  # another transaction made the row in between

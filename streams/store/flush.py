@@ -176,7 +176,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
     _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
-    add_counters(conn, counts)
+    add_counters(conn, counts, now=now)
     return Flushed(join_rows=new_joins, labels=new_labels, findings=announced)
 
 

@@ -118,7 +118,7 @@ def join_labels(
         _write(conn, model, plan)
         findings = store_findings(conn, changes, now=now)
         counts = {(model, f"labels_{name}"): n for name, n in plan.counts.items()}
-        add_counters(conn, counts)
+        add_counters(conn, counts, now=now)
     return JoinStep(outcomes=len(plan.outcomes), findings=findings, more=len(hashes) == limit)
 
 

@@ -331,6 +331,7 @@ counters = sa.Table(
         "name", Text, primary_key=True
     ),  # labels_unsampled, labels_orphan, labels_ignored, rows_duplicate, ...
     sa.Column("value", Big, nullable=False),
+    sa.Column("updated_at", Big, nullable=True),  # null: before there was this column
 )
 
 unregistered = sa.Table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "alike",
     "bare",
     "joined",
+    "some_rows",
 ]
 
 JOINED_ROWS = 5_000
@@ -215,6 +216,26 @@ def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
         segments={key: _codes([b.segments[key] for b in blocks]) for key in first.segments},
         latency_ms=_rows([b.latency_ms for b in blocks]),
         sample_rate=_rows([b.sample_rate for b in blocks]),
+    )
+
+
+def some_rows(block: PredictionBlock, keep: NDArray[np.bool_]) -> PredictionBlock:
+    """The rows of a block that are kept. What was wrong is told of the whole block still."""
+    p = block.prediction
+
+    def part(values: NDArray[Any] | None) -> NDArray[Any] | None:
+        return None if values is None else values[keep]
+
+    return replace(
+        block,
+        ids=Ids.of([block.ids[i] for i in np.flatnonzero(keep).tolist()]),
+        served_at=block.served_at[keep],
+        features=block.features[keep],
+        prediction=Codes(p.codes[keep], p.values) if isinstance(p, Codes) else p[keep],
+        scores=part(block.scores),
+        segments={k: Codes(c.codes[keep], c.values) for k, c in block.segments.items()},
+        latency_ms=part(block.latency_ms),
+        sample_rate=part(block.sample_rate),
     )
 
 

@@ -10,7 +10,7 @@ never appears on the wire.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,7 +19,9 @@ from msgspec import Meta
 __all__ = [
     "COMPACTED",
     "LABEL_AHEAD",
+    "LABEL_EARLIEST",
     "MODEL_PATTERN",
+    "SERVED_AHEAD",
     "TEXT_CHARACTERS",
     "TOPICS",
     "TYPES",
@@ -124,6 +126,11 @@ class PredictionMade:
     """Share of the service's predictions that are logged at all."""
 
 
+SERVED_AHEAD = timedelta(days=1)
+"""A prediction served further ahead of the reader's clock is a mistake: it would outlive every
+retention, and all that is measured from the newest row on."""
+LABEL_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""A label observed before is a mistake: a time that was never set. Old ones may come from files."""
 LABEL_AHEAD = timedelta(days=1)
 """A label observed further ahead of the reader's clock is a mistake: the newest of a source stands,
 so nothing could correct it."""

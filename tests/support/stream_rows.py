@@ -36,6 +36,7 @@ CONFIG = WatchConfig(
     feature_rows_per_second=1e6,
     join_rows_per_second=1e6,
     window_rows=100,
+    retention_days=36_500,  # the rows stand at fixed dates
 )
 
 

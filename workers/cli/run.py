@@ -50,6 +50,7 @@ def stream(metrics_port: int | None = METRICS) -> None:
     """
     _when_asked(sys.exit)
     from redistill.streams.engine.app import StreamConfig, run
+    from redistill.streams.store.batch import NameLimits
     from redistill.workers.store import opening
 
     settings = common.load(metrics_port=metrics_port)
@@ -68,6 +69,11 @@ def stream(metrics_port: int | None = METRICS) -> None:
                 metrics_port=settings.metrics_port,
                 flush_seconds=settings.flush_seconds,
                 session_seconds=settings.session_timeout_seconds,
+                names=NameLimits(
+                    new=settings.new_names_per_flush,
+                    unregistered=settings.unregistered_kept,
+                    versions=settings.versions_per_model,
+                ),
                 log_level=settings.log_level,
             )
         )

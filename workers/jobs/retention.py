@@ -19,7 +19,18 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes, windows
+from redistill.streams.store.tables import (
+    counters,
+    feature_rows,
+    findings,
+    input_states,
+    join_rows,
+    labels,
+    outcomes,
+    profiles,
+    unregistered,
+    windows,
+)
 from redistill.times import DAY, to_us
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import ModelContext, load_all
@@ -47,6 +58,8 @@ class RetentionLimits:
 
     jobs_days: float
     outbox_days: float
+    names_days: float
+    """Of unregistered models and of counters, since they last grew."""
     releases: int
     """Published releases per model."""
 
@@ -110,6 +123,7 @@ def run(
     old = now - round(keep.jobs_days * DAY)
     _old_rows(database, deletions, activations, activations.c.at < old)
     _old_rows(database, deletions, release_requests, release_requests.c.done_at < old)
+    _delete_names(database, now - round(keep.names_days * DAY), now, deletions)
     deletions.folders = _delete_folders(database, home / "jobs", old)
     if deletions.rows or deletions.folders or deletions.files:
         log.info(
@@ -138,7 +152,10 @@ def _delete_rows(
     ):
         old = sa.and_(table.c.model == model_context.model, at < before)
         expired = model_context.model if table is outcomes else None
-        _old_rows(database, deletions, table, old, expired=expired)
+        _old_rows(database, deletions, table, old, expired=expired, now=now)
+    _old_rows(
+        database, deletions, input_states, _left_states(model_context.model, min(kept, joined))
+    )
     _old_rows(
         database,
         deletions,
@@ -159,6 +176,31 @@ def _beyond_size(model: str, most: int) -> sa.ColumnElement[bool]:
     return feature_rows.c.block_id.in_(sa.select(sums.c.block_id).where(sums.c.so_far > most))
 
 
+def _left_states(model: str, before: int) -> sa.ColumnElement[bool]:
+    """States of versions that nobody registered and no service serves any more; one whose finding
+    is open stays, to close it."""
+    s, p, f = input_states.c, profiles.c, findings.c
+    registered = sa.select(p.version).where(p.model == model)
+    at_fault = sa.select(f.version).where(f.model == model, f.status != "resolved")
+    return sa.and_(
+        s.model == model,
+        s.last_served_at < before,
+        s.version.not_in(registered),
+        s.version.not_in(at_fault),
+    )
+
+
+def _delete_names(database: Database, before: int, now: int, deletions: Deletions) -> None:
+    """Names from the wire that no longer come, and counters that no longer grow: but for those that
+    `check-history` needs."""
+    _old_rows(database, deletions, unregistered, unregistered.c.last_seen_at < before)
+    c = counters.c
+    with database.begin() as conn:
+        conn.execute(sa.update(counters).where(c.updated_at.is_(None)).values(updated_at=now))
+    idle = sa.and_(c.name != OUTCOMES_EXPIRED, c.updated_at < before)
+    _old_rows(database, deletions, counters, idle)
+
+
 def _old_rows(
     database: Database,
     deletions: Deletions,
@@ -166,6 +208,7 @@ def _old_rows(
     where: sa.ColumnElement[bool],
     *,
     expired: str | None = None,
+    now: int = 0,
 ) -> None:
     keys = list(table.primary_key.columns)
 
@@ -175,7 +218,7 @@ def _old_rows(
         n = conn.execute(sa.delete(table).where(match)).rowcount
         if expired is not None and n:
             # `check-history` compares: outcomes that were made = there + expired
-            add_counters(conn, {(expired, OUTCOMES_EXPIRED): n})
+            add_counters(conn, {(expired, OUTCOMES_EXPIRED): n}, now=now)
         return n
 
     _batches(database, deletions, table.name, delete)

@@ -19,7 +19,7 @@ from redistill.rowfiles import Batch, RowFile, open_rows
 from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
-from redistill.streams.wire.events import LABEL_AHEAD, LabelObserved
+from redistill.streams.wire.events import LABEL_AHEAD, LABEL_EARLIEST, LabelObserved
 from redistill.times import utc
 from redistill.workers.errors import UsageError
 
@@ -90,8 +90,8 @@ def read(
     Parameters
     ----------
     now
-        A label that was observed more than ``LABEL_AHEAD`` later is rejected, as stream workers
-        would.
+        A label that was observed more than ``LABEL_AHEAD`` later, or before ``LABEL_EARLIEST``,
+        is rejected, as stream workers would.
     classes
         Of the registered model: any other label is rejected; ``None``: nobody knows them.
     retract
@@ -227,6 +227,8 @@ class _Rows:
         observed = utc(int(self.times.us[i]))
         if observed > self.latest:
             return f"the time {observed.isoformat()} lies in the future"
+        if observed < LABEL_EARLIEST:
+            return f"the time {observed.isoformat()} lies before 1970"
         return observed
 
     def _share(self, key: str, i: int) -> float | str | None:

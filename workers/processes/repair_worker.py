@@ -158,6 +158,7 @@ class RepairWorker:
         keep = retention.RetentionLimits(
             jobs_days=settings.jobs_kept_days,
             outbox_days=settings.outbox_kept_days,
+            names_days=settings.names_kept_days,
             releases=settings.releases_kept,
         )
         self.scheduler = Scheduler(

@@ -113,6 +113,19 @@ class Settings(BaseSettings):
         6.0, description="Kafka session timeout; not below the broker's minimum (6 by default)."
     )
     flush_seconds: Positive = Field(0.5, description="Longest time between two flushes to SQL.")
+    new_names_per_flush: Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Versions of unregistered models that one flush may add, those with most rows.",
+    )
+    unregistered_kept: Annotated[int, Field(ge=1)] = Field(
+        10_000,
+        description="Versions of unregistered models kept in all; those seen last stay.",
+    )
+    versions_per_model: Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Versions kept of an unregistered model, and watched of a registered one that"
+        " did not register them; a further one is watched after 1,000 rows.",
+    )
     metrics_port: Port | None = Field(
         None, description="Prometheus metrics on loopback; 0: a free port; default: off."
     )
@@ -174,6 +187,10 @@ class Settings(BaseSettings):
     )
     jobs_kept_days: Positive = Field(14.0, description="Folders of finished jobs are kept so long.")
     outbox_kept_days: Positive = Field(7.0, description="Sent announcements are kept so long.")
+    names_kept_days: Positive = Field(
+        30.0,
+        description="Unregistered models, and counters, are kept so long after they last grew.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log lines that are written."

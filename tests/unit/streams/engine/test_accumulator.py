@@ -23,9 +23,11 @@ from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.fetched import chunks
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import FlushBatch, Gap, Partition
+from redistill.streams.store.batch import FlushBatch, Gap, NameLimits, Partition
 from redistill.streams.store.database import Database
+from redistill.streams.wire import predictions
 from redistill.streams.wire.block import Feature
+from redistill.times import microseconds
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
 NOW = datetime(2027, 1, 15, tzinfo=UTC)
@@ -458,3 +460,63 @@ def test_tick_that_fails_for_one_model_goes_on_with_the_next(
     clock.now += 2 * 86_400
     accumulator.tick()
     assert [w.model for w in close(accumulator).windows] == ["other"]
+
+
+# --- bounds -------------------------------------------------------------------------------------
+
+
+def test_rows_of_times_that_cannot_be_move_no_window_and_are_said(db: Database) -> None:
+    watch(db, dataclasses.replace(CONFIG, retention_days=30.0, wait_days=30.0))
+    moment = prediction(50).served_at
+    accumulator = assigned(db, Clock(moment.timestamp()))
+    good = [record(prediction(i), i) for i in range(50)]
+    was = prediction(50).served_at.isoformat().replace("+00:00", "Z").encode()
+    for i, year in enumerate((b"0001", b"9999", b"1970"), 50):
+        odd = record(prediction(50), i)
+        value = (odd.value or b"").replace(was, year + b"-01-02T03:04:05Z")
+        good.append(odd._replace(value=value))
+    assert accumulator.take(P0, chunk(good)) == 50
+    batch = close(accumulator)
+    assert [(d.code, d.offset) for d in batch.dead] == [("invalid_field", i) for i in (50, 51, 52)]
+    (state,) = batch.states
+    first, last = (prediction(i).served_at for i in (0, 49))
+    assert (state.first_served_at, state.last_served_at) == tuple(map(microseconds, (first, last)))
+    assert max(batch.joins["credit"].served_at) == microseconds(last)
+
+
+def test_what_is_wrong_with_rows_that_count_is_counted(accumulator: Accumulator) -> None:
+    long = json.loads(record(prediction(0), 0).value or b"") | {"segment": {"region": "x" * 257}}
+    accumulator.take(
+        P0, chunk([record(prediction(0), 0)._replace(value=json.dumps(long).encode())])
+    )
+    batch = close(accumulator)
+    assert batch.counters == {("credit", "invalid_segment"): 1}
+    assert len(batch.joins["credit"]) == 1
+
+
+def test_uuids_as_versions_make_no_state_each(db: Database, clock: Clock) -> None:
+    watch(db, dataclasses.replace(CONFIG, level="watch"))
+    accumulator = Accumulator(
+        db, state_key=b"k" * 32, kinds={"predictions": "predictions"}, clock=clock,
+        names=NameLimits(versions=3),
+    )  # fmt: skip
+    accumulator.assign(P0, "predictions", stored=None, start=0)
+    rows = [record(prediction(i, version=f"uuid-{i}"), i) for i in range(20)]
+    rows += [record(prediction(i), i) for i in range(20, 25)]
+    assert accumulator.take(P0, chunk(rows)) == 25
+    batch = close(accumulator)
+    assert sorted(s.version for s in batch.states) == ["7", "uuid-0", "uuid-1", "uuid-2"]
+    assert batch.counters == {("credit", "rows_unknown"): 17}
+    assert len(batch.unregistered) == 17
+
+
+def test_wide_batches_are_taken_in_parts_and_each_is_counted_once(
+    db: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictions, "MAX_CELLS", 50)
+    accumulator = assigned(db, clock)
+    records = [batch_record(range(10 * i, 10 * i + 10), i, version="79"[i % 2]) for i in range(9)]
+    accumulator.take(P0, chunk(records))
+    batch = close(accumulator)
+    assert progress(batch)[1:3] == (9, 9)
+    assert (len(batch.joins["credit"]), batch.unregistered["credit", "9"].rows) == (50, 40)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from stream_rows import label, prediction, record
+from stream_rows import CONFIG, label, new_database, prediction, record
 
-from redistill.streams.engine.label_rows import label_row, not_ahead, read_labels
+from redistill.streams.engine.label_rows import LabelIntake, in_time, label_row, read_labels
+from redistill.streams.engine.unregistered import UnregisteredRows
+from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
 from redistill.streams.store import tables as t
+from redistill.streams.store.batch import FlushBatch, NameLimits
+from redistill.streams.store.database import Database
+from redistill.streams.store.specs import WatchedModel
 from redistill.streams.wire.hashing import id_hashes, signed
 
 NOW = datetime(2026, 4, 1, tzinfo=UTC)
@@ -42,14 +48,24 @@ def test_what_is_no_label_is_dead_and_the_rest_is_read() -> None:
     assert read_labels([], now=NOW_US, salt=SALT) == ([], [])
 
 
-@pytest.mark.parametrize(("hours", "refused"), [(-9_999, False), (24, False), (25, True)])
-def test_label_may_be_a_day_ahead(hours: float, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("hours", "refused"),
+    [
+        (-9_999, ""),
+        (24, ""),
+        (25, "more than a day ahead"),
+        (-24 * 365 * 50, ""),
+        (-24 * 366 * 57, "before 1970"),
+        (-24 * 365 * 2_000, "before 1970"),
+    ],
+)
+def test_label_may_be_a_day_ahead_and_as_old_as_1970(hours: float, refused: str) -> None:
     event = label(0, observed_at=NOW + timedelta(hours=hours))
     if not refused:
-        not_ahead(event, NOW_US)
+        in_time(event, NOW_US)
         return
-    with pytest.raises(WireError, match="more than a day ahead"):
-        not_ahead(event, NOW_US)
+    with pytest.raises(WireError, match=refused):
+        in_time(event, NOW_US)
 
 
 def test_row_holds_every_column_but_the_time_of_its_flush() -> None:
@@ -82,3 +98,47 @@ def test_a_label_that_could_be_two_numbers_is_dead() -> None:
     ((good, _),), dead = read_labels(records, now=NOW_US, salt=SALT)
     assert good.label == "9007199254740993"
     assert [(r.offset, "beyond 2^53" in str(why)) for r, why in dead] == [(0, True)]  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------ bounds
+
+
+def intake(db: Database, **limits: int) -> tuple[LabelIntake, FlushBatch, dict[str, WatchedModel]]:
+    names = NameLimits(**limits)
+    made = LabelIntake(VersionRoom(db, names), UnregisteredRows(db, names))
+    watched = {"credit": WatchedModel(CONFIG, 1, {"7": (None, None)})}
+    return made, FlushBatch(), watched
+
+
+def test_versions_that_labels_bring_have_room_like_others(tmp_path: Path) -> None:
+    db = new_database(f"sqlite:///{tmp_path / 'x.db'}")
+    labels, batch, watched = intake(db, versions=2)
+    events = [label(i, version=v, prediction="repay") for i, v in enumerate(["7", "a", "b", "c"])]
+    labels.add([(e, 0) for e in events], watched, batch)
+    rows = [(r["version"], r["prediction"]) for r in batch.labels]
+    assert rows == [("7", "repay"), ("a", "repay"), ("b", "repay"), (None, None)]
+    assert batch.counters == {("credit", "labels_version_left_out"): 1}
+    db.dispose()
+
+
+def test_segments_of_labels_are_bounded_and_the_label_counts(tmp_path: Path) -> None:
+    db = new_database(f"sqlite:///{tmp_path / 'x.db'}")
+    labels, batch, watched = intake(db)
+    many = {f"k{i:02d}": "v" for i in range(30)}
+    for segment in ({"a": "v" * 257, "b": "v" * 256}, {"k" * 257: "v"}, many, {"a": "v"}):
+        labels.add([(label(0, segment=segment), 0)], watched, batch)
+    slices = [json.loads(r["slices"] or "{}") for r in batch.labels]
+    assert [len(s) for s in slices] == [1, 0, 20, 1]
+    assert batch.counters == {("credit", "invalid_segment"): 3}
+    db.dispose()
+
+
+def test_label_of_more_than_256_characters_is_dead() -> None:
+    records = [record(label(0, label="x" * 256), 0)]
+    good = records[0]
+    for i, text in enumerate(('"' + "x" * 257 + '"', "9" * 300), 1):
+        value = (good.value or b"").replace(b'"' + b"x" * 256 + b'"', text.encode())
+        records.append(good._replace(offset=i, value=value))
+    labels, dead = read_labels(records, now=NOW_US, salt=SALT)
+    assert [e.label for e, _ in labels] == ["x" * 256]
+    assert [(r.offset, why.code) for r, why in dead] == [(1, "invalid_field"), (2, "invalid_field")]  # type: ignore[attr-defined]

@@ -23,13 +23,13 @@ def stored(conn: sa.Connection) -> dict[tuple[str, str], int]:
 
 
 def test_counts_add_up_by_model_and_name(conn: sa.Connection) -> None:
-    add_counters(conn, {("credit", "a"): 2, ("", "a"): 1})
-    add_counters(conn, {("credit", "a"): 3, ("credit", "b"): 5})
+    add_counters(conn, {("credit", "a"): 2, ("", "a"): 1}, now=5)
+    add_counters(conn, {("credit", "a"): 3, ("credit", "b"): 5}, now=5)
     assert stored(conn) == {("credit", "a"): 5, ("credit", "b"): 5, ("", "a"): 1}
 
 
 def test_nothing_makes_no_counter(conn: sa.Connection) -> None:
-    add_counters(conn, {("credit", "a"): 0})
+    add_counters(conn, {("credit", "a"): 0}, now=5)
     assert stored(conn) == {}
 
 
@@ -47,6 +47,6 @@ def test_count_is_not_lost_when_another_transaction_makes_the_row(
         return done
 
     monkeypatch.setattr(conn, "execute", meanwhile)
-    add_counters(conn, {("credit", "a"): 2})
+    add_counters(conn, {("credit", "a"): 2}, now=5)
     assert raced == [0]
     assert stored(conn) == {("credit", "a"): 12}

@@ -16,17 +16,21 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import (
     counters,
     feature_rows,
+    findings,
+    input_states,
     join_rows,
     labels,
     outbox,
     outcomes,
+    profiles,
+    unregistered,
 )
 from redistill.times import DAY, to_seconds
 from redistill.workers.jobs import retention
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import job_queue
 
-KEEP = retention.RetentionLimits(jobs_days=14, outbox_days=7, releases=3)
+KEEP = retention.RetentionLimits(jobs_days=14, outbox_days=7, names_days=30, releases=3)
 
 
 @pytest.fixture
@@ -185,3 +189,60 @@ def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_pat
         os.utime(folder / "unknown-new", (to_seconds(NOW), to_seconds(NOW)))
     assert run(database, tmp_path).folders == 1
     assert {p.name for p in folder.iterdir()} == {job_queue.job_id_of("live"), "unknown-new"}
+
+
+def test_names_that_no_longer_come_go_with_counters_that_no_longer_grow(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        for name, age in (("old", 31), ("new", 29)):
+            at = NOW - age * DAY
+            conn.execute(
+                sa.insert(unregistered).values(
+                    model=name, version="1", rows=1, first_seen_at=0, last_seen_at=at
+                )
+            )
+            for counter in ("rows_unknown", "outcomes_expired"):
+                conn.execute(
+                    sa.insert(counters).values(model=name, name=counter, value=1, updated_at=at)
+                )
+        conn.execute(sa.insert(counters).values(model="", name="of a time unknown", value=1))
+    assert run(database, tmp_path).rows == {"unregistered": 1, "counters": 1}
+    with database.read() as conn:
+        assert conn.execute(sa.select(unregistered.c.model)).scalars().all() == ["new"]
+        kept = {(r.model, r.name) for r in conn.execute(sa.select(counters))}
+    assert kept == {
+        ("old", "outcomes_expired"), ("new", "outcomes_expired"), ("new", "rows_unknown"),
+        ("", "of a time unknown"),
+    }  # fmt: skip
+
+
+def test_states_of_versions_that_nobody_registered_go_unless_a_finding_is_open(
+    database: Database, tmp_path: Path
+) -> None:
+    at = NOW - 31 * DAY
+    with database.begin() as conn:
+        registered = conn.execute(
+            sa.select(profiles.c.version).where(profiles.c.model == "credit")
+        ).scalars().first()  # fmt: skip
+        for version, last in (
+            (registered, at), ("uuid", at), ("at fault", at), ("served", NOW - DAY),
+        ):  # fmt: skip
+            conn.execute(
+                sa.insert(input_states).values(
+                    model="credit", version=version, topic_id="t", partition=0, state=b"", rows=1,
+                    first_served_at=0, last_served_at=last,
+                )
+            )  # fmt: skip
+        for version, status in (("at fault", "open"), ("uuid", "resolved")):
+            conn.execute(
+                sa.insert(findings).values(
+                    finding_id=version, model="credit", version=version, kind="input", scope="x",
+                    status=status, severity="info", revision=1, body="{}", opened_at=at,
+                    stored_at=at,
+                )
+            )  # fmt: skip
+    assert run(database, tmp_path).rows == {"input_states": 1}
+    with database.read() as conn:
+        left = set(conn.execute(sa.select(input_states.c.version)).scalars())
+    assert left == {registered, "at fault", "served"}
