@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pcsv
 
+from redistill.rowforeign import foreign
+
 __all__ = ["CsvFile", "EmptyFile", "RowFileError", "unreadable"]
 
 HEAD_BYTES = 1 << 20
@@ -92,10 +94,8 @@ class CsvFile:
             raise EmptyFile(str(path), "cannot be read as CSV: it is empty")
         encoding = "utf-16" if head.startswith(_UTF16) else "utf8"
         header = head.decode(encoding, errors="replace").lstrip("\ufeff\r\n").splitlines()[0]
-        if "\0" in header:
-            raise RowFileError(str(path), "is neither Parquet nor CSV")
-        if head.lstrip().startswith((b"{", b"[{")):
-            raise RowFileError(str(path), "is neither Parquet nor CSV; it looks like JSON")
+        if what := foreign(head) or ("it is no text" if "\0" in header else ""):
+            raise RowFileError(str(path), f"is neither Parquet nor CSV: {what}")
         block = max(BLOCK_BYTES, 32 * len(header))
         found = cls(path, packed, encoding, _delimiter(header), block, ())
         if encoding != "utf8" or found._has_lone_quotes():

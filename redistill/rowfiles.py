@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from redistill.rowcells import Kind, Survey, are_whole_floats, read_cells, whole_floats
 from redistill.rowcsv import RowFileError, unreadable
+from redistill.rowparquet import BATCH_BYTES
 from redistill.rowparts import (
     Part,
     part_of_file,
@@ -269,21 +270,22 @@ class RowFile:
 
 
 def _even(stretches: Iterable[_Rows], size: int) -> Iterator[_Rows]:
-    """Rows cut and joined so that ``size`` come at a time, as long as types stay."""
+    """Rows cut and joined so that ``size`` come at a time, as long as types stay and they fit."""
     kept: list[_Rows] = []
-    held = 0
+    held = weight = 0
     for stretch in stretches:
         rest = stretch
         if kept and kept[0].types != rest.types:
             yield _Rows.joined(kept)
-            kept, held = [], 0
+            kept, held, weight = [], 0, 0
         while rest.rows:
             taken, rest = rest.cut(size - held)
             kept.append(taken)
             held += taken.rows
-            if held == size:
+            weight += sum(a.nbytes for a in taken.arrays if not is_number(a.type))
+            if held == size or weight > BATCH_BYTES:
                 yield _Rows.joined(kept)
-                kept, held = [], 0
+                kept, held, weight = [], 0, 0
     if kept:
         yield _Rows.joined(kept)
 

@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from redistill.rowcsv import CsvFile, EmptyFile, RowFileError, unreadable
-from redistill.rowvalues import is_text
+from redistill.rowforeign import foreign
+from redistill.rowparquet import ParquetTable
 
 __all__ = ["Part", "part_of_file", "part_of_table", "parts_of_folder"]
 
@@ -28,6 +28,8 @@ TABLE_LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi", "metadata": "Iceberg"}
 _PARQUET_SUFFIXES = (".parquet", ".pq", ".parq")
 _CSV_SUFFIXES = (".csv", ".tsv")
 _PARQUET = b"PAR1"
+HEAD = 4_096
+"""Bytes that tell what a file is."""
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -69,15 +71,22 @@ def part_of_file(path: Path, keys: Mapping[str, str | None] | None = None) -> Pa
         It is neither Parquet nor CSV, or cannot be read.
     """
     kind = "a file"
+    if path.exists() and not path.is_file():
+        raise RowFileError(
+            str(path), "cannot be read: it is no file of its own; a pipe can be read once only"
+        )
     try:
         with path.open("rb") as file:
-            start = file.read(len(_PARQUET))
+            start = file.read(HEAD)
         if not start:
             raise EmptyFile(str(path), f"cannot be read as {_expected(path)}: it is empty")
         packed = next((codec for magic, codec in _PACKED.items() if start.startswith(magic)), None)
         kind = "Parquet" if start[:4] == _PARQUET else _expected(path)
-        if kind == "Parquet":
+        if start[:4] == _PARQUET:
             return _parquet(path, keys or {})
+        if kind == "Parquet":
+            what = foreign(start) or "it does not begin as one; if it is CSV, name it so"
+            raise RowFileError(str(path), f"cannot be read as Parquet: {what}")
         table = CsvFile.opened(path, packed)
         return Part(
             name=str(path),
@@ -114,23 +123,14 @@ def _columns(schema: pa.Schema) -> dict[str, Any]:
 
 
 def _parquet(path: Path, keys: Mapping[str, str | None]) -> Part:
-    with pq.ParquetFile(path) as opened:
-        metadata, schema = opened.metadata, opened.schema_arrow
-    # A long text that stands in every row is held once: a file of a kilobyte can ask for gigabytes.
-    texts = [f.name for f in schema if is_text(f.type) or pa.types.is_binary(f.type)]
-
-    def read(names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path, metadata=metadata, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=size, columns=list(names)):
-                yield batch.select(list(names))  # a name may be the beginning of others
-
+    table = ParquetTable.opened(path)
     return Part(
         name=str(path),
-        read=read,
-        rows=metadata.num_rows,
+        read=table.read,
+        rows=table.metadata.num_rows,
         modified=path.stat().st_mtime,
         keys=keys,
-        **_columns(schema),
+        **_columns(table.schema),
     )
 
 

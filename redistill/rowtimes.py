@@ -20,6 +20,15 @@ LATEST_SECONDS = 1e11
 """Seconds since 1970 that are no time of ours (the year 5138) but milliseconds or finer."""
 NO_TIME = "which is not a time: ISO 8601, or seconds since 1970, were expected"
 
+_FINER = (
+    (1e14, "milliseconds", 1_000),
+    (1e17, "microseconds", 1_000_000),
+    (math.inf, "nanoseconds", 1_000_000_000),
+)
+"""Below which a number that is too large for seconds is one of which unit."""
+_DAYS = (19_000_101, 21_001_231)
+"""Whole numbers between which a column may be one of days, such as 20260301."""
+
 _FIRST_US = microseconds(datetime.min.replace(tzinfo=UTC))
 _LAST_US = microseconds(datetime.max.replace(tzinfo=UTC))
 _UNIT_US = {"s": SECOND, "ms": 1_000, "us": 1}
@@ -54,7 +63,7 @@ def times(array: pa.Array | pa.ChunkedArray) -> Times:
     if pa.types.is_null(kind):
         return Times(np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_), {})
     if is_number(kind) and not pa.types.is_boolean(kind):
-        return _seconds(array)
+        return _days_in_digits(array) or _seconds(array)
     if not is_text(kind):
         there = np.flatnonzero(~np.asarray(array.is_null().to_numpy(zero_copy_only=False)))
         return Times(
@@ -92,11 +101,24 @@ def _time_of(text: str | None) -> int | str | None:
     return microseconds(found if found.tzinfo is not None else found.replace(tzinfo=UTC))
 
 
-def _too_large(seconds: float) -> str:
+def _too_large(number: float) -> str:
+    unit, factor = next((u, f) for limit, u, f in _FINER if abs(number) < limit)
     return (
-        f"{seconds:.15g}: seconds since 1970 were expected"
-        " (divide milliseconds by 1,000, or write ISO 8601)"
+        f"{number:.19g}: seconds since 1970 were expected"
+        f" (divide {unit} by {factor:,}, or write ISO 8601)"
     )
+
+
+def _days_in_digits(array: pa.Array) -> Times | None:
+    """Whole numbers such as 20260301, if all are days: as the same cells of a CSV file are."""
+    values = numbers(array)[0]
+    known = np.isfinite(values)
+    there = np.unique(values[known])
+    inside = (there >= _DAYS[0]) & (there <= _DAYS[1]) & (there == np.rint(there))
+    if not len(there) or not inside.all():
+        return None
+    days = times(pa.array([f"{int(v)}" if k else None for v, k in zip(values, known, strict=True)]))
+    return None if days.refused else days
 
 
 def _seconds(array: pa.Array) -> Times:

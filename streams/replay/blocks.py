@@ -104,7 +104,8 @@ def _filled(served: NDArray[np.int64], last: int | None, column: str) -> NDArray
     if last is None:
         if not known.any():
             raise FileError(
-                f"column {column!r} (option --time) has no time in the first {len(served):,} rows"
+                f"column {column!r} (option --time) has no time, from 1970 on, in the first"
+                f" {len(served):,} rows"
             )
         last = int(served[known.argmax()])
     before = np.maximum.accumulate(np.where(known, np.arange(len(served)), -1))

@@ -47,7 +47,7 @@ def test_a_quoted_cell_holds_delimiters_lines_and_quotes(tmp_path: Path) -> None
         (b"PAR1 and more", "f.parquet", "cannot be read as Parquet: "),
         (b"no magic", "f.parquet", "cannot be read as Parquet: "),
         (b"\0\1", "f.bin", "is neither Parquet nor CSV"),
-        (b'{"a": 1}\n', "f.json", "is neither Parquet nor CSV; it looks like JSON"),
+        (b'{"a": 1}\n', "f.json", "is neither Parquet nor CSV: it is JSON"),
         ("größe\n1\n".encode("latin-1"), "f.csv", "cannot be read as CSV: 'utf-8' codec .*; save it as UTF-8"),
         ("c,d\ngröße,1\n".encode("latin-1"), "f.csv", "cannot be read as CSV: .*row 1.*; save it as UTF-8"),
         (b"c,d\n1,2\n3\n", "f.csv", "row 2: Expected 2 columns, got 1: 3; a cell that holds the delimiter"),

@@ -6,6 +6,7 @@ A problem names the file, the column, the value and the first row that has it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,12 @@ __all__ = ["CategoryColumn", "ClassColumn", "NumberColumn", "SliceColumn", "Time
 MANY_UNSEEN = 0.5
 """Above this share of undeclared values the column is not the one that was declared."""
 EXAMPLES = 3
+SHOWN = 80
+"""Characters of a value in a message: a cell may hold megabytes."""
+
+
+WRITTEN = "; numbers are written as 1234.5, without separators of thousands, percent or currency"
+_FOREIGN_NUMBER = re.compile(r"[$€£]?\s*[+-]?\d[\d.,'\s]*\s*[%$€£]?")
 
 
 class _Odd:
@@ -88,7 +95,10 @@ class NumberColumn:
         """Say what was wrong in all rows."""
         f = self.feature
         if self.words.count:
-            problems.append(f"{place}: {f.name} is declared as {f.kind}, holds text {self.words}")
+            hint = WRITTEN if any(map(_FOREIGN_NUMBER.fullmatch, self.words.examples)) else ""
+            problems.append(
+                f"{place}: {f.name} is declared as {f.kind}, holds text {self.words}{hint}"
+            )
             return
         if not self.known:
             warnings.append(f"{f.name} has no value at all")
@@ -221,7 +231,8 @@ def _count(found: Texts, odd: Callable[[str], bool], counts: dict[str, int]) -> 
     often = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
     for text, n in zip(found.values, often.tolist(), strict=True):
         if odd(text):
-            counts[text] = counts.get(text, 0) + n
+            name = text[:SHOWN]
+            counts[name] = counts.get(name, 0) + n
 
 
 def listed(values: Sequence[str], most: int = EXAMPLES) -> str:

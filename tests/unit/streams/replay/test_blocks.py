@@ -53,7 +53,7 @@ def test_a_row_without_a_time_has_that_of_the_row_before_and_the_first_of_the_ne
 def test_a_column_of_times_without_any_is_said() -> None:
     stream = pa.table(columns(at=pa.nulls(N, pa.float64())))
     with pytest.raises(
-        FileError, match=r"'at' \(option --time\) has no time in the first 400 rows"
+        FileError, match=r"'at' \(option --time\) has no time, from 1970 on, in the first 400 rows"
     ):
         learned(stream, pa.table(columns()), time="at")
 
