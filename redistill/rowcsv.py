@@ -76,7 +76,7 @@ class CsvFile:
     encoding: str
     delimiter: str
     block: int
-    """Bytes that are read at a time."""
+    """Bytes that are read at a time; 0: there is nothing but a header."""
     names: tuple[str, ...]
 
     @classmethod
@@ -93,11 +93,16 @@ class CsvFile:
         if not head.strip():
             raise EmptyFile(str(path), "cannot be read as CSV: it is empty")
         encoding = "utf-16" if head.startswith(_UTF16) else "utf8"
-        header = head.decode(encoding, errors="replace").lstrip("\ufeff\r\n").splitlines()[0]
+        text = head.decode(encoding, errors="replace")
+        header = text.lstrip("\ufeff\r\n").splitlines()[0]
         if what := foreign(head) or ("it is no text" if "\0" in header else ""):
             raise RowFileError(str(path), f"is neither Parquet nor CSV: {what}")
+        delimiter = _delimiter(header)
+        if text.strip("\ufeff\r\n") == header and len(head) < HEAD_BYTES:  # no rows at all
+            names = next(csv.reader([header], delimiter=delimiter))
+            return cls(path, packed, encoding, delimiter, 0, tuple(names))
         block = max(BLOCK_BYTES, 32 * len(header))
-        found = cls(path, packed, encoding, _delimiter(header), block, ())
+        found = cls(path, packed, encoding, delimiter, block, ())
         if encoding != "utf8" or found._has_lone_quotes():
             found._check_quotes()
         with found._reader() as reader:
@@ -110,6 +115,8 @@ class CsvFile:
 
     def read(self, names: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         """Batches of the columns named, of at most so many rows, as texts."""
+        if not self.block:
+            return
         texts = {n: pa.string() for n in names}
         with self._reader(column_types=texts, include_columns=list(names)) as reader:
             for batch in reader:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
-__all__ = ["LONGEST_NUMBER", "Names", "by_value", "number_of"]
+__all__ = ["LONGEST_NUMBER", "Names", "by_value", "nearly", "number_of"]
 
 LONGEST_NUMBER = 40
 """Digits before or after the point beyond which a text is compared as text, not as a number."""
@@ -16,6 +16,22 @@ LONGEST_NUMBER = 40
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.I | re.A)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.I)
 _FLAGS = {"true": 1.0, "false": 0.0}
+
+
+def nearly(missing: Sequence[str], there: Sequence[str]) -> str:
+    """What to add where columns are missing: those that differ by spaces or capitals only.
+
+    Examples
+    --------
+    >>> nearly(["label", "x"], ["id", " label", "X"]), nearly(["x"], ["y"])
+    ("; ' label' and 'X' are there, with other spaces or capitals", '')
+    """
+    wanted = {name.strip().lower() for name in missing}
+    alike = [repr(name) for name in there if name.strip().lower() in wanted][:3]
+    if not alike:
+        return ""
+    verb = "is" if len(alike) == 1 else "are"
+    return f"; {' and '.join(alike)} {verb} there, with other spaces or capitals"
 
 
 def number_of(text: str) -> float | None:

@@ -28,6 +28,11 @@ Role = Literal["number", "category", "clock", "identifier"]
 ``identifier``: a category whose values hardly repeat. Neither has a distribution that could be
 compared."""
 
+_UNCOMPARED = {
+    "clock": "grows (or falls) from row to row, as times and running numbers do",
+    "identifier": "hardly repeats a value, as ids do",
+}
+
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Of these the shape of a column is made, for changes of unit."""
 
@@ -132,6 +137,16 @@ class Profile:
     def number_columns(self) -> tuple[int, ...]:
         """Columns that hold numbers."""
         return tuple(j for j, c in enumerate(self.columns) if c.role == "number")
+
+    @property
+    def uncompared(self) -> tuple[str, ...]:
+        """Which features have no distribution that could be compared, and why: a sentence each."""
+        names = {f.name for f in self.schema.features}
+        return tuple(
+            f"column {c.name[:80]!r} {_UNCOMPARED[c.role]}: its distribution is not compared"
+            for c in self.columns
+            if c.name in names and c.role in _UNCOMPARED
+        )
 
     @cached_property
     def usual_distances(self) -> NDArray[np.float64]:

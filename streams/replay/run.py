@@ -108,6 +108,7 @@ def _replayed(
     )
     profile = build_profile(table.reference, schema)
     result.base = table.base
+    result.notes += profile.uncompared
     run = _Run(options, config, profile, table.base, result)
     for block in stream_blocks(rows, table.kinds, table.layout, options, BLOCK_ROWS):
         for line in run.block(block):

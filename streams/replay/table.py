@@ -12,7 +12,7 @@ import pyarrow as pa
 from redistill import sentinels
 from redistill.rowcells import Kind
 from redistill.rowfiles import BATCH_ROWS, Batch, RowFile
-from redistill.rownames import Names
+from redistill.rownames import Names, nearly
 from redistill.rowvalues import is_number, joined, numbers, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.base_error import BaseError
@@ -105,7 +105,7 @@ class Table:
                 " the only column of scores of two classes is the second's probability"
             )
         schema = Schema(
-            features=tuple(_feature(n, kind, sample[n]) for n, kind in features.items()),
+            features=tuple(_feature(n, kind, sample[n], notes) for n, kind in features.items()),
             classes=names.names,
         )
         layout = ColumnLayout(schema, names, numeric)
@@ -134,7 +134,7 @@ def _require(file: RowFile, columns: Sequence[str], option: str, *, numeric: boo
         there = ", ".join(file.columns[:40]) + (" ..." if len(file.columns) > 40 else "")
         raise FileError(
             f"{file.name} has no column {', '.join(map(repr, missing))} (option {option});"
-            f" its columns are: {there or 'none'}"
+            f" its columns are: {there or 'none'}{nearly(missing, file.columns)}"
         )
     kinds = file.kinds(columns) if numeric else {}
     for column in columns:
@@ -228,7 +228,7 @@ def _read(
     return Batch(sampled, rows, 0, ()), answers_
 
 
-def _feature(name: str, kind: Kind, column: pa.Array) -> Feature:
+def _feature(name: str, kind: Kind, column: pa.Array, notes: list[str]) -> Feature:
     if kind != "text":
         return Feature(name=name, kind="float")
     codes = texts(column)
@@ -236,6 +236,11 @@ def _feature(name: str, kind: Kind, column: pa.Array) -> Feature:
     most = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
     if len(counts) > MAX_VALUES:
         most = most[counts[most] >= OFTEN]
+        notes.append(
+            f"column {name!r} has {len(counts):,} different values, as ids have:"
+            + (f" the {len(most):,} frequent ones" if len(most) else " none of them")
+            + " can be told apart"
+        )
     return Feature(name=name, kind="category", values=tuple(codes.values[i] for i in most))
 
 

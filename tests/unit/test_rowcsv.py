@@ -74,3 +74,11 @@ def test_a_row_that_no_block_holds_is_said(tmp_path: Path, monkeypatch: pytest.M
     path = csv_file(tmp_path, "c,d\n" + f"{'x' * 5_000},1\n" * 3)
     with pytest.raises(RowFileError, match="a row is longer than"):
         values_of(open_rows(path), "c", "text")
+
+
+@pytest.mark.parametrize("content", ["c,d", "c,d\n", '"c",d\r\n', "\ufeffc,d", "\nc,d\n\n"])
+def test_a_header_alone_is_a_file_without_rows(tmp_path: Path, content: str) -> None:
+    file = open_rows(csv_file(tmp_path, content))
+    assert file.columns == ("c", "d")
+    assert values_of(file, "c", "number") == []
+    assert file.kinds(["c"]) == {"c": "number"}

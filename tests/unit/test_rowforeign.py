@@ -82,7 +82,8 @@ def test_a_file_of_another_format_is_called_what_it_is(
 
 
 @pytest.mark.parametrize(
-    "text", ["id,label\n", "[a,b]\n", "{x},y\n", "<5,>5\n", "größe;maß\n", "a\tb\n", "ORCHID,x\n"[1:]]
+    "text",
+    ["id,label\n", "[a,b]\n", "{x},y\n", "<5,>5\n", "größe;maß\n", "a\tb\n", "ORCHID,x\n"[1:]],
 )
 def test_odd_headers_are_no_other_format(text: str) -> None:
     for encoding in ("utf-8", "latin-1", "utf-16", "utf-8-sig"):

@@ -28,6 +28,9 @@ TYPED: list[tuple[str, Any, list[Any]]] = [
     ("float seconds", [1772359200.25, math.nan, math.inf], [TEN, None, None]),
     ("decimal seconds", [Decimal("1772359200.5")], [TEN]),
     ("milliseconds", [1772359200000], [WRONG]),
+    ("days in digits", [20260301, None], ["2026-03-01T00:00:00", None]),
+    ("floats of days", [20260301.0, math.nan], ["2026-03-01T00:00:00", None]),
+    ("no days in digits", [20261301], ["1970-08-23T12:08:21"]),
     ("beyond every calendar", pa.array([2**60], pa.timestamp("ms")), [WRONG]),
     ("ISO", ["2026-03-01 10:00", "2026-03-01T10:00:00.5"], [TEN, TEN]),
     ("ISO with zones", ["2026-03-01T12:00+02:00", "2026-03-01T10:00:00Z"], [TEN, TEN]),
@@ -58,6 +61,14 @@ def test_a_typed_column_has_these_times(
         ("soon", "'soon', which is not a time: ISO 8601, or seconds since 1970, were expected"),
         (1772359200000, "1772359200000: seconds since 1970 were expected (divide milliseconds"),
         ("1772359200000", "1772359200000: seconds since 1970 were expected (divide milliseconds"),
+        (
+            1772359200000000,
+            "1772359200000000: seconds since 1970 were expected (divide microseconds by 1,000,000,",
+        ),
+        (
+            1772359200000000000,
+            "1772359200000000000: seconds since 1970 were expected (divide nanoseconds",
+        ),
         (True, "a value of bool, which is not a time"),
     ],
 )

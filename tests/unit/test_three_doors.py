@@ -281,3 +281,21 @@ def test_what_cannot_be_read_is_said_with_its_row(
         assert re.search(said, told[door]), told[door]
         if door != "import" and not isinstance(odd, list):
             assert "row 30" in told[door]
+
+
+@pytest.mark.parametrize("name", [" label", "Label"])
+def test_a_column_that_differs_by_spaces_or_capitals_is_pointed_out(
+    tmp_path: Path, name: str
+) -> None:
+    columns = {"id": ["a"], "x": [1.0], "c": ["01"], name: ["no"], "prediction": ["no"]}
+    pq.write_table(pa.table(columns), tmp_path / "f.parquet")
+    path = tmp_path / "f.parquet"
+    doors = Doors(tmp_path, path, ("no", "yes"))
+    said = f"{name!r} is there, with other spaces or capitals"
+    with pytest.raises(FileError, match=re.escape(said)):
+        run_replay(path, path, ReplayOptions(), write=lambda _: None)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        doors.imported()
+    doors.folder.joinpath("model.toml").write_text(SPEC.format(classes='["no", "yes"]'))
+    _, problems = dataset.read(path, spec_file.read(tmp_path), "trusted", need_labels=True)
+    assert any(said in problem for problem in problems)

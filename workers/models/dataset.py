@@ -21,7 +21,7 @@ from redistill.compress.plan import column_of
 from redistill.rowcells import Kind
 from redistill.rowcsv import RowFileError
 from redistill.rowfiles import Batch, RowFile, open_rows
-from redistill.rownames import Names
+from redistill.rownames import Names, nearly
 from redistill.rowvalues import is_number, is_single, is_text
 from redistill.times import SECOND
 from redistill.workers.models.dataset_columns import (
@@ -160,10 +160,11 @@ def _read(
         problems.append(
             f"{place}: missing columns: {listed(missing)}; the file has {listed(file.columns, 12)}"
         )
+        problems[-1] += nearly(missing, file.columns)
     if need_labels and data.label not in there:
         problems.append(
             f"{place} has no column {data.label!r}: it needs labels ([data] label names their"
-            " column)"
+            f" column){nearly([data.label], file.columns)}"
         )
     if data.time is not None and data.time not in there:
         problems.append(f"{place} has no column {data.time!r} ([data] time)")

@@ -16,7 +16,7 @@ from pathlib import Path
 from redistill.rowcells import Kind
 from redistill.rowcsv import RowFileError
 from redistill.rowfiles import Batch, RowFile, open_rows
-from redistill.rownames import Names
+from redistill.rownames import Names, nearly
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
 from redistill.streams.wire.events import LABEL_AHEAD, LABEL_EARLIEST, LabelObserved
@@ -140,7 +140,7 @@ def _kinds(file: RowFile, columns: Columns, names: Names | None) -> dict[str, Ki
     if missing := [n for n in kinds if n not in file.columns]:
         raise UsageError(
             f"{file.name} has no column {', '.join(map(repr, missing))};"
-            f" it has {', '.join(file.columns[:20])}"
+            f" it has {', '.join(file.columns[:20])}{nearly(missing, file.columns)}"
         )
     if lists := [n for n in kinds if not file.is_single(n)]:
         raise UsageError(

@@ -118,7 +118,7 @@ def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ())
 
     measured: dict[str, float] = {}
     base = _base_error(spec, data, scores, measured, warnings)
-    profile = _profile(spec, data, scores)
+    profile = _profile(spec, data, scores, warnings)
     contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
     contents |= {role: call.data for role, call in calls.items()}
     hashes = {role: sha256_of_bytes(content) for role, content in contents.items()}
@@ -366,7 +366,9 @@ def _predicted(rows: Dataset, scores: NDArray[np.float32] | None) -> NDArray[np.
     return rows.predictions
 
 
-def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes | None:
+def _profile(
+    spec: ModelSpec, data: Mapping[str, Dataset], scores: Any, warnings: list[str]
+) -> bytes | None:
     rows = data.get("reference") or data.get("trusted")
     if rows is None or spec.model.version is None:
         return None
@@ -385,7 +387,9 @@ def _profile(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> bytes
         scores=given,
         segments={k: Codes.of(v) for k, v in rows.segments.items()},
     )
-    data_bytes = build_profile(block, spec.schema).to_bytes()
+    profile = build_profile(block, spec.schema)
+    warnings.extend(f"{rows.role}: {what}" for what in profile.uncompared)
+    data_bytes = profile.to_bytes()
     if len(data_bytes) > MAX_PROFILE_BYTES:
         raise SpecError(
             f"the profile of {spec.name} has {len(data_bytes):,} bytes, {MAX_PROFILE_BYTES:,} are"

@@ -28,6 +28,8 @@ __all__ = ["look", "to_toml"]
 MAX_CLASSES = 100
 """More distinct predictions than this are numbers, not classes."""
 MAX_SLICES = 10
+FEWEST = 20
+"""Values of which it can be seen whether they repeat."""
 MAX_SLICE_VALUES = 50
 _FLAGS = {"True": "true", "False": "false"}
 """How older loggers wrote booleans, and how they are written: one class, not two."""
@@ -72,6 +74,15 @@ class Seen:
                 )
                 for n, seen in sorted(self.categories.items())
             ),
+        )
+
+    def identifiers(self) -> tuple[str, ...]:
+        """Warnings about categories that look like ids: they are kept, and most values are new."""
+        return tuple(
+            f"the values of {name[:80]!r} hardly repeat: if it is an id and no input of the model,"
+            " take it out of [schema.features]"
+            for name, seen in sorted(self.categories.items())
+            if seen.total() >= FEWEST and len(seen) > seen.total() / 2
         )
 
     def classes(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -173,6 +184,7 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         The text, and warnings about what had to be guessed.
     """
     classes, warnings = seen.classes()
+    warnings += seen.identifiers()
     if seen.unusable:
         said = ", ".join(map(repr, sorted(seen.unusable)[:5]))
         warnings += (f"columns whose names hold NUL are left out: {said}",)

@@ -93,7 +93,9 @@ def test_values_of_a_category_that_occurred_once_are_counted_and_rare_ones_share
 )
 def test_values_that_only_grow_or_fall_are_a_clock(values: np.ndarray, role: str) -> None:
     schema = Schema(features=(Feature(name="x"),))
-    assert build_profile(rows_of(values, schema), schema).columns[0].role == role
+    found = build_profile(rows_of(values, schema), schema)
+    assert found.columns[0].role == role
+    assert bool(found.uncompared) == (role == "clock")
 
 
 def test_a_category_whose_values_hardly_repeat_is_an_identifier() -> None:
@@ -101,8 +103,14 @@ def test_a_category_whose_values_hardly_repeat_is_an_identifier() -> None:
         features=(Feature(name="x", kind="category", values=tuple(f"u{i}" for i in range(40))),)
     )
     repeated = np.repeat(np.arange(20.0), 2)
-    assert build_profile(rows_of(np.arange(40.0), schema), schema).columns[0].role == "identifier"
-    assert build_profile(rows_of(repeated, schema), schema).columns[0].role == "category"
+    unique = build_profile(rows_of(np.arange(40.0), schema), schema)
+    assert unique.columns[0].role == "identifier"
+    assert unique.uncompared == (
+        "column 'x' hardly repeats a value, as ids do: its distribution is not compared",
+    )
+    usual = build_profile(rows_of(repeated, schema), schema)
+    assert usual.columns[0].role == "category"
+    assert usual.uncompared == ()
 
 
 def test_a_value_that_fills_quantiles_has_a_bin_of_its_own() -> None:

@@ -93,3 +93,14 @@ def test_an_index_and_names_of_folders_are_not_watched(tmp_path: Path) -> None:
     assert len(said) == 5
     assert sum("(an index of pandas)" in n for n in said) == 3
     assert sum("(names of folders)" in n for n in said) == 2
+
+
+def test_a_column_of_ids_is_told(tmp_path: Path) -> None:
+    n = 3_000
+    many = {"x": np.arange(float(n)), "label": [0, 1] * (n // 2), "prediction": [0, 1] * (n // 2)}
+    ids = [f"u{i}" if i % 30 else "often" for i in range(n)]
+    table, _ = learned(pa.table(columns(customer=["u1"] * N)), pa.table(many | {"customer": ids}))
+    assert (
+        "column 'customer' has 2,901 different values, as ids have: the 1 frequent ones can be told"
+        " apart"
+    ) in table.notes

@@ -98,6 +98,17 @@ def test_some_values_that_are_not_declared_are_a_warning_and_many_a_problem() ->
     assert said_of(CategoryColumn(REGION), [*half, *half, "JP"]) == ([problem], [])
 
 
+@pytest.mark.parametrize("word", ["1.234,5", "1,234.5", "12.5%", "$ 12", "1 234", "-1'234"])
+def test_numbers_as_people_write_them_are_told_how_to_be_written(word: str) -> None:
+    (problem,), _ = said_of(NumberColumn(Feature(name="c")), [word] * 600)
+    assert "numbers are written as 1234.5" in problem
+
+
+def test_a_long_value_is_not_told_in_full() -> None:
+    (warning,) = said_of(CategoryColumn(REGION), ["EU"] * 600 + ["x" * 100_000])[1]
+    assert len(warning) < 200
+
+
 def test_a_value_without_a_text_is_said_before_values_that_are_not_declared() -> None:
     problems, warnings = said_of(CategoryColumn(REGION), [0.5] * 600 + [math.inf])
     assert (problems, warnings) == ([f"{PLACE}: c is infinite (row 601)"], [])

@@ -252,3 +252,12 @@ def test_columns_whose_names_hold_nul_are_left_out_and_said(
     text, warnings = to_toml(look(conn, "seen"))
     assert spec_file.parse(text, tmp_path / "seen.toml").schema.names == ("x",)
     assert warnings == (r"columns whose names hold NUL are left out: 'a\x00b', 'c\x00', 's\x00'",)
+
+
+def test_a_category_that_looks_like_an_id_is_kept_with_a_warning(conn: sa.Connection) -> None:
+    ids = {"customer_id": [f"u{i}" for i in range(30)], "land": ["DE", "FR"] * 15}
+    put(conn, sample(["no", "yes"] * 15, categories=ids))
+    text, warnings = to_toml(look(conn, "seen"))
+    assert "customer_id" in text
+    (warning,) = warnings
+    assert "the values of 'customer_id' hardly repeat" in warning
