@@ -87,6 +87,18 @@ def adopt(
         It cannot be used; the message says what to do.
     """
     onnxfile.check_bytes(name, data)
+    with onnxwalk.guarded(name):
+        return _adopted(name, data, features, classes, output, kind)
+
+
+def _adopted(
+    name: str,
+    data: bytes,
+    features: Sequence[str],
+    classes: Sequence[str],
+    output: str | None,
+    kind: str,
+) -> AdoptedGraph:
     model = onnxwalk.parse(name, data)
     _refuse_training(name, model)
     _refuse_control_flow(name, model)

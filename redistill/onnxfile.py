@@ -140,6 +140,11 @@ def check_bytes(name: str, data: bytes) -> GraphFacts:
     data
         What it holds.
     """
+    with onnxwalk.guarded(name):
+        return _checked(name, data)
+
+
+def _checked(name: str, data: bytes) -> GraphFacts:
     model = onnxwalk.parse(name, data)
     if model.ir_version > MAX_IR:
         raise OnnxError(

@@ -7,14 +7,29 @@ walked like the graph itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redistill.onnxports import OnnxError
 
-__all__ = ["called", "nodes", "parse", "tensors"]
+__all__ = ["called", "guarded", "nodes", "parse", "tensors"]
 
 LONGEST = 80
 """Characters of a name in a message: a file says what it likes."""
+
+
+@contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Whatever reading a file raises is a fault of the file: names that are no text, attributes of
+    another type than their operator's, numbers that no array has."""
+    try:
+        yield
+    except OnnxError:
+        raise
+    except Exception as error:
+        raise OnnxError(
+            f"{name} is no valid ONNX file: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
 
 
 def parse(name: str, data: bytes) -> Any:

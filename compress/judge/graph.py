@@ -192,10 +192,15 @@ class Graph:
         """
         rows = np.resize(x, (7, x.shape[1])).astype(np.float32)
         whole = self.raw(rows)
-        if not np.isfinite(whole).all():
+        silent = ~np.isfinite(whole).all(axis=1)
+        if silent.any():
+            gone = np.flatnonzero(np.isnan(rows[silent]).any(axis=0)).tolist()
+            lacks = [self.call.features[j] for j in gone]
+            where = f", where {', '.join(lacks[:4])} is missing," if lacks else ""
             raise BadModel(
-                f"{self.name} answers NaN or infinity; missing values (NaN) and unseen categories"
-                " (-1) must be handled inside the graph"
+                f"{self.name} answers NaN or infinity for {int(silent.sum())} of {len(rows)} rows"
+                f"{where}: no class can be told; missing values (NaN) and unseen categories (-1)"
+                " must be handled inside the graph"
             )
         if (wrong := misdeclared(whole, self.call.output_kind)) is not None:
             raise BadModel(f"{self.name}: {wrong}")

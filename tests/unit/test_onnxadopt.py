@@ -213,3 +213,30 @@ def test_a_file_that_serves_is_taken_as_it_is_whatever_is_refused_now() -> None:
             adopted(data)
         output = "probabilities" if name.startswith("sk") else None
         assert as_it_is("m", data, FEATURES, output).data == data
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_adopted_or_refused_in_words(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    files = sorted(FOLDER.glob("*.onnx"))
+    kinds = set()
+    for i in range(100):
+        data = bytearray(files[i % len(files)].read_bytes())
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.integers(len(data)))
+            match int(rng.integers(3)):
+                case 0:
+                    data[at] = int(rng.integers(256))
+                case 1:
+                    del data[at : at + int(rng.integers(1, 20))]
+                case _:
+                    data[at:at] = data[: int(rng.integers(1, 200))]
+        try:
+            adopted(bytes(data))
+        except OnnxError as error:
+            kinds.add(str(error)[:20])
+            told = len(str(error))
+        else:
+            told = 0
+        assert told < 1_500
+    assert len(kinds) > 1

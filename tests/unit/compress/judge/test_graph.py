@@ -104,6 +104,18 @@ def test_no_answer_is_no_class_whatever_the_kind(tmp_path: Path) -> None:
     assert answers(graph.logits(rows)).tolist() == [-1, 1, -1]
 
 
+def test_self_test_says_to_which_rows_there_is_no_answer(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    graph = Graph(
+        save(tmp_path / "m.onnx", nodes, [info("x", ["n", 2])], [info("y", ["n", 2])]), CALL
+    )
+    rows = np.zeros((7, 2), np.float32)
+    graph.self_test(rows)
+    rows[2:4, 1] = np.nan
+    with pytest.raises(BadModel, match=r"infinity for 2 of 7 rows, where b is missing,: no class"):
+        graph.self_test(rows)
+
+
 def test_check_file_says_what_is_wrong_as_an_error_of_this_room(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="opset 6"):
         check_file(matrix(tmp_path / "m.onnx", opset=6))

@@ -10,9 +10,11 @@ from typing import Any
 import linear
 import loop
 import numpy as np
+import onnx
 import pytest
 import sqlalchemy as sa
 from loop import NOW
+from onnx import TensorProto, helper, numpy_helper
 
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
@@ -219,3 +221,87 @@ def test_too_large_a_profile_is_refused(
     monkeypatch.setattr(registration, "MAX_PROFILE_BYTES", 100)
     with pytest.raises(SpecError, match=r"the profile of linear has .* bytes, 100 are allowed"):
         registration.prepare(spec_of(tmp_path / "m", columns=columns()), settings)
+
+
+def with_graph(folder: Path, nodes: list[Any], *inner: Any, kind: str = "logits") -> ModelSpec:
+    """The linear model with another graph from ``x`` ``(n, 3)`` to ``y``, at level *rollback*."""
+    path = linear.build(folder, level="rollback")
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.float32(v), n) for n, v in inner],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(made, opset_imports=opsets, ir_version=8), folder / "model.onnx")
+    text = path.read_text().replace('[teacher]\nonnx = "teacher.onnx"\n', "")
+    path.write_text(
+        text.replace('onnx = "model.onnx"', f'onnx = "model.onnx"\noutput_kind = "{kind}"')
+    )
+    return spec_file.read(path)
+
+
+WEIGHTS = ("w", [[-1, 1], [-1, 1], [0, 0]])
+
+
+def test_a_graph_that_answers_nan_is_refused_and_never_a_class(
+    tmp_path: Path, settings: Settings
+) -> None:
+    # the logarithm of a sum that is negative for half of the rows
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s"]), helper.make_node("Log", ["s"], ["y"])]
+    spec = with_graph(tmp_path / "m", nodes, ("w", [[1, 1], [1, 1], [0, 0]]))
+    said = r"\[model\] onnx: it answers NaN for [\d,]+ of 2,000 (trusted|reference) rows; the first"
+    with pytest.raises(SpecError, match=said):
+        registration.prepare(spec, settings)
+
+
+def test_one_sigmoid_registers_with_two_classes_and_says_so(
+    tmp_path: Path, settings: Settings
+) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["y"]),
+    ]
+    spec = with_graph(tmp_path / "m", nodes, ("w", [[2], [2], [0]]), kind="probabilities")
+    made = registration.prepare(spec, settings)
+    assert any("1 - p as that of 'no'" in w for w in made.warnings)
+    assert made.spec.measured["error"] < 0.2
+    (kept,) = (c for c in made.contents if sha256_of_bytes(c) == made.spec.objects["model"])
+    assert kept != (tmp_path / "m" / "model.onnx").read_bytes()
+    onnx.checker.check_model(onnx.load_from_string(kept))
+    again = registration.prepare(spec, settings)
+    assert again.spec.objects == made.spec.objects
+    with pytest.raises(SpecError, match='output_kind must be "probabilities"'):
+        registration.prepare(with_graph(tmp_path / "l", nodes, ("w", [[2], [2], [0]])), settings)
+
+
+def test_the_other_class_order_of_one_sigmoid_is_found(tmp_path: Path, settings: Settings) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Sigmoid", ["z"], ["y"]),
+    ]
+    spec = with_graph(tmp_path / "m", nodes, ("w", [[-2], [-2], [0]]), kind="probabilities")
+    with pytest.raises(SpecError, match=r"another order than \[schema\] classes"):
+        registration.prepare(spec, settings)
+
+
+def test_rules_for_new_files_do_not_hold_for_what_was_registered(
+    tmp_path: Path, settings: Settings
+) -> None:
+    same = helper.make_graph(
+        [helper.make_node("Identity", ["s"], ["t"])],
+        "same",
+        [],
+        [helper.make_tensor_value_info("t", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["s"]),
+        helper.make_node("Cast", ["one"], ["yes"], to=TensorProto.BOOL),
+        helper.make_node("If", ["yes"], ["y"], then_branch=same, else_branch=same),
+    ]
+    spec = with_graph(tmp_path / "m", nodes, WEIGHTS, ("one", 1.0))
+    with pytest.raises(SpecError, match="branches or loops"):
+        registration.prepare(spec, settings)
+    known = {sha256_of_bytes((tmp_path / "m" / "model.onnx").read_bytes())}
+    assert registration.prepare(spec, settings, known=known).spec.objects["model"] in known

@@ -22,6 +22,7 @@ from loop import NOW
 from release_kit import graph
 from served_rows import labelled, served
 
+from redistill import onnxfile
 from redistill.compress.plan import Accepted, Measure, Rejected, Report, Undecidable, Variant
 from redistill.files import sha256_of
 from redistill.streams.errors import ReleaseError
@@ -130,6 +131,26 @@ def test_rejected_version_is_entered_too(world: World) -> None:
     found = world.add(judged(Rejected(reasons=("too slow",))))
     assert found.version is not None
     assert (world.rows["v2"].status, world.rows["v2"].gate_passed) == ("rejected", False)
+
+
+def test_a_file_of_a_converter_is_adopted_before_it_is_judged(world: World) -> None:
+    doubles = graph(np.eye(2, dtype=np.float32), np.zeros(2, np.float32))
+    doubles.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    cast = onnx.helper.make_node("Cast", ["x"], ["x32"], to=onnx.TensorProto.FLOAT)
+    for node in doubles.graph.node:
+        node.input[:] = ["x32" if name == "x" else name for name in node.input]
+    doubles.graph.node.insert(0, cast)
+    onnx.save(doubles, world.file)
+    brought, seen = world.file.read_bytes(), []
+
+    def work(folder: Path, progress: Progress) -> Report:
+        seen.append((folder / "added" / "model.onnx").read_bytes())
+        return judged()(folder, progress)
+
+    assert world.add(work).version is not None
+    assert seen[0] != brought
+    (port,) = onnxfile.check_bytes("m", seen[0]).inputs
+    assert port.element == "FLOAT"
 
 
 def test_undecided_version_is_not_entered(world: World) -> None:
