@@ -235,7 +235,8 @@ def _profile(path: Path, session: Session, schema: Schema, context: JobInputs) -
         [table[column_of(name)].to_numpy().astype(np.float32) for name in schema.names], axis=1
     )
     scores = softmax(session.run(np.ascontiguousarray(features))).astype(np.float32)
-    answers = [schema.classes[i] for i in scores.argmax(axis=1).tolist()]
+    best = np.where(np.isnan(scores).any(axis=1), -1, scores.argmax(axis=1))
+    answers = [schema.classes[i] if i >= 0 else None for i in best.tolist()]
     block = PredictionBlock(
         model=context.job.model,
         version=context.version,

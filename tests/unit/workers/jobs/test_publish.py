@@ -22,6 +22,7 @@ from served_rows import labelled, served
 
 from redistill.compress.plan import Gate, Measure, Rejected, Report, Variant, to_json
 from redistill.files import sha256_of
+from redistill.streams.client.session import Session
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.store.database import Database
@@ -202,6 +203,23 @@ def test_profile_is_of_the_newest_rows_with_the_candidates_answers(
     assert columns["x"].low > 50.0
     # all of them have a positive x, to which the graph answers one class
     assert (columns["prediction"].distinct, columns["score"].valid) == (1, 20)
+
+
+def test_row_without_an_answer_has_no_class_in_the_profile(
+    database: Database, made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(database, range(1, 101))
+    folder = folder_of(database, tmp_path / "home", CHOSEN)
+
+    def mostly_silent(self: Session, x: np.ndarray) -> np.ndarray:
+        out = np.full((len(x), 2), np.nan, np.float32)
+        out[:10] = 0.0, 1.0
+        return out
+
+    monkeypatch.setattr(Session, "run", mostly_silent)
+    profile = Profile.from_bytes(made.publisher.prepare(folder, context(database)).profile)
+    columns = {c.name: c for c in profile.columns}
+    assert (columns["prediction"].valid, columns["prediction"].distinct) == (10, 1)
 
 
 def test_publish_enters_the_version_and_moves_the_pointer(
