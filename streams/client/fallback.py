@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import onnxfile
+from redistill import onnxadopt, onnxfile, onnxports
 from redistill.files import sha256_of_bytes
 from redistill.onnxfile import GraphFacts
 from redistill.onnxports import OnnxError
@@ -71,6 +71,9 @@ def load_fallback(
     sha256 = sha256_of_bytes(data)
     manifest = _told(model, file.parent, release)
     if manifest is not None:
+        if manifest.sha256 != sha256:
+            data, manifest = _adopted(file.name, data, manifest)
+            sha256 = sha256_of_bytes(data)
         session = Session(data, manifest, threads=threads)
         _trial(session)
     else:
@@ -93,6 +96,29 @@ def _told(model: str, *folders: Path | None) -> Manifest | None:
             if manifest.model == model:
                 return manifest
     return None
+
+
+def _adopted(name: str, data: bytes, manifest: Manifest) -> tuple[bytes, Manifest]:
+    """A file of the release's model as registration would have taken it, for it may be the very
+    file that was registered; one that it would refuse stays as it is.
+    """
+    schema = manifest.schema
+    try:
+        adopted = onnxadopt.adopt(
+            name,
+            data,
+            features=schema.names,
+            classes=schema.classes,
+            output=manifest.output,
+            kind=manifest.output_kind,
+        )
+    except OnnxError:
+        return data, manifest
+    taken = adopted.layout
+    layout = InputLayout(
+        kind="matrix" if taken.matrix else "columns", names=taken.names, rank=taken.rank
+    )
+    return adopted.data, dataclasses.replace(manifest, input=layout)
 
 
 def _trial(session: Session) -> NDArray[np.float32]:
@@ -124,13 +150,11 @@ def _sums_to_one(answers: NDArray[np.float32]) -> bool:
 
 def _guessed(facts: GraphFacts, model: str, sha256: str) -> Manifest:
     """What can be said of a bare file from its graph alone."""
-    scores = [p for p in facts.outputs if p.element == "FLOAT"]
-    if len(scores) != 1:
-        raise ReleaseError(
-            f"the fallback's graph has the outputs {[p.name for p in facts.outputs]}: which of them"
-            f" holds the scores is not known; put the release's {MANIFEST_FILE} beside it"
-        )
-    (output,) = scores
+    try:
+        read = onnxports.scores_output(facts.outputs, None)
+    except OnnxError as error:
+        raise ReleaseError(f"{error}; put the release's {MANIFEST_FILE} beside it") from error
+    (output,) = (p for p in facts.outputs if p.name == read)
     classes = output.shape[1] if len(output.shape) == 2 else 1
     width = facts.inputs[0].shape[1] if len(facts.inputs[0].shape) == 2 else None
     matrix = len(facts.inputs) == 1 and width is not None and width > 1

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from release_kit import SCHEMA, Installation, graph, linear, model_of
 
+from redistill.files import sha256_of
 from redistill.streams.client.fallback import load_fallback
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.release import FALLBACK, Manifest
@@ -184,6 +185,26 @@ def test_one_score_of_two_classes_is_that_of_the_second(
     prediction, scores = session.decide(session.run(session.pack(ROW))[0].tolist())
     assert scores == pytest.approx(wanted(), rel=1e-4)
     assert prediction == SCHEMA.classes[int(np.argmax(wanted()))]
+
+
+def test_file_as_it_was_brought_is_adopted_like_the_registered_one(
+    release: Path, tmp_path: Path
+) -> None:
+    """Doubles in, doubles out: registration casts them, and so is the fallback."""
+    manifest = Manifest.from_json((release / "manifest.json").read_bytes())
+    model = onnx.load(release / "model.onnx")
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for i, weights in enumerate(model.graph.initializer):
+        wide = onnx.numpy_helper.to_array(weights).astype(np.float64)
+        model.graph.initializer[i].CopyFrom(onnx.numpy_helper.from_array(wide, weights.name))
+    path = save(tmp_path / "m.onnx", model)
+    session, sha256 = load_fallback(path, "credit", 1, release)
+    assert session.manifest.schema == manifest.schema
+    assert sha256 != sha256_of(path)
+    kept, _ = load_fallback(release, "credit", 1, None)
+    x = session.pack(ROW)
+    np.testing.assert_allclose(session.run(x), kept.run(x), rtol=1e-5)
 
 
 def test_graph_that_answers_nan_is_no_fallback(tmp_path: Path) -> None:
