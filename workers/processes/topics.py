@@ -23,9 +23,10 @@ CREATE_SECONDS = 30.0
 DATA_TOPICS = frozenset({"predictions", "labels"})
 """Those that stream workers share among them: one partition at least for each worker."""
 PARTITIONS = 8
-RETENTION_DAYS = {"predictions": 7, "labels": 30}
-"""What a stream worker that was away can still catch up with; others are kept ``OTHER_DAYS``."""
 OTHER_DAYS = 30
+RETENTION_DAYS = {"predictions": 7, "labels": 30, "dlq": 30}
+"""What a stream worker that was away can still catch up with, and how long somebody has to look at
+a dead letter; others are kept ``OTHER_DAYS``."""
 CONTROLLER_AWAY = ("KafkaTimeoutError", "RequestTimedOutError", "NotControllerError")
 """What a broker answers, or kafka-python says, where the controller does not."""
 MESSAGE_BYTES = 2 * MAX_EVENT_BYTES
@@ -50,7 +51,7 @@ class Found:
     """``created``, ``missing`` (a dry run), ``fine`` or ``differs``."""
     partitions: int
     notes: tuple[str, ...] = ()
-    """What differs, and what follows from it."""
+    """What differs, what follows from it, and what to think of."""
 
 
 def wanted(broker: Broker, *, partitions: int = PARTITIONS) -> list[Topic]:
@@ -176,12 +177,13 @@ def _compare(client: Any, topic: Topic) -> Found:
         notes.append(f"cleanup.policy is {policy!r}, {wants!r} was expected: {why}")
     notes += _smaller(values, topic, "retention.ms", "a worker that was away longer loses rows")
     notes += _smaller(values, topic, "max.message.bytes", "large batches are refused")
+    advice = _kept_longer(values, topic) if topic.name.endswith("dlq") else []
     if partitions < topic.partitions:
         notes.append(
             f"{partitions} partitions, {topic.partitions} were asked for: at most {partitions}"
             " stream workers share it"
         )
-    return Found(topic.name, "differs" if notes else "fine", partitions, tuple(notes))
+    return Found(topic.name, "differs" if notes else "fine", partitions, (*notes, *advice))
 
 
 def _values(answer: Any, topic: str) -> dict[str, str]:
@@ -198,3 +200,14 @@ def _smaller(values: dict[str, str], topic: Topic, key: str, why: str) -> list[s
     if is_ < 0 or is_ >= wants:  # -1: without end
         return []
     return [f"{key} is {is_}, at least {wants} was expected: {why}"]
+
+
+def _kept_longer(values: dict[str, str], topic: Topic) -> list[str]:
+    """Dead letters are records as they came, whatever ``[privacy]`` says: no fault, but said."""
+    is_, wants = int(values.get("retention.ms", 0)), int(topic.configs["retention.ms"])
+    if 0 <= is_ <= wants:
+        return []
+    return [
+        f"retention.ms is {is_}, longer than {wants}: dead letters are records as they came,"
+        " personal data among them"
+    ]

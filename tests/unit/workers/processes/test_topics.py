@@ -59,6 +59,7 @@ def test_every_topic_of_the_contract_is_wanted_in_the_namespace() -> None:
         compacted = made[f"x.{name}"].configs["cleanup.policy"] == "compact"
         assert compacted == (name in COMPACTED)
     assert made["x.predictions"].configs["retention.ms"] == str(7 * topics.DAY_MS)
+    assert made["x.dlq"].configs["retention.ms"] == str(30 * topics.DAY_MS)
 
 
 def test_missing_topics_are_created_with_their_copies(admin: SimulatedAdmin) -> None:
@@ -98,6 +99,18 @@ def test_what_differs_is_said_with_its_consequence_and_never_changed(
     assert (said is None) == (found.notes == ())
     assert said is None or said in found.notes[0]
     assert admin.asked == {}
+
+
+@pytest.mark.parametrize(("days", "said"), [(30, False), (31, True), (-1, True)])
+def test_dead_letters_that_are_kept_longer_are_told_to_be_personal(
+    admin: SimulatedAdmin, days: int, said: bool
+) -> None:
+    topic = next(t for t in topics.wanted(BROKER) if t.name == "x.dlq")
+    kept = str(days * topics.DAY_MS if days > 0 else -1)
+    admin.there[topic.name] = (1, topic.configs | {"retention.ms": kept})
+    (found,) = topics.apply(BROKER, [topic])
+    assert found.state == "fine", "somebody may have a reason"
+    assert any("personal data" in note for note in found.notes) == said
 
 
 def test_pointers_that_are_not_compacted_would_be_lost(admin: SimulatedAdmin) -> None:
