@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_encode import encode_batch
@@ -90,7 +91,9 @@ class TrafficSample:
         rows = len(self._rows)
         given = [(k, _value(v)) for k, v in row["features"].items()]
         features = {k: v for k, v in given if _fits(k) and _fits(v)}
-        segment = {k: v for k, v in row["segment"].items() if _fits(k) and _fits(v)}
+        # An Arrow batch may name a segment whose values are no texts: that is no slice.
+        words = {k: v for k, v in row["segment"].items() if v is None or isinstance(v, str)}
+        segment = {k: v for k, v in words.items() if _fits(k) and _fits(v)}
         left_out = len(given) + len(row["segment"]) - len(features) - len(segment)
         room = min(SAMPLE_COLUMNS, SAMPLE_CELLS // (rows + 1))
         left_out += _keep_known(features, self._features, room)
@@ -130,14 +133,14 @@ class TrafficSample:
         features = [r["features"] for r in rows]
         schema = infer_schema(features)
         numeric = [f.name for f in schema.features if f.kind != "category"]
-        matrix = np.array([[_number(f.get(n)) for n in numeric] for f in features], np.float32)
+        wide = np.array([[_number(f.get(n)) for n in numeric] for f in features], np.float64)
         words = {
             f.name: [_word(r.get(f.name)) for r in features]
             for f in schema.features
             if f.kind == "category"
         }
         width = max((len(r["scores"] or ()) for r in rows), default=0)
-        scores = np.full((len(rows), width), np.nan, np.float32)
+        scores = np.full((len(rows), width), np.nan)
         for i, r in enumerate(rows):
             if r["scores"] is not None and len(r["scores"]) == width:
                 scores[i] = [_number(s) for s in r["scores"]]
@@ -149,14 +152,14 @@ class TrafficSample:
             ids=[r["id"] for r in rows],
             served_at=np.array([r["served_at"] for r in rows], np.int64),
             feature_names=numeric,
-            features=matrix.reshape(len(rows), len(numeric)),
+            features=_narrow(wide.reshape(len(rows), len(numeric))),
             categories=words,
             prediction=(
                 np.array([_number(p) for p in predictions])
                 if numbers
                 else [_word(p) or "" for p in predictions]
             ),
-            scores=scores if width else None,
+            scores=_narrow(scores) if width else None,
             segments={k: [r["segment"].get(k) for r in rows] for k in sorted(self._segments)},
         )
 
@@ -203,6 +206,12 @@ def _value(given: Any) -> Any:
 def _fits(text: Any) -> bool:
     """Whether a sample has room for a name or a value."""
     return text is not ... and (not isinstance(text, str) or len(text) <= MAX_TEXT)
+
+
+def _narrow(wide: NDArray[np.float64]) -> NDArray[np.float32]:
+    """As float32; what is beyond it is infinite, as the codec has it."""
+    with np.errstate(over="ignore"):
+        return wide.astype(np.float32)
 
 
 def _number(value: Any) -> float:

@@ -16,11 +16,14 @@ import sqlalchemy as sa
 import structlog
 from numpy.typing import NDArray
 
+from redistill.quiet import Quiet
 from redistill.streams.engine.traffic_sample import TrafficSample
+from redistill.streams.errors import WireError
 from redistill.streams.store.batch import FlushBatch, NameLimits, Unregistered
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import unregistered
 from redistill.streams.wire.block import PredictionBlock
+from redistill.streams.wire.reading import is_ours
 
 __all__ = ["UnregisteredRows"]
 
@@ -59,6 +62,7 @@ class UnregisteredRows:
         self._counts: dict[Key, Unregistered] = {}
         self._nameless = 0
         self._left_out = 0
+        self._quiet = Quiet()
 
     def is_new(self, model: str, version: str) -> bool:
         """Whether it was not met since the last flush."""
@@ -108,7 +112,7 @@ class UnregisteredRows:
             self._models.add(key[0])
             sample = self._samples.get(key) or self._new_samples.get(key)
             if sample is not None and sample.due:
-                count.sample = sample.encode(*key)
+                count.sample = self._encoded(sample, key)
                 sample.taken()
             batch.unregistered[key] = count
         for key, sample in self._new_samples.items():
@@ -130,6 +134,25 @@ class UnregisteredRows:
         self._samples.clear()
         self._new_samples.clear()
         self._stored, self._nameless, self._left_out = None, 0, 0
+
+    def _encoded(self, sample: TrafficSample, key: Key) -> bytes | None:
+        """The sample as it is stored; without one its rows are still counted."""
+        try:
+            return sample.encode(*key)
+        except Exception as error:
+            if is_ours(error):
+                raise
+            why = WireError.failed(error)
+            if (more := self._quiet.ask(why.kind)) is not None:
+                log.error(
+                    "sample_failed",
+                    action="sample_failed",
+                    model=key[0],
+                    version=key[1],
+                    reason=why.reason,
+                    more=more,
+                )
+            return None
 
     def _report(self, batch: FlushBatch, more: int) -> None:
         if self._nameless:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from redistill.streams.errors import WireError
 from redistill.streams.wire.envelope import MAX_EVENT_BYTES, MAX_ROWS
+from redistill.streams.wire.foreign import no_arrow
 
 __all__ = ["open_batch"]
 
@@ -60,7 +61,7 @@ def open_batch(data: bytes) -> Any:
         struct.error,
         RecursionError,
     ) as exc:
-        raise WireError("malformed", f"no Arrow IPC stream: {str(exc)[:200]}") from None
+        raise no_arrow(data, exc) from None
 
 
 def _checked(batch: Any) -> Any:

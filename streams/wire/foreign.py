@@ -11,11 +11,12 @@ from contextlib import suppress
 
 from redistill.streams.errors import WireError
 
-__all__ = ["looks_like", "no_json", "other_content", "told"]
+__all__ = ["looks_like", "no_arrow", "no_json", "other_content", "told"]
 
 _COMPRESSED = "a value compressed by {}: leave it as it is, Kafka compresses (compression.type)"
 _PLAIN = "use a plain JSON serializer"
 _SINGLY = "send each event as a record of its own"
+_ARROW = b"\xff\xff\xff\xff"
 _BEGINS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"\x1f\x8b",), _COMPRESSED.format("gzip")),
     ((b"\x28\xb5\x2f\xfd",), _COMPRESSED.format("zstd")),
@@ -25,7 +26,7 @@ _BEGINS: tuple[tuple[tuple[bytes, ...], str], ...] = (
     ((b"PK\x03\x04",), f"a ZIP archive: {_SINGLY}"),
     ((b"PAR1",), f"a Parquet file: {_SINGLY}, or an Arrow IPC stream"),
     ((b"ARROW1",), "an Arrow file: write an Arrow IPC stream"),
-    ((b"\xff\xff\xff\xff",), "an Arrow IPC stream: say so in the header content-type"),
+    ((_ARROW,), "an Arrow IPC stream: say so in the header content-type"),
     ((b"\x03\x00", b"\x03\x05"), f"schema registry framing (AWS Glue, version 3): {_PLAIN}"),
     ((b"\xc3\x01",), f"an Avro single object: {_PLAIN}"),
     ((b"Obj\x01",), f"an Avro object container: {_PLAIN}"),
@@ -91,6 +92,16 @@ def no_json(value: bytes, error: Exception) -> WireError:
     if isinstance(error, UnicodeEncodeError):
         return WireError("malformed", "a text with half of a surrogate pair (\\ud800 to \\udfff)")
     return WireError("malformed", f"no JSON: {str(error)[:200]}")
+
+
+def no_arrow(value: bytes, error: Exception) -> WireError:
+    """The error of a value that could not be read as an Arrow IPC stream."""
+    if value.startswith(_ARROW):
+        return WireError("malformed", f"no Arrow IPC stream: {str(error)[:200]}")
+    what = looks_like(value)
+    if not what and value.lstrip(_SPACE).startswith(b"{"):
+        what = "JSON: say so in the header content-type"
+    return WireError("malformed", f"no Arrow IPC stream, but {what or 'something else'}")
 
 
 def other_content(content_type: bytes) -> WireError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_long_names_and_texts_are_left_out_and_counted() -> None:
     assert sample.extend(wire(given)) == 2
     assert numeric(sample) == ["y"]
     assert [n for n in table(sample).column_names if "." in n] == ["segment.s", "segment.t"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [[1.5, None, 2.0], [1, 2, 3], [True, None, False], [b"\xff"] * 3, [[1], [2], None]],
+    ids=str,
+)
+def test_segment_that_is_no_text_is_left_out_and_the_rows_are_kept(odd: list[Any]) -> None:
+    sample = TrafficSample()
+    sample.extend(batch({"segment.a": pa.array(odd), "segment.b": pa.array(["x", None, "y"])}))
+    assert table(sample)["id"].to_pylist() == ["r0", "r1", "r2"]
+    assert table(sample)["segment.b"].to_pylist() == ["x", None, "y"]
+
+
+def test_numbers_beyond_float32_are_stored_as_infinite() -> None:
+    sample = TrafficSample()
+    sample.extend(wire({"features": {"x": 1e300}, "scores": [1e39]}))
+    assert table(sample)["features"].to_pylist() == [[math.inf]]
 
 
 def test_segment_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

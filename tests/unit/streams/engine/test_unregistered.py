@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
+import structlog
 from stream_rows import CONFIG, batch_record, new_database, prediction, record
 
 from redistill.streams.engine import traffic_sample as samples
@@ -100,6 +101,30 @@ def test_sample_is_full_at_its_size_and_counting_goes_on(
     add(rows, batch_record(range(40, 50), 2, version="9"))
     again = close(rows)["credit", "9"]
     assert (again.rows, again.sample) == (10, None)
+
+
+def test_sample_that_cannot_be_written_costs_no_count_and_no_other_sample(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = samples.TrafficSample.encode
+
+    def encode(self: samples.TrafficSample, model: str, version: str) -> bytes:
+        if version == "1":
+            raise KeyError("a defect")
+        return real(self, model, version)
+
+    monkeypatch.setattr(samples.TrafficSample, "encode", encode)
+    rows = UnregisteredRows(db)
+    with structlog.testing.capture_logs() as lines:
+        for first in (0, 5, 50):
+            add(rows, *singles(first, first * 10 + 5), *singles(first, first * 10 + 5, "2"))
+            counts = close(rows)
+            assert counts["other", "1"].rows == counts["other", "2"].rows
+            assert (counts["other", "1"].sample, counts["other", "2"].sample is None) == (
+                None,
+                False,
+            )
+    assert [x["action"] for x in lines if x["log_level"] == "error"] == ["sample_failed"]
 
 
 def test_sample_of_an_earlier_worker_is_continued(db: Database) -> None:

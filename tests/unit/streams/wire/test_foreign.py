@@ -141,6 +141,24 @@ def test_what_is_an_event_of_ours_looks_like_nothing() -> None:
     assert looks_like(b"\xef\xbb\xbf" + row()) == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (row(), "JSON: say so in the header content-type"),
+        (gzip.compress(row()), "gzip"),
+        (b"ARROW1\0\0", "Arrow file"),
+        (b"\x00\x00\x00\x00\x07abc", "schema registry"),
+        (b"abc", "something else"),
+        (b"\xff\xff\xff\xff\x10", "no Arrow IPC stream: "),
+    ],
+)
+def test_value_that_should_have_been_arrow_is_called_by_its_name(value: bytes, what: str) -> None:
+    headers = headers_of(PredictionMade, source="/t", event_id="1", content_type=ARROW)
+    ((_, why),) = decode_predictions([record(value, headers)], lambda _: None).dead
+    assert why.code == "malformed"
+    assert what in why.reason
+
+
 @pytest.mark.parametrize("between", [b"", b"\n", b",\r\n"])
 def test_several_events_in_one_record_are_called_json_lines(between: bytes) -> None:
     label = json.dumps(json.loads((GOLDEN / "label.v1.json").read_text())["value"]).encode()
