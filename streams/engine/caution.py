@@ -28,6 +28,8 @@ PIECES_OFFSETS = 20_000
 kills once more, and is nearer then."""
 ALONE_DEATHS = 2
 """Deaths with one record alone in hand, until it is set aside."""
+ASIDE_DEATHS = 1
+"""Further deaths, until it is set aside without its bytes: unpacking its batch is what kills."""
 
 
 class Level(IntEnum):
@@ -120,6 +122,11 @@ class Tries:
     def flushed(self, partition: Partition, next_offset: int) -> None:
         """SQL counts this process at that offset now."""
         self.standing[partition] = next_offset
+
+    def unopened(self, partition: Partition) -> bool:
+        """Whether a condemned record is set aside without its bytes."""
+        deaths = self._cautions[partition].deaths
+        return deaths >= Level.SINGLY + ALONE_DEATHS + ASIDE_DEATHS
 
     def condemned(self, partition: Partition, offset: int) -> WireError | None:
         """Why the record at an offset is set aside; ``None``: it is not."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,11 +14,11 @@ import structlog
 
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
-from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
+from redistill.streams.errors import BrokerUnavailable, StoreUnavailable, StreamsError
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
-from redistill.streams.store.tries import Mark, mark
+from redistill.streams.store.tries import Mark, mark, take_back
 from redistill.times import to_us
 
 __all__ = ["FIRST_DELAY", "LONGEST_DELAY", "Flusher"]
@@ -76,6 +76,16 @@ class Flusher:
         if moved:
             self._moved(moved)
         return moved == []
+
+    async def take_back(self, standing: Mapping[Partition, int]) -> bool:
+        """Tell SQL once that nothing is in hand any more; ``False``: a death too many counts."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, take_back, self._database, dict(standing))
+        except StreamsError as error:
+            log.info("tries_stand", action="tries_stand", error=str(error))
+            return False
+        return True
 
     async def _write(self, write: Callable[[], T]) -> T | None:
         """Write in the flusher's thread, again and again while the database is away; ``None``: a

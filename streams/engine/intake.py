@@ -19,7 +19,7 @@ from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.caution import PIECE_RECORDS, Level, Tries
 from redistill.streams.engine.consumer import BulkConsumer, QueuedChunk
 from redistill.streams.engine.gaps import GapTracker
-from redistill.streams.engine.pieces import cut
+from redistill.streams.engine.pieces import cut, unopened
 from redistill.streams.store.batch import Partition
 from redistill.streams.store.tries import Mark
 
@@ -143,8 +143,11 @@ class Intake:
         if chunk.first >= chunk.end:
             return []
         singly = self.tries.level(partition, offset) is Level.SINGLY
-        piece, *rest = cut(chunk, 1 if singly else PIECE_RECORDS)
         condemned = self.tries.condemned(partition, offset)
+        if condemned is not None and self.tries.unopened(partition):
+            piece, *rest = unopened(chunk)
+        else:
+            piece, *rest = cut(chunk, 1 if singly else PIECE_RECORDS)
         if condemned is not None:
             log.error(
                 "set_aside",

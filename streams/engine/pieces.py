@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from redistill.streams.engine.fetched import Chunk
+from redistill.streams.wire.envelope import Record
+from redistill.streams.wire.recordset import RecordSet
 
-__all__ = ["cut"]
+__all__ = ["cut", "unopened"]
 
 
 def cut(chunk: Chunk, most: int) -> list[Chunk]:
@@ -25,3 +27,11 @@ def cut(chunk: Chunk, most: int) -> list[Chunk]:
         ),
         *rest,
     ]
+
+
+def unopened(chunk: Chunk) -> list[Chunk]:
+    """The first offset of a chunk, as a record without its bytes, and the rest as it came."""
+    end = chunk.first + 1
+    records = RecordSet.of([Record("", -1, chunk.first, 0, None, None, [])])
+    rest = [chunk._replace(first=end)] if end < chunk.end else []
+    return [Chunk(chunk.first, end, 1, 0, records), *rest]

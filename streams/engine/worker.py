@@ -34,7 +34,7 @@ from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnav
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store.batch import FlushBatch, Flushed, Partition
 from redistill.streams.store.database import Database
-from redistill.streams.store.tries import Mark, StoredOffset, stored_offsets, take_back
+from redistill.streams.store.tries import Mark, StoredOffset, stored_offsets
 
 __all__ = ["StreamWorker"]
 
@@ -293,13 +293,7 @@ class StreamWorker:
     async def _take_back(self) -> None:
         """Nothing is in hand: an end now is no death."""
         standing = self._intake.tries.standing
-        if self._void or not standing:
-            return
-        try:
-            await asyncio.to_thread(take_back, self._database, dict(standing))
-        except StoreUnavailable as error:
-            log.info("tries_stand", action="tries_stand", error=str(error))
-        else:
+        if not self._void and await self._flusher.take_back(standing):
             standing.clear()
 
     async def _close(self) -> None:

@@ -94,6 +94,8 @@ def take_back(database: Database, standing: Mapping[Partition, int]) -> None:
     StoreUnavailable
         Nothing was changed.
     """
+    if not standing:
+        return
     with database.begin() as conn:
         for partition, next_offset in sorted(standing.items()):
             _change(conn, partition, next_offset, {"tries": offsets.c.tries - 1})

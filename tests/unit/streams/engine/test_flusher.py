@@ -13,8 +13,9 @@ from redistill.streams.engine import flusher as module
 from redistill.streams.engine.flusher import Flusher
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
-from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
+from redistill.streams.errors import BrokerUnavailable, StoreUnavailable, StoreUnusable
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
+from redistill.streams.store.tries import Mark
 
 DONE = Flushed(join_rows=0, labels=0, findings=0)
 
@@ -121,3 +122,41 @@ def test_failure_that_no_further_try_mends_ends_the_process(
     assert asyncio.run(flusher.run(FlushBatch())) is None
     assert len(given) == 1
     assert health.fatal == "a flush failed: ValueError: a defect"
+
+
+def test_mark_waits_for_the_database_and_says_whether_records_may_be_taken(
+    flusher: Flusher, metrics: StreamMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Mark(Partition("t", 0), 3, 1, alone=False)
+    answers: list[Any] = [StoreUnavailable("a"), [], [place.partition], ValueError("a defect")]
+
+    def mark(_: Any, marks: list[Mark]) -> Any:
+        assert marks == [place]
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(module, "mark", mark)
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.0)
+    assert [asyncio.run(flusher.mark([place])) for _ in range(3)] == [True, False, False]
+    assert value(metrics, "moved_total") == 1
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), StoreUnusable("read only")])
+def test_leaving_is_told_once_whatever_the_database_says(
+    flusher: Flusher, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    answers: list[Exception | None] = [error, None]
+    told: list[dict[Partition, int]] = []
+
+    def take_back(_: Any, standing: dict[Partition, int]) -> None:
+        told.append(standing)
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(module, "take_back", take_back)
+    standing = {Partition("t", 0): 3}
+    assert asyncio.run(flusher.take_back(standing)) is False
+    assert asyncio.run(flusher.take_back(standing)) is True
+    assert told == [standing, standing]

@@ -34,6 +34,7 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import tables as t
 from redistill.streams.store.database import Database
 from redistill.streams.wire.codec import Record, decode
+from redistill.streams.wire.recordset import RecordSet
 
 BROKER = Broker("dev://127.0.0.1:1?start=11111111-1111-1111-1111-111111111111")
 P0, P1, L0 = TP("predictions", 0), TP("predictions", 1), TP("labels", 0)
@@ -245,6 +246,21 @@ def test_record_within_a_batch_of_the_log_is_found(
     lives(db, {P0: packed(60, codec)})
     assert counts(db) == {P0: (60, 59, 1, 0)}
     assert [d.offset for d in letters(db)] == [40]
+
+
+def test_batch_that_kills_whoever_unpacks_it_is_set_aside_unopened(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fatal(self: Chunk) -> Any:
+        if not isinstance(self.batches, RecordSet):
+            raise Death
+        return read(self)
+
+    read = Chunk.read
+    monkeypatch.setattr(Chunk, "read", fatal)
+    assert lives(db, {P0: packed(2), P1: rows(0, 5)}) <= 9
+    assert counts(db) == {P0: (2, 0, 2, 0), P1: (5, 5, 0, 0)}
+    assert [(d.offset, d.value) for d in letters(db)] == [(0, b""), (1, b"")]
 
 
 def test_several_that_kill_are_each_set_aside(

@@ -9,7 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from stream_rows import chunk, prediction, record
 
 from redistill.streams.engine.fetched import Chunk, chunks
-from redistill.streams.engine.pieces import cut
+from redistill.streams.engine.pieces import cut, unopened
 from redistill.streams.wire.recordset import RecordSet
 
 
@@ -70,3 +70,12 @@ def test_what_was_taken_before_is_no_part_of_it() -> None:
     left = chunk([record(prediction(i), i) for i in range(5)])
     piece, rest = cut(left._replace(first=2), 2)
     assert (offsets(piece), offsets(rest)) == ([2, 3], [4])
+
+
+def test_batch_that_is_not_opened_gives_a_record_without_bytes() -> None:
+    (left,) = chunks(batch(0, 3), 0, "p/0")
+    piece, rest = unopened(left._replace(first=1))
+    assert [(r.offset, r.value) for r in next(piece.read()).records] == [(1, None)]
+    assert (piece.first, piece.end, rest.first, rest.end) == (1, 2, 2, 3)
+    assert rest.batches is left.batches
+    assert len(unopened(left._replace(first=2))) == 1
