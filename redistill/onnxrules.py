@@ -93,6 +93,26 @@ def _quantized(node: Any, forms: Sequence[Form | None]) -> list[Form]:
     return [(UINT8 if zero is None else zero[0], _given(forms[0])[1])]
 
 
+def _joined(node: Any, forms: Sequence[Form | None]) -> list[Form]:
+    """Tensors, each with its scale and zero point, after the scale and zero point of the whole."""
+    given = [_given(f) for f in forms[2::3]]
+    axis, (element, shape) = number(node, "axis"), given[0]
+    at = axis % len(shape)
+    return [(element, (*shape[:at], sum(s[at] for _, s in given), *shape[at + 1 :]))]
+
+
+def _pooled(node: Any, forms: Sequence[Form | None]) -> list[Form]:
+    element, shape = _given(forms[0])
+    ones = (1,) * (len(shape) - 2)
+    last = number(node, "channels_last")
+    return [(element, (shape[0], *ones, shape[-1]) if last else (*shape[:2], *ones))]
+
+
+def _attended(node: Any, forms: Sequence[Form | None]) -> list[Form]:
+    """Queries, keys and values stand side by side in the weights."""
+    return [(FLOAT, (*_given(forms[0])[1][:-1], _given(forms[1])[1][-1] // 3))]
+
+
 def _blocks(node: Any, forms: Sequence[Form | None]) -> list[Form]:
     return [(FLOAT, (*_given(forms[0])[1][:-1], number(node, "N")))]
 
@@ -120,6 +140,9 @@ _MICROSOFT: dict[str, Rule] = {
     "MatMulIntegerToFloat": _product(0, 1),
     "QGemm": _product(0, 3),
     "MatMulNBits": _blocks,
+    "QLinearConcat": _joined,
+    "QLinearGlobalAveragePool": _pooled,
+    **dict.fromkeys(("Attention", "QAttention"), _attended),
     "QuantizeLinear": _quantized,
     "DequantizeLinear": _like(0, FLOAT),
 }

@@ -41,6 +41,15 @@ ML, MS = "ai.onnx.ml", "com.microsoft"
         (MS, "MatMulNBits", {"N": 7}, [(F, (8, 3)), (U, (1,))], [(F, (8, 7))]),
         (MS, "QLinearAdd", {}, [(U, (8, 1)), (F, ()), (U, ()), (U, (1, 9))], [(U, (8, 9))]),
         (MS, "QuantizeLinear", {}, [(F, (8, 3)), (F, ())], [(U, (8, 3))]),
+        (
+            MS,
+            "QLinearConcat",
+            {"axis": 1},
+            [(F, ()), (U, ()), (U, (8, 3)), (F, ()), (U, ()), (U, (8, 2)), (F, ()), (U, ())],
+            [(U, (8, 5))],
+        ),
+        (MS, "QLinearGlobalAveragePool", {}, [(U, (8, 3, 5, 5))], [(U, (8, 3, 1, 1))]),
+        (MS, "Attention", {}, [(F, (8, 4, 6)), (F, (6, 18))], [(F, (8, 4, 6))]),
         (MS, "DequantizeLinear", {}, [(U, (8, 3)), (F, ())], [(F, (8, 3))]),
     ],
 )

@@ -103,12 +103,14 @@ def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ())
 
     warnings.extend(_codes(spec, data))
     answers = _answers(spec, settings, data, calls)
-    wrong = [
-        scoring.unanswered(f"[{graph}] onnx", given, data[role].features, spec.schema, what=role)
-        for (graph, role), given in answers.items()
-        if role in data
-    ]
-    if problems := [text for text in wrong if text is not None]:
+    for (graph, role), given in answers.items():
+        if role in data:
+            told = scoring.unanswered(
+                f"[{graph}] onnx", given, data[role].features, spec.schema, what=role
+            )
+            if told is not None:
+                (problems if calls[graph].new else warnings).append(told)
+    if problems:
         raise SpecError(_listed(spec.name, problems))
     if (missing := answers.get(("model", MISSING))) is not None:
         warnings.extend(scoring.silent("[model] onnx", missing, spec.schema))
@@ -359,7 +361,8 @@ def _base_error(
 
 def _predicted(rows: Dataset, scores: NDArray[np.float32] | None) -> NDArray[np.int32] | None:
     if scores is not None:
-        best: NDArray[np.int32] = scores.argmax(axis=1).astype(np.int32)
+        best: NDArray[np.int32] = np.nan_to_num(scores, nan=-1.0).argmax(axis=1).astype(np.int32)
+        best[np.isnan(scores).any(axis=1)] = -2  # no class, and wrong
         return best
     if rows.predictions is None or not (rows.predictions >= 0).any():
         return None

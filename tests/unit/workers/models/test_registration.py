@@ -254,6 +254,10 @@ def test_a_graph_that_answers_nan_is_refused_and_never_a_class(
     said = r"\[model\] onnx: it answers NaN for [\d,]+ of 2,000 (trusted|reference) rows; the first"
     with pytest.raises(SpecError, match=said):
         registration.prepare(spec, settings)
+    known = {sha256_of_bytes((tmp_path / "m" / "model.onnx").read_bytes())}
+    made = registration.prepare(spec, settings, known=known)  # it serves: such rows are wrong
+    assert any("it answers NaN for" in w for w in made.warnings)
+    assert made.spec.measured["error"] > 0.4
 
 
 def test_one_sigmoid_registers_with_two_classes_and_says_so(
