@@ -1,7 +1,7 @@
 """Gaps in the log: offsets that are expected and do not come. Lost, or missed on the way?
 
-Offsets without a record of ours (control records of transactions, what compaction took) are none of
-these: they lie within chunks.
+Offsets without a record of ours (markers and records of aborted transactions, what compaction took)
+are none of these: they lie within chunks.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@ this process.
 
 It starts in milliseconds and needs neither Java nor Docker; other processes connect to it over
 loopback. The library comes with confluent-kafka, which has no Python door to the mock cluster's own
-functions: they are called as C. It is no judge of correctness, and it forgets: some 5 MB a
-partition, then the oldest records are gone, and everything when the process ends. ``forgotten``
-says whether that happened.
+functions: they are called as C. It is no judge of correctness (of transactions it keeps markers
+alone: what was aborted counts there), and it forgets: some 5 MB a partition, then the oldest
+records are gone, and everything when the process ends. ``forgotten`` says whether that happened.
 """
 
 from __future__ import annotations

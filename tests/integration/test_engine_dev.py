@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from kafka import TopicPartition
 from stream_lab import PARTITIONS, Lab
-from stream_rows import label, prediction
+from stream_rows import label, prediction, record
+from transactions import Producers
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.kafka.broker import consumer
@@ -58,6 +59,30 @@ def test_rows_are_counted_joined_and_announced_and_survive_kill(lab: Lab) -> Non
     reader.close()
     assert json.loads(announcements[0])["model"] == "credit"
     assert worker.stop() == 0, worker.tail()
+
+
+def test_transactions_stop_nobody(lab: Lab) -> None:
+    feed = Producers("librdkafka", lab.broker.bootstrap[0]).open()
+    for end in (feed.commit, feed.abort):
+        feed.begin()
+        feed.send("dev.predictions", 0, [record(prediction(i), 0) for i in range(8)])
+        end()
+    lab.send([prediction(8)])
+    worker = lab.worker().start()
+    lab.wait_counted(9)  # of what was aborted this broker says nothing
+    eventually(lambda: lab.offsets()["predictions", 0].next_offset == 19, lab.logs())
+    assert worker.alive
+
+    reader = consumer(lab.broker)
+    reader.assign([TopicPartition("dev.predictions", 0)])
+    reader.seek_to_beginning()
+
+    def read() -> bool:
+        reader.poll(500)
+        return bool(reader.position(TopicPartition("dev.predictions", 0)) == 19)
+
+    eventually(read, "the end", every=0.0)
+    reader.close()
 
 
 def test_worker_whose_event_loop_is_stuck_is_ended_by_its_watchdog(lab: Lab) -> None:

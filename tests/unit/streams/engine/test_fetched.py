@@ -226,6 +226,17 @@ def test_a_wrong_checksum_is_fetched_again() -> None:
         list(fetched)
 
 
+def test_markers_of_the_dev_broker_have_no_checksum() -> None:
+    unsealed = bytearray(marker(3, X, commit=True))
+    unsealed[17:21] = bytes(4)
+    data = batch(0, 3) + bytes(unsealed) + batch(4, 2)
+    assert [r[0] for r in by_us(data, 0)] == [0, 1, 2, 4, 5]
+    for wrong in (bytearray(marker(3, X, commit=True)), bytearray(transactional(3, 1, X))):
+        wrong[17:21] = bytes(4) if wrong[22] == 0x10 else b"\0\0\0\1"
+        with pytest.raises(CorruptRecordException):
+            by_us(batch(0, 3) + bytes(wrong), 0)
+
+
 def test_a_batch_shorter_than_its_header_is_told() -> None:
     data = bytearray(batch(0, 3))
     data[8:12] = (20).to_bytes(4, "big")

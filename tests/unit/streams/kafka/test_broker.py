@@ -176,6 +176,16 @@ def test_clients_settings_win_and_their_failure_is_explained(
         producer(Broker("a:1"), acks="none")
 
 
+def test_consumer_reads_what_is_committed_unless_it_is_told_otherwise(
+    answers: list[StreamsError | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kafka.KafkaConsumer", lambda *topics, **options: options)
+    answers[:] = [None, None]
+    assert consumer(Broker("a:1"))["isolation_level"] == "read_committed"
+    whole = consumer(Broker("a:1"), isolation_level="read_uncommitted")
+    assert whole["isolation_level"] == "read_uncommitted"
+
+
 def test_client_that_repeats_itself_is_heard_once_a_minute() -> None:
     now = 0.0
     limit = module._OncePerMinute(Quiet(clock=lambda: now))
