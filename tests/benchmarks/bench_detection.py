@@ -122,6 +122,16 @@ def ours(scenario: Scenario, drawn: Drawn, rate: float, seed: int) -> list[Line]
     return lines
 
 
+def open_at(row: int, lines: list[Line]) -> bool:
+    """Whether a finding of harm, opened before, is open at a row."""
+    said = [
+        line["status"]
+        for line in lines
+        if line.get("kind") == "accuracy" and line["impact"]["harmful"] and line["row"] < row
+    ]
+    return bool(said) and said[-1] != "resolved"
+
+
 def adwin(scenario: Scenario, drawn: Drawn, rate: float, seed: int) -> list[int]:
     """Rows at which River's ADWIN, as it comes, sees the error rise."""
     detector = drift.ADWIN()
@@ -175,12 +185,15 @@ class Tally:
     covered: int = 0
     windows: int = 0
     benign_quality: int = 0
+    carried: int = 0
+    """Episodes that began while a finding of harm was open: nothing opens, and none is missed."""
 
     def add(
         self, scenario: Scenario, drawn: Drawn, rate: float, lines: list[Line], seed: int
     ) -> None:
         """Score what all detectors say on one stream."""
         told: dict[str, list[int]] = {HARM: [], CONTRACT: [], LAYERED: []}
+        self.carried += sum(open_at(first, lines) for first, _ in scenario.harm)
         for line in lines:
             if line.get("status") == "open":
                 self.kinds[f"{scenario.group} {line['kind']}"] += 1
@@ -217,6 +230,9 @@ class Tally:
         for name, score in self.scores.items():
             cells = score.row()
             print(f"{name:36}" + "".join(f"{c:>16}" for c in cells[:-1]) + f"{cells[-1]:>24}")
+        print(
+            f"episodes that began while harm was still open, among those not found: {self.carried}"
+        )
         print(
             "windows whose interval holds the truth:"
             f" {self.covered}/{self.windows} = {self.covered / self.windows:.3f}"
