@@ -23,6 +23,7 @@ from redistill.streams.client.values import (
     json_value,
     kind_of,
     minority,
+    named_texts,
     plain,
     unanswered,
 )
@@ -260,8 +261,7 @@ class Batcher:
                 if isinstance(row.scores, (list, tuple)):
                     body["scores"] = list(map(json_value, row.scores))
                 if row.segment:
-                    texts = {k: text_of(v) for k, v in row.segment.items()}
-                    body["segment"] = {k: text for k, text in texts.items() if text is not None}
+                    body["segment"] = named_texts("segment", row.segment)
                 value = ENCODER.encode(body)
             except Exception as exc:  # values are the caller's: even their text may raise
                 self.invalid(f"a row cannot be written as JSON: {exc}", 1)

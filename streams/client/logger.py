@@ -25,9 +25,10 @@ from redistill.streams.client.ledger import Stats
 from redistill.streams.client.pipeline import Pipeline
 from redistill.streams.client.pointers import Callback
 from redistill.streams.client.release import FALLBACK
+from redistill.streams.client.values import moment, named_text, named_texts, plain
 from redistill.streams.kafka.broker import Broker, Security, preload
 from redistill.streams.wire.events import Event, LabelObserved
-from redistill.textform import text_of
+from redistill.textform import NoText
 from redistill.times import now_us
 
 __all__ = ["PredictionLogger"]
@@ -157,7 +158,7 @@ class PredictionLogger:
             if type(id) is str:
                 row_id = id
             else:
-                row_id = text_of(id) or f"{self._prefix}{next(self._numbers):x}"
+                row_id = named_text("id", id) or f"{self._prefix}{next(self._numbers):x}"
             if version == FALLBACK:  # no known release answered: nothing could be said of it
                 return row_id
             pipe = self._pipe
@@ -227,17 +228,17 @@ class PredictionLogger:
         """
         try:
             event = LabelObserved(
-                id=text_of(id) or "",
+                id=named_text("id", id) or "",
                 model=model,
-                label=text_of(label),
-                observed_at=observed_at or datetime.now(UTC),
+                label=named_text("label", label),
+                observed_at=datetime.now(UTC) if observed_at is None else moment(observed_at),
                 source=source,
-                confidence=confidence,
+                confidence=plain(confidence),
                 op=op,  # type: ignore[arg-type]  # checked when it is encoded
-                inclusion_probability=inclusion_probability,
+                inclusion_probability=plain(inclusion_probability),
                 version=version,
-                prediction=text_of(prediction),
-                segment={k: v for k, s in (segment or {}).items() if (v := text_of(s)) is not None},
+                prediction=named_text("prediction", prediction),
+                segment=named_texts("segment", segment or {}),
             )
         except Exception as exc:
             self._refuse(None, exc)
@@ -346,7 +347,8 @@ class PredictionLogger:
 
     def _refuse(self, id: Any, exc: Exception) -> str:
         """Count arguments that make no sense; returns an id all the same."""
-        self._pipe.ledger.count_invalid(1, f"arguments: {type(exc).__name__}: {exc}")
+        why = str(exc) if isinstance(exc, NoText) else f"{type(exc).__name__}: {exc}"
+        self._pipe.ledger.count_invalid(1, f"arguments: {why}")
         return id if isinstance(id, str) else f"{self._prefix}{next(self._numbers):x}"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +23,9 @@ __all__ = [
     "json_value",
     "kind_of",
     "minority",
+    "moment",
+    "named_text",
+    "named_texts",
     "plain",
     "unanswered",
 ]
@@ -40,6 +44,41 @@ _INFINITE, _MINUS_INFINITE = msgspec.Raw(b"1e999"), msgspec.Raw(b"-1e999")
 def are_numbers(values: Sequence[Any]) -> bool:
     """Whether all are numbers, or missing."""
     return _NUMBERS_OR_NONE.issuperset(map(type, values))
+
+
+def named_text(name: str, value: Any) -> str | None:
+    """The text of a value that stands under a name.
+
+    Raises
+    ------
+    NoText
+        It has none; the message begins with the name.
+    """
+    try:
+        return text_of(value)
+    except NoText as why:
+        raise NoText(f"{name} {why}") from None
+
+
+def named_texts(name: str, values: Mapping[Any, Any]) -> dict[Any, str]:
+    """The texts of values by key, without those that are missing; as ``named_text``."""
+    made = {key: named_text(f"{name} {key!r}", value) for key, value in values.items()}
+    return {key: text for key, text in made.items() if text is not None}
+
+
+def moment(at: Any) -> datetime:
+    """A time of any library (pandas' is a kind of its own) as Python's.
+
+    Raises
+    ------
+    NoText
+        It is none.
+    """
+    if type(at) is datetime:
+        return at
+    if not isinstance(found := scalar(at), datetime):
+        raise NoText(f"observed_at is a {type(at).__name__}: a time with a time zone was expected")
+    return datetime.combine(found.date(), found.time(), found.tzinfo)
 
 
 def kind_of(column: Sequence[Any]) -> str | None:

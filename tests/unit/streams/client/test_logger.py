@@ -19,6 +19,7 @@ from redistill.streams.client.ledger import Ledger
 from redistill.streams.client.logger import PredictionLogger
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.wire.events import LabelObserved, PointerMoved
+from redistill.streams.wire.messages import encode
 
 
 class FakePipeline:
@@ -217,3 +218,47 @@ def test_a_library_that_does_not_load_is_said_at_construction(
     monkeypatch.setattr(module, "preload", broken)
     with pytest.raises(ImportError, match="PredictionLogger"):
         PredictionLogger("b:1")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("id", 2.0**53 + 2, "arguments: id is the number 9007199254740994, beyond 2^53"),
+        ("label", float("inf"), "arguments: label is infinite"),
+        ("prediction", b"\xff", "arguments: prediction holds bytes that are no UTF-8"),
+        ("segment", {"s": [1]}, "arguments: segment 's' is a list"),
+    ],
+)
+def test_a_label_of_values_without_a_text_is_counted_with_its_reason(
+    log: PredictionLogger,
+    caplog: pytest.LogCaptureFixture,
+    field: str,
+    value: Any,
+    said: str,
+) -> None:
+    log.label("m", **({"id": "a", "label": "yes"} | {field: value}))
+    assert pipe(log).ledger.invalid == 1
+    assert list(pipe(log).queue) == []
+    assert said in caplog.text
+
+
+def test_a_label_may_be_given_in_numpys_numbers(log: PredictionLogger) -> None:
+    log.label(
+        "m", id="a", label="x", confidence=np.float32(0.5), inclusion_probability=np.float64(1)
+    )
+    (event,) = pipe(log).queue
+    assert (type(event.confidence), event.confidence) == (float, 0.5)
+    assert encode(event, source="/t")
+
+
+class Timestamp(datetime):
+    """As pandas has it: a datetime, but no JSON library's."""
+
+
+def test_the_time_of_a_label_may_be_of_another_library(log: PredictionLogger) -> None:
+    log.label("m", id="a", label="x", observed_at=Timestamp(2026, 1, 2, 3, tzinfo=UTC))
+    (event,) = pipe(log).queue
+    assert event.observed_at == datetime(2026, 1, 2, 3, tzinfo=UTC)
+    assert b"2026-01-02T03:00:00Z" in encode(event, source="/t").value
+    log.label("m", id="a", label="x", observed_at=np.datetime64("2026-01-02"))  # type: ignore[arg-type]
+    assert pipe(log).ledger.invalid == 1
