@@ -30,7 +30,7 @@ from redistill.streams.client.values import (
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
-from redistill.streams.wire.events import TOPICS, Event, PredictionMade
+from redistill.streams.wire.events import TEXT_CHARACTERS, TOPICS, Event, PredictionMade
 from redistill.streams.wire.messages import encode
 from redistill.textform import text_of
 
@@ -290,6 +290,8 @@ def _fault(row: Logged) -> str | None:
         return "id contains half a character (a lone surrogate)"
     if (prediction := row.prediction) is None:
         return "prediction is missing"
+    if type(prediction) is str and len(prediction) > TEXT_CHARACTERS:
+        return f"prediction {prediction[:40]!r}... has more than {TEXT_CHARACTERS} characters"
     if type(prediction) is not str and (fault := unanswered(prediction)) is not None:
         return f"prediction {fault}"
     if not isinstance(row.sample_rate, (int, float, np.number)):

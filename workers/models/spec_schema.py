@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.wire.events import TEXT_CHARACTERS
 
 __all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "members", "read_schema", "unknown_key"]
 
@@ -208,6 +209,8 @@ def _names(
     names = tuple(str(v) for v in value)
     if nul := next((n for n in names if "\0" in n), None):
         problems.append(f"{place}: {nul!r} holds NUL, which no database stores")
+    if long := next((n for n in names if len(n) > TEXT_CHARACTERS), None):
+        problems.append(f"{place}: {long[:40]!r}... has more than {TEXT_CHARACTERS} characters")
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
         problems.append(f"{place}: {twice!r} stands there twice")

@@ -291,3 +291,11 @@ def test_label_that_is_none_is_counted_as_invalid(label: Any) -> None:
     assert Batcher("/t", refused).event(event) == []
     ((why, rows),) = refused
     assert (rows, "the label is" in why) == (1, True)
+
+
+@pytest.mark.parametrize("n", [1, 30])
+def test_prediction_that_names_no_class_for_its_length_is_counted_as_invalid(n: int) -> None:
+    records, refused = gather([row(i, prediction="x" * (256 + i % 2)) for i in range(2 * n)])
+    assert sum(r.rows for r in records) == n
+    assert sum(rows for _, rows in refused) == n
+    assert "more than 256 characters" in refused[0][0]

@@ -100,6 +100,10 @@ def test_a_feature_of_this_very_name_goes_before_a_range() -> None:
         ({"classes": None}, "[schema] classes is missing: a list of names was expected"),
         ({"classes": ["repay"]}, "[schema] classes = ['repay']: at least two were expected"),
         ({"classes": ["a", "a"]}, "[schema] classes: 'a' stands there twice"),
+        (
+            {"classes": ["a", "b" * 257]},
+            f"[schema] classes: '{'b' * 40}'... has more than 256 characters",
+        ),
         ({"classes": [True, False]}, "[schema] classes: True is no name (put it in quotes)"),
         ({"slices": "region"}, "[schema] slices = 'region': a list of names was expected"),
         ({"clases": []}, "[schema] clases: there is no such key; did you mean classes?"),
