@@ -413,20 +413,25 @@ def test_a_bad_graph_is_refused_before_it_runs(
 def test_a_graph_with_another_number_of_outputs_is_refused(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m")
     linear.graph(tmp_path / "m" / "model.onnx", np.zeros((3, 4), np.float32), classes=4)
-    assert "(2000, 2) was expected, one column per class" in problems_of(spec, home)[0]
+    told = problems_of(spec, home)[1]
+    assert "gives 4 for a row; one score for each of the 2 classes was expected" in told
 
 
 def test_a_graph_that_cannot_run_is_refused_with_its_reason(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m")
-    # the file says 3 features, its weights are for 7: only running it shows that
+    # the file says 3 features, its weights are for 7
     linear.graph(tmp_path / "m" / "model.onnx", np.zeros((7, 2), np.float32))
-    assert "[model] onnx" in problems_of(spec, home)[0]
+    told = problems_of(spec, home)[1]
+    assert told.startswith("[model] onnx = ")
+    assert "Gemm 'y' cannot be" in told
 
 
 def test_a_graph_that_answers_nan_is_refused(home: Settings, tmp_path: Path) -> None:
     spec = linear.build(tmp_path / "m")
     linear.graph(tmp_path / "m" / "model.onnx", np.full((3, 2), np.nan, np.float32))
-    assert "it answers NaN for every row" in problems_of(spec, home)[0]
+    told = problems_of(spec, home)
+    assert told[1].startswith("[model] onnx: it answers NaN for 2,000 of 2,000 reference rows")
+    assert "a NaN is no class" in told[1]
 
 
 # --- from traffic ---
