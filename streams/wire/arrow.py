@@ -325,10 +325,15 @@ def _bad_predictions(column: Any) -> NDArray[np.bool_] | None:
 
 def _bad_words(column: Any) -> NDArray[np.bool_] | None:
     """Texts that are missing or too long; ``None``: none."""
-    too_long = pc.greater(pc.utf8_length(column), MAX_TEXT)
-    if not column.null_count and not pc.any(too_long).as_py():
-        return None
-    return is_true(too_long)
+    if not column.null_count:
+        data = column.buffers()[2]
+        if data is None or data.size <= MAX_TEXT or not len(column):
+            return None
+        kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+        ends = np.frombuffer(column.buffers()[1], kind)[column.offset :][: len(column) + 1]
+        if np.diff(ends).max() <= MAX_TEXT:  # bytes, so no more characters either
+            return None
+    return is_true(pc.greater(pc.utf8_length(column), MAX_TEXT))
 
 
 _NEEDED: dict[str, Callable[[Any], bool]] = {

@@ -48,7 +48,7 @@ def open_batch(data: bytes) -> Any:
         buffer = pa.py_buffer(data)
         _refuse_bombs(buffer)
         with pa.ipc.open_stream(buffer) as reader:
-            return _checked(reader.read_next_batch())
+            return _checked(reader.read_next_batch(), len(data))
     except StopIteration:
         raise WireError("malformed", "an Arrow stream without a record batch") from None
     except (
@@ -64,22 +64,25 @@ def open_batch(data: bytes) -> Any:
         raise no_arrow(data, exc) from None
 
 
-def _checked(batch: Any) -> Any:
+def _checked(batch: Any, size: int) -> Any:
     """The columns of the layout, each checked as far as it is read."""
     names = batch.schema.names
     if len(set(names)) != len(names):
         raise WireError("invalid_field", "a column occurs twice")
-    if any(not _is_read(name) for name in names):
-        batch = batch.select([name for name in names if _is_read(name)])
-    batch.validate()
-    if not all(_is_flat(field.type) for field in batch.schema):
+    if not all(name in _COLUMNS or name.startswith(_PREFIXES) for name in names):
+        names = [name for name in names if name in _COLUMNS or name.startswith(_PREFIXES)]
+        batch = batch.select(names)
+    if not all(map(_is_flat, batch.schema.types)):
+        batch.validate()
         batch = _flattened(batch)
-    if (size := sum(column.nbytes for column in batch.columns)) > MAX_REFERRED:
-        raise WireError(
-            "oversized",
-            f"columns that refer to {size} bytes, many of them more than once; at most"
-            f" {MAX_REFERRED} are read",
-        )
+    if len(names) * size > MAX_REFERRED:  # else they could not, whatever they share
+        batch.validate()
+        if (referred := sum(column.nbytes for column in batch.columns)) > MAX_REFERRED:
+            raise WireError(
+                "oversized",
+                f"columns that refer to {referred} bytes, many of them more than once; at most"
+                f" {MAX_REFERRED} are read",
+            )
     batch.validate(full=True)
     return batch
 
@@ -104,24 +107,27 @@ def _flattened(batch: Any) -> Any:
     return made.replace_schema_metadata(batch.schema.metadata)
 
 
-def _is_read(name: str) -> bool:
-    return name in _COLUMNS or name.startswith(_PREFIXES)
-
-
 def _is_flat(kind: Any) -> bool:
     """Whether the cost of a column is that of its buffers: a list of nulls may have any width, and
     a view's bytes may be those of any other row."""
-    t = pa.types
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if t.is_null(kind):
+    if kind.id in _FLAT:
         return True
-    if t.is_fixed_size_list(kind) or t.is_dictionary(kind):
-        kind = kind.value_type
-    views = t.is_string_view(kind) or t.is_binary_view(kind)
-    return not (t.is_nested(kind) or t.is_null(kind) or t.is_run_end_encoded(kind) or views)
+    if isinstance(kind, pa.BaseExtensionType):
+        return _is_flat(kind.storage_type)
+    return kind == pa.null() or (kind.id in _OF_VALUES and kind.value_type.id in _FLAT)
 
 
+_OF_VALUES = frozenset((pa.list_(pa.null(), 1).id, pa.dictionary(pa.int8(), pa.null()).id))
+_FLAT = frozenset(
+    kind.id
+    for kind in (
+        *(pa.bool_(), pa.utf8(), pa.large_utf8(), pa.binary(), pa.large_binary(), pa.binary(1)),
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32()),
+        *(pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.decimal128(1)),
+        *(pa.decimal256(1), pa.date32(), pa.date64(), pa.time32("s"), pa.time64("us")),
+        *(pa.timestamp("us"), pa.duration("us"), pa.month_day_nano_interval()),
+    )
+)
 _NESTED = pa.list_(pa.null())
 
 
