@@ -22,7 +22,8 @@ from redistill.streams.store.tries import Mark, StoredOffset
 __all__ = ["PIECE_RECORDS", "Caution", "Level", "Tries"]
 
 PIECE_RECORDS = 500
-"""A piece costs a flush, some 10 ms; taken singly it costs some seconds."""
+"""Of one partition, in hand at once. A piece costs a flush, some 10 ms; taken singly it costs some
+seconds."""
 PIECES_OFFSETS = 20_000
 """Taken in pieces after a death: what a process holds that is not stored, usually. A record beyond
 kills once more, and is nearer then."""

@@ -7,7 +7,7 @@ next one reads it again.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from faust.types import TP
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.caution import PIECE_RECORDS, Level, Tries
 from redistill.streams.engine.consumer import BulkConsumer, QueuedChunk
+from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.pieces import cut, unopened
 from redistill.streams.store.batch import Partition
@@ -56,6 +57,12 @@ class Intake:
         """Something was taken, or begun, of which no flush was told."""
         self.alone = False
         """Nothing more is taken until SQL knows all that is in hand."""
+        self._pieces: Counter[Partition] = Counter()  # records in hand, where caution counts them
+
+    def handed_over(self) -> None:
+        """What was in hand is on its way to SQL."""
+        self.in_hand = False
+        self._pieces.clear()
 
     async def take(
         self, consumer: BulkConsumer, partitions: Mapping[TP, Partition], *, epoch: int, busy: bool
@@ -76,17 +83,17 @@ class Intake:
         list of Mark
             What SQL has to be told first; nothing was taken then.
         """
-        ready, level = await self._ready(consumer, partitions, epoch)
+        ready = await self._ready(consumer, partitions, epoch)
         marks = self.tries.marks((p, self._accumulator.position(p) or 0) for p, _ in ready)
-        freely = level is Level.FREELY
-        self.alone = not freely or bool(marks)
+        singly = bool(ready) and self._level(ready[0][0]) is Level.SINGLY
+        self.alone = singly or bool(marks)
         if self.alone and (self.in_hand or busy):
             marks, rest = [], ready  # SQL is told of that first: nothing else is to be in hand
         elif marks:
             rest = ready
         elif ready:
             self.in_hand = True
-            take = self._take_all if freely else self._take_piece
+            take = self._take_one if singly else partial(self._take_all, busy=busy)
             rest = await self._on_accumulator(partial(take, ready))
         else:
             rest = []
@@ -95,8 +102,8 @@ class Intake:
 
     async def _ready(
         self, consumer: BulkConsumer, partitions: Mapping[TP, Partition], epoch: int
-    ) -> tuple[list[Ready], Level]:
-        """What may be taken together, and how; one chunk, if not freely."""
+    ) -> list[Ready]:
+        """What may be taken together; one chunk, if its records are taken singly."""
         ready: list[Ready] = []
         ahead: dict[Partition, int] = {}
         while self.left:
@@ -107,9 +114,9 @@ class Intake:
             expected = ahead.get(partition, self._accumulator.position(partition))
             if expected is None:
                 continue
-            level = self.tries.level(partition, expected)
-            if ready and (first > expected or level is not Level.FREELY):
-                self.left.appendleft(item)  # first what is before the hole, or is taken freely
+            singly = self.tries.level(partition, expected) is Level.SINGLY
+            if ready and (first > expected or singly):
+                self.left.appendleft(item)  # first what is before the hole, or not taken singly
                 break
             if first > expected:
                 self.in_hand = True  # perhaps a gap
@@ -119,35 +126,61 @@ class Intake:
                     continue
             ready.append((partition, item))
             ahead[partition] = item.chunk.end
-            if level is not Level.FREELY:
-                return ready, level
-        return ready, Level.FREELY
+            if singly:
+                break
+        return ready
+
+    def _level(self, partition: Partition) -> Level:
+        return self.tries.level(partition, self._accumulator.position(partition) or 0)
 
     # --- in the accumulator's thread ----------------------------------------------------------
 
-    def _take_all(self, ready: list[Ready]) -> list[Ready]:
-        """Take chunks; returns those for which the batch has no room."""
+    def _take_all(self, ready: list[Ready], *, busy: bool) -> list[Ready]:
+        """Take chunks; returns what the batch has no room for, or caution leaves for the next."""
+        left: list[Ready] = []
+        waiting: set[Partition] = set()  # what stands behind in the log waits too
         for i, (partition, item) in enumerate(ready):
             if self._accumulator.full:
-                return ready[i:]
-            self._accumulator.take(partition, item.chunk)
-            if self._behind(partition, item.chunk.end):
-                return ready[i:]
-        return []
+                return left + ready[i:]
+            if partition in waiting:
+                left.append((partition, item))
+                continue
+            rest = self._take_chunk(partition, item.chunk, busy=busy)
+            if rest:
+                waiting.add(partition)
+                left += [(partition, item._replace(chunk=chunk)) for chunk in rest]
+        return left
 
-    def _take_piece(self, ready: list[Ready]) -> list[Ready]:
-        """Take the first records of a chunk; returns the rest."""
+    def _take_chunk(self, partition: Partition, chunk: Chunk, *, busy: bool) -> list[Chunk]:
+        """Take a chunk, as far as there is room and caution lets; returns the rest."""
+        offset = self._accumulator.position(partition) or 0
+        if self.tries.level(partition, offset) is Level.FREELY:
+            self._accumulator.take(partition, chunk)
+            return [chunk] if self._behind(partition, chunk.end) else []
+        chunk = chunk._replace(first=max(offset, chunk.first))
+        if chunk.first >= chunk.end:
+            return []
+        room = PIECE_RECORDS - self._pieces[partition]
+        if busy or room <= 0:
+            self.alone = True  # the piece before has to be stored first
+            return [chunk]
+        piece, *rest = cut(chunk, room)
+        self._accumulator.take(partition, piece)
+        self._pieces[partition] += piece.records
+        return [piece, *rest] if self._behind(partition, piece.end) else rest
+
+    def _take_one(self, ready: list[Ready]) -> list[Ready]:
+        """Take the first record of a chunk; returns the rest."""
         ((partition, item),) = ready
         offset = self._accumulator.position(partition) or 0
         chunk = item.chunk._replace(first=max(offset, item.chunk.first))
         if chunk.first >= chunk.end:
             return []
-        singly = self.tries.level(partition, offset) is Level.SINGLY
         condemned = self.tries.condemned(partition, offset)
         if condemned is not None and self.tries.unopened(partition):
             piece, *rest = unopened(chunk)
         else:
-            piece, *rest = cut(chunk, 1 if singly else PIECE_RECORDS)
+            piece, *rest = cut(chunk, 1)
         if condemned is not None:
             log.error(
                 "set_aside",

@@ -298,7 +298,7 @@ class StreamWorker:
 
     async def _close(self) -> None:
         """Hand what was taken to the flusher, with how the next process would go on."""
-        self._intake.in_hand = False
+        self._intake.handed_over()
         batch = await self._on_accumulator(self._accumulator.close)
         if batch is not None:
             for partition, p in batch.progress.items():

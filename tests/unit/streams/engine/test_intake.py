@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import tables as t
 from redistill.streams.store.database import Database
+from redistill.streams.store.tries import StoredOffset
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.recordset import RecordSet
 
@@ -301,6 +303,72 @@ def test_partition_that_held_nothing_when_its_worker_died_is_read_as_ever(
     log = {P0: rows(0, 1), P1: rows(0, 5)}  # the second has nothing new
     lives(db, log)
     assert (offsets(db)[P1].tries, offsets(db)[P1].alone) == (0, None)
+
+
+@pytest.mark.parametrize("records", [1, 3], ids=lambda n: f"chunks-of-{n}")
+def test_after_a_death_small_chunks_of_all_partitions_go_into_one_piece(
+    db: Database, records: int
+) -> None:
+    """The broker hands over what came since the last fetch: a few records, over and over."""
+    log = {P0: rows(0, 1), P1: rows(0, 1)}
+    process = Process(db, log)
+    worker = process.worker
+    chunks = [(P0, P1)[i % 2] for i in range(40)]
+    ends: Counter[TP] = Counter()
+    queued = []
+    for tp in chunks:
+        queued.append(QueuedChunk(tp, rows(ends[tp], ends[tp] + records), 0))
+        ends[tp] += records
+
+    async def take() -> list[QueuedChunk]:
+        await worker.start_offsets(log)
+        for partition in worker._partitions.values():
+            worker._intake.tries.begin(partition, 0, StoredOffset(0, tries=1))
+        worker._intake.left.extend(item._replace(epoch=worker.epoch) for item in queued)
+        await worker._close()
+        for _ in range(3):  # SQL is told, then all is taken
+            if worker._flushing is not None:
+                await worker._flushing
+            await worker._take()
+        return list(worker._intake.left)
+
+    try:
+        assert asyncio.run(take()) == []
+        assert worker._accumulator.rows == 40 * records
+        assert not worker._intake.alone, "nothing has to be stored at once"
+    finally:
+        process.close()
+
+
+def test_after_a_death_no_more_than_a_piece_is_in_hand(db: Database) -> None:
+    log = {P0: rows(0, 1_300), P1: rows(0, 20)}
+    process = Process(db, log)
+    worker, in_hand = process.worker, list[int]()
+
+    async def take() -> None:
+        await worker.start_offsets(log)
+        for partition in worker._partitions.values():
+            worker._intake.tries.begin(partition, 0, StoredOffset(0, tries=1))
+        for tp, some in log.items():
+            worker._intake.left.append(QueuedChunk(tp, some, worker.epoch))
+        while worker._intake.left:
+            await worker._take()
+            if worker._flushing is not None:
+                await worker._flushing
+            in_hand.append(worker._accumulator.rows)
+            if worker._intake.alone:
+                await worker._close()
+                await worker._take()  # while SQL is being told
+                in_hand.append(worker._accumulator.rows)
+                if worker._flushing is not None:
+                    await worker._flushing
+
+    try:
+        asyncio.run(take())
+        assert max(in_hand) == 500 + 20
+        assert worker._accumulator.rows + sum(p.counted for p in offsets(db).values()) == 1_320
+    finally:
+        process.close()
 
 
 def test_end_in_order_is_no_death(db: Database) -> None:
