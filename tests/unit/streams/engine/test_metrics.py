@@ -47,7 +47,7 @@ def test_names_stay_and_each_is_described() -> None:
     described = dict(re.findall(r"# HELP redistill_stream_(\S+) (.+)", page(StreamMetrics())))
     assert {name for name in described if not name.endswith("_created")} == {
         "rows_total", "records_total", "dead_letters_total", "aborted_records_total",
-        "gap_offsets_total", "flush_seconds", "moved_total", "store_away_total", "lag", "held",
+        "counted_total", "gap_offsets_total", "flush_seconds", "moved_total", "store_away_total", "lag", "held",
         "held_seconds", "partitions", "states", "outcomes_total",
         "findings_open", "outbox_rows", "outbox_age_seconds", "relayed_total",
     }  # fmt: skip
