@@ -102,7 +102,8 @@ class Tries:
         out = []
         for partition, offset in places:
             caution = self._cautions[partition]
-            tries = None if partition in self.standing else caution.deaths + 1
+            deaths = caution.deaths if offset == caution.start else caution.level(offset)
+            tries = None if partition in self.standing else deaths + 1
             singly = caution.level(offset) is Level.SINGLY
             alone = singly and self._alone.get(partition) != offset
             if tries is not None or alone:
@@ -117,12 +118,19 @@ class Tries:
                 self._alone[m.partition] = m.next_offset
 
     def after(self, partition: Partition, next_offset: int) -> int:
-        """``tries`` of an offset to which a flush moves: how it is taken, and this process."""
-        return self.level(partition, next_offset) + 1
+        """``tries`` of an offset to which a flush moves.
+
+        Where records are taken freely more are in hand by then: it is this process. Elsewhere
+        nothing is: it is the caution that whoever comes goes on with, and each piece is marked.
+        """
+        return max(1, self.level(partition, next_offset))
 
     def flushed(self, partition: Partition, next_offset: int) -> None:
-        """SQL counts this process at that offset now."""
-        self.standing[partition] = next_offset
+        """SQL has moved to that offset."""
+        if self.level(partition, next_offset) is Level.FREELY:
+            self.standing[partition] = next_offset
+        else:
+            self.standing.pop(partition, None)
 
     def unopened(self, partition: Partition) -> bool:
         """Whether a condemned record is set aside without its bytes."""

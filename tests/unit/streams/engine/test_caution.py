@@ -72,9 +72,18 @@ def test_sql_is_told_of_each_record_that_is_taken_singly() -> None:
     assert tries.marks([(P, 10)]) == [Mark(P, 10, 3, alone=True)]
     tries.marked(tries.marks([(P, 10)]))
     assert tries.marks([(P, 10)]) == []
-    assert tries.after(P, 11) == 3
+    assert tries.after(P, 11) == 2
     tries.flushed(P, 11)
-    assert tries.marks([(P, 11)]) == [Mark(P, 11, None, alone=True)]
+    assert tries.marks([(P, 11)]) == [Mark(P, 11, 3, alone=True)]
+
+
+def test_a_worker_killed_between_two_pieces_asks_for_no_more_caution() -> None:
+    tries = begun(10, StoredOffset(10, tries=1))
+    tries.marked(tries.marks([(P, 10)]))
+    assert tries.after(P, 510) == 1
+    tries.flushed(P, 510)
+    assert tries.standing == {}  # nothing is in hand
+    assert tries.marks([(P, 510)]) == [Mark(P, 510, 2, alone=False)]
 
 
 def test_a_partition_that_is_read_again_by_the_same_process_saw_no_death() -> None:
