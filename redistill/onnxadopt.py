@@ -23,6 +23,15 @@ __all__ = ["AdoptedGraph", "adopt", "as_it_is"]
 CAST = {"DOUBLE": 11, "FLOAT16": 10}
 """Floats that are cast from and to float32."""
 FLOAT = 1
+CHANCE = frozenset(
+    [
+        *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
+        "RandomUniformLike",
+    ]
+)
+"""Operators that draw at random."""
+PASSED_ON = ("Identity", "Reshape", "Flatten", "Cast", "Squeeze", "Unsqueeze")
+"""Operators that give what they get in another form."""
 OPSET = 9
 """Of the standard operators, in a file that used none of them so far."""
 
@@ -119,11 +128,19 @@ def _adopted(
         changes.append(_cast_output(model, read))
     if shape in {rows[:1], (*rows[:1], 1)} and len(classes) == 2:
         changes.append(_two_columns(model, read, classes, kind))
-    elif shape != (onnxsizes.SIZED_ROWS, len(classes)):
+    elif not shape or shape[0] != onnxsizes.SIZED_ROWS:
+        raise OnnxError(
+            f"{name}: output {read!r} gives {shape[0] if shape else 1} rows for"
+            f" {onnxsizes.SIZED_ROWS}: the number of rows is fixed inside the graph (a Reshape), or"
+            f" rows stand in columns; export it with a dynamic batch ({onnxports.DYNAMIC})"
+        )
+    elif shape[1:] != (len(classes),):
         per_row = "x".join(map(str, shape[1:])) or "one number"
+        reshaped = sorted(shape[1:]) == [1] * (len(shape) - 2) + [len(classes)]
+        way = ": squeeze it to two dimensions and export it again" if reshaped else ""
         raise OnnxError(
             f"{name}: output {read!r} gives {per_row} for a row; one score for each of the"
-            f" {len(classes)} classes was expected"
+            f" {len(classes)} classes was expected{way}"
         )
     if changes:
         data = model.SerializeToString(deterministic=True)
@@ -139,6 +156,11 @@ def _refuse_training(name: str, model: Any) -> None:
             if node.op_type == "Constant" and attribute.name == "value":
                 constants[node.output[0]] = attribute.t
     for node in onnxwalk.nodes(model):
+        if node.op_type in CHANCE and node.domain in onnxfile.DEFAULT_DOMAINS:
+            raise OnnxError(
+                f"{name} draws at random ({called(node)}): it answers a row otherwise each time."
+                " Export it without noise and sampling (torch: model.eval()), the scores themselves"
+            )
         numbers = {a.name: a.i for a in node.attribute}
         if node.op_type == "Dropout" and node.domain in onnxfile.DEFAULT_DOMAINS:
             flag = node.input[2] if len(node.input) > 2 else ""
@@ -248,13 +270,18 @@ def _two_columns(model: Any, read: str, classes: Sequence[str], kind: str) -> st
     from onnx import helper, numpy_helper
 
     makers = {o: n for n in model.graph.node for o in n.output}
-    maker = makers.get(read)
-    while maker is not None and maker.op_type in ("Identity", "Reshape", "Flatten", "Cast"):
-        maker = makers.get(maker.input[0])
+    source = read
+    while (maker := makers.get(source)) is not None and maker.op_type in PASSED_ON:
+        source = maker.input[0]
     if kind == "logits" and maker is not None and maker.op_type == "Sigmoid":
         raise OnnxError(
             f"output {read!r} is a sigmoid, the probability of {classes[1]!r}: output_kind must be"
             ' "probabilities"'
+        )
+    if maker is not None and _is_label(maker, source):
+        raise OnnxError(
+            f"output {read!r} is the class's number ({called(maker)}), no score: name the"
+            " output with a score per class (key output), or export the model with it"
         )
     one, flat, column, other = (_free(model, f"{read}_{i}") for i in range(4))
     _rename(model, read, one)
@@ -286,6 +313,13 @@ def _two_columns(model: Any, read: str, classes: Sequence[str], kind: str) -> st
         f"output {read!r} has one score for two classes: it is taken as the {what} of"
         f" {classes[1]!r}, classes[1], and {first} as that of {classes[0]!r}"
     )
+
+
+def _is_label(maker: Any, source: str) -> bool:
+    """Whether what a node makes is the class itself: a number, and no score."""
+    if maker.op_type == "ArgMax":
+        return True
+    return bool(maker.op_type.endswith("Classifier") and maker.output[0] == source)
 
 
 def _rename(model: Any, old: str, new: str) -> None:

@@ -111,10 +111,18 @@ def layout(inputs: Sequence[Port], features: Sequence[str]) -> GraphLayout:
         if all(len(shape) == 2 and shape[1] in (None, 1) for shape in shapes):
             return GraphLayout(matrix=False, names=tuple(features), rank=2, rows=rows)
     takes = {p.name[:80]: list(p.shape) for p in inputs[:8]}
+    given, wanted = {p.name for p in inputs}, set(features)
+    apart = ""
+    if len(inputs) > 1 and given == wanted:
+        apart = "; all of its inputs must be (n, 1), or all (n,)"
+    elif given & wanted:
+        lacks, extra = ([n[:80] for n in sorted(s)[:8]] for s in (wanted - given, given - wanted))
+        apart = f"; it lacks {lacks}" if lacks else ""
+        apart += f"; {extra} are no features of the schema" if extra else ""
     more = f" and {len(inputs) - 8} more" if len(inputs) > 8 else ""
     raise OnnxError(
         f"the graph takes {takes}{more}; one float32 input of shape"
-        f" (n, {width}) was expected, or one input per feature named as in the schema"
+        f" (n, {width}) was expected, or one input per feature named as in the schema{apart}"
     )
 
 

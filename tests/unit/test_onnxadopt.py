@@ -194,6 +194,43 @@ def test_dropout_that_is_on_or_may_be_is_training(value: bool | None) -> None:
             adopted(data)
 
 
+@pytest.mark.parametrize("op", ["RandomNormalLike", "RandomUniformLike", "Bernoulli"])
+def test_a_graph_that_draws_at_random_is_refused(op: str) -> None:
+    nodes = [helper.make_node(op, ["x"], ["r"]), helper.make_node("MatMul", ["r", "w"], ["y"])]
+    with pytest.raises(OnnxError, match=rf"draws at random \({op} 'r'\).*model\.eval\(\)"):
+        adopted(small(nodes))
+
+
+@pytest.mark.parametrize(
+    ("form", "out", "why"),
+    [
+        ([1, 2], (1, 2), "gives 1 rows for 8: .* export it with a dynamic batch"),
+        ([2, -1], (2, "n"), "gives 2 rows for 8: .*rows stand in columns"),
+        ([-1, 1, 2], ("n", 1, 2), "1x2 for a row; .*: squeeze it to two dimensions"),
+        ([-1, 2, 1], ("n", 2, 1), "2x1 for a row; .*: squeeze it to two dimensions"),
+    ],
+)
+def test_scores_in_another_form_are_told_what_to_change(form: Any, out: Any, why: str) -> None:
+    inner = numpy_helper.from_array(np.array(form, np.int64), "form")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("Reshape", ["z", "form"], ["y"]),
+    ]
+    with pytest.raises(OnnxError, match=why):
+        adopted(small(nodes, inner=[inner], out=out))
+
+
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_class_as_a_number_is_no_score(kind: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("ArgMax", ["z"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["label"], ["y"], to=TensorProto.FLOAT),
+    ]
+    with pytest.raises(OnnxError, match=r"'y' is the class's number \(ArgMax 'label'\), no score"):
+        adopted(small(nodes, out=("n",)), kind=kind)
+
+
 def test_training_inside_a_function_of_the_file_is_found() -> None:
     body = [
         helper.make_node("Constant", [], ["t"], value=numpy_helper.from_array(np.array(True), "t")),

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill import child_path, onnxadopt, onnxfile, onnxports
+from redistill.compress.judge.company import dependent
 from redistill.compress.judge.output_kind import misdeclared, unscaled
 from redistill.files import sha256_of_bytes
 from redistill.onnxports import GraphLayout, OnnxError
@@ -146,6 +147,7 @@ def answers(
                     "rank": call.layout.rank,
                     "rows": call.layout.rows,
                     "output": call.output,
+                    "new": call.new,
                 }
             )
         # ONNX Runtime maps 1 to 2 GiB before it has read anything.
@@ -294,6 +296,9 @@ def main(arguments: list[str]) -> int:
         except MemoryError:
             print(f"{call['place']}: it needs more memory than it may have", file=sys.stderr)
             return 1
+        except _Unfit as error:
+            print(f"{call['place']}: {error}", file=sys.stderr)
+            return 1
         except Exception as error:  # classes of a C++ module, without a common base
             why = str(error).replace("\n", " ")
             print(f"{call['place']} cannot be run: {why}", file=sys.stderr)
@@ -301,15 +306,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+class _Unfit(Exception):
+    """A graph runs, and its answers cannot be used."""
+
+
 def _answer(call: Mapping[str, Any], x: NDArray[np.float32]) -> NDArray[np.float32]:
-    session = onnxfile.session(Path(call["onnx"]).read_bytes())
+    data = Path(call["onnx"]).read_bytes()
+    session = onnxfile.session(data)
     feed = onnxports.feeder(call["inputs"], call["rank"])
+
+    def answer(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(session.run([call["output"]], feed(rows))[0], np.float32)
+
+    if call["new"] and len(x):
+        operators = onnxfile.check_bytes("model", data).operators
+        told = dependent(answer, x, rounded=any("Quant" in o for o in operators))
+        if told is not None:
+            raise _Unfit(told)
     step = call["rows"] or BATCH
-    parts = [
-        np.asarray(session.run([call["output"]], feed(x[start : start + step]))[0], np.float32)
-        for start in range(0, len(x), step)
-    ]
-    return np.concatenate(parts)
+    return np.concatenate([answer(x[i : i + step]) for i in range(0, len(x), step)])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import linear
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -225,6 +226,23 @@ def test_scores_of_another_kind_are_refused_for_a_new_model_only(
             answers((call, rows))
     else:
         answers((call, rows))
+    answers((replace(call, new=False), rows))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+def test_a_new_graph_whose_answers_depend_on_the_other_rows_is_refused(
+    tmp_path: Path, limits: dict[int, tuple[int, int]], capsys: pytest.CaptureFixture[str], op: str
+) -> None:
+    path = linear.graph(tmp_path / "m.onnx", WEIGHTS)
+    model = onnx.load(path)
+    model.graph.node[0].output[0] = "z"
+    model.graph.node.append(onnx.helper.make_node(op, ["z"], ["y"], axis=0))
+    onnx.save(model, path)
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    call = call_of(path)
+    with pytest.raises(SpecError, match="this"):
+        answers((call, rows))
+    assert "its answer to a row depends on the other rows" in capsys.readouterr().err
     answers((replace(call, new=False), rows))
 
 
