@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from redistill.rowvalues import is_text, numbers
 
-__all__ = ["Kind", "Survey", "are_whole_floats", "read_cells", "whole_floats"]
+__all__ = ["NULL_WORDS", "Kind", "Survey", "are_whole_floats", "read_cells", "whole_floats"]
 
 Kind = Literal["number", "text", "id", "code", "time"]
 """How a column is read. An id is a text; where all ids of a column were written as floats (pandas

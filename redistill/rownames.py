@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
@@ -19,19 +20,27 @@ _FLAGS = {"true": 1.0, "false": 0.0}
 
 
 def nearly(missing: Sequence[str], there: Sequence[str]) -> str:
-    """What to add where columns are missing: those that differ by spaces or capitals only.
+    """What to add where columns are missing: those that differ by spaces or capitals only, or by
+    how an accent is composed.
 
     Examples
     --------
     >>> nearly(["label", "x"], ["id", " label", "X"]), nearly(["x"], ["y"])
     ("; ' label' and 'X' are there, with other spaces or capitals", '')
+    >>> nearly(["caf\\u00e9"], ["cafe\\u0301"]) > ""
+    True
     """
-    wanted = {name.strip().lower() for name in missing}
-    alike = [repr(name) for name in there if name.strip().lower() in wanted][:3]
+    wanted = set(map(_loosely, missing))
+    alike = [repr(name) for name in there if _loosely(name) in wanted][:3]
     if not alike:
         return ""
     verb = "is" if len(alike) == 1 else "are"
     return f"; {' and '.join(alike)} {verb} there, with other spaces or capitals"
+
+
+def _loosely(name: str) -> str:
+    """A name without what is not seen of it: spaces, capitals, how accents are composed."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def number_of(text: str) -> float | None:

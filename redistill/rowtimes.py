@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from redistill.rownames import number_of
@@ -26,6 +27,8 @@ _FINER = (
     (math.inf, "nanoseconds", 1_000_000_000),
 )
 """Below which a number that is too large for seconds is one of which unit."""
+_UTC = r"(?i)(?:Z? ?\[(?:Etc/)?UTC\]| ?(?:UTC|GMT))\s*$"
+"""How exports end a time in UTC, such as ``2026-03-01 00:00:00 UTC`` of BigQuery."""
 _DAYS = (19_000_101, 21_001_231)
 """Whole numbers between which a column may be one of days, such as 20260301."""
 
@@ -71,6 +74,7 @@ def times(array: pa.Array | pa.ChunkedArray) -> Times:
             np.zeros(len(array), np.bool_),
             dict.fromkeys(there.tolist(), f"a value of {kind}, {NO_TIME}"),
         )
+    array = pc.replace_substring_regex(array, _UTC, "Z")
     for zone in (None, "UTC"):  # all of one form, without a zone or with one
         try:
             return times(array.cast(pa.timestamp("us", zone)))

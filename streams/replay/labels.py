@@ -10,12 +10,12 @@ import pyarrow as pa
 from redistill.rowcells import Kind
 from redistill.rowfiles import BATCH_ROWS, RowFile
 from redistill.rownames import Names
-from redistill.rowvalues import is_text
+from redistill.rowvalues import is_text, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.accuracy import SMALLEST_BASE
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.replay.options import ReplayOptions
-from redistill.streams.replay.rows import answers, wrong_rows
+from redistill.streams.replay.rows import answers, is_null_word, wrong_rows
 
 __all__ = ["base_error", "check_labels"]
 
@@ -102,11 +102,26 @@ def check_labels(
             f"labels of {stream.name} ({_some(values)}) are none of the predictions"
             f" ({_some(predicted.values)}): {_SAME}"
         )
+    notes = _null_words(
+        names, first[options.label], *(reference[c] for c in [label] if c in reference)
+    )
     if sum(counts) < STRANGE_SHARE * max(labelled, SMALLEST_BASE):
+        return notes
+    return [
+        *notes,
+        f"labels {_some(values)} are never predicted, neither in the reference nor in the first"
+        f" {BATCH_ROWS:,} rows: such rows count as wrong",
+    ]
+
+
+def _null_words(names: Names, *labels: pa.Array) -> list[str]:
+    """A note on labels that are taken for missing ones."""
+    values = {v for column in labels for v in texts(column).values if is_null_word(v, names)}
+    if not values:
         return []
     return [
-        f"labels {_some(values)} are never predicted, neither in the reference nor in the first"
-        f" {BATCH_ROWS:,} rows: such rows count as wrong"
+        f"labels {_some(sorted(values))} are no class and count as missing: if one is a class, name"
+        " all of them with --classes"
     ]
 
 

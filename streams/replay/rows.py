@@ -6,11 +6,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from redistill.rowcells import NULL_WORDS
 from redistill.rownames import Names, by_value
 from redistill.rowvalues import Texts, is_number, is_text, numbers, texts
 from redistill.streams.wire.block import Codes, Feature
 
-__all__ = ["MAX_VALUES", "answers", "codes_of", "indices", "wrong_rows"]
+__all__ = ["MAX_VALUES", "answers", "codes_of", "indices", "is_null_word", "wrong_rows"]
 
 MAX_VALUES = 1_000
 """Values of a category that are told apart; rarer ones count as one."""
@@ -22,7 +23,8 @@ def codes_of(found: Texts) -> Codes:
 
 
 def answers(array: pa.Array | pa.ChunkedArray, names: Names | None) -> Texts:
-    """A column of labels or predictions: the name that each value stands for. Blank is missing.
+    """A column of labels or predictions: the name that each value stands for. Blank is missing,
+    and so are words such as ``NaN`` where the classes are known and none is called so.
 
     Parameters
     ----------
@@ -30,7 +32,24 @@ def answers(array: pa.Array | pa.ChunkedArray, names: Names | None) -> Texts:
         Classes that are known; ``None``: values that are equal get the same text.
     """
     name = by_value if names is None else names.name
-    return texts(array).mapped(lambda text: name(text) if text.strip() else None)
+
+    def named(text: str) -> str | None:
+        return None if not text.strip() or is_null_word(text, names) else name(text)
+
+    return texts(array).mapped(named)
+
+
+def is_null_word(text: str, names: Names | None) -> bool:
+    """Whether a text is a word such as ``NaN`` where the classes are known and none is called so.
+
+    Examples
+    --------
+    >>> is_null_word("NaN", Names(["no"])), is_null_word("NA", Names(["NA"]))
+    (True, False)
+    """
+    if names is None or not names.names or text.strip().lower() not in NULL_WORDS:
+        return False
+    return bool(text.strip()) and names.find(text) < 0
 
 
 def wrong_rows(

@@ -172,7 +172,10 @@ def _features(
     gone = [n for n in found if n not in there]
     extra = [n for n in stream.columns if n not in known]
     if gone:
-        notes.append(f"the stream has no column {', '.join(map(repr, gone[:10]))}: all missing")
+        notes.append(
+            f"the stream has no column {', '.join(map(repr, gone[:10]))}: all missing"
+            f"{nearly(gone, extra)}"
+        )
     if extra:
         notes.append(
             f"columns not in the reference are ignored: {', '.join(map(repr, extra[:10]))}"

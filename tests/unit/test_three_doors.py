@@ -231,7 +231,6 @@ def test_the_doors_agree_on_times(tmp_path: Path, at: pa.Array, form: str) -> No
         ("id", [[1]], "one value per row was expected", "import"),
         ("label", [[1]], "one value per row was expected", "all"),
         ("x", ["n/a"], "holds text .n/a. in 1 rows, row 30", "register"),
-        ("x", [1e39], "infinite .as float32. in 1 rows, the first in row 30", "register"),
     ],
 )
 def test_what_cannot_be_read_is_said_with_its_row(

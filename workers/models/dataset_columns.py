@@ -83,7 +83,7 @@ class NumberColumn:
         self.words.add(batch, f.name, words)
         out, infinite = float32(values)
         self.infinite.add(batch, f.name, infinite)
-        self.known += int((~np.isnan(values)).sum())
+        self.known += int((~np.isnan(out)).sum())
         with np.errstate(invalid="ignore"):
             if f.minimum is not None:
                 self.outside += int((out < f.minimum).sum())
@@ -103,9 +103,9 @@ class NumberColumn:
         if not self.known:
             warnings.append(f"{f.name} has no value at all")
         if self.infinite.count:
-            problems.append(
-                f"{place}: {f.name} is infinite (as float32) in {self.infinite.count:,} rows, the"
-                f" first in {self.infinite.first}"
+            warnings.append(
+                f"{f.name} is infinite (as float32) in {self.infinite.count:,} rows, the first in"
+                f" {self.infinite.first}: missing there, and of a wrong type in live rows"
             )
         if self.outside:
             warnings.append(f"{f.name}: {self.outside:,} values outside its declared range")

@@ -92,6 +92,13 @@ def test_some_labels_that_are_never_predicted_have_a_note() -> None:
     assert notes_of(["no"] * 199 + ["maybe"], ["no"] * 200) == []
 
 
+def test_words_for_missing_labels_are_said() -> None:
+    label = ["no", "NaN"] * 100
+    (note,) = notes_of(label, ["no"] * 200)
+    assert note.startswith("labels 'NaN' are no class and count as missing")
+    assert notes_of(label, ["no"] * 200, names=Names(("no", "NaN"))) == []
+
+
 def test_a_stream_whose_every_label_is_strange_is_refused_where_the_reference_is_known() -> None:
     label, prediction = ["1", "2", "3", "4"] * 50, ["no"] * 200
     known = {"prediction": ["no", "yes"]}

@@ -31,6 +31,14 @@ def test_known_classes_are_compared_by_what_they_name() -> None:
     assert known.tolist() == [True, True, False, False, True]
 
 
+def test_words_for_missing_labels_are_missing_unless_a_class_is_called_so() -> None:
+    label, prediction = pa.array(["NaN", "None", "<NA>", "no"]), pa.array(["no"] * 4)
+    wrong, known = wrong_rows(label, prediction, Names(("no", "yes")))
+    assert (wrong.tolist(), known.tolist()) == ([0, 0, 0, 0], [False, False, False, True])
+    wrong, known = wrong_rows(label, prediction, Names(("no", "None", "nan", "<NA>")))
+    assert (wrong.tolist(), known.tolist()) == ([0, 1, 1, 0], [False, True, True, True])
+
+
 def test_a_category_is_the_index_of_its_value() -> None:
     feature = Feature(name="c", kind="category", values=("EU", "US"))
     found = indices(codes_of(texts(pa.array(["US", None, "JP", "EU"]))), feature)

@@ -53,7 +53,7 @@ def test_a_late_cell_that_is_no_number_is_one_wrong_value(tmp_path: Path) -> Non
     ("classes", "labels", "known"),
     [
         ((), ["1", "NA", "nan", ""], [True, False, False, False]),
-        (("1", "NA"), ["1", "NA", "nan", ""], [True, True, True, False]),
+        (("1", "NA"), ["1", "NA", "nan", ""], [True, True, False, False]),
     ],
 )
 def test_words_for_missing_labels_are_classes_where_classes_are_words(
