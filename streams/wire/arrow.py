@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from redistill.rowvalues import float32, is_number, is_single, numbers, texts
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_columns import (
+    MAX_ID_CHARACTERS,
+    bad_ids,
+    bad_predictions,
+    bad_times,
     codes_of,
+    exact,
     floats,
     is_text,
-    is_true,
     is_words,
     lists,
 )
@@ -52,7 +56,6 @@ from redistill.textform import category_text
 __all__ = ["decode_batches", "numeric_names"]
 
 MAX_FEATURES = 10_000
-_MAX_ID_CHARACTERS = 200
 _REMEMBERED_TEXT = 65_536
 """Lists of names up to this size are remembered."""
 _TO_MICROSECONDS = pc.CastOptions(TIME, allow_time_truncate=True)
@@ -93,9 +96,14 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
     metadata = {k: v.decode("utf-8", "replace") for k, v in (batch.schema.metadata or {}).items()}
     if (given := metadata.get(b"redistill.format", FORMAT)) != FORMAT:
         raise WireError("unknown_version", f"batch format {given[:20]!r}; {FORMAT} is read")
-    model, version = checked_names(
-        metadata.get(b"redistill.model"), metadata.get(b"redistill.version")
-    )
+    model, version = (metadata.get(key) for key in (b"redistill.model", b"redistill.version"))
+    if not model or not version:
+        raise WireError(
+            "missing_field",
+            "the metadata of the Arrow schema lack redistill.model or redistill.version: they name"
+            " the model and its version",
+        )
+    checked_names(model, version)
     names = numeric_names(metadata.get(b"redistill.features", "[]"))
     invalid: dict[str, int] = {}
     batch, ids, served_at = _usable(batch, invalid)
@@ -114,7 +122,7 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
     for column in batch.schema.names:
         if column.startswith("feature."):
             columns.read_column(column.removeprefix("feature."), batch.column(column))
-    latency, rate = (floats(batch, name) for name in ("latency_ms", "sample_rate"))
+    latency, rate = (floats(batch, name, invalid) for name in ("latency_ms", "sample_rate"))
     return PredictionBlock(
         model=model,
         version=version,
@@ -245,14 +253,21 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.i
             raise WireError("missing_field", f"column {name} is missing")
         if good(kind := batch.schema.field(at).type):
             continue
-        if name == "served_at" or not is_single(kind):
+        if name == "served_at":
+            raise WireError(
+                "invalid_field", f"column {name} is of type {kind}; a timestamp with a zone is read"
+            )
+        if not is_single(kind):
             raise WireError("invalid_field", f"column {name} is of type {kind}")
+        if name == "prediction" and (found := exact(batch.column(at))) is not None:
+            batch = batch.set_column(at, name, found)
+            continue
         words = texts(batch.column(at)).mapped(partial(_short, _LONGEST[name]))
         batch = batch.set_column(at, name, pa.array(words.strings(), pa.string()))
     bad = {
-        "id": _bad_ids(batch.column("id")),
-        "served_at": _bad_times(batch.column("served_at")),
-        "prediction": _bad_predictions(batch.column("prediction")),
+        "id": bad_ids(batch.column("id")),
+        "served_at": bad_times(batch.column("served_at")),
+        "prediction": bad_predictions(batch.column("prediction")),
     }
     left_out = np.zeros(batch.num_rows, np.bool_)
     for name, mask in bad.items():
@@ -270,7 +285,7 @@ def _usable(batch: Any, invalid: dict[str, int]) -> tuple[Any, Ids, NDArray[np.i
     return batch, _ids(batch.column("id")), moments.view(pa.int64()).to_numpy()
 
 
-_LONGEST = {"id": _MAX_ID_CHARACTERS, "prediction": MAX_TEXT}
+_LONGEST = {"id": MAX_ID_CHARACTERS, "prediction": MAX_TEXT}
 
 
 def _short(most: int, text: str) -> str | None:
@@ -286,54 +301,6 @@ def _ids(column: Any) -> Ids:
         return Ids.of([])
     ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
     return Ids(np.frombuffer(data, np.uint8), ends.astype(np.int64))
-
-
-def _bad_ids(column: Any) -> NDArray[np.bool_] | None:
-    """Rows whose id is missing, empty, too long or contains NUL; ``None``: none."""
-    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    _, offsets, data = column.buffers()
-    if offsets is None or not len(column):
-        return None
-    ends = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1]
-    sizes = np.diff(ends)
-    nul = data is not None and b"\0" in bytes(data)
-    if not column.null_count and not nul and sizes.min() >= 1 and sizes.max() <= _MAX_ID_CHARACTERS:
-        return None  # no more bytes than characters are allowed
-    lengths = pc.utf8_length(column)
-    wrong = pc.or_kleene(pc.less(lengths, 1), pc.greater(lengths, _MAX_ID_CHARACTERS))
-    return is_true(wrong) | is_true(pc.match_substring(column, "\0"))
-
-
-def _bad_times(column: Any) -> NDArray[np.bool_] | None:
-    return is_true(pc.is_null(column)) if column.null_count else None
-
-
-def _bad_predictions(column: Any) -> NDArray[np.bool_] | None:
-    """Rows without a prediction, or with one that is too long. A word may stand in many rows: it
-    is judged once, and never written out."""
-    if not is_words(column.type):
-        return ~np.isfinite(column.to_numpy(zero_copy_only=False))  # type: ignore[no-any-return]
-    if not pa.types.is_dictionary(column.type):
-        return _bad_words(column)
-    bad = _bad_words(column.dictionary)
-    missing = is_true(pc.is_null(column.indices)) if column.null_count else None
-    if bad is None:
-        return missing
-    of_row: NDArray[np.bool_] = bad[pc.fill_null(column.indices, 0).to_numpy()]
-    return of_row if missing is None else of_row | missing
-
-
-def _bad_words(column: Any) -> NDArray[np.bool_] | None:
-    """Texts that are missing or too long; ``None``: none."""
-    if not column.null_count:
-        data = column.buffers()[2]
-        if data is None or data.size <= MAX_TEXT or not len(column):
-            return None
-        kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
-        ends = np.frombuffer(column.buffers()[1], kind)[column.offset :][: len(column) + 1]
-        if np.diff(ends).max() <= MAX_TEXT:  # bytes, so no more characters either
-            return None
-    return is_true(pc.greater(pc.utf8_length(column), MAX_TEXT))
 
 
 _NEEDED: dict[str, Callable[[Any], bool]] = {
@@ -358,9 +325,14 @@ def _prediction(column: Any, classes: tuple[str, ...]) -> Codes | NDArray[np.flo
 
 
 def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float32] | None:
-    if batch.schema.get_field_index("scores") < 0:
+    at = batch.schema.get_field_index("scores")
+    if at < 0 or batch.schema.field(at).type == pa.null():
         return None
-    values = lists(batch, "scores", -1)
+    try:
+        values = lists(batch, "scores", -1)
+    except WireError:
+        count(invalid, "scores", batch.num_rows - batch.column(at).null_count)
+        return None
     if width == 2 and values.shape[1] == 1:
         return finite(of_both_classes(values, invalid), "scores", invalid)
     if width and values.shape[1] != width:
@@ -377,7 +349,12 @@ def _segments(batch: Any, slices: tuple[str, ...], invalid: dict[str, int]) -> d
     keys = [k for k in slices if k in have] if slices else sorted(have)[:MAX_SEGMENTS]
     out = {}
     for key in keys:
-        codes, values = codes_of(batch.column(f"segment.{key}"), f"segment.{key}")
+        column = batch.column(f"segment.{key}")
+        if not is_single(column.type):
+            if there := len(column) - column.null_count:
+                count(invalid, "segment", there)
+            continue
+        codes, values = codes_of(column, f"segment.{key}")
         if too_long := [i for i, value in enumerate(values) if len(value) > MAX_TEXT]:
             hit = np.isin(codes, too_long)
             if hit.any():

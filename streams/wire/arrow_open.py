@@ -13,6 +13,7 @@ import struct
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from redistill.streams.errors import WireError
@@ -27,6 +28,7 @@ with one dictionary do."""
 _COLUMNS = frozenset(
     ("id", "served_at", "prediction", "features", "scores", "latency_ms", "sample_rate")
 )
+_NEEDED = frozenset(("id", "served_at", "prediction", "features"))
 _PREFIXES = ("feature.", "segment.")
 _REMEMBERED_BYTES = 16_384
 """Headers up to this size are remembered."""
@@ -48,7 +50,10 @@ def open_batch(data: bytes) -> Any:
         buffer = pa.py_buffer(data)
         _refuse_bombs(buffer)
         with pa.ipc.open_stream(buffer) as reader:
-            return _checked(reader.read_next_batch(), len(data))
+            batch = reader.read_next_batch()
+            while not batch.num_rows and (following := next(reader, None)) is not None:
+                batch = following
+            return _checked(batch, len(data))
     except StopIteration:
         raise WireError("malformed", "an Arrow stream without a record batch") from None
     except (
@@ -73,6 +78,7 @@ def _checked(batch: Any, size: int) -> Any:
         names = [name for name in names if name in _COLUMNS or name.startswith(_PREFIXES)]
         batch = batch.select(names)
     if not all(map(_is_flat, batch.schema.types)):
+        batch = _without_views(batch)
         batch.validate()
         batch = _flattened(batch)
     if len(names) * size > MAX_REFERRED:  # else they could not, whatever they share
@@ -94,7 +100,7 @@ def _flattened(batch: Any) -> Any:
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if not _is_flat(field.type):
-            if field.name in _COLUMNS:
+            if field.name in _NEEDED:
                 kind = str(field.type)[:80]
                 raise WireError("invalid_field", f"column {field.name} is of type {kind}")
             given = alike.get(column.null_count)
@@ -107,6 +113,38 @@ def _flattened(batch: Any) -> Any:
     return made.replace_schema_metadata(batch.schema.metadata)
 
 
+def _is_view(kind: Any) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))
+
+
+def _without_views(batch: Any) -> Any:
+    """The batch with texts in place of views of them, as polars and DuckDB write. Many views may
+    show the same bytes, so it is added up what they would be before one is followed."""
+    columns, shown = batch.columns, 0
+    for i, column in enumerate(columns):
+        if not _is_view(column.type):
+            continue
+        words = column.dictionary if pa.types.is_dictionary(column.type) else column
+        words.validate()
+        if (views := words.buffers()[1]) is not None:
+            end = words.offset + len(words)
+            lengths = np.frombuffer(views, np.int32, 4 * end).reshape(-1, 4)[words.offset :, 0]
+            shown += int(np.where(words.is_valid(), lengths, 0).sum(dtype=np.int64))
+        if shown > MAX_REFERRED:
+            raise WireError(
+                "oversized", f"views of {shown} bytes of text; at most {MAX_REFERRED} are read"
+            )
+        words.validate(full=True)
+        is_text = pa.types.is_string_view(words.type)
+        words = words.cast(pa.large_string() if is_text else pa.large_binary())
+        if pa.types.is_dictionary(column.type):
+            words = pa.DictionaryArray.from_arrays(column.indices, words)
+        columns[i] = words
+    made = pa.record_batch(columns, names=batch.schema.names)
+    return made.replace_schema_metadata(batch.schema.metadata)
+
+
 def _is_flat(kind: Any) -> bool:
     """Whether the cost of a column is that of its buffers: a list of nulls may have any width, and
     a view's bytes may be those of any other row."""
@@ -114,9 +152,12 @@ def _is_flat(kind: Any) -> bool:
         return True
     if isinstance(kind, pa.BaseExtensionType):
         return _is_flat(kind.storage_type)
+    if kind.id in _LISTS:
+        return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
     return kind == pa.null() or (kind.id in _OF_VALUES and kind.value_type.id in _FLAT)
 
 
+_LISTS = frozenset((pa.list_(pa.null()).id, pa.large_list(pa.null()).id))
 _OF_VALUES = frozenset((pa.list_(pa.null(), 1).id, pa.dictionary(pa.int8(), pa.null()).id))
 _FLAT = frozenset(
     kind.id
@@ -133,25 +174,40 @@ _NESTED = pa.list_(pa.null())
 
 def _refuse_bombs(buffer: Any) -> None:
     """Look at the messages' headers before anything is unpacked."""
-    batches = 0
-    reader = pa.ipc.MessageReader.open_stream(buffer)
+    batches, begun = 0, False
+    stream = pa.BufferReader(buffer)
+    reader = pa.ipc.MessageReader.open_stream(stream)
     while True:
         try:
             message = reader.read_next_message()
         except StopIteration:
             break
+        begun = True
         if message.type == "schema":
             continue
         raw = message.metadata.to_pybytes()
         known = len(raw) <= _REMEMBERED_BYTES
         rows, compressed = (_batch_header if known else _batch_header.__wrapped__)(raw)
-        batches += message.type == "record batch"
+        is_batch = message.type == "record batch"
+        batches += is_batch and rows > 0
         if compressed:
             raise WireError("invalid_field", "compressed Arrow buffers; let Kafka compress")
-        if rows > MAX_ROWS or batches > 1:
+        if rows > MAX_ROWS:
+            held = f"a batch of {rows} rows" if is_batch else f"a dictionary of {rows} values"
             raise WireError(
-                "oversized", f"{rows} rows in batch {batches}; one of {MAX_ROWS} rows is read"
+                "oversized", f"{held}; at most {MAX_ROWS} are read: write fewer at once"
             )
+        if batches > 1:
+            raise WireError(
+                "oversized", "more than one batch; one is read: write each as a record of its own"
+            )
+    if begun and any(
+        stream.read()
+    ):  # zeros may pad; anything else are rows that would be lost in silence
+        raise WireError(
+            "malformed",
+            "bytes after the end of the Arrow stream: write each stream as a record of its own",
+        )
 
 
 @lru_cache(maxsize=256)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
 from redistill.rowvalues import is_number, is_single, numbers
+from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow import numeric_names
 from redistill.streams.wire.arrow_columns import codes_of, lists
 from redistill.streams.wire.arrow_encode import TIME
@@ -42,8 +44,10 @@ def rows_of_batch(batch: Any, most: int) -> Iterator[dict[str, Any]]:
     metadata = batch.schema.metadata or {}
     names = numeric_names(metadata.get(b"redistill.features", b"[]").decode("utf-8", "replace"))
     matrix = lists(batch, "features", len(names))
-    has_scores = batch.schema.get_field_index("scores") >= 0
-    scores = lists(batch, "scores", -1) if has_scores else None
+    scores = None
+    if batch.schema.get_field_index("scores") >= 0:
+        with suppress(WireError):
+            scores = lists(batch, "scores", -1)
     columns: dict[str, dict[str, At]] = {"feature": {}, "segment": {}}
     for name in batch.schema.names:
         kind, dot, rest = name.partition(".")

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from redistill.streams.wire import arrow, arrow_open
 from redistill.streams.wire.arrow import decode_batches
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.arrow_open import open_batch
-from redistill.streams.wire.block import Feature, PredictionBlock, Schema
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 SCHEMA = Schema(
     features=(
@@ -207,12 +208,10 @@ def test_large_and_sliced_columns_are_read() -> None:
         (lambda: write({"prediction": pa.array([[1]] * 3)}), "invalid_field"),
         (lambda: write({"features": None}), "missing_field"),
         (lambda: write({"features": lists([[1]] * 3, 1)}), "invalid_field"),
-        (lambda: write({"features": pa.array([[1.0, 2.0]] * 3)}), "invalid_field"),
+        (lambda: write({"features": pa.array([[1.0, 2.0], [1.0], [1.0]])}), "invalid_field"),
+        (lambda: write({"features": pa.array([["a", "b"]] * 3)}), "invalid_field"),
         (lambda: write({"features": pa.array([1.0] * 3)}), "invalid_field"),
-        (lambda: write({"scores": pa.array([1.0] * 3)}), "invalid_field"),
         (lambda: write({"feature.x": pa.array(["a"] * 3)}), "invalid_field"),
-        (lambda: write({"latency_ms": pa.array(["a"] * 3)}), "invalid_field"),
-        (lambda: write({"segment.s": pa.array([[1]] * 3)}), "invalid_field"),
         (lambda: write({}, {"redistill.format": "2"}), "unknown_version"),
         (lambda: write({}, {"redistill.model": None}), "missing_field"),
         (lambda: write({}, {"redistill.model": "No Name"}), "invalid_field"),
@@ -332,13 +331,72 @@ def test_nested_features_are_of_a_wrong_type_and_never_looked_into(name: str, wr
     assert len(joined) == 9
 
 
-@pytest.mark.parametrize("name", ["id", "served_at", "prediction", "features", "scores"])
+@pytest.mark.parametrize("name", ["id", "served_at", "prediction", "features"])
 def test_nested_columns_that_rows_need_are_refused(name: str) -> None:
     with pytest.raises(WireError) as caught:
         read(write({name: nulls(3, 2_000_000)}))
     assert (caught.value.code, f"column {name} is of type" in caught.value.reason) == (
         "invalid_field", True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["lists of nulls", "runs", "structs"])
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [("scores", "scores"), ("latency_ms", "latency_ms"), ("segment.s", "segment")],
+)
+def test_what_rows_do_not_need_is_counted_and_they_count(
+    column: str, field: str, name: str
+) -> None:
+    values = HUGE[name]()
+    block = read(write({column: values}))
+    assert (len(block), block.features[:, 2].tolist()) == (3, [2, 4, 6])
+    assert block.invalid == {field: 3 - values.null_count}
+
+
+@pytest.mark.parametrize(("column", "field"), [
+    ("scores", "scores"), ("latency_ms", "latency_ms"), ("sample_rate", "sample_rate"),
+])  # fmt: skip
+def test_a_column_of_texts_in_place_of_numbers_is_counted_as_in_json(
+    column: str, field: str
+) -> None:
+    block = read(write({column: pa.array(["a", None, "b"])}))
+    assert (len(block), block.invalid) == (3, {field: 2})
+
+
+@pytest.mark.parametrize(
+    "column", ["scores", "latency_ms", "sample_rate", "segment.s", "feature.c"]
+)
+def test_a_column_of_nulls_is_missing(column: str) -> None:
+    block = read(write({column: pa.nulls(3)}))
+    assert (len(block), block.flawless) == (3, True)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        pa.array([3, 5, None]),
+        pa.array([3, 5, None], pa.uint8()),
+        pa.array([Decimal("3.00"), Decimal("5.00"), None]),
+        pa.array([3.0, 5.0, None], pa.float32()),
+        pa.array([3, 5, None]).dictionary_encode(),
+    ],
+    ids=["int64", "uint8", "decimal", "float", "dictionary"],
+)
+def test_numbers_are_predicted_as_numbers_and_name_classes_as_in_json(numbers: Any) -> None:
+    raw = write({"prediction": numbers})
+    block = read(raw, None)
+    assert not isinstance(block.prediction, Codes)
+    assert block.prediction.tolist() == [3, 5]
+    block = read(raw, Schema(features=SCHEMA.features, classes=("5", "3")))
+    assert isinstance(block.prediction, Codes)
+    assert (block.prediction.strings(), block.invalid) == (["3", "5"], {"prediction": 1})
+
+
+def test_whole_numbers_that_no_float_holds_name_classes_exactly() -> None:
+    found = read(write({"prediction": pa.array([2**53 + 1, 1, 1])}), None).prediction
+    assert isinstance(found, Codes)
+    assert found.strings() == [str(2**53 + 1), "1", "1"]
 
 
 def test_word_of_many_rows_is_judged_once_and_never_written_out() -> None:

@@ -64,6 +64,63 @@ def test_rows_batches_and_words_are_bounded_by_their_headers_alone() -> None:
     assert code(write(table(words=MAX_ROWS + 1))) == "oversized"
 
 
+def test_batches_without_rows_are_passed_over() -> None:
+    batch = table(words=2)
+    for order in ([batch.slice(0, 0), batch], [batch, batch.slice(0, 0)], [batch.slice(0, 0)] * 3):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, batch.schema) as writer:
+            for each in order:
+                writer.write_batch(each)
+        rows = sum(each.num_rows for each in order)
+        assert open_batch(sink.getvalue().to_pybytes()).num_rows == rows
+
+
+def test_bytes_behind_the_end_are_no_rows_lost_in_silence() -> None:
+    raw = write(table())
+    assert open_batch(raw + bytes(8)).num_rows == 3
+    for more in (raw, b"x"):
+        with pytest.raises(WireError, match="a record of its own"):
+            open_batch(raw + more)
+
+
+def views(texts: list[str | None]) -> Any:
+    return pa.array(texts, pa.string_view())
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        views(["a", None, "b" * 20]),
+        views(["left out", "a", None, "b" * 20]).slice(1),
+        pa.array([b"a", None, b"b" * 20], pa.binary_view()),
+        pa.DictionaryArray.from_arrays(pa.array([0, None, 1]), views(["a", "b" * 20])),
+    ],
+    ids=["text", "slice", "bytes", "dictionary"],
+)
+def test_views_are_read_as_texts(column: Any) -> None:
+    batch = open_batch(write(pa.record_batch({"id": column})))
+    assert [x and str(x) for x in batch.column("id").cast(pa.string()).to_pylist()] == [
+        "a", None, "b" * 20,
+    ]  # fmt: skip
+
+
+def test_views_that_show_the_same_bytes_many_times_are_refused() -> None:
+    text = views(["x" * 100_000])
+    shared = pa.Array.from_buffers(
+        pa.string_view(), 100, [None, pa.py_buffer(text.buffers()[1].to_pybytes() * 100),
+        *text.buffers()[2:]],
+    )  # fmt: skip
+    raw = write(pa.record_batch({"id": shared}))
+    assert (len(raw) < 200_000, code(raw)) == (True, "oversized")
+
+
+def test_views_that_lie_are_found() -> None:
+    raw = bytearray(write(pa.record_batch({"id": views(["a" * 20, "b" * 20])})))
+    at = bytes(raw).index((20).to_bytes(4, "little") + b"aaaa")
+    raw[at + 12 : at + 16] = (2**30).to_bytes(4, "little")  # its place in the bytes
+    assert code(bytes(raw)) == "malformed"
+
+
 @pytest.mark.parametrize("compression", ["zstd", "lz4"])
 @pytest.mark.parametrize("words", [None, 400])
 def test_compressed_buffers_are_refused_unread(compression: str, words: int | None) -> None:
