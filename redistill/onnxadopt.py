@@ -114,9 +114,10 @@ def _adopted(
     changes = [*_cut_maps(model, output, classes), *_cast_inputs(model)]
     inputs, outputs = onnxfile.ports(model)
     layout = onnxports.layout(inputs, features)
-    if layout.rows is not None:
+    if layout.rows is not None or any(p.shape[:1] == (0,) for p in inputs):
+        rows_of = "one row" if layout.rows else "no rows"
         raise OnnxError(
-            f"{name}: its input is fixed to one row; export it with a dynamic batch"
+            f"{name}: its input is fixed to {rows_of}; export it with a dynamic batch"
             f" ({onnxports.DYNAMIC})"
         )
     floats = [replace(p, element="FLOAT") if p.element in CAST else p for p in outputs]

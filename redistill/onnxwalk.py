@@ -18,6 +18,18 @@ LONGEST = 80
 """Characters of a name in a message: a file says what it likes."""
 
 
+OTHERS = (
+    (b"version https://git-lfs", "a pointer of Git LFS: run git lfs pull"),
+    (b"PK\x03\x04", "a zip archive (torch.save, .keras): export the model as ONNX"),
+    (b"\x80", "a pickle: export the model as ONNX"),
+    (b"\x89HDF", "an HDF5 file (Keras): export the model as ONNX"),
+    (b"\x1f\x8b", "packed with gzip: unpack it"),
+    (b"<", "a web page or XML: download the file itself"),
+    (b"{", "JSON: export the model as ONNX"),
+)
+"""What people name in place of an ONNX file, by its first bytes, and what to do."""
+
+
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
     """Whatever reading a file raises is a fault of the file: names that are no text, attributes of
@@ -45,7 +57,9 @@ def parse(name: str, data: bytes) -> Any:
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf raises classes of its own, by version
-        raise OnnxError(f"{name} is no readable ONNX file: {str(error)[:200]}") from error
+        other = next((what for start, what in OTHERS if data.startswith(start)), None)
+        why = str(error)[:200] if other is None else f"it is {other}"
+        raise OnnxError(f"{name} is no readable ONNX file: {why}") from error
     if not model.graph.node or not model.graph.output:
         raise OnnxError(f"{name} is no ONNX model: its graph is empty")
     return model

@@ -74,11 +74,25 @@ def unscaled(outputs: NDArray[np.float32], kind: str) -> str | None:
         alone = rows.shape[1] == 2 and not rows[:, 0].any()
         if alone and rows[:, 1].any() and rows[:, 1].min() >= 0 and rows[:, 1].max() <= 1:
             return 'its one score lies between 0 and 1: output_kind must be "probabilities"'
-        return None
+        return _shares(rows)
     sums = rows.sum(axis=1)
     if (np.abs(sums - 1) > WIDE_TOLERANCE).mean() <= FEW:
         return None
     return (
         f"the scores of a row add up to {sums.min():.3g} to {sums.max():.3g}, not to 1: divide them"
         ' by their sum in the graph, or give out what comes before (output_kind = "logits")'
+    )
+
+
+def _shares(rows: NDArray[np.float32]) -> str | None:
+    """Whether "logits" are percentages or votes: none negative, all rows of one sum."""
+    sums = rows.sum(axis=1)
+    total = float(np.median(sums))
+    even = bool((np.abs(sums - total) <= TOLERANCE * total).all())
+    if rows.min() < 0 or total <= 0 or not even or not np.ptp(rows, axis=0).any():
+        return None
+    return (
+        f"each row of its output adds up to {total:.3g}, and nothing in it is negative: these are"
+        f" shares, no logits; divide them by {total:.3g} in the graph, with output_kind ="
+        ' "probabilities"'
     )

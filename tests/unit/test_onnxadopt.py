@@ -220,6 +220,11 @@ def test_scores_in_another_form_are_told_what_to_change(form: Any, out: Any, why
         adopted(small(nodes, inner=[inner], out=out))
 
 
+def test_a_size_of_no_rows_is_told() -> None:
+    with pytest.raises(OnnxError, match=r"its input is fixed to no rows; .* a dynamic batch"):
+        adopted(small([MATMUL], shape=(0, 3)))
+
+
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])
 def test_a_class_as_a_number_is_no_score(kind: str) -> None:
     nodes = [

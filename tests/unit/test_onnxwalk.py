@@ -56,3 +56,21 @@ def test_a_node_is_called_by_what_it_computes_and_its_name_however_long() -> Non
     node = helper.make_node("Relu" * 100, ["x"], ["y"], name="n" * 1000)
     assert len(onnxwalk.called(node)) < 200
     assert onnxwalk.called(helper.make_node("Relu", ["x"], ["y"])) == "Relu 'y'"
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:46\nsize 5\n", "git lfs pull"),
+        (b"PK\x03\x04" + b"x" * 40, "zip archive .* export the model as ONNX"),
+        (b"\x80\x04\x95\x0b\x00\x00\x00", "a pickle: export"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x1f\x8b\x08\x00\x00\x00", "gzip: unpack it"),
+        (b"<html>404</html>", "download the file itself"),
+        (b'{"learner": {}}', "JSON: export"),
+    ],
+    ids=["lfs", "zip", "pickle", "hdf5", "gzip", "html", "json"],
+)
+def test_a_file_of_another_kind_is_told_as_such(data: bytes, told: str) -> None:
+    with pytest.raises(OnnxError, match=f"m is no readable ONNX file: it is .*{told}"):
+        onnxwalk.parse("m", data)

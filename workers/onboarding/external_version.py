@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from redistill import onnxadopt, onnxfile
+from redistill import onnxadopt, onnxfile, onnxtrial
 from redistill.compress.errors import CompressError
 from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, column_of, to_json
 from redistill.files import sha256_of_bytes
@@ -105,6 +105,7 @@ def add(
         taken = versions.find(conn, model, version)
     try:
         data = onnxfile.read(file)
+        onnxtrial.try_large(file.name, data)
         onnxfile.check_bytes(file.name, data)
     except OnnxError as error:
         raise ReleaseError(str(error)) from error

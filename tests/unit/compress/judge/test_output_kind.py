@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from redistill.compress.judge.output_kind import misdeclared
+from redistill.compress.judge.output_kind import misdeclared, unscaled
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,20 @@ from redistill.compress.judge.output_kind import misdeclared
 def test_what_shows_is_said(rows: list[list[float]], kind: str, expected: str | None) -> None:
     wrong = misdeclared(np.array(rows, np.float32), kind)
     assert wrong is None if expected is None else expected in (wrong or "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[20.0, 80.0], [60.0, 40.0]], "adds up to 100, and nothing in it is negative"),
+        ([[3.0, 7.0], [10.0, 0.0]], "divide them by 10 in the graph"),
+        ([[20.0, 80.0], [60.0, 41.0]], None),
+        ([[-20.0, 80.0], [20.0, 40.0]], None),
+        ([[0.2, 0.9], [0.2, 0.9]], None),  # a bias alone
+        ([[0.0, 0.0], [0.0, 0.0]], None),
+        ([[-2.0, 2.0], [1.0, -1.0]], None),
+    ],
+)
+def test_percentages_and_votes_are_no_logits(rows: list[list[float]], said: str | None) -> None:
+    told = unscaled(np.array(rows, np.float32), "logits")
+    assert told is None if said is None else said in (told or "")

@@ -246,6 +246,26 @@ def test_a_new_graph_whose_answers_depend_on_the_other_rows_is_refused(
     answers((replace(call, new=False), rows))
 
 
+def test_int8_whose_range_a_missing_value_spoils_is_asked_for_whole_rows(
+    tmp_path: Path, limits: dict[int, tuple[int, int]]
+) -> None:
+    path = linear.graph(tmp_path / "m.onnx", WEIGHTS)
+    model = onnx.load(path)
+    model.graph.node[0].input[0] = "near"
+    rounded = [
+        onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["i", "scale", "zero"]),
+        onnx.helper.make_node("DequantizeLinear", ["i", "scale", "zero"], ["near"]),
+    ]
+    nodes = [*rounded, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    spoiled = np.where(np.eye(3, dtype=bool), np.float32(np.nan), rows[:1])
+    call = call_of(path)
+    answers((call, rows), (call, spoiled), (call, np.concatenate([rows, spoiled])))
+
+
 def test_a_file_that_was_registered_before_is_taken_as_it_is(tmp_path: Path) -> None:
     path = linear.graph(tmp_path / "m.onnx", WEIGHTS, features=7)
     with pytest.raises(SpecError):
