@@ -10,7 +10,7 @@ from redistill.streams.errors import FileError
 __all__ = ["ReplayOptions"]
 
 MOST_ROWS = 2**40
-"""Longest delay of a label that is taken, in rows; no file is longer."""
+"""Longest delay of a label that is taken, and most rows per alarm; no file is longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +57,8 @@ class ReplayOptions:
             wrong.append(f"tolerance {self.tolerance_points} is not within 0 and 100 points")
         if not 0 <= self.strictness <= 1:
             wrong.append(f"strictness {self.strictness} is not within 0 and 1")
-        if not self.rows_per_alarm >= 1:
-            wrong.append(f"rows per alarm {self.rows_per_alarm} is below 1")
+        if not 1 <= self.rows_per_alarm <= MOST_ROWS:
+            wrong.append(f"rows per alarm {self.rows_per_alarm} is not within 1 and {MOST_ROWS:,}")
         if self.window_rows < 1:
             wrong.append(f"a window of {self.window_rows} rows is empty")
         names = [self.label, self.prediction, *self.scores, *([self.time] if self.time else [])]

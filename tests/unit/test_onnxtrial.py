@@ -24,7 +24,7 @@ def length(size: int) -> bytes:
 
 def test_millions_of_empty_nodes_are_refused_in_the_child() -> None:
     nodes = b"\x0a\x00" * (9 << 20)
-    with pytest.raises(OnnxError, match=r"cannot be read in 8 times as much memory \(.*alloc"):
+    with pytest.raises(OnnxError, match=r"cannot be read in 8 times as much memory \(.* with 1\)"):
         try_large("m.onnx", b"\x08\x08\x3a" + length(len(nodes)) + nodes)
 
 
@@ -40,6 +40,7 @@ def test_large_weights_are_read() -> None:
     data = helper.make_model(graph).SerializeToString()
     assert len(data) > onnxtrial.LARGE
     try_large("m.onnx", data)
+    try_large("m.onnx", b"PK\x03\x04" + data)  # what is wrong with it is told by others
 
 
 @pytest.mark.parametrize("size", [0, onnxtrial.LARGE, onnxtrial.LARGE + 1])
