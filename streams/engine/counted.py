@@ -10,7 +10,7 @@ __all__ = ["by_name", "warn"]
 
 log = structlog.get_logger(__name__)
 
-_FAULTS = ("invalid_", "versions_", "labels_version")
+_FAULTS = ("invalid_", "versions_", "labels_version", "labels_null")
 """Counters whose growth is worth a warning; others are told where they are counted."""
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from redistill.rowcells import NULL_WORDS
+from redistill.rownames import Names
 from redistill.streams.engine.dead_letters import Unreadable
 from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.engine.version_room import VersionRoom
@@ -127,6 +129,9 @@ class LabelIntake:
                 named = event.model if self._names.knows(event.model) else ""
                 batch.count(named, "labels_unknown")
                 continue
+            if event.op == "upsert" and _is_missing(event.label, model):
+                batch.count(event.model, "labels_null_word")
+                continue
             event = self._fitting(event, model, batch)
             sources = model.config.label_sources
             believed = not sources or event.source in sources
@@ -136,6 +141,8 @@ class LabelIntake:
         self, event: LabelObserved, model: WatchedModel, batch: FlushBatch
     ) -> LabelObserved:
         """Without what there is no room for: the label itself counts."""
+        if _is_missing(event.prediction, model):
+            event = dataclasses.replace(event, prediction=None)
         version = event.version
         registered = version is None or version in model.profiles
         if not registered and not self._room.has(event.model, str(version)):
@@ -148,6 +155,16 @@ class LabelIntake:
             batch.count(event.model, "invalid_segment")
             event = dataclasses.replace(event, segment=kept)
         return event
+
+
+def _is_missing(text: Any, model: WatchedModel) -> bool:
+    """Whether it says that there is none (``nan``, ``None``: what other languages make of a missing
+    value that they write as text) and names none of the model's classes. Other words that name no
+    class count: the world may have got a class that the model does not know."""
+    if not isinstance(text, str) or text.strip().lower() not in NULL_WORDS:
+        return False
+    classes = model.config.schema.classes
+    return bool(classes) and Names(classes).find(text) < 0
 
 
 def in_words(event: LabelObserved) -> LabelObserved:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ import msgspec
 
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import MODEL_PATTERN, TYPES
-from redistill.streams.wire.foreign import looks_like, other_content, told
+from redistill.streams.wire.foreign import looks_like, other_content, quoted, told
 
 __all__ = [
     "ARROW",
@@ -57,6 +57,7 @@ _FAMILIES = {m[1] for t in TYPES if (m := _TYPE_PATTERN.fullmatch(t))}
 _MODEL = re.compile(MODEL_PATTERN)
 UNREADABLE = "redistill-unreadable"
 """Header of a record that stands for one in a batch of the log which cannot be read: why not."""
+_MOMENTS = ("`$.observed_at`", "`$.served_at`")
 _REQUIRED = ("ce_specversion", "ce_type", "ce_id", "ce_source")
 
 
@@ -157,7 +158,7 @@ def open_envelope(record: RecordLike) -> Envelope:
         raise other_content(content)
     for name in _REQUIRED:
         if name not in headers:
-            missing = f"header {name} is missing"
+            missing = f"header {name} is missing" + _other_binding(headers)
             what = "" if content == ARROW else looks_like(value) or _without_content_type(value)
             if what:
                 missing += f", and the value looks like {what}"
@@ -188,7 +189,7 @@ def find_type(name: str) -> type[Any]:
     if match and match[1] in _FAMILIES:
         known = ", ".join(t for t in TYPES if t.startswith(f"redistill.{match[1]}.v"))
         raise WireError("unknown_version", f"{name!r}; this program reads {known}")
-    raise WireError("unknown_type", f"ce_type {name[:80]!r}")
+    raise WireError("unknown_type", f"ce_type {name[:80]!r}{quoted(name[:1].encode())}")
 
 
 def checked_names(model: str | None, version: str | None) -> tuple[str, str]:
@@ -228,6 +229,14 @@ def _structured(value: bytes) -> Envelope:
     return Envelope(find_type(outer.type), content, data, outer.id)
 
 
+def _other_binding(headers: Mapping[str, bytes]) -> str:
+    """Attributes as another protocol's binding writes them: HTTP's ``ce-id``, AMQP's."""
+    found = next((n for n in headers if n.startswith(("ce-", "cloudevents"))), None)
+    if found is None:
+        return ""
+    return f" ({found[:40]} is there: in Kafka the attributes are headers ce_id, ce_type, ...)"
+
+
 def _without_content_type(value: bytes) -> str:
     """A structured event whose record does not say so."""
     if b'"specversion"' not in value[:10_000]:
@@ -237,7 +246,10 @@ def _without_content_type(value: bytes) -> str:
 
 def invalid(exc: msgspec.ValidationError) -> WireError:
     """The error of a value that is JSON but not what the event's class says."""
-    return WireError(_code(exc), str(exc))
+    why = str(exc)
+    if why.endswith(_MOMENTS):
+        why += "; a time is written as in 2026-03-01T12:00:00Z"
+    return WireError(_code(exc), why)
 
 
 def _code(exc: msgspec.ValidationError) -> str:

@@ -7,11 +7,13 @@ serializer with a schema registry writes is no "invalid character in column 1".
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from redistill.streams.errors import WireError
 
-__all__ = ["looks_like", "no_arrow", "no_json", "other_content", "told"]
+__all__ = ["looks_like", "no_arrow", "no_json", "other_content", "quoted", "told", "wrapped"]
 
 _COMPRESSED = "a value compressed by {}: leave it as it is, Kafka compresses (compression.type)"
 _PLAIN = "use a plain JSON serializer"
@@ -40,6 +42,16 @@ _BEGINS: tuple[tuple[tuple[bytes, ...], str], ...] = (
 _UTF_32 = (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff", b"{\x00\x00\x00", b"\x00\x00\x00{\x00\x00\x00")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"{\x00", b"\x00{\x00")
 _SPACE = b" \t\r\n"
+_WRAPPERS: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        frozenset(("schema", "payload")),
+        "a value of Kafka Connect with its schema: value.converter.schemas.enable=false",
+    ),
+    (
+        frozenset(("before", "after")),
+        "a change event of Debezium: unwrap it (ExtractNewRecordState), and send the event alone",
+    ),
+)
 _CONTENT: tuple[tuple[bytes, str], ...] = (
     (b"cloudevents-batch", f"CloudEvents batch mode: {_SINGLY}"),
     (b"cloudevents", "a CloudEvent in structured mode is read as application/cloudevents+json"),
@@ -85,10 +97,48 @@ def told(value: bytes) -> str:
     return ""
 
 
+def wrapped(value: Mapping[str, Any], *names: str) -> str:
+    """What a JSON object seems to be that lacks fields, to follow the reason; empty: unknown.
+
+    Parameters
+    ----------
+    names
+        Of the fields that it should have.
+
+    Examples
+    --------
+    >>> wrapped({"record": {"id": "a"}}, "id", "model")
+    "; the event lies in its field 'record': send that alone"
+    >>> wrapped({"Id": "a", "servedAt": 1}, "id", "served_at")
+    "; names are as in the contract: 'id' instead of 'Id', 'served_at' instead of 'servedAt'"
+    """
+    for keys, what in _WRAPPERS:
+        if keys <= value.keys():
+            return f"; it looks like {what}"
+    for key, inner in value.items():
+        if isinstance(inner, dict) and not inner.keys().isdisjoint(names):
+            return f"; the event lies in its field {key[:40]!r}: send that alone"
+    loosely = {_letters(name): name for name in names if name not in value}
+    other = [(loosely[k], key) for key in value if (k := _letters(key[:40])) in loosely]
+    if not other:
+        return ""
+    written = ", ".join(f"{name!r} instead of {key!r}" for name, key in other[:3])
+    return f"; names are as in the contract: {written}"
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
 def no_json(value: bytes, error: Exception) -> WireError:
     """The error of a value that could not be read as JSON."""
     if known := told(value):
         return WireError("malformed", f"no JSON, but {known}")
+    constants: list[str] = []
+    with suppress(ValueError, RecursionError):
+        json.loads(value, parse_constant=constants.append)
+    if constants:
+        return WireError("malformed", f"{constants[0]}, which is no JSON: write null")
     if isinstance(error, UnicodeEncodeError):
         return WireError("malformed", "a text with half of a surrogate pair (\\ud800 to \\udfff)")
     return WireError("malformed", f"no JSON: {str(error)[:200]}")
@@ -106,7 +156,15 @@ def no_arrow(value: bytes, error: Exception) -> WireError:
 
 def other_content(content_type: bytes) -> WireError:
     """The error of a content type that is not read here."""
-    hint = next((what for part, what in _CONTENT if part in content_type), "")
+    read = "application/json and application/vnd.apache.arrow.stream are read"
+    hint = next((what for part, what in _CONTENT if part in content_type), read)
     return WireError(
-        "invalid_field", f"content-type {content_type[:80]!r}" + (f"; {hint}" if hint else "")
+        "invalid_field", f"content-type {content_type[:80]!r}; {hint}{quoted(content_type)}"
     )
+
+
+def quoted(header: bytes) -> str:
+    """What to add of a header in quotes: Spring writes them as JSON if it is not told otherwise."""
+    if not header.startswith(b'"'):
+        return ""
+    return " (it stands in quotes: with Spring set the header mapper's encodeStrings to false)"

@@ -6,6 +6,8 @@ import math
 import re
 import uuid
 from codecs import BOM_UTF8
+from contextlib import suppress
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import msgspec
@@ -23,7 +25,7 @@ from redistill.streams.wire.envelope import (
 )
 from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event, LabelObserved
 from redistill.streams.wire.faults import Faults, id_text
-from redistill.streams.wire.foreign import looks_like, no_json, other_content
+from redistill.streams.wire.foreign import looks_like, no_json, other_content, wrapped
 
 __all__ = ["MAX_LETTER_BYTES", "decode", "encode", "identified"]
 
@@ -173,9 +175,18 @@ def _parsed(data: bytes, event: type[E]) -> E:
             return label  # type: ignore[return-value]
         if what := looks_like(data):
             raise WireError("invalid_field", f"no JSON object, but {what}") from None
-        raise invalid(exc) from None
+        why = invalid(exc)
+        raise WireError(why.code, why.reason + _wrapped(data, event)) from None
     except (RecursionError, ValueError) as exc:  # what is no JSON, no UTF-8, no date
         raise no_json(data, exc) from None
+
+
+def _wrapped(data: bytes, event: type[Any]) -> str:
+    """What an object of other fields seems to be."""
+    with suppress(RecursionError, ValueError):
+        if isinstance(raw := msgspec.json.decode(data.removeprefix(BOM_UTF8)), dict):
+            return wrapped(raw, *(f.name for f in fields(event)))
+    return ""
 
 
 def _relaxed(data: bytes) -> LabelObserved | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from redistill.streams.wire.envelope import (
     type_name,
 )
 from redistill.streams.wire.events import PredictionMade
-from redistill.streams.wire.foreign import other_content
+from redistill.streams.wire.foreign import other_content, wrapped
 from redistill.streams.wire.grouped import Group, finish
 from redistill.streams.wire.reading import is_ours
 from redistill.streams.wire.recordset import RecordSet
@@ -39,6 +39,7 @@ BlockRun = list[tuple[PredictionBlock, NDArray[np.int64]]]
 Schemas = Callable[[str], Schema | None]
 
 _BROKEN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+_FIELDS = tuple(f.name for f in fields(PredictionMade))
 _STRETCH = 64
 """Records that are tried at once: one that does not fit makes so many take the slower way."""
 _FORMS = 16
@@ -304,7 +305,10 @@ class _Decoding:
             raw = lenient(data)
             name, version = raw.get("model"), raw.get("version")
             if not isinstance(name, str) or not isinstance(version, str):
-                raise WireError("missing_field", "model or version is missing or no string")
+                raise WireError(
+                    "missing_field",
+                    f"model or version is missing or no string{wrapped(raw, *_FIELDS)}",
+                )
             model = self._model(name)
             model.switch(version)
             row = model.plan.tolerant(raw, model.group.faults)

@@ -31,12 +31,13 @@ from redistill.streams.wire.columns import Category, count
 from redistill.streams.wire.envelope import invalid
 from redistill.streams.wire.events import ClassText, RowId, SegmentText, VersionName
 from redistill.streams.wire.faults import Faults, as_float, id_text
-from redistill.streams.wire.foreign import no_json, told
+from redistill.streams.wire.foreign import no_json, told, wrapped
 
 __all__ = ["ANY", "AnyPlan", "Plan", "Row", "lenient", "plan_of"]
 
 _NO_FIELD = re.compile(r'["\\\x00-\x1f\ud800-\udfff]').search
 """What msgspec takes in no name of a field."""
+_FIELDS = ("id", "model", "version", "served_at", "prediction")
 _MET = msgspec.Raw(b"")
 """In place of the value of an extra feature: all that is asked of it is whether it was there."""
 
@@ -218,7 +219,7 @@ def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
     try:
         row = msgspec.convert(raw, Row)
     except msgspec.ValidationError as exc:
-        raise invalid(exc) from None
+        raise WireError((why := invalid(exc)).code, why.reason + wrapped(raw, *_FIELDS)) from None
     if isinstance(row.prediction, float) and not math.isfinite(row.prediction):
         raise WireError("invalid_field", f"prediction is {row.prediction}")
     row.features = given

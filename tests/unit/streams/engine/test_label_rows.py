@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,6 +119,29 @@ def test_versions_that_labels_bring_have_room_like_others(tmp_path: Path) -> Non
     rows = [(r["version"], r["prediction"]) for r in batch.labels]
     assert rows == [("7", "repay"), ("a", "repay"), ("b", "repay"), (None, None)]
     assert batch.counters == {("credit", "labels_version_left_out"): 1}
+    db.dispose()
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", "<NA>", " NaN ", "n/a"])
+def test_a_missing_label_that_was_written_as_text_is_no_wrong_answer(
+    tmp_path: Path, word: str
+) -> None:
+    db = new_database(f"sqlite:///{tmp_path / 'x.db'}")
+    labels, batch, watched = intake(db)
+    schema = dataclasses.replace(CONFIG.schema, classes=("repay", "default", "none"))
+    config = dataclasses.replace(CONFIG, schema=schema)
+    watched["credit"] = dataclasses.replace(watched["credit"], config=config)
+    events = [
+        label(0, label=word),
+        label(1, label=word, op="retract"),
+        label(2, version="7", prediction=word),
+        label(3, label="a new class"),
+        label(4, label="none"),
+    ]
+    labels.add([(e, 0) for e in events], watched, batch)
+    found = [(r["id"], r["prediction"]) for r in batch.labels]
+    assert found == [(e.id, None) for e in events[1:]]
+    assert batch.counters == {("credit", "labels_null_word"): 1}
     db.dispose()
 
 

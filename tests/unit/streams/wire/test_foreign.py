@@ -10,7 +10,7 @@ import json
 import pickle
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from redistill.streams.wire.columns import printable
 from redistill.streams.wire.envelope import open_envelope
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 from redistill.streams.wire.foreign import looks_like, other_content, told
+from redistill.streams.wire.messages import read_value
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 START_US = 1_767_000_000_000_000
@@ -414,3 +415,62 @@ def test_what_is_no_fault_of_the_records_is_passed_on(error: Exception) -> None:
 
     with pytest.raises(type(error)):
         decode_predictions([record(row())], schemas)
+
+
+CAUSES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "connect": (lambda e: {"schema": {"type": "struct"}, "payload": e}, "schemas.enable=false"),
+    "debezium": (lambda e: {"before": None, "after": e, "op": "c", "ts_ms": 1}, "Debezium"),
+    "wrapped": (lambda e: {"value": e}, "its field 'value'"),
+    "capitals": (lambda e: {k.upper(): v for k, v in e.items()}, "'id' instead of 'ID'"),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_an_object_that_is_not_the_event_says_where_it_is(name: str) -> None:
+    change, what = CAUSES[name]
+    label = json.loads((GOLDEN / "label.v1.json").read_text())
+    ((_, why),) = decode_predictions(
+        [record(json.dumps(change(json.loads(row()))).encode())], lambda _: None
+    ).dead
+    assert what in why.reason
+    value = json.dumps(change(label["value"])).encode()
+    with pytest.raises(WireError, match=what):
+        read_value(value, LabelObserved)
+
+
+def test_times_and_numbers_that_json_has_not_say_how_they_are_written() -> None:
+    label = json.loads((GOLDEN / "label.v1.json").read_text())["value"]
+    with pytest.raises(WireError, match="a time is written as in 2026"):
+        read_value(json.dumps(label | {"observed_at": 1767225600000}).encode(), LabelObserved)
+    with pytest.raises(WireError, match="NaN, which is no JSON"):
+        read_value(json.dumps(label | {"confidence": float("nan")}).encode(), LabelObserved)
+    ((_, why),) = decode_predictions(
+        [record(json.dumps(json.loads(row()) | {"served_at": 1767225600000}).encode())],
+        lambda _: None,
+    ).dead
+    assert "a time is written as in 2026" in why.reason
+
+
+@pytest.mark.parametrize(
+    ("headers", "what"),
+    [
+        ([("content-type", b"text/plain")], "application/json and"),
+        ([("content-type", b'"application/json"')], "encodeStrings"),
+        ([("content-type", b"application/json"), ("ce-id", b"1")], "ce-id is there"),
+        ([("cloudEvents:type", b"x")], "headers ce_id"),
+    ],
+    ids=["text", "spring", "http", "amqp"],
+)
+def test_headers_of_other_bindings_are_told(headers: list[tuple[str, bytes]], what: str) -> None:
+    given = [*headers]
+    if headers[0][1] in (b"text/plain", b'"application/json"'):
+        given += headers_of(PredictionMade, source="/t", event_id="1")[1:]
+    ((_, why),) = decode_predictions([record(row(), given)], lambda _: None).dead
+    assert what in why.reason
+
+
+def test_a_type_in_quotes_is_told() -> None:
+    headers = dict(headers_of(PredictionMade, source="/t", event_id="1"))
+    headers["ce_type"] = b'"' + headers["ce_type"] + b'"'
+    ((_, why),) = decode_predictions([record(row(), [*headers.items()])], lambda _: None).dead
+    assert "encodeStrings" in why.reason
