@@ -33,7 +33,11 @@ STRAY_SHARE = 0.01
 LONGEST_CELL = 100
 """Characters of a text in a typed column that are looked at to see what it holds."""
 
-_FLOAT_WHOLE = r"^-?\d+\.0$|^-?\d(\.\d+)?e\+\d+$"
+_FLOAT_WHOLE = r"^(-?\d+\.0|-?\d(\.\d+)?e\+\d+|-?\d\.\d+E\d+|0|-?[1-9]\d{0,14})$"
+"""As Python, R and Java write them; beside them whole numbers that a float holds: of part files
+only some were written as floats."""
+_FORMULA = r'^="(.*)"$'
+"""A text that was written so that Excel leaves it as it is."""
 _DAY = r"^\d{4}-\d{2}-\d{2}([T ]|$)"
 
 
@@ -53,8 +57,8 @@ def read_cells(column: pa.Array, kind: Kind, *, comma: bool = False) -> pa.Array
         made = read_cells(column.dictionary, kind, comma=comma)
         return pa.DictionaryArray.from_arrays(column.indices, made)
     if kind in ("text", "id"):
-        return pc.if_else(pc.equal(column, ""), None, column)
-    words = pc.utf8_trim_whitespace(column)
+        return _filled(column)
+    words = pc.utf8_trim_whitespace(_bare(column))
     missing = pc.is_in(pc.utf8_lower(words), pa.array(NULL_WORDS))
     words = pc.if_else(missing, None, words)
     if kind in ("code", "time"):
@@ -82,7 +86,15 @@ def whole_floats(column: pa.Array) -> pa.Array:
 
 
 def _filled(column: pa.Array) -> pa.Array:
+    column = _bare(column)
     return pc.if_else(pc.equal(column, ""), None, column)
+
+
+def _bare(column: pa.Array) -> pa.Array:
+    """Cells such as ``="007"`` without what guards them."""
+    if not pc.any(pc.starts_with(column, '="')).as_py():
+        return column
+    return pc.replace_substring_regex(column, _FORMULA, r"\1")
 
 
 @dataclass(slots=True)

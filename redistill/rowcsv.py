@@ -4,6 +4,7 @@ file."""
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ BLOCK_BYTES = 4 << 20
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = ",;\t|"
+_SEP = re.compile(r'"?sep=(.)"?(\r\n|\n|\r)', re.I)
+"""What Excel reads and writes above the header."""
 
 
 class RowFileError(Exception):
@@ -50,8 +53,9 @@ class EmptyFile(RowFileError):
     """A file has no bytes."""
 
 
-def unreadable(name: str, kind: str, error: Exception) -> RowFileError:
-    """What a library says of a file that it cannot read, in a line, and what may help."""
+def unreadable(name: str, kind: str, error: Exception, above: int = 1) -> RowFileError:
+    """What a library says of a file that it cannot read, in a line, and what may help; with so many
+    lines above its rows."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     if isinstance(error, UnicodeError) or "invalid UTF8" in said:
         said += "; save it as UTF-8"
@@ -62,7 +66,7 @@ def unreadable(name: str, kind: str, error: Exception) -> RowFileError:
     elif "columns, got" in said:
         told = said.removeprefix("CSV parse error: ")[:120]
         said = f"{told}; a cell that holds the delimiter needs quotes"
-    said = re.sub(r"Row #(\d+)", lambda row: f"row {int(row[1]) - 1:,}", said)  # without the header
+    said = re.sub(r"Row #(\d+)", lambda row: f"row {int(row[1]) - above:,}", said)
     return RowFileError(name, f"cannot be read as {kind}: {said}")
 
 
@@ -78,6 +82,8 @@ class CsvFile:
     block: int
     """Bytes that are read at a time; 0: there is nothing but a header."""
     names: tuple[str, ...]
+    told: bool = False
+    """Whether its first line says the delimiter, as Excel has it: ``sep=;``."""
 
     @classmethod
     def opened(cls, path: Path, packed: str | None) -> CsvFile:
@@ -94,19 +100,32 @@ class CsvFile:
             raise EmptyFile(str(path), "cannot be read as CSV: it is empty")
         encoding = "utf-16" if head.startswith(_UTF16) else "utf8"
         text = head.decode(encoding, errors="replace")
-        header = text.lstrip("\ufeff\r\n").splitlines()[0]
+        text = text.lstrip("\ufeff\r\n")
+        told = _SEP.match(text)
+        text = text[told.end() :] if told else text
+        header = (text.lstrip("\r\n").splitlines() or [""])[0]
         if what := foreign(head) or ("it is no text" if "\0" in header else ""):
             raise RowFileError(str(path), f"is neither Parquet nor CSV: {what}")
-        delimiter = _delimiter(header)
-        if text.strip("\ufeff\r\n") == header and len(head) < HEAD_BYTES:  # no rows at all
+        delimiter = told[1] if told else _delimiter(header)
+        if text.strip("\r\n") == header and len(head) < HEAD_BYTES:  # no rows at all
             names = next(csv.reader([header], delimiter=delimiter))
             return cls(path, packed, encoding, delimiter, 0, tuple(names))
         block = max(BLOCK_BYTES, 32 * len(header))
-        found = cls(path, packed, encoding, delimiter, block, ())
+        found = cls(path, packed, encoding, delimiter, block, (), told is not None)
         if encoding != "utf8" or found._has_lone_quotes():
             found._check_quotes()
-        with found._reader() as reader:
-            return cls(path, packed, encoding, found.delimiter, block, tuple(reader.schema.names))
+        try:
+            with found._reader() as reader:
+                return dataclasses.replace(found, names=tuple(reader.schema.names))
+        except pa.ArrowInvalid as error:
+            one = len(next(csv.reader([header], delimiter=delimiter))) == 1
+            if "columns, got" not in str(error) or not (one or header.startswith("#")):
+                raise unreadable(str(path), "CSV", error, 1 + found.told) from error
+            raise RowFileError(
+                str(path),
+                f"cannot be read as CSV: its first line, {header[:60]!r}, does not name the columns"
+                " of the rows below: take titles and comments away, the first line is the header",
+            ) from error
 
     @property
     def comma(self) -> bool:
@@ -118,16 +137,24 @@ class CsvFile:
         if not self.block:
             return
         texts = {n: pa.string() for n in names}
-        with self._reader(column_types=texts, include_columns=list(names)) as reader:
-            for batch in reader:
-                for start in range(0, batch.num_rows, size):
-                    yield batch.slice(start, size)
+        try:
+            with self._reader(column_types=texts, include_columns=list(names)) as reader:
+                for batch in reader:
+                    for start in range(0, batch.num_rows, size):
+                        yield batch.slice(start, size)
+        except pa.ArrowInvalid as error:
+            raise unreadable(str(self.path), "CSV", error, 1 + self.told) from error
 
     def _reader(self, **options: Any) -> pcsv.CSVStreamingReader:
         return pcsv.open_csv(
             pa.input_stream(str(self.path), compression=self.packed),
             # One thread: errors then name the row.
-            pcsv.ReadOptions(use_threads=False, encoding=self.encoding, block_size=self.block),
+            pcsv.ReadOptions(
+                use_threads=False,
+                encoding=self.encoding,
+                block_size=self.block,
+                skip_rows=int(self.told),
+            ),
             pcsv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             pcsv.ConvertOptions(**options),
         )
@@ -148,16 +175,17 @@ class CsvFile:
 
     def _check_quotes(self) -> None:
         """A quote that is never closed would swallow the rows behind it."""
-        row = 0
+        row = -int(self.told)
         with pa.input_stream(str(self.path), compression=self.packed) as stream:
             text = io.TextIOWrapper(stream, self.encoding, errors="replace", newline="")
             try:
                 for _ in csv.reader(text, delimiter=self.delimiter, strict=True):
                     row += 1
             except csv.Error as error:
+                place = f"row {row:,}" if row > 0 else "the header"
                 raise RowFileError(
                     str(self.path),
-                    f"cannot be read as CSV: row {row:,} opens a quote that is not closed as it"
+                    f"cannot be read as CSV: {place} opens a quote that is not closed as it"
                     f" should be ({error}); a quote within a quoted cell is written twice",
                 ) from error
 

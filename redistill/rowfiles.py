@@ -156,6 +156,18 @@ class RowFile:
         """Whether a column has one value a row, and not a list or a structure of them."""
         return all(is_single(kind) for kind in self._types[column])
 
+    def gaps(self, columns: Iterable[str]) -> list[str]:
+        """What to say of columns that some of the files lack: they are missing there."""
+        held = [part for part in self._parts if part.rows != 0]
+        found = []
+        for name in columns:
+            without = [p.name for p in held if name not in p.types and name not in p.keys]
+            if 0 < len(without) < len(held):
+                first = os.path.relpath(without[0], self.name)
+                files = f"{len(without):,} of {len(held):,} files"
+                found.append(f"column {name!r} is missing in {files}, the first {first}")
+        return found
+
     def kinds(self, columns: Iterable[str]) -> dict[str, Kind | None]:
         """What columns hold, by their types; where they have none, by all of their cells.
 
@@ -186,6 +198,11 @@ class RowFile:
             "time": is_time,
         }
         return next((kind for kind, test in tests.items() if all(map(test, types))), None)
+
+    def is_blank(self, column: str) -> bool:
+        """Whether a column has neither a type nor, where it was surveyed, a value."""
+        survey = self._surveys.get(column)
+        return survey.known == 0 if survey else not self._types[column]
 
     def strays(self, column: str) -> str:
         """In a column of numbers without a type: how many cells are none, and the first; or

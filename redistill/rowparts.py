@@ -162,6 +162,13 @@ def parts_of_folder(path: Path) -> list[Part]:
             continue
     if not parts:
         raise RowFileError(str(path), "is a folder without Parquet or CSV files that hold anything")
+    for part in parts[1:]:
+        if not parts[0].types.keys() & part.types.keys():
+            raise RowFileError(
+                part.name,
+                f"has no column of {os.path.relpath(parts[0].name, path)}, beside which it lies:"
+                " every CSV file needs the header, and a folder holds one table",
+            )
     return parts
 
 

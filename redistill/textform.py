@@ -10,6 +10,7 @@ text of its own: lists, objects that only have an address.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -35,6 +36,7 @@ _PLAIN = {str, bool, int, float, type(None)}
 _MISSING = ("NAType", "NaTType")
 """Types of what pandas writes for a missing value; pandas need not be there to know them."""
 _ADDRESS: Any = object.__str__
+_WHOLE = re.compile(r"(0|-?[1-9]\d{0,14})(\.0)?", re.A)
 EXACT = {8: 2**53, 4: 2**24, 2: 2**11}
 """Bytes of a float -> the whole number up to which it holds all of them."""
 _MAX_BITS = 1_024
@@ -214,11 +216,30 @@ def category_text(value: Any) -> str | None:
 
 
 def category_index(values: Sequence[str]) -> dict[str, int]:
-    """Position of each declared category, fractions also by the name that float32 gives them."""
+    """Position of each declared category, also by what else libraries call its value.
+
+    Examples
+    --------
+    >>> category_index(["True", "2"])
+    {'True': 0, '2': 1, 'true': 0, 'TRUE': 0, '2.0': 1}
+    """
     index: dict[str, int] = {name: i for i, name in enumerate(values)}
     for name, i in list(index.items()):
-        number = number_of(name)
-        if number is not None and math.isfinite(number) and str(number) == name:
-            with np.errstate(over="ignore"):
-                index.setdefault(str(np.float32(number)), i)
+        for other in _other_texts(name):
+            index.setdefault(other, i)
     return index
+
+
+def _other_texts(name: str) -> tuple[str, ...]:
+    """Of a boolean those in other capitals, of a whole number that as a float or without its point,
+    of a fraction that of float32."""
+    word = name.lower()
+    if word in ("true", "false"):
+        return (word, word.capitalize(), word.upper())
+    if _WHOLE.fullmatch(name):
+        return (name[:-2] if name.endswith(".0") else f"{name}.0",)
+    number = number_of(name)
+    if number is None or not math.isfinite(number) or str(number) != name:
+        return ()
+    with np.errstate(over="ignore"):
+        return (str(np.float32(number)),)

@@ -20,6 +20,7 @@ from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.columns import of_both_classes
+from redistill.textform import category_index
 from redistill.times import SECOND
 
 __all__ = ["ColumnLayout", "ReplayRows", "block_of", "stream_blocks"]
@@ -132,7 +133,7 @@ def block_of(
             found = texts(column)
             features[:, j] = indices(codes_of(found), f)
             bad = [found.wrong()]
-            if strange := set(found.values) - set(f.values):
+            if strange := set(found.values) - category_index(f.values).keys():
                 unseen[f.name] = dict.fromkeys(sorted(strange)[:20], 0)
         else:
             values, odd = numbers(column)

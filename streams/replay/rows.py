@@ -10,6 +10,7 @@ from redistill.rowcells import NULL_WORDS
 from redistill.rownames import Names, by_value
 from redistill.rowvalues import Texts, is_number, is_text, numbers, texts
 from redistill.streams.wire.block import Codes, Feature
+from redistill.textform import category_index
 
 __all__ = ["MAX_VALUES", "answers", "codes_of", "indices", "is_null_word", "wrong_rows"]
 
@@ -77,6 +78,6 @@ def wrong_rows(
 
 def indices(codes: Codes, feature: Feature) -> NDArray[np.float32]:
     """A category column as indices into the feature's values: unseen -1, missing NaN."""
-    index = {value: i for i, value in enumerate(feature.values)}
+    index = category_index(feature.values)
     table = np.array([index.get(v, -1) for v in codes.values] + [np.nan], np.float32)
     return table[codes.codes]

@@ -111,6 +111,7 @@ class Table:
         layout = ColumnLayout(schema, names, numeric)
         kinds = _stream_kinds(stream, features, layout, options)
         base, base_note = base_error(reference.name, whole, label, prediction, names)
+        notes += [gap for file in (reference, stream) for gap in file.gaps(kinds)]
         notes += check_labels(stream, kinds, whole, options, names)
         if options.scores and not set(options.scores) <= set(reference.columns):
             notes.append("the reference has no scores: their distribution is not compared")
@@ -159,6 +160,8 @@ def _features(
             notes.append(f"column {name!r} (an index of pandas) is not watched")
         elif name in keys and (kind != "text" or name not in there):
             notes.append(f"column {name!r} (names of folders) is not watched")
+        elif reference.is_blank(name) and name in there and stream.kinds([name])[name] != "number":
+            notes.append(f"column {name!r} has no value in the reference and is not watched")
         elif kind in ("number", "text"):
             found[name] = kind
             if stray := reference.strays(name):

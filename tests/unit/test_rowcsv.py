@@ -23,6 +23,9 @@ from redistill.rowfiles import open_rows
         (gzip.compress(b"id,x\n01,2.5\nb,3\n", mtime=0), "f.csv"),
         (b'"id","x"\n"01","2.5"\n"b","3"', "f.txt"),
         (b"id,x\n01,2.5\nb,3\n", "no_suffix"),
+        (b"sep=;\r\nid;x\r\n01;2,5\r\nb;3\r\n", "f.csv"),
+        (b'\xef\xbb\xbf"sep=,"\n"id","x"\n"01",2.5\nb,3\n', "f.csv"),
+        ("sep=\t\nid\tx\n01\t2.5\nb\t3\n".encode("utf-16"), "f.csv"),
     ],
 )
 def test_csv_comes_in_many_dresses(tmp_path: Path, content: bytes, name: str) -> None:
@@ -53,6 +56,10 @@ def test_a_quoted_cell_holds_delimiters_lines_and_quotes(tmp_path: Path) -> None
         (b"c,d\n1,2\n3\n", "f.csv", "row 2: Expected 2 columns, got 1: 3; a cell that holds the delimiter"),
         (b'c,d\n1,2\n3,"4\n5,6\n', "f.csv", "row 2 opens a quote that is not closed as it should be"),
         (b'c,d\n1,"2\n3,4\n5,"6\n', "f.csv", "row 1 opens a quote that is not closed as it should be"),
+        (b'c,"d\n1,2\n', "f.csv", "the header opens a quote that is not closed"),
+        (b"sep=;\nc;d\n1;2\n3\n", "f.csv", "row 2: Expected 2 columns, got 1: 3;"),
+        (b"# made today\nc,d\n1,2\n", "f.csv", "its first line, '# made today', does not name the columns"),
+        (b"Report\nc,d\n1,2\n", "f.csv", "take titles and comments away"),
         (b"c,c\n1,2\n", "f.csv", "has the column 'c' more than once"),
         (gzip.compress(b"c,d\n" + b"1,2\n" * 9_000, mtime=0)[:-9], "f.csv.gz", "cannot be read as CSV: Truncated"),
     ],

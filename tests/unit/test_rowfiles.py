@@ -68,6 +68,14 @@ def test_types_that_differ_between_parts_lose_nothing(
     assert file.kinds(["c"]) == {"c": kind}
 
 
+def test_a_column_that_parts_lack_is_said(tmp_path: Path) -> None:
+    for i, names in enumerate(("ab", "a", "ab", "a")):
+        parquet_file(tmp_path, {name: [i] for name in names}, f"s/p{i}.parquet")
+    parquet_file(tmp_path, {"b": pa.array([], pa.int64())}, "s/p9.parquet")
+    said = "column 'b' is missing in 2 of 4 files, the first p1.parquet"
+    assert open_rows(tmp_path / "s").gaps(["a", "b"]) == [said]
+
+
 def test_a_column_that_a_part_lacks_is_missing_there(tmp_path: Path) -> None:
     csv_file(tmp_path, "a,c\n1,2\n", "s/1.csv")
     csv_file(tmp_path, "c,b\n3,x\n", "s/2.csv.gz")

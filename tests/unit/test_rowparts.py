@@ -29,6 +29,13 @@ def test_a_folder_of_part_files_is_one_table_in_natural_order(tmp_path: Path) ->
     assert batch.modified(5) == (tmp_path / "s.parquet" / "part-10.parquet").stat().st_mtime
 
 
+def test_a_part_without_a_header_is_no_part(tmp_path: Path) -> None:
+    csv_file(tmp_path, b"x,label\n1,yes\n", "s/p0.csv")
+    csv_file(tmp_path, b"2,no\n3,yes\n", "s/p1.csv")
+    with pytest.raises(RowFileError, match=r"p1.csv has no column of p0.csv"):
+        open_rows(tmp_path / "s")
+
+
 def test_names_of_folders_are_columns(tmp_path: Path) -> None:
     folders = ("land=DE/day=2", "land=a%2Fb/day=10", "land=__HIVE_DEFAULT_PARTITION__/day=3")
     for c, folder in enumerate(folders, 1):

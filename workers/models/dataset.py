@@ -198,6 +198,7 @@ def _read(
         _check_labels(labels, place, spec, role, need_labels, problems, warnings)
     if problems:
         return None, problems
+    warnings += [f"{role}: {gap}" for gap in file.gaps(columns.kinds)]
     used = {*schema.names, data.label, data.prediction, *schema.slices, data.time}
     if extra := [c for c in file.columns if c not in used]:
         warnings.append(f"{role}: columns that are no features are ignored: {listed(extra)}")

@@ -18,6 +18,7 @@ from redistill.rownames import Names
 from redistill.rowtimes import times
 from redistill.rowvalues import Texts, float32, numbers, texts
 from redistill.streams.wire.block import Feature
+from redistill.textform import category_index
 
 __all__ = ["CategoryColumn", "ClassColumn", "NumberColumn", "SliceColumn", "TimeColumn", "listed"]
 
@@ -117,7 +118,7 @@ class CategoryColumn:
     def __init__(self, feature: Feature) -> None:
         self.name, self.feature = feature.name, feature
         self.kind: Kind = "text"
-        self.index = {v: i for i, v in enumerate(feature.values)}
+        self.index = category_index(feature.values)
         self.refused = _Refused()
         self.unseen: dict[str, int] = {}
         self.rows = 0

@@ -8,15 +8,17 @@ file) was last changed.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 from redistill.rowcells import Kind
 from redistill.rowcsv import RowFileError
 from redistill.rowfiles import Batch, RowFile, open_rows
-from redistill.rownames import Names, nearly
+from redistill.rownames import Names, nearly, number_of
 from redistill.rowtimes import times
 from redistill.rowvalues import numbers, texts
 from redistill.streams.wire.events import LABEL_AHEAD, LABEL_EARLIEST, LabelObserved
@@ -27,6 +29,10 @@ __all__ = ["BATCH", "Columns", "LabelBatch", "RejectedRow", "count", "read"]
 
 BATCH = 5_000
 """Rows that are read and sent at once: bounds memory, however long the file is."""
+_SHORTENED = re.compile(r"\d(\.\d+)?E\+\d+", re.A)
+"""A long number as a spreadsheet writes it: most digits are lost."""
+_SERIAL = (1_900, 300_000)
+"""Numbers between which a time is a year, a month such as 202603 or a day of a spreadsheet."""
 MAX_ID = 200
 MAX_LABEL = 1_000
 """Characters of a label; what is longer is no class of anything."""
@@ -104,7 +110,7 @@ def read(
     """
     file = _opened(path)
     names = None if classes is None else Names(classes)
-    kinds = _kinds(file, columns, names)
+    kinds = _kinds(file, columns, names, retract)
     try:
         for batch in file.batches(kinds, BATCH):
             rows = _Rows(batch, columns, names, now, retract)
@@ -125,7 +131,7 @@ def _opened(path: Path) -> RowFile:
         raise UsageError(str(error)) from error
 
 
-def _kinds(file: RowFile, columns: Columns, names: Names | None) -> dict[str, Kind]:
+def _kinds(file: RowFile, columns: Columns, names: Names | None, retract: bool) -> dict[str, Kind]:
     """How the columns are read that are needed; they are there."""
     # Where all classes are numbers, words such as NA are missing labels, else they may be classes.
     label: Kind = "id" if names is None else "code" if names.numeric else "text"
@@ -133,7 +139,7 @@ def _kinds(file: RowFile, columns: Columns, names: Names | None) -> dict[str, Ki
         columns.inclusion: "number",
         columns.confidence: "number",
         columns.time: "time",
-        columns.label: label,
+        None if retract else columns.label: label,
         columns.id: "id",
     }
     kinds = {name: kind for name, kind in reversed(wanted.items()) if name is not None}
@@ -161,8 +167,10 @@ class _Rows:
         self.latest = now + LABEL_AHEAD
         self.retract = retract
         self.ids = texts(batch[columns.id])
-        self.labels = texts(batch[columns.label])
-        self.id, self.text = self.ids.strings(), self.labels.strings()
+        self.labels = None if retract else texts(batch[columns.label])
+        self.id = self.ids.strings()
+        self.text = [None] * len(batch) if self.labels is None else self.labels.strings()
+        self.time = columns.time
         self.times = None if columns.time is None else times(batch[columns.time])
         self.shares = {
             key: (batch[column], *numbers(batch[column]))
@@ -175,14 +183,16 @@ class _Rows:
 
     def label(self, i: int, model: str, source: str) -> LabelObserved | str:
         """A row as a label, or why it is none."""
-        row_id, text = self.id[i], None if self.retract else self.text[i]
+        row_id, text = self.id[i], self.text[i]
         if i in self.ids.refused:
             return f"the id {self.ids.refused[i]}"
         if row_id is None or not row_id.strip():
             return "the id is missing"
+        if _SHORTENED.fullmatch(row_id):
+            return "the id was shortened by a spreadsheet: format its column as text, save it again"
         if len(row_id) > MAX_ID:
             return f"the id has {len(row_id)} characters, {MAX_ID} are allowed"
-        if not self.retract and i in self.labels.refused:
+        if self.labels is not None and i in self.labels.refused:
             return f"the label {self.labels.refused[i]}"
         if not self.retract and (text is None or not text.strip()):
             return "the label is missing"
@@ -225,11 +235,21 @@ class _Rows:
         if not self.times.known[i]:
             return "the time is missing"
         observed = utc(int(self.times.us[i]))
+        if _SERIAL[0] <= observed.timestamp() < _SERIAL[1] and self._is_number(i):
+            return (
+                f"the time is {observed.timestamp():g}: that many seconds after 1970 nothing was"
+                " labelled; if it is a year or a day of a spreadsheet, write ISO 8601"
+            )
         if observed > self.latest:
             return f"the time {observed.isoformat()} lies in the future"
         if observed < LABEL_EARLIEST:
             return f"the time {observed.isoformat()} lies before 1970"
         return observed
+
+    def _is_number(self, i: int) -> bool:
+        """Whether a time was written as one."""
+        cell = self.batch[self.time][i].as_py() if self.time else None
+        return isinstance(cell, (int, float, Decimal)) or number_of(str(cell)) is not None
 
     def _share(self, key: str, i: int) -> float | str | None:
         """A share, or what is wrong with it."""

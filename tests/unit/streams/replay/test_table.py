@@ -104,3 +104,22 @@ def test_a_column_of_ids_is_told(tmp_path: Path) -> None:
         "column 'customer' has 2,901 different values, as ids have: the 1 frequent ones can be told"
         " apart"
     ) in table.notes
+
+
+def test_a_column_without_values_in_the_reference_has_no_type_to_be_wrong() -> None:
+    n = 300
+    blank, words = (
+        pa.table({"x": range(n), "e": pa.nulls(n)}),
+        pa.table({"x": range(n), "e": ["a"] * n}),
+    )
+    said = "column 'e' has no value in the reference and is not watched"
+    table, _ = learned(with_answers(words), with_answers(blank))
+    assert said in table.notes
+    assert [f.name for f in table.layout.schema.features] == ["x"]
+    table, _ = learned(with_answers(blank), with_answers(blank))
+    assert said not in table.notes
+
+
+def with_answers(table: pa.Table) -> pa.Table:
+    one = pa.array([1] * table.num_rows)
+    return table.append_column("label", one).append_column("prediction", one)

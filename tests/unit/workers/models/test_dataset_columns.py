@@ -92,6 +92,12 @@ def test_a_category_is_the_index_of_its_declared_value() -> None:
     np.testing.assert_array_equal(values, np.float32([1, np.nan, 0, -1]))
 
 
+def test_categories_are_found_by_their_value() -> None:
+    feature = Feature(name="c", kind="category", values=("True", "2"))
+    column = CategoryColumn(feature)
+    assert said_of(column, ["true", "2.0", "TRUE"]) == ([], [])
+
+
 def test_some_values_that_are_not_declared_are_a_warning_and_many_a_problem() -> None:
     some = ["EU"] * 600 + ["JP", "CN", "JP"]
     warning = "c: 3 values that are not declared (JP, CN)"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,9 +133,10 @@ def test_without_times_labels_have_the_time_of_the_file(tmp_path: Path) -> None:
 
 def test_retracting_needs_no_label(tmp_path: Path) -> None:
     path = tmp_path / "l.csv"
-    path.write_text("id,label\na,yes\n")
-    (label,) = read(path, retract=True).labels
-    assert (label.op, label.label) == ("retract", None)
+    for text in ("id,label\na,yes\n", "id\na\n"):
+        path.write_text(text)
+        (label,) = read(path, retract=True).labels
+        assert (label.op, label.label) == ("retract", None)
 
 
 def test_long_files_come_in_batches_that_number_on(tmp_path: Path) -> None:
@@ -231,3 +233,39 @@ def test_a_list_is_no_value(tmp_path: Path, column: str) -> None:
     pq.write_table(pa.table(columns), path)
     with pytest.raises(UsageError, match=f"column '{column}' of .*: one value per row"):
         read(path, Columns(time="at"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "ids"),
+    [
+        (["1.0", "2", ""], ["1", "2"]),
+        (["1.43349558619E11", "7.0"], ["143349558619", "7"]),
+        (['="007"', "8"], ["007", "8"]),
+        (["1.0", "007"], ["1.0", "007"]),
+        (["1.0", "9007199254740993"], ["1.0", "9007199254740993"]),
+    ],
+    ids=["floats in some parts", "Java", "formulas of text", "leading zeros", "no float holds it"],
+)
+def test_ids_of_a_csv_are_those_that_were_logged(
+    tmp_path: Path, cells: list[str], ids: list[str]
+) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label\n" + "".join(f"{cell},yes\n" for cell in cells))
+    assert [x.id for x in read(path).labels] == ids
+
+
+def test_ids_that_a_spreadsheet_shortened_are_rejected(tmp_path: Path) -> None:
+    path = tmp_path / "l.csv"
+    path.write_text("id,label\n1.43E+11,yes\n12,no\n")
+    found = read(path)
+    assert [x.id for x in found.labels] == ["12"]
+    assert found.rejects[0].reason.startswith("the id was shortened by a spreadsheet")
+
+
+@pytest.mark.parametrize("cell", [46082, 46082.5, "46082", "2026", "202603"])
+def test_days_of_a_spreadsheet_are_no_seconds(tmp_path: Path, cell: Any) -> None:
+    path = tmp_path / "l.parquet"
+    pq.write_table(pa.table({"id": ["a"], "label": ["yes"], "at": [cell]}), path)
+    found = read(path, Columns(time="at"))
+    assert found.labels == []
+    assert "write ISO 8601" in found.rejects[0].reason
