@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from redistill.rowvalues import is_text, numbers
+from redistill.rowvalues import is_number, is_text, numbers
 
 __all__ = ["NULL_WORDS", "Kind", "Survey", "are_whole_floats", "read_cells", "whole_floats"]
 
@@ -36,12 +36,15 @@ LONGEST_CELL = 100
 _FLOAT_WHOLE = r"^(-?\d+\.0|-?\d(\.\d+)?e\+\d+|-?\d\.\d+E\d+|0|-?[1-9]\d{0,14})$"
 """As Python, R and Java write them; beside them whole numbers that a float holds: of part files
 only some were written as floats."""
+_GROUPED = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?$"
 _FORMULA = r'^="(.*)"$'
 """A text that was written so that Excel leaves it as it is."""
 _DAY = r"^\d{4}-\d{2}-\d{2}([T ]|$)"
 
 
-def read_cells(column: pa.Array, kind: Kind, *, comma: bool = False) -> pa.Array:
+def read_cells(
+    column: pa.Array, kind: Kind, *, comma: bool = False, grouped: bool = False
+) -> pa.Array:
     """Cells as values of a kind: numbers as float64 (or bool) where all of them are some.
 
     Parameters
@@ -50,11 +53,13 @@ def read_cells(column: pa.Array, kind: Kind, *, comma: bool = False) -> pa.Array
         ``(n,)`` texts as they stand in the file; a column that has a type is left as it is.
     comma
         ``1,5`` is a number.
+    grouped
+        ``1.234`` is more than a thousand.
     """
     if not is_text(column.type):
         return column
     if pa.types.is_dictionary(column.type):
-        made = read_cells(column.dictionary, kind, comma=comma)
+        made = read_cells(column.dictionary, kind, comma=comma, grouped=grouped)
         return pa.DictionaryArray.from_arrays(column.indices, made)
     if kind in ("text", "id"):
         return _filled(column)
@@ -63,6 +68,9 @@ def read_cells(column: pa.Array, kind: Kind, *, comma: bool = False) -> pa.Array
     words = pc.if_else(missing, None, words)
     if kind in ("code", "time"):
         return words
+    if grouped:
+        many = pc.match_substring_regex(words, _GROUPED)
+        words = pc.if_else(many, pc.replace_substring(words, ".", ""), words)
     if comma:
         words = pc.replace_substring_regex(words, r"^([^.,]*),([^.,]*)$", r"\1.\2")
     for held in (pa.float64(), pa.bool_()):
@@ -75,13 +83,19 @@ def read_cells(column: pa.Array, kind: Kind, *, comma: bool = False) -> pa.Array
 
 def are_whole_floats(column: pa.Array) -> bool:
     """Whether all cells that are there are whole numbers written as floats."""
-    if not is_text(column.type) or pa.types.is_dictionary(column.type):
-        return False
+    if not is_text(column.type):
+        return is_number(column.type)  # of another part, which has types
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary.cast(pa.string())
     return pc.all(pc.match_substring_regex(_filled(column), _FLOAT_WHOLE)).as_py() is not False
 
 
 def whole_floats(column: pa.Array) -> pa.Array:
     """The numbers of such a column."""
+    if not is_text(column.type):
+        return column
+    if pa.types.is_dictionary(column.type):
+        return pa.DictionaryArray.from_arrays(column.indices, whole_floats(column.dictionary))
     return _filled(column).cast(pa.float64())
 
 
@@ -111,12 +125,12 @@ class Survey:
     times: bool = True
     """All of them are days or moments."""
 
-    def add(self, column: pa.Array, first: int, *, comma: bool) -> None:
+    def add(self, column: pa.Array, first: int, *, comma: bool, grouped: bool = False) -> None:
         """Count the cells of rows that follow; ``first`` is the number of rows before them."""
         if pa.types.is_dictionary(column.type):  # one long text may stand in many rows
             short = pc.utf8_slice_codeunits(column.dictionary.cast(pa.string()), 0, LONGEST_CELL)
             column = short.take(column.indices)
-        made = read_cells(column, "number", comma=comma)
+        made = read_cells(column, "number", comma=comma, grouped=grouped)
         self.known += len(made) - made.null_count
         if not is_text(made.type):
             self.times = self.times and made.null_count == len(made)

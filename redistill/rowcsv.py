@@ -28,6 +28,10 @@ BLOCK_BYTES = 4 << 20
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = ",;\t|"
+_LOOK = 1 << 16
+"""Characters in which numbers are looked for."""
+_NUMBER = re.compile(r'(?:^|(?<=[;"]))[+-]?[0-9][0-9.,]*(?=$|[;"\r])', re.M)
+_GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}([.][0-9]{3})+(,[0-9]*)?")
 _SEP = re.compile(r'"?sep=(.)"?(\r\n|\n|\r)', re.I)
 """What Excel reads and writes above the header."""
 
@@ -82,6 +86,8 @@ class CsvFile:
     block: int
     """Bytes that are read at a time; 0: there is nothing but a header."""
     names: tuple[str, ...]
+    grouped: bool = False
+    """Whether ``1.234`` is a thousand and more: its numbers have decimal commas, none a point."""
     told: bool = False
     """Whether its first line says the delimiter, as Excel has it: ``sep=;``."""
 
@@ -111,7 +117,8 @@ class CsvFile:
             names = next(csv.reader([header], delimiter=delimiter))
             return cls(path, packed, encoding, delimiter, 0, tuple(names))
         block = max(BLOCK_BYTES, 32 * len(header))
-        found = cls(path, packed, encoding, delimiter, block, (), told is not None)
+        grouped = delimiter == ";" and _has_groups(text)
+        found = cls(path, packed, encoding, delimiter, block, (), grouped, told is not None)
         if encoding != "utf8" or found._has_lone_quotes():
             found._check_quotes()
         try:
@@ -194,3 +201,10 @@ def _delimiter(header: str) -> str:
     """What stands between names: a comma, unless there is none and something else."""
     outside = re.sub(r'"[^"]*"', "", header)
     return next((d for d in _DELIMITERS if d in outside), ",")
+
+
+def _has_groups(text: str) -> bool:
+    """Whether points stand between thousands, as far as the beginning of a file tells."""
+    cells = _NUMBER.findall(text[:_LOOK])
+    points = any(c.count(".") == 1 and not _GROUPED.fullmatch(c) for c in cells)
+    return not points and any(c.count(",") == 1 for c in cells)

@@ -129,7 +129,10 @@ class RowFile:
         for column, types in self._types.items():
             if any(map(is_text, types)) and any(map(is_number, types)):
                 self._untyped.add(column)  # a bad cell made it a text in some part
-        self._comma = any(part.comma for part in parts)
+        self._written = {
+            "comma": any(part.comma for part in parts),
+            "grouped": any(part.grouped for part in parts),
+        }
         self._surveys: dict[str, Survey] = {}
 
     @property
@@ -183,7 +186,7 @@ class RowFile:
             first = 0
             for rows in self._raw(unseen, BATCH_ROWS):
                 for survey, array in zip(surveys.values(), rows.arrays, strict=True):
-                    survey.add(array, first, comma=self._comma)
+                    survey.add(array, first, **self._written)
                 first += rows.rows
             self._surveys |= surveys
         return {c: self._kind(c) for c in columns}
@@ -246,7 +249,7 @@ class RowFile:
             return array
         if name in floats:
             return whole_floats(array)
-        return read_cells(array, kind, comma=self._comma)
+        return read_cells(array, kind, **self._written)
 
     def _floats(self, ids: Sequence[str]) -> set[str]:
         """Columns of ids, without a type, that were written as floats to the last cell."""

@@ -58,6 +58,8 @@ class Part:
     """Whether columns have types; else they are texts as they stand in the file."""
     comma: bool = False
     """Whether ``1,5`` is a number."""
+    grouped: bool = False
+    """Whether ``1.234`` is a thousand and more."""
     keys: Mapping[str, str | None] = field(default_factory=dict)
     """Columns of which the part's folders say the one value."""
 
@@ -94,6 +96,7 @@ def part_of_file(path: Path, keys: Mapping[str, str | None] | None = None) -> Pa
             modified=path.stat().st_mtime,
             typed=False,
             comma=table.comma,
+            grouped=table.grouped,
             keys=keys or {},
             **_columns(pa.schema([(n, pa.string()) for n in table.names])),
         )

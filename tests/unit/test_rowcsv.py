@@ -89,3 +89,20 @@ def test_a_header_alone_is_a_file_without_rows(tmp_path: Path, content: str) -> 
     assert file.columns == ("c", "d")
     assert values_of(file, "c", "number") == []
     assert file.kinds(["c"]) == {"c": "number"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1.234", "999,5", "1.234.567,25", "-2.000"], [1234, 999.5, 1234567.25, -2000]),
+        (["1.234", "12.5", "999,5"], [1.234, 12.5, 999.5]),
+        (["1.234", "0.125"], [1.234, 0.125]),
+        (["1.234", "2.345"], [1.234, 2.345]),
+    ],
+    ids=["decimal commas", "both", "points", "nobody knows"],
+)
+def test_points_are_thousands_where_numbers_have_decimal_commas(
+    tmp_path: Path, cells: list[str], expected: list[float]
+) -> None:
+    text = "day;x\n" + "".join(f"01.03.2026;{cell}\n" for cell in cells)
+    assert values_of(open_rows(csv_file(tmp_path, text)), "x", "number") == expected

@@ -269,3 +269,11 @@ def test_days_of_a_spreadsheet_are_no_seconds(tmp_path: Path, cell: Any) -> None
     found = read(path, Columns(time="at"))
     assert found.labels == []
     assert "write ISO 8601" in found.rejects[0].reason
+
+
+def test_ids_of_parts_of_other_types_are_the_same_ids(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    for i, ids in enumerate(([1.0, None], ["2.0", "3"], [4])):
+        table = pa.table({"id": ids, "label": ["yes"] * len(ids)})
+        pq.write_table(table, tmp_path / "s" / f"p{i}.parquet")
+    assert [x.id for x in read(tmp_path / "s").labels] == ["1", "2", "3", "4"]
