@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from redistill.rowcells import NULL_WORDS
 from redistill.rownames import number_of
 from redistill.rowvalues import is_number, is_text, is_time, numbers, plain, positions
 from redistill.times import DAY, SECOND, microseconds, to_us
@@ -93,6 +94,8 @@ def times(array: pa.Array | pa.ChunkedArray) -> Times:
 def _time_of(text: str | None) -> int | str | None:
     """Microseconds since 1970, why a text is no time, or ``None`` if it is blank."""
     word = (text or "").strip()
+    if word.lower() in NULL_WORDS:
+        return None
     number = number_of(word)
     if number is not None and not (len(word) == 8 and word.isdigit()):  # 20260301 is a day
         if not math.isfinite(number):

@@ -102,7 +102,7 @@ def check_labels(
             f"labels of {stream.name} ({_some(values)}) are none of the predictions"
             f" ({_some(predicted.values)}): {_SAME}"
         )
-    notes = _null_words(
+    notes = _taken_for_missing(
         names, first[options.label], *(reference[c] for c in [label] if c in reference)
     )
     if sum(counts) < STRANGE_SHARE * max(labelled, SMALLEST_BASE):
@@ -114,15 +114,19 @@ def check_labels(
     ]
 
 
-def _null_words(names: Names, *labels: pa.Array) -> list[str]:
-    """A note on labels that are taken for missing ones."""
-    values = {v for column in labels for v in texts(column).values if is_null_word(v, names)}
-    if not values:
-        return []
-    return [
-        f"labels {_some(sorted(values))} are no class and count as missing: if one is a class, name"
-        " all of them with --classes"
-    ]
+def _taken_for_missing(names: Names, *labels: pa.Array) -> list[str]:
+    """Notes on labels that are taken for missing ones."""
+    found = list(map(texts, labels))
+    values = {v for column in found for v in column.values if is_null_word(v, names)}
+    notes = []
+    if values:
+        notes.append(
+            f"labels {_some(sorted(values))} are no class and count as missing: if one is a class,"
+            " name all of them with --classes"
+        )
+    if why := next((why for column in found for why in column.refused.values()), None):
+        notes.append(f"a label {why}: such labels count as missing")
+    return notes
 
 
 def _some(values: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ def wrong_rows(
     """
     if is_number(label.type) and is_number(prediction.type):
         a, b = numbers(label)[0], numbers(prediction)[0]
-        known = ~(np.isnan(a) | np.isnan(b))
+        known = np.isfinite(a) & np.isfinite(b)  # infinity is no class of anything
         return ((a != b) & known).astype(np.uint8), known
     alike = names.names or (is_text(label.type) and is_text(prediction.type))
     x, y = (answers(column, names if alike else None) for column in (label, prediction))

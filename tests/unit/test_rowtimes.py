@@ -35,6 +35,7 @@ TYPED: list[tuple[str, Any, list[Any]]] = [
     ("ISO", ["2026-03-01 10:00", "2026-03-01T10:00:00.5"], [TEN, TEN]),
     ("ISO with zones", ["2026-03-01T12:00+02:00", "2026-03-01T10:00:00Z"], [TEN, TEN]),
     ("mixed zones", ["2026-03-01T10:00", "2026-03-01T11:00+01:00", ""], [TEN, TEN, None]),
+    ("words for missing ones", ["NaT", "null", "2026-03-01T10:00"], [None, None, TEN]),
     ("UTC in words", ["2026-03-01 10:00:00 UTC", "2026-03-01 10:00:00.250 UTC"], [TEN, TEN]),
     ("UTC of Java", ["2026-03-01T10:00Z[UTC]", "2026-03-01 10:00:00 GMT", "UTC"], [TEN, TEN, WRONG]),
     ("seconds as text", ["1772359200", "20260301"], [TEN, "2026-03-01T00:00:00"]),

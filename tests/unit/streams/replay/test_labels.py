@@ -99,6 +99,14 @@ def test_words_for_missing_labels_are_said() -> None:
     assert notes_of(label, ["no"] * 200, names=Names(("no", "NaN"))) == []
 
 
+def test_an_infinite_label_is_none_and_said() -> None:
+    label, prediction = [1.0, float("inf")] * 100, [1] * 200
+    (note,) = notes_of(label, prediction, kind="number", names=Names(("0", "1")))
+    assert note == "a label is infinite: such labels count as missing"
+    base, _ = base_of(label * 10, prediction * 10, Names(()))
+    assert (base.n, base.errors) == (1_000, 0)
+
+
 def test_a_stream_whose_every_label_is_strange_is_refused_where_the_reference_is_known() -> None:
     label, prediction = ["1", "2", "3", "4"] * 50, ["no"] * 200
     known = {"prediction": ["no", "yes"]}
