@@ -77,6 +77,8 @@ class Repository:
         self.address = str(address)
         self._base, web = _base(self.address, token)
         self._trust = _read_trust(trust)
+        if ca is not None and not Path(ca).is_file():
+            raise ReleaseError(f"the CA certificates {ca} do not exist or are no file")
         self._token, self._ca = token, None if ca is None else str(Path(ca).absolute())
         self._fetcher: FetcherInterface
         self._fetcher = HttpFetcher(token, self._ca) if web else FolderFetcher()
@@ -108,15 +110,7 @@ class Repository:
             The repository cannot be reached, or what it holds was refused; the message says why.
         """
         with self._locked(), self._explained():
-            updater = Updater(
-                str(self.cache / "metadata"),
-                f"{self._base}/metadata/",
-                None,
-                f"{self._base}/targets/",
-                fetcher=self._fetcher,
-                config=self._config,
-                bootstrap=self._trust,
-            )
+            updater = self._opened()
             updater.refresh()
             self._updater = updater
             info = self._info(f"{model}/{POINTER_FILE}")
@@ -200,6 +194,23 @@ class Repository:
     def _release_folder(self, model: str, manifest_sha256: str) -> Path:
         return self.cache / "releases" / model / manifest_sha256
 
+    def _opened(self) -> Updater:
+        try:
+            return Updater(
+                str(self.cache / "metadata"),
+                f"{self._base}/metadata/",
+                None,
+                f"{self._base}/targets/",
+                fetcher=self._fetcher,
+                config=self._config,
+                bootstrap=self._trust,
+            )
+        except RepositoryError as error:
+            raise ReleaseError(
+                f"the trust given for {self.address} is no root metadata ({error}): give what"
+                " `redistill keys export` writes"
+            ) from error
+
     def _info(self, path: str) -> TargetFile | None:
         if self._updater is None:
             raise ReleaseError("the repository was not read yet")
@@ -266,7 +277,10 @@ class Repository:
 
 def _base(address: str, token: str | None) -> tuple[str, bool]:
     """The address that everything is relative to, and whether it is a web address."""
-    url = urlsplit(address)
+    try:
+        url = urlsplit(address)
+    except ValueError as error:
+        raise ReleaseError(f"{address}: {error}; https://host:8443 was expected") from error
     if url.scheme in ("http", "https"):
         if not url.hostname or url.username or url.query or url.fragment:
             raise ReleaseError(f"{address}: an address like https://host:8443 was expected")

@@ -101,7 +101,7 @@ class ModelClient:
         cache: str | Path | None = None,
         threads: int = 1,
     ) -> None:
-        if poll_s <= 0:
+        if not 0 < poll_s <= threading.TIMEOUT_MAX:
             raise ValueError("poll_s: seconds above 0 were expected")
         self.name = name
         self.last_error: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,12 @@ CONNECT_SECONDS = 3.0
 
 READ_SECONDS = 10.0
 """Longest silence in the middle of an answer."""
+
+PATIENCE_SECONDS, SLOWEST = 30.0, 10_000
+"""A file has so many seconds, and one more for each so many bytes that came: a server that drips
+would hold up a start for hours, with a cache and a fallback at hand."""
+MOST_SAID = 200
+"""Characters of what a connection says is wrong: a server that speaks no HTTP is quoted in it."""
 
 
 class FolderFetcher(FetcherInterface):
@@ -78,8 +85,14 @@ class HttpFetcher(FetcherInterface):
             )
 
         def chunks() -> Iterator[bytes]:
+            since, got = time.monotonic(), 0
             try:
-                yield from response.stream(CHUNK_BYTES)
+                # piece by piece as they come: whoever waits for a whole chunk hears of no drip
+                while piece := response.read1(CHUNK_BYTES):
+                    got += len(piece)
+                    if time.monotonic() - since > PATIENCE_SECONDS + got / SLOWEST:
+                        raise SlowRetrievalError(f"{url} is too slow: {got:,} bytes so far")
+                    yield piece
             except urllib3.exceptions.TimeoutError as error:
                 raise SlowRetrievalError(f"{url} stopped answering") from error
             except urllib3.exceptions.HTTPError as error:
@@ -96,4 +109,4 @@ class HttpFetcher(FetcherInterface):
 
 def _cause(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
-    return f"{type(reason).__name__}: {reason}"
+    return f"{type(reason).__name__}: {str(reason)[:MOST_SAID]}"

@@ -228,6 +228,8 @@ def test_repositories_and_trusts_have_caches_of_their_own(
         ({"address": "https://registry.example/?a=b"}, "https://host:8443 was expected"),
         ({"address": "https://"}, "https://host:8443 was expected"),
         ({"cache": "/proc/nowhere"}, "cache"),
+        ({"address": "https://[registry"}, "https://host:8443 was expected"),
+        ({"ca": "/does/not/exist.pem"}, r"CA certificates /does/not/exist\.pem do not exist"),
     ],
 )
 def test_wrong_arguments_are_told(connect: Connect, change: dict[str, Any], why: str) -> None:
@@ -236,8 +238,9 @@ def test_wrong_arguments_are_told(connect: Connect, change: dict[str, Any], why:
 
 
 def test_trust_that_is_no_root_is_refused_when_it_is_used(connect: Connect) -> None:
-    with pytest.raises(ReleaseError, match="refused"):
-        connect(trust=b"{}").pointer("credit")
+    for junk in (b"{}", b"\0", b"junk"):
+        with pytest.raises(ReleaseError, match=r"trust given for .* is no root .*keys export"):
+            connect(trust=junk).pointer("credit")
 
 
 @pytest.mark.parametrize(

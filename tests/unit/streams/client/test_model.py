@@ -270,6 +270,14 @@ def test_without_anything_to_serve_the_start_says_what_to_do(
         ModelClient("other", repository=shop.layout.repository, trust=shop.trust, cache=tmp_path)
 
 
+@pytest.mark.parametrize("poll_s", [0, -1.0, float("nan"), float("inf")])
+def test_a_poll_that_never_comes_is_refused(
+    connect: Callable[..., ModelClient], poll_s: float
+) -> None:
+    with pytest.raises(ValueError, match="poll_s"):
+        connect(poll_s=poll_s)
+
+
 def test_relative_cache_is_where_the_process_stood(
     shop: Installation,
     connect: Callable[..., ModelClient],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from ports import free_port
-from tuf.api.exceptions import DownloadError, DownloadHTTPError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 
+from redistill.streams.client import transport
 from redistill.streams.client.transport import (
     CHUNK_BYTES,
     CONNECT_SECONDS,
@@ -31,6 +34,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(dict(self.headers))  # type: ignore[attr-defined]
         self.server.peers.add(self.client_address)  # type: ignore[attr-defined]
+        if self.path == "/drip":
+            self._drip()
+            return
         status = int(self.path.strip("/"))
         self.send_response(status)
         if status == 302:
@@ -40,6 +46,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def _drip(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.done.wait(0.01):  # type: ignore[attr-defined]
+                self.wfile.write(b"x")
+
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
@@ -48,11 +62,13 @@ class Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[ThreadingHTTPServer]:
     made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.asked, made.peers = [], set()  # type: ignore[attr-defined]
+    made.done = threading.Event()  # type: ignore[attr-defined]
     made.daemon_threads = True
     made.handle_error = lambda *_: None  # type: ignore[method-assign]  # who hangs up is no news
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield made
+    made.done.set()  # type: ignore[attr-defined]
     made.shutdown()
     made.server_close()
     thread.join()
@@ -133,3 +149,34 @@ def test_server_that_is_away_is_a_download_error(fetcher: HttpFetcher) -> None:
 def test_waits_are_bounded(fetcher: HttpFetcher) -> None:
     timeout = fetcher._pool.connection_pool_kw["timeout"]
     assert (timeout.connect_timeout, timeout.read_timeout) == (CONNECT_SECONDS, READ_SECONDS)
+
+
+def test_a_server_that_drips_holds_nobody_up(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PATIENCE_SECONDS", 0.2)
+    fetcher = HttpFetcher(None, None)
+    with pytest.raises(SlowRetrievalError, match=r"/drip is too slow: \d+ bytes so far"):
+        fetcher.download_bytes(f"http://127.0.0.1:{server.server_address[1]}/drip", 1_000_000)
+    fetcher.close()
+
+
+def test_what_a_server_says_is_quoted_in_short() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_babble, args=(listener,))
+        thread.start()
+        fetcher = HttpFetcher(None, None)
+        with pytest.raises(DownloadError) as caught:
+            fetcher.fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+        thread.join()
+    assert "BadStatusLine" in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def _babble(listener: socket.socket) -> None:
+    """No HTTP, to each of two attempts."""
+    for _ in range(2):
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4_096)
+            connection.sendall(b"x" * 2_000 + b"\r\n")
