@@ -104,8 +104,8 @@ def of_both_classes(scores: NDArray[Any], invalid: dict[str, int]) -> NDArray[np
 def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] | None:
     """Sample rates: what is outside (0, 1] is counted and taken as 1; ``None`` if all are 1."""
     good = (values > 0) & (values <= 1)
-    if not good.all():
-        count(invalid, "sample_rate", int((~good & ~np.isnan(values)).sum()))
+    if wrong := int((~good & ~np.isnan(values)).sum()):
+        count(invalid, "sample_rate", wrong)
     out = np.where(good, values, 1.0).astype(np.float32)
     return None if (out == 1.0).all() else out
 

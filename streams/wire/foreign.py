@@ -141,6 +141,8 @@ def no_json(value: bytes, error: Exception) -> WireError:
         return WireError("malformed", f"{constants[0]}, which is no JSON: write null")
     if isinstance(error, UnicodeEncodeError):
         return WireError("malformed", "a text with half of a surrogate pair (\\ud800 to \\udfff)")
+    if "integer string conversion" in str(error):
+        return WireError("malformed", "a number of more digits than are read: write it as text")
     return WireError("malformed", f"no JSON: {str(error)[:200]}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
@@ -112,6 +113,12 @@ def finish(
     served_at, wrong = times(group.served_at)
     if not ids.data.all():
         wrong |= {i: "id contains a NUL character" for i, text in enumerate(ids) if "\0" in text}
+    if int in set(map(type, group.prediction)):
+        wrong |= {
+            i: "prediction is a number beyond what float64 holds"
+            for i, value in enumerate(group.prediction)
+            if type(value) is int and math.isinf(as_float(value))
+        }
     if wrong:
         dead = [
             (group.index[i], WireError("invalid_field", why)) for i, why in sorted(wrong.items())

@@ -74,6 +74,8 @@ def test_rates_outside_of_a_share_are_taken_as_one() -> None:
     assert shares.tolist() == [0.5, 1, 1, 1, 1, 1]
     assert invalid == {"sample_rate": 3}, "a missing one is nothing wrong"
     assert rates(np.array([1.0, 2.0]), {}) is None
+    assert rates(np.array([0.5, NAN]), nothing := {}) is not None
+    assert nothing == {}
 
 
 def test_names_are_cut_and_hold_no_nul() -> None:

@@ -451,6 +451,12 @@ def test_times_and_numbers_that_json_has_not_say_how_they_are_written() -> None:
     assert "a time is written as in 2026" in why.reason
 
 
+def test_number_of_thousands_of_digits_is_told() -> None:
+    value = row().replace(b'"r0"', b"9" * 5_000)
+    ((_, why),) = decode_predictions([record(value)], lambda _: None).dead
+    assert "more digits than are read" in why.reason
+
+
 @pytest.mark.parametrize(
     ("headers", "what"),
     [

@@ -9,7 +9,7 @@ import pytest
 
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 from redistill.streams.wire.grouped import Group, finish
-from redistill.streams.wire.rows import Plan, Row, plan_of
+from redistill.streams.wire.rows import ANY, Plan, Row, plan_of
 
 NUMBERS = Schema(features=(Feature(name="a"), Feature(name="b")), classes=("no", "yes"))
 MIXED = Schema(
@@ -188,3 +188,17 @@ def test_faults_of_a_group_are_those_of_its_block(n: int) -> None:
     made.faults.wrong["a"] = 1
     whole = block(made, NUMBERS)
     assert (whole.unknown_features, whole.wrong_type) == ({"x": 2}, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "schema", [NUMBERS, MIXED, None], ids=["classes", "numbers", "unregistered"]
+)
+def test_whole_number_beyond_any_float_is_no_infinite_prediction(schema: Schema | None) -> None:
+    plan = ANY if schema is None else plan_of(schema)
+    made = Group("m", "7")
+    rows = [row(0, prediction=3), row(1, prediction=10**400), row(2, prediction=2**70)]
+    made.add(rows, range(3), [None] * 3)
+    whole, index, dead = finish(made, schema, plan)
+    assert whole is not None
+    assert (list(whole.ids), index) == (["r0", "r2"], [0, 2])
+    assert [(i, "beyond what float64 holds" in why.reason) for i, why in dead] == [(1, True)]
