@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -215,12 +216,13 @@ def category_text(value: Any) -> str | None:
     return number_text(value) if value.is_integer() else str(np.float32(value))
 
 
-def category_index(values: Sequence[str]) -> dict[str, int]:
+@lru_cache(maxsize=1_024)
+def category_index(values: tuple[str, ...]) -> Mapping[str, int]:
     """Position of each declared category, also by what else libraries call its value.
 
     Examples
     --------
-    >>> category_index(["True", "2"])
+    >>> category_index(("True", "2"))
     {'True': 0, '2': 1, 'true': 0, 'TRUE': 0, '2.0': 1}
     """
     index: dict[str, int] = {name: i for i, name in enumerate(values)}
