@@ -258,7 +258,6 @@ def test_a_column_of_predictions_stands_in_for_the_graph(home: Settings, tmp_pat
         ({"rows": 10}, "has 10 rows; at least 100 are needed"),
         ({"a": None}, "missing columns: a; the file has b, region, label"),
         ({"a": "text"}, "a is declared as float, holds text (x)"),
-        ({"a": "inf"}, "a is infinite (as float32) in 1 rows"),
         (
             {"region": "others"},
             "2,000 of 2,000 values of region are not declared (MARS; declared: EU, US)",
@@ -281,8 +280,6 @@ def test_bad_data_is_named(
             columns[key] = [None] * (n - 1) + ["yes"] if key == "a" else np.array([None] * n)
         elif value == "others":
             columns[key] = ["MARS" if key == "region" else "maybe"] * n
-        elif value == "inf":
-            columns[key][3] = np.inf
         elif value == "text":
             columns[key] = ["x"] * n
         elif value == "yes":
