@@ -285,7 +285,12 @@ class StreamWorker:
             await asyncio.wait({self._flushing})
         if self._void:
             return
-        await self._close()
+        try:
+            await self._close()
+        except StoreUnavailable as error:  # Faust, which is waiting for us, would give up
+            self._flusher.away(error)
+            self._void = True
+            return
         if self._flushing is not None:
             await asyncio.wait({self._flushing})
         await self._take_back()

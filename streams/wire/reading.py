@@ -42,7 +42,7 @@ def read_each(
     Examples
     --------
     >>> read_each([b"1", b"x"], int)
-    ([1], [(b'x', WireError('failed: ValueError at <doctest ...'))])
+    ([1], [(b'x', WireError("failed: ValueError at reading.py:...: invalid literal ..."))])
     """
     made: list[T] = []
     unreadable: list[tuple[R, WireError]] = []

@@ -338,6 +338,27 @@ def test_partitions_that_are_taken_away_are_stored_and_let_go(rig: Rig) -> None:
     assert rig.offsets() == {P0: (3, 3)}
 
 
+@pytest.mark.parametrize("call", ["revoked", "start_offsets", "stop"])
+def test_rebalance_without_the_database_raises_nothing_into_faust(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Closing a batch may ask SQL, too: for names that nobody registered."""
+
+    async def story() -> None:
+        await rig.worker.start_offsets([P0])
+        rig.worker.joined()
+
+        def away() -> Any:
+            raise StoreUnavailable("away")
+
+        monkeypatch.setattr(rig.accumulator, "close", away)
+        arguments = {"start_offsets": [[P0]], "stop": [PATIENCE_SECONDS]}.get(call, [])
+        await getattr(rig.worker, call)(*arguments)
+
+    asyncio.run(story())
+    assert rig.offsets().get(P0, (0, 0)) == (0, 0)
+
+
 def P(tp: TP) -> Any:
     """A partition as SQL knows it."""
     return module.Partition(topic_id(BROKER, tp.topic), tp.partition)
