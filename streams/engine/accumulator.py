@@ -250,7 +250,8 @@ class Accumulator:
         self, partition: Partition, records: RecordSet
     ) -> tuple[int, int, list[Unreadable]]:
         decoded = self._decoded(records)
-        leave_out_of_time(decoded, self._times)
+        for model, over in leave_out_of_time(decoded, self._times).items():
+            self._batch.count(model, "invalid_served_at", over)
         dead: list[Unreadable] = [(records[i], why) for i, why in decoded.dead]
         rows = 0
         for run in decoded.runs():

@@ -42,6 +42,16 @@ def test_record_of_one_such_row_is_a_dead_letter(at: datetime) -> None:
     assert out.blocks[0].invalid == {}
 
 
+def test_record_that_is_only_over_is_counted_and_no_dead_letter() -> None:
+    """A backlog older than the retention: nothing is wrong with it."""
+    out = decode_predictions(
+        [record(prediction(0), 0), batch_record([1, 2], 1)], lambda _: CONFIG.schema
+    )
+    later = microseconds(prediction(0).served_at) + 400 * DAY
+    over = leave_out_of_time(out, lambda _: (later - 31 * DAY, later + DAY))
+    assert (over, out.blocks, out.dead) == ({"credit": 3}, [], [])
+
+
 def test_such_a_row_in_a_batch_is_left_out_and_counted() -> None:
     out = decoded(
         batch_record([0, 500, 1], 0), batch_record([600, 700], 1), record(prediction(2), 2)
