@@ -60,9 +60,10 @@ class ModelClient:
         What ``redistill keys export`` wrote: path or bytes.
     fallback
         What serves while no release could be loaded yet: an ONNX file (with a ``manifest.json``
-        beside it, or ``features`` in the graph's order only) or a release's folder. Bytes of a
-        known release serve under its version; others as version ``fallback``, unmonitored. It is
-        opened at each start, needed or not: one that cannot be used should not be found at night.
+        beside it, or ``features`` in the graph's order and as numbers only) or a release's folder.
+        Bytes of a known release serve under its version; others as version ``fallback``,
+        unmonitored. It is opened at each start, needed or not: one that cannot be used should not
+        be found at night.
     log
         The service's ``PredictionLogger``: wakes this client, and reports what it activated.
     token, ca
@@ -142,7 +143,8 @@ class ModelClient:
         Raises
         ------
         ValueError
-            A sequence of the wrong length.
+            A sequence of the wrong length; the text of a category, which a bare fallback
+            does not know.
         NoAnswer
             The graph answers NaN for this row, as many do where a feature is missing. It is a
             ``ValueError`` about this row, other rows are answered. It is never a class: that would

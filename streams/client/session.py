@@ -95,7 +95,8 @@ class Session:
         Raises
         ------
         ValueError
-            A sequence of the wrong length: which value belongs to which feature is unknown.
+            A sequence of the wrong length: which value belongs to which feature is unknown. The
+            text of a category, which a bare fallback does not know.
         """
         names = self._names
         if self.positional and isinstance(row, Mapping):
@@ -114,7 +115,20 @@ class Session:
                 return np.array([row], np.float32)
             except (TypeError, ValueError, OverflowError):
                 pass
+        if self.positional:
+            return self._unnamed(row)
         return self.manifest.schema.pack([self.named(row)])
+
+    def _unnamed(self, row: Any) -> NDArray[np.float32]:
+        """One row of a bare fallback with unreadable values: a category's index is unknown."""
+        x = self.manifest.schema.pack([dict(zip(self._names, row, strict=True))])
+        for value, read in zip(row, x[0].tolist(), strict=True):
+            if read != read and isinstance(value, str):
+                raise ValueError(
+                    f"{value!r} is no number, and a fallback that is a bare file knows no"
+                    f" categories: put the release's {MANIFEST_FILE} beside it"
+                )
+        return x
 
     def pack_rows(self, rows: Sequence[Row] | NDArray[Any]) -> NDArray[np.float32]:
         """Many rows as the graph's input, ``(n, F) float32``; a ``(n, F)`` array is taken as

@@ -75,6 +75,18 @@ def test_bare_file_is_read_by_position_and_its_classes_are_numbers(bare: Path) -
     assert sum(scores or ()) == pytest.approx(1.0)
 
 
+def test_bare_file_takes_values_that_nobody_can_read_as_missing(bare: Path) -> None:
+    session, _ = load_fallback(bare, "credit", 1, None)
+    for row in ([1.0, 10**400, None], {"a": 1, "b": object(), "c": None}):
+        assert np.array_equal(session.pack(row), [[1.0, np.nan, np.nan]], equal_nan=True)
+
+
+def test_bare_file_does_not_guess_which_index_a_category_has(bare: Path) -> None:
+    session, _ = load_fallback(bare, "credit", 1, None)
+    with pytest.raises(ValueError, match=r"'US' is no number.*manifest\.json"):
+        session.pack({"income": 1.0, "age": None, "region": "US"})
+
+
 def test_file_with_an_input_per_feature_is_named_by_them(tmp_path: Path) -> None:
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in ("a", "b")]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
