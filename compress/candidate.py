@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE
-from redistill.compress.judge.graph import Graph, answers
+from redistill.compress.judge.graph import Graph
+from redistill.compress.judge.task import largest
 from redistill.compress.plan import GraphSpec, column_of
 from redistill.compress.rows import Rows
 from redistill.compress.steps import WORK
@@ -97,7 +98,7 @@ def reference_table(
         ``label`` (class name or null), and ``served_at``, ``id_hash``, ``split`` as they came.
     """
     logits = graph.logits(rows.x)  # NaN where there is no answer: no class, no scores
-    classes = answers(logits)
+    classes = largest(logits)
     names = np.array([*spec.classes, None], object)
     columns: dict[str, pa.Array] = {
         column_of(name): pa.array(rows.x[:, j], pa.float32())

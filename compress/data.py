@@ -18,14 +18,13 @@ from redistill.compress.plan import GraphSpec, JobSpec
 from redistill.compress.rows import Rows, examples
 
 __all__ = [
-    "MAX_SLICE_VALUES",
+    "REPEATS_BY_NATURE",
     "PreparedRows",
     "categories",
     "digests",
     "encode",
     "gate_rows",
     "prepare",
-    "slice_groups",
     "unique_rows",
     "with_labels",
 ]
@@ -34,8 +33,6 @@ MIN_TRAIN_ROWS = 32
 """Fewer rows than this say nothing about a domain."""
 REPEATS_BY_NATURE = 0.5
 """Where fewer rows than this share are distinct, equal rows are equal cases, not retries."""
-MAX_SLICE_VALUES = 50
-"""Further values of a slice are judged together as ``other``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -140,7 +137,7 @@ def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> Prepar
 
     Returns
     -------
-    Prepared
+    PreparedRows
         The same rows for the same arguments.
 
     Raises
@@ -262,33 +259,6 @@ def encode(
         for j in range(x.shape[1])
     ]
     return np.concatenate([*parts, missing.astype(np.float64)], axis=1)
-
-
-def slice_groups(rows: Rows, graph: GraphSpec) -> dict[str, NDArray[np.bool_]]:
-    """Which rows belong to which slice: declared slices, and each class by its label.
-
-    Returns
-    -------
-    dict
-        ``region=EU`` or ``class=default`` -> ``(n,)``.
-    """
-    out: dict[str, NDArray[np.bool_]] = {}
-    for name, declared in graph.slices.items():
-        if name in graph.features:
-            column = rows.x[:, graph.features.index(name)]
-            of = {v: column == i for i, v in enumerate(declared)}
-        elif name in rows.segments:
-            texts = np.array(rows.segments[name], object)
-            values = list(declared) or sorted({t for t in rows.segments[name] if t is not None})
-            of = {v: texts == v for v in values}
-        else:
-            continue
-        largest = sorted(of, key=lambda v: -int(of[v].sum()))[:MAX_SLICE_VALUES]
-        out |= {f"{name}={v}": of[v] for v in largest}
-        rest = ~np.any([of[v] for v in largest], axis=0) if largest else np.ones(len(rows), bool)
-        out[f"{name}=other"] = np.asarray(rest, np.bool_)
-    out |= {f"class={c}": rows.y == i for i, c in enumerate(graph.classes)}
-    return out
 
 
 def with_labels(rows: Rows, answers: NDArray[np.int64]) -> Rows:

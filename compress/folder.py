@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from redistill.compress import recipes, trusted_rows
 from redistill.compress.errors import BadJob, BadModel
+from redistill.compress.judge import policy, task
+from redistill.compress.judge.gates.table import RULES
 from redistill.compress.judge.graph import Graph, GraphCall, check_file
-from redistill.compress.plan import JobSpec, Report, read_job_spec, to_json
+from redistill.compress.judge.task import Task
+from redistill.compress.plan import JobSpec, Report, read_job_spec
 from redistill.compress.rows import Rows, read_rows, read_trusted
+from redistill.compress.shrink.trained import ARCHITECTURE_FILE
 from redistill.compress.steps import Deadline, Steps
+from redistill.files import sha256_of
 
 __all__ = ["CANDIDATE", "REPORT", "JobContext", "environment", "read"]
 
@@ -44,8 +49,25 @@ class JobContext:
     )
     """Wall clock and CPU seconds at the start, for the report's costs."""
 
+    @property
+    def policy(self) -> policy.Policy:
+        """The limits of the gates."""
+        return policy.of(self.job.policy)
+
+    @property
+    def task(self) -> Task:
+        """What the scores mean."""
+        return task.of(self.job.graph)
+
+    @property
+    def recipe(self) -> str:
+        """How the candidate of this run is made."""
+        weights = self.folder / "incumbent" / "training" / ARCHITECTURE_FILE
+        return recipes.used(self.job, weights=weights.is_file())
+
     def path(self, role: str) -> Path:
-        """``model.onnx`` of a role: ``incumbent``, ``teacher``, ``predecessor``, ``added``."""
+        """``model.onnx`` of a role: ``incumbent``, ``teacher``, ``predecessor``, ``added``,
+        ``best/1``."""
         return self.folder / role / "model.onnx"
 
     def call(self, role: str) -> GraphCall:
@@ -86,6 +108,12 @@ class JobContext:
         read = read_trusted if role == "trusted" else read_rows
         rows, warnings = read(path, self.job.graph)
         self.warnings += warnings
+        if role == "trusted":
+            rows, repeated = trusted_rows.distinct(rows)
+            if repeated:
+                self.warnings.append(
+                    f"{path.name}: {repeated} rows repeat others, left out: a row is evidence once"
+                )
         return rows
 
     def has(self, role: str) -> bool:
@@ -106,11 +134,14 @@ class JobContext:
         seconds = dict(self.steps.seconds)
         seconds["total"] = time.perf_counter() - wall
         seconds["cpu"] = time.process_time() - cpu
+        trusted = self.folder / "trusted.parquet"
         return Report(
             job_id=self.job.job_id,
             model=self.job.model,
             mode=self.job.mode,
-            policy_sha256=hashlib.sha256(to_json(self.job.limits)).hexdigest(),
+            policy_sha256=policy.sha256(self.policy),
+            trusted_sha256=sha256_of(trusted) if trusted.is_file() else None,
+            waived=dict(self.job.waived),
             rows=counts,
             seconds={k: round(v, 4) for k, v in seconds.items()},
             environment=environment(),
@@ -143,8 +174,31 @@ def _problems(job: JobSpec) -> list[str]:
         out.append("training: epochs, batch (>= 2) and max_fresh_rows must be positive")
     if not (t.learning_rate > 0 and t.temperature > 0 and t.replay_ratio >= 0):
         out.append("training: learning_rate and temperature must be positive, replay_ratio >= 0")
+    out += _recipe_problems(job)
+    if g.costs is not None:
+        out += [f"graph.{told}" for told in task.wrong_costs(g.costs, len(g.classes))]
+    try:
+        policy.of(job.policy)
+    except ValueError as error:
+        out.append(f"policy: {error}")
+    gates = [r.name for r in RULES]
+    if wrong := [w for w in job.waived if w not in gates]:
+        out.append(f"waived = {wrong}: gates are {', '.join(gates)}")
     if not 0 <= t.kd_weight <= 1:
         out.append(f"training.kd_weight = {t.kd_weight}: must be in [0, 1]")
+    return out
+
+
+def _recipe_problems(job: JobSpec) -> list[str]:
+    out = []
+    if job.recipe < 1 or any(k < 1 for k in job.faced.values()):
+        out.append(f"recipe = {job.recipe}, faced = {job.faced}: the first is 1")
+    if wrong := [r for r in job.recipes if r not in recipes.RECIPES]:
+        out.append(f"recipes = {wrong}: known are {', '.join(recipes.RECIPES)}")
+    if tuple(t.name for t in job.tried) != job.recipes[: len(job.tried)]:
+        out.append(f"tried names other recipes than the first of {list(job.recipes)}")
+    elif len(job.tried) >= len(job.recipes):
+        out.append(f"recipes = {list(job.recipes)}: none is left to be tried")
     return out
 
 
@@ -159,13 +213,22 @@ def read(folder: Path) -> JobSpec:
     path = folder / JOB
     if not path.is_file():
         raise BadJob(f"{path} is missing: a job is a folder with {JOB} in it")
+    content = path.read_bytes()
     try:
-        job = read_job_spec(path.read_bytes())
+        job = read_job_spec(content)
+        if not job.policy:
+            job = replace(job, policy=_older_policy(content))
     except msgspec.DecodeError as error:
         raise BadJob(f"{JOB}: {error}") from error
     if problems := _problems(job):
         raise BadJob(f"{JOB}: " + "; ".join(problems))
     return job
+
+
+def _older_policy(content: bytes) -> dict[str, dict[str, Any]]:
+    """What ``limits`` was, in which older releases told a job its limits."""
+    limits = msgspec.json.decode(content).get("limits")
+    return policy.migrated(policy.wished(limits)) if isinstance(limits, dict) else {}
 
 
 def environment() -> dict[str, Any]:

@@ -1,25 +1,32 @@
-"""Gate of a candidate: evidence in, a decision out, with a reason for every condition. Pure.
+"""Gates of a candidate: evidence in, a decision out, with a reason for every condition. Pure.
 
 Each condition is a ``Gate`` that passed, failed, or could not be decided with the rows at hand.
-One that failed rejects; otherwise one that is open makes the whole undecidable; otherwise the
-candidate is accepted.
+One that failed rejects; otherwise the first that is open makes the whole wait: for labels, or for a
+person where no label that comes in can help; otherwise the candidate is accepted.
+
+Fresh labels of an incident are looked at last, and only for a candidate that nothing else refuses:
+how many candidates of one incident may face them is limited, and one that is too slow spends none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from redistill.compress.judge import gate_rules
-from redistill.compress.judge.evidence import Evidence
-from redistill.compress.judge.gate_rules import Requirement, Ruling
-from redistill.compress.plan import Accepted, Decision, Gate, Limits, Rejected, Undecidable
+import numpy as np
+
+from redistill.compress.judge.evidence import NOBODY, Evidence
+from redistill.compress.judge.gates.rule import GateRule
+from redistill.compress.judge.gates.table import RULES
+from redistill.compress.judge.policy import Policy
+from redistill.compress.plan import Accepted, Decision, Gate, NeedsPerson, Rejected, Undecidable
+from redistill.compress.trusted_rows import MIN_RANKING_ROWS
 
 __all__ = ["Judgement", "choose", "decide"]
 
-FRESH_GATES = frozenset({"fresh_e_value", "fresh_margin_e_value", "verified_rows", "gain"})
-"""Gates that look at fresh labels. ``choose`` does not, so that only one variant is tested
-there."""
+OLD = "concept_change"
+"""The cause under which trusted rows may hold what is true no more."""
+NEW_LABELS = "trusted rows that were labelled since the concept changed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,108 +35,132 @@ class Judgement:
 
     decision: Decision
     gates: tuple[Gate, ...]
-    open: tuple[Undecidable, ...] = ()
-    """What could not be decided, the decision's own among it."""
+    faced: bool = False
+    """Whether labelled fresh rows were looked at."""
+
+    @property
+    def open(self) -> tuple[Gate, ...]:
+        """What could not be decided."""
+        return tuple(g for g in self.gates if g.passed is None)
 
 
-def decide(evidence: Evidence, limits: Limits, *, rule: Requirement = "beat") -> Judgement:
-    """Judge one variant.
+def decide(
+    evidence: Evidence,
+    policy: Policy,
+    *,
+    waived: Mapping[str, str] | None = None,
+    rules: Sequence[GateRule] = RULES,
+) -> Judgement:
+    """Judge one candidate.
 
     Parameters
     ----------
     evidence
-        What was found.
-    limits
+        What was found, and what has to be shown.
+    policy
         What is asked.
-    rule
-        What it has to show.
-
-    Returns
-    -------
-    Judgement
-        ``Rejected`` names every failed gate; ``Undecidable`` the first open one, where a missing
-        second source of labels comes first, then missing labels.
+    waived
+        Gates that a person takes upon themselves, with who and why: what is not passed there
+        counts as passed, and says so. No other gate can be waived than one of trusted rows: the
+        evidence of harm and of gain is the fresh rows', and a file that does not load serves
+        nobody.
+    rules
+        The gates, in the order in which they are told.
 
     Raises
     ------
     ValueError
         There is an incumbent to be compared with, but no comparison on trusted rows.
     """
-    gates: list[Gate] = [gate_rules.loads(evidence)]
-    open_: list[Undecidable] = []
-    if evidence.load_error is None:
-        gates += [g for g in (gate_rules.size(evidence, limits),) if g is not None]
-        gates += gate_rules.really_quantized(evidence, limits)
-        gates += gate_rules.speed(evidence, limits)
-        with_doubt: list[Ruling | None] = []
-        if rule != "first":
-            margin = (
-                limits.trusted_margin_points if rule == "beat" else limits.scheduled_margin_points
-            )
-            fresh = (
-                gate_rules.fresh_beat(evidence, limits)
-                if rule == "beat"
-                else gate_rules.fresh_keep(evidence, limits, rule)
-            )
-            with_doubt = [
-                gate_rules.verified(evidence, limits),
-                fresh,
-                gate_rules.trusted(evidence, limits, margin),
-                gate_rules.worst_slice(evidence, limits),
-            ]
-        for pair in with_doubt:
-            if pair is not None:
-                gate, waits = pair
-                gates.append(gate)
-                open_ += [waits] if waits is not None else []
-        gates += [
-            g
-            for g in (gate_rules.f1(evidence, limits), gate_rules.agreement(evidence, limits))
-            if g is not None
-        ]
-        if rule == "keep":
-            gates.append(gate_rules.gain(evidence, limits))
-    failed = tuple(f"{g.name}: {g.why}" for g in gates if g.passed is False)
-    decision: Decision
-    if failed:
-        decision = Rejected(reasons=failed)
-    elif open_:
-        decision = open_[0]
-    else:
-        decision = Accepted(variant=evidence.variant)
-    return Judgement(decision=decision, gates=tuple(gates), open=tuple(open_))
+    e = evidence
+    if "verified" in policy and e.blind_at(policy["verified"].blind_auc):
+        e = replace(e, fresh=e.verified())  # the sources that taught it cannot judge it
+    asked = [r for r in rules if e.requirement in r.requirements]
+    if e.load_error:
+        asked = [r for r in asked if r.name == "loads"]
+    facing = {r.name for r in asked if r.faces_fresh(e, policy[r.name])}
+    found: dict[str, Gate] = {}
+    for rule in sorted(asked, key=lambda r: r.name in facing):
+        refused = any(g.passed is False for g in found.values())
+        if refused and rule.name in facing and e.requirement == "beat":
+            break  # a look costs the incident something
+        gate = rule.judge(_seen(e, rule), policy[rule.name])
+        if gate is not None:
+            gate = replace(gate, split=gate.split or rule.split)
+            found[rule.name] = _waived(_old_concept(gate, e), (waived or {}).get(rule.name))
+    gates = tuple(found[r.name] for r in asked if r.name in found)
+    return Judgement(
+        decision=_decision(e.variant, gates),
+        gates=gates,
+        faced=len(e.fresh) > 0 and any(g.name in facing for g in gates),
+    )
+
+
+def _seen(e: Evidence, rule: GateRule) -> Evidence:
+    """Where a concept changed, gates of fresh rows look at no trusted ones beside: these may hold
+    what was right before."""
+    if e.cause == OLD and rule.split == "fresh":
+        return replace(e, trusted=NOBODY)
+    return e
+
+
+def _old_concept(gate: Gate, e: Evidence) -> Gate:
+    """For the same reason, who is wrong on trusted rows is a question to a person."""
+    if e.cause != OLD or gate.split != "trusted" or gate.passed is not False:
+        return gate
+    return replace(gate, passed=None, need=None, ask=NEW_LABELS)
+
+
+def _waived(gate: Gate, who: str | None) -> Gate:
+    if who is None or gate.passed is True or gate.split != "trusted":
+        return gate
+    return replace(gate, passed=True, why=f"waived by {who}; {gate.why}")
+
+
+def _decision(variant: str, gates: Sequence[Gate]) -> Decision:
+    if failed := tuple(f"{g.name}: {g.why}" for g in gates if g.passed is False):
+        return Rejected(reasons=failed)
+    open_ = next((g for g in gates if g.passed is None), None)
+    if open_ is None:
+        return Accepted(variant=variant)
+    have, why = open_.have or 0, open_.why
+    if open_.ask is not None:
+        return NeedsPerson(gate=open_.name, have=have, need=open_.need, why=why, ask=open_.ask)
+    return Undecidable(gate=open_.name, have=have, need=open_.need, why=why)
+
+
+def _machine_failures(judgement: Judgement) -> int:
+    """Gates that failed without a look at any label."""
+    return sum(g.passed is False and g.split == "machine" for g in judgement.gates)
 
 
 def choose(judged: Sequence[tuple[Evidence, Judgement]]) -> str:
-    """The variant with the best trade, without a look at the fresh labels.
+    """The variant with the best trade, without a look at a label that any gate looks at.
 
-    Of those that fail no gate but perhaps a fresh one: within half a standard error of the best
-    accuracy on trusted rows, then the fastest (10% count as equal), then the smallest. Since fresh
-    labels have no say, one variant is tested on them and not three: the promise of the e-value
-    (wrong once in a hundred) is not diluted.
+    Of those that load, where any does, and fail the fewest gates of the machine: within half a
+    standard error of the least loss on the ranking rows, then the fastest (10% count as equal),
+    then the smallest. So one variant is tested on fresh and trusted labels and not three: the
+    promises of the gates are not diluted.
 
     Parameters
     ----------
     judged
         Each variant with its judgement; at least one.
-
-    Returns
-    -------
-    str
-        Name of the variant; where all fail, of the one that fails the fewest gates.
     """
-
-    def failures(j: Judgement) -> int:
-        return sum(g.passed is False and g.name not in FRESH_GATES for g in j.gates)
-
-    fewest = min(failures(j) for _, j in judged)
-    left = [e for e, j in judged if failures(j) == fewest]
-    measured = [(e, e.accuracy) for e in left if e.accuracy is not None]
-    if measured:
-        best = max((a for _, a in measured), key=lambda a: a.value)
-        error = (best.value * (1.0 - best.value) / max(1, best.n)) ** 0.5
-        left = [e for e, a in measured if a.value >= best.value - error / 2]
-    times = [e.p50_ms for e in left if e.p50_ms is not None]
+    # one that does not load fails one gate only, as nothing else was measured
+    able = [(e, j) for e, j in judged if e.load_error is None] or judged
+    fewest = min(_machine_failures(j) for _, j in able)
+    left = [e for e, j in able if _machine_failures(j) == fewest]
+    ranked = [(e, _ranking_loss(e)) for e in left if len(e.ranking) >= MIN_RANKING_ROWS]
+    if ranked:
+        _, best = min(ranked, key=lambda r: float(r[1].mean()))
+        error = float(best.std()) / len(best) ** 0.5
+        left = [e for e, loss in ranked if loss.mean() <= best.mean() + error / 2]
+    times = [e.own.p50_ms for e in left if e.machine and e.own.p50_ms is not None]
     if times:
-        left = [e for e in left if e.p50_ms is not None and e.p50_ms <= 1.1 * min(times)]
-    return min(left, key=lambda e: (e.bytes, e.variant)).variant
+        left = [e for e in left if e.own.p50_ms is not None and e.own.p50_ms <= 1.1 * min(times)]
+    return min(left, key=lambda e: (e.own.bytes if e.machine else 0, e.variant)).variant
+
+
+def _ranking_loss(e: Evidence) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.asarray(e.task.loss(e.ranking.scores["candidate"], e.ranking.truth))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,25 +10,28 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.compress import candidate, gate
+from redistill.compress import candidate, earlier, gate
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.gate import Judgement
-from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation
-from redistill.compress.judge.evidence import Evidence, rows_of
-from redistill.compress.judge.gate_rules import Requirement
+from redistill.compress.judge import fairness
+from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
+from redistill.compress.judge.evidence import NOBODY, Evidence, Role, Sample
+from redistill.compress.judge.gates.table import RULES
 from redistill.compress.judge.graph import Graph
 from redistill.compress.judge.measures import Classes
 from redistill.compress.judge.probe import WALL_SECONDS, Probe, ProbeResult
 from redistill.compress.judge.probe import ProbeTarget as Probed
-from redistill.compress.plan import Measure, Report, to_json
+from redistill.compress.plan import GroupGap, Measure, Report, Variant, to_json
 from redistill.compress.rows import Rows
 from redistill.compress.steps import array_key, key_of
+from redistill.decodable import decodable
 from redistill.files import sha256_of
 
 __all__ = [
     "TrainingFacts",
     "check_log",
+    "gaps",
     "judge",
     "probe",
     "read_answers",
@@ -41,10 +44,11 @@ PROBE_ROWS = 32
 MAX_MISMATCH = 0.01
 """Where the incumbent's file answers more rows than this share otherwise than was logged, something
 else was served."""
-OTHERS = ("incumbent", "teacher")
+OTHERS: tuple[Role, ...] = ("incumbent", "teacher")
 """Models that are probed and measured beside the candidates."""
 
 
+@decodable
 class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a later judgement must know about the training."""
 
@@ -54,6 +58,8 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Who labelled the rows that were trained on."""
     domain_auc: Measure | None
     warnings: tuple[str, ...]
+    temperatures: dict[str, Measure] = {}
+    """What the scores of each variant are divided by."""
 
 
 def read_facts(path: Path) -> tuple[TrainingFacts, NDArray[np.uint64]]:
@@ -118,7 +124,7 @@ def read_answers(path: Path) -> dict[str, ProbeResult]:
 
 def rival(
     context: JobContext,
-    role: str,
+    role: Role,
     answers: Mapping[str, ProbeResult],
     trusted: Rows,
     gate_rows: Rows,
@@ -184,21 +190,27 @@ def judge(
     job, steps = context.job, context.steps
     context.deadline.check("judge")
     steps.progress("judge", 0.0)
+    rivals = {role: rival(context, role, answers, trusted, gate_rows) for role in OTHERS}
+    incumbent = rivals["incumbent"]
+    best = earlier.find(context, incumbent, trusted=trusted, gate=gate_rows)
     evaluation = Evaluation(
         spec=job.graph,
-        limits=job.limits,
+        task=context.task,
+        requirement="beat" if job.trigger == "incident" else "keep",
         trusted=trusted,
         gate=gate_rows,
-        seed=job.seed,
+        best=best.version,
+        recipe=job.recipe,
+        faced=job.faced,
+        incident_loss=job.incident_loss,
+        cause=job.cause,
         labels_in_loss=facts.labels_in_loss,
         training_sources=facts.training_sources,
         domain_auc=facts.domain_auc,
     )
-    incumbent = rival(context, "incumbent", answers, trusted, gate_rows)
-    teacher = rival(context, "teacher", answers, trusted, gate_rows)
+    rivals["best"] = best.model
     if incumbent is not None:
-        check_log(context, gate_rows, incumbent.gate)
-    rule: Requirement = "beat" if job.trigger == "incident" else "keep"
+        check_log(context, gate_rows, context.task.answers(incumbent.gate))
     evaluated: dict[str, EvaluatedModel] = {}
     for name, path in variants.items():
         if answers[name].error is None:
@@ -215,31 +227,47 @@ def judge(
             context.warnings += evaluated[name].unanswered()
     fp32 = evaluated.get("fp32")
 
-    judged: dict[str, tuple[Evidence, Judgement]] = {}
+    found: dict[str, Evidence] = {}
     for name in job.candidates:
         if name in evaluated:
-            evidence = evaluation.evidence(evaluated[name], incumbent=incumbent, fp32=fp32)
+            found[name] = evaluation.evidence(evaluated[name], {**rivals, "fp32": fp32})
         else:
-            evidence = Evidence(variant=name, load_error=answers[name].error)
-        judged[name] = evidence, gate.decide(evidence, job.limits, rule=rule)
-    chosen = chosen or _choose(context, judged, answers)
-    evidence, judgement = judged[chosen]
+            found[name] = evaluation.unloaded(name, str(answers[name].error))
+    machine = [r for r in RULES if r.split == "machine"]
+    first = {n: gate.decide(e, context.policy, rules=machine) for n, e in found.items()}
+    chosen = chosen or _choose(context, [(found[n], first[n]) for n in found], answers)
+    evidence = found[chosen]
+    judgement = gate.decide(evidence, context.policy, waived=job.waived)
 
     report = context.report(
-        facts.counts | {"gate_verified": rows_of(evidence.verified)},
+        facts.counts | {"gate_verified": len(evidence.verified())},
         decision=judgement.decision,
         chosen=chosen if chosen in evaluated else None,
         gates=judgement.gates,
         variants=tuple(
-            replace(evaluation.variant(evaluated[name], fp32), gates=own.gates)
-            for name, (_, own) in judged.items()
+            _seen(
+                replace(
+                    evaluation.variant(evaluated[name], fp32),
+                    gates=judgement.gates if name == chosen else first[name].gates,
+                    temperature=facts.temperatures.get(name),
+                ),
+                judgement,
+            )
+            for name in found
             if name in evaluated
         ),
         incumbent=None if incumbent is None else evaluation.variant(incumbent),
-        teacher=None if teacher is None else evaluation.variant(teacher),
-        fresh=evidence.fresh,
-        trusted=evidence.trusted,
+        teacher=None if rivals["teacher"] is None else evaluation.variant(rivals["teacher"]),
+        gaps=gaps(context, evidence.fresh if judgement.faced else NOBODY, evidence.trusted),
+        fresh=comparison(evidence, evidence.fresh) if judgement.faced else None,
+        trusted=comparison(evidence, evidence.trusted),
+        best=best.version,
+        releases=best.accuracy,
         domain_auc=facts.domain_auc,
+        recipe=evidence.recipe,
+        recipe_name=context.recipe,
+        faced=judgement.faced,
+        tried=job.tried,
     )
     if chosen in evaluated:
         graph = Graph(variants[chosen], context.call(CANDIDATE))
@@ -256,16 +284,28 @@ def judge(
     return report
 
 
+def _seen(variant: Variant, judgement: Judgement) -> Variant:
+    """Nobody is told of fresh labels that no gate may look at."""
+    return variant if judgement.faced else replace(variant, fresh_accuracy=None)
+
+
+def gaps(context: JobContext, *samples: Sample) -> tuple[GroupGap, ...]:
+    """Gaps between declared groups, on the rows of all samples together."""
+    job = context.job
+    return fairness.gaps(samples, job.graph.groups, context.task, seed=job.seed)
+
+
 def _choose(
     context: JobContext,
-    judged: Mapping[str, tuple[Evidence, Judgement]],
+    judged: Sequence[tuple[Evidence, Judgement]],
     answers: Mapping[str, ProbeResult],
 ) -> str:
     """Choose a variant, once per candidate: later judgements keep to it."""
-    key = key_of("choice", sorted(judged), {n: msgspec.to_builtins(a) for n, a in answers.items()})
+    names = sorted(e.variant for e, _ in judged)
+    key = key_of("choice", names, {n: msgspec.to_builtins(a) for n, a in answers.items()})
 
     def make(out: Path) -> None:
-        out.write_bytes(msgspec.json.encode(gate.choose(list(judged.values()))))
+        out.write_bytes(msgspec.json.encode(gate.choose(judged)))
 
     return read_choice(context.steps.make("choice", key, make, suffix=".json"))
 

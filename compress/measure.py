@@ -2,113 +2,67 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from redistill.compress import candidate, data, gate, judging
+from redistill.compress import candidate, data, earlier, examine, gate, judging
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.folder import JobContext
 from redistill.compress.judge import diagnose as blame
 from redistill.compress.judge import measures
-from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation
-from redistill.compress.judge.gate_rules import Requirement
-from redistill.compress.judge.graph import Graph, GraphCall
+from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
 from redistill.compress.judge.probe import Probe
-from redistill.compress.plan import Measure, Report, to_json
+from redistill.compress.plan import Report, to_json
 from redistill.compress.rows import Rows
-from redistill.compress.shrink import export, trained
-from redistill.stats import clopper_pearson
 
 __all__ = ["baseline", "compare", "diagnose"]
 
-MIN_LIKENESS = 0.9
-"""Share of trusted rows on which a training folder must answer like the graph that it belongs to
-(int8 differs by a few percent at most)."""
-
 
 def diagnose(context: JobContext) -> Report:
-    """What student and teacher lost since the change, on the same labelled fresh rows.
+    """What student and teacher lost since the change, on the same labelled fresh rows, and why.
 
     Raises
     ------
     BadJob
         Nothing says how good the student was before: neither ``base_error`` nor trusted rows.
     """
-    job = context.job
     context.deadline.check("diagnose")
     context.steps.progress("diagnose", 0.0)
     fresh, dropped, _ = data.unique_rows(context.read("fresh"))
     trusted = context.read("trusted") if context.has("trusted") else None
-    if trusted is None and job.base_error is None:
-        raise BadJob(
-            "mode 'diagnose' needs the accuracy before the change: base_error in job.json, or"
-            " trusted.parquet"
-        )
-    weight = fresh.weight.astype(np.float64)
-    answered: dict[str, measures.Classes] = {}
-    pairs: dict[str, tuple[Measure, Measure]] = {}
-    for role, base in (("incumbent", job.base_error), ("teacher", job.teacher_base_error)):
-        if role == "teacher" and not context.path(role).is_file():
-            continue
-        graph = context.graph(role)
-        answered[role] = graph.classes(fresh.x)
-        now = measures.accuracy(answered[role], fresh.y, weight)
-        before = _before(graph, base, trusted)
-        if now is not None and before is not None:
-            pairs[role] = before, now
-    judging.check_log(context, fresh, answered["incumbent"])
-    differ = None
-    if "teacher" in answered and len(fresh):
-        same = measures.agreement(answered["incumbent"], answered["teacher"])
-        low, high = clopper_pearson((1.0 - same.value) * same.n, same.n)
-        differ = Measure(value=1.0 - same.value, low=low, high=high, n=same.n)
-    diagnosis = blame.diagnose(
-        student=pairs.get("incumbent"),
-        teacher=pairs.get("teacher"),
-        disagreement=differ,
-        tolerance_points=job.tolerance_points,
-        data_bug_columns=job.data_bug_columns,
-    )
+    symptoms = examine.examine(context, fresh, trusted)
+    diagnosis = blame.diagnose(symptoms)
     context.steps.progress("diagnose", 1.0)
     counts = {
         "fresh": len(fresh),
-        "fresh_labelled": int(fresh.labelled.sum()),
+        "fresh_labelled": symptoms.labelled,
         "dropped_duplicates": dropped,
         "trusted": 0 if trusted is None else len(trusted),
     }
     return context.report(counts, diagnosis=diagnosis)
 
 
-def _before(graph: Graph, base_error: float | None, trusted: Rows | None) -> Measure | None:
-    """Accuracy before the change: as measured at the release, else on trusted rows now."""
-    if base_error is None:
-        if trusted is None:
-            return None
-        return measures.accuracy(graph.classes(trusted.x), trusted.y)
-    share = 1.0 - base_error
-    if trusted is None:  # the rows behind it are not known here: it counts as exact
-        return Measure(value=share, low=None, high=None, n=0)
-    low, high = clopper_pearson(share * len(trusted), len(trusted))
-    return Measure(value=share, low=low, high=high, n=len(trusted))
-
-
 def compare(context: JobContext) -> Report:
-    """Incumbent against its predecessor on the labelled fresh rows, paired."""
+    """Incumbent against its predecessor on the labelled fresh rows, paired, by what their mistakes
+    cost."""
     context.deadline.check("compare")
     context.steps.progress("compare", 0.0)
     fresh, dropped, _ = data.unique_rows(context.read("fresh"))
-    answered = {r: context.graph(r).classes(fresh.x) for r in ("incumbent", "predecessor")}
-    comparison = measures.compare(answered["incumbent"], answered["predecessor"], fresh.y)
+    labelled = fresh.take(fresh.labelled)
+    loss = {
+        role: context.task.loss(context.graph(role).scores(labelled), labelled.y)
+        for role in ("incumbent", "predecessor")
+    }
     context.steps.progress("compare", 1.0)
     counts = {
         "fresh": len(fresh),
         "fresh_labelled": int(fresh.labelled.sum()),
         "dropped_duplicates": dropped,
     }
-    return context.report(counts, fresh=comparison)
+    found = measures.comparison(loss["predecessor"] - loss["incumbent"])
+    return context.report(counts, fresh=found)
 
 
 def baseline(context: JobContext) -> Report:
@@ -139,9 +93,6 @@ def baseline(context: JobContext) -> Report:
 
     context.steps.progress("judge", 0.0)
     graph = context.graph(role)
-    evaluation = Evaluation(
-        spec=job.graph, limits=job.limits, trusted=trusted, gate=gate_rows, seed=job.seed
-    )
     evaluated = EvaluatedModel.of(
         role, path, graph, trusted=trusted, gate=gate_rows, probed=probed[role]
     )
@@ -150,9 +101,19 @@ def baseline(context: JobContext) -> Report:
     if role != "incumbent":
         against = judging.rival(context, "incumbent", probed, trusted, gate_rows)
     teacher = judging.rival(context, "teacher", probed, trusted, gate_rows)
-    rule: Requirement = "first" if against is None else "admit"
-    evidence = evaluation.evidence(evaluated, incumbent=against, fp32=None)
-    judgement = gate.decide(evidence, job.limits, rule=rule)
+    best = earlier.find(context, against, trusted=trusted, gate=gate_rows)
+    evaluation = Evaluation(
+        spec=job.graph,
+        task=context.task,
+        requirement="first" if against is None else "admit",
+        trusted=trusted,
+        gate=gate_rows,
+        best=best.version,
+    )
+    evidence = evaluation.evidence(
+        evaluated, {"incumbent": against, "best": best.model, "teacher": teacher}
+    )
+    judgement = gate.decide(evidence, context.policy, waived=job.waived)
     training = _training_folder(context, role, evaluated, trusted)
     report = context.report(
         {
@@ -167,8 +128,12 @@ def baseline(context: JobContext) -> Report:
         variants=(replace(evaluation.variant(evaluated), gates=judgement.gates),),
         incumbent=None if against is None else evaluation.variant(against),
         teacher=None if teacher is None else evaluation.variant(teacher),
-        fresh=evidence.fresh,
-        trusted=evidence.trusted,
+        gaps=judging.gaps(context, evidence.fresh, evidence.trusted),
+        fresh=comparison(evidence, evidence.fresh),
+        trusted=comparison(evidence, evidence.trusted),
+        best=best.version,
+        releases=best.accuracy,
+        faced=judgement.faced,
     )
     # the labels of a reference may have been trained on: they say nothing about the error
     nobody = np.zeros(len(reference), np.bool_)
@@ -198,21 +163,9 @@ def _training_folder(
     folder = context.folder / role / "training"
     if not folder.is_dir():
         return None
-    student = trained.read(folder)
-    a, spec = student.architecture, context.job.graph
-    if (a.inputs, a.outputs) != (len(spec.features), len(spec.classes)):
-        raise BadModel(
-            f"{role}/training/{trained.ARCHITECTURE_FILE} has {a.inputs} inputs and {a.outputs}"
-            f" outputs, the model has {len(spec.features)} features and {len(spec.classes)} classes"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.onnx"
-        export.to_onnx(student, path)
-        answered = Graph(path, GraphCall(features=spec.features, classes=a.outputs)).classes(
-            trusted.x
-        )
-    likeness = measures.agreement(answered, evaluated.trusted)
-    if likeness.value < MIN_LIKENESS:
+    answered = examine.exported(folder, context).classes(trusted.x)
+    likeness = measures.agreement(answered, context.task.answers(evaluated.trusted))
+    if likeness.value < examine.MIN_LIKENESS:
         raise BadModel(
             f"{role}/training answers like {role}/model.onnx on {likeness.value:.0%} of"
             f" {likeness.n} trusted rows only: it belongs to another model"

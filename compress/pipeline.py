@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from redistill.compress import folder, measure, repair
+from redistill.compress import folder, measure, recipes, repair
 from redistill.compress.folder import JobContext
 from redistill.compress.plan import Report, to_json
 from redistill.compress.steps import Deadline, Progress, Steps, nothing
@@ -61,7 +61,12 @@ def run(
     job_folder = Path(job_folder)
     job = folder.read(job_folder)
     deadline = Deadline(seconds=job.deadline_s, clock=clock)
-    steps = Steps(job_folder, deadline=deadline, progress=progress or nothing)
+    steps = Steps(
+        job_folder,
+        deadline=deadline,
+        progress=progress or nothing,
+        scope=recipes.scope(job),
+    )
     report = MODES[job.mode](JobContext(folder=job_folder, job=job, steps=steps, deadline=deadline))
     write(job_folder / folder.REPORT, to_json(report))
     return report

@@ -3,16 +3,19 @@
 A job folder holds (all Parquet feature columns are float32, named and ordered as in ``schema``;
 categories are indices; one with the name of another column is ``feature.NAME``)::
 
-    job.json                      Job
+    job.json                      JobSpec
     fresh.parquet                 id_hash int64, served_at timestamp[us, UTC], FEATURES,
                                   label utf8?, source utf8?, p_include float64?,
-                                  split utf8 ("train" | "gate"), prediction utf8?
+                                  split utf8 ("train" | "gate"), prediction utf8?,
+                                  second_label utf8? (of another source than ``source``)
     reference.parquet             FEATURES, label utf8?    pool for replay
     trusted.parquet               FEATURES, label utf8     never trained on, never served
     incumbent/model.onnx          what serves now
     incumbent/training/           architecture.json, weights.safetensors, where they are known
     teacher/model.onnx            absent in modes that do not need it
     predecessor/model.onnx        only for mode "compare"
+    best/1/model.onnx             earlier releases, up to three: the best of them, or the incumbent,
+                                  is what trusted rows compare with
 
 and what is written here::
 
@@ -30,20 +33,27 @@ from typing import Any, Literal
 
 import msgspec
 
+from redistill.decodable import decodable
+
 __all__ = [
     "Accepted",
+    "Cause",
+    "ColumnCheck",
     "Comparison",
     "Decision",
     "Diagnosis",
     "Gate",
     "GraphSpec",
+    "GroupGap",
     "JobSpec",
-    "Limits",
     "Measure",
     "Mode",
+    "NeedsPerson",
     "Rejected",
     "Report",
+    "Split",
     "Training",
+    "Tried",
     "Undecidable",
     "Variant",
     "column_of",
@@ -55,7 +65,7 @@ __all__ = [
 OWN_COLUMNS = frozenset(
     (
         *("id_hash", "served_at", "label", "source", "p_include", "split"),
-        *("prediction", "scores"),
+        *("prediction", "scores", "second_label"),
     )
 )
 """Columns of a job's tables that are neither features nor slices."""
@@ -68,41 +78,52 @@ trusted rows (and, for an added one, against the incumbent)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What a candidate must satisfy. The hash of this object's JSON is the *policy hash* of a
-    release."""
+class Measure:
+    """An estimate with its 95% interval and the rows behind it."""
 
-    min_e_value: float = 100.0
-    """Fresh gate: anytime-valid paired e-value that the candidate beats the incumbent (Ville: error
-    <= 1/e)."""
-    trusted_margin_points: float = 1.0
-    """Trusted gate: the lower 95% bound of the paired difference must be above minus this."""
-    max_worst_slice_loss_points: float = 5.0
-    """Largest loss that any slice with at least ``min_slice_rows`` rows may show (upper bound of
-    the loss)."""
-    min_slice_rows: int = 50
-    """Labelled rows that a slice needs before it is judged."""
-    max_f1_loss_points: float = 2.0
-    """Largest loss of macro F1 on trusted rows, against the incumbent."""
-    max_bytes: int | None = None
-    """Largest model file; written as ``[repair] max_bytes``."""
-    max_p95_ms: float | None = None
-    """Largest latency at the serving batch, thread CPU time; written as ``[repair] max_p95_ms``."""
-    max_latency_ratio: float = 1.05
-    """Largest p50 of thread CPU time at the serving batch, as a share of the fp32 student's."""
-    max_size_ratio_noop: float = 0.9
-    """A "quantized" file larger than this share of the fp32 file is no quantization."""
-    min_agreement: float = 0.97
-    """Least share of trusted rows on which the int8 student's class equals the fp32 student's."""
-    domain_auc_blind: float = 0.8
-    """Where labels enter the loss and fresh rows are this separable from trusted ones, the trusted
-    gate is blind."""
-    min_verified_rows: int = 100
-    """Where it is blind: fresh rows that a second source, or a person, has labelled as well."""
-    scheduled_margin_points: float = 1.0
-    """Scheduled and manual jobs: fresh and trusted rows may not show a larger loss than this."""
-    scheduled_min_gain: float = 0.10
-    """A scheduled candidate must be better, or smaller or faster by this share."""
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+Split = Literal["fresh", "trusted", "machine"]
+"""What a gate looks at. ``machine``: no label at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """One condition; the first fields are ``redistill.streams.wire.events.GateResult``'s."""
+
+    name: str
+    value: float | None
+    limit: float | None
+    passed: bool | None
+    """``None``: the rows at hand do not decide it."""
+    why: str
+    split: Split | None = None
+    """Which rows it looked at; ``None``: an older report."""
+    have: int | None = None
+    """Labelled rows that it was judged on."""
+    need: int | None = None
+    """Rows that would decide it if the difference stays as it is; ``None``: not known."""
+    ask: str | None = None
+    """What only a person can bring, where it is open; ``None``: labels that come in decide it."""
+
+
+@decodable
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tried:
+    """A recipe whose candidate was refused."""
+
+    name: str
+    """Of the recipe."""
+    number: int | None
+    """Which of the incident's candidates that faced fresh rows it was; ``None``: it did not."""
+    sha256: str | None
+    """Of the candidate; ``None``: there was none that loads."""
+    reasons: tuple[str, ...]
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +155,8 @@ class Training:
     """A fresh row is seen at most so often an epoch where there are fewer of them than
     ``replay_ratio`` asks for."""
     hidden: tuple[int, ...] = (384, 384)
-    """Layers of the built-in student, when the incumbent brings no training folder."""
+    """Layers of the built-in student, which is distilled from scratch; narrower where gate `size`
+    would refuse what becomes of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,10 +172,53 @@ class GraphSpec:
     teacher_output_kind: Literal["logits", "probabilities"] = "logits"
     slices: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Categorical feature -> its values, or segment key -> (), for accuracy by slice; segments
-    stand in columns of their own."""
+    stand in columns of their own. A feature that is a number is cut into bands."""
+    groups: tuple[str, ...] = ()
+    """Those of the slices whose groups are declared: no gap between them may grow unseen."""
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """What each mistake costs, ``costs[true class][answer]``; ``None``: all the same."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColumnCheck:
+    """One column of the fresh rows against the profile of the version that served them."""
+
+    column: str
+    rule: Literal[
+        "missing",
+        "wrong_type",
+        "out_of_range",
+        "unseen_category",
+        "constant",
+        "repeated",
+        "unit_change",
+        "rescaled",
+        "drifted",
+        "finding",
+    ]
+    """A broken rule of the contract; ``repeated``: one value in many rows of a column that hardly
+    repeats any; ``rescaled``: another scale or offset with the shape kept,
+    below what the contract calls a change of unit; ``drifted``: another distribution, no rule is
+    broken; ``finding``: these rows break no rule, but a finding about it is open."""
+    value: float
+    """Share of rows that break the rule; for a change of unit, rescaling or drift the PSI."""
+    slope: float | None = None
+    """Values are about ``slope`` x the usual ones + ``intercept``; ``None``: no such line. A value
+    that is repeated is a line of slope 0."""
+    intercept: float | None = None
+    share: float = 1.0
+    """Share of rows that the line is about."""
+    beyond: tuple[float, float] | None = None
+    """Only values outside these bounds are meant by the line; ``None``: all."""
+    contributes: bool = False
+    """Its distance from the profile is above the noise of all columns together, or its share above
+    the rule's six standard errors."""
+    open: bool = False
+    """A contract finding about the column is open."""
+
+
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
     """``job.json``."""
@@ -168,38 +233,43 @@ class JobSpec:
     graph: GraphSpec
     made_here: tuple[str, ...] = ()
     """Roles whose graph a job like this made: one output, of logits, whatever ``graph`` says."""
-    limits: Limits = field(default_factory=Limits)
+    policy: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Limits by gate (``redistill.compress.judge.policy``); what is missing has its default."""
+    recipes: tuple[str, ...] = ("warm",)
+    """Ways to make a candidate (``redistill.compress.recipes``), in the order in which they are
+    tried."""
+    tried: tuple[Tried, ...] = ()
+    """The first of them, whose candidates were refused: this run is about the one after."""
+    recipe: int = 1
+    """Number of a candidate that has not faced fresh rows of its incident yet: 1, 2 or 3."""
+    faced: dict[str, int] = field(default_factory=dict)
+    """Candidates that have faced these fresh rows before, with their numbers, by SHA-256."""
+    incident_loss: Measure | None = None
+    """Points that the incumbent has lost and a candidate can give back, as the diagnosis measured
+    them."""
+    cause: str | None = None
+    """What the diagnosis found."""
+    releases: tuple[str, ...] = ()
+    """Versions of the earlier releases in ``best/1``, ``best/2``, ..."""
+    waived: dict[str, str] = field(default_factory=dict)
+    """Gates that a person takes upon themselves: who and why, by gate."""
     training: Training = field(default_factory=Training)
     serving_batch: int = 1
     tolerance_points: float = 1.0
     base_error: float | None = None
     """Error of the incumbent on trusted rows at its release, for the diagnosis."""
+    base_rows: int | None = None
+    """Labelled rows behind it; ``None``: not said, then as many as there are trusted rows."""
     teacher_base_error: float | None = None
-    data_bug_columns: tuple[str, ...] = ()
-    """Columns with an open contract finding."""
+    checks: tuple[ColumnCheck, ...] = ()
+    """What is wrong, or merely different, with columns of the very rows in ``fresh.parquet``."""
+    second_labels_before: tuple[int, int] | None = None
+    """(rows on which two sources differed, rows that two sources labelled) before the change;
+    ``None``: not known."""
+    raised_points: float | None = None
+    """Loss that the findings of the incident measured; ``None``: not known."""
     seed: int = 0
     deadline_s: float = 600.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measure:
-    """An estimate with its 95% interval and the rows behind it."""
-
-    value: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gate:
-    """One condition; the same fields as ``redistill.streams.wire.events.GateResult``."""
-
-    name: str
-    value: float | None
-    limit: float | None
-    passed: bool | None
-    why: str
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted", tag_field="decision"):
@@ -226,7 +296,21 @@ class Undecidable(
     why: str
 
 
-Decision = Accepted | Rejected | Undecidable
+class NeedsPerson(
+    msgspec.Struct, frozen=True, kw_only=True, tag="needs_person", tag_field="decision"
+):
+    """Too few rows of a kind that does not come in by itself: a person has to bring them, or to
+    decide without."""
+
+    gate: str
+    have: int
+    need: int | None
+    why: str
+    ask: str
+    """What is missing."""
+
+
+Decision = Accepted | Rejected | Undecidable | NeedsPerson
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,20 +324,50 @@ class Variant:
     p50_ms: float
     """Thread CPU time of one call at the serving batch."""
     p95_ms: float
+    rows_per_s: float | None = None
+    """Rows of such calls in a second of thread CPU time."""
+    peak_bytes: int | None = None
+    """Resident memory that it adds to a process of its own, at its peak."""
     trusted_accuracy: Measure
+    ranking_accuracy: Measure | None = None
+    """On the trusted rows that no gate looks at."""
     fresh_accuracy: Measure | None
     """On labelled gate rows; ``None`` without any."""
     agreement: float | None
     """Same class as the fp32 student, share of trusted rows."""
     gates: tuple[Gate, ...] = ()
+    measures: dict[str, Measure] = field(default_factory=dict)
+    """On trusted rows, by the names that its task gives them."""
+    temperature: Measure | None = None
+    """Number by which its scores were divided at its making: fitted to labels, with an interval, or
+    matched to the confidence of what it was made from; ``None``: it was not made here."""
 
 
+Cause = Literal[
+    "none",
+    "data_bug",
+    "compression_gap",
+    "stale_quantization",
+    "prior_shift",
+    "unknown_covariate",
+    "concept_change",
+    "labels_suspect",
+    "unclear",
+    # written until 0.1, still read
+    "world_changed",
+    "harmless",
+    "undecided",
+]
+"""What a loss comes from; ``workers/incidents/causes.py`` says what is done about each."""
+
+
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
     """What student and teacher lost since the change point, on the same labelled fresh rows, in
-    points."""
+    points, and what is to blame."""
 
-    cause: Literal["data_bug", "compression_gap", "world_changed", "harmless", "undecided"]
+    cause: Cause
     why: str
     student_loss_points: Measure | None
     teacher_loss_points: Measure | None
@@ -262,6 +376,22 @@ class Diagnosis:
     for."""
     labelled: int
     """Labelled fresh rows."""
+    recoverable_points: Measure | None = None
+    """(teacher now - student now) - (their gap at release), paired: what distilling can give
+    back."""
+    recoverable_at_least: float | None = None
+    """Lower end of its 99% interval, in points."""
+    columns: tuple[str, ...] = ()
+    """Columns that the cause is about."""
+    tolerance_points: float | None = None
+    """Loss that nobody need be woken for; ``None``: not said (0.1)."""
+
+    @property
+    def repairable(self) -> bool:
+        """Whether the student surely lost something that its teacher kept."""
+        lost = self.student_loss_points
+        low = (None if lost is None else lost.low, self.recoverable_at_least)
+        return all(points is not None and points > 0.0 for points in low)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -276,6 +406,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GroupGap:
+    """How differently the declared groups of a key are served, on labelled fresh and trusted
+    rows."""
+
+    key: str
+    """``sex``."""
+    accuracy: dict[str, dict[str, Measure]]
+    """Mean of right answers (1 - loss) by role (``candidate``, ``incumbent``, ``teacher``) and
+    group; groups of few rows are left out."""
+    gap: dict[str, Measure]
+    """Largest minus smallest of them, by role."""
+    added: dict[str, Measure]
+    """The candidate's gap minus that of another role: of ``teacher`` what compression added."""
+    chance: float
+    """Gap that rows as few would show on average if all groups were served alike."""
+
+
+@decodable
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
     """``report.json``: everything that was found, measured in this job; the gate report of a
     release."""
@@ -284,7 +433,7 @@ class Report:
     job_id: str
     model: str
     mode: Mode
-    decision: Accepted | Rejected | Undecidable | None
+    decision: Accepted | Rejected | Undecidable | NeedsPerson | None
     """``None`` in modes that decide nothing (``diagnose``, ``compare``)."""
     chosen: str | None = None
     """Name of the variant in ``candidate/``."""
@@ -293,12 +442,30 @@ class Report:
     variants: tuple[Variant, ...] = ()
     incumbent: Variant | None = None
     teacher: Variant | None = None
+    gaps: tuple[GroupGap, ...] = ()
+    """One for each declared group key with rows of two groups."""
     fresh: Comparison | None = None
     trusted: Comparison | None = None
+    trusted_sha256: str | None = None
+    """Of the trusted rows: accuracies on others cannot be compared with these."""
+    best: str | None = None
+    """Version of the best release so far; ``None``: the incumbent, or there is none."""
+    releases: dict[str, Measure] = field(default_factory=dict)
+    """Accuracy of earlier releases on trusted rows, by version."""
+    waived: dict[str, str] = field(default_factory=dict)
+    """Gates that a person took upon themselves: who and why, by gate."""
     domain_auc: Measure | None = None
     """How well fresh rows can be told from trusted ones; measured when labels entered the loss."""
     diagnosis: Diagnosis | None = None
     policy_sha256: str
+    recipe: int = 1
+    """Which of the incident's candidates that face fresh rows the chosen one is, or would be."""
+    recipe_name: str | None = None
+    """How it was made; ``None`` in modes that make none."""
+    faced: bool = False
+    """Whether labelled fresh rows were looked at to judge it."""
+    tried: tuple[Tried, ...] = ()
+    """Recipes of this job that were refused before."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows per role: train, gate, gate_labelled, replay, trusted, dropped_duplicates, ..."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -309,7 +476,7 @@ class Report:
     seed: int = 0
 
 
-def to_json(value: JobSpec | Report | Limits) -> bytes:
+def to_json(value: JobSpec | Report) -> bytes:
     """Canonical JSON (sorted keys): the same value gives the same bytes, so that its hash means
     something."""
     return msgspec.json.encode(value, order="sorted")

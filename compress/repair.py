@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from redistill.compress import data, judging
+from redistill.compress import data, judging, recalibrate, trusted_rows
 from redistill.compress.errors import BadJob
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report
+from redistill.compress.recipes import RECIPES
 from redistill.files import sha256_of
 
 __all__ = ["gate", "repair"]
@@ -56,8 +57,8 @@ def gate(context: JobContext) -> Report:
     facts, trained = judging.read_facts(steps.finished("facts"))
     context.warnings += facts.warnings
     made = ("fp32", *(v for v in context.job.candidates if v != "fp32"))
-    variants = {v: steps.finished("export" if v == "fp32" else v) for v in made}
-    training = steps.finished("train")
+    variants = {v: recalibrate.finished(steps, v) for v in made}
+    training = steps.finished(RECIPES[context.recipe].step)
     answers = judging.read_answers(steps.finished("probe"))
     chosen = judging.read_choice(steps.finished("choice"))
     model = context.folder / CANDIDATE / "model.onnx"
@@ -66,7 +67,10 @@ def gate(context: JobContext) -> Report:
             f"{CANDIDATE}/model.onnx is not the {chosen} variant that was judged before: it was"
             " changed since"
         )
-    fresh, trusted = context.read("fresh"), context.read("trusted")
+    fresh = context.read("fresh")
+    trusted, learned = trusted_rows.untrained(context.read("trusted"), trained)
+    if learned:
+        context.warnings.append(f"{learned} trusted rows were trained on: they judge nothing here")
     rows, dropped = data.gate_rows(fresh, trained)
     counts = facts.counts | {
         "fresh": len(fresh),

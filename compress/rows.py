@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ class Rows:
 
     x: NDArray[np.float32]  # (n, F) in the graph's order; NaN = missing, categories as indices
     y: NDArray[np.int64]  # (n,) index of the label in classes, -1 = none
-    weight: NDArray[np.float32]  # (n,) 1 / probability of having been labelled; 1 = unknown
     gate: NDArray[np.bool_]  # (n,) kept for the gates, never trained on
     id_hash: NDArray[np.int64]  # (n,) 0 = none
     served_at: NDArray[np.int64]  # (n,) microseconds since 1970, 0 = unknown
@@ -39,6 +38,7 @@ class Rows:
     prediction: NDArray[np.int64]  # (n,) what was answered in production, -1 = not logged
     segments: dict[str, list[str | None]] = field(default_factory=dict)
     """Slice columns that are no features."""
+    second_label: NDArray[np.int64] | None = None  # (n,) of another source, -1 = none
 
     def __len__(self) -> int:
         return len(self.x)
@@ -49,14 +49,20 @@ class Rows:
         return Rows(
             x=self.x[index],
             y=self.y[index],
-            weight=self.weight[index],
             gate=self.gate[index],
             id_hash=self.id_hash[index],
             served_at=self.served_at[index],
             source=[self.source[i] for i in index],
             prediction=self.prediction[index],
             segments={k: [v[i] for i in index] for k, v in self.segments.items()},
+            second_label=None if self.second_label is None else self.second_label[index],
         )
+
+    def strides(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """The inputs, ``size`` rows at a time: whoever runs a model over rows need not hold more
+        of them."""
+        for i in range(0, len(self), size):
+            yield self.x[i : i + size]
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -171,13 +177,6 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
     split = text("split")
     if bad := sorted({s for s in split if s not in (None, "train", "gate")} - {None}, key=str):
         raise BadData(f"{file}: column 'split' holds {examples(bad)}, must be 'train' or 'gate'")
-    weight = np.ones(n, np.float32)
-    if "p_include" in names:
-        p = pc.cast(table["p_include"], pa.float64()).to_numpy()
-        known = np.isfinite(p)
-        if ((p[known] <= 0) | (p[known] > 1)).any():
-            raise BadData(f"{file}: column 'p_include' holds values outside (0, 1]")
-        weight[known] = (1.0 / p[known]).astype(np.float32)
 
     def integers(name: str) -> NDArray[np.int64]:
         if name not in names:
@@ -194,12 +193,12 @@ def read_rows(path: Path, graph: GraphSpec) -> tuple[Rows, list[str]]:
     rows = Rows(
         x=x,
         y=y,
-        weight=weight,
         gate=np.array([s == "gate" for s in split], np.bool_),
         id_hash=integers("id_hash"),
         served_at=integers("served_at"),
         source=text("source"),
         prediction=prediction,
+        second_label=_labels(text("second_label"), graph.classes)[0],
         segments={
             s: text(column[s])
             for s in graph.slices

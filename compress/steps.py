@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.compress.errors import BadJob, DeadlineExceeded
+from redistill.decodable import decodable
 from redistill.files import put, sha256_of_tree, write
 
 __all__ = ["WORK", "Deadline", "Progress", "Steps", "array_key", "key_of", "nothing"]
@@ -86,6 +87,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
 
 
+@decodable
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
     steps: dict[str, Step] = {}
@@ -117,10 +119,20 @@ class Steps:
         Checked before each step.
     progress
         Told about each step.
+    scope
+        What the recorded names begin with: steps of the same name in another scope are others.
     """
 
-    def __init__(self, folder: Path, *, deadline: Deadline, progress: Progress = nothing) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadline: Deadline,
+        progress: Progress = nothing,
+        scope: str = "",
+    ) -> None:
         self.folder = folder
+        self._scope = scope
         self.deadline = deadline
         self.progress = progress
         self.seconds: dict[str, float] = {}
@@ -146,7 +158,7 @@ class Steps:
 
     def _whole(self, name: str) -> Step | None:
         """A recorded step whose result is still what it was."""
-        step = self._record.steps.get(name)
+        step = self._record.steps.get(self._scope + name)
         if step is None:
             return None
         path = self.folder / step.path
@@ -184,7 +196,7 @@ class Steps:
             return self.folder / done.path
         self.progress(name, 0.0)
         began, cpu = time.perf_counter(), time.process_time()
-        final = self._work / f"{name}-{key[:16]}{suffix}"
+        final = self._work / f"{self._scope}{name}-{key[:16]}{suffix}"
         part = self._work / f".{name}{suffix}"
         make(part)
         put(part, final)
@@ -196,13 +208,17 @@ class Steps:
             seconds=self.seconds[name],
             cpu_seconds=time.process_time() - cpu,
         )
-        self._record = _Record(steps={**self._record.steps, name: step})
+        self._record = _Record(steps={**self._record.steps, self._scope + name: step})
         write(
             self.folder / RECORD,
             msgspec.json.format(msgspec.json.encode(self._record), indent=1) + b"\n",
         )
         self.progress(name, 1.0)
         return final
+
+    def has(self, name: str) -> bool:
+        """Whether a step was ever done in this folder, in this scope."""
+        return self._scope + name in self._record.steps
 
     def finished(self, name: str) -> Path:
         """Result of a step of an earlier run, whatever its key.
@@ -212,11 +228,11 @@ class Steps:
         BadJob
             It was never done, or its result was changed since.
         """
-        step = self._record.steps.get(name)
+        step = self._record.steps.get(self._scope + name)
         if step is None:
             raise BadJob(
-                f"mode 'gate' judges a finished candidate, but step {name!r} was never done in this"
-                " folder: run it in mode 'repair' first"
+                f"mode 'gate' judges a finished candidate, but step {self._scope + name!r} was"
+                " never done in this folder: run it in mode 'repair' first"
             )
         if self._whole(name) is None:
             raise BadJob(

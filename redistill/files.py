@@ -10,6 +10,7 @@ process that is killed can leave a temporary file (:func:`unfinished`).
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -23,6 +24,8 @@ __all__ = [
     "UMASKED",
     "copy",
     "create",
+    "disk_refuses",
+    "is_full",
     "put",
     "sha256_of",
     "sha256_of_bytes",
@@ -36,6 +39,50 @@ UMASKED = 0o666
 """Mode of a new file, less what the process masks."""
 PRIVATE = 0o600
 """Mode of a file that only its owner may read."""
+
+
+FULL_BYTES = 1 << 20
+"""Less room than anything needs that is worth writing."""
+
+_REFUSALS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE}
+)
+"""Full, or not to be written: somebody mends the disk, and what was tried goes well again."""
+_WORDS = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
+"""Libraries that write by themselves hand on the words without the number."""
+
+
+def disk_refuses(error: BaseException) -> bool:
+    """Whether something failed because a disk is full, or may not or cannot be written: no fault of
+    whoever wrote, and gone once the disk is mended. What the error was raised from counts too.
+
+    Examples
+    --------
+    >>> disk_refuses(OSError(errno.ENOSPC, "No space left on device"))
+    True
+    >>> disk_refuses(RuntimeError("I/O error: No space left on device (os error 28)"))
+    True
+    >>> disk_refuses(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    False
+    """
+    seen: BaseException | None = error
+    for _ in range(10):  # as deep as anybody wraps; a cycle ends, too
+        if seen is None:
+            return False
+        if isinstance(seen, OSError) and seen.errno in _REFUSALS:
+            return True
+        if any(words in str(seen) for words in _WORDS):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk of a folder has less room than anything that is worth writing needs."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False  # there is no such folder
 
 
 def write(path: Path, data: bytes, *, mode: int = UMASKED) -> None:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 
-from redistill import child_path, onnxwalk
+from redistill import child_path, confinement, onnxwalk
 from redistill.onnxports import OnnxError
 
 __all__ = ["try_large"]
@@ -63,6 +63,8 @@ def main(memory: int) -> int:
     """What the child does."""
     import resource
 
+    confinement.die_with_parent()
+    confinement.deny_network()
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

@@ -12,9 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import alertmanager_server as alertmanager
+import database_faults
+import faketime as wrong_clocks
 import kafka_server as kafka
 import postgres_server as postgres
+import prometheus_server as prometheus_programs
 import pytest
+import receivers
+import structlog
 import wheels as wheel_builds
 from hypothesis import HealthCheck, settings
 
@@ -35,6 +41,14 @@ def _missing(name: str, why: Exception) -> NoReturn:
     if name in REQUIRED:
         pytest.fail(f"REDISTILL_REQUIRE names {name}, but: {why}", pytrace=False)
     pytest.skip(f"{name}: {why}")
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A test that sets logging up, as a process does, leaves none of it to those that follow."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +79,64 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def told_by_alertmanager() -> Iterator[receivers.Receiver]:
+    """What the Alertmanager of this run tells on, in its webhook's JSON."""
+    with receivers.receiver() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def alertmanager_server(
+    tmp_path_factory: pytest.TempPathFactory, told_by_alertmanager: receivers.Receiver
+) -> Iterator[alertmanager.AlertmanagerServer]:
+    """A real Alertmanager for the whole run; each test takes keys of its own."""
+    folder = tmp_path_factory.mktemp("alertmanager")
+    server = alertmanager.AlertmanagerServer(folder, told_by_alertmanager.url)
+    try:
+        server.start()
+    except alertmanager.Unavailable as why:
+        _missing("alertmanager", why)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def prometheus_tools() -> None:
+    """``prometheus`` and ``promtool`` are there."""
+    try:
+        for name in ("prometheus", "promtool"):
+            prometheus_programs.program(name)
+    except prometheus_programs.Unavailable as why:
+        _missing("prometheus", why)
+
+
+@pytest.fixture
+def fake_clock(tmp_path: Path) -> wrong_clocks.FakeClock:
+    """The clock of a process that this test starts; right until it is set."""
+    try:
+        library = wrong_clocks.library()
+    except wrong_clocks.Unavailable as why:
+        _missing("faketime", why)
+    return wrong_clocks.FakeClock(tmp_path / "clock", library).set("+0")
+
+
 @pytest.fixture
 def postgres_url(postgres_server: postgres.PostgresServer) -> Iterator[str]:
     """URL of an empty PostgreSQL database of this test's own."""
     url = postgres_server.new_database()
     yield url
     postgres_server.drop(url)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, of 24 MB, for tests that fill it (``database_faults.full``)."""
+    try:
+        with database_faults.small_disk(tmp_path / "disk", 24) as folder:
+            yield folder
+    except postgres.Unavailable as why:
+        _missing("mount", why)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

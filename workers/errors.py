@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from redistill.workers.exit_codes import ExitCode
+
 __all__ = [
     "DatabaseError",
     "KeysError",
     "LeaseLost",
+    "NotInTime",
     "RegistryError",
+    "RegistryUsageError",
+    "ReleaseFilesError",
     "SettingsError",
     "SpecError",
     "UsageError",
@@ -18,14 +23,14 @@ class WorkersError(Exception):
     """Something on the acting side could not be done."""
 
     retriable = False
-    exit_code = 1
+    exit_code = ExitCode.FAILED
     """What the command line exits with."""
 
 
 class UsageError(WorkersError):
     """What was asked for makes no sense as it stands: the message says what to change."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class SettingsError(UsageError):
@@ -44,8 +49,29 @@ class LeaseLost(WorkersError):
     """Another worker has taken over: nothing more may be written under this lease."""
 
 
+class NotInTime(WorkersError):
+    """What was waited for has not happened yet; the message says whether it still may."""
+
+    exit_code = ExitCode.NOT_IN_TIME
+
+
 class RegistryError(WorkersError):
     """A release cannot be made, published or rolled back."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class RegistryUsageError(RegistryError, UsageError):
+    """What was asked of the registry makes no sense: a name that it does not know, or a model that
+    has no releases because it is only watched."""
+
+    exit_code = ExitCode.USAGE
+
+
+class ReleaseFilesError(RegistryError):
+    """A file of a release cannot be read or written."""
+
+    exit_code = ExitCode.FAILED
 
 
 class KeysError(WorkersError):

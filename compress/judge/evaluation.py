@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from redistill.compress import data
+from redistill.compress import data, groups, trusted_rows
 from redistill.compress.judge import measures
-from redistill.compress.judge.evidence import Evidence
+from redistill.compress.judge.evidence import (
+    NOBODY,
+    Evidence,
+    Machine,
+    Requirement,
+    Role,
+    Sample,
+)
 from redistill.compress.judge.graph import Graph
-from redistill.compress.judge.measures import Classes
 from redistill.compress.judge.probe import ProbeResult
-from redistill.compress.plan import GraphSpec, Limits, Measure, Variant
+from redistill.compress.judge.task import Scores, Task
+from redistill.compress.plan import Comparison, GraphSpec, Measure, Variant
 from redistill.compress.rows import Rows
 from redistill.files import sha256_of
 
-__all__ = ["EvaluatedModel", "Evaluation"]
+__all__ = ["EvaluatedModel", "Evaluation", "comparison"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EvaluatedModel:
-    """One model and what it answers."""
+    """One model and what it scores."""
 
     name: str
     path: Path
-    trusted: Classes  # (trusted rows,)
-    gate: Classes  # (gate rows,), labelled or not
-    fresh: Classes  # (fresh rows,), those that were trained on too; empty where nobody asks
+    trusted: Scores  # (trusted rows, K)
+    gate: Scores  # (gate rows, K), labelled or not
+    fresh: Scores  # (fresh rows, K), those that were trained on too; empty where nobody asks
     probed: ProbeResult
 
     @classmethod
@@ -47,20 +56,36 @@ class EvaluatedModel:
         return cls(
             name=name,
             path=path,
-            trusted=graph.classes(trusted.x),
-            gate=graph.classes(gate.x),
-            fresh=graph.classes(gate.x[:0] if fresh is None else fresh.x),
+            trusted=graph.scores(trusted),
+            gate=graph.scores(gate),
+            fresh=graph.scores(gate.take(np.empty(0, np.intp)) if fresh is None else fresh),
             probed=probed,
+        )
+
+    @property
+    def machine(self) -> Machine:
+        """What it costs."""
+        return Machine(
+            bytes=self.path.stat().st_size,
+            p50_ms=self.probed.p50_ms,
+            p95_ms=self.probed.p95_ms,
+            rows_per_s=self.probed.rows_per_s,
+            peak_bytes=self.probed.peak_bytes,
         )
 
     def unanswered(self) -> list[str]:
         """A sentence for rows to which it answers NaN or infinity: they count as wrong."""
         return [
-            f"{self.name} answers NaN for {silent:,} of {len(answered):,} {what} rows: they count"
+            f"{self.name} answers NaN for {silent:,} of {len(scores):,} {what} rows: they count"
             " as wrong"
-            for what, answered in (("trusted", self.trusted), ("gate", self.gate))
-            if (silent := int((answered < 0).sum()))
+            for what, scores in (("trusted", self.trusted), ("gate", self.gate))
+            if (silent := int((~np.isfinite(scores).all(axis=1)).sum()))
         ]
+
+
+Rivals = Mapping[Role, EvaluatedModel | None]
+"""Whom a candidate is measured beside: ``incumbent``, ``best``, ``fp32``, ``teacher``; ``None``:
+there is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -68,10 +93,17 @@ class Evaluation:
     """The rows and terms under which all variants of a job are judged."""
 
     spec: GraphSpec
-    limits: Limits
+    task: Task
+    requirement: Requirement
     trusted: Rows
     gate: Rows
-    seed: int
+    best: str | None = None
+    recipe: int = 1
+    """Number of a candidate that is not among ``faced``."""
+    faced: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of candidates that faced these fresh rows before, by SHA-256."""
+    incident_loss: Measure | None = None
+    cause: str | None = None
     labels_in_loss: bool = False
     training_sources: tuple[str, ...] = ()
     domain_auc: Measure | None = None
@@ -84,7 +116,9 @@ class Evaluation:
         ValueError
             No trusted rows.
         """
-        accuracy = measures.accuracy(model.trusted, self.trusted.y)
+        answered = self.task.answers(model.trusted)
+        accuracy = measures.accuracy(answered, self.trusted.y)
+        ranks = trusted_rows.ranking(self.trusted)
         if accuracy is None:
             raise ValueError("a variant is measured on trusted rows, and there are none")
         return Variant(
@@ -93,81 +127,77 @@ class Evaluation:
             bytes=model.path.stat().st_size,
             p50_ms=model.probed.p50_ms or 0.0,
             p95_ms=model.probed.p95_ms or 0.0,
+            rows_per_s=model.probed.rows_per_s,
+            peak_bytes=model.probed.peak_bytes,
             trusted_accuracy=accuracy,
-            fresh_accuracy=measures.accuracy(
-                model.gate, self.gate.y, self.gate.weight.astype(np.float64)
-            ),
+            ranking_accuracy=measures.accuracy(answered[ranks], self.trusted.y[ranks]),
+            fresh_accuracy=measures.accuracy(self.task.answers(model.gate), self.gate.y),
             agreement=None
             if fp32 is None
-            else measures.agreement(model.trusted, fp32.trusted).value,
+            else measures.agreement(answered, self.task.answers(fp32.trusted)).value,
+            measures={name: m for name, m in self._measured(model) if m is not None},
         )
 
-    def evidence(
-        self,
-        model: EvaluatedModel,
-        *,
-        incumbent: EvaluatedModel | None,
-        fp32: EvaluatedModel | None,
-    ) -> Evidence:
-        """What the gates are told of a candidate.
+    def _measured(self, model: EvaluatedModel) -> Iterator[tuple[str, Measure | None]]:
+        for name, measure in self.task.measures.items():
+            yield name, measure(self.task, model.trusted, self.trusted.y)
 
-        Parameters
-        ----------
-        incumbent
-            What serves now; ``None``: this is the first model.
-        fp32
-            The student that the candidate was quantized from; ``None``: it was not.
-        """
-        y, own = self.trusted.y, model.probed
-        quantized = fp32 is not None and fp32.name != model.name
-        out = Evidence(
+    def unloaded(self, name: str, error: str) -> Evidence:
+        """Of a candidate that the limited child refused there is nothing more to say."""
+        return Evidence(
+            variant=name,
+            task=self.task,
+            requirement=self.requirement,
+            load_error=error,
+            recipe=self.recipe,
+        )
+
+    def evidence(self, model: EvaluatedModel, rivals: Rivals) -> Evidence:
+        """What the gates are told of a candidate."""
+        models: dict[Role, EvaluatedModel] = {"candidate": model}
+        models |= {role: m for role, m in rivals.items() if m is not None}
+        fp32 = models.get("fp32")
+        ranks = trusted_rows.ranking(self.trusted)
+        labelled = self.gate.labelled
+        return Evidence(
             variant=model.name,
-            quantized=quantized,
-            bytes=model.path.stat().st_size,
-            fp32_bytes=None if fp32 is None else fp32.path.stat().st_size,
-            integer_operators=own.integer_operators,
-            p50_ms=own.p50_ms,
-            p95_ms=own.p95_ms,
-            fp32_p50_ms=None if fp32 is None else fp32.probed.p50_ms,
-            accuracy=measures.accuracy(model.trusted, y),
+            task=self.task,
+            requirement=self.requirement,
+            machine={role: m.machine for role, m in models.items()},
+            quantized=fp32 is not None and fp32.name != model.name,
+            integer_operators=model.probed.integer_operators,
+            fresh=self._sample(self.gate, {r: m.gate for r, m in models.items()}, labelled),
+            trusted=self._sample(self.trusted, {r: m.trusted for r, m in models.items()}, ~ranks),
+            ranking=self._sample(self.trusted, {r: m.trusted for r, m in models.items()}, ranks),
+            unlabelled=Sample(
+                truth=np.full(len(model.fresh), -1, np.int64),
+                scores={r: m.fresh for r, m in models.items() if len(m.fresh)},
+            ),
+            best=self.best,
+            recipe=self.faced.get(sha256_of(model.path), self.recipe),
+            incident_loss=self.incident_loss,
+            cause=self.cause,
             labels_in_loss=self.labels_in_loss,
+            training_sources=self.training_sources,
             domain_auc=self.domain_auc,
-            agreement=measures.agreement(model.trusted, fp32.trusted)
-            if fp32 is not None and quantized
-            else None,
-            fresh_agreement=measures.agreement(model.fresh, fp32.fresh)
-            if fp32 is not None and quantized and len(model.fresh)
-            else None,
         )
-        return out if incumbent is None else self._against(out, model, incumbent)
 
-    def _against(
-        self, evidence: Evidence, model: EvaluatedModel, incumbent: EvaluatedModel
-    ) -> Evidence:
-        y, n_classes = self.trusted.y, len(self.spec.classes)
-        trained_on = set(self.training_sources)
-        verified = np.array(
-            [s is not None and s not in trained_on for s in self.gate.source], np.bool_
-        )
-        return replace(
-            evidence,
-            incumbent_bytes=incumbent.path.stat().st_size,
-            incumbent_p50_ms=incumbent.probed.p50_ms,
-            trusted=measures.compare(model.trusted, incumbent.trusted, y),
-            f1=measures.f1_difference(
-                model.trusted, incumbent.trusted, y, n_classes, seed=self.seed
-            ),
-            slices=tuple(
-                measures.slice_losses(
-                    model.trusted,
-                    incumbent.trusted,
-                    y,
-                    data.slice_groups(self.trusted, self.spec),
-                    min_rows=self.limits.min_slice_rows,
-                )
-            ),
-            fresh=measures.compare(model.gate, incumbent.gate, self.gate.y),
-            verified=measures.compare(
-                model.gate, incumbent.gate, np.where(verified, self.gate.y, -1)
-            ),
-        )
+    def _sample(self, rows: Rows, scores: Mapping[Role, Scores], use: NDArray[np.bool_]) -> Sample:
+        if not len(rows):
+            return NOBODY
+        return Sample(
+            truth=rows.y,
+            scores=scores,
+            source=tuple(rows.source),
+            groups=groups.by_slice(rows, self.spec, groups.bands(self.trusted, self.spec)),
+            classes=groups.by_class(rows, self.spec),
+            hashes=data.digests(rows.x),
+        ).take(use)
+
+
+def comparison(evidence: Evidence, sample: Sample) -> Comparison | None:
+    """Candidate against incumbent on labelled rows, for the report; ``None``: there is no
+    incumbent."""
+    if "incumbent" not in sample:
+        return None
+    return measures.comparison(sample.difference(evidence.task))

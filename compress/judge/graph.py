@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 from redistill import onnxfile, onnxports
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.output_kind import misdeclared
+from redistill.compress.judge.task import largest
 from redistill.compress.plan import GraphSpec
+from redistill.compress.rows import Rows
 from redistill.onnxports import OnnxError
 
-__all__ = ["INTEGER_OPERATORS", "Graph", "GraphCall", "answers", "check_file", "session"]
+__all__ = ["INTEGER_OPERATORS", "Graph", "GraphCall", "check_file", "session"]
 
 BATCH = 512
 """Rows per call when many are asked for: bounds the memory of activations. Dynamic int8 takes its
@@ -165,13 +168,21 @@ class Graph:
 
     def outputs(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The graph's output for any number of rows, in batches: ``(n, classes)``."""
-        if not len(x):
-            return np.empty((0, self.call.classes), np.float32)
-        return np.concatenate([self.raw(x[i : i + BATCH]) for i in range(0, len(x), BATCH)])
+        return self._each(x[i : i + BATCH] for i in range(0, len(x), BATCH))
+
+    def _each(self, parts: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+        outputs = [self.raw(x) for x in parts]
+        return np.concatenate([np.empty((0, self.call.classes), np.float32), *outputs])
 
     def logits(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits; of a graph that answers with probabilities their logarithm: ``(n, classes)``."""
-        out = self.outputs(x)
+        return self._logits(self.outputs(x))
+
+    def scores(self, rows: Rows) -> NDArray[np.float32]:
+        """Logits of a job's rows, a stride of inputs after the other: ``(n, classes)``."""
+        return self._logits(self._each(rows.strides(BATCH)))
+
+    def _logits(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.call.output_kind == "probabilities":
             out = np.where(np.isfinite(out), np.log(np.clip(out, 1e-7, 1.0)), np.float32(np.nan))
         return out
@@ -179,7 +190,7 @@ class Graph:
     def classes(self, x: NDArray[np.float32]) -> NDArray[np.int64]:
         """Index of the class with the largest score: ``(n,)``; -1 where the answer is not
         finite."""
-        return answers(self.outputs(x))
+        return largest(self.outputs(x))
 
     def self_test(self, x: NDArray[np.float32]) -> None:
         """Run batches of 1, 2 and 7 rows: each must answer alone what it answers in company.
@@ -209,9 +220,3 @@ class Graph:
             # dynamic int8 takes its ranges from the batch: the answers differ a little then
             if not np.allclose(part, whole[:n], rtol=0.1, atol=0.1 * float(np.abs(whole).max())):
                 raise BadModel(f"{self.name} answers a row differently in a batch of {n} than of 7")
-
-
-def answers(outputs: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Index of the largest score of each row, -1 where scores are not finite."""
-    finite = np.isfinite(outputs).all(axis=1)
-    return np.where(finite, np.argmax(np.where(np.isfinite(outputs), outputs, 0), axis=1), -1)

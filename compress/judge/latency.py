@@ -21,6 +21,7 @@ class Latency:
 
     p50_ms: float
     p95_ms: float
+    mean_ms: float
     calls: int
 
 
@@ -53,7 +54,7 @@ def interleaved(
     --------
     >>> now = iter(range(0, 10**9, 1_000_000))
     >>> interleaved([lambda: None], rounds=40, clock_ns=lambda: next(now))
-    [Latency(p50_ms=1.0, p95_ms=1.0, calls=...)]
+    [Latency(p50_ms=1.0, p95_ms=1.0, mean_ms=1.0, calls=...)]
     """
     for _ in range(WARM_UP_ROUNDS):
         for call in calls:
@@ -73,6 +74,7 @@ def interleaved(
         Latency(
             p50_ms=float(np.quantile(t, 0.5)) / 1e6,
             p95_ms=float(np.quantile(t, 0.95)) / 1e6,
+            mean_ms=float(np.mean(t)) / 1e6,
             calls=len(t),
         )
         for t in taken

@@ -4,98 +4,53 @@ their intervals."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.compress.judge import intervals
+from redistill.compress.judge import betting, intervals
 from redistill.compress.plan import Comparison, Measure
-from redistill.stats import clopper_pearson, paired_e_value
+from redistill.stats import clopper_pearson
 
 __all__ = [
     "Classes",
-    "SliceLoss",
     "accuracy",
     "agreement",
-    "compare",
+    "comparison",
     "domain_auc",
     "f1_difference",
     "macro_f1",
-    "rows_to_decide",
-    "slice_losses",
+    "mean_loss",
 ]
 
 Classes = NDArray[np.int64]
 """(n,) index of a class per row; -1 where a label is missing, or a model answers NaN."""
 
 
-def rows_to_decide(wins: int, losses: int, ties: int, *, threshold: float) -> int | None:
-    """Labelled rows after which ``paired_e_value`` would reach the threshold if the shares stay.
-
-    Returns
-    -------
-    int or None
-        ``None``: it would not within a million rows.
-
-    Examples
-    --------
-    >>> rows_to_decide(4, 1, 15, threshold=100.0), rows_to_decide(1, 1, 10, threshold=100.0)
-    (117, None)
-    """
-    n = wins + losses + ties
-    if wins <= losses:
-        return None
-
-    def enough(rows: int) -> bool:
-        return paired_e_value(wins * rows / n, losses * rows / n)[0] >= threshold
-
-    low, high = 1, 2
-    while not enough(high):
-        low, high = high, high * 2
-        if high > 1_000_000:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def compare(first: Classes, second: Classes, labels: Classes) -> Comparison:
-    """Two models on the same labelled rows.
+def comparison(d: NDArray[np.float64]) -> Comparison:
+    """A paired comparison by the differences of two losses.
 
     Parameters
     ----------
-    first, second
-        ``(n,)`` what they answered.
-    labels
-        ``(n,)``, -1 = no label (such rows are left out).
+    d
+        ``(n,)`` in -1..1, above 0 where the first model is better.
     """
-    has = labels >= 0
-    a, b = (first == labels)[has], (second == labels)[has]
-    wins, losses = int((a & ~b).sum()), int((b & ~a).sum())
-    e_better, e_worse = paired_e_value(wins, losses)
     return Comparison(
-        wins=wins,
-        losses=losses,
-        ties=int(has.sum()) - wins - losses,
-        e_better=e_better,
-        e_worse=e_worse,
+        wins=int((d > 0).sum()),
+        losses=int((d < 0).sum()),
+        ties=int((d == 0).sum()),
+        e_better=betting.e_value(d).e,
+        e_worse=betting.e_value(-d).e,
     )
 
 
-def accuracy(
-    answers: Classes, labels: Classes, weights: NDArray[np.float64] | None = None
-) -> Measure | None:
+def accuracy(answers: Classes, labels: Classes) -> Measure | None:
     """Share of labelled rows that were answered right.
 
     Parameters
     ----------
     answers, labels
         ``(n,)``; rows with label -1 are left out.
-    weights
-        ``(n,)``, 1 / probability of having been labelled; the interval then stands on the
-        effective number of rows (Kish).
 
     Returns
     -------
@@ -106,12 +61,17 @@ def accuracy(
     n = int(has.sum())
     if n == 0:
         return None
-    right = (answers == labels)[has].astype(np.float64)
-    weight = np.ones(n) if weights is None else weights[has]
-    share = float((right * weight).sum() / weight.sum())
-    effective = float(weight.sum() ** 2 / (weight**2).sum())
-    low, high = clopper_pearson(share * effective, effective)
-    return Measure(value=share, low=low, high=high, n=n)
+    hits = int((answers == labels)[has].sum())
+    low, high = clopper_pearson(hits, n)
+    return Measure(value=hits / n, low=low, high=high, n=n)
+
+
+def mean_loss(loss: NDArray[np.float64]) -> Measure | None:
+    """Mean of a loss in 0..1, ``(n,)``, with its interval; ``None`` without rows."""
+    if not len(loss):
+        return None
+    low, high = intervals.paired_mean(loss)
+    return Measure(value=float(loss.mean()), low=max(0.0, low), high=high, n=len(loss))
 
 
 def agreement(first: Classes, second: Classes) -> Measure:
@@ -164,8 +124,10 @@ def f1_difference(
     value = macro_f1(first, labels, n_classes) - macro_f1(second, labels, n_classes)
     n = len(labels)
     # rows with the same label and the same two answers are drawn together: some dozens of kinds
-    kinds, counts = np.unique(np.stack([labels, first, second]), axis=1, return_counts=True)
-    y, a, b = kinds
+    width = n_classes + 1  # an answer that is none is -1
+    coded = (labels * width + first + 1) * width + second + 1
+    kinds, counts = np.unique(coded, return_counts=True)
+    y, a, b = kinds // width**2, kinds // width % width - 1, kinds % width - 1
     draws = np.random.default_rng(seed).multinomial(n, counts / n, size=rounds)
     each = [
         macro_f1(a, y, n_classes, w) - macro_f1(b, y, n_classes, w)
@@ -173,56 +135,6 @@ def f1_difference(
     ]
     low, high = np.quantile(each, [0.025, 0.975])
     return Measure(value=value, low=float(low), high=float(high), n=n)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SliceLoss:
-    """How much a candidate lost against the incumbent on one slice of the labelled rows."""
-
-    name: str
-    """``region=EU``, or ``class=default``."""
-    n: int
-    wins: int
-    losses: int
-
-    @property
-    def loss(self) -> float:
-        """Share of rows lost net; negative where the candidate gained."""
-        return (self.losses - self.wins) / self.n
-
-    def bounds(self, confidence: float) -> tuple[float, float]:
-        """Interval of the loss."""
-        low, high = intervals.paired_difference(
-            self.losses, self.wins, self.n, confidence=confidence
-        )
-        return low, high
-
-
-def slice_losses(
-    candidate: Classes,
-    incumbent: Classes,
-    labels: Classes,
-    groups: dict[str, NDArray[np.bool_]],
-    *,
-    min_rows: int,
-) -> list[SliceLoss]:
-    """Losses on every slice with enough rows, the worst first.
-
-    Parameters
-    ----------
-    groups
-        Slice name -> ``(n,)`` which rows belong to it.
-    min_rows
-        Smaller slices are left out: on few rows any loss is noise.
-    """
-    right, was_right = candidate == labels, incumbent == labels
-    out = []
-    for name, member in groups.items():
-        if (n := int(member.sum())) >= max(1, min_rows):
-            wins = int((right & ~was_right & member).sum())
-            losses = int((was_right & ~right & member).sum())
-            out.append(SliceLoss(name=name, n=n, wins=wins, losses=losses))
-    return sorted(out, key=lambda s: (-s.loss, s.name))
 
 
 def domain_auc(

@@ -22,9 +22,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import child_path, onnxfile
+from redistill import child_path, confinement, onnxfile
 from redistill.compress.errors import BadModel, CompressError
-from redistill.compress.judge import graph, latency
+from redistill.compress.judge import graph, latency, peak_memory
+from redistill.decodable import decodable
 from redistill.onnxports import OnnxError
 
 __all__ = ["WALL_SECONDS", "Probe", "ProbeResult", "ProbeTarget"]
@@ -33,6 +34,8 @@ MEMORY_BYTES = 2 << 30
 """Address space that loading may take beyond what the process has when it starts to load."""
 CPU_SECONDS = 60
 """A tabular student loads in milliseconds; latency takes under a second for each graph."""
+CALLS = 3
+"""Calls whose memory is measured: the arena has its size after the first."""
 WALL_SECONDS = 120.0
 """Twice the CPU time: a busy machine, not a graph, may be the reason."""
 
@@ -45,6 +48,7 @@ class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     call: graph.GraphCall
 
 
+@decodable
 class ProbeRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is asked."""
 
@@ -60,6 +64,7 @@ class ProbeRequest(msgspec.Struct, frozen=True, kw_only=True):
     latency: bool
 
 
+@decodable
 class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one graph."""
 
@@ -70,6 +75,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Operators of the graph that ONNX Runtime made of it."""
     p50_ms: float | None = None
     p95_ms: float | None = None
+    rows_per_s: float | None = None
+    peak_bytes: int | None = None
 
     @property
     def integer_operators(self) -> tuple[str, ...]:
@@ -229,8 +236,46 @@ def _load(target: ProbeTarget, rows: NDArray[np.float32]) -> ProbeResult:
         return ProbeResult(name=target.name, error="loading it takes more memory than is allowed")
 
 
+def _peaks(request: ProbeRequest, x: NDArray[np.float32]) -> dict[str, int | None]:
+    """Peak memory of each graph, loaded and called in a process of its own."""
+    if not request.latency:
+        return {}
+
+    def use(target: ProbeTarget) -> None:
+        graph.check_file(Path(target.path))
+        loaded = graph.Graph(Path(target.path), target.call)
+        for _ in range(CALLS):
+            loaded.raw(x)
+
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / "empty.onnx"
+        empty.write_bytes(_empty())
+        graph.check_file(empty)  # its imports, once for all
+
+        def start() -> None:  # 30 MB, whatever graph is the first
+            graph.session(empty).run(None, {"x": np.zeros(1, np.float32)})
+
+        return {t.name: peak_memory.peak_of(partial(use, t), first=start) for t in request.targets}
+
+
+def _empty() -> bytes:
+    """A graph that gives what it gets."""
+    from onnx import TensorProto, helper
+
+    given, made = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y"))
+    node = helper.make_node("Identity", ["x"], ["y"])
+    model = helper.make_model(
+        helper.make_graph([node], "empty", [given], [made]),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    return bytes(model.SerializeToString())
+
+
 def main() -> int:
     """Entry point of the child."""
+    confinement.die_with_parent()
+    confinement.deny_network()
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=ProbeRequest)
     except msgspec.DecodeError as error:
@@ -248,13 +293,14 @@ def main() -> int:
         bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (bound, bound))
     rows = np.frombuffer(request.rows, np.float32).reshape(-1, request.width)
+    x = np.resize(rows, (request.batch, rows.shape[1])).astype(np.float32)
+    peaks = _peaks(request, x)  # first: later this process holds what other graphs left behind
     loaded = []
     for target in request.targets:
         loaded.append(_load(target, rows))
         _say(loaded[-1])
     good = [s for s, a in zip(request.targets, loaded, strict=True) if a.error is None]
     if request.latency and good:
-        x = np.resize(rows, (request.batch, rows.shape[1])).astype(np.float32)
         graphs = [graph.Graph(Path(s.path), s.call) for s in good]
         measured = latency.interleaved([partial(g.raw, x) for g in graphs])
         operators = {a.name: a.operators for a in loaded}
@@ -265,6 +311,8 @@ def main() -> int:
                     operators=operators[target.name],
                     p50_ms=m.p50_ms,
                     p95_ms=m.p95_ms,
+                    rows_per_s=request.batch / m.mean_ms * 1e3 if m.mean_ms else None,
+                    peak_bytes=peaks.get(target.name),
                 )
             )
     return 0

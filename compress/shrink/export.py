@@ -18,7 +18,7 @@ from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import session
 from redistill.compress.shrink.trained import Trained
 
-__all__ = ["INPUT", "OPSET", "compare", "to_onnx"]
+__all__ = ["INPUT", "OPSET", "OUTPUT", "compare", "to_onnx"]
 
 OPSET, IR_VERSION = 20, 10
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""

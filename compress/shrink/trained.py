@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as tensors
 
 from redistill.compress.errors import BadModel
+from redistill.decodable import decodable
 from redistill.files import write
 
 __all__ = [
@@ -38,6 +39,7 @@ MAX_CODES = 16
 """Codes for missing of one column."""
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
     """``architecture.json``: what a student is made of. Statistics of the inputs are weights, not

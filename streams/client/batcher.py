@@ -34,7 +34,7 @@ from redistill.streams.wire.events import TEXT_CHARACTERS, TOPICS, Event, Predic
 from redistill.streams.wire.messages import encode
 from redistill.textform import text_of
 
-__all__ = ["MIN_BATCH_ROWS", "Batcher", "Logged", "Outgoing"]
+__all__ = ["MIN_BATCH_ROWS", "Batcher", "Logged", "Outgoing", "warm_up"]
 
 MIN_BATCH_ROWS = 20
 """Fewer rows go as single JSON events: a tiny Arrow batch costs its reader more than they do."""
@@ -310,3 +310,22 @@ def _group_fault(row: Logged) -> str | None:
     if row.features is not None and not all(isinstance(name, str) for name in row.features):
         return "a feature's name is no string"
     return None
+
+
+def warm_up() -> None:
+    """Encode what a service may log, and forget it.
+
+    numpy and pyarrow import parts of themselves when they are first used. In a thread that would be
+    a trap: a process that is forked meanwhile waits for that thread's lock for ever.
+    """
+    batcher = Batcher("/", lambda why, rows: None)
+    for number in range(MIN_BATCH_ROWS):
+        features = {"number": 0.5, "words": "x"}
+        for prediction, scores in (("x", [0.5]), (0.5, None)):
+            batcher.add(
+                Logged(
+                    "m", "v", f"{number}", 0, prediction, scores, features, {"s": "x"}, 1.0, 1.0
+                ),
+                0.0,
+            )  # fmt: skip
+    batcher.drain()

@@ -6,15 +6,11 @@ expired; this module adds the transport, a cache that several processes may shar
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import stat
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryError
@@ -22,6 +18,7 @@ from tuf.api.metadata import TargetFile
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from redistill.files import put, sha256_of_bytes
+from redistill.streams.client.cache import Cache
 from redistill.streams.client.release import (
     CLIENT_FILES,
     MANIFEST_FILE,
@@ -36,10 +33,38 @@ from redistill.streams.errors import ReleaseError
 
 __all__ = ["Repository"]
 
-LOCK_SECONDS = 15.0
-"""How long a refresh waits for another process that uses the same cache."""
-
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+
+
+class _Updater(Updater):
+    """python-tuf's client, which goes on where the cache cannot be written: a roll-back must reach
+    a service whose disk is full. What it read is checked and in memory; only whether something is
+    older than what was seen is judged by the cache, as it was when it could be written.
+
+    Parameters
+    ----------
+    failed
+        Called with what could not be written, and why.
+    """
+
+    def __init__(self, failed: Callable[[OSError], None], *args: Any, **more: Any) -> None:
+        self._failed = failed
+        super().__init__(*args, **more)
+
+    def _persist_metadata(self, rolename: str, data: bytes) -> None:
+        self._attempt(super()._persist_metadata, rolename, data)
+
+    def _persist_root(self, version: int, data: bytes) -> None:
+        self._attempt(super()._persist_root, version, data)
+
+    def _update_root_symlink(self) -> None:
+        self._attempt(super()._update_root_symlink)
+
+    def _attempt(self, write: Callable[..., None], *args: Any) -> None:
+        try:
+            write(*args)
+        except OSError as error:
+            self._failed(error)
 
 
 class Repository:
@@ -75,6 +100,7 @@ class Repository:
         ca: str | None = None,
     ) -> None:
         self.address = str(address)
+        token = _checked(token)
         self._base, web = _base(self.address, token)
         self._trust = _read_trust(trust)
         if ca is not None and not Path(ca).is_file():
@@ -82,7 +108,8 @@ class Repository:
         self._token, self._ca = token, None if ca is None else str(Path(ca).absolute())
         self._fetcher: FetcherInterface
         self._fetcher = HttpFetcher(token, self._ca) if web else FolderFetcher()
-        self.cache = _cache_folder(cache, self.address, self._trust)
+        key = sha256_of_bytes(self.address.encode() + b"\0" + self._trust)[:16]
+        self._cache = Cache(cache, key)
         self._config = UpdaterConfig(
             prefix_targets_with_hash=False,  # files are named by their hash already
             snapshot_max_length=20_000_000,  # about 26 bytes a model and role
@@ -90,8 +117,19 @@ class Repository:
         )
         self._updater: Updater | None = None
 
+    @property
+    def cache(self) -> Path:
+        """Folder of the cache."""
+        return self._cache.folder
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last look could not be kept in the cache; ``None`` when all is well."""
+        return self._cache.trouble
+
     def reopen(self) -> None:
-        """Drop connections made by another process (call it after a fork)."""
+        """Drop what is another process's: connections, and the lock (call it after a fork)."""
+        self._cache.forked()
         if isinstance(self._fetcher, HttpFetcher):
             self._fetcher = HttpFetcher(self._token, self._ca)
         self._updater = None
@@ -109,7 +147,7 @@ class Repository:
         ReleaseError
             The repository cannot be reached, or what it holds was refused; the message says why.
         """
-        with self._locked(), self._explained():
+        with self._cache.locked(), self._explained():
             updater = self._opened()
             updater.refresh()
             self._updater = updater
@@ -149,54 +187,40 @@ class Repository:
         folder = self.cached(model, manifest_sha256)
         if folder is not None:
             return folder
-        final = self._release_folder(model, manifest_sha256)
-        with self._locked(), self._explained():
-            final.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=".new-"))
-            try:
-                info = self._target(target_name(model, MANIFEST_FILE, manifest_sha256))
-                data = self._bytes(info, info.path)
-                (temporary / MANIFEST_FILE).write_bytes(data)
-                manifest = Manifest.from_json(data)
-                if manifest.model != model:
-                    raise ReleaseError(f"the release is of {manifest.model!r}, not of {model!r}")
-                for name in CLIENT_FILES:
-                    entry = manifest.files.get(name)
-                    if entry is None:
-                        raise ReleaseError(f"release {manifest.version} has no {name}")
-                    self._download(target_name(model, name, entry.sha256), temporary / name)
-                verify(temporary, manifest, names=CLIENT_FILES)
-                put(temporary, final)  # one that is there is damaged: `cached` did not find it
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        final = self._cache.release(model, manifest_sha256)
+        with self._cache.locked(), self._explained(), self._cache.part(model) as part:
+            info = self._target(target_name(model, MANIFEST_FILE, manifest_sha256))
+            data = self._bytes(info, info.path)
+            (part / MANIFEST_FILE).write_bytes(data)
+            manifest = Manifest.from_json(data)
+            if manifest.model != model:
+                raise ReleaseError(f"the release is of {manifest.model!r}, not of {model!r}")
+            for name in CLIENT_FILES:
+                entry = manifest.files.get(name)
+                if entry is None:
+                    raise ReleaseError(f"release {manifest.version} has no {name}")
+                info = self._target(target_name(model, name, entry.sha256))
+                (part / name).write_bytes(self._read(info, info.path))
+            verify(part, manifest, names=CLIENT_FILES)
+            put(part, final)  # one that is there is damaged: `cached` did not find it
         return final
 
     def cached(self, model: str, manifest_sha256: str) -> Path | None:
         """The release's folder if it was downloaded before and is intact; ``None`` otherwise."""
-        folder = self._release_folder(model, manifest_sha256)
-        try:
-            data = (folder / MANIFEST_FILE).read_bytes()
-            if sha256_of_bytes(data) != manifest_sha256:
-                return None
-            verify(folder, Manifest.from_json(data), names=CLIENT_FILES)
-        except (OSError, ReleaseError):
-            return None
-        return folder
+        return self._cache.whole(model, manifest_sha256)
+
+    def trying(self) -> AbstractContextManager[None]:
+        """No other process that uses the cache tries a release meanwhile."""
+        return self._cache.trying()
 
     def forget(self, model: str, keep: set[str]) -> None:
         """Delete cached releases of a model but those whose manifest hash is in ``keep``."""
-        parent = self.cache / "releases" / model
-        if parent.is_dir():
-            for folder in parent.iterdir():
-                if folder.is_dir() and folder.name not in keep and not folder.name.startswith("."):
-                    shutil.rmtree(folder, ignore_errors=True)
-
-    def _release_folder(self, model: str, manifest_sha256: str) -> Path:
-        return self.cache / "releases" / model / manifest_sha256
+        self._cache.forget(model, keep)
 
     def _opened(self) -> Updater:
         try:
-            return Updater(
+            return _Updater(
+                self._cache.failed,
                 str(self.cache / "metadata"),
                 f"{self._base}/metadata/",
                 None,
@@ -225,36 +249,12 @@ class Repository:
     def _bytes(self, info: TargetFile, name: str) -> bytes:
         if info.length > MAX_MANIFEST_BYTES:
             raise ReleaseError(f"{name} has {info.length} bytes; {MAX_MANIFEST_BYTES} are allowed")
+        return self._read(info, name)
+
+    def _read(self, info: TargetFile, name: str) -> bytes:
         data = self._fetcher.download_bytes(f"{self._base}/targets/{name}", info.length)
         info.verify_length_and_hashes(data)
         return data
-
-    def _download(self, path: str, destination: Path) -> None:
-        info = self._target(path)
-        if self._updater is not None:
-            self._updater.download_target(info, str(destination))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process at a time in a cache: python-tuf's files there are not made for two."""
-        with (self.cache / "lock").open("ab") as file:
-            end = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise ReleaseError(
-                            f"the cache {self.cache} stayed locked by another process for "
-                            f"{LOCK_SECONDS:g} s; give each service its own"
-                        ) from None
-                    time.sleep(0.01)
-            try:
-                yield
-            finally:
-                # Closing is not enough: a child forked meanwhile holds the same open file.
-                fcntl.flock(file, fcntl.LOCK_UN)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -262,8 +262,9 @@ class Repository:
             yield
         except ExpiredMetadataError as error:
             raise ReleaseError(
-                f"{self.address}: the signed metadata have expired ({error}); is a repair worker "
-                "running that signs them again?"
+                f"{self.address}: the signed metadata have expired ({error}): it is"
+                f" {datetime.now(UTC):%Y-%m-%d} by this machine's clock; is that right, and is a"
+                " repair worker running that signs them again?"
             ) from error
         except RepositoryError as error:
             raise ReleaseError(
@@ -272,7 +273,7 @@ class Repository:
         except DownloadError as error:
             raise ReleaseError(f"{self.address} cannot be read: {error}") from error
         except OSError as error:
-            raise ReleaseError(f"the cache {self.cache} cannot be used: {error}") from error
+            raise ReleaseError(self._cache.why(error)) from error
 
 
 def _base(address: str, token: str | None) -> tuple[str, bool]:
@@ -282,7 +283,9 @@ def _base(address: str, token: str | None) -> tuple[str, bool]:
     except ValueError as error:
         raise ReleaseError(f"{address}: {error}; https://host:8443 was expected") from error
     if url.scheme in ("http", "https"):
-        if not url.hostname or url.username or url.query or url.fragment:
+        if "@" in url.netloc:  # not repeated: a password is in it
+            raise ReleaseError("the repository's address takes no user name and no password")
+        if not url.hostname or url.query or url.fragment:
             raise ReleaseError(f"{address}: an address like https://host:8443 was expected")
         if url.scheme == "http" and token and url.hostname not in ("127.0.0.1", "::1", "localhost"):
             raise ReleaseError(f"{address}: a token is not sent without TLS; use https")
@@ -296,6 +299,14 @@ def _base(address: str, token: str | None) -> tuple[str, bool]:
     return Path(address).absolute().as_uri(), False
 
 
+def _checked(token: str | None) -> str | None:
+    """A token as it stands in a header, without the white space of the file that it came from."""
+    text = (token or "").strip()
+    if not text.isascii() or not text.isprintable():
+        raise ReleaseError("the token holds signs that no header takes; is it the right file?")
+    return text or None
+
+
 def _read_trust(trust: str | Path | bytes) -> bytes:
     if isinstance(trust, bytes):
         return trust
@@ -306,27 +317,3 @@ def _read_trust(trust: str | Path | bytes) -> bytes:
             f"the trust file {trust} cannot be read: {error.strerror}; "
             "`redistill keys export` writes it"
         ) from error
-
-
-def _cache_folder(cache: str | Path | None, address: str, trust: bytes) -> Path:
-    """A folder for this repository and trust that nobody else can write to."""
-    key = sha256_of_bytes(address.encode() + b"\0" + trust)[:16]
-    place = Path(cache if cache is not None else "~/.cache/redistill")
-    try:
-        # The child that tries a release stands elsewhere, and so may the service later.
-        parent = place.expanduser().absolute()
-        folder = parent / key
-        parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(exist_ok=True, mode=0o700)  # the mode is not for the parents
-        (folder / "metadata").mkdir(exist_ok=True, mode=0o700)
-        info = folder.stat()
-        if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError("others may write to it")
-        with (folder / "lock").open("ab"):
-            return folder
-    except (OSError, RuntimeError) as error:
-        if cache is not None:
-            raise ReleaseError(f"the cache {cache} cannot be used: {error}") from error
-    folder = Path(tempfile.mkdtemp(prefix="redistill-"))
-    (folder / "metadata").mkdir()
-    return folder

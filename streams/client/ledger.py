@@ -82,7 +82,7 @@ class Ledger:
         self._trouble[who] = why
         if why is not None:
             self.say(why, cause=f"{who}:{why[:60]}")
-        elif before is not None:
+        elif before is not None and self._quiet.ask(f"{who} well") is not None:
             _logger.info("redistill: %s: well again", who)
 
     def say(self, text: str, *, cause: str) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from redistill.files import write
+from redistill.streams.client import forks
 from redistill.streams.client.fallback import load_fallback
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.probe import probe
@@ -33,14 +34,18 @@ class Serving:
     manifest_sha256: str
     """Empty for a fallback that is no known release."""
     epoch: int
+    process: object = field(default_factory=forks.process)
+    """Where it was loaded: it answers nowhere else."""
 
     def pointed(self, pointer: PointerFile) -> Serving:
         """The same session under another pointer."""
         return replace(self, version=pointer.stable, epoch=pointer.epoch)
 
-    def reloaded(self, threads: int) -> Serving:
-        """The same release in a session of this process."""
-        return replace(self, session=self.session.reload(threads))
+    def here(self, threads: int) -> Serving:
+        """The same release in a session of this process: loaded anew if a fork lies between."""
+        if self.process is forks.process():
+            return self
+        return replace(self, session=self.session.reload(threads), process=forks.process())
 
 
 class Loader:
@@ -69,6 +74,7 @@ class Loader:
         retry_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        _preload()
         self._clock = clock
         self._repository = repository
         self._model = model
@@ -157,10 +163,12 @@ class Loader:
             The cache cannot be written.
         """
         folder = self._repository.cache / "releases" / self._model
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / POINTER_FILE, pointer.to_json())
         known = {release.manifest_sha256 for release in pointer.known.values()}
-        self._repository.forget(self._model, keep | known)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write(folder / POINTER_FILE, pointer.to_json())
+        finally:  # where the disk is full, that may be what makes room
+            self._repository.forget(self._model, keep | known)
 
     def _remembered(self) -> PointerFile | None:
         """The pointer that was followed last, by this cache."""
@@ -177,6 +185,18 @@ class Loader:
 
         mark = folder / f".tried-{onnxruntime.__version__}"
         if not mark.exists():
-            probe(folder)
-            with contextlib.suppress(OSError):
-                mark.touch()
+            with self._repository.trying():
+                if not mark.exists():  # nobody else has meanwhile
+                    probe(folder)
+                    with contextlib.suppress(OSError):
+                        mark.touch()
+
+
+def _preload() -> None:
+    """Import now what the first load would import: a child that is forked while another thread
+    imports something would wait for that thread's lock for ever.
+    """
+    import encodings.cp437  # names in golden.npz
+    import encodings.idna  # noqa: F401  # at the first name that is looked up
+
+    import onnxruntime  # noqa: F401

@@ -12,15 +12,14 @@ import atexit
 import os
 import signal
 import sys
-import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Self
 
 from redistill import extras
-from redistill.streams.client.batcher import Logged
+from redistill.streams.client import forks
+from redistill.streams.client.batcher import Logged, warm_up
 from redistill.streams.client.ledger import Stats
 from redistill.streams.client.pipeline import Pipeline
 from redistill.streams.client.pointers import Callback
@@ -92,6 +91,7 @@ class PredictionLogger:
         extras.check("kafka", extra="client", by="redistill.PredictionLogger")
         try:
             preload()  # here and not in a thread: somebody may fork at any time
+            warm_up()
         except ImportError as error:
             by = "redistill.PredictionLogger"
             raise extras.explain(error, extra="client", by=by) or error from error
@@ -103,7 +103,7 @@ class PredictionLogger:
         self._parents: list[Pipeline] = []  # of the processes that we were forked from
         self._numbers = count()
         self._begin()
-        _instances.add(self)
+        forks.in_child(self._forked)
 
     # ------------------------------------------------------------------------- the hot path
 
@@ -350,16 +350,3 @@ class PredictionLogger:
         why = str(exc) if isinstance(exc, NoText) else f"{type(exc).__name__}: {exc}"
         self._pipe.ledger.count_invalid(1, f"arguments: {why}")
         return id if isinstance(id, str) else f"{self._prefix}{next(self._numbers):x}"
-
-
-_instances: weakref.WeakSet[PredictionLogger] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for instance in list(_instances):
-        with suppress(Exception):
-            instance._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -21,9 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from redistill.quiet import Quiet
+from redistill.streams.client import forks
 from redistill.streams.client.answers import Prediction, answer, answer_all
+from redistill.streams.client.cache import reason
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.loader import Loader, Serving
+from redistill.streams.client.poller import Poller
 from redistill.streams.client.release import PointerFile
 from redistill.streams.client.session import Row
 from redistill.streams.errors import ReleaseError
@@ -35,6 +39,9 @@ log = logging.getLogger("redistill.client")
 
 HURRY_SECONDS = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """Waits before reading again when an event names a newer pointer than the repository shows."""
+FORKED_SECONDS = 30.0
+"""How long the first calls in a forked child wait for the model to be loaded there: the limited
+child that tries a release may take as long."""
 
 
 class Wakeup(Protocol):
@@ -81,11 +88,13 @@ class ModelClient:
     ReleaseError
         Nothing can serve (no release could be loaded, none is in the cache, and there is no
         fallback), or the fallback cannot be used. Afterwards nothing raises but wrong arguments and
-        rows without an answer: see ``last_error``.
+        rows without an answer (see ``last_error``), and the calls of a forked child that cannot
+        load what its parent served.
 
     Notes
     -----
     After ``fork()`` the child loads its session anew and starts its own thread at its first call.
+    A fork waits while a session is being loaded, which takes milliseconds for a small model.
     """
 
     def __init__(
@@ -106,7 +115,9 @@ class ModelClient:
             raise ValueError("poll_s: seconds above 0 were expected")
         self.name = name
         self.last_error: str | None = None
-        """Why the newest pointer could not be followed; ``None`` when all is well."""
+        """Why the newest pointer could not be followed, or not be kept in the cache; ``None`` when
+        all is well."""
+        self._quiet = Quiet()
         self._repository = Repository(repository, trust, cache=cache, token=token, ca=ca)
         self._fallback = None if fallback is None else Path(fallback).expanduser().absolute()
         self._log = log
@@ -115,19 +126,19 @@ class ModelClient:
         self._instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self._serving: Serving | None = None
         self._previous: Serving | None = None
-        self._last: Serving | None = None
+        self._inherited: Serving | None = None  # what the process served that we were forked from
         self._pointer: PointerFile | None = None
+        self._unsaved: PointerFile | None = None  # followed, and not noted in the cache
         self._loader = Loader(self._repository, name, threads=threads, retry_s=poll_s)
         self._wanted = 0
         self._closed = False
-        self._thread: threading.Thread | None = None
-        self._renew_locks()
+        self._renew()
         self._begin()
-        _CLIENTS.add(self)
+        forks.in_child(self._forked)
         if log is not None:
             method = weakref.WeakMethod(self._announced)  # a logger must not keep clients alive
             log.on_pointer(name, lambda event: _call(method, event))
-        self._start()
+        self._poller.start()
 
     # --- answering ---------------------------------------------------------------------------
 
@@ -189,25 +200,13 @@ class ModelClient:
             Whether another version serves than before. Failures leave what serves and are told in
             ``last_error``.
         """
-        with self._lock:
-            try:
-                swapped = self._follow()
-            except ReleaseError as error:
-                self._complain(str(error))
-                return False
-            except Exception as error:  # a thread that keeps a service up to date must not die
-                self._complain(f"{type(error).__name__}: {error}")
-                return False
-            self.last_error = None
-            return swapped
+        return self._attempt(self._look)
 
     def close(self) -> None:
         """Stop following; ``predict`` still answers."""
         self._closed = True
-        self._wake.set()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout=5)
+        self._poller.wake()
+        self._poller.join()
         self._repository.close()
 
     def __enter__(self) -> ModelClient:
@@ -240,12 +239,31 @@ class ModelClient:
                 told += f"; and no release could be loaded: {self.last_error}"
             raise ReleaseError(told) from error
 
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        with self._lock:
+            try:
+                return work()
+            except ReleaseError as error:
+                self._complain(str(error))
+            except Exception as error:  # a thread that keeps a service up to date must not die
+                self._complain(f"{type(error).__name__}: {error}")
+            self._tried.set()  # whoever waits in a forked child is told what was complained about
+            return False
+
+    def _look(self) -> bool:
+        self._revive()
+        swapped = self._follow()
+        if (trouble := self._save() or self._repository.trouble) is not None:
+            self._complain(trouble)
+        elif self.last_error is not None:
+            self.last_error = None
+            log.info("model %s: well again", self.name)
+        return swapped
+
     def _follow(self) -> bool:
         pointer = self._repository.pointer(self.name)
-        old = self._serving or self._last
-        seen = max(
-            0 if old is None else old.epoch, 0 if self._pointer is None else self._pointer.epoch
-        )
+        old = self._serving
+        seen = max(0 if old is None else old.epoch, self._epoch_seen())
         if pointer.epoch < seen:
             raise ReleaseError(
                 f"the pointer's epoch went back from {seen} to {pointer.epoch}: refused"
@@ -254,22 +272,21 @@ class ModelClient:
         if old is not None and old.manifest_sha256 == pointer.manifest_sha256:
             if old.epoch != pointer.epoch:
                 self._activate(old.pointed(pointer))
-                self._remember(pointer)
+                self._unsaved = pointer
             return False
         kept = self._previous
         if kept is not None and kept.manifest_sha256 == pointer.manifest_sha256:
-            self._activate(kept.pointed(pointer))
-            self._remember(pointer)
-            return True
-        self._activate(self._loader.load(pointer))
-        self._remember(pointer)
+            self._activate(kept.here(self._threads).pointed(pointer))
+        else:
+            self._activate(self._loader.load(pointer))
+        self._unsaved = pointer
         return True
 
     def _activate(self, new: Serving) -> None:
         old = self._serving
         if old is not None and old.session is not new.session:
-            self._previous = old
-        self._last = new
+            with forks.guarded():  # the one before is freed
+                self._previous = old
         self._serving = new  # one reference: a concurrent predict sees the old or the new
         serving = (self.name, new.version, new.epoch, new.sha256[:12])
         log.info("model %s: version %s serves (epoch %d, sha256 %s)", *serving)
@@ -286,104 +303,96 @@ class ModelClient:
                 )
             )
 
-    def _remember(self, pointer: PointerFile) -> None:
-        keep = {s.manifest_sha256 for s in (self._serving, self._previous) if s is not None}
-        try:
-            self._loader.remember(pointer, keep)
-        except OSError as error:  # the swap is done: only a restart would miss it
-            log.warning("model %s: the cache cannot be written: %s", self.name, error)
+    def _save(self) -> str | None:
+        """Note in the cache what serves; why that is not possible, and it is tried again."""
+        if self._unsaved is not None:
+            keep = {s.manifest_sha256 for s in (self._serving, self._previous) if s is not None}
+            try:
+                self._loader.remember(self._unsaved, keep)
+            except OSError as error:  # the swap is done: only a restart would miss it
+                return f"the cache cannot be written: {reason(error)}; a restart may miss the swap"
+            self._unsaved = None
+        return None
 
     def _complain(self, message: str) -> None:
-        if message != self.last_error:
-            serving = self._serving
-            what = "nothing" if serving is None else serving.version
-            log.warning("model %s: %s; %s goes on serving", self.name, message, what)
+        if message != self.last_error and self._quiet.ask(message[:80]) is not None:
+            serving = self._serving or self._inherited
+            what = "nothing serves yet" if serving is None else f"{serving.version} goes on serving"
+            log.warning("model %s: %s; %s", self.name, message, what)
         self.last_error = message
 
-    # --- the thread ----------------------------------------------------------------------------
+    # --- the thread, and processes that fork ----------------------------------------------------
 
     def _announced(self, event: PointerMoved) -> None:
         """A pointer event: only a reason to look."""
         if event.epoch > max(self._wanted, self._epoch_seen()):
             self._wanted = event.epoch
-            self._wake.set()
+            self._poller.wake()
 
     def _epoch_seen(self) -> int:
         return 0 if self._pointer is None else self._pointer.epoch
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(
-            target=_run,
-            args=(weakref.ref(self), self._wake),
-            name=f"redistill-{self.name}",
-            daemon=True,
-        )
-        self._thread.start()
-
-    def _renew_locks(self) -> None:
-        self._lock = threading.Lock()
-        self._resume_lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread = None
-
-    def _round(self) -> None:
-        """What the thread does each time it wakes."""
+    def _round(self) -> bool:
+        """What the thread does each time it wakes; whether it goes on."""
         for wait in HURRY_SECONDS:
-            if self._closed:
-                return
             if wait:
                 time.sleep(wait)
+            if self._closed:
+                self._attempt(self._revive)  # what serves goes on serving, in a child as well
+                return False
             self.refresh()
             if self._epoch_seen() >= self._wanted:
                 break
         self._wanted = min(self._wanted, self._epoch_seen())
+        return True
+
+    def _renew(self) -> None:
+        """Locks and the thread of this process."""
+        self._instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self._lock = threading.Lock()
+        self._first_call = threading.Lock()
+        self._first_called: float | None = None
+        self._tried = threading.Event()  # whether what was inherited was loaded, or could not be
+        self._poller = Poller(self._round, seconds=self._poll_s, name=f"redistill-{self.name}")
 
     def _forked(self) -> None:
         """In the child of a fork: sessions, locks and connections belong to the parent."""
-        self._renew_locks()
+        forks.keep((self._serving, self._previous, self._inherited))
+        self._inherited, self._serving = self._serving or self._inherited, None
+        self._renew()
         self._repository.reopen()
-        self._last = self._serving or self._last
-        self._serving = self._previous = None
-        self._instance = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
     def _resume(self) -> Serving:
-        """First call after a fork: load what the parent served, and follow the pointer again."""
-        with self._resume_lock:
-            if self._serving is None and self._last is not None:
-                self._serving = self._last = self._last.reloaded(self._threads)
-                if not self._closed:
-                    self._start()
+        """A call before this process has a session of its own: the thread loads what the parent
+        served, and follows the pointer from then on. Whatever becomes of it, a caller is told.
+        """
+        with self._first_call:
+            if not self._poller.alive:
+                self._tried.clear()
+                self._first_called = time.monotonic()
+                self._poller.wake()
+                self._poller.start()
+            end = (self._first_called or 0.0) + FORKED_SECONDS
+        self._tried.wait(max(0.0, end - time.monotonic()))
         serving = self._serving
         if serving is None:
-            raise ReleaseError(f"{self.name}: nothing serves")
+            why = self.last_error if self._tried.is_set() else f"not within {FORKED_SECONDS:g} s"
+            raise ReleaseError(
+                f"{self.name}: what serves where this process was forked from cannot be loaded"
+                f" here: {why}"
+            )
         return serving
+
+    def _revive(self) -> bool:
+        """Load what was inherited, if anything was; whether that was needed."""
+        if self._inherited is None or self._serving is not None:
+            return False
+        self._activate(self._inherited.here(self._threads))
+        self._tried.set()
+        return True
 
 
 def _call(method: weakref.WeakMethod[Any], event: PointerMoved) -> None:
     bound = method()
     if bound is not None:
         bound(event)
-
-
-def _run(reference: weakref.ref[ModelClient], wake: threading.Event) -> None:
-    """The thread: holds no reference while it waits, so that a forgotten client can go."""
-    client = reference()
-    while client is not None and not client._closed:
-        wait = client._poll_s
-        del client
-        wake.wait(wait)
-        wake.clear()
-        client = reference()
-        if client is not None and not client._closed:
-            client._round()
-
-
-_CLIENTS: weakref.WeakSet[ModelClient] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for client in list(_CLIENTS):
-        client._forked()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -13,19 +13,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from redistill import child_path
+from redistill import child_path, confinement
+from redistill.streams.client import forks
 from redistill.streams.errors import ReleaseError
 
-__all__ = ["MEMORY_BYTES", "SECONDS", "probe"]
+__all__ = ["MEMORY_BYTES", "SECONDS", "ProbeDied", "probe"]
 
 MEMORY_BYTES = 4 * 1024**3
 """Address space of the child. A small model loads within half a GiB; weights count several times.
 """
 
 SECONDS = 30.0
-"""Wall clock of the child; a load takes less than one second, importing takes two on a busy
-machine.
+"""CPU time of the child: a load takes less than one second, importing takes two."""
+PATIENCE = 4.0
+"""Seconds by the clock for each second of CPU time: a machine that is busy, or a container with a
+share of a core, says nothing against a release.
 """
+
+
+class ProbeDied(ReleaseError):
+    """The limited child did not answer: it crashed, was killed, took too long or did not start. The
+    release may be to blame, or the machine."""
+
+    retriable = True
 
 
 def probe(folder: Path, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
@@ -38,13 +48,14 @@ def probe(folder: Path, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SE
     memory_bytes
         Address space of the child.
     seconds
-        How long the child may take, by the wall clock and by its CPU.
+        CPU time of the child; by the clock it may take ``PATIENCE`` times as long.
 
     Raises
     ------
     ReleaseError
-        The release was refused, or the child crashed, was killed by a limit, or could not be
-        started; the message says which.
+        The release was refused.
+    ProbeDied
+        The child crashed, was killed by a limit, or could not be started; the message says which.
     """
     command = [
         _python(),
@@ -56,30 +67,36 @@ def probe(folder: Path, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SE
     ]
     env = {**child_path.variables(), "OMP_NUM_THREADS": "1", "PATH": os.defpath}
     try:
-        done = subprocess.run(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            cwd="/",
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ReleaseError(f"{folder.name}: loading it took longer than {seconds:g} s") from error
+        # A child forked while the pipes are open would hold them for as long as it lives.
+        with forks.guarded():
+            child = subprocess.Popen(
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+            )
     except OSError as error:
-        raise ReleaseError(
-            f"the limited child that tries a release cannot start: {error}"
-        ) from error
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise ReleaseError(f"{folder.name}: loading it ended the limited child with {name}")
+        raise ProbeDied(f"the limited child that tries a release cannot start: {error}") from error
+    with child:
+        try:
+            said, complained = child.communicate(timeout=PATIENCE * seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ProbeDied(
+                f"{folder.name}: loading it took longer than {PATIENCE * seconds:g} s"
+            ) from error
+        finally:
+            child.kill()  # does nothing where it has ended
+    if child.returncode < 0:
+        name = signal.Signals(-child.returncode).name
+        raise ProbeDied(f"{folder.name}: loading it ended the limited child with {name}")
     try:
-        answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        answer = json.loads(said.decode().strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
-        raise ReleaseError(
-            f"{folder.name}: the limited child ended with {done.returncode} and said: {said[0]}"
+        last = complained.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
+        raise ProbeDied(
+            f"{folder.name}: the limited child ended with {child.returncode} and said: {last[0]}"
         ) from error
     if answer.get("error"):
         raise ReleaseError(str(answer["error"]))
@@ -100,6 +117,8 @@ def main(arguments: list[str]) -> int:
     import resource
 
     folder, memory, seconds = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    confinement.die_with_parent()
+    confinement.deny_network()
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from redistill.decodable import decodable
 from redistill.files import sha256_of
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
@@ -57,6 +58,7 @@ ReleaseKind = Literal["baseline", "added", "repaired", "scheduled"]
 OutputKind = Literal["logits", "probabilities", "value"]
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileEntry:
     """A file of a release."""
@@ -78,6 +80,7 @@ class InputLayout:
     rank: Literal[1, 2] = 2
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """``manifest.json``: all that a service needs to know of a release before it loads it."""
@@ -145,6 +148,7 @@ class KnownRelease:
     manifest_sha256: Sha256
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointerFile:
     """``NAME/pointer.json``, signed by the model's role: services obey this and nothing else."""
@@ -190,6 +194,7 @@ def _decode(data: bytes, kind: type[_T], what: str) -> _T:
         raise ReleaseError(f"{what} cannot be read: {error}") from error
 
 
+@decodable
 class _Head(msgspec.Struct):
     format: int
 

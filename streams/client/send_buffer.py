@@ -77,17 +77,20 @@ class SendBuffer:
             self._flying += size
             return waiting.number, waiting.record
 
-    def settle(self, number: int) -> Outgoing | None:
-        """A record that was taken is done with: sent, or given up; ``None``: it was abandoned."""
+    def settle(self, number: int, count: Callable[[Outgoing], object]) -> None:
+        """A record that was taken is done with: sent, or given up. ``count`` gets it, unless it was
+        abandoned before, and while nobody sees yet that it is settled: who waits for that looks at
+        the counts next.
+        """
         with self.changed:
             if (waiting := self._open.pop(number, None)) is None:
-                return None
+                return
             record = waiting.record
+            count(record)
             self._flying -= record.size
             self.bytes -= record.size
             self.rows -= record.rows
             self.changed.notify_all()
-            return record
 
     def give_back(self, number: int) -> None:
         """A record that was taken could not be sent: it is the next of its topic again."""

@@ -8,13 +8,13 @@ import atexit
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from redistill.streams.client.batcher import Outgoing
 from redistill.streams.client.send_buffer import SendBuffer
 from redistill.streams.errors import BrokerRefused, StreamsError
-from redistill.streams.kafka.broker import Broker, check, producer
+from redistill.streams.kafka.broker import Broker, check, close_producer, producer
 
 __all__ = ["Sender"]
 
@@ -26,6 +26,7 @@ _BLOCK_MS = 2_000  # how long a missing topic may hold up the others
 _SILENCE = 2.0  # seconds without an answer after which the broker is asked
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between attempts to connect
 _TOPIC_PAUSE = 2.0  # seconds for which a topic that failed is left alone
+_REFUSED_PAUSE = 5.0  # the same where the broker refuses it, until somebody grants a permission
 _TOO_LARGE = ("MessageSizeTooLargeError", "RecordListTooLargeError", "InvalidRecordError")
 
 
@@ -113,8 +114,7 @@ class Sender:
             else:
                 # Closed by us, after what is waiting was sent; its own hook would run before ours.
                 atexit.unregister(made._cleanup)
-                self.producer, self._broken = made, False
-                self.trouble(None)
+                self.producer, self._broken = made, False  # all is well when it has sent something
                 return True
             self.stopping.wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -123,8 +123,7 @@ class Sender:
     def _disconnect(self) -> None:
         made, self.producer = self.producer, None
         if made is not None:
-            with suppress(Exception):
-                made.close(timeout=1)
+            close_producer(made)
         for number in list(self._taken):  # what the producer never spoke of again
             if self._taken.pop(number, None) is not None:
                 self.buffer.give_back(number)
@@ -146,26 +145,29 @@ class Sender:
             self._failed(number, why)
             return
         future.add_callback(self._acknowledged, number)
-        future.add_errback(self._failed_later, number)
+        future.add_errback(self._failed_later, number, self.producer)
 
     def _acknowledged(self, number: int, _metadata: Any) -> None:
         if self._taken.pop(number, None) is None:
             return
         self._heard = time.monotonic()
-        if (record := self.buffer.settle(number)) is not None:
-            self.sent(record)
+        self.buffer.settle(number, self.sent)
         self.trouble(None)
 
-    def _failed_later(self, number: int, exc: BaseException) -> None:
-        self._failed(number, exc)
+    def _failed_later(self, number: int, made: Any, exc: BaseException) -> None:
+        # An idempotent producer is dead after its first error: it refuses all that it has, and all
+        # that comes, with the same one, whichever topic or record it was about.
+        if made is self.producer and not self._broken:
+            self._failed(number, exc)
+            self._broken = True
 
     def _failed(self, number: int, exc: BaseException) -> None:
         if (record := self._taken.pop(number, None)) is None:
             return
         name = type(exc).__name__
-        if name in _TOO_LARGE:
-            if self.buffer.settle(number) is not None:
-                self.dropped(record, f"{name}: {exc}")
+        late = "timestamp" in f"{name}: {exc}".lower()  # of the record, as the machine has it
+        if name in _TOO_LARGE and not late:
+            self.buffer.settle(number, lambda gone: self.dropped(gone, f"{name}: {exc}"))
             return
         topic = self.broker.topic(record.topic)
         self._resting[record.topic] = time.monotonic() + _TOPIC_PAUSE
@@ -173,7 +175,15 @@ class Sender:
         if isinstance(exc, StreamsError):
             self.trouble(str(exc))
         elif "Authorization" in name:
+            self._resting[record.topic] = time.monotonic() + _REFUSED_PAUSE
             self.trouble(f"topic {topic!r}: no permission to write ({exc}); grant it by an ACL")
+        elif late:
+            self._resting[record.topic] = time.monotonic() + _REFUSED_PAUSE
+            clock = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+            self.trouble(
+                f"topic {topic!r}: refused for its time; this machine's clock says {clock}: is that"
+                f" right? ({exc})"
+            )
         elif "UnknownTopic" in name:
             self.trouble(str(_missing(topic)))
         else:

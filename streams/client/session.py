@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from redistill import onnxfile, onnxports
 from redistill.onnxports import OnnxError
 from redistill.stats import softmax_of_row
+from redistill.streams.client import forks
 from redistill.streams.client.release import (
     CLIENT_FILES,
     FALLBACK,
@@ -64,7 +65,8 @@ class Session:
 
     def __init__(self, model: bytes, manifest: Manifest, *, threads: int = 1) -> None:
         try:
-            session = onnxfile.session(model, threads=threads)
+            with forks.guarded():
+                session = onnxfile.session(model, threads=threads)
         except OnnxError as error:
             raise ReleaseError(f"{manifest.version}: {error}") from error
         self.manifest = manifest

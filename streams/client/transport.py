@@ -8,7 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import urllib3
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    SlowRetrievalError,
+)
 from tuf.ngclient import FetcherInterface
 
 __all__ = ["FolderFetcher", "HttpFetcher"]
@@ -27,7 +32,27 @@ MOST_SAID = 200
 """Characters of what a connection says is wrong: a server that speaks no HTTP is quoted in it."""
 
 
-class FolderFetcher(FetcherInterface):
+class MemoryFetcher(FetcherInterface):
+    """Keeps what it reads in memory: python-tuf would put each file into the machine's temporary
+    folder first, which may be full, or missing in a container.
+    """
+
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """The content of an address; ``DownloadError`` as ``FetcherInterface`` says."""
+        data = bytearray()
+        try:
+            for chunk in self.fetch(url):
+                data += chunk
+                if len(data) > max_length:
+                    raise DownloadLengthMismatchError(
+                        f"{url} has more than the {max_length:,} bytes that are allowed"
+                    )
+        except OSError as error:
+            raise DownloadError(f"{url} cannot be read: {error.strerror or error}") from error
+        return bytes(data)
+
+
+class FolderFetcher(MemoryFetcher):
     """Reads ``file://`` addresses."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
@@ -47,7 +72,7 @@ class FolderFetcher(FetcherInterface):
         return chunks()
 
 
-class HttpFetcher(FetcherInterface):
+class HttpFetcher(MemoryFetcher):
     """Reads ``http://`` and ``https://`` addresses, with a bearer token, following no redirects.
 
     Parameters

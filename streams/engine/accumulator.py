@@ -9,7 +9,6 @@ everything that SQL does not know.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -61,11 +60,11 @@ class Accumulator:
     database
         Read for specifications, states and rates.
     state_key
-        Authenticates the pickled part of stored states.
+        Seals stored states.
     kinds
         What each topic (as the broker names it) holds: ``predictions`` or ``labels``.
     clock
-        Seconds since 1970: only for times of arrival and for rates.
+        Seconds since 1970: only for times of arrival and for rates; ``None``: the database's.
     names
         How many names of unregistered models and versions are kept.
     """
@@ -76,12 +75,12 @@ class Accumulator:
         *,
         state_key: bytes,
         kinds: Mapping[str, str],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         names: NameLimits | None = None,
     ) -> None:
         self._database = database
         self._kinds = dict(kinds)
-        self._clock = clock
+        self._clock = clock or database.clock.seconds
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_written = 5_000 if database.is_sqlite else 20_000
         names = names or NameLimits()
@@ -186,7 +185,7 @@ class Accumulator:
         self._sampler.clear()
         self._unregistered.clear()
         self._versions.clear()
-        self._dead_letters = DeadLetters(self._quiet)
+        self._dead_letters.clear()
         self.rows = 0
 
     # --- records -----------------------------------------------------------------------------

@@ -13,29 +13,37 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
-import faust
 import structlog
 from faust.types import AppT
 
 from redistill.streams.engine import logs, start
 from redistill.streams.engine.accumulator import Accumulator
-from redistill.streams.engine.consumer import HOST, POLL_CHUNKS, BulkConsumer, BulkTransport
+from redistill.streams.engine.broker_looks import BrokerLooks
+from redistill.streams.engine.broker_watch import BrokerWatch
+from redistill.streams.engine.consumer import BulkConsumer
+from redistill.streams.engine.faust_app import StreamConfig, make_app
 from redistill.streams.engine.health import EXIT_STATUS, Health, Watchdog
 from redistill.streams.engine.housekeeper import LEASE_SECONDS, HeldLease, Housekeeper
+from redistill.streams.engine.lag import Lag
 from redistill.streams.engine.metrics import StreamMetrics
+from redistill.streams.engine.topic_looks import TopicLooks
 from redistill.streams.engine.worker import StreamWorker
-from redistill.streams.errors import StoreUnusable, StreamsError
-from redistill.streams.kafka.broker import Broker
-from redistill.streams.store import lease, specs
-from redistill.streams.store.batch import NameLimits
+from redistill.streams.errors import (
+    BrokerUnavailable,
+    StoreUnavailable,
+    StoreUnusable,
+    StreamsError,
+)
+from redistill.streams.kafka.broker import check
+from redistill.streams.store import lease, specs, state_key
 from redistill.streams.store.database import Database, connect
+from redistill.streams.store.process_rows import Presence
 from redistill.streams.store.relay import Relay
-from redistill.times import now_us
 
-__all__ = ["StreamConfig", "make_app", "run"]
+__all__ = ["StreamConfig", "run"]
 
 log = structlog.get_logger(__name__)
 
@@ -43,36 +51,12 @@ PREDICTIONS, LABELS = "predictions", "labels"
 SWITCH_SECONDS = 0.001
 """How long a thread waits for the interpreter. The one that reads from the broker needs it for each
 256 KB; at Python's 5 ms it falls behind the accumulator, which then has nothing to do."""
+ANSWER_SECONDS = 2.0
+"""How long a broker may take for each step, when the watchdog asks whether it lets us in."""
+AWAY_SECONDS = 2.0
+"""Between two tries to start while the broker is away."""
 LEAVE_SECONDS = 6.0
 """Time to leave the group, after everything was stored."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StreamConfig:
-    """Everything a stream worker is told."""
-
-    broker: Broker
-    database_url: str
-    state_key: bytes
-    """Authenticates the pickled part of stored states; the same for all workers of an installation.
-    """
-    group: str = "redistill-stream"
-    """Consumer group, with the namespace if there is one."""
-    instance_id: str | None = None
-    """Kafka's ``group.instance.id``: a restart within the session timeout moves no partition. Two
-    workers with one id would take turns; a lease refuses the second."""
-    metrics_port: int | None = None
-    """``/metrics`` on loopback; ``None``: none, 0: a free port, which is logged."""
-    flush_seconds: float = 0.5
-    session_seconds: float = 6.0
-    """How long Kafka waits for a worker that died: the broker's minimum, usually."""
-    stop_seconds: float = 8.0
-    """After SIGTERM: time to store what was taken. Supervisors often kill after ten."""
-    patience_seconds: float = 30.0
-    """How long a worker may be stuck before the watchdog ends it."""
-    names: NameLimits = field(default_factory=NameLimits)
-    """How many names from the wire are kept."""
-    log_level: str = "info"
 
 
 def run(config: StreamConfig) -> int:
@@ -83,12 +67,14 @@ def run(config: StreamConfig) -> int:
     int
         Exit status: 0 stopped, 1 it cannot start (the cause was said), 70 the watchdog gave up.
     """
-    logs.configure(config.log_level)
+    running = _Run(config)
+    logs.configure(
+        config.log_level, process="stream", hushed=lambda: running.health.broker_away is not None
+    )
     try:
-        return _Run(config).run()
+        return running.run()
     except StreamsError as error:
         log.error("cannot_start", action="cannot_start", error=str(error))
-        print(f"redistill: {error}", file=sys.stderr)
         return 1
 
 
@@ -101,55 +87,88 @@ class _Run:
         self.topics = {self.broker.topic(t): t for t in (PREDICTIONS, LABELS)}
         self.health = Health(ticked_at=time.monotonic())
         self.metrics = StreamMetrics(self.broker.namespace)
+        self.watch = BrokerWatch(self.health, self.metrics)
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{time.time_ns():x}"
 
     def run(self) -> int:
         """Check, start, work, stop."""
-        config = self.config
-        database = connect(config.database_url)
+        database = connect(self.config.database_url)
+        presence = Presence(database, "stream", self.holder)
         try:
-            with database.read() as conn:
-                specs.revisions(conn)  # away, locked or not upgraded is said before anything else
-            importlib.import_module(
-                "redistill.streams.monitor.detectors"
-            )  # River: seconds, and not on the way
-            start.check(
-                self.broker, self.topics, group=config.group, session_seconds=config.session_seconds
-            )
-            leases = self._leases(database)
-            if config.metrics_port is not None:
-                port = self.metrics.serve(config.metrics_port)
-                log.info("metrics", action="metrics", port=port)
-            accumulator = Accumulator(
-                database, state_key=config.state_key, kinds=self.topics, names=config.names
-            )
-            keeper = Housekeeper(
-                database=database,
-                watched=lambda: accumulator.watched,
-                relay=Relay(database, self.broker, holder=self.holder),
-                state_key=config.state_key,
-                leases=leases,
-                health=self.health,
-                metrics=self.metrics,
-            )
-            watchdog = Watchdog(
-                self.health,
-                servers=self.broker.bootstrap,
-                die=_die,
-                patience=config.patience_seconds,
-            )
-            try:  # from here on a signal gives the leases back
-                keeper.start()
-                watchdog.start()
-                _calm_collector()
-                sys.setswitchinterval(SWITCH_SECONDS)
-                with database.held_open():
-                    return asyncio.run(self._main(database, accumulator, keeper))
-            finally:
-                watchdog.stop()
-                keeper.stop(5.0)
+            return self._work(database, presence)
+        except (StreamsError, SystemExit, KeyboardInterrupt):  # it was said, or it was asked to
+            _left(presence)
+            raise
         finally:
             database.dispose()
+
+    def _work(self, database: Database, presence: Presence) -> int:
+        config = self.config
+        with database.read() as conn:
+            specs.revisions(conn)  # away, locked or not upgraded is said before anything else
+        with database.begin() as conn:
+            state_key.claim(conn, config.state_key)
+        importlib.import_module(
+            "redistill.streams.monitor.detectors"
+        )  # River: seconds, and not on the way
+        if config.metrics is not None:
+            server = self.metrics.serve(config.metrics)
+            log.info("metrics", action="metrics", url=server.url, port=server.port)
+        self._wait_for_broker(presence)
+        leases = self._leases(database)
+        accumulator = Accumulator(
+            database, state_key=config.state_key, kinds=self.topics, names=config.names
+        )
+        database.wait_out()
+        keeper = Housekeeper(
+            database=database,
+            watched=lambda: accumulator.watched,
+            relay=Relay(database, self.broker, holder=self.holder),
+            state_key=config.state_key,
+            leases=leases,
+            presence=presence,
+            health=self.health,
+            metrics=self.metrics,
+            most_models=config.metrics_models,
+        )
+        watchdog = Watchdog(
+            self.health,
+            broker_answers=lambda: check(self.broker, timeout=ANSWER_SECONDS) is None,
+            die=_die,
+            store_away=database.is_silent,
+            patience=config.patience_seconds,
+        )
+        try:  # from here on a signal gives the leases back
+            keeper.start()
+            watchdog.start()
+            _calm_collector()
+            sys.setswitchinterval(SWITCH_SECONDS)
+            with database.held_open():
+                return asyncio.run(self._main(database, accumulator, keeper, presence))
+        finally:
+            watchdog.stop()
+            keeper.stop(5.0)
+
+    def _wait_for_broker(self, presence: Presence) -> None:
+        """Return when the broker lets us in and has what we need. It is waited for while it is
+        away, as it would be later on; nothing is held meanwhile.
+        """
+        while True:
+            try:
+                start.check(
+                    self.broker,
+                    self.topics,
+                    group=self.config.group,
+                    session_seconds=self.config.session_seconds,
+                )
+            except BrokerUnavailable as error:
+                self.watch.trouble("start", error)
+                with suppress(StoreUnavailable):
+                    presence.say(self.health.waits_for())
+                time.sleep(AWAY_SECONDS)
+            else:
+                self.watch.well("start")
+                return
 
     def _leases(self, database: Database) -> list[HeldLease]:
         """What only one worker may hold; a holder that died on this machine is not waited for."""
@@ -176,8 +195,8 @@ class _Run:
         deadline = time.monotonic() + LEASE_SECONDS + 2
         first = None
         while True:
-            now = now_us()
             with database.begin() as conn:
+                now = database.clock()
                 _expire_dead(conn, name, now)
                 token = lease.acquire(conn, name, self.holder, now=now, seconds=LEASE_SECONDS)
                 if token is not None:
@@ -189,7 +208,13 @@ class _Run:
                 raise StoreUnusable(refusal)
             time.sleep(0.5)
 
-    async def _main(self, database: Database, accumulator: Accumulator, keeper: Housekeeper) -> int:
+    async def _main(
+        self,
+        database: Database,
+        accumulator: Accumulator,
+        keeper: Housekeeper,
+        presence: Presence,
+    ) -> int:
         worker = StreamWorker(
             database=database,
             broker=self.broker,
@@ -198,7 +223,26 @@ class _Run:
             flush_seconds=self.config.flush_seconds,
             health=self.health,
             metrics=self.metrics,
+            watch=self.watch,
             wake=keeper.wake,
+        )
+        looks = BrokerLooks(
+            why_not=lambda error: start.why_not(
+                self.broker, self.topics, group=self.config.group, error=error
+            ),
+            consumer=lambda: worker.consumer,
+            positions=worker.positions,
+            watch=self.watch,
+            lag=Lag(self.health, self.metrics),
+            health=self.health,
+            clock=database.clock.seconds,
+        )
+        topics = TopicLooks(
+            ask=lambda: start.topic_ids(self.broker, self.topics),
+            topics=self.topics,
+            held=lambda: worker.topic_ids,
+            watch=self.watch,
+            changed=worker.distrust,
         )
         app = make_app(self.config, worker, list(self.topics))
         stopping = asyncio.Event()
@@ -208,7 +252,7 @@ class _Run:
         loop.set_exception_handler(_on_loop_error)
         log.info("starting", action="starting", group=self.config.group, topics=list(self.topics))
         starting = asyncio.create_task(app.start())
-        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(worker.observe())]
+        tasks = [asyncio.create_task(x.run()) for x in (worker, looks, topics)]
         status = 0
         try:
             while not stopping.is_set():
@@ -220,25 +264,24 @@ class _Run:
                     break
                 await _either(stopping, 0.5)
         finally:
-            await self._stop(app, worker, keeper, [*tasks, starting], status)
+            await self._stop(app, worker, keeper, presence, [*tasks, starting], status)
         return status
 
     def _look(self, app: AppT, worker: StreamWorker) -> None:
-        """Copy what only this loop may read for the watchdog."""
+        """Give the worker its consumer, once Faust has made it."""
+        self.health.ticked_at = time.monotonic()
         consumer = app._consumer  # type: ignore[attr-defined]
         if consumer is None:
             return
         if worker.consumer is None and isinstance(consumer, BulkConsumer):
             worker.consumer = consumer
-        driver = getattr(consumer._thread, "_consumer", None)
-        pending = getattr(getattr(driver, "_coordinator", None), "_pending_exception", None)
-        self.health.pending_error = None if pending is None else repr(pending)
 
     async def _stop(
         self,
         app: Any,
         worker: StreamWorker,
         keeper: Housekeeper,
+        presence: Presence,
         tasks: list[asyncio.Task[Any]],
         status: int,
     ) -> None:
@@ -253,6 +296,8 @@ class _Run:
         for task in tasks:
             task.cancel()
         await asyncio.to_thread(keeper.stop, 3.0)
+        if status == 0:
+            await asyncio.to_thread(_left, presence)
         try:
             async with asyncio.timeout(LEAVE_SECONDS - 1):
                 await app.stop()
@@ -260,6 +305,14 @@ class _Run:
             log.warning("left", action="left", error=repr(error))
         worker.close()
         log.info("stopped", action="stopped")
+
+
+def _left(presence: Presence) -> None:
+    """Tell the others that this process ended in order."""
+    try:
+        presence.leave()
+    except StreamsError as error:
+        log.info("row_kept", action="row_kept", error=str(error))
 
 
 def _failure(app: Any, tasks: list[asyncio.Task[Any]]) -> BaseException | None:
@@ -274,55 +327,6 @@ def _failure(app: Any, tasks: list[asyncio.Task[Any]]) -> BaseException | None:
     return None
 
 
-class _App(faust.App):
-    """Faust without folders: there are no tables to keep, and the current folder is not ours."""
-
-    def _create_directories(self) -> None:
-        """Make none."""
-
-
-def make_app(config: StreamConfig, worker: StreamWorker, topics: list[str]) -> Any:
-    """Faust in the mode that loses nothing: no tables, no acks of its own, no web, no declared
-    topics.
-    """
-    broker = config.broker
-    app = _App(
-        config.group,
-        broker=[f"aiokafka://{server}" for server in broker.bootstrap],
-        broker_credentials=_credentials(broker),
-        store="memory://",
-        autodiscover=False,
-        web_enabled=False,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        topic_partitions=4,
-        stream_wait_empty=False,
-        stream_buffer_maxsize=131_072,
-        consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=4 * 1024 * 1024,
-        consumer_metadata_max_age_ms=5_000,
-        consumer_group_instance_id=config.instance_id,
-        broker_session_timeout=config.session_seconds,
-        broker_heartbeat_interval=max(0.2, min(1.0, config.session_seconds / 5)),
-        broker_commit_interval=1.0,
-        broker_max_poll_interval=60.0,
-        broker_max_poll_records=POLL_CHUNKS,
-        table_standby_replicas=0,
-        logging_config=None,
-    )
-    setattr(app, HOST, worker)
-    app.transport = BulkTransport(app.conf.broker_consumer, app, loop=app.loop)
-
-    async def never(stream: Any) -> None:
-        # Makes Faust subscribe; records go to the bulk consumer's queue and never come here.
-        async for _ in stream:
-            pass
-
-    for topic in topics:
-        app.agent(app.topic(topic, value_type=bytes), name=f"redistill.{topic}")(never)
-    return app
-
-
 def _calm_collector() -> None:
     """Look for cycles seldom (the housekeeper does each minute): rows are many small objects
     without any, and looking through them again and again took a third of the processor. What was
@@ -331,21 +335,6 @@ def _calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(300_000, 20, 20)
-
-
-def _credentials(broker: Broker) -> Any:
-    security = broker.security
-    if security is None or security.protocol == "PLAINTEXT":
-        return None
-    context = security.ssl_context()
-    if not security.protocol.startswith("SASL"):
-        return faust.SSLCredentials(context=context)
-    return faust.SASLCredentials(
-        username=security.username,
-        password=security.password,
-        mechanism=security.mechanism,
-        ssl_context=context,
-    )
 
 
 def _expire_dead(conn: Any, name: str, now: int) -> None:
@@ -381,13 +370,13 @@ def _on_loop_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     log.warning("loop_error", action="loop_error", what=context.get("message"), error=repr(error))
 
 
-def _die(reason: str) -> None:
-    print(f"redistill: the stream worker is stuck and ends: {reason}", file=sys.stderr)
+def _die(_: str) -> None:  # why was logged
     _leave(EXIT_STATUS)
 
 
 def _leave(status: int) -> None:
     """End at once: other threads may hang."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)

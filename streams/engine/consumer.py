@@ -10,16 +10,28 @@ exactly; a contract test names them).
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
+from aiokafka import client as aiokafka_client
+from aiokafka.conn import create_conn
 from aiokafka.consumer import fetcher as aiokafka_fetcher
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from redistill.streams.engine.fetched import Chunk, RawRecords, RawSet
 from redistill.streams.engine.lag import LogEnd
+from redistill.streams.engine.reconnects import patiently
 
 __all__ = [
     "HOST",
@@ -28,6 +40,7 @@ __all__ = [
     "BulkConsumer",
     "BulkThread",
     "BulkTransport",
+    "Host",
     "QueuedChunk",
 ]
 
@@ -38,9 +51,12 @@ ISOLATION = "read_committed"
 QUEUED_CHUNKS = 16
 """Some 16 MB, whatever the lag."""
 POLL_CHUNKS = 8
-COMMIT_SECONDS = 5.0
+COMMIT_SECONDS = ENDS_SECONDS = 5.0
 """aiokafka tries for ever to commit what the broker does not know any more, and Faust's thread has
-two hands: nothing else would be done. The next commit says it all again."""
+two hands: nothing else would be done. The next commit says it all again. Neither is a broker
+waited for that accepts the question where logs begin and end, and does not answer."""
+REFUSED_PAUSE_SECONDS = 1.0
+NOT_AUTHORIZED = (TopicAuthorizationFailedError, GroupAuthorizationFailedError)
 
 
 class QueuedChunk(NamedTuple):
@@ -88,24 +104,70 @@ class BulkThread(driver.AIOKafkaConsumerThread):
 
     async def _ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnd]:
         consumer = self._ensure_consumer()
-        stable = await consumer.end_offsets(partitions)  # of committed records, as it reads them
+        async with asyncio.timeout(ENDS_SECONDS):
+            stable = await consumer.end_offsets(partitions)  # of committed records, as it reads
         mine = consumer.assignment()
         # as the last fetch said, which may have been before
         last = {tp: consumer.highwater(tp) or 0 for tp in stable if tp in mine}
         return {tp: LogEnd(stable[tp], max(stable[tp], end)) for tp, end in last.items()}
 
+    async def bounds(self, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+        """Where the logs begin, and where what is committed ends."""
+        return cast(
+            dict[TP, tuple[int, int]], await self.call_thread(self._bounds, list(partitions))
+        )
+
+    async def _bounds(self, partitions: list[TP]) -> dict[TP, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        async with asyncio.timeout(ENDS_SECONDS):
+            begins = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+        return {tp: (int(begins[tp]), int(ends[tp])) for tp in partitions}
+
+    def pending_error(self) -> Exception | None:
+        """An error that aiokafka keeps to itself: a group that may not be used, or a task of its
+        own that ended.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done() and not task.cancelled():
+            return cast(Exception | None, task.exception())
+        return cast(Exception | None, getattr(coordinator, "_pending_exception", None))
+
+    async def try_again(self) -> None:
+        """Forget the pending error, and join the group anew: aiokafka waits for that."""
+        await self.call_thread(self._try_again)
+
+    async def _try_again(self) -> None:
+        coordinator = self._ensure_consumer()._coordinator
+        try:
+            coordinator.check_errors()
+        except KafkaError:
+            coordinator.request_rejoin()
+
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # Partitions may be gone by the time this thread is asked, as when a topic is deleted. Faust
-        # would commit nothing then, which aiokafka calls an error.
+        # Faust's own would end the worker with whatever goes wrong. SQL knows how far we are, and
+        # the next commit says it all again. Partitions may be gone by the time this thread is
+        # asked, as when a topic is deleted; aiokafka would call that an error.
         mine = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         if not mine:
             return False
+        committed = {
+            TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(offset, "")
+            for tp, offset in mine.items()
+        }
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                return bool(await super()._commit(mine))
+                await self._ensure_consumer().commit(committed)
         except TimeoutError:
-            log.warning("commit_late", action="commit_late", partitions=len(mine))
-            return False
+            log.info("commit_late", action="commit_late", partitions=len(mine))
+        except CommitFailedError:
+            log.debug("commit_after_rebalance", action="commit_after_rebalance")
+        except KafkaError as error:
+            log.warning("commit_failed", action="commit_failed", error=repr(error))
+        else:
+            return True
+        return False
 
 
 class BulkConsumer(driver.Consumer):
@@ -115,8 +177,11 @@ class BulkConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._host: Host = getattr(self.app, HOST)
         self._done: dict[TP, int] = {}
+        self._fetched: defaultdict[TP, deque[tuple[int, int]]] = defaultdict(deque)
         self.last_fetch = 0.0
         """Loop time at which the fetcher was last seen alive."""
+        self.refused: tuple[float, Exception] | None = None
+        """When reading was last refused (monotonic seconds), and how."""
 
     def _new_consumer_thread(self) -> BulkThread:
         return BulkThread(self, loop=self.loop, beacon=self.beacon)
@@ -168,16 +233,49 @@ class BulkConsumer(driver.Consumer):
         comes to a stream. The watchdog looks at what is fetched and stored.
         """
 
-    # --- where logs end -----------------------------------------------------------------------
+    # --- what is wrong ------------------------------------------------------------------------
+
+    def pending_error(self) -> Exception | None:
+        """An error that aiokafka keeps to itself."""
+        return cast(BulkThread, self._thread).pending_error()
+
+    async def try_again(self) -> None:
+        """Forget it, and join the group anew."""
+        await cast(BulkThread, self._thread).try_again()
+
+    # --- where logs begin and end -------------------------------------------------------------
 
     async def ends(self, *partitions: TP) -> Mapping[TP, LogEnd]:
         """Where the logs end, of the partitions that are assigned."""
         return await cast(BulkThread, self._thread).ends(partitions)
 
+    def waiting_since(self, stored: Mapping[TP, int]) -> dict[TP, int]:
+        """Timestamp (ms since 1970) of the oldest record that was fetched and is not in SQL, of the
+        partitions that have one.
+
+        Parameters
+        ----------
+        stored
+            SQL's next offsets.
+        """
+        out: dict[TP, int] = {}
+        for tp, following in stored.items():
+            chunks = self._fetched[tp]
+            while chunks and chunks[0][0] <= following:
+                chunks.popleft()
+            if chunks and chunks[0][1] > 0:
+                out[tp] = chunks[0][1]
+        return out
+
+    async def bounds(self, *partitions: TP) -> Mapping[TP, tuple[int, int]]:
+        """Where the logs begin, and where what is committed ends; assigned or not."""
+        return await cast(BulkThread, self._thread).bounds(partitions)
+
     # --- where reading begins ----------------------------------------------------------------
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek to what SQL knows. Faust calls this after each assignment, and to read again."""
+        self._fetched.clear()
         offsets = await self._host.start_offsets(self.assignment())
         if offsets:
             await self._thread.seek_wait(offsets)
@@ -193,7 +291,13 @@ class BulkConsumer(driver.Consumer):
                 await asyncio.sleep(0)
                 # The epoch is read after the fetch: it may have waited through a rebalance, and
                 # then its records are the new assignment's.
-                lists, _ = await self._wait_next_records(1.0)
+                try:
+                    lists, _ = await self._wait_next_records(1.0)
+                except NOT_AUTHORIZED as error:
+                    # Faust would end with it; a permission may come back.
+                    self.refused = time.monotonic(), error
+                    await asyncio.sleep(REFUSED_PAUSE_SECONDS)
+                    lists = {}
                 epoch = self._host.epoch
                 self.last_fetch = clock()
                 for tp, fetched in (lists or {}).items():
@@ -213,10 +317,22 @@ class BulkConsumer(driver.Consumer):
                 return False
             begin = self._read_offset[tp]
             if begin is not None and chunk.first < begin:
-                chunk = chunk._replace(first=begin)
+                # aiokafka went back: the log ends before what was read of it. Where to go on is
+                # found out anew.
+                log.info(
+                    "went_back",
+                    action="went_back",
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    expected=begin,
+                    first=chunk.first,
+                )
+                await self._read_again()
+                return False
             if chunk.first >= chunk.end:
                 continue
             self._read_offset[tp] = chunk.end  # before the put: a rebalance may end the wait
+            self._fetched[tp].append((chunk.end, chunk.timestamp))
             await self._put(QueuedChunk(tp, chunk, epoch))
         return True
 
@@ -251,3 +367,4 @@ class BulkTransport(driver.Transport):
         # of this process: one consumer, ours
         aiokafka_fetcher.MemoryRecords = RawSet
         aiokafka_fetcher.PartitionRecords = RawRecords
+        aiokafka_client.create_conn = patiently(create_conn)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ log = structlog.get_logger(__name__)
 FULL_RECORDS, FULL_BYTES = 2_000, 16 * 1024 * 1024
 """Dead letters of one batch to flush."""
 LOGGED = 20
-"""Dead letters of one batch to flush that are logged each; of the others their number is."""
+"""Dead letters that are logged each, a minute; of the others their number is: a producer that
+writes nothing else would fill a disk with lines, and the topic ``dlq`` tells all of each."""
+MINUTE_SECONDS = 60.0
 DEAD_BYTES = 256 * 1024
 """A dead letter carries this much of the record."""
 
@@ -38,10 +41,17 @@ class DeadLetters:
     ----------
     quiet
         Which defects of ours were told of within the last minute.
+    clock
+        Monotonic seconds.
     """
 
-    def __init__(self, quiet: Quiet | None = None) -> None:
+    def __init__(
+        self, quiet: Quiet | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._quiet = quiet or Quiet()
+        self._clock = clock
+        self._minute = clock()
+        self._logged = self._unsaid = 0
         self._kept: list[DeadLetter] = []
         self._bytes = 0
 
@@ -68,7 +78,7 @@ class DeadLetters:
                     reason=letter.reason[:300],
                     more=more,
                 )
-        elif len(self._kept) < LOGGED:
+        elif self._may_be_said():
             log.warning(
                 "dead_letter",
                 action="dead_letter",
@@ -83,10 +93,29 @@ class DeadLetters:
 
     def take(self) -> list[DeadLetter]:
         """All of them; from now on none is left."""
-        if (more := len(self._kept) - LOGGED) > 0:
-            log.warning("dead_letters", action="dead_letters", more=more)
+        self._tell_number()
         kept, self._kept, self._bytes = self._kept, [], 0
         return kept
+
+    def clear(self) -> None:
+        """Forget what was not taken: it is read again."""
+        self._kept, self._bytes = [], 0
+
+    def _may_be_said(self) -> bool:
+        self._tell_number()
+        self._logged += 1
+        if self._logged > LOGGED:
+            self._unsaid += 1
+        return self._logged <= LOGGED
+
+    def _tell_number(self) -> None:
+        """Of those that were not logged in the minute that is over."""
+        now = self._clock()
+        if now - self._minute < MINUTE_SECONDS:
+            return
+        if self._unsaid:
+            log.warning("dead_letters", action="dead_letters", more=self._unsaid)
+        self._minute, self._logged, self._unsaid = now, 0, 0
 
 
 def dead_letter(topic: str, partition: int, record: Any, error: Exception) -> DeadLetter:

@@ -137,6 +137,13 @@ class Chunk(NamedTuple):
     batches: list[RecordBatch] | RecordSet
     """``RecordSet``: they were in a format of old, which aiokafka unpacked."""
 
+    @property
+    def timestamp(self) -> int:
+        """When its first batch was written, as that says (ms since 1970); 0: it does not."""
+        if isinstance(self.batches, RecordSet) or not self.batches:
+            return 0
+        return max(0, self.batches[0].first_timestamp)
+
     def read(self) -> Iterator[Part]:
         """Its records, from ``first`` on, ``READ_BYTES`` or a batch at once.
 

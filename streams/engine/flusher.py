@@ -1,5 +1,5 @@
-"""Flusher: the thread that writes batches to SQL, and what to do while the database is away: wait,
-and say so.
+"""Flusher: the thread that writes batches to SQL, and what to do while the database is away: wait.
+The database says so itself (:mod:`redistill.streams.store.availability`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
-from redistill.streams.errors import BrokerUnavailable, StoreUnavailable, StreamsError
+from redistill.streams.errors import StoreUnavailable, StreamsError
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
@@ -37,7 +37,7 @@ class Flusher:
     Parameters
     ----------
     clock
-        Seconds since 1970.
+        Seconds since 1970; ``None``: the database's.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class Flusher:
         *,
         health: Health,
         metrics: StreamMetrics,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
         self._health = health
         self._metrics = metrics
-        self._clock = clock
+        self._clock = clock or database.clock.seconds
         self._thread = ThreadPoolExecutor(1, "flush")
 
     async def run(self, batch: FlushBatch) -> Flushed | OffsetsMoved | None:
@@ -96,10 +96,10 @@ class Flusher:
         while True:
             try:
                 result = await loop.run_in_executor(self._thread, write)
-            except StoreUnavailable as error:
+            except StoreUnavailable:
                 self._metrics.away.inc()
-                self.away(error)
-                await asyncio.sleep(delay)
+                self.away()
+                await self._until_asked(delay)
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
             except Exception as error:
@@ -109,15 +109,23 @@ class Flusher:
             self._health.store_away = False
             return result
 
+    async def _until_asked(self, delay: float) -> None:
+        """Wait until it may be tried again: when the process's turn comes, or, where the database
+        is there and only this transaction failed, after a pause of our own."""
+        if not self._database.availability.away:
+            await asyncio.sleep(delay)
+        while self._database.availability.refuses(writing=True):
+            await asyncio.sleep(FIRST_DELAY)
+
     def _moved(self, partitions: Sequence[Partition]) -> None:
         log.warning("moved", action="moved", partitions=[f"{t}/{p}" for t, p in partitions])
         self._metrics.moved.inc()
 
-    def away(self, error: StoreUnavailable | BrokerUnavailable) -> None:
-        """Say what is away; the watchdog holds nothing against a worker without its database."""
-        self._health.store_away = isinstance(error, StoreUnavailable)
-        action = "store_away" if self._health.store_away else "broker_away"
-        log.warning(action, action=action, error=str(error))
+    def away(self) -> None:
+        """The watchdog holds nothing against a worker without its database, which says itself that
+        it is away.
+        """
+        self._health.store_away = True
 
     def close(self) -> None:
         """End the thread; a flush under way goes on to its end."""

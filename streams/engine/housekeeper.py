@@ -1,5 +1,5 @@
-"""Housekeeper: what a stream worker does after its flushes. Join labels, announce, keep its leases,
-tidy up.
+"""Housekeeper: what a stream worker does after its flushes. Say that it lives, join labels,
+announce, keep its leases, tidy up.
 
 A thread of its own: none of this may hold up the flush, and any worker may do it for all of them.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import join_labels
+from redistill.streams.store.named_models import MOST, NamedModels, named_models
+from redistill.streams.store.process_rows import BEAT_SECONDS, Presence
 from redistill.streams.store.rates import MEASURE_SECONDS, RateRaiser
 from redistill.streams.store.relay import Relay
 from redistill.streams.store.specs import WatchedModel
@@ -34,6 +37,8 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 10.0
 ROUNDS = 5
 """Calls of one model before the next model has its turn."""
+LAG_BELIEVED_SECONDS = 30.0
+"""Lag that was measured earlier is not told: it is not known how far the worker is behind now."""
 REST_SECONDS = 30.0
 """A model whose labels cannot be joined is left alone so long, instead of failing twice a second.
 """
@@ -56,8 +61,12 @@ class Housekeeper(threading.Thread):
         Gives the models that are watched.
     leases
         Held by this worker; losing one is fatal.
+    presence
+        Tells the others that this worker lives.
+    most_models
+        So many models are named in metrics.
     clock, monotonic
-        Seconds since 1970; seconds between which waits are measured.
+        Seconds since 1970 (``None``: the database's); seconds between which waits are measured.
     """
 
     def __init__(
@@ -68,10 +77,12 @@ class Housekeeper(threading.Thread):
         relay: Relay,
         state_key: bytes,
         leases: list[HeldLease],
+        presence: Presence,
         health: Health,
         metrics: StreamMetrics,
+        most_models: int = MOST,
         every: float = 0.5,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="housekeeper", daemon=True)
@@ -80,10 +91,14 @@ class Housekeeper(threading.Thread):
         self._relay = relay
         self._key = state_key
         self._leases = leases
+        self._presence = presence
         self._health = health
         self._metrics = metrics
+        self._most_models = most_models
+        self._named = NamedModels(frozenset())
+        self._named_of: frozenset[str] = frozenset()
         self._every = every
-        self._clock = clock
+        self._clock = clock or database.clock.seconds
         self._monotonic = monotonic
         self._raiser = RateRaiser(join_cap=5_000 if database.is_sqlite else float("inf"))
         self._due: dict[str, float] = {}
@@ -118,15 +133,21 @@ class Housekeeper(threading.Thread):
 
     def once(self) -> None:
         """One round of everything that is due."""
-        for chore in (self._renew, self._join_labels, self._relay_some, self._measure, self._tidy):
+        for chore in (
+            self._renew,
+            self._tell,
+            self._name_models,
+            self._join_labels,
+            self._relay_some,
+            self._measure,
+            self._tidy,
+        ):
             if self._ending.is_set():
                 return
             try:
                 chore()
-            except StoreUnavailable as error:
-                log.warning(
-                    "store_away", action="store_away", doing=chore.__name__, error=str(error)
-                )
+            except StoreUnavailable:
+                continue  # it has been said; what is left is refused at once, or can be done
             except Exception:
                 log.exception(
                     "housekeeping_failed", action="housekeeping_failed", doing=chore.__name__
@@ -152,6 +173,21 @@ class Housekeeper(threading.Thread):
                 ):
                     self._health.fatal = f"the lease {owned.name!r} was taken by another worker"
 
+    def _tell(self) -> None:
+        if not self._is_due("presence", BEAT_SECONDS):
+            return
+        health, at = self._health, self._health.lag_measured_at
+        known = at is not None and self._monotonic() - at <= LAG_BELIEVED_SECONDS
+        self._presence.say(health.waits_for(), lag=health.topic_lag if known else None)
+
+    def _name_models(self) -> None:
+        """Which models metrics name: asked again when others are watched."""
+        watched = frozenset(self._watched())
+        if watched != self._named_of:
+            with self._database.read() as conn:
+                self._named = named_models(conn, self._most_models)
+            self._named_of = watched
+
     def _join_labels(self) -> None:
         for model, watched in self._watched().items():
             if self._monotonic() < self._resting.get(model, 0.0):
@@ -163,7 +199,8 @@ class Housekeeper(threading.Thread):
                     )
                     if step is None:
                         break
-                    self._metrics.outcomes.labels(model).inc(step.outcomes)
+                    label = self._named.label(model)
+                    self._metrics.outcomes.labels(label).inc(step.outcomes)
                     if step.findings:
                         log.info("findings", action="findings", changes=step.findings)
                     if not step.more or self._ending.is_set():
@@ -198,8 +235,11 @@ class Housekeeper(threading.Thread):
             self._metrics.outbox_rows.set(waiting.rows)
             age = 0.0 if waiting.oldest_at is None else to_seconds(self._now() - waiting.oldest_at)
             self._metrics.outbox_age.set(max(0.0, age))
+            counts = Counter({self._named.label(model): 0 for model in self._watched()})
             for model in self._watched():
-                self._metrics.findings_open.labels(model).set(still_open.get(model, 0))
+                counts[self._named.label(model)] += still_open.get(model, 0)
+            for label, count in counts.items():
+                self._metrics.findings_open.labels(label).set(count)
 
     def _tidy(self) -> None:
         if self._is_due("cycles", 60.0):

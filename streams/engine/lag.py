@@ -8,8 +8,11 @@ and says so.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import structlog
@@ -17,6 +20,7 @@ from faust.types import TP
 
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
+from redistill.streams.store.process_rows import TopicLag
 from redistill.times import to_us, utc
 
 __all__ = ["SAY_AFTER_SECONDS", "SAY_AGAIN_SECONDS", "Lag", "LogEnd"]
@@ -55,25 +59,48 @@ class Lag:
         self._health = health
         self._metrics = metrics
         self._holds: dict[TP, _Hold] = {}
+        self._measured_at = time.monotonic()
+        metrics.lag_age.set_function(lambda: time.monotonic() - self._measured_at)
 
-    def measured(self, ends: Mapping[TP, LogEnd], stored: Mapping[TP, int], now: float) -> None:
+    def measured(
+        self,
+        ends: Mapping[TP, LogEnd],
+        stored: Mapping[TP, int],
+        now: float,
+        *,
+        since: Mapping[TP, int] = MappingProxyType({}),
+    ) -> None:
         """What the broker said of the partitions held, and SQL's next offsets of them.
 
         Parameters
         ----------
         now
             Seconds since 1970.
+        since
+            When the oldest record that is not in SQL was written (ms since 1970), where that is
+            known: it is fetched.
         """
         lag = waiting = 0
+        oldest: list[float] = []
+        topics: dict[str, TopicLag] = {}
+        self._measured_at = time.monotonic()
+        self._metrics.partition_lag.clear()
         held: dict[TP, LogEnd] = {}
         for tp, at in ends.items():
             behind = max(0, at.stable - stored.get(tp, 0))
             lag += behind
+            written = since[tp] * 1_000 if behind and tp in since else None
+            topics[tp.topic] = _more(topics.get(tp.topic), behind, written)
+            self._metrics.partition_lag.labels(tp.topic, str(tp.partition)).set(behind)
+            if behind and tp in since:
+                oldest.append(max(0.0, now - since[tp] / 1e3))
             if not behind and at.end > at.stable:  # it is all that this partition waits for
                 held[tp] = at
                 waiting += at.end - at.stable
         self._health.lag = lag
+        self._health.topic_lag, self._health.lag_measured_at = topics, self._measured_at
         self._metrics.lag.set(lag)
+        self._metrics.lag_seconds.set(max(oldest, default=math.nan if lag else 0.0))
         self._metrics.held.set(waiting)
         self._metrics.held_seconds.set(self._follow(held, now))
 
@@ -117,3 +144,11 @@ class Lag:
                 offset=hold.offset,
                 seconds=round(now - hold.since),
             )
+
+
+def _more(so_far: TopicLag | None, behind: int, oldest_at: int | None) -> TopicLag:
+    """Lag of a topic with one more of its partitions; times are microseconds since 1970."""
+    if so_far is None:
+        return TopicLag(behind=behind, oldest_at=oldest_at)
+    known = [at for at in (so_far.oldest_at, oldest_at) if at is not None]
+    return TopicLag(behind=so_far.behind + behind, oldest_at=min(known, default=None))

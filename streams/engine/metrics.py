@@ -4,10 +4,14 @@ do not collide.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from redistill.streams.engine.metric_names import BuildInfo, prefix
+from redistill.streams.engine.metrics_address import MetricsAddress
+from redistill.streams.engine.metrics_server import MetricsServer
 from redistill.streams.errors import StreamsError
 
 __all__ = ["StreamMetrics"]
@@ -23,10 +27,10 @@ class StreamMetrics:
     """
 
     def __init__(self, namespace: str = "") -> None:
-        prefix = f"{namespace}_redistill" if namespace else "redistill"
         self.registry = CollectorRegistry()
+        self.registry.register(BuildInfo(namespace, "stream"))
         own: dict[str, Any] = {
-            "namespace": prefix.replace(".", "_").replace("-", "_"),
+            "namespace": prefix(namespace),
             "subsystem": "stream",
             "registry": self.registry,
         }
@@ -43,6 +47,9 @@ class StreamMetrics:
             "counted", "What flushes counted, as in the table counters.", ["name"], **own
         )
         self.gaps = Counter("gap_offsets", "Offsets lost before they were read.", ["topic"], **own)
+        self.truncated = Counter(
+            "truncated_offsets", "Counted offsets that the log lost afterwards.", ["topic"], **own
+        )
         self.flushes = Histogram(
             "flush_seconds",
             "Time of one flush to SQL.",
@@ -51,7 +58,20 @@ class StreamMetrics:
         )
         self.moved = Counter("moved", "Batches dropped because another worker had moved on.", **own)
         self.away = Counter("store_away", "Flushes that found the database away.", **own)
+        self.broker_up = Gauge(
+            "broker_up", "Whether the broker lets this worker in and gives it what it needs.", **own
+        )
         self.lag = Gauge("lag", "Records in the log, committed, that are not in SQL.", **own)
+        self.lag.set(math.nan)  # until it was measured
+        self.partition_lag = Gauge(
+            "partition_lag", "The same, by partition.", ["topic", "partition"], **own
+        )
+        self.lag_seconds = Gauge(
+            "lag_seconds",
+            "Age of the oldest record that was fetched and is not in SQL; NaN: unknown.",
+            **own,
+        )
+        self.lag_age = Gauge("lag_age_seconds", "Since lag was last measured.", **own)
         self.held = Gauge("held", "Offsets behind transactions that are open.", **own)
         self.held_seconds = Gauge(
             "held_seconds", "How long the oldest of these has been holding them up.", **own
@@ -64,8 +84,8 @@ class StreamMetrics:
         self.outbox_age = Gauge("outbox_age_seconds", "Age of the oldest of them.", **own)
         self.relayed = Counter("relayed", "Announcements sent.", **own)
 
-    def serve(self, port: int, host: str = "127.0.0.1") -> int:
-        """Serve ``/metrics``; returns the port (chosen by the system if 0).
+    def serve(self, address: MetricsAddress) -> MetricsServer:
+        """Serve ``/metrics``.
 
         Raises
         ------
@@ -73,10 +93,6 @@ class StreamMetrics:
             The port is taken, or not ours to take.
         """
         try:
-            server, _ = start_http_server(port, addr=host, registry=self.registry)
+            return MetricsServer(self.registry, address)
         except OSError as error:
-            raise StreamsError(
-                f"metrics cannot be served on {host}:{port}: {error.strerror};"
-                " choose another --metrics-port (0: a free one)"
-            ) from error
-        return int(server.server_port)
+            raise StreamsError(str(error)) from error

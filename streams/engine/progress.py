@@ -25,10 +25,15 @@ class ReadProgress:
         stored
             ``next_offset`` in SQL; ``None``: never read.
         start
-            Where reading begins: ``stored``, or else the log's start.
+            Where reading begins: ``stored``, or else the log's start; before it, if the log lost
+            its end.
         """
         self._open[partition] = Progress(
-            topic=topic, expected=stored, first_offset=start, next_offset=start
+            topic=topic,
+            expected=stored,
+            first_offset=start,
+            next_offset=start,
+            rewound=0 if stored is None else max(0, stored - start),
         )
 
     def __contains__(self, partition: Partition) -> bool:

@@ -257,7 +257,7 @@ def _slices(
     keys: list[str] = []
     columns: list[list[int]] = []
     values: list[tuple[str, ...]] = []
-    for key in config.schema.slices or tuple(block.segments):
+    for key in config.schema.divisions or tuple(block.segments):
         if (codes := block.segments.get(key)) is not None:
             keys.append(key)
             columns.append(codes.codes[rows].tolist())

@@ -9,13 +9,17 @@ from typing import Any
 
 import structlog
 
-from redistill.streams.errors import BrokerRefused
+from redistill.streams.errors import BrokerRefused, StreamsError
+from redistill.streams.kafka import broker as brokers
 from redistill.streams.kafka.broker import Broker, admin, cause
 from redistill.streams.kafka.dev_broker import topic_id
 
-__all__ = ["check", "topic_ids"]
+__all__ = ["check", "missing_topics", "topic_ids", "why_not"]
 
 log = structlog.get_logger(__name__)
+
+ASK_MS = 5_000
+"""How long the broker may take to say what is wrong."""
 
 
 def topic_ids(broker: Broker, topics: Iterable[str], client: Any = None) -> dict[str, str]:
@@ -38,7 +42,7 @@ def topic_ids(broker: Broker, topics: Iterable[str], client: Any = None) -> dict
     names = sorted(topics)
     if broker.is_dev:
         return {t: topic_id(broker, t) for t in names}
-    asked = admin(broker) if client is None else client
+    asked = admin(broker, request_timeout_ms=ASK_MS) if client is None else client
     try:
         described = asked.describe_topics(names)
     except Exception as error:
@@ -74,15 +78,60 @@ def check(broker: Broker, topics: Iterable[str], *, group: str, session_seconds:
         return
     client = admin(broker)
     try:
-        ids = topic_ids(broker, topics, client)
-        if missing := sorted(set(topics) - ids.keys()):
-            raise BrokerRefused(
-                f"missing topics: {', '.join(missing)}; make them with `redistill topics apply`"
-            )
-        _check_group(client, broker, group)
+        _check_permissions(client, broker, topics, group)
         _check_session(client, session_seconds)
     finally:
         client.close()
+
+
+def why_not(
+    broker: Broker, topics: Iterable[str], *, group: str, error: Exception | None = None
+) -> StreamsError | None:
+    """What stands in the way of a worker that has started, asked beside its consumer.
+
+    Parameters
+    ----------
+    error
+        What the consumer raised, if it raised something.
+
+    Returns
+    -------
+    StreamsError or None
+        ``BrokerUnavailable``: it is away; ``BrokerRefused``: it does not let us in, or not to a
+        topic or the group; ``None``: nothing does.
+    """
+    if error is not None and "AuthorizationFailed" in type(error).__name__:
+        return cause(error, broker)
+    if (away := brokers.check(broker)) is not None:
+        return away
+    if broker.is_dev:
+        return None
+    try:
+        client = admin(broker, request_timeout_ms=ASK_MS)
+        try:
+            _check_permissions(client, broker, topics, group)
+        finally:
+            client.close()
+    except StreamsError as refused:
+        return refused
+    except Exception as raised:
+        return cause(raised, broker)
+    return None
+
+
+def missing_topics(topics: Iterable[str], ids: Mapping[str, str]) -> BrokerRefused | None:
+    """What to say of topics that are not there; ``None``: all are."""
+    if not (missing := sorted(set(topics) - ids.keys())):
+        return None
+    return BrokerRefused(
+        f"missing topics: {', '.join(missing)}; make them with `redistill topics apply`"
+    )
+
+
+def _check_permissions(client: Any, broker: Broker, topics: Iterable[str], group: str) -> None:
+    if (missing := missing_topics(topics, topic_ids(broker, topics, client))) is not None:
+        raise missing
+    _check_group(client, broker, group)
 
 
 def _check_group(client: Any, broker: Broker, group: str) -> None:

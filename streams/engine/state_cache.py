@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 import structlog
 
+from redistill.quiet import Quiet
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.state import InputState
 from redistill.streams.store.batch import Partition, StateRow
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import input_states
+from redistill.streams.store.tables import input_states, windows
 
 __all__ = ["CachedState", "StateCache"]
 
@@ -41,7 +42,7 @@ class StateCache:
     Parameters
     ----------
     key
-        Authenticates the pickled part of stored states.
+        Seals stored states.
     """
 
     def __init__(self, database: Database, key: bytes) -> None:
@@ -49,6 +50,7 @@ class StateCache:
         self._key = key
         self._cached: dict[tuple[str, str, Partition], CachedState] = {}
         self._batches = 0
+        self._quiet = Quiet()
         self.rebuilt: list[str] = []
         """Models of which a stored state could not be used, since the last batch."""
 
@@ -57,12 +59,33 @@ class StateCache:
         key = (model, version, partition)
         cached = self._cached.get(key)
         if cached is None:
-            state, broken = stored_state(self._database, self._key, *key)
-            if broken:
-                self.rebuilt.append(model)
+            try:
+                state = stored_state(self._database, self._key, *key)
+            except StateError as error:
+                state = self._anew(model, version, partition, error)
             cached = self._cached[key] = CachedState(state)
         cached.used = self._batches
         return cached
+
+    def _anew(
+        self, model: str, version: str, partition: Partition, error: StateError
+    ) -> InputState | None:
+        """What goes on in place of a state that cannot be used; said once a minute, for where one
+        was changed a thousand may be."""
+        self.rebuilt.append(model)
+        held_back = self._quiet.ask("state_rebuilt")
+        if held_back is not None:
+            log.error(
+                "state_rebuilt",
+                action="state_rebuilt",
+                model=model,
+                version=version,
+                topic_id=partition.topic_id,
+                partition=partition.number,
+                error=str(error),
+                more_since_last=held_back,
+            )
+        return fresh_state(self._database, model, version, partition)
 
     def __len__(self) -> int:
         return len(self._cached)
@@ -114,41 +137,64 @@ class StateCache:
 
 def stored_state(
     database: Database, key: bytes, model: str, version: str, partition: Partition
-) -> tuple[InputState | None, bool]:
-    """The state of one version on one partition.
+) -> InputState | None:
+    """The state of one version on one partition; ``None`` if there is none.
 
     Parameters
     ----------
     key
-        Authenticates its pickled part.
+        Under which it is sealed.
 
-    Returns
-    -------
-    tuple
-        The state, ``None`` if there is none; and whether there was one that cannot be used (another
-        key, another version of River): it is built anew from the rows to come.
+    Raises
+    ------
+    StateError
+        It cannot be used: it was changed or moved, is of another key, or newer than this program.
     """
-    c = input_states.c
     with database.read() as conn:
         blob = conn.execute(
-            sa.select(c.state).where(
-                c.model == model,
-                c.version == version,
-                c.topic_id == partition.topic_id,
-                c.partition == partition.number,
-            )
+            sa.select(input_states.c.state).where(*_at(input_states, model, version, partition))
         ).scalar_one_or_none()
     if blob is None:
-        return None, False
-    try:
-        return InputState.from_bytes(bytes(blob), key), False
-    except StateError as error:
-        log.error(
-            "state_rebuilt",
-            action="state_rebuilt",
-            model=model,
-            version=version,
-            partition=partition.number,
-            error=str(error),
-        )
-        return None, True
+        return None
+    return InputState.from_bytes(
+        bytes(blob), key, model=model, version=version, partition=partition
+    )
+
+
+def fresh_state(
+    database: Database, model: str, version: str, partition: Partition
+) -> InputState | None:
+    """A state in place of one that is lost, see ``InputState.anew``; ``None``: so is its row."""
+    c = input_states.c
+    with database.read() as conn:
+        row = conn.execute(
+            sa.select(c.rows, c.first_served_at, c.last_served_at).where(
+                *_at(input_states, model, version, partition)
+            )
+        ).one_or_none()
+        last = conn.execute(
+            sa.select(sa.func.max(windows.c.number)).where(*_at(windows, model, version, partition))
+        ).scalar_one()
+    if row is None:
+        return None
+    return InputState.anew(
+        model,
+        version,
+        partition,
+        rows=row.rows,
+        first_served_at=row.first_served_at,
+        last_served_at=row.last_served_at,
+        window=0 if last is None else last + 1,
+    )
+
+
+def _at(
+    table: sa.Table, model: str, version: str, partition: Partition
+) -> tuple[sa.ColumnElement[bool], ...]:
+    c = table.c
+    return (
+        c.model == model,
+        c.version == version,
+        c.topic_id == partition.topic_id,
+        c.partition == partition.number,
+    )

@@ -2,9 +2,8 @@
 there to SQL, offsets back to Kafka.
 
 Three threads: Faust's event loop (this module), one that owns the accumulator, one that flushes.
-While a batch is being flushed the accumulator goes on with the next one; it waits when that one is
-full. Whatever goes wrong with a batch, nothing is repaired: everything that SQL does not know is
-forgotten and read again.
+While a batch is being flushed the accumulator goes on with the next one, until that one is full.
+What goes wrong is not repaired: everything that SQL does not know is forgotten and read again.
 """
 
 from __future__ import annotations
@@ -13,21 +12,22 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 import structlog
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faust.types import TP
 
 from redistill.streams.engine import counted
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import QUEUED_CHUNKS, BulkConsumer, QueuedChunk
 from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.intake import Intake
-from redistill.streams.engine.lag import Lag, LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
@@ -44,8 +44,6 @@ T = TypeVar("T")
 
 TAKEN_CHUNKS = 4
 """Chunks that the accumulator's thread is handed at once."""
-TOPIC_CHECK_SECONDS = 10.0
-OBSERVE_SECONDS = 2.0
 SETTLE_SECONDS = 5.0
 """How long what was taken may keep a new start waiting; a flush takes a tenth of a second."""
 
@@ -71,8 +69,9 @@ class StreamWorker:
         flush_seconds: float,
         health: Health,
         metrics: StreamMetrics,
+        watch: BrokerWatch,
         wake: Callable[[], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.topics = frozenset(topics)
         self.epoch = 0
@@ -84,8 +83,8 @@ class StreamWorker:
         self._flush_seconds = flush_seconds
         self._health = health
         self._metrics = metrics
-        self._lag = Lag(health, metrics)
-        self._clock = clock
+        self._watch = watch
+        self._clock = clock or database.clock.seconds
         self._wake = wake
         self._compute = ThreadPoolExecutor(1, "accumulator")
         self._flusher = Flusher(database, health=health, metrics=metrics, clock=clock)
@@ -123,18 +122,21 @@ class StreamWorker:
                     tp: Partition(ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids
                 }
                 stored = await asyncio.to_thread(self._read_progress, partitions.values())
-            except (StoreUnavailable, BrokerUnavailable) as error:
-                self._flusher.away(error)
+                bounds = await self._consumer().bounds(*partitions)
+            except (StoreUnavailable, BrokerUnavailable, BrokerRefused) as error:
+                return self._not_begun(error)
+            except (KafkaError, TimeoutError) as error:
+                return self._not_begun(BrokerUnavailable(f"where logs begin: {error!r}"))
+            if self._gaps.doubtful(bounds, partitions, stored):
                 self._void = self._health.void = True
                 return {}
+            self._watch.well("begin")
             self._ids, self._stored = ids, {}
-            consumer = self._consumer()
-            earliest = await consumer.earliest_offsets(*partitions)
             starts: dict[TP, int] = {}
             for tp, partition in partitions.items():
                 known = stored.get(partition)
                 next_offset = None if known is None else known.next_offset
-                begin = partial(self._gaps.begin, tp, partition, next_offset, int(earliest[tp]))
+                begin = partial(self._gaps.begin, tp, partition, next_offset, *bounds[tp])
                 starts[tp] = await self._on_accumulator(begin)
                 self._intake.tries.begin(partition, starts[tp], known)
                 self._stored[partition] = starts[tp] if next_offset is None else next_offset
@@ -149,6 +151,16 @@ class StreamWorker:
         self._health.fetched_at = time.monotonic()
         self._metrics.partitions.set(len(partitions))
         return starts
+
+    def _not_begun(
+        self, error: StoreUnavailable | BrokerUnavailable | BrokerRefused
+    ) -> dict[TP, int]:
+        if isinstance(error, StoreUnavailable):
+            self._flusher.away()
+        else:
+            self._watch.trouble("begin", error)
+        self._void = self._health.void = True
+        return {}
 
     async def revoked(self) -> None:
         """Store what was taken, then let go."""
@@ -171,13 +183,15 @@ class StreamWorker:
         """Until :meth:`stop`."""
         loop = asyncio.get_running_loop()
         next_flush = next_tick = loop.time()
-        next_check = loop.time() + TOPIC_CHECK_SECONDS
         pause = FIRST_DELAY
         while not self._stopping:
-            self._health.ticked_at = time.monotonic()
+            self._health.turned_at = time.monotonic()
             if self.consumer is not None:
                 self._health.fetched_at = time.monotonic() - loop.time() + self.consumer.last_fetch
             try:
+                if self._void and self._database.availability.refuses(writing=False):
+                    await asyncio.sleep(FIRST_DELAY)  # another one's turn to ask
+                    continue
                 if self._void and not await self._read_again():
                     await asyncio.sleep(pause)
                     pause = min(LONGEST_DELAY, pause * 2)
@@ -199,38 +213,33 @@ class StreamWorker:
                         next_tick = loop.time() + 1.0
                     if self._refresh_due:
                         self._refresh_due = False
-                        await self._on_accumulator(self._accumulator.refresh)
+                        await self._refresh()
                     due = self._accumulator.full or self._intake.alone or loop.time() >= next_flush
                     if due and not self._busy():
                         next_flush = loop.time() + self._flush_seconds
                         await self._close()
-                if loop.time() >= next_check:
-                    next_check = loop.time() + TOPIC_CHECK_SECONDS
-                    await self._check_topics()
-            except StoreUnavailable as error:
-                self._flusher.away(error)
+            except StoreUnavailable:
+                self._flusher.away()
+                self._void = True
+            except (KafkaError, TimeoutError) as error:  # as when a gap is asked about
+                log.info("asked_in_vain", action="asked_in_vain", error=repr(error))
                 self._void = True
             except BaseException:  # what was taken by halves is not stored
                 self._void = True
                 raise
 
-    async def observe(self) -> None:
-        """Measure lag, for metrics and the watchdog; in a task of its own, since the broker may
-        be away.
-        """
-        while not self._stopping:
-            await asyncio.sleep(OBSERVE_SECONDS)
-            partitions = dict(self._partitions)
-            ends: Mapping[TP, LogEnd] = {}
-            if partitions and self.consumer is not None:
-                try:
-                    async with asyncio.timeout(10):
-                        ends = await self.consumer.ends(*partitions)
-                except Exception as error:
-                    log.debug("lag_unknown", action="lag_unknown", error=repr(error))
-                    continue
-            stored = {tp: self._stored.get(p, 0) for tp, p in partitions.items()}
-            self._lag.measured(ends, stored, self._clock())
+    def positions(self) -> dict[TP, int]:
+        """SQL's next offset of each partition that is read."""
+        return {tp: self._stored.get(p, 0) for tp, p in self._partitions.items()}
+
+    @property
+    def topic_ids(self) -> Mapping[str, str]:
+        """Ids of the topics that are read, by name."""
+        return self._ids if self._partitions else {}
+
+    def distrust(self) -> None:
+        """Forget what is not in SQL, and begin anew where SQL ends."""
+        self._void = True
 
     async def stop(self, seconds: float) -> None:
         """Take no more, store what was taken, commit; at most so long."""
@@ -264,6 +273,11 @@ class StreamWorker:
             items.append(self.queue.get_nowait())
         return items
 
+    async def _refresh(self) -> None:
+        """Read what is watched; if that cannot be done it stays as it was until the next flush."""
+        with suppress(StoreUnavailable):
+            await self._on_accumulator(self._accumulator.refresh)
+
     def _busy(self) -> bool:
         return self._flushing is not None and not self._flushing.done()
 
@@ -287,8 +301,8 @@ class StreamWorker:
             return
         try:
             await self._close()
-        except StoreUnavailable as error:  # Faust, which is waiting for us, would give up
-            self._flusher.away(error)
+        except StoreUnavailable:  # Faust, which is waiting for us, would give up
+            self._flusher.away()
             self._void = True
             return
         if self._flushing is not None:
@@ -346,6 +360,7 @@ class StreamWorker:
             self._metrics.aborted.labels(p.topic).inc(p.aborted)
             if (tp := partitions.get(partition)) is not None and self.consumer is not None:
                 self.consumer.stored(tp, p.next_offset)
+        self._gaps.stored(batch.gaps)
         for name, n in counted.by_name(batch.counters).items():
             self._metrics.counted.labels(name).inc(n)
         self._metrics.states.set(self._accumulator.states)
@@ -365,19 +380,6 @@ class StreamWorker:
         except IllegalStateError:  # the group moved on meanwhile: its new assignment is begun anew
             log.info("rebalanced", action="rebalanced")
         return not self._void
-
-    async def _check_topics(self) -> None:
-        if self._broker.is_dev or not self._partitions:
-            return
-        try:
-            ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
-        except (BrokerUnavailable, BrokerRefused) as error:
-            log.warning("topics_unknown", action="topics_unknown", error=str(error))
-            return
-        changed = [t for t in self._ids if t in ids and ids[t] != self._ids[t]]
-        if changed:
-            log.error("topic_recreated", action="topic_recreated", topics=changed)
-            await self._read_again()
 
     def _new_epoch(self) -> None:
         self.epoch += 1

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from redistill.quiet import Quiet
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
-from redistill.streams.wire.events import topic_name
 
 __all__ = [
     "Broker",
@@ -25,6 +25,7 @@ __all__ = [
     "admin",
     "cause",
     "check",
+    "close_producer",
     "consumer",
     "explain",
     "preload",
@@ -99,6 +100,8 @@ class Broker:
 
     def topic(self, name: str) -> str:
         """Name of a topic in this broker's namespace."""
+        from redistill.streams.wire.events import topic_name  # 0.1 s: not for every command
+
         return topic_name(name, self.namespace)
 
     def options(self) -> dict[str, Any]:
@@ -151,6 +154,21 @@ def producer(broker: Broker, **over: Any) -> Any:
         }
         | over,
     )
+
+
+def close_producer(made: Any) -> None:
+    """Close a ``kafka.KafkaProducer`` within about two seconds, whatever is unsent.
+
+    Its own ``close`` raises where something is unsent, and closes nothing then: its thread goes on,
+    with a connection, and sends what others have sent again meanwhile; its destructor complains.
+    """
+    with suppress(Exception):
+        made.close(timeout=1)
+    thread = getattr(made, "_sender", None)
+    if thread is not None and not getattr(made, "_closed", True):
+        made._closed = True  # for its destructor
+        thread.force_close()
+        thread.join(1)
 
 
 def consumer(broker: Broker, *topics: str, **over: Any) -> Any:
@@ -278,10 +296,11 @@ def preload() -> None:
     ImportError
         kafka-python is missing or broken.
     """
+    import encodings.idna  # noqa: F401  # at the first name that is looked up
 
     import kafka  # noqa: F401
 
-    from redistill.streams.kafka import handshake  # noqa: F401
+    from redistill.streams.kafka import handshake, lenient  # noqa: F401
 
 
 def explain(exc: BaseException, broker: Broker, *, timeout: float = 3.0) -> str:

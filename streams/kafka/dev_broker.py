@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 from redistill.streams.errors import StreamsError
 from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.kafka.port_forward import PortForward
 from redistill.streams.wire.events import TOPICS
 
 __all__ = ["PARTITIONS", "DevBroker", "topic_id"]
@@ -36,10 +37,14 @@ class DevBroker:
     ----------
     namespace
         Put in front of its topics.
+    port
+        Of loopback, at which clients find it whichever port it got; ``None``: at that port only.
     """
 
-    def __init__(self, *, namespace: str = "") -> None:
+    def __init__(self, *, namespace: str = "", port: int | None = None) -> None:
         self._namespace = namespace
+        self._port = port
+        self._forward: PortForward | None = None
         self._cluster: _Cluster | None = None
         self._broker: Broker | None = None
 
@@ -54,10 +59,18 @@ class DevBroker:
         Raises
         ------
         StreamsError
-            confluent-kafka is not installed, or the mock cluster did not start.
+            confluent-kafka is not installed, the mock cluster did not start, or the port is taken.
         """
         cluster = _Cluster()
-        broker = Broker(f"dev://{cluster.address}?start={uuid.uuid4()}", namespace=self._namespace)
+        address = cluster.address
+        if self._port is not None:
+            try:
+                self._forward = PortForward(self._port, address)
+            except StreamsError:
+                cluster.close()
+                raise
+            address = self._forward.address
+        broker = Broker(f"dev://{address}?start={uuid.uuid4()}", namespace=self._namespace)
         for name in TOPICS.values():
             cluster.make_topic(broker.topic(name))
         self._cluster, self._broker = cluster, broker
@@ -65,6 +78,9 @@ class DevBroker:
 
     def stop(self) -> None:
         """Stop it; everything in it is gone."""
+        if self._forward is not None:
+            self._forward.stop()
+        self._forward = None
         if self._cluster is not None:
             self._cluster.close()
         self._cluster = self._broker = None

@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StreamsError
 
@@ -34,7 +34,7 @@ class Login:
     protocol: str
     mechanism: str
     username: str
-    password: str
+    password: str = field(repr=False)
     context: ssl.SSLContext | None
 
 

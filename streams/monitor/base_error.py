@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.decodable import decodable
 from redistill.stats import upper_bound
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.daily_cycle import daily_cycle
@@ -20,6 +21,7 @@ SMALLEST_RATE = 0.0005
 """A model without a single error in the reference is not thought better than this."""
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseError:
     """Error of honest predictions (held out or cross-fitted) on reference rows.
@@ -118,6 +120,7 @@ class BaseError:
 FORMAT = 1
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stored:
     format: int

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from redistill.decodable import decodable
 from redistill.streams.wire.block import Schema
 
 __all__ = ["Level", "WatchConfig"]
@@ -15,6 +16,7 @@ __all__ = ["Level", "WatchConfig"]
 Level = Literal["watch", "rollback", "repair"]
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchConfig:
     """One model's settings of watching. Pure data; ``workers.models.spec`` makes it,

@@ -1,5 +1,5 @@
-"""Detectors of River: ADWIN on confidence and on the error, and safe pickles of it. Nothing else
-imports River.
+"""Detectors of River: ADWIN on confidence and on the error, and pickles of it that name nothing
+else. Nothing else imports River.
 
 ADWIN knows no base error, so it only ever informs: on confidence it asks for labels, on the error
 it stands in until a base error is known.
@@ -7,8 +7,6 @@ it stands in until a base error is known.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import io
 import pickle
 from collections.abc import Sequence
@@ -19,7 +17,7 @@ from river import drift
 
 from redistill.streams.errors import StateError
 
-__all__ = ["ConfidenceWatch", "adwin", "copy", "dump", "error_changes", "load"]
+__all__ = ["ConfidenceWatch", "adwin", "copy", "error_changes"]
 
 RIVER_VERSION = installed_version("river")
 
@@ -81,31 +79,32 @@ class ConfidenceWatch:
         """Take the mean at the end of a subwindow: at the same rows however the stream is cut."""
         self.level = float(self.adwin.estimation)
 
-    def plain(self, key: bytes) -> dict[str, Any]:
-        """For ``InputState.to_bytes``."""
+    def plain(self) -> dict[str, Any]:
+        """For ``InputState.to_bytes``, which seals it."""
         return {
             "river": RIVER_VERSION,
             "delta": self.delta,
             "level": self.level,
             "n": self.n,
-            "adwin": dump(self.adwin, key),
+            "adwin": pickle.dumps(self.adwin, protocol=5),
         }
 
     @classmethod
-    def of(cls, plain: dict[str, Any], key: bytes) -> ConfidenceWatch | None:
-        """Read what ``plain`` told; ``None`` if another version of River wrote it.
+    def of(cls, plain: dict[str, Any]) -> ConfidenceWatch | None:
+        """Read what ``plain`` told, from a state whose seal was right.
+
+        ``None`` if another version of River wrote it: nothing of it is unpickled then.
 
         Raises
         ------
         StateError
-            If it is not authentic.
+            If it names a class that is not River's, or is no pickle.
         """
-        body = authentic(plain["adwin"], key)
         if plain["river"] != RIVER_VERSION:
             return None
         watch = cls.__new__(cls)
         watch.delta, watch.level, watch.n = plain["delta"], plain["level"], plain["n"]
-        watch.adwin = unpickle(body)
+        watch.adwin = unpickle(plain["adwin"])
         return watch
 
 
@@ -146,7 +145,6 @@ def error_changes(
 # --- storing River's objects
 # ---------------------------------------------------------------------------------------
 
-_MAC_BYTES = 32
 _ALLOWED = {("river.drift.adwin", "ADWIN"), ("river._river_rust.drift", "AdaptiveWindowing")}
 
 
@@ -155,33 +153,6 @@ class _Unpickler(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise StateError(f"stored detector state names {module}.{name}, which is not allowed")
         return super().find_class(module, name)
-
-
-def _mac(key: bytes, body: bytes) -> bytes:
-    return hmac.new(key, b"redistill/river/" + body, hashlib.sha256).digest()
-
-
-def dump(detector: Any, key: bytes) -> bytes:
-    """A River detector as bytes: HMAC-SHA256 under ``key``, then the pickle."""
-    body = pickle.dumps(detector, protocol=5)
-    return _mac(key, body) + body
-
-
-def authentic(data: bytes, key: bytes) -> bytes:
-    """The pickle within what ``dump`` wrote.
-
-    Raises
-    ------
-    StateError
-        If the bytes were not written under this key.
-    """
-    mac, body = data[:_MAC_BYTES], data[_MAC_BYTES:]
-    if not hmac.compare_digest(mac, _mac(key, body)):
-        raise StateError(
-            "stored detector state is not authentic: it was changed, or written under another"
-            " state key"
-        )
-    return body
 
 
 def unpickle(body: bytes) -> Any:
@@ -198,17 +169,6 @@ def unpickle(body: bytes) -> Any:
         raise
     except Exception as error:
         raise StateError(f"stored detector state cannot be read: {error}") from error
-
-
-def load(data: bytes, key: bytes) -> Any:
-    """Read what ``dump`` wrote; nothing is unpickled before its HMAC was verified.
-
-    Raises
-    ------
-    StateError
-        If the bytes are not authentic, or name a class that is not River's.
-    """
-    return unpickle(authentic(data, key))
 
 
 def copy(detector: Any) -> Any:

@@ -9,6 +9,7 @@ from itertools import groupby
 import msgspec
 from msgspec import structs
 
+from redistill.decodable import decodable
 from redistill.streams.monitor.contract import Breach
 from redistill.streams.monitor.findings import Span
 from redistill.streams.monitor.reports import (
@@ -52,6 +53,7 @@ LISTED = 10
 """Columns that are named."""
 
 
+@decodable
 class OpenFinding(msgspec.Struct, frozen=True, kw_only=True):
     """A finding that has not ended; stored under the names given."""
 
@@ -69,12 +71,14 @@ class Tracked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Open findings by ``kind|name|scope``."""
     opened: Mapping[str, int] = {}
     """How many findings were opened by ``kind|name|scope``."""
+    before: int = 0
+    """Numbers that a state before this one, which was lost, may have given to findings."""
     drifted: tuple[Contributor, ...] = ()
     """Columns that drifted in the newest window, those that drifted most first."""
 
     def restarted(self) -> Tracked:
         """Without what was seen under another profile; open findings go on until they end."""
-        return Tracked(open=self.open, opened=self.opened)
+        return Tracked(open=self.open, opened=self.opened, before=self.before)
 
 
 class TrackedVerdicts(msgspec.Struct, frozen=True, eq=False):
@@ -123,6 +127,7 @@ class FindingTracker:
     ) -> None:
         self._open = dict(before.open)
         self._opened = dict(before.opened)
+        self._before = before.before
         self._drifted = before.drifted
         self._origin = origin
         self._unseen = unseen
@@ -130,7 +135,9 @@ class FindingTracker:
 
     def tracked(self) -> Tracked:
         """What is to be remembered of all verdicts so far."""
-        return Tracked(open=self._open, opened=self._opened, drifted=self._drifted)
+        return Tracked(
+            open=self._open, opened=self._opened, before=self._before, drifted=self._drifted
+        )
 
     def take(self, verdict: Verdict) -> None:
         """Follow one verdict."""
@@ -158,7 +165,7 @@ class FindingTracker:
         self.made.append(finding)
 
     def _number(self, counter: str) -> int:
-        number = self._opened.get(counter, 0)
+        number = self._opened.get(counter, self._before)
         self._opened[counter] = number + 1
         return number
 

@@ -47,8 +47,8 @@ class Span(NamedTuple):
         return Window(start=utc(self.first), end=utc(self.last), rows=self.rows)
 
 
-def superseded(finding: DriftFound, at: int) -> DriftFound:
-    """End an open finding because its version no longer serves.
+def superseded(finding: DriftFound, at: int, *, why: str | None = None) -> DriftFound:
+    """End an open finding that nobody follows any more.
 
     Parameters
     ----------
@@ -56,7 +56,10 @@ def superseded(finding: DriftFound, at: int) -> DriftFound:
         The last state of the finding, open or updated.
     at
         Microseconds since 1970.
+    why
+        ``None``: its version no longer serves.
     """
+    why = why or f"version {finding.version} was replaced"
     return dataclasses.replace(
         finding,
         status="resolved",
@@ -64,5 +67,5 @@ def superseded(finding: DriftFound, at: int) -> DriftFound:
         severity="info",
         revision=finding.revision + 1,
         at=utc(at),
-        reason=f"version {finding.version} was replaced; last seen: {finding.reason}",
+        reason=f"{why}; last seen: {finding.reason}",
     )

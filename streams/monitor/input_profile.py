@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.decodable import decodable
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.counts import EdgeLayout
 from redistill.streams.wire.block import Schema
@@ -125,8 +126,14 @@ class Profile:
 
     @cached_property
     def digest(self) -> str:
-        """Names this profile: state counted under another one cannot be added to."""
-        return hashlib.sha256(_encode(self)).hexdigest()[:16]
+        """Names this profile: state counted under another one cannot be added to.
+
+        Groups of people have no part in what is counted: state of before they could be declared
+        goes on, and so does that of before they are.
+        """
+        told = msgspec.msgpack.decode(_encode(self))
+        told["schema"].pop("groups")
+        return hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest()[:16]
 
     @cached_property
     def bins(self) -> Bins:
@@ -198,11 +205,13 @@ class Profile:
         )
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Format:
     format: int
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Stored:
     format: int

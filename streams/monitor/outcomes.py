@@ -16,6 +16,7 @@ from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest
 from redistill.streams.monitor.memory import Memory
+from redistill.streams.monitor.seal import Place, seal, unseal
 from redistill.streams.wire.events import DriftFound
 
 __all__ = ["AccuracyState", "Outcomes"]
@@ -72,8 +73,15 @@ class AccuracyState:
             learning=self.learning.copy(),
         )
 
-    def to_bytes(self) -> bytes:
-        """Arrays and JSON with a format number; no pickle."""
+    def to_bytes(self, key: bytes, *, model: str) -> bytes:
+        """As stored in ``accuracy_states.state``: arrays and plain values with a format number, no
+        pickle, sealed for model and version.
+
+        Parameters
+        ----------
+        key
+            Secret of this installation.
+        """
         memory = self.test.memory if self.test else self.learning
         header = {
             "format": FORMAT,
@@ -95,7 +103,7 @@ class AccuracyState:
                 "folded_times": _pack_times(memory.folded_times),
             },
         }
-        return msgspec.msgpack.encode(header)
+        return seal(msgspec.msgpack.encode(header), key, Place("accuracy", model, self.version))
 
     def _test_numbers(self) -> dict[str, Any] | None:
         t = self.test
@@ -109,16 +117,18 @@ class AccuracyState:
         }
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> AccuracyState:
-        """Read what ``to_bytes`` wrote.
+    def from_bytes(cls, data: bytes, key: bytes, *, model: str, version: str) -> AccuracyState:
+        """Read what ``to_bytes`` wrote for this model and version.
 
         Raises
         ------
         StateError
-            If the bytes are not an accuracy state, or of a newer format.
+            If the bytes were not sealed for them under ``key``, are not an accuracy state, or of a
+            newer format.
         """
+        body = unseal(data, key, Place("accuracy", model, version))
         try:
-            d = msgspec.msgpack.decode(data)
+            d = msgspec.msgpack.decode(body)
             if d["format"] > FORMAT:
                 raise StateError(
                     f"a stored accuracy state has format {d['format']}, this program knows"
@@ -133,7 +143,7 @@ class AccuracyState:
             memory.folded_times = _unpack_times(m["folded_times"])
             base = None if d["base"] is None else msgspec.convert(d["base"], BaseError)
             state = cls(
-                version=d["version"],
+                version=version,
                 n=d["n"],
                 errors=d["errors"],
                 uniform_n=d["uniform_n"],

@@ -14,6 +14,7 @@ from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.finding_tracker import OpenFinding, Tracked
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.sample import Learning, Sample
+from redistill.streams.monitor.seal import Place, seal, unseal
 from redistill.streams.monitor.subwindows import Counted, WindowCounts
 from redistill.streams.monitor.verdicts import Recent
 from redistill.streams.wire.events import Contributor
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InputState"]
 
-FORMAT = 2
+FORMAT = 3
+"""Older ones had no seal; ``redistill db upgrade`` makes them what they would be today."""
 
 
 class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -39,6 +41,42 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     recent: Recent = Recent()
     tracked: Tracked = Tracked()
     learning: Learning = Learning()
+
+    @classmethod
+    def anew(
+        cls,
+        model: str,
+        version: str,
+        partition: tuple[str, int],
+        *,
+        rows: int,
+        first_served_at: int | None,
+        last_served_at: int | None,
+        window: int,
+    ) -> InputState:
+        """In place of one that was lost: without what it knew, and with numbers beyond all that it
+        may have given away. A finding or window of a number that was there before would be taken
+        for that one, and dropped.
+
+        Parameters
+        ----------
+        rows, first_served_at, last_served_at
+            What its row says it had counted.
+        window
+            Number of the next window.
+        """
+        return cls(
+            model=model,
+            version=version,
+            partition=partition,
+            counted=Counted(
+                rows=rows,
+                first_served_at=first_served_at,
+                last_served_at=last_served_at,
+                window=WindowCounts(number=window),
+            ),
+            tracked=Tracked(before=rows),  # no finding opens without a row
+        )
 
     def under(self, profile: Profile | None) -> InputState:
         """The state in which rows are counted under a profile: under another one than before
@@ -56,12 +94,12 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
     def to_bytes(self, key: bytes) -> bytes:
-        """As stored in ``input_states.state``.
+        """As stored in ``input_states.state``: sealed for its model, version and partition.
 
         Parameters
         ----------
         key
-            Secret of this installation; River's objects are pickled under an HMAC with it.
+            Secret of this installation.
         """
         counted, window, recent, tracked = (
             self.counted,
@@ -70,7 +108,7 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             self.tracked,
         )
         confidence, sample = recent.confidence, self.learning.sample
-        return msgspec.msgpack.encode(
+        body = msgspec.msgpack.encode(
             {
                 "format": FORMAT,
                 "model": self.model,
@@ -90,38 +128,44 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 "streaks": recent.streaks,
                 "open": tracked.open,
                 "opened": tracked.opened,
+                "opened_before": tracked.before,
                 "moved": tracked.drifted,
                 "moving": recent.drifting,
                 "unseen": counted.unseen,
-                "confidence": None if confidence is None else confidence.plain(key),
+                "confidence": None if confidence is None else confidence.plain(),
                 "sample": None if sample is None else sample.plain(),
                 "learned": self.learning.done,
             }
         )
+        return seal(body, key, _place(self.model, self.version, self.partition))
 
     @classmethod
-    def from_bytes(cls, data: bytes, key: bytes) -> InputState:
-        """Read what ``to_bytes`` wrote.
+    def from_bytes(
+        cls, data: bytes, key: bytes, *, model: str, version: str, partition: tuple[str, int]
+    ) -> InputState:
+        """Read what ``to_bytes`` wrote for this model, version and partition.
 
         A detector of another River version is left out and starts again.
 
         Raises
         ------
         StateError
-            If it is newer than this program, cannot be read, or was not written under ``key``.
+            If it was not sealed for this place under ``key``, which is asked before anything of it
+            is decoded; if it is newer than this program, or cannot be read.
         """
+        body = unseal(data, key, _place(model, version, partition))
         try:
-            plain = msgspec.msgpack.decode(data)
+            plain = msgspec.msgpack.decode(body)
             number = plain["format"]
-            if number > FORMAT:
+            if number != FORMAT:
                 raise StateError(
                     f"a stored input state has format {number}, this program knows {FORMAT}:"
                     " upgrade redistill"
                 )
             return cls(
-                model=plain["model"],
-                version=plain["version"],
-                partition=(str(plain["partition"][0]), int(plain["partition"][1])),
+                model=model,
+                version=version,
+                partition=(str(partition[0]), int(partition[1])),
                 digest=plain["digest"],
                 counted=Counted(
                     rows=plain["rows"],
@@ -143,11 +187,12 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                     ),
                     streaks=plain["streaks"],
                     drifting=plain["moving"],
-                    confidence=_confidence_of(plain["confidence"], key),
+                    confidence=_confidence_of(plain["confidence"]),
                 ),
                 tracked=Tracked(
                     open=msgspec.convert(plain["open"], dict[str, OpenFinding]),
                     opened=plain["opened"],
+                    before=plain["opened_before"],
                     drifted=msgspec.convert(plain["moved"], tuple[Contributor, ...]),
                 ),
                 learning=Learning(
@@ -161,12 +206,16 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             raise StateError(f"a stored input state cannot be read: {error}") from error
 
 
-def _confidence_of(plain: dict[str, Any] | None, key: bytes) -> ConfidenceWatch | None:
+def _place(model: str, version: str, partition: tuple[str, int]) -> Place:
+    return Place("input", model, version, *partition)
+
+
+def _confidence_of(plain: dict[str, Any] | None) -> ConfidenceWatch | None:
     if plain is None:
         return None
     from redistill.streams.monitor.detectors import ConfidenceWatch  # River: a second
 
-    return ConfidenceWatch.of(plain, key)
+    return ConfidenceWatch.of(plain)
 
 
 def _plain_counts(counts: Counts | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from redistill.streams.monitor.reference import outside, quantiles_of, slope
 
 __all__ = [
     "CONTINUOUS",
+    "SAME_SHAPE",
     "SCALE",
     "SMALLEST_ROWS",
     "STEP_SUBWINDOWS",

@@ -52,6 +52,9 @@ class Progress:
     aborted: int = 0
     """How many of those were records of aborted transactions; for the metrics only."""
     rows: int = 0
+    rewound: int = 0
+    """Offsets below ``expected`` that were counted, and that the log lost afterwards: it gives them
+    to other records."""
     tries: int = 1
     """Of the new offset: this process, and the deaths for which records are taken with caution."""
 

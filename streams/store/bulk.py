@@ -17,7 +17,13 @@ __all__ = ["insert_new"]
 _PG = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
-def insert_new(conn: sa.Connection, table: sa.Table, columns: Mapping[str, Sequence[Any]]) -> int:
+def insert_new(
+    conn: sa.Connection,
+    table: sa.Table,
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    same: Mapping[str, int] | None = None,
+) -> int:
     """Insert rows whose key is not there yet; of two offered rows with one key the first wins.
 
     Parameters
@@ -28,29 +34,32 @@ def insert_new(conn: sa.Connection, table: sa.Table, columns: Mapping[str, Seque
         Where to.
     columns
         Values per column, all of one length, as plain Python values.
+    same
+        Columns with one value in all rows: cheaper than a list of it.
 
     Returns
     -------
     int
         Rows that are new.
     """
-    names = list(columns)
+    names, fixed = list(columns), dict(same or {})
     lengths = {len(v) for v in columns.values()}
     if len(lengths) != 1:
         raise ValueError(f"columns of {table.name} differ in length: {sorted(lengths)}")
     if lengths == {0}:
         return 0
-    quoted = [conn.dialect.identifier_preparer.quote(n) for n in names]
+    quoted = [conn.dialect.identifier_preparer.quote(n) for n in (*names, *fixed)]
+    values = [str(int(value)) for value in fixed.values()]
     if conn.dialect.name == "sqlite":
         text = (
             f"INSERT OR IGNORE INTO {table.name} ({', '.join(quoted)}) "
-            f"VALUES ({', '.join('?' * len(names))})"
+            f"VALUES ({', '.join(['?'] * len(names) + values)})"
         )
         rows = list(zip(*columns.values(), strict=True))
         return conn.exec_driver_sql(text, rows).rowcount
     arrays = ", ".join(f"%s::{table.c[n].type.compile(_PG)}[]" for n in names)
     text = (
         f"INSERT INTO {table.name} ({', '.join(quoted)}) "
-        f"SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"
+        f"SELECT {', '.join(['*', *values])} FROM unnest({arrays}) ON CONFLICT DO NOTHING"
     )
     return conn.exec_driver_sql(text, tuple(list(v) for v in columns.values())).rowcount

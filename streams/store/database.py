@@ -8,16 +8,30 @@ announced must not be forgotten afterwards, and a flush is so rare that the sync
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import NullPool
 
 from redistill.streams.errors import StoreUnavailable, StoreUnusable
+from redistill.streams.store.availability import Attempt, Availability
+from redistill.streams.store.clock import DatabaseClock
+from redistill.streams.store.store_fault import Fault, fault_of
+from redistill.streams.store.waits import (
+    CONNECT_SECONDS,
+    SILENT_SECONDS,
+    STATEMENT_SECONDS,
+    Waits,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
+    from redistill.streams.store.bounded_connection import BoundedConnection
 
 __all__ = ["JOURNAL_BYTES", "Database", "connect", "insert_ignore", "upsert"]
 
@@ -30,6 +44,18 @@ JOURNAL_BYTES = 64 * 1024 * 1024
 """The WAL file is cut back to this after a checkpoint; without it the file keeps its largest size
 for ever.
 """
+
+LONG_STATEMENT_SECONDS = 3_600.0
+"""For what looks at every row: retention, `check-history`, an upgrade."""
+
+IDLE_SECONDS = 300.0
+"""A transaction of ours in which nothing happens so long is ended by PostgreSQL, and its locks with
+it: its process hangs, and others wait."""
+
+POOL_SECONDS = 10.0
+"""How long a thread waits for one of this process's connections."""
+
+CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 _WRITE = "redistill_write"
 
@@ -47,17 +73,56 @@ class Database:
         dialect wants it.
     is_sqlite
         Whether this is SQLite: one writer at a time, no ``SKIP LOCKED``.
+    clock
+        The time that all processes share: what is stored or compared between them is taken from it.
+    availability
+        Whether it is there, as all threads of this process found.
+    waits
+        Threads that wait for an answer of PostgreSQL.
     """
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        *,
+        waits: Waits,
+        availability: Availability | None = None,
+        clock: DatabaseClock | None = None,
+        statement_seconds: float = STATEMENT_SECONDS,
+    ) -> None:
         self.engine = engine
         self.url = engine.url
         self.is_sqlite = engine.dialect.name == "sqlite"
+        self.clock = DatabaseClock(shared=not self.is_sqlite) if clock is None else clock
+        self.waits = waits
+        self.availability = Availability() if availability is None else availability
+        self._statement_seconds = statement_seconds
         # without preserve_rowcount an INSERT on PostgreSQL does not say whether it inserted
         self._writer = engine.execution_options(**{_WRITE: True, "preserve_rowcount": True})
 
     def __repr__(self) -> str:
         return f"Database({self.url.render_as_string(hide_password=True)!r})"
+
+    def unhurried(self) -> Database:
+        """The same database, for statements that may take their time: what looks at every row."""
+        return Database(
+            self.engine,
+            waits=self.waits,
+            availability=self.availability,
+            clock=self.clock,
+            statement_seconds=LONG_STATEMENT_SECONDS,
+        )
+
+    def wait_out(self) -> None:
+        """From now on this process waits for whatever somebody may mend outside, a changed password
+        too, and logs when the database goes away and comes back. For those that run on; called once
+        they have found the database in order.
+        """
+        self.availability.say = _say
+
+    def is_silent(self) -> bool:
+        """Whether it is away, or somebody has been waiting for its answer for too long."""
+        return self.availability.away or self.waits.longest() >= SILENT_SECONDS
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
@@ -66,27 +131,64 @@ class Database:
         Raises
         ------
         StoreUnavailable
-            The database is away, or stayed locked for longer than ``BUSY_SECONDS``; nothing was
-            written.
+            The database is away, hangs, cannot be written, or stayed locked for longer than
+            ``BUSY_SECONDS``. Nothing was written; only where the answer to the commit was lost may
+            it have been, so whatever is tried again has to bear that.
         StoreUnusable
-            A table or column is missing: the database was not upgraded.
+            Somebody has to do something first: a table or column is missing, the password is wrong.
+            Never after :meth:`wait_out`.
         """
-        with self._mapped(), self._writer.begin() as conn:
+        with self._transaction(self._writer, writing=True) as conn:
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent view for reading; keep it short: an open reader lets SQLite's WAL grow."""
-        with self._mapped(), self.engine.begin() as conn:
+        with self._transaction(self.engine, writing=False) as conn:
             yield conn
+
+    @contextmanager
+    def _transaction(self, engine: sa.Engine, *, writing: bool) -> Iterator[sa.Connection]:
+        with self.availability.attempt(writing=writing) as attempt, self._mapped(attempt, writing):
+            with engine.begin() as conn:
+                self._allow(conn)
+                attempt.reached()
+                self.clock.look(conn)
+                yield conn
+                # one that changed nothing proves nothing of a disk that was full
+                wrote = writing and (not self.availability.away or self._changed(conn))
+            attempt.done(writing=wrote)
+
+    def _changed(self, conn: sa.Connection) -> bool:
+        if not self.is_sqlite:
+            asked = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
+            return bool(conn.exec_driver_sql(asked).scalar())
+        raw: Any = conn.connection.dbapi_connection  # one of this transaction only
+        return raw is None or raw.total_changes > 0
+
+    def _allow(self, conn: sa.Connection) -> None:
+        """Say how long a statement may take, to both sides, where it is not what they know."""
+        if self.is_sqlite:
+            return
+        raw: Any = conn.connection.dbapi_connection  # made by ``connect``
+        raw.allow(self._statement_seconds)
+        if self._statement_seconds != STATEMENT_SECONDS:
+            milliseconds = round(self._statement_seconds * 1_000)
+            conn.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
 
     def checkpoint(self) -> None:
         """Move SQLite's WAL into the file and truncate it; nothing to do elsewhere."""
         if self.is_sqlite:
-            with self._mapped(), self.engine.connect() as conn:
-                raw = conn.connection.dbapi_connection
-                if raw is not None:
-                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with (
+                self.availability.attempt(writing=True) as attempt,
+                self._mapped(attempt, writing=True),
+                self.engine.connect() as conn,
+            ):
+                raw: Any = conn.connection.dbapi_connection  # by itself: not in a transaction
+                try:
+                    raw.execute(CHECKPOINT).fetchall()
+                except sqlite3.Error as error:
+                    raise sa.exc.DBAPIError(CHECKPOINT, {}, error) from error
 
     @contextmanager
     def held_open(self) -> Iterator[None]:
@@ -96,7 +198,10 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        with self._mapped():
+        with (
+            self.availability.attempt(writing=False) as attempt,
+            self._mapped(attempt, writing=False),
+        ):
             idle = self.engine.connect()
         try:
             yield
@@ -108,47 +213,27 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
+    def _mapped(self, attempt: Attempt, writing: bool) -> Iterator[None]:
         try:
             yield
-        except sa.exc.DBAPIError as error:
-            mapped = self._explain(error)
-            if mapped is None:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            found = fault_of(error, self.url)
+            if found is None:
                 raise
-            raise mapped from error
-
-    def _explain(self, error: sa.exc.DBAPIError) -> StoreUnavailable | StoreUnusable | None:
-        text = str(error.orig).strip().replace("\n", " ")
-        url = self.url.render_as_string(hide_password=True)
-        if self.is_sqlite:
-            if "is locked" in text or "is busy" in text:
-                return StoreUnavailable(
-                    f"another process kept {url} locked for {BUSY_SECONDS:.0f} s"
-                )
-            if "unable to open" in text or "disk I/O" in text or "disk is full" in text:
-                return StoreUnavailable(f"the database {url} cannot be used: {text}")
-            if "readonly" in text:
-                return StoreUnusable(f"the database {url} may not be written: {text}")
-            if "not a database" in text or "malformed" in text:
-                return StoreUnusable(f"{url} is not an intact SQLite database: {text}")
-            if "no such table" in text or "no such column" in text or "no column named" in text:
-                return StoreUnusable(f"the database {url} is not up to date ({text}); {UPGRADE}")
-            return None
-        state = getattr(error.orig, "sqlstate", None) or ""
-        if state in ("42P01", "42703"):  # undefined table, undefined column
-            first = text.split(" LINE ")[0]
-            return StoreUnusable(f"the database {url} is not up to date ({first}); {UPGRADE}")
-        if isinstance(error, sa.exc.OperationalError) or error.connection_invalidated:
-            # libpq gives no code for what the server said while connecting, only its text
-            if re.search(r'database "[^"]*" does not exist', text):
-                return StoreUnusable(f"the database {url} does not exist: create it first")
-            if re.search(r"authentication failed|role .* does not exist|no pg_hba.conf", text):
-                return StoreUnusable(f"the database {url} refused the user or password: {text}")
-            return StoreUnavailable(f"the database {url} cannot be reached or was busy: {text}")
-        return None
+            if found.fault is Fault.UNWRITABLE and not writing:
+                found = found._replace(fault=Fault.AWAY)
+            if found.fault is Fault.UNUSABLE and self.availability.say is None:
+                raise StoreUnusable(found.text) from error
+            attempt.failed(found)
+            raise StoreUnavailable(found.text) from error
 
 
-UPGRADE = "run `redistill db upgrade`"
+def _say(action: str, fields: Mapping[str, Any]) -> None:
+    import structlog  # a command that only lists says nothing by it
+
+    structlog.get_logger(__name__).log(
+        logging.INFO if action == "store_back" else logging.WARNING, action, action=action, **fields
+    )
 
 
 def connect(url: str) -> Database:
@@ -174,7 +259,7 @@ def connect(url: str) -> Database:
     sqlite:///redistill.db
     """
     try:
-        parsed = sa.make_url(url)
+        parsed = _masked(sa.make_url(url))
     except sa.exc.ArgumentError as error:
         raise StoreUnusable(
             "the database URL cannot be read; it looks like sqlite:///file.db"
@@ -193,7 +278,7 @@ def connect(url: str) -> Database:
         )
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
-        return Database(engine)
+        return Database(engine, waits=Waits())
     if parsed.get_backend_name() == "postgresql":
         if parsed.drivername != "postgresql+psycopg":
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -202,19 +287,40 @@ def connect(url: str) -> Database:
             pool_pre_ping=True,
             pool_size=5,
             max_overflow=5,
+            pool_timeout=POOL_SECONDS,
             connect_args={
-                "connect_timeout": 5,
+                "connect_timeout": CONNECT_SECONDS,
                 # A statement that waits longer than this for a lock is told so, as on SQLite.
-                "options": f"-c lock_timeout={int(BUSY_SECONDS * 1000)} -c timezone=UTC",
+                "options": f"-c lock_timeout={round(BUSY_SECONDS * 1_000)}"
+                f" -c statement_timeout={round(STATEMENT_SECONDS * 1_000)}"
+                f" -c idle_in_transaction_session_timeout={round(IDLE_SECONDS * 1_000)}"
+                " -c timezone=UTC",
                 "keepalives_idle": 10,
                 "keepalives_interval": 5,
                 "keepalives_count": 3,
             },
         )
-        return Database(engine)
+        waits = Waits()
+        from redistill.streams.store.bounded_connection import BoundedConnection
+
+        @sa.event.listens_for(engine, "do_connect")
+        def bounded(_: Any, __: Any, args: Any, settings: Any) -> BoundedConnection:
+            made = BoundedConnection.connect(*args, **settings)
+            made.waits = waits
+            return made
+
+        return Database(engine, waits=waits)
     raise StoreUnusable(
         f"{parsed.get_backend_name()} is not supported: use sqlite:///file.db or postgresql://..."
     )
+
+
+def _masked(url: sa.URL) -> sa.URL:
+    """A URL whose password stands where SQLAlchemy masks it, not in the query."""
+    password = url.query.get("password")
+    if not isinstance(password, str):
+        return url
+    return url.difference_update_query(["password"]).set(password=password)
 
 
 def _prepare_sqlite(raw: Any, _record: Any) -> None:
@@ -247,6 +353,8 @@ def insert_ignore(table: sa.Table) -> postgresql.Insert:
     >>> print(insert_ignore(properties))
     INSERT INTO facts (name, value) VALUES (...) ON CONFLICT DO NOTHING
     """
+    from sqlalchemy.dialects import postgresql
+
     return postgresql.insert(table).on_conflict_do_nothing()
 
 
@@ -278,6 +386,8 @@ def upsert(
     INSERT INTO facts (name, value) VALUES (...)
     ON CONFLICT (name) DO UPDATE SET value = excluded.value
     """
+    from sqlalchemy.dialects import postgresql
+
     statement = postgresql.insert(table)
     names = update if update is not None else [c.name for c in table.c if c.name not in keys]
     return statement.on_conflict_do_update(

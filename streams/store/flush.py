@@ -53,7 +53,8 @@ def flush(database: Database, batch: FlushBatch, *, now: int) -> Flushed | Offse
     batch
         What; it is not changed, so that it can be tried again.
     now
-        Microseconds since 1970.
+        Microseconds since 1970 by the database's clock (``Database.clock``): how long rows are kept
+        follows from it.
 
     Returns
     -------
@@ -104,6 +105,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
             c.next_offset == p.expected,
         )
         .values(
+            first_offset=c.first_offset - p.rewound,  # so that what was produced is counted whole
             next_offset=p.next_offset,
             counted=c.counted + p.counted,
             dead=c.dead + p.dead,
@@ -140,7 +142,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     counts = dict(batch.counters)
     new_joins = 0
     for model, rows in sorted(batch.joins.items()):
-        new = insert_new(conn, join_rows, rows.by_hash(model))
+        new = insert_new(conn, join_rows, rows.by_hash(model), same={"stored_at": now})
         _add(counts, model, "rows_duplicate", len(rows) - new)
         new_joins += new
     new_labels = 0
@@ -149,8 +151,8 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         columns = {n: [row[n] for row in batch.labels] for n in names}
         # a label is looked up at intervals that grow with its age: a flush that waited for the
         # database must not make it old
-        columns["received_at"] = [now] * len(batch.labels)
-        new_labels = insert_new(conn, labels, columns)
+        columns.pop("received_at", None)
+        new_labels = insert_new(conn, labels, columns, same={"received_at": now})
     if batch.features:
         conn.execute(
             sa.insert(feature_rows),
@@ -163,6 +165,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
                     "rows": b.rows,
                     "bytes": len(b.data),
                     "data": b.data,
+                    "stored_at": now,
                 }
                 for b in batch.features
             ],
@@ -198,6 +201,7 @@ def _write_states(conn: sa.Connection, batch: FlushBatch, now: int) -> None:
                     "rows": s.rows,
                     "first_served_at": s.first_served_at,
                     "last_served_at": s.last_served_at,
+                    "stored_at": now,
                 }
                 for s in batch.states
             ],

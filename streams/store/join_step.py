@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
+import structlog
 
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.findings import superseded
 from redistill.streams.monitor.observe import contributors
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.state import InputState
@@ -29,6 +32,7 @@ from redistill.streams.store.findings import store_findings
 from redistill.streams.store.label_join import JoinPlan, plan_join
 from redistill.streams.store.tables import (
     accuracy_states,
+    findings,
     input_states,
     labels,
     model_locks,
@@ -38,6 +42,8 @@ from redistill.streams.store.tables import (
 from redistill.streams.wire.events import Contributor, DriftFound
 
 __all__ = ["JoinStep", "join_labels"]
+
+log = structlog.get_logger(__name__)
 
 MOST_CONTRIBUTORS = 10
 
@@ -80,7 +86,7 @@ def join_labels(
     now
         Microseconds since 1970.
     state_key
-        Authenticates stored input states, from which a finding's contributors are read.
+        Seals stored states. One that does not open starts anew, and is logged.
     limit
         Labels to look at; the call's work and the time that it holds the lock are bounded by it.
 
@@ -114,18 +120,27 @@ def join_labels(
         if not hashes:
             return JoinStep()
         plan = plan_join(conn, config, sorted(set(hashes)), now)
-        changes = _account(conn, config, plan.outcomes, state_key)
+        rebuilt: list[str] = []
+        changes = _account(conn, config, plan.outcomes, state_key, rebuilt)
+        changes = _left_open(conn, model, rebuilt, now) + changes
         _write(conn, model, plan)
-        findings = store_findings(conn, changes, now=now)
+        stored = store_findings(conn, changes, now=now)
         counts = {(model, f"labels_{name}"): n for name, n in plan.counts.items()}
+        if rebuilt:
+            counts[model, "states_rebuilt"] = len(rebuilt)
         add_counters(conn, counts, now=now)
-    return JoinStep(outcomes=len(plan.outcomes), findings=findings, more=len(hashes) == limit)
+    return JoinStep(outcomes=len(plan.outcomes), findings=stored, more=len(hashes) == limit)
 
 
 def _account(
-    conn: sa.Connection, config: WatchConfig, new: list[dict[str, Any]], key: bytes
+    conn: sa.Connection,
+    config: WatchConfig,
+    new: list[dict[str, Any]],
+    key: bytes,
+    rebuilt: list[str],
 ) -> list[DriftFound]:
-    """Number the outcomes, show them to the detectors, and store the detectors."""
+    """Number the outcomes, show them to the detectors, and store the detectors; versions of which
+    the stored one does not open are put among the rebuilt ones."""
     changes: list[DriftFound] = []
     new.sort(key=lambda o: (o["version"], o["observed_at"], o["served_at"], o["id"]))
     for version in sorted({o["version"] for o in new}):
@@ -136,14 +151,15 @@ def _account(
         for number, o in enumerate(of_version, last + 1):
             o["seq"] = number
         before = int(row.n) if row is not None else 0
-        state, findings = _detect(conn, config, version, row, of_version, before, key)
-        changes += findings
+        known = None if row is None else _known(row, key, rebuilt)
+        state, found = _detect(conn, config, version, known, of_version, before, key)
+        changes += found
         conn.execute(
             upsert(accuracy_states, ["model", "version"]),
             {
                 "model": config.model,
                 "version": version,
-                "state": state.to_bytes(),
+                "state": state.to_bytes(key, model=config.model),
                 "last_seq": last + len(of_version),
                 "n": before + len(of_version),
             },
@@ -155,7 +171,7 @@ def _detect(
     conn: sa.Connection,
     config: WatchConfig,
     version: str,
-    row: Any | None,
+    known: AccuracyState | None,
     new: list[dict[str, Any]],
     before: int,
     key: bytes,
@@ -165,7 +181,7 @@ def _detect(
 
     def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound]]:
         return account(
-            None if row is None else AccuracyState.from_bytes(bytes(row.state)),
+            known,
             _columns(new),
             version=version,
             base=_base(conn, config.model, version),
@@ -175,13 +191,49 @@ def _detect(
             contributors=moved,
         )
 
-    state, findings = run(())
+    state, found = run(())
     # What moved is worth reading the input states for only when something opened. The detectors
     # are pure: the second run differs in the contributors alone.
-    opened = any(f.status == "open" for f in findings)
+    opened = any(f.status == "open" for f in found)
     if opened and (moved := _contributors(conn, config.model, version, key)):
-        state, findings = run(moved)
-    return state, findings
+        state, found = run(moved)
+    return state, found
+
+
+def _known(row: Any, key: bytes, rebuilt: list[str]) -> AccuracyState:
+    """The stored state of a version; where it does not open, a new one that gives findings numbers
+    beyond all that it may have given: one with the id of another would be dropped."""
+    try:
+        return AccuracyState.from_bytes(bytes(row.state), key, model=row.model, version=row.version)
+    except StateError as error:
+        log.error(
+            "state_rebuilt",
+            action="state_rebuilt",
+            model=row.model,
+            version=row.version,
+            error=str(error),
+        )
+        rebuilt.append(row.version)
+        return AccuracyState(version=row.version, opened=int(row.last_seq))
+
+
+def _left_open(
+    conn: sa.Connection, model: str, versions: Sequence[str], now: int
+) -> list[DriftFound]:
+    """Ends of what lost detectors had open: what is still harm they find again, and nobody else
+    would ever say that it is over."""
+    c = findings.c
+    query = sa.select(c.body).where(
+        c.model == model,
+        c.version.in_(versions),
+        c.kind == "accuracy",
+        c.status != "resolved",
+    )
+    why = "the state of its detector was lost, and it starts anew"
+    return [
+        superseded(msgspec.json.decode(body, type=DriftFound), now, why=why)
+        for body in (conn.execute(query).scalars() if versions else ())
+    ]
 
 
 def _served(conn: sa.Connection, model: str, version: str) -> int:
@@ -199,13 +251,17 @@ def _contributors(conn: sa.Connection, model: str, version: str, key: bytes) -> 
     """The columns that moved most, each as the partition that shows it best has it."""
     c = input_states.c
     best: dict[str, Contributor] = {}
-    blobs = conn.execute(sa.select(c.state).where(c.model == model, c.version == version))
-    for blob in blobs.scalars():
+    stored = conn.execute(
+        sa.select(c.state, c.topic_id, c.partition).where(c.model == model, c.version == version)
+    )
+    for blob, *partition in stored:
         try:
-            moved = contributors(InputState.from_bytes(bytes(blob), key))
+            state = InputState.from_bytes(
+                bytes(blob), key, model=model, version=version, partition=tuple(partition)
+            )
         except StateError:  # it explains only: no reason to hold outcomes back
             continue
-        for m in moved:
+        for m in contributors(state):
             if m.column not in best or _rank(m) > _rank(best[m.column]):
                 best[m.column] = m
     return sorted(best.values(), key=_rank, reverse=True)[:MOST_CONTRIBUTORS]

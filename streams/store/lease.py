@@ -4,9 +4,10 @@ The token fences: whoever writes under a lease calls :func:`check` in the same t
 locks the lease's row, so that a holder who was taken for dead can write nothing more once another
 one has begun.
 
-Clocks: ``now`` is the caller's. Clocks of two machines may differ by less than a lease's length; a
-larger difference costs availability (a lease taken over early), never correctness (the token is
-compared on every write).
+Clocks: ``now`` is the database's (``Database.clock``); where that is each process' own (SQLite), a
+difference costs availability (a lease taken over early), never correctness (the token is compared
+on every write). A lease that was renewed in the future is none: whoever did it had a clock that was
+ahead, and nobody waits until his time has come.
 """
 
 from __future__ import annotations
@@ -16,9 +17,23 @@ import sqlalchemy as sa
 from redistill.streams.errors import LeaseError
 from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import leases
-from redistill.times import to_seconds, to_us
+from redistill.times import MINUTE, to_seconds, to_us
 
-__all__ = ["acquire", "check", "expire", "expires_at", "holder_of", "release", "renew"]
+__all__ = [
+    "AHEAD_US",
+    "acquire",
+    "check",
+    "expire",
+    "expires_at",
+    "holder_of",
+    "living",
+    "release",
+    "renew",
+]
+
+AHEAD_US = MINUTE
+"""A time further ahead than this was written by a wrong clock: those of one installation are kept
+within seconds of each other by NTP."""
 
 
 def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: float) -> int | None:
@@ -55,19 +70,20 @@ def acquire(conn: sa.Connection, name: str, holder: str, *, now: int, seconds: f
     >>> db.dispose()
     """
     conn.execute(insert_ignore(leases).values(name=name, holder="", token=0, expires_at=0))
+    c = leases.c
     row = conn.execute(
-        sa.select(leases.c.holder, leases.c.token, leases.c.expires_at)
-        .where(leases.c.name == name)
+        sa.select(c.holder, c.token, c.expires_at, c.renewed_at)
+        .where(c.name == name)
         .with_for_update()
     ).one()
-    alive = row.expires_at > now
+    alive = row.expires_at > now and row.renewed_at <= now + AHEAD_US
     if alive and row.holder != holder:
         return None
     token = int(row.token) if alive else int(row.token) + 1
     conn.execute(
         sa.update(leases)
         .where(leases.c.name == name)
-        .values(holder=holder, token=token, expires_at=now + to_us(seconds))
+        .values(holder=holder, token=token, expires_at=now + to_us(seconds), renewed_at=now)
     )
     return token
 
@@ -84,7 +100,7 @@ def renew(conn: sa.Connection, name: str, token: int, *, now: int, seconds: floa
     done = conn.execute(
         sa.update(leases)
         .where(leases.c.name == name, leases.c.token == token, leases.c.holder != "")
-        .values(expires_at=now + to_us(seconds))
+        .values(expires_at=now + to_us(seconds), renewed_at=now)
     )
     return done.rowcount == 1
 
@@ -127,10 +143,15 @@ def release(conn: sa.Connection, name: str, token: int) -> bool:
     return done.rowcount == 1
 
 
+def living(now: int) -> sa.ColumnElement[bool]:
+    """The condition under which a row of ``leases`` is held now."""
+    return sa.and_(leases.c.expires_at > now, leases.c.renewed_at <= now + AHEAD_US)
+
+
 def holder_of(conn: sa.Connection, name: str, now: int) -> str | None:
     """Who holds the lease now; ``None``: nobody does."""
     row = conn.execute(
-        sa.select(leases.c.holder).where(leases.c.name == name, leases.c.expires_at > now)
+        sa.select(leases.c.holder).where(leases.c.name == name, living(now))
     ).one_or_none()
     return str(row.holder) if row is not None and row.holder else None
 

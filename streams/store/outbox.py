@@ -7,19 +7,19 @@ sends it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from redistill.streams.store import properties
-from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import outbox
 from redistill.streams.wire.codec import encode
 from redistill.streams.wire.events import Event
 
-__all__ = ["Backlog", "add", "backlog", "mark_sent", "prune", "ready"]
+__all__ = ["Backlog", "add", "backlog", "mark_sent", "ready"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,11 @@ def add(
     encoded = encode(event, source=source, event_id=event_id)
     headers = {name: value.decode() for name, value in encoded.headers}
     conn.execute(
-        insert_ignore(outbox).values(
+        # Only the same event again is left alone: a number that is taken (a restored database may
+        # have set its sequence back) is an error, or nobody would ever hear of what was found.
+        postgresql.insert(outbox)
+        .on_conflict_do_nothing(index_elements=["event_id"])
+        .values(
             event_id=encoded.event_id,
             topic=encoded.topic,
             key=_key(encoded.key),
@@ -101,17 +105,15 @@ def backlog(conn: sa.Connection) -> Backlog:
     return Backlog(int(row[0]), None if row[1] is None else int(row[1]))
 
 
-def prune(conn: sa.Connection, *, before: int, limit: int = 5_000) -> int:
-    """Delete rows that were sent before a time (microseconds), at most ``limit`` of them; how many
-    it were.
-    """
-    old = sa.select(outbox.c.seq).where(outbox.c.sent_at < before).limit(limit)
-    return conn.execute(sa.delete(outbox).where(outbox.c.seq.in_(old))).rowcount
-
-
-def ready(conn: sa.Connection, limit: int) -> list[Mapping[str, Any]]:
+def ready(
+    conn: sa.Connection,
+    limit: int,
+    *,
+    without_topics: Collection[str] = (),
+    without_rows: Collection[int] = (),
+) -> list[Mapping[str, Any]]:
     """Unsent rows that may go, oldest first: none that waits for a snapshot, nor what follows it
-    under its key.
+    under its key; none of the topics and rows (by ``seq``) that are passed over.
     """
     published = properties.published_snapshot(conn)
     blocked = outbox.alias("blocked")
@@ -123,11 +125,22 @@ def ready(conn: sa.Connection, limit: int) -> list[Mapping[str, Any]]:
         blocked.c.seq <= outbox.c.seq,
     )
     query = (
-        sa.select(outbox.c.seq, outbox.c.topic, outbox.c.key, outbox.c.headers, outbox.c.value)
+        sa.select(
+            outbox.c.seq,
+            outbox.c.topic,
+            outbox.c.key,
+            outbox.c.headers,
+            outbox.c.value,
+            outbox.c.created_at,
+        )
         .where(outbox.c.sent_at.is_(None), ~behind)
         .order_by(outbox.c.seq)
         .limit(limit)
     )
+    if without_topics:
+        query = query.where(outbox.c.topic.not_in(sorted(without_topics)))
+    if without_rows:
+        query = query.where(outbox.c.seq.not_in(sorted(without_rows)))
     return [dict(row) for row in conn.execute(query).mappings()]
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.store.tables import properties
 
-__all__ = ["PUBLISHED_SNAPSHOT", "SALT", "get", "published_snapshot", "put", "salt"]
+__all__ = ["PUBLISHED_SNAPSHOT", "SALT", "drop", "get", "published_snapshot", "put", "salt"]
 
 PUBLISHED_SNAPSHOT = "published_snapshot"
 SALT = "salt"
@@ -28,6 +28,11 @@ def get(conn: sa.Connection, name: str) -> str | None:
 def put(conn: sa.Connection, name: str, value: str) -> None:
     """Write a property; the old value is replaced."""
     conn.execute(upsert(properties, ["name"]).values(name=name, value=value))
+
+
+def drop(conn: sa.Connection, name: str) -> None:
+    """Take a property away."""
+    conn.execute(sa.delete(properties).where(properties.c.name == name))
 
 
 def published_snapshot(conn: sa.Connection) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "offsets",
     "outbox",
     "outcomes",
+    "processes",
     "profiles",
     "properties",
     "specs",
@@ -94,7 +95,9 @@ offsets = sa.Table(
     sa.Column("topic_id", Text, primary_key=True),
     sa.Column("partition", Integer, primary_key=True),
     sa.Column("topic", Text, nullable=False),
-    sa.Column("first_offset", Big, nullable=False),  # where counting began
+    # where counting began; moved back by what a log lost of its end after it was counted, whose
+    # offsets other records have now
+    sa.Column("first_offset", Big, nullable=False),
     sa.Column("next_offset", Big, nullable=False),
     sa.Column("counted", Big, nullable=False),  # records read into state (a batch is one record)
     sa.Column("dead", Big, nullable=False),  # records sent to dlq
@@ -134,6 +137,7 @@ input_states = sa.Table(
     sa.Column("rows", Big, nullable=False),
     sa.Column("first_served_at", Big, nullable=True),
     sa.Column("last_served_at", Big, nullable=True),
+    sa.Column("stored_at", Big, nullable=True),  # the last time; null: before there was this column
 )
 
 accuracy_states = sa.Table(
@@ -195,9 +199,12 @@ join_rows = sa.Table(
     sa.Column(
         "window", Big, nullable=False
     ),  # number of the window of its partition in which it was served
+    # by the database's clock: how long a row is kept follows from it, since anybody may say when
+    # it was served; null: before there was this column
+    sa.Column("stored_at", Big, nullable=True),
     sqlite_with_rowid=False,
 )
-sa.Index("ix_join_rows_served_at", join_rows.c.served_at)
+sa.Index("ix_join_rows_stored_at", join_rows.c.stored_at)
 
 labels = sa.Table(
     "labels",
@@ -225,6 +232,7 @@ labels = sa.Table(
 )
 sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at)
 sa.Index("ix_labels_model_id_hash", labels.c.model, labels.c.id_hash)
+sa.Index("ix_labels_model_received_at", labels.c.model, labels.c.received_at)
 
 feature_rows = sa.Table(
     "feature_rows",
@@ -240,7 +248,9 @@ feature_rows = sa.Table(
     # float32, features FixedSizeList<float32>[F] (categories as indices); names in the schema
     # metadata key "features"
     sa.Column("data", Blob, nullable=False),
+    sa.Column("stored_at", Big, nullable=True),  # as in join_rows
 )
+sa.Index("ix_feature_rows_model_stored_at", feature_rows.c.model, feature_rows.c.stored_at)
 sa.Index(
     "ix_feature_rows_model_last_served_at", feature_rows.c.model, feature_rows.c.last_served_at
 )
@@ -272,6 +282,7 @@ outcomes = sa.Table(
     sa.UniqueConstraint("model", "id_hash"),
 )
 sa.Index("ix_outcomes_model_served_at", outcomes.c.model, outcomes.c.served_at)
+sa.Index("ix_outcomes_model_made_at", outcomes.c.model, outcomes.c.made_at)
 
 # --- what was found, and what has yet to be said ---
 
@@ -357,4 +368,17 @@ leases = sa.Table(
     sa.Column("holder", Text, nullable=False),
     sa.Column("token", Big, nullable=False),
     sa.Column("expires_at", Big, nullable=False),
+    # also of one that was given back: the newest of all tells what time it was when somebody worked
+    sa.Column("renewed_at", Big, nullable=False, default=0, server_default="0"),
+)
+
+processes = sa.Table(  # which processes are alive, as each says of itself every few seconds
+    "processes",
+    metadata,
+    sa.Column("process_id", Text, primary_key=True),  # machine, process and its start
+    sa.Column("kind", Text, nullable=False),  # stream | repair | web | alerts
+    sa.Column("started_at", Big, nullable=False),
+    sa.Column("seen_at", Big, nullable=False),
+    sa.Column("ready", sa.Boolean, nullable=False),
+    sa.Column("said", Text, nullable=False),  # what it waits for, where it is not ready
 )

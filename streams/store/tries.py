@@ -96,9 +96,11 @@ def take_back(database: Database, standing: Mapping[Partition, int]) -> None:
     """
     if not standing:
         return
+    c = offsets.c
+    fewer = sa.case((c.tries > 0, c.tries - 1), else_=0)  # told twice where the answer was lost
     with database.begin() as conn:
         for partition, next_offset in sorted(standing.items()):
-            _change(conn, partition, next_offset, {"tries": offsets.c.tries - 1})
+            _change(conn, partition, next_offset, {"tries": fewer})
 
 
 def _change(

@@ -132,7 +132,7 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
         features=columns.out,
         prediction=_prediction(batch.column("prediction"), schema.classes),
         scores=_scores(batch, len(schema.classes), invalid),
-        segments=_segments(batch, schema.slices, invalid),
+        segments=_segments(batch, schema.divisions, invalid),
         latency_ms=None if latency is None else finite(latency, "latency_ms", invalid),
         sample_rate=None if rate is None else rates(rate, invalid),
         wrong_type=columns.wrong,

@@ -57,6 +57,13 @@ class Schema:
     """Class names; ``scores[i]`` belongs to ``classes[i]``. Empty for a regression."""
     slices: tuple[str, ...] = ()
     """Segment keys or categorical features by which accuracy is broken down."""
+    groups: tuple[str, ...] = ()
+    """Segment keys or features whose groups of people no release may treat worse unseen."""
+
+    @property
+    def divisions(self) -> tuple[str, ...]:
+        """Keys by which rows are told apart: slices, then groups, each once."""
+        return tuple(dict.fromkeys((*self.slices, *self.groups)))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ import msgspec
 from redistill.streams.wire import arrow_encode, events
 from redistill.streams.wire.envelope import ARROW, JSON, MAX_ROWS
 
-__all__ = ["batch_layout", "files", "load", "schema_of", "write"]
+__all__ = ["batch_layout", "field_texts", "files", "load", "schema_of", "write"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BASE = "urn:redistill:schema"
@@ -99,19 +99,21 @@ def load(type_name: str) -> dict[str, Any]:
 
 @cache
 def field_texts(module: ModuleType) -> dict[tuple[str, str], str]:
-    """(Class, field) -> the string under the field: Python forgets it, the source does not."""
+    """(Class, field) -> the string under the field, or under the member of an enum: Python forgets
+    it, the source does not."""
     out = {}
     for node in ast.parse(inspect.getsource(module)).body:
         if not isinstance(node, ast.ClassDef):
             continue
         for field, text in zip(node.body, node.body[1:], strict=False):
+            target = field.targets[0] if isinstance(field, ast.Assign) else None
+            target = field.target if isinstance(field, ast.AnnAssign) else target
             if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
+                isinstance(target, ast.Name)
                 and isinstance(text, ast.Expr)
                 and isinstance(text.value, ast.Constant)
             ):
-                out[node.name, field.target.id] = _unwrapped(str(text.value.value))
+                out[node.name, target.id] = _unwrapped(str(text.value.value))
     return out
 
 

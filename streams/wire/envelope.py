@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from redistill.decodable import decodable
 from redistill.streams.errors import WireError
 from redistill.streams.wire.events import MODEL_PATTERN, TYPES
 from redistill.streams.wire.foreign import looks_like, other_content, quoted, told
@@ -263,6 +264,7 @@ def _text(raw: bytes) -> str:
 _NONE = msgspec.Raw(b"")
 
 
+@decodable
 class _Structured(msgspec.Struct):
     specversion: str
     type: str

@@ -16,6 +16,8 @@ from uuid import UUID
 
 from msgspec import Meta
 
+from redistill.decodable import decodable
+
 __all__ = [
     "COMPACTED",
     "LABEL_AHEAD",
@@ -83,6 +85,21 @@ FindingKind = Literal[
 ]
 Severity = Literal["info", "warning", "critical"]
 IncidentClass = Literal["data_bug", "harm", "calibration", "serving"]
+Cause = Literal[
+    "none",
+    "data_bug",
+    "compression_gap",
+    "stale_quantization",
+    "prior_shift",
+    "unknown_covariate",
+    "concept_change",
+    "labels_suspect",
+    "unknown",
+    # written until 0.1, decodable for ever
+    "world_changed",
+    "harmless",
+]
+"""What a loss comes from, as the diagnosis found."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -209,6 +226,7 @@ class SliceEffect:
     high: float
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contributor:
     """A column that moved, ranked by ``value / noise_floor``: explains, never accuses."""
@@ -286,7 +304,8 @@ class IncidentChanged:
     version: VersionName
     incident_class: IncidentClass
     status: Literal["opened", "updated", "resolved"]
-    cause: Literal["data_bug", "compression_gap", "world_changed", "harmless", "unknown"] | None
+    cause: Cause | None
+    """``None``: not asked yet; ``unknown``: asked, and not clear yet."""
     decision: str | None
     """``repair``, ``ask_person``, ``wait_for_labels``, ``rollback``, ``none``."""
     why: str
@@ -297,6 +316,7 @@ class IncidentChanged:
     at: Moment
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateResult:
     """One condition of publishing: what was found, what was asked, and what follows."""

@@ -142,7 +142,7 @@ def finish(
         features=_feature_columns(group, plan, unseen),
         prediction=_predictions(group.prediction, schema.classes),
         scores=_scores(group, len(schema.classes)),
-        segments=_segments(group.segment, schema.slices),
+        segments=_segments(group.segment, schema.divisions),
         latency_ms=_latency(group),
         sample_rate=_sample_rate(group),
         wrong_type=group.faults.wrong,

@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from msgspec.structs import astuple
 
+from redistill.decodable import decodable
 from redistill.streams.errors import WireError
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.columns import Category, count
@@ -42,6 +43,7 @@ _MET = msgspec.Raw(b"")
 """In place of the value of an extra feature: all that is asked of it is whether it was there."""
 
 
+@decodable
 class Row(msgspec.Struct, gc=False):
     """A prediction as it stands in JSON; its features' type is made per schema."""
 

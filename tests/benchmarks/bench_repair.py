@@ -123,7 +123,7 @@ def main() -> int:
             table.add_row(row, *(cells.get(row, "") for cells in found.values()))
         console.print(table)
         for g in report.gates:
-            if g.name in ("fresh_e_value", "trusted_points"):
+            if g.name in ("fresh", "trusted"):
                 console.print(f"  {g.name}: {g.why}")
         failed += not isinstance(report.decision, Accepted)
     console.print(

@@ -115,7 +115,7 @@ def test_the_command_prints_a_line_each_and_exits_1_when_broken(
     with database.begin() as conn:
         properties.put(conn, audit.HEAD, f"9 {'0' * 64}")
     result = CliRunner().invoke(app, ["--json"])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     lines = [json.loads(line) for line in result.output.splitlines()]
     assert [x["number"] for x in lines if x.get("holds") is False] == [8]
     assert lines[-1] == {"summary": {"invariants": 8, "broken": 1, "topics": False}}

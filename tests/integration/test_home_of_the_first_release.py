@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import Result
 from typer.testing import CliRunner
 
 from redistill.streams.client.model import ModelClient
@@ -37,6 +38,7 @@ from redistill.workers.errors import DatabaseError
 from redistill.workers.models.traffic import look
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
+from redistill.workers.store.sealing import seal_states
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-0.1.tar.xz"
 BASELINE, REPAIRED = "2026-03", "r1-7d47fd59"
@@ -65,18 +67,23 @@ def settings(home: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     opening.upgrade(settings)
     opened = opening.open(settings)
+    seal_states(opened, settings.state_key_here())
     yield opened
     opened.dispose()
 
 
-def command(*args: str) -> str:
+def invoke(*args: str) -> Result:
     result = CliRunner().invoke(main.app, list(args))
     assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
+    return result
+
+
+def command(*args: str) -> str:
+    return invoke(*args).output
 
 
 def document(*args: str) -> Any:
-    return json.loads(command(*args, "--json"))
+    return json.loads(invoke(*args, "--json").stdout)  # what is said beside it is for a person
 
 
 def rows(database: Database, table: sa.Table) -> list[Any]:
@@ -87,11 +94,34 @@ def rows(database: Database, table: sa.Table) -> list[Any]:
 def test_database_is_upgraded_by_a_person_and_loses_nothing(home: Path, settings: Settings) -> None:
     with pytest.raises(DatabaseError, match="run `redistill db upgrade`"):
         opening.open(settings)
-    assert "upgraded from revision 0002" in command("db", "upgrade")
+    said = command("db", "upgrade")
+    assert "upgraded from revision 0002" in said
+    assert "sealed 4 stored states of detectors" in said
+    assert command("db", "upgrade").endswith("nothing to do\n")
     counts = document("db", "show")["rows"]
     assert (counts["join_rows"], counts["outcomes"], counts["labels"]) == (2_650, 772, 772)
     assert (counts["outbox"], counts["audit"], counts["job_steps"]) == (19, 10, 14)
     assert all(i["holds"] for i in map(json.loads, history()))
+
+
+def test_upgrade_without_the_state_key_says_so_and_is_done_where_the_key_is(home: Path) -> None:
+    key = home / "keys" / "state.key"
+    key.rename(home / "elsewhere")
+    refused = CliRunner().invoke(main.app, ["db", "upgrade"])
+    assert isinstance(refused.exception, DatabaseError)
+    assert "which is not here" in str(refused.exception)
+    assert not key.exists(), "a new key would open nothing"
+    key.write_text("ab" * 32)
+    refused = CliRunner().invoke(main.app, ["db", "upgrade"])
+    assert "with the key of the stream workers" in str(refused.exception)
+    (home / "elsewhere").rename(key)
+    assert "sealed 4 stored states" in command("db", "upgrade")
+
+
+def test_lost_state_key_is_given_up_with_a_word(home: Path) -> None:
+    (home / "keys" / "state.key").unlink()
+    assert "detectors start anew" in command("db", "upgrade", "--new-state-key")
+    assert command("db", "upgrade").endswith("nothing to do\n")
 
 
 def history() -> list[str]:
@@ -134,11 +164,13 @@ def test_states_of_detectors_are_read_and_go_on(database: Database, settings: Se
     key = settings.state_key_bytes()
     for row in rows(database, input_states):
         profile, _ = watched.profiles[row.version]
-        state = InputState.from_bytes(bytes(row.state), key)
+        partition = (row.topic_id, row.partition)
+        state = InputState.from_bytes(
+            bytes(row.state), key, model="credit", version=row.version, partition=partition
+        )
         assert state.counted.rows == row.rows
         assert profile is not None
         assert state.digest == profile.digest  # counts made under another profile are dropped
-        partition = (row.topic_id, row.partition)
         later = tick(state, row.last_served_at + 2 * DAY, profile=profile, config=watched.config)
         assert [w.rows for w in later.windows] == [row.rows % watched.config.window_rows]
         seen = observe(
@@ -147,7 +179,10 @@ def test_states_of_detectors_are_read_and_go_on(database: Database, settings: Se
         )  # fmt: skip
         assert seen.state.counted.rows == row.rows + 1
     for row in rows(database, accuracy_states):
-        assert AccuracyState.from_bytes(bytes(row.state)).n == row.n
+        state_n = AccuracyState.from_bytes(
+            bytes(row.state), key, model="credit", version=row.version
+        ).n
+        assert state_n == row.n
 
 
 def served(config: WatchConfig, version: str, at: int) -> PredictionBlock:

@@ -8,14 +8,12 @@ import sys
 import textwrap
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import kafka_server as kafka
 import pytest
 from logged_rows import ids, make_topics
-from ports import free_port, wait_open
+from prefork import gunicorn
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.kafka.broker import Broker
@@ -57,11 +55,13 @@ def run(script: Path, broker: Broker, body: str) -> subprocess.CompletedProcess[
 def test_children_forked_at_any_moment_after_the_first_row_send_their_own(
     broker: Broker, tmp_path: Path
 ) -> None:
-    """While the parent's threads load libraries, connect, send: a fork takes their locks along."""
+    """While the parent's threads load libraries, connect, encode, send: a fork takes their locks
+    along. Sixty children at once cost the parent nothing."""
     done = run(
         tmp_path / "forks.py",
         broker,
         f"""
+        import threading
         log = logger()
         begin = time.monotonic()
         rows(log, 10, "parent")
@@ -70,19 +70,47 @@ def test_children_forked_at_any_moment_after_the_first_row_send_their_own(
             while (left := begin + ms / 1_000 - time.monotonic()) > 0:
                 time.sleep(left)
             if (pid := os.fork()) == 0:
-                rows(log, 5, f"child{{ms}}")
-                done = log.flush({PATIENCE_SECONDS})
-                os._exit(0 if done and log.stats().sent == 5 else 1)
+                rows(log, 25, f"child{{ms}}")  # enough for a batch in Arrow
+                log.close({PATIENCE_SECONDS})
+                os._exit(0 if log.stats().sent == 25 else 1)
             children[pid] = ms
+            rows(log, 50, f"parent{{ms}}")
         for pid, ms in children.items():
             if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
                 print("child", ms, "ended with", code)
         assert log.flush({PATIENCE_SECONDS})
+        assert threading.active_count() < 6, threading.enumerate()
+        assert len(os.listdir("/proc/self/fd")) < 20
         """,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    moments = [f"child{ms}-{i}" for ms in range(0, 3_001, 50) for i in range(5)]
-    assert sorted(ids(broker)) == sorted([f"parent-{i}" for i in range(10)] + moments)
+    moments = range(0, 3_001, 50)
+    wanted = [f"child{ms}-{i}" for ms in moments for i in range(25)]
+    wanted += [f"parent{ms}-{i}" for ms in moments for i in range(50)]
+    assert sorted(ids(broker)) == sorted(wanted + [f"parent-{i}" for i in range(10)])
+
+
+def test_threads_import_nothing(broker: Broker, tmp_path: Path) -> None:
+    """A child that is forked while a thread imports waits for that thread's lock for ever."""
+    done = run(
+        tmp_path / "imports.py",
+        broker,
+        f"""
+        log = logger()
+        before = set(sys.modules)
+        log.on_pointer("credit", print)
+        rows(log, 100, "batch")
+        for i in range(100):
+            log.log(model="odd", version="7", prediction=i / 3, scores=[0.5, 0.5], latency_ms=1.0,
+                    features={{"x": i, "words": "w"}}, segment={{"s": "t"}}, sample_rate=0.5)
+        log.label("credit", id="batch-1", label="no")
+        log.label("credit", id="batch-1", label=None)  # refused
+        assert log.flush({PATIENCE_SECONDS})
+        assert log.stats().sent == 201, log.stats()
+        print(sorted(set(sys.modules) - before))
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -115,23 +143,6 @@ def test_children_of_multiprocessing_send_their_own(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     names = ("parent", "child0", "child1")
     assert sorted(ids(broker)) == sorted(f"{name}-{i}" for name in names for i in range(20))
-
-
-@contextmanager
-def gunicorn(folder: Path, *options: str) -> Iterator[str]:
-    """Address of ``app:app``, served by gunicorn out of a folder."""
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "app:app", "--bind", f"127.0.0.1:{port}", *options]
-    server = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    try:
-        assert wait_open(port, PATIENCE_SECONDS, lambda: server.poll() is None)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        said, _ = server.communicate(timeout=PATIENCE_SECONDS)
-        print(said)
 
 
 def test_gunicorn_with_preload_and_a_warm_up_prediction_loses_nothing(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.clock import DatabaseClock
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import (
     feature_rows,
@@ -34,6 +36,7 @@ from redistill.workers.store.tables import (
     pauses,
     pointer_history,
     pointers,
+    versions,
 )
 
 NOW = 1_790_000_000_000_000
@@ -178,10 +181,9 @@ def rolled_back(conn: sa.Connection) -> None:
 def test_the_command_lists_models_for_people_and_for_programs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from redistill.workers.cli import models as command
     from redistill.workers.cli.models import app
 
-    monkeypatch.setattr(command, "now_us", lambda: NOW)
+    monkeypatch.setattr(DatabaseClock, "__call__", lambda _: NOW)
     serve(database)
     with database.begin() as conn:
         incident("harm", "repairing")(conn)
@@ -223,8 +225,49 @@ def test_the_command_lists_models_for_people_and_for_programs(
     assert shown["comparison"]["result"]["losses"] == 30
     assert [m["change"] for m in shown["moves"]] == ["rollback"]
     assert shown["stored"]["rows"] == 1
-    with pytest.raises(UsageError, match="there is no model 'nope'; registered: linear"):
+    with pytest.raises(UsageError, match="there is no model named 'nope': register it first"):
         raise CliRunner().invoke(app, ["nope"]).exception or AssertionError
+
+
+def test_what_the_trusted_rows_can_show_is_shown_and_who_waived_a_gate(database: Database) -> None:
+    from redistill.workers.cli.models import app
+
+    rows = {"trusted_judging_rows": 360.0, "trusted_ranking_rows": 90.0}
+    with database.begin() as conn:
+        loop.register(conn, replace(loop.spec(name="proven"), measured=rows), now=NOW)
+        report = json.dumps(
+            {
+                "waived": {"trusted": "cli:ann: old rows"},
+                "trusted": {"wins": 5, "losses": 5, "ties": 90},
+            }
+        )
+        conn.execute(sa.update(versions).where(versions.c.model == "proven").values(report=report))
+    said = CliRunner().invoke(app, ["proven"], env={"COLUMNS": "200"}).output
+    (line,) = [line for line in said.splitlines() if line.startswith("450 trusted rows")]
+    assert "360 show a margin of 4.3 points at a churn of 10.0% (measured on the newest" in line
+    assert "gates passed; trusted waived by cli:ann: old rows" in said
+    document = json.loads(CliRunner().invoke(app, ["proven", "--json"]).output)
+    assert document["trusted_rows"] == line
+
+
+def test_what_judged_one_version_is_shown(database: Database) -> None:
+    from redistill.workers.cli.models import app
+
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(name="proven"), now=NOW)
+        row = conn.execute(sa.select(versions).where(versions.c.model == "proven")).one()
+        gate = {"name": "size", "value": 9.0, "limit": 10.0, "passed": True, "why": "small"}
+        variant = {"name": "fp32", "sha256": row.sha256, "bytes": 9, "p50_ms": 0.01}
+        report = json.dumps({"gates": [gate], "variants": [variant]})
+        conn.execute(sa.update(versions).where(versions.c.model == "proven").values(report=report))
+    said = CliRunner().invoke(app, ["proven", row.version], env={"COLUMNS": "200"}).output
+    assert said.startswith(f"{row.version}: {row.status}, {row.kind}, sha256 {row.sha256[:8]}")
+    assert "9 bytes, p50 0.0100 ms" in said
+    assert "small" in said
+    document = json.loads(CliRunner().invoke(app, ["proven", row.version, "--json"]).output)
+    assert (document["gates"], document["gaps"]) == ([gate], [])
+    with pytest.raises(UsageError, match="proven has no version 'v9'"):
+        raise CliRunner().invoke(app, ["proven", "v9"]).exception or AssertionError
 
 
 def test_the_next_scheduled_run_is_shown_with_its_day_of_the_week(database: Database) -> None:

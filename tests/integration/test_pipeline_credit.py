@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from any_speed import ANY_SPEED
 
 from redistill.compress import pipeline
 from redistill.compress.judge.graph import Graph, GraphCall
-from redistill.compress.plan import Accepted, GraphSpec, JobSpec, Limits, to_json
+from redistill.compress.plan import Accepted, GraphSpec, JobSpec, to_json
 from redistill.compress.shrink import students
 
 GRAPH = GraphSpec(
@@ -22,11 +23,12 @@ GRAPH = GraphSpec(
     classes=credit.CLASSES,
     output="probabilities",
     output_kind="probabilities",
-    slices={"region": credit.REGIONS},
+    slices={"region": credit.REGIONS, "age": ()},
+    groups=("region", "age"),
     categories={"region": credit.REGIONS},
 )
 # thirty thousandths of a millisecond: int8 gains nothing at 5,000 weights, and the clock is coarse
-LIMITS = Limits(max_latency_ratio=50.0, max_size_ratio_noop=2.0)
+POLICY = {**ANY_SPEED, "quantized": {"max_size_ratio": 2.0}}
 
 
 def as_indices(columns: dict) -> pa.Table:
@@ -57,7 +59,7 @@ def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fresh = fresh.set_column(7, "label", pa.array(labels, pa.string()))
     fresh = fresh.append_column("split", pa.array(split.tolist()))
     pq.write_table(fresh, folder / "fresh.parquet")
-    job = JobSpec(job_id="j", model="credit", graph=GRAPH, limits=LIMITS)
+    job = JobSpec(job_id="j", model="credit", graph=GRAPH, policy=POLICY)
     (folder / "job.json").write_bytes(to_json(job))
     return folder
 
@@ -74,7 +76,16 @@ def test_a_shift_that_the_teacher_knows_is_repaired(job_folder: Path) -> None:
     )
     assert after > before + 0.1
     names = {g.name for g in report.gates}
-    assert {"trusted_points", "worst_slice_points", "f1_points"} <= names
+    assert {"trusted", "worst_class", "worst_group", "negative_flips", "f1"} <= names
+    assert {"size", "latency", "memory", "throughput", "calibration"} <= names
+    assert [g.key for g in report.gaps] == ["region", "age"]
+    region, age = report.gaps
+    assert set(region.accuracy["candidate"]) == set(credit.REGIONS)
+    assert len(age.accuracy["candidate"]) == 4, "a number is cut into bands"
+    assert set(region.added) == {"incumbent", "teacher"}
+    (chosen,) = (v for v in report.variants if v.name == report.chosen)
+    assert chosen.temperature is not None
+    assert chosen.measures["calibration_error"].value < 0.1
 
 
 def test_missing_values_and_unseen_categories_are_answered(job_folder: Path) -> None:

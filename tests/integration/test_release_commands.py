@@ -76,36 +76,36 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
     # one that looks at the wrong column: entered with its report, but never published
     bad = linear.graph(tmp_path / "bad.onnx", np.array([[0, 0], [0, 0], [-1, 1]], np.float32))
     assert "FAIL" in run("add", "linear", "v3", bad, status=3)
-    assert "did not pass its gates" in run("publish", "linear", "v3", status=1)
-    assert "other bytes" in run("add", "linear", "v2", bad, status=1)
+    assert "did not pass its gates" in run("publish", "linear", "v3", status=3)
+    assert "other bytes" in run("add", "linear", "v2", bad, status=2)
 
     # a name that nobody could log with
-    assert "no name of a version" in run("add", "linear", "v" * 81, bad, status=1)
+    assert "no name of a version" in run("add", "linear", "v" * 81, bad, status=2)
 
     # one with an input that the schema does not have
     wide = linear.graph(tmp_path / "wide.onnx", np.ones((5, 2), np.float32), features=5)
-    told = run("add", "linear", "v4", wide, status=1)
+    told = run("add", "linear", "v4", wide, status=2)
     assert f"{wide.name} does not fit [model] of linear" in told
     assert "shape (n, 3)" in told
 
     assert json.loads(run("publish", "linear", "v2", "--json"))["epoch"] == 2
     assert client.refresh() is True
     assert client.version == "v2"
-    again = run("add", "linear", "v2b", good, status=1)
+    again = run("add", "linear", "v2b", good, status=3)
     assert "the very bytes of linear v2, which serves already" in again
     assert "serves v1 (epoch 3)" in run("rollback", "linear", "--reason", "test")
     assert client.refresh() is True
     assert (client.version, client.sha256, client.predict(row).prediction) == first
-    assert "before v1" in run("rollback", "linear", status=1)
+    assert "before v1" in run("rollback", "linear", status=3)
     client.close()
 
 
 def test_commands_without_keys_or_models_say_what_to_do(run: Callable[..., str]) -> None:
     for command in (["publish", "linear", "v1"], ["rollback", "linear"]):
-        said = run(*command, status=1)
+        said = run(*command, status=2)
         assert "there is no model named 'linear'" in said
         assert "keys" not in said
     assert "keys init" in run("keys", "export", status=1)
     run("keys", "init")
-    assert "register it first" in run("publish", "linear", "v1", status=1)
-    assert "register it first" in run("add", "linear", "v1", __file__, status=1)
+    assert "register it first" in run("publish", "linear", "v1", status=2)
+    assert "register it first" in run("add", "linear", "v1", __file__, status=2)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import signal
 import subprocess
 import threading
@@ -15,11 +13,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from certificates import certificate
 from processes import Worker, environment
 from release_kit import Installation, install
 from waiting import PATIENCE_SECONDS, eventually
@@ -32,7 +26,7 @@ from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.web import app as web
 
-TOKEN = "a-long-secret"
+TOKEN = "a-long-secret-of-32-letters-or-more"
 ROW = {"income": 1.0, "age": 2.0, "region": "US"}
 
 
@@ -106,32 +100,6 @@ def test_without_the_token_nothing_is_read_and_the_client_says_why(
     address = serve(web_token=TOKEN)
     with pytest.raises(ReleaseError, match="401; give ModelClient the repository's token"):
         client(shop, address, tmp_path / "cache", token=token)
-
-
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed certificate of 127.0.0.1 and its key, in PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redistill test")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    cert, secret = folder / "cert.pem", folder / "key.pem"
-    cert.write_bytes(made.public_bytes(Encoding.PEM))
-    secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return cert, secret
 
 
 def test_tls_with_a_private_ca_is_verified(

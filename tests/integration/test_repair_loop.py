@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,18 +16,21 @@ from typing import Any
 
 import credit
 import loop
+import msgspec
 import numpy as np
 import onnx
+import pids
 import pytest
 import repairable
 import sqlalchemy as sa
 from repairable import Service
 from waiting import eventually
 
-from redistill.compress.plan import Accepted
+from redistill.compress.plan import Accepted, Gate, read_report
+from redistill.files import sha256_of
 from redistill.streams.client.fetch import Repository
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import findings, outbox, profiles
+from redistill.streams.store.tables import findings, outbox, profiles, specs
 from redistill.streams.wire.events import Trigger
 from redistill.times import DAY, MINUTE, SECOND, now_us
 from redistill.workers.cli import recompress
@@ -47,6 +48,7 @@ from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.store.tables import (
     barred,
+    fresh_tests,
     incidents,
     job_steps,
     jobs,
@@ -135,6 +137,11 @@ class World:
         """What the pointer names."""
         return str(self.one(pointers)["stable"])
 
+    def gates(self) -> tuple[Gate, ...]:
+        """Of the candidate that was judged."""
+        (step,) = (s for s in self.rows(job_steps) if s["name"] == "gate")
+        return msgspec.convert(json.loads(step["detail"])["gates"], tuple[Gate, ...])
+
     def published(self) -> Any:
         """What a client sees in the signed repository."""
         folder = RepositoryLayout(self.settings.root).repository
@@ -214,8 +221,7 @@ def repaired(world: World, *, workers: int = 1) -> None:
     steps = {s["name"]: s for s in world.rows(job_steps)}
     assert {"diagnose", "window", "train", "gate", "seal", "publish"} <= steps.keys()
     assert {s["state"] for s in steps.values()} == {"done"}
-    gates = json.loads(steps["gate"]["detail"])["gates"]
-    assert all(g["passed"] is not False for g in gates)
+    assert all(g.passed is not False for g in world.gates())
     profile = next(p for p in world.rows(profiles) if p["version"] == version)
     assert profile["profile"] is not None
 
@@ -252,6 +258,53 @@ def repaired(world: World, *, workers: int = 1) -> None:
         ("releases", "published"),
         ("pointers", None),
     } <= kinds
+
+
+def test_refused_recipe_gives_the_next_its_turn_and_spends_nothing(world: World) -> None:
+    second_recipe(world)
+
+
+@pytest.mark.postgres
+def test_refused_recipe_gives_the_next_its_turn_on_postgresql(postgres_world: World) -> None:
+    second_recipe(postgres_world)
+
+
+def second_recipe(world: World) -> None:
+    """The student that serves may not grow so large any more; a built-in one is small enough."""
+    with world.database.begin() as conn:
+        spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
+        spec["repair"]["max_bytes"] = 12_000
+        conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
+    harm(world)
+    world.start()
+    eventually(
+        lambda: [j for j in world.rows(jobs) if "tried" in json.loads(j["outcome"] or "{}")],
+        "a recipe was refused",
+    )
+    world.stop()  # and another worker goes on
+    world.start()
+    job = world.job("succeeded", "failed", "rejected", "cancelled")
+    assert job["state"] == "succeeded", job["outcome"]
+    (tried,) = json.loads(job["outcome"])["tried"]
+    assert (tried["name"], tried["number"]) == ("warm", None)
+    assert [r.split(":")[0] for r in tried["reasons"]] == ["size"]
+
+    version = next(v for v in world.rows(versions) if v["version"] == world.stable())
+    report = read_report(version["report"])
+    assert (report.recipe_name, report.recipe, report.faced) == ("scratch", 1, True)
+    assert [t.name for t in report.tried] == ["warm"]
+    (test,) = world.rows(fresh_tests)
+    assert (test["number"], test["recipe"], test["sha256"]) == (1, "scratch", version["sha256"])
+    assert {"train", "scratch.train"} <= {s["name"] for s in world.rows(job_steps)}
+    said = [json.loads(bytes(r["value"])) for r in world.rows(outbox) if r["topic"] == "releases"]
+    of_job = [r for r in said if r["job_id"] == job["job_id"]]
+    assert [r["status"] for r in of_job] == ["rejected", "candidate", "published"]
+    assert of_job[0]["sha256"] == tried["sha256"] != version["sha256"]
+    world.stop()
+    checked = check.check(
+        world.database, now=now_us(), home=world.settings.root, outbox_kept_us=7 * DAY
+    )
+    assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
 
 
 def test_worker_stopped_in_the_middle_leaves_a_job_that_the_next_one_finishes(world: World) -> None:
@@ -291,7 +344,7 @@ def test_world_that_changed_calls_a_person_and_publishes_nothing(world: World) -
     job = world.job("cancelled", "succeeded", "failed")
     assert job["state"] == "cancelled"
     incident = world.one(incidents)
-    assert (incident["cause"], incident["stage"]) == ("world_changed", "awaiting_person")
+    assert (incident["cause"], incident["stage"]) == ("concept_change", "awaiting_person")
     assert incident["decision"] == "ask_person"
     assert world.stable() == repairable.BASELINE
 
@@ -330,10 +383,7 @@ def test_wrong_labels_feed_a_job_whose_candidate_is_rejected(world: World) -> No
     )
     job = world.job("succeeded", "failed", "rejected", "cancelled", "waiting_labels")
     assert (job["job_id"], job["number"], job["state"]) == (job_id, number, "rejected")
-    gates = json.loads(next(s for s in world.rows(job_steps) if s["name"] == "gate")["detail"])[
-        "gates"
-    ]
-    failed = {g["name"] for g in gates if g["passed"] is False}
+    failed = {g.name for g in world.gates() if g.passed is False}
     assert any("trusted" in name for name in failed), failed
     assert world.stable() == repairable.BASELINE
     said = [json.loads(bytes(r["value"])) for r in world.rows(outbox) if r["topic"] == "releases"]
@@ -347,12 +397,7 @@ def test_recompression_without_a_gain_is_not_published(world: World) -> None:
     world.start()
     recompress.ask(world.database, "credit", {}, actor="cli:test", request="1", now=now_us())
     job = world.job("succeeded", "failed", "rejected", "cancelled", "waiting_labels")
-    gates = {
-        g["name"]: g["passed"]
-        for s in world.rows(job_steps)
-        if s["name"] == "gate"
-        for g in json.loads(s["detail"])["gates"]
-    }
+    gates = {g.name: g.passed for g in world.gates()}
     assert "gain" in gates
     assert (job["state"] == "succeeded") == all(gates.values())
     assert (world.stable() == repairable.BASELINE) == (job["state"] != "succeeded")
@@ -471,9 +516,7 @@ def test_child_that_is_killed_is_tried_again_and_keeps_its_steps(
     eventually(
         lambda: any(s["name"] == "window" for s in world.rows(job_steps)), "the repair has begun"
     )
-    children = Path(f"/proc/{child.pid}/task/{child.pid}/children")
-    pid = eventually(lambda: children.read_text().split(), "its process")[0]
-    os.kill(int(pid), signal.SIGKILL)
+    assert pids.send(eventually(lambda: pids.job_of(child.pid), "its process"))
     job = world.job("succeeded", "failed", "rejected", "cancelled")
     assert job["state"] == "succeeded", job["outcome"]
     outcome = json.loads(job["outcome"])
@@ -502,21 +545,36 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     assert world.job("queued", "running")["incident_id"] == incident["incident_id"]
 
 
-def test_candidate_that_trusted_rows_cannot_decide_is_not_published(world: World) -> None:
+def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(world: World) -> None:
     with world.database.begin() as conn:
         from redistill.streams.store.tables import specs
 
         spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
-        spec["gates"]["trusted_margin_points"] = 0.0  # nothing is ever that certain
+        spec["gates"]["trusted"] = {"margin_points": 0.0}  # nothing is ever that certain
         conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
     harm(world)
     world.start()
-    job = world.job("succeeded", "failed", "rejected", "waiting_labels")
-    assert job["state"] == "rejected"
-    assert "trusted" in json.loads(job["outcome"])["why"]
+    job = world.job("succeeded", "failed", "rejected", "needs_person", "waiting_labels")
+    assert job["state"] == "needs_person"
     incident = world.one(incidents)
-    assert (incident["stage"], incident["decision"]) == ("detected", "wait")
+    assert (incident["stage"], incident["decision"]) == ("awaiting_person", "ask_person")
+    assert incident["why"].startswith("needs a person: trusted rows. trusted: ")
+    assert "--waive trusted --reason TEXT`" in incident["why"]
     assert world.stable() == repairable.BASELINE
+    candidate = world.settings.jobs_folder / job["job_id"] / "candidate" / "model.onnx"
+    asked_about = sha256_of(candidate)
+    with world.database.begin() as conn:
+        lifecycle.approve(
+            conn, incident, FleetLimits.of(world.settings), actor="cli:ann", now=now_us(),
+            waived={"trusted": "old rows"},
+        )  # fmt: skip
+    assert world.job("succeeded", "failed", "rejected", "needs_person")["state"] == "succeeded"
+    with world.database.read() as conn:
+        made = registry.get(conn, "credit", world.stable())
+    assert (made.sha256, made.job_id) == (asked_about, job["job_id"])
+    assert made.report["waived"] == {"trusted": "cli:ann: old rows"}
+    (trusted,) = [g for g in made.report["gates"] if g["name"] == "trusted"]
+    assert trusted["why"].startswith("waived by cli:ann: old rows; against the incumbent ")
 
 
 def test_damaged_teacher_fails_the_job_with_the_file_named(world: World) -> None:

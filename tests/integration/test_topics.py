@@ -36,7 +36,7 @@ def run(namespace: str) -> Run:
         result = CliRunner().invoke(app, ["apply", "--json", *args])
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
-        return result.exit_code, json.loads(result.output)
+        return result.exit_code, json.loads(result.stdout)
 
     return call
 

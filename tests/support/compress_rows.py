@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 
 from redistill.compress.folder import JobContext
 from redistill.compress.plan import GraphSpec, JobSpec, Training, to_json
@@ -33,7 +34,6 @@ def rows_of(n: int, *, seed: int = 0, **columns: Any) -> Rows:
     given: dict[str, Any] = {
         "x": x,
         "y": (x[:, 0] > 0).astype(np.int64),
-        "weight": np.ones(n, np.float32),
         "gate": np.arange(n) % 2 == 1,
         "id_hash": np.arange(1, n + 1) + 1_000_000 * (seed + 1),
         "served_at": np.arange(n, dtype=np.int64) + 1,
@@ -87,9 +87,10 @@ def tiny_job(folder: Path, *, rows: int = 400, **fields: Any) -> JobSpec:
     return job
 
 
-def write_table(path: Path, rows: Rows, *, threshold: float) -> None:
-    """Rows as a table of a job; the label is whether ``a`` is above the threshold."""
-    label = [GRAPH.classes[int(a > threshold)] for a in rows.x[:, 0]]
+def write_table(path: Path, rows: Rows, *, threshold: float | NDArray[np.float64]) -> None:
+    """Rows as a table of a job; the label is whether ``a`` is above the threshold, or each row's
+    own."""
+    label = [GRAPH.classes[int(above)] for above in rows.x[:, 0] > threshold]
     columns: dict[str, Any] = {n: rows.x[:, j] for j, n in enumerate(GRAPH.features)}
     columns |= {
         "label": label,

@@ -24,6 +24,7 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store import audit
 from redistill.workers.store.tables import (
     activations,
+    fresh_tests,
     incident_findings,
     incidents,
     job_steps,
@@ -81,7 +82,9 @@ def report(version: str, *, mode: str = "repair") -> str:
             "chosen": None if mode == "baseline" else "static_int8",
             "variants": [] if mode == "baseline" else [judged],
             "incumbent": judged if mode == "baseline" else None,
-            "gates": [{"name": "fresh_e_value", "passed": True}],
+            "gates": [{"name": "fresh", "limit": 200.0, "passed": True}],
+            "recipe": 1,
+            "faced": mode != "baseline",
         }
     )
 
@@ -128,6 +131,10 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
             trigger_kind="incident", trigger_id=INCIDENT, state="succeeded", options="{}", tries=1,
             not_before=NOW, deadline_at=NOW, created_at=NOW, live_mark=None,
         )  # fmt: skip
+        put(
+            conn, fresh_tests, incident_id=INCIDENT, number=1, sha256=SHA["r1-x"], version="v1",
+            since=0, recipe="warm", job_id=JOB, e_value=200.0, at=NOW,
+        )  # fmt: skip
         lease.acquire(conn, f"job:{JOB}", "w1", now=NOW, seconds=1)
         lease.acquire(conn, f"job:{JOB}", "w2", now=NOW + DAY, seconds=1)
         for i, (name, token) in enumerate([("train", 1), ("gate", 2), ("publish", 2)]):
@@ -139,11 +146,13 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(BYTES[version])
             mode = "baseline" if kind == "baseline" else "repair"
+            predecessor = None if kind == "baseline" else "v1"
             put(
                 conn, versions, model="credit", version=version, sha256=SHA[version], manifest_sha256="m" * 64,
                 kind=kind, status="published", report=report(version, mode=mode), gate_passed=True,
                 files=json.dumps({"model.onnx": {"sha256": SHA[version], "bytes": len(BYTES[version])}}),
-                policy_sha256="p" * 64, job_id=job, created_at=NOW, published_at=NOW,
+                policy_sha256="p" * 64, job_id=job, predecessor=predecessor, created_at=NOW,
+                published_at=NOW,
             )  # fmt: skip
             put(
                 conn, pointer_history, model="credit", epoch=i + 1, stable=version, sha256=SHA[version],

@@ -16,19 +16,32 @@ import loop
 import sqlalchemy as sa
 from loop import LIMITS, NOW, Clock
 
-from redistill.compress.plan import Decision, Diagnosis, JobSpec, Report, read_job_spec, to_json
+from redistill.compress.plan import (
+    Cause,
+    Decision,
+    Diagnosis,
+    JobSpec,
+    Measure,
+    Mode,
+    Report,
+    Variant,
+    read_job_spec,
+    to_json,
+)
 from redistill.streams.store.database import Database
 from redistill.times import HOUR
 from redistill.workers.incidents import incident_repository
-from redistill.workers.jobs.child import Child, ChildCancelled, ChildRun
+from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.child_outcome import ChildCancelled, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies, WarmChild
+from redistill.workers.jobs.job_spec import TRAINING, JobInputs
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.job_queue import Claim
-from redistill.workers.store.tables import incidents, versions
+from redistill.workers.store.tables import incidents, jobs, versions
 
 HOLDER = "w1"
 INCIDENT = "11111111-2222-3333-4444-555555555555"
@@ -51,6 +64,7 @@ class ScriptedChild:
     def __init__(self, *answers: Answer) -> None:
         self.ready = True
         self.alive = True
+        self.why = "it was killed"
         self.answers = list(answers)
         self.asked: list[JobSpec] = []
         self.folders: list[set[str]] = []
@@ -98,12 +112,12 @@ class RecordingPublisher:
         self.woken = 0
         self.before_commit: Callable[[sa.Connection], None] = lambda conn: None
 
-    def prepare(self, folder: Path, context: Any) -> Any:
+    def prepare(self, folder: Path, context: JobInputs) -> Any:
         """A candidate as ``Publisher.prepare`` gives it."""
         return SimpleNamespace(sha256=loop.SHA)
 
     def publish(
-        self, conn: sa.Connection, candidate: Any, context: Any, *, actor: str, now: int
+        self, conn: sa.Connection, candidate: Any, context: JobInputs, *, actor: str, now: int
     ) -> Any:
         """Move the pointer."""
         loop.point(conn, context.job.model, self.VERSION, now=now, kind="incident")
@@ -115,7 +129,7 @@ class RecordingPublisher:
         self.woken += 1
 
     def rejected(
-        self, conn: sa.Connection, report: Report, context: Any, *, now: int
+        self, conn: sa.Connection, report: Report, context: JobInputs, *, now: int
     ) -> str | None:
         """Keep the report."""
         self.rejections.append(report)
@@ -147,17 +161,21 @@ def dependencies(
 
 def registered(database: Database, home: Path, **repair: Any) -> ModelSpec:
     """The model ``credit`` at level *repair*, version ``v1`` serving, with every file a job needs."""
-    folder = home / "objects"
-    stored = {
-        role: objects.put_bytes(folder, role.encode())
-        for role in ("reference", "trusted", "teacher")
-    }
+    stored, entry = stored_files(home)
     spec = replace(loop.spec(**repair), objects=stored)
-    entry = release_file(home, "model.onnx", b"the graph of v1")
     with database.begin() as conn:
         loop.register(conn, spec)
         conn.execute(sa.update(versions).values(files=json.dumps({"model.onnx": entry})))
     return spec
+
+
+def stored_files(home: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every file that a job of the model needs: its objects by role, and its release's entry."""
+    stored = {
+        role: objects.put_bytes(home / "objects", role.encode())
+        for role in ("reference", "trusted", "teacher")
+    }
+    return stored, release_file(home, "model.onnx", b"the graph of v1")
 
 
 def release_file(home: Path, name: str, data: bytes) -> dict[str, Any]:
@@ -167,6 +185,14 @@ def release_file(home: Path, name: str, data: bytes) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return {"sha256": digest, "bytes": len(data)}
+
+
+def with_training(database: Database, home: Path) -> None:
+    """The weights of ``v1`` are known as well."""
+    with database.begin() as conn:
+        files = json.loads(conn.execute(sa.select(versions.c.files)).scalar_one())
+        files |= {name: release_file(home, name, name.encode()) for name in TRAINING}
+        conn.execute(sa.update(versions).values(files=json.dumps(files)))
 
 
 def incident_with_job(conn: sa.Connection, *, now: int = NOW) -> str:
@@ -199,6 +225,7 @@ def incident_with_job(conn: sa.Connection, *, now: int = NOW) -> str:
         deadline_at=now + HOUR,
         now=now,
     )
+    conn.execute(sa.update(incidents).values(attempt=1))
     return job_id
 
 
@@ -232,6 +259,14 @@ def job(database: Database, job_id: str) -> job_queue.Job:
     return stored
 
 
+def only_job(conn: sa.Connection) -> job_queue.Job:
+    """The only job."""
+    (job_id,) = conn.execute(sa.select(jobs.c.job_id)).scalars()
+    stored = job_queue.get(conn, job_id)
+    assert stored is not None
+    return stored
+
+
 def steps(database: Database, job_id: str) -> dict[str, dict[str, Any]]:
     """Steps of a job by name, their details decoded."""
     with database.read() as conn:
@@ -247,22 +282,33 @@ def incident(database: Database) -> dict[str, Any]:
         return dict(conn.execute(sa.select(incidents)).mappings().one())
 
 
-def report(mode: str = "repair", decision: Decision | None = None, **values: Any) -> Report:
+def report(mode: Mode = "repair", decision: Decision | None = None, **values: Any) -> Report:
     """A report of the child."""
     seconds = {"train": 1.0, "gate": 0.25, "total": 1.75}
     return Report(
-        job_id="j", model="credit", mode=cast(Any, mode), decision=decision,
+        job_id="j", model="credit", mode=mode, decision=decision,
         policy_sha256="0" * 64, **({"seconds": seconds} | values),
     )  # fmt: skip
 
 
-def diagnosis(cause: str) -> Report:
+def faced(number: int, decision: Decision | None = None, **values: Any) -> Report:
+    """A report about a candidate that faced fresh rows under a number."""
+    candidate = Variant(
+        name="fp32", sha256=f"{number}{number}" * 32, bytes=9, p50_ms=0.1, p95_ms=0.2,
+        trusted_accuracy=Measure(value=0.9, low=None, high=None, n=100), fresh_accuracy=None,
+        agreement=None,
+    )  # fmt: skip
+    given = {"chosen": "fp32", "variants": (candidate,), "recipe": number, "faced": True}
+    return report(decision=decision, **given | values)
+
+
+def diagnosis(cause: Cause) -> Report:
     """The child's answer to what is to blame."""
     return report(
         "diagnose",
         seconds={},
         diagnosis=Diagnosis(
-            cause=cast(Any, cause),
+            cause=cause,
             why=f"it is {cause}",
             student_loss_points=None,
             teacher_loss_points=None,

@@ -48,10 +48,12 @@ def graph(
     op: str = "Gemm",
     domain: str = "",
     external: bool = False,
+    bias: NDArray[np.float32] | None = None,
 ) -> Path:
-    """Write ``y = x @ weights``, ``weights`` of shape ``(features, classes)``."""
+    """Write ``y = x @ weights + bias``, ``weights`` of shape ``(features, classes)``."""
     w = numpy_helper.from_array(weights.astype(np.float32), "w")
-    b = numpy_helper.from_array(np.zeros(classes, np.float32), "b")
+    offset = np.zeros(classes, np.float32) if bias is None else bias
+    b = numpy_helper.from_array(offset, "b")
     node = helper.make_node(op, ["x", "w", "b"], ["y"], domain=domain)
     made = helper.make_graph(
         [node],

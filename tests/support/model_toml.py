@@ -56,7 +56,7 @@ max_jobs_per_day = 3
 wait_hours = 12
 schedule = "0 3 * * SUN"
 [gates]
-min_agreement = 0.9
+agreement = { least = 0.9 }
 [training]
 epochs = 4
 [privacy]

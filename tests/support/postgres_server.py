@@ -40,6 +40,8 @@ class PostgresServer:
     durable: bool = True
     """``False`` does without fsync: faster, and safe while the machine itself does not die."""
     process: subprocess.Popen[bytes] | None = None
+    wal: Path | None = None
+    """Another folder for the write-ahead log: where only the tables' disk is to be full."""
 
     def _user(self) -> dict[str, Any]:
         if os.geteuid() != 0:
@@ -58,13 +60,16 @@ class PostgresServer:
             self.folder.mkdir(parents=True, exist_ok=True)
             if user:
                 os.chown(self.folder, user["user"], user["group"])
+                if self.wal is not None:
+                    os.chown(self.wal, user["user"], user["group"])
                 for (
                     parent
                 ) in self.folder.parents:  # the server's account must be able to reach its folder
                     if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
                         parent.chmod(parent.stat().st_mode | 0o011)
             done = subprocess.run(
-                [program("initdb"), "-D", str(data), "-U", "redistill", "-A", "trust", "-E", "UTF8", "--no-sync"],
+                [program("initdb"), "-D", str(data), "-U", "redistill", "-A", "trust", "-E", "UTF8", "--no-sync",
+                 *([] if self.wal is None else ["-X", str(self.wal)])],
                 capture_output=True, text=True, timeout=120, check=False, cwd="/", **user,
             )  # fmt: skip
             if done.returncode:

@@ -85,7 +85,7 @@ def add(conn: sa.Connection, version: str, *, now: int = NOW, **more: Any) -> An
         "gates": [
             {"name": "fresh_e_value", "value": 250.0, "limit": 100.0, "passed": passed, "why": "w"}
         ],
-    }
+    } | more.pop("report", {})
     return registry.add_version(
         conn,
         package(version, **more),

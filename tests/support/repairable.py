@@ -248,7 +248,10 @@ def template(base: Path, child: Child) -> Path:
     if not (folder / "ready").exists():
         spec = credit.build(folder / "source")
         # Gates have tests of their own: here a repair has to pass whatever rows it happens to get.
-        gates = "\n[gates]\ntrusted_margin_points = 3.0\nmax_worst_slice_loss_points = 15.0\n"
+        gates = (
+            "\n[gates]\ntrusted = { margin_points = 3.0 }\n"
+            "worst_class = { max_loss_points = 15.0, excluded_loss_points = 50.0 }\n"
+        )
         spec.write_text(spec.read_text() + gates)
         install(folder / "home", spec, child, settings_of(folder / "home"))
         (folder / "ready").touch()

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from loop import NOW
 
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import feature_rows, labels, outcomes
+from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.times import SECOND
 
 
@@ -57,6 +57,7 @@ def labelled(
     *,
     label: str | None = "repay",
     version: str = "v1",
+    slices: str | None = None,
 ) -> None:
     """Outcomes of rows: the trusted source said ``label`` (``None``: it took it back)."""
     with database.begin() as conn:
@@ -72,6 +73,7 @@ def labelled(
                     "correct": 1,
                     "prediction": "repay",
                     "label": label,
+                    "slices": slices,
                     "served_at": NOW + (h - 1) * SECOND,
                     "observed_at": NOW,
                     "source": "ledger",
@@ -84,7 +86,36 @@ def labelled(
         )
 
 
-def said(database: Database, hashes: range, source: str, label: str, op: str = "upsert") -> None:
+def joinable(database: Database, hashes: range, *, slices: str | None = None) -> None:
+    """Join rows, as they are kept until a label comes."""
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(join_rows),
+            [
+                {
+                    "model": "credit",
+                    "id_hash": h,
+                    "version": "v1",
+                    "prediction": "repay",
+                    "slices": slices,
+                    "served_at": NOW,
+                    "topic_id": "t",
+                    "partition": 0,
+                    "window": 0,
+                }
+                for h in hashes
+            ],
+        )
+
+
+def said(
+    database: Database,
+    hashes: range,
+    source: str,
+    label: str,
+    op: str = "upsert",
+    slices: str | None = None,
+) -> None:
     """Labels of a source that no outcome was made of."""
     with database.begin() as conn:
         conn.execute(
@@ -98,6 +129,7 @@ def said(database: Database, hashes: range, source: str, label: str, op: str = "
                     "id_hash": h,
                     "label": None if op == "retract" else label,
                     "op": op,
+                    "slices": slices,
                     "uniform": True,
                     "received_at": NOW,
                     "state": "ignored",

@@ -7,10 +7,11 @@ import os
 import sys
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import loop
 import sqlalchemy as sa
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
@@ -59,6 +60,21 @@ class Lab:
         client = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         client.create_topics([NewTopic(self.broker.topic(n), PARTITIONS, 1) for n in names])
         client.close()
+        return self
+
+    def register(self) -> Lab:
+        """Let repair workers read the model, too; no row is too old to be kept."""
+        days = 3_650.0
+        config = replace(CONFIG, wait_days=days, retention_days=days)
+        spec = loop.spec(level="rollback")
+        spec = replace(
+            spec,
+            labels=replace(spec.labels, wait_days=days),
+            privacy=replace(spec.privacy, retention_days=days),
+        )
+        with self.db.begin() as conn:
+            values = {"spec": spec.to_json(), "watch": config.to_json().decode()}
+            conn.execute(sa.update(t.specs).values(values))
         return self
 
     def delete_topics(self, *names: str) -> None:

@@ -71,8 +71,9 @@ class Wheels:
             _uv("venv", "--python", sys.executable, str(home))
             build = metadata.version("torch").partition("+")[2]
             _uv(
-                "pip", "install", "--python", str(programs / "python"), "-c", str(ROOT / "constraints.txt"),
-                *(["--torch-backend", build] if build else []),
+                "pip", "install", "--python", str(programs / "python"), "-c", str(ROOT / "locks" / "dev.txt"),
+                # the locks have no hash of another build of torch
+                *(["--torch-backend", build, "--no-verify-hashes"] if build else []),
                 str(self.wheel) + (f"[{extra}]" if extra else ""),
             )  # fmt: skip
             self._made[extra] = programs

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from redistill import child_path, streams
-from redistill.workers.jobs.child import scrubbed_environment
-from redistill.workers.settings.settings import environment
+from redistill.workers.jobs.child_process import scrubbed_environment
+from redistill.workers.settings.environment import environment
 
 SERVICE = """
 import subprocess, sys
@@ -82,6 +82,9 @@ def test_folder_that_is_gone_is_no_hindrance(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_environments_of_workers_and_jobs_are_safe() -> None:
-    for made in (environment({}), scrubbed_environment({**os.environ, **child_path.variables()})):
+    for made in (
+        environment({}, process="none"),
+        scrubbed_environment({**os.environ, **child_path.variables()}),
+    ):
         assert made["PYTHONSAFEPATH"] == "1"
         assert made["PYTHONPATH"] == child_path.python_path()

@@ -33,7 +33,6 @@ UNREAD = {
         "outcomes",
         "score",
     ): "the confidence with which a row was right or wrong: kept with its outcome",
-    ("outcomes", "slices"): "the slices of a row that was right or wrong: kept with its outcome",
 }
 """Columns that are written and never read, each with the reason why it is stored all the same."""
 

@@ -3,11 +3,14 @@ differ."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, BUILD = PYPROJECT["project"], PYPROJECT["build-system"]
+LOCKS = ROOT / "locks"
 SERIES = ("3.11", "3.12", "3.13")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
@@ -33,8 +38,9 @@ def interpreter(path: Path, series: str) -> Path:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The Makefile in a folder of its own, with an environment made by Python 3.12."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(LOCKS, tmp_path / "locks")
     (tmp_path / "streams").mkdir()
     (tmp_path / "streams" / "__init__.py").touch()
     (tmp_path / "redistill").mkdir()
@@ -46,12 +52,15 @@ def checkout(tmp_path: Path) -> Path:
 
 OF_MAKE = {
     "ARGS",
+    "JOBS",
     "KILLS",
     "MAKEFLAGS",
     "MAKELEVEL",
     "MAKEOVERRIDES",
     "MFLAGS",
+    "MINUTES",
     "PYTHON",
+    "SCENARIOS",
     "SEED",
     "TESTS",
     "TORCH",
@@ -60,9 +69,9 @@ OF_MAKE = {
 """What a make that runs the tests hands on: its flags, and each variable named on its command line."""
 
 
-def make(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def make(checkout: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run make, without the settings of a make that runs these tests."""
-    own = {k: v for k, v in os.environ.items() if k not in OF_MAKE}
+    own = {k: v for k, v in os.environ.items() if k not in OF_MAKE} | more
     return subprocess.run(
         ["make", *words],
         cwd=checkout, env=own, capture_output=True, text=True, timeout=60, check=False,
@@ -117,24 +126,135 @@ def test_checkout_without_symbolic_links_is_told_in_a_sentence(checkout: Path, t
     assert done.stdout == ""
 
 
+def pins(lock: str, series: str) -> dict[str, Requirement]:
+    """What a lock pins for Linux on this Python, by name."""
+    here = {**default_environment(), "python_version": series, "python_full_version": series + ".0"}
+    lines = (LOCKS / lock).read_text().replace("\\\n", " ").splitlines()
+    found = [Requirement(line.partition("--hash")[0]) for line in lines]
+    here_ = [pin for pin in found if pin.marker is None or pin.marker.evaluate(here)]
+    named = {pin.name: pin for pin in here_}
+    assert len(named) == len(here_)
+    return named
+
+
 @pytest.mark.parametrize("series", SERIES)
 def test_each_direct_dependency_has_one_pin_that_is_allowed(series: str) -> None:
-    here = {**default_environment(), "python_version": series, "python_full_version": series + ".0"}
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    all_pins = [Requirement(line) for line in lines]
-    pins = [pin for pin in all_pins if pin.marker is None or pin.marker.evaluate(here)]
-    versions = {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
-    assert len(versions) == len(pins)
-    extras = PROJECT["optional-dependencies"].values()
-    wanted = [Requirement(r) for group in (PROJECT["dependencies"], *extras) for r in group]
-    for need in wanted:
-        if need.name != "redistill":
-            assert need.specifier.contains(versions[need.name]), need.name
+    extras = PROJECT["optional-dependencies"]
+    of_demo = [extras[name] for name in ("client", "stream", "compress", "worker", "demo")]
+    for lock, groups in (("demo.txt", of_demo), ("dev.txt", list(extras.values()))):
+        versions = {n: str(p.specifier).removeprefix("==") for n, p in pins(lock, series).items()}
+        for need in (Requirement(r) for g in (PROJECT["dependencies"], *groups) for r in g):
+            if need.name != "redistill":
+                assert need.specifier.contains(versions[need.name]), (lock, need.name)
 
 
-def test_pins_name_no_address() -> None:
-    text = (ROOT / "constraints.txt").read_text()
-    assert not re.search(r"//|^\s*-|@|#", text, re.M)
+@pytest.mark.parametrize("series", SERIES)
+def test_what_builds_and_installs_is_pinned_and_the_locks_agree(series: str) -> None:
+    bootstrap, demo, dev = (pins(f"{name}.txt", series) for name in ("bootstrap", "demo", "dev"))
+    for need in map(Requirement, BUILD["requires"]):
+        version = str(bootstrap[need.name].specifier).removeprefix("==")
+        assert need.specifier.contains(version)
+    assert set(bootstrap) == {"setuptools", "uv"}
+    assert demo.keys() < dev.keys()
+    both = {**bootstrap, **demo}
+    assert {n: both[n].specifier for n in both if n in dev} == {
+        n: dev[n].specifier for n in both if n in dev
+    }
+
+
+@pytest.mark.parametrize("lock", ["bootstrap.txt", "demo.txt", "dev.txt"])
+def test_every_pin_has_its_hashes_and_no_address(lock: str) -> None:
+    pin = r"[a-z0-9-]+==[0-9][0-9a-z.+!]*(?: ; [^\\]+)? \\\n"
+    hashes = r"(?:    --hash=sha256:[0-9a-f]{64} \\\n)*    --hash=sha256:[0-9a-f]{64}\n"
+    assert re.fullmatch(f"(?:{pin}{hashes})+", (LOCKS / lock).read_text())
+
+
+def installs(checkout: Path, *words: str) -> list[str]:
+    """Commands with which make would install."""
+    lines = make(checkout, "--dry-run", *words).stdout.splitlines()
+    return [line for line in lines if " pip install " in line]
+
+
+@needs_make
+@pytest.mark.parametrize(("target", "lock"), [("demo", "demo"), ("test-fast", "dev")])
+def test_everything_is_installed_by_its_hash(checkout: Path, target: str, lock: str) -> None:
+    python = interpreter(checkout / "elsewhere" / "python", "3.13")
+    pip, needs, own = installs(checkout, f"PYTHON={python}", target)
+    assert pip.endswith("--require-hashes -r locks/bootstrap.txt")
+    assert needs.endswith(f"--require-hashes -r locks/{lock}.txt")
+    assert own.endswith("--no-deps --build-constraints locks/bootstrap.txt -e .")
+
+
+@needs_make
+def test_another_build_of_torch_is_all_that_has_no_hash(checkout: Path) -> None:
+    others, torch, own = installs(checkout, "TORCH=cpu", "demo")
+    assert others.endswith("--require-hashes --no-deps -r .venv/others.txt")
+    assert "--torch-backend cpu" in torch
+    assert own.endswith("--no-deps --build-constraints locks/bootstrap.txt -e .")
+    filter_, = [
+        line for line in make(checkout, "--dry-run", "TORCH=cpu", "demo").stdout.splitlines()
+        if line.startswith("awk")
+    ]  # fmt: skip
+    subprocess.run(filter_, shell=True, cwd=checkout, check=True)
+    written = (checkout / ".venv" / "others.txt").read_text()
+    left = {line.partition("==")[0] for line in written.splitlines() if "==" in line}
+    all_ = {
+        line.partition("==")[0]
+        for line in (LOCKS / "demo.txt").read_text().splitlines()
+        if "==" in line
+    }
+    assert {n for n in all_ - left if not n.startswith(("nvidia-", "cuda-"))} == {"torch", "triton"}
+    assert "torch==" + str(pins("demo.txt", "3.11")["torch"].specifier)[2:] == subprocess.run(
+        torch[torch.index("$(") + 2 : torch.rindex(")")],
+        shell=True, cwd=checkout, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+@needs_make
+def test_package_that_is_not_the_one_that_was_locked_is_refused(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    series = f"{sys.version_info.major}.{sys.version_info.minor}"
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if uv is None:
+        pytest.skip("uv is not installed")
+    shutil.rmtree(checkout / ".venv")
+    subprocess.run(
+        [uv, "venv", "--quiet", "--python", sys.executable, ".venv"], cwd=checkout, check=True
+    )
+    (checkout / ".venv" / "bin" / "uv").symlink_to(uv)
+    site = checkout / ".venv" / "lib" / f"python{series}" / "site-packages"
+    (site / "uv").mkdir()
+    shelf = tmp_path_factory.mktemp("shelf")
+    with zipfile.ZipFile(shelf / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        about = "tiny-1.0.dist-info"
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(
+            f"{about}/RECORD", f"tiny.py,,\n{about}/METADATA,,\n{about}/WHEEL,,\n{about}/RECORD,,\n"
+        )
+    digest = hashlib.sha256((shelf / "tiny-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    said = {}
+    for name, pin in (
+        ("other hash", f"tiny==1.0 --hash=sha256:{'0' * 64}"),
+        ("no hash", "tiny==1.0"),
+        ("its hash", f"tiny==1.0 --hash=sha256:{digest}"),
+    ):
+        (checkout / "locks" / "demo.txt").write_text(pin + "\n")
+        done = make(
+            checkout,
+            "--silent",
+            f".venv/.installed-{series}-demo",
+            UV_NO_INDEX="1",
+            UV_FIND_LINKS=str(shelf),
+        )
+        said[name] = (done.stderr, (site / "tiny.py").exists())
+    assert "Hash mismatch" in said["other hash"][0]
+    assert "hash" in said["no hash"][0]
+    assert [there for _, there in said.values()] == [False, False, True], said
 
 
 def test_metadata_names_the_same_interpreters_as_the_tests() -> None:

@@ -13,14 +13,20 @@ ELSEWHERE: dict[str, str] = {
     # no logic: names and shapes
     "compress/errors.py": "tests/unit/compress/test_folder.py",
     "streams/errors.py": "tests/unit/streams/wire/test_faults.py",
+    "workers/exit_codes.py": "tests/unit/workers/cli/test_answers.py",
+    "workers/documents/doctor.py": "tests/unit/workers/documents/test_document.py",
+    "workers/doctor/facts.py": "tests/unit/workers/doctor/test_checks.py",
+    "workers/documents/installation.py": "tests/unit/workers/documents/test_document.py",
     "workers/errors.py": "tests/unit/workers/cli/test_needs.py",
     "streams/store/tables.py": "tests/unit/workers/store/test_opening.py",
     "workers/store/tables.py": "tests/unit/workers/store/test_opening.py",
     "compress/once.py": "tests/unit/compress/test_pipeline.py",
+    "workers/alerts/operational/look.py": "tests/unit/workers/alerts/operational/test_round.py",
+    "workers/alerts/channels/channel.py": "tests/unit/workers/alerts/test_vocabulary.py",
     # a door: its parts have their tests
     "streams/wire/codec.py": "tests/unit/streams/wire/test_golden.py",
     # commands are tried as they are typed
-    "workers/cli/add.py": "tests/integration/test_release_commands.py",
+    "workers/cli/alerts.py": "tests/unit/workers/cli/test_alert_commands.py",
     "workers/cli/check_history.py": "tests/integration/test_check_history.py",
     "workers/cli/db.py": "tests/unit/workers/store/test_opening.py",
     "workers/cli/demo.py": "tests/e2e/test_demo.py",
@@ -38,7 +44,11 @@ ELSEWHERE: dict[str, str] = {
     "workers/cli/rollback.py": "tests/integration/test_release_commands.py",
     "workers/cli/topics.py": "tests/integration/test_topics.py",
     "workers/cli/up.py": "tests/e2e/test_up.py",
+    # sockets of a real process
+    "workers/web/connection.py": "tests/integration/test_web_doors.py",
+    "workers/web/listener.py": "tests/integration/test_web_doors.py",
     # wiring of a whole process, and the demo's own processes
+    "workers/processes/alert_worker.py": "tests/integration/test_alerts.py",
     "workers/processes/repair_worker.py": "tests/integration/test_repair_kafka.py",
     "workers/demo/scenario.py": "tests/e2e/test_demo.py",
     "workers/demo/scenes/repair.py": "tests/e2e/test_demo.py",

@@ -17,7 +17,10 @@ from redistill.workers.cli.main import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
-SHOWN = [TEXT, *((ROOT / f).read_text() for f in ("deploy/RUNBOOK.md", "CONTRIBUTING.md"))]
+SHOWN = [
+    TEXT,
+    *((ROOT / f).read_text() for f in ("deploy/RUNBOOK.md", "CONTRIBUTING.md", "docs/commands.md")),
+]
 
 
 def blocks(language: str, text: str = TEXT) -> list[str]:

@@ -1,15 +1,14 @@
-"""Softmax, exact bounds and e-values against the definitions they come from."""
+"""Softmax and exact bounds against the definitions they come from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, special
+from scipy import special
 from scipy import stats as scipy_stats
 
 from redistill import stats
@@ -71,82 +70,3 @@ def test_clopper_pearson_takes_weighted_rows_and_holds_the_share(share: float, r
 
 def test_clopper_pearson_knows_nothing_without_rows() -> None:
     assert stats.clopper_pearson(0, 0) == (0.0, 1.0)
-
-
-def crossed(steps: np.ndarray, e_value: Callable[..., float], threshold: float) -> float:
-    """Share of runs whose e-value ever reached the threshold; ``steps`` (runs, rows) of -1, 0, 1."""
-    wins, losses = (steps == 1).cumsum(axis=1), (steps == -1).cumsum(axis=1)
-    known: dict[tuple[int, int, int], bool] = {}
-    out = 0
-    for w, lo in zip(wins, losses, strict=True):
-        for t, (a, b) in enumerate(zip(w.tolist(), lo.tolist(), strict=True)):
-            key = (a, b, t + 1 - a - b)
-            if key not in known:
-                known[key] = e_value(*key) >= threshold
-            if known[key]:
-                out += 1
-                break
-    return out / len(steps)
-
-
-def test_paired_e_value_keeps_its_promise_under_the_null_when_looked_at_after_every_row() -> None:
-    steps = np.where(np.random.default_rng(1).random((4_000, 400)) < 0.5, 1, -1)
-    share = crossed(steps, lambda w, lo, _: stats.paired_e_value(w, lo)[0], 20.0)
-    assert 0.01 < share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4_000)
-
-
-def test_paired_e_value_never_favours_a_model_that_is_worse() -> None:
-    steps = np.where(np.random.default_rng(2).random((2_000, 400)) < 0.4, 1, -1)
-    better = crossed(steps, lambda w, lo, _: stats.paired_e_value(w, lo)[0], 20.0)
-    worse = crossed(steps, lambda w, lo, _: stats.paired_e_value(w, lo)[1], 20.0)
-    assert better <= 0.01
-    assert worse > 0.85
-
-
-@pytest.mark.parametrize(("wins", "losses"), [(3, 1), (0, 4), (30, 12)])
-def test_paired_e_value_is_the_mixture_over_all_odds_above_one_half(wins: int, losses: int) -> None:
-    def likelihood_ratio(p: float) -> float:
-        return (2 * p) ** wins * (2 * (1 - p)) ** losses
-
-    expected = 2 * integrate.quad(likelihood_ratio, 0.5, 1.0)[0]
-    assert stats.paired_e_value(wins, losses)[0] == pytest.approx(expected)
-
-
-@given(st.integers(0, 60), st.integers(0, 60))
-def test_paired_e_value_is_an_average_of_what_the_next_row_brings(wins: int, losses: int) -> None:
-    """A martingale at one half: what it is now is the mean of what it can become."""
-    now, worse = stats.paired_e_value(wins, losses)
-    win = stats.paired_e_value(wins + 1, losses)[0]
-    loss = stats.paired_e_value(wins, losses + 1)[0]
-    assert (win + loss) / 2 == pytest.approx(now, rel=1e-9)
-    assert stats.paired_e_value(losses, wins) == (worse, now)
-
-
-def test_paired_e_value_survives_counts_beyond_floating_point() -> None:
-    assert stats.paired_e_value(100_000, 10) == (math.exp(700.0), 0.0)
-
-
-def test_paired_e_value_refuses_negative_counts() -> None:
-    with pytest.raises(ValueError, match="counts"):
-        stats.paired_e_value(-1, 2)
-
-
-@pytest.mark.parametrize("p_win", [0.0, 0.1])
-def test_margin_e_value_keeps_its_promise_at_the_margin(p_win: float) -> None:
-    rng, margin = np.random.default_rng(3), 0.05
-    draws = rng.random((600, 200))
-    steps = np.where(draws < p_win, 1, np.where(draws < 2 * p_win + margin, -1, 0))
-    share = crossed(steps, lambda *n: stats.margin_e_value(*n, margin=margin)[0], 20.0)
-    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 600)
-
-
-def test_margin_e_value_finds_a_model_worse_than_the_margin() -> None:
-    kept, worse = stats.margin_e_value(10, 60, 430, margin=0.01)
-    assert kept < 0.1
-    assert worse > 20
-
-
-@given(st.lists(st.floats(-5_000, 5_000), min_size=1, max_size=50))
-def test_log_mean_exp_agrees_with_scipy(logs: list[float]) -> None:
-    expected = float(special.logsumexp(logs)) - math.log(len(logs))
-    assert stats.log_mean_exp(np.array(logs)) == pytest.approx(expected, rel=1e-12, abs=1e-12)

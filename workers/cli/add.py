@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
-from redistill.times import now_us
 from redistill.workers.cli import common
+from redistill.workers.exit_codes import ExitCode
 
 __all__ = ["app"]
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 
 @app.command()
 def add(
-    model: str = typer.Argument(..., help="Name of the model."),
+    model: str = common.MODEL,
     version: str = typer.Argument(..., help="Name of the new version."),
     file: Path = typer.Argument(..., help="The ONNX file, with its weights inside."),
     trusted_only: bool = typer.Option(
@@ -29,13 +29,17 @@ def add(
         "--trusted-only",
         help="Judge on trusted rows alone, where too few served rows have a label.",
     ),
+    waive: list[str] = common.WAIVE,
+    reason: str | None = common.WAIVE_REASON,
     as_json: bool = typer.Option(False, "--json", help="One JSON document instead of sentences."),
 ) -> None:
     """Add a version of a model from an ONNX file.
 
     It is judged against what serves: loads in a limited process, size, latency, accuracy, worst
     slice, on trusted rows and on labelled rows of the traffic. Nothing is published: that is
-    `redistill publish`. Exit status 3: a gate failed, or cannot be decided yet.
+    `redistill publish`. Where trusted rows cannot decide, --waive takes that gate upon you, with
+    your name and reason in the report. Exit code 3: a gate failed; 4: it cannot be decided yet; 5:
+    it needs a person.
 
     \b
     redistill add credit 2026-11 student.onnx
@@ -43,9 +47,12 @@ def add(
     """
     import msgspec
 
+    from redistill.compress.plan import NeedsPerson, Undecidable
     from redistill.workers.jobs.child import Child
+    from redistill.workers.jobs.question import WAIVABLE_WHEN_ADDED
     from redistill.workers.onboarding import external_version
 
+    waived = common.waived(waive, reason, WAIVABLE_WHEN_ADDED)
     settings = common.load()
     with common.opened(settings) as database:
         done = external_version.add(
@@ -57,9 +64,14 @@ def add(
             file=file,
             trusted_only=trusted_only,
             actor=common.actor(),
-            now=now_us(),
+            now=database.clock(),
+            waived=waived,
         )
+    decision = done.report.decision
     passed = done.version is not None and done.version.gate_passed
+    alone = ["--trusted-only"] if trusted_only else []
+    again = shlex.join(["redistill", "add", model, version, str(file), *alone])
+    why = external_version.why(done.report, again=again)
     status = "undecided" if done.version is None else "candidate" if passed else "rejected"
     gates = msgspec.to_builtins(done.report.gates)
     if as_json:
@@ -69,7 +81,7 @@ def add(
                 "version": version,
                 "status": status,
                 "sha256": None if done.version is None else done.version.sha256,
-                "why": external_version.why(done.report),
+                "why": why,
                 "gates": gates,
             }
         )
@@ -77,10 +89,15 @@ def add(
         for gate in gates:
             mark = {True: "pass", False: "FAIL", None: "open"}[gate["passed"]]
             common.echo(f"  {mark}  {gate['name']}: {gate['why']}")
-        common.echo(f"{model} {version} is {status}: {external_version.why(done.report)}")
+        common.echo(f"{model} {version} is {status}: {why}")
         if passed:
             common.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
-        elif done.version is None:
-            common.echo("try again with more labels, or on trusted rows alone: --trusted-only")
-    if not passed:
-        raise typer.Exit(3)
+        elif isinstance(decision, Undecidable):
+            other = "" if trusted_only else ", or on trusted rows alone: --trusted-only"
+            common.echo(f"try again with more labels{other}")
+    if passed:
+        return
+    if isinstance(decision, Undecidable):
+        raise typer.Exit(ExitCode.UNDECIDED)
+    person = isinstance(decision, NeedsPerson)
+    raise typer.Exit(ExitCode.NEEDS_PERSON if person else ExitCode.REFUSED)

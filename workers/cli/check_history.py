@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import typer
 
-from redistill.times import DAY, now_us
+from redistill.times import DAY
 from redistill.workers.cli import common
+from redistill.workers.exit_codes import ExitCode
 
 __all__ = ["app"]
 
@@ -17,9 +18,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Prove the invariants on the database and the topics.",
 )
-
-BROKEN = 1
-"""Exit code: an invariant does not hold."""
 
 
 @app.command()
@@ -34,7 +32,7 @@ def check_history(
     Eight invariants, a line each with what was counted. With REDISTILL_BROKER set, what the
     database says is also compared with the topics: produced = counted + dead letters + skipped
     (markers, aborted transactions) + gaps + pending + held (by open transactions). Work that waits
-    is pending, not broken. Exit code 0: all hold; 1: one is broken, with what contradicts it.
+    is pending, not broken. Exit code 0: all hold; 3: one is broken, with what contradicts it.
     """
     from redistill.workers.invariants import check
 
@@ -42,8 +40,8 @@ def check_history(
     broker = settings.broker() if settings.has_broker and not offline else None
     with common.opened(settings) as database:
         checked = check.check(
-            database,
-            now=now_us(),
+            database.unhurried(),
+            now=database.clock(),
             home=settings.root,
             outbox_kept_us=round(settings.outbox_kept_days * DAY),
             broker=broker,
@@ -65,7 +63,7 @@ def check_history(
         where = "database and topics" if broker is not None else "database only: no broker given"
         common.echo(f"{len(checked) - broken} of {len(checked)} invariants hold ({where})")
     if broken:
-        raise typer.Exit(BROKEN)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _figure(value: float | str) -> str:

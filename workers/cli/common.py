@@ -6,27 +6,37 @@ import functools
 import getpass
 import json
 import re
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
+from redistill import modes
 from redistill.times import to_seconds, utc
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from rich.console import Console
     from rich.table import Table
 
     from redistill.streams.store.database import Database
+    from redistill.workers.settings.environment import Process
     from redistill.workers.settings.settings import Settings
 
 __all__ = [
     "AS_JSON",
+    "MODEL",
+    "OF_MODEL",
+    "WAIVE",
+    "WAIVE_REASON",
     "Listing",
     "actor",
     "ago",
+    "complete_model",
     "console",
     "duration",
     "echo",
@@ -34,9 +44,12 @@ __all__ = [
     "moment",
     "one_line",
     "opened",
+    "paragraph",
     "print_json",
     "say",
     "table",
+    "waived",
+    "want_model",
 ]
 
 
@@ -45,7 +58,123 @@ _CONTROLS = re.compile(
 )
 """Control characters but tab and newline, marks of direction, and halves of characters."""
 
+IN_HOME = frozenset(
+    {
+        *("redistill.db", "redistill.db-wal", "redistill.db-shm", "redistill.db-journal"),
+        *("dev-broker", "keys", "objects", "jobs", "logs", "repository", "private"),
+    }
+)
+"""What redistill keeps in a home."""
+
 AS_JSON = typer.Option(False, "--json", help="One JSON document instead of text.")
+
+WAIVE: Any = typer.Option(
+    [],
+    "--waive",
+    metavar="GATE",
+    help="A gate of trusted rows that you take upon yourself, for this job only; may be repeated.",
+)
+WAIVE_REASON: Any = typer.Option(None, "--reason", help="With --waive: why, for the record.")
+
+
+def waived(gates: Iterable[str], reason: str | None, allowed: Collection[str]) -> dict[str, str]:
+    """What ``--waive`` and ``--reason`` say: the reason by gate.
+
+    Parameters
+    ----------
+    allowed
+        Gates that may be waived (``redistill.workers.jobs.question``).
+
+    Raises
+    ------
+    UsageError
+        A gate that nobody can waive, no reason, or a reason for nothing.
+    """
+    from redistill.workers.errors import UsageError
+
+    names = list(dict.fromkeys(gates))
+    told = (reason or "").strip()
+    if wrong := [name for name in names if name not in allowed]:
+        raise UsageError(
+            f"--waive {wrong[0]}: only gates of trusted rows can be waived:"
+            f" {', '.join(sorted(allowed))}"
+        )
+    if names and not told:
+        raise UsageError("--waive needs --reason: say why, for the record")
+    if told and not names:
+        raise UsageError("--reason says why a gate is waived: name it with --waive")
+    return dict.fromkeys(names, told)
+
+
+def want_model(conn: sa.Connection, name: str | None) -> None:
+    """Refuse the name of a model that is not registered, with those that look like it.
+
+    Raises
+    ------
+    UsageError
+    """
+    from redistill.workers.errors import UsageError
+    from redistill.workers.store import names
+
+    if name is not None and (told := names.no_such_model(conn, name)) is not None:
+        raise UsageError(told)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Names of models for the shell, where the database is there and answers."""
+    try:
+        from redistill.workers.settings.settings import Settings
+        from redistill.workers.store import names, opening
+
+        settings = Settings.load({})
+        if opening.missing(settings) is not None:
+            return []
+        with opened(settings) as database, database.read() as conn:
+            return [n for n in names.model_names(conn) if n.startswith(incomplete)]
+    except Exception:  # whoever types wants no traceback between two letters
+        return []
+
+
+MODEL: Any = typer.Argument(..., help="Name of the model.", autocompletion=complete_model)
+OF_MODEL: Any = typer.Option(
+    None, "--model", help="Of this model only.", autocompletion=complete_model
+)
+
+
+def paragraph(text: str, *, width: int | None = None) -> str:
+    """A text below a heading: indented, wrapped, each choice of a question on a line of its own,
+    and no command broken.
+
+    Parameters
+    ----------
+    width
+        In characters; ``None``: of the terminal.
+
+    Examples
+    --------
+    >>> print(paragraph("it lacks rows. Choose: (1) bring `some now`; (2) do `with out`", width=24))
+      it lacks rows. Choose:
+        (1) bring
+            `some now`;
+        (2) do `with out`
+    """
+    lines: list[str] = []
+    said = plain(text)
+    if " Choose: (1) " in said:
+        said = re.sub(r"(?<=[:;]) (\(\d\) )", r"\n  \1", said)
+    for line in said.splitlines():
+        body = line.lstrip()
+        lead = " " * (2 + len(line) - len(body))
+        whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\xa0"), body)
+        lines += textwrap.wrap(
+            whole,
+            width or console().width,
+            initial_indent=lead,
+            subsequent_indent=lead if lead == "  " else lead + "    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 class Listing(TyperGroup):
@@ -63,23 +192,55 @@ def actor() -> str:
     return f"cli:{getpass.getuser()}"
 
 
-def load(**overrides: Any) -> Settings:
+def load(process: Process = "command", **overrides: Any) -> Settings:
     """The settings; keyword arguments that are not ``None`` win over the environment.
 
-    What looks like a setting and is none is told on standard error, by the first call.
+    What looks like a setting and is none is told on standard error, by the first call. What a
+    ``process`` does not read is taken out of the environment.
     """
+    from redistill.workers.settings.environment import withhold
     from redistill.workers.settings.settings import Settings
 
-    _tell_unknown()
-    return Settings.load(overrides)
+    _tell_unknown(process)
+    if process != "command":
+        withhold(process)
+    settings = Settings.load(overrides)
+    _close_home(settings, process)
+    return settings
+
+
+def _close_home(settings: Settings, process: Process) -> None:
+    """Others may not read a home: one that an earlier version left open is closed, and told."""
+    try:
+        opened = modes.close_to_others(settings.root, IN_HOME)
+    except OSError as error:
+        _warn(process, "home_open", f"others may read {settings.root}: {error.strerror}")
+        return
+    if opened:
+        _warn(
+            process,
+            "home_closed",
+            f"others could read files in {settings.root}: all that redistill keeps there is its"
+            " owner's alone now",
+        )
 
 
 @functools.cache
-def _tell_unknown() -> None:
-    from redistill.workers.settings.settings import unknown_variables
+def _tell_unknown(process: Process) -> None:
+    from redistill.workers.settings.environment import unknown_variables
 
     for told in unknown_variables():
+        _warn(process, "unknown_setting", told)
+
+
+def _warn(process: Process, action: str, told: str) -> None:
+    """A warning: a sentence of a command, a log line of a process."""
+    if process == "command":
         echo(f"redistill: warning: {told}", err=True)
+        return
+    import structlog
+
+    structlog.get_logger(__name__).warning(action, action=action, said=told)
 
 
 @contextmanager
@@ -150,8 +311,18 @@ def say(value: Any, sentence: str, *, as_json: bool) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document, for programs."""
-    echo(json.dumps(value, indent=2, sort_keys=False, default=str))
+    """Print one JSON document, for programs.
+
+    Parameters
+    ----------
+    value
+        JSON's own values, and documents (``redistill.workers.documents``) among them.
+    """
+    echo(json.dumps(value, indent=2, sort_keys=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def moment(us: int | None) -> str:
@@ -168,14 +339,14 @@ def moment(us: int | None) -> str:
 
 
 def ago(us: int | None, now: int) -> str:
-    """How long ago something was, coarsely.
+    """How long ago something was, coarsely; what a clock that is ahead puts into the future is now.
 
     Examples
     --------
-    >>> ago(0, 90_000_000), ago(None, 0), ago(1, 7_200_000_001)
-    ('1.5 min', '-', '2.0 h')
+    >>> ago(0, 90_000_000), ago(None, 0), ago(1, 7_200_000_001), ago(10, 0)
+    ('1.5 min', '-', '2.0 h', '0.0 s')
     """
-    return "-" if us is None else duration(to_seconds(now - us))
+    return "-" if us is None else duration(max(0.0, to_seconds(now - us)))
 
 
 def duration(seconds: float) -> str:

@@ -17,13 +17,22 @@ app = typer.Typer(
 
 
 @app.command()
-def upgrade() -> None:
+def upgrade(
+    new_state_key: bool = typer.Option(
+        False,
+        "--new-state-key",
+        help="The state key is lost: take the one that is here, and let detectors start anew.",
+    ),
+) -> None:
     """Create the database, or bring it to this program's revision.
 
     A SQLite file is made by the first command that needs it; PostgreSQL needs this once, and both
-    after an upgrade of redistill. It is one transaction, and safe to run twice at the same time.
+    after an upgrade of redistill: with the workers stopped, and where the state key of the stream
+    workers is, since what an older redistill stored of its detectors is sealed with it. It is safe
+    to run twice at the same time, and after it was killed.
     """
     from redistill.workers.store import opening
+    from redistill.workers.store.sealing import seal_states, take_new_key
 
     settings = common.load()
     done = opening.upgrade(settings)
@@ -33,6 +42,18 @@ def upgrade() -> None:
         common.echo(f"upgraded from revision {done.before} to {done.after}")
     else:
         common.echo(f"revision {done.after}: nothing to do")
+    with common.opened(settings) as database:
+        if new_state_key:
+            take_new_key(database, settings.state_key_bytes(), actor=common.actor())
+            common.echo("the state key that is here counts from now on: detectors start anew")
+        states = seal_states(database, settings.state_key_here())
+    if states.sealed:
+        common.echo(f"sealed {states.sealed} stored states of detectors")
+    if states.refused:
+        common.echo(
+            f"{states.refused} stored states of detectors were changed, moved or damaged: they stay"
+            " closed, and their detectors start anew"
+        )
 
 
 @app.command(short_help="Show where it is, its revision, its rows.")
@@ -42,6 +63,7 @@ def show(
     """Show where the database is, its revision, and how many rows each table has."""
     import sqlalchemy as sa
 
+    from redistill.workers.documents.installation import DatabaseDocument
     from redistill.workers.store import opening
     from redistill.workers.store.tables import metadata
 
@@ -53,7 +75,7 @@ def show(
         }
         url = database.url.render_as_string(hide_password=True)
     if as_json:
-        common.print_json({"url": url, "revision": opening.HEAD, "rows": rows})
+        common.print_json(DatabaseDocument(url=url, revision=opening.HEAD, rows=rows))
         return
     common.echo(f"{url}, revision {opening.HEAD}")
     for name, count in rows.items():

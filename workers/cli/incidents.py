@@ -3,15 +3,24 @@ do."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redistill.times import now_us, to_seconds
+from redistill.times import DAY, HOUR, MINUTE, to_seconds
 from redistill.workers.cli import common
 
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
 __all__ = ["app"]
+
+HELD = "Its id, or how it begins; or the key of another alert, as `redistill alerts list` shows it."
+UNITS = {"m": MINUTE, "h": HOUR, "d": DAY}
+LONGEST_SNOOZE = 30 * DAY
+"""What nobody wants to hear of for longer should be resolved."""
 
 app = typer.Typer(
     cls=common.Listing,
@@ -23,7 +32,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_(
-    model: str | None = typer.Option(None, "--model", help="Of this model only."),
+    model: str | None = common.OF_MODEL,
     everything: bool = typer.Option(False, "--all", help="Resolved ones as well, newest first."),
     limit: int = typer.Option(50, "--limit", min=1, max=10_000, help="At most so many."),
     as_json: bool = common.AS_JSON,
@@ -34,17 +43,19 @@ def list_(
     redistill incidents list
     redistill incidents list --all --model credit
     """
+    from redistill.workers.documents.incident import line_of_incident
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
+        common.want_model(conn, model)
         rows = queries.listed(conn, model=model, resolved=everything, limit=limit)
     if as_json:
-        common.print_json(rows)
+        common.print_json([line_of_incident(row) for row in rows])
         return
     if not rows:
         common.echo("no incidents" if everything else "no open incidents")
         return
-    now = now_us()
+    now = database.clock()
     for row in rows:
         state = row["resolution"] or row["stage"]
         common.echo(
@@ -64,13 +75,14 @@ def show(
     \b
     redistill incidents show 3f2a81c0
     """
+    from redistill.workers.documents.incident import document_of_incident
     from redistill.workers.incidents import incident_repository
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         found = queries.detail(conn, incident_repository.find(conn, incident))
     if as_json:
-        common.print_json(found)
+        common.print_json(document_of_incident(found))
     else:
         _print(found)
 
@@ -89,6 +101,7 @@ def resolve(
     \b
     redistill incidents resolve 3f2a81c0 --reason "the feed was mended"
     """
+    from redistill.workers.documents.incident import line_of_incident
     from redistill.workers.errors import UsageError
     from redistill.workers.incidents import incident_repository, lifecycle, model_context
 
@@ -101,41 +114,134 @@ def resolve(
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
-            conn, row, "person", why=reason.strip(), actor=common.actor(), now=now_us()
+            conn, row, "person", why=reason.strip(), actor=common.actor(), now=database.clock()
         )
-    common.say(dict(done), f"incident {done['incident_id']} is resolved", as_json=as_json)
+    common.say(
+        line_of_incident(done), f"incident {done['incident_id']} is resolved", as_json=as_json
+    )
+
+
+@app.command(short_help="Take an incident in hand: nobody else is told.")
+def ack(
+    incident: str = typer.Argument(..., metavar="ID", help=HELD),
+    as_json: bool = common.AS_JSON,
+) -> None:
+    """Take an incident in hand: it is told to nobody further, and not escalated.
+
+    Detectors and repairs go on, and its end is told. An incident that comes back is nobody's again.
+
+    \b
+    redistill incidents ack 3f2a81c0
+    """
+    from redistill.workers.documents.alert import HoldDocument
+    from redistill.workers.store import alert_holds
+
+    with common.opened(common.load()) as database, database.begin() as conn:
+        key, subject, named = _held(conn, incident)
+        alert_holds.acknowledge(
+            conn, key, subject=subject, actor=common.actor(), now=database.clock()
+        )
+    done = HoldDocument(key=key, actor=common.actor(), snoozed_until=None)
+    common.say(done, f"{named} is yours: nobody else is told", as_json=as_json)
+
+
+@app.command(short_help="Be told of it again later; nothing else changes.")
+def snooze(
+    incident: str = typer.Argument(..., metavar="ID", help=HELD),
+    length: str = typer.Option("4h", "--for", help="How long: 30m, 4h or 2d, at most 30 days."),
+    off: bool = typer.Option(False, "--off", help="End a snooze."),
+    as_json: bool = common.AS_JSON,
+) -> None:
+    """Be told again later, if it is still open then. No repair is held up, and its end is told.
+
+    \b
+    redistill incidents snooze 3f2a81c0 --for 8h
+    redistill incidents snooze 3f2a81c0 --off
+    """
+    from redistill.workers.documents.alert import HoldDocument
+    from redistill.workers.documents.document import iso
+    from redistill.workers.store import alert_holds
+
+    lasts = 0 if off else _length(length)
+    with common.opened(common.load()) as database, database.begin() as conn:
+        now = database.clock()
+        key, subject, named = _held(conn, incident)
+        alert_holds.snooze(
+            conn, key, until=now + lasts, subject=subject, actor=common.actor(), now=now
+        )
+    done = HoldDocument(key=key, actor=common.actor(), snoozed_until=iso(now + lasts))
+    said = "rests no longer" if off else f"rests until {common.moment(now + lasts)}"
+    common.say(done, f"{named} {said}", as_json=as_json)
+
+
+def _held(conn: sa.Connection, what: str) -> tuple[str, str, str]:
+    """Key of the alert that is meant, what the audit calls it, and what people do."""
+    from redistill.workers.errors import UsageError
+    from redistill.workers.incidents import incident_repository
+    from redistill.workers.store import alert_holds, alert_queries
+
+    if ":" in what and not what.startswith("incident:"):
+        if not alert_queries.is_open(conn, what):
+            raise UsageError(f"no alert {what!r} is open: see `redistill alerts list`")
+        return what, what, what
+    row = incident_repository.find(conn, what.removeprefix("incident:"))
+    number = str(row["incident_id"])
+    if row["status"] != "open":
+        raise UsageError(f"incident {number} is resolved already: {row['why']}")
+    return alert_holds.of_incident(number), number, f"incident {number}"
+
+
+def _length(text: str) -> int:
+    """Microseconds of a text like ``4h``."""
+    from redistill.workers.errors import UsageError
+
+    found = re.fullmatch(r"(\d{1,4})([mhd])", text)
+    lasts = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < lasts <= LONGEST_SNOOZE:
+        raise UsageError(f"--for {text!r}: 30m, 4h or 2d was expected, at most 30 days")
+    return lasts
 
 
 @app.command()
 def approve(
     incident: str = typer.Argument(..., metavar="ID", help="Its id, or how it begins."),
+    waive: list[str] = common.WAIVE,
+    reason: str | None = common.WAIVE_REASON,
     as_json: bool = common.AS_JSON,
 ) -> None:
     """Let an incident be repaired although the policy waits or asks.
 
     Overrides approval on request, pauses, the cool-down and the circuit breaker; never the level of
-    the model, the daily budget or the gates.
+    the model or the daily budget. Where trusted rows could not decide about a candidate, that
+    candidate is judged again: with the trusted rows that are registered now, or without a gate that
+    you take upon yourself. Your name and reason go into the report and the audit chain.
 
     \b
     redistill incidents approve 3f2a81c0
+    redistill incidents approve 3f2a81c0 --waive trusted --reason "old rows, old prices"
     """
+    from redistill.workers.documents.incident import line_of_incident
     from redistill.workers.incidents import incident_repository, lifecycle, model_context
+    from redistill.workers.jobs.question import WAIVABLE
 
+    waived = common.waived(waive, reason, WAIVABLE)
     settings = common.load()
     fleet_limits = model_context.FleetLimits.of(settings)
     with common.opened(settings) as database, database.begin() as conn:
         row = incident_repository.find(conn, incident)
-        lifecycle.approve(conn, row, fleet_limits, actor=common.actor(), now=now_us())
+        lifecycle.approve(
+            conn, row, fleet_limits, actor=common.actor(), now=database.clock(), waived=waived
+        )
         row = incident_repository.find(conn, row["incident_id"])
     queued = f"attempt {row['attempt']} of incident {row['incident_id']} is queued"
-    common.say(dict(row), queued, as_json=as_json)
+    common.say(line_of_incident(row), queued, as_json=as_json)
 
 
 def _print(found: Mapping[str, Any]) -> None:
     say = common.echo
     state = found["resolution"] or found["stage"]
     say(f"{found['incident_class']} of {found['model']} {found['version']}: {state}")
-    say(f"  {found['why']}")
+    say(common.paragraph(found["why"]))
     say(f"  id {found['incident_id']}")
     say(
         f"  cause {found['cause'] or 'not known yet'}, decision {found['decision'] or '-'},"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 
-from redistill.times import now_us
 from redistill.workers.cli import common
 
 __all__ = ["app"]
@@ -27,10 +26,17 @@ WAITED_FOR = {
 }
 """What a job waits for, in words, by the name of the count."""
 
+NEXT = {
+    "repair": "make a candidate",
+    "gate": "judge the candidate again",
+    "publish": "publish the candidate",
+}
+"""What is done next, in words, by the phase."""
+
 
 @app.command("list")
 def list_(
-    model: str | None = typer.Option(None, "--model", help="Of this model only."),
+    model: str | None = common.OF_MODEL,
     live: bool = typer.Option(False, "--live", help="Only those that are not over."),
     limit: int = typer.Option(30, "--limit", min=1, max=10_000, help="At most so many."),
     as_json: bool = common.AS_JSON,
@@ -40,17 +46,19 @@ def list_(
     \b
     redistill jobs list --model credit
     """
+    from redistill.workers.documents.job import line_of_job
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
+        common.want_model(conn, model)
         rows = queries.jobs_listed(conn, model=model, live=live, limit=limit)
     if as_json:
-        common.print_json(rows)
+        common.print_json([line_of_job(row) for row in rows])
         return
     if not rows:
         common.echo("no jobs")
         return
-    now = now_us()
+    now = database.clock()
     table = common.table("NO", "MODEL", "STATE", "ASKED BY", "MADE", "TOOK", "RESULT")
     for row in rows:
         outcome = row["outcome"]
@@ -62,7 +70,7 @@ def list_(
             _trigger(row),
             common.ago(row["created_at"], now) + " ago",
             "-" if took is None else common.duration(took),
-            str(outcome.get("why") or outcome.get("last_error") or "-"),
+            _why(row) or "-",
         )
     common.console().print(table)
 
@@ -77,12 +85,13 @@ def show(
     \b
     redistill jobs show 12
     """
+    from redistill.workers.documents.job import document_of_job
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         found = queries.job_detail(conn, queries.find_job(conn, job))
     if as_json:
-        common.print_json(found)
+        common.print_json(document_of_job(found))
     else:
         _print(found)
 
@@ -98,14 +107,15 @@ def cancel(
     \b
     redistill jobs cancel 12 --reason "wrong labels"
     """
+    from redistill.workers.documents.job import document_of_job
     from redistill.workers.errors import UsageError
     from redistill.workers.incidents import lifecycle, model_context
     from redistill.workers.store import audit, job_queue
     from redistill.workers.store import incident_queries as queries
 
     settings = common.load()
-    actor, now = common.actor(), now_us()
     with common.opened(settings) as database, database.begin() as conn:
+        actor, now = common.actor(), database.clock()
         found = queries.find_job(conn, job)
         model_context.load(conn, found.model, lock=True)
         found = queries.find_job(conn, found.job_id)
@@ -119,7 +129,9 @@ def cancel(
             conn, actor, "job.cancelled", found.model, {"job_id": found.job_id, "why": reason}, now
         )
         done = queries.job_detail(conn, queries.find_job(conn, found.job_id))
-    common.say(done, f"job {found.number} of {found.model} is cancelled", as_json=as_json)
+    common.say(
+        document_of_job(done), f"job {found.number} of {found.model} is cancelled", as_json=as_json
+    )
 
 
 def _trigger(row: Mapping[str, Any]) -> str:
@@ -128,7 +140,16 @@ def _trigger(row: Mapping[str, Any]) -> str:
     return str(row["trigger_id"]) if row["trigger_kind"] == "actor" else str(row["trigger_kind"])
 
 
+def _why(row: Mapping[str, Any]) -> str:
+    """Why a job is where it is. Of one that is at work, what stopped it before: what it waited for
+    is over."""
+    outcome = row["outcome"]
+    told = ("last_error",) if row["state"] in ("queued", "running") else ("why", "last_error")
+    return next((str(outcome[key]) for key in told if outcome.get(key)), "")
+
+
 def _print(found: Mapping[str, Any]) -> None:
+    from redistill.workers.cli.judged import gap_lines, gate_table
     from redistill.workers.store.incident_queries import step_text
 
     console = common.console()
@@ -137,8 +158,8 @@ def _print(found: Mapping[str, Any]) -> None:
         f"job {found['number']} of {found['model']}: {found['state']}"
         + (f", {outcome['version']}" if "version" in outcome else "")
     )
-    if why := outcome.get("why") or outcome.get("last_error"):
-        common.echo(f"  {why}")
+    if why := _why(found):
+        common.echo(common.paragraph(why))
     common.echo(f"  id {found['job_id']}, asked by {_trigger(found)}")
     common.echo(
         f"  made {common.moment(found['created_at'])}, waits for labels until"
@@ -149,6 +170,11 @@ def _print(found: Mapping[str, Any]) -> None:
             f"  had {found['gate_rows']:,} {WAITED_FOR[wait['count']]} when it was last judged,"
             f" is judged again at {wait['rows']:,}"
         )
+    for told in _remembered(found):
+        common.echo(common.paragraph(told))
+    for recipe in found["recipes"]:
+        for line in _recipe(recipe, of_incident=found["incident_id"] is not None):
+            common.echo(f"  {line}")
     if found["steps"]:
         console.print()
         table = common.table("STEP", "WHAT")
@@ -157,18 +183,59 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print(table)
     if found["gates"]:
         console.print()
-        table = common.table("GATE", "VALUE", "LIMIT", "", "WHY")
-        words = {True: "passed", False: "FAILED", None: "undecided"}
-        for gate in found["gates"]:
-            table.add_row(
-                gate["name"],
-                _number(gate["value"]),
-                _number(gate["limit"]),
-                words[gate["passed"]],
-                gate["why"],
-            )
-        console.print(table)
+        console.print(gate_table(found["gates"]))
+    for line in gap_lines(found["gaps"]):
+        common.echo(line)
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+def _remembered(found: Mapping[str, Any]) -> Iterator[str]:
+    """What else the job's options and its outcome say, a sentence each."""
+    from redistill.workers.store.job_queue import LIVE
+
+    outcome, options = found["outcome"], found["options"]
+    if found["state"] in LIVE and (phase := outcome.get("phase")):
+        yield f"next: {NEXT[phase]}"
+    if cause := outcome.get("cause"):
+        yield f"cause {cause}"
+    if beaten := outcome.get("incumbent"):
+        yield f"compared with {beaten}"
+    if train_on := options.get("train_on"):
+        source = f" of source {options['source']}" if "source" in options else ""
+        yield f"learns from {'its teacher' if train_on == 'teacher' else train_on + source}"
+    for gate, who in options.get("waived", {}).items():
+        yield f"gate {gate} is waived by {who}"
+    for question in outcome.get("asked", ()):
+        waived = ", ".join(question["waived"])
+        beside = f" (with {waived} waived)" if waived else ""
+        answered = common.moment(question["answered_at"])
+        asked = common.moment(question["at"])
+        yield f"asked {asked}, answered {answered}{beside}: {question['why']}"
+    if (error := outcome.get("last_error")) and error != _why(found):
+        yield f"was stopped before: {error}"
+    if failures := outcome.get("failures"):
+        yield f"failed tries: {failures}"
+    if names := outcome.get("recipes"):
+        yield f"recipes in this order: {', '.join(names)}"
+    if sha256 := outcome.get("sha256"):
+        epoch = f", epoch {outcome['epoch']}" if "epoch" in outcome else ""
+        yield f"candidate {sha256}{epoch}"
+    if (seconds := outcome.get("seconds")) is not None:
+        yield f"took {common.duration(seconds)}"
+
+
+def _recipe(recipe: Mapping[str, Any], *, of_incident: bool) -> Iterator[str]:
+    """What came of one way to make a candidate; those of an incident are numbered when they face
+    fresh rows."""
+    from redistill.compress.judge.gates.recipe import MOST
+    from redistill.compress.recipes import RECIPES
+
+    how = RECIPES.get(recipe["name"])
+    text = f"recipe {recipe['name']}" + (f" ({how.told})" if how else "")
+    if recipe["number"] is not None:
+        text += f", candidate {recipe['number']} of at most {MOST} on the incident's fresh rows"
+    if recipe["reasons"]:
+        unseen = of_incident and recipe["number"] is None
+        text += ": refused" + (" before it faced fresh rows" if unseen else "")
+    yield text
+    for reason in recipe["reasons"]:
+        yield f"  {reason}"

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from redistill.modes import as_the_user_has_it
 from redistill.workers.cli import common
+from redistill.workers.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from redistill.streams.kafka.broker import Broker
@@ -30,8 +32,6 @@ app = typer.Typer(
     help="Import labels from a file.",
 )
 
-SOME_REJECTED = 3
-"""Exit code: rows were rejected; the others were sent."""
 MAX_SOURCE = 80
 UNKNOWN_TOPIC = 3
 """Kafka's error code for a topic that is not there."""
@@ -49,7 +49,9 @@ def import_(
     file: Path = typer.Argument(
         ..., help="Parquet, or CSV with a header; or a folder of such files."
     ),
-    model: str = typer.Option(..., "--model", help="Name of the model."),
+    model: str = typer.Option(
+        ..., "--model", help="Name of the model.", autocompletion=common.complete_model
+    ),
     source: str = typer.Option(
         "default", "--source", help="Who says so; [labels] sources decides who is believed."
     ),
@@ -91,7 +93,8 @@ def import_(
     settings.broker()  # without one there is nothing to do: say so before the file is read
     spec = _spec(settings, model)
     if spec is None:
-        common.echo(f"{model} is not registered: its labels wait until it is", err=True)
+        near = _near(settings, model)
+        common.echo(f"{model} is not registered: its labels wait until it is{near}", err=True)
     elif spec.labels.sources and source not in spec.labels.sources:
         common.echo(
             f"{source!r} is not among [labels] sources of {model}"
@@ -129,7 +132,7 @@ def import_(
             f"{sent:,} labels sent" + (f", {rejected:,} rows rejected: {place}" if rejected else "")
         )
     if rejected:
-        raise typer.Exit(SOME_REJECTED)
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:
@@ -137,6 +140,13 @@ def _spec(settings: Settings, model: str) -> ModelSpec | None:
 
     with common.opened(settings) as database, database.read() as conn:
         return registered.spec_of(conn, model)
+
+
+def _near(settings: Settings, model: str) -> str:
+    from redistill.workers.store import names
+
+    with common.opened(settings) as database, database.read() as conn:
+        return names.did_you_mean(model, names.model_names(conn))
 
 
 class _Send(Protocol):
@@ -154,7 +164,7 @@ class _Advance(Protocol):
 @contextmanager
 def _sender(settings: Settings) -> Iterator[_Send]:
     """Sends a batch and waits until the broker has all of it."""
-    from redistill.streams.kafka.broker import cause, producer
+    from redistill.streams.kafka.broker import cause, close_producer, producer
     from redistill.streams.wire.codec import encode
 
     broker = settings.broker()
@@ -177,7 +187,7 @@ def _sender(settings: Settings) -> Iterator[_Send]:
     try:
         yield send
     finally:
-        client.close(timeout=5)
+        close_producer(client)  # all was flushed before, or it is told that it was not
 
 
 def _want_topic(broker: Broker, topic: str) -> None:
@@ -209,7 +219,8 @@ def _rejects(path: Path) -> Iterator[_Reject]:
         nonlocal file
         for row in rows:
             if file is None:
-                file = path.open("w", encoding="utf-8", newline="")
+                with as_the_user_has_it():
+                    file = path.open("w", encoding="utf-8", newline="")
                 csv.writer(file).writerow(("row", "id", "label", "reason"))
             csv.writer(file).writerow((row.row, row.id, row.label, row.reason))
 

@@ -3,6 +3,7 @@ called."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import Any, NamedTuple
@@ -10,19 +11,21 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from redistill import extras
-from redistill.workers.cli import common
+from redistill import extras, modes
+from redistill.workers.cli import command_logs, common
+from redistill.workers.exit_codes import ExitCode
 
 __all__ = ["COMMANDS", "EXTRAS", "app", "main"]
 
 COMMANDS: dict[str, str] = {
     "demo": "Watch drift being caught and repaired, here and now, without a server.",
-    "up": "Start everything for one machine: broker if none is given, stream, repair and web"
-    " process.",
+    "up": "Start everything for one machine: broker if none is given, stream, repair, alert and"
+    " web process.",
     "register": "Put a model under watch: from model.toml, or from the traffic seen so far.",
-    "run": "Run one process: stream, repair or web.",
+    "run": "Run one process: stream, repair, alerts or web.",
     "models": "List the models: state, serving version, accuracy, labels.",
     "incidents": "List incidents, or show one: what was found, why, and what was done.",
+    "alerts": "List what people are told now, or send a test to each channel.",
     "jobs": "List recompression jobs, or show one with its steps and gates.",
     "add": "Add a version of a model from an ONNX file; it has to pass the gates.",
     "publish": "Move a model's pointer to a version that passed its gates.",
@@ -33,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "keys": "Make or export the keys that sign releases.",
     "topics": "Create the topics on the broker, or say what is wrong with them.",
     "db": "Create or upgrade the database.",
+    "doctor": "Check broker, topics, database, keys, clock, disk and the rest; say what to type.",
     "check-history": "Prove the invariants on the database and the topics.",
 }
 """Every command and its one-line help; ``workers/cli/<name with _>.py`` holds a ``typer.Typer``
@@ -78,6 +82,10 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command, and refuse it where its libraries are missing; its help needs none."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=3)
+            told = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{told}")
         if args[0] in COMMANDS:
             ctx.meta[NEED] = need = _need(*args)
             if not set(args) & set(ctx.help_option_names):
@@ -103,7 +111,6 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Keep compressed models honest in production: find harm, rebuild the model, prove it"
@@ -127,6 +134,9 @@ def main(argv: list[str] | None = None) -> Any:
     from redistill.streams.errors import StreamsError
     from redistill.workers.errors import WorkersError
 
+    modes.keep_private()
+    if argv is None:
+        command_logs.keep_off_stdout()
     try:
         return app(args=argv)
     except extras.ExtraError as error:
@@ -134,7 +144,7 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(error.exit_code)
     except (StreamsError, WorkersError) as error:
         common.echo(f"redistill: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 1))
+        sys.exit(getattr(error, "exit_code", ExitCode.FAILED))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redistill.times import now_us
+from redistill.times import to_seconds
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -24,12 +24,13 @@ app = typer.Typer(
     help="List the models: state, serving version, accuracy, labels.",
 )
 
-MILLION = 1e6
-
 
 @app.command()
 def models(
-    name: str | None = typer.Argument(None, help="Show one model with its versions."),
+    name: str | None = typer.Argument(
+        None, help="Show one model with its versions.", autocompletion=common.complete_model
+    ),
+    version: str | None = typer.Argument(None, help="Show what judged one of its versions."),
     as_json: bool = typer.Option(False, "--json", help="One JSON document instead of a table."),
 ) -> None:
     """List the models, worst first, or show one with its versions.
@@ -37,33 +38,67 @@ def models(
     Accuracy is measured on the last labelled rows of the serving version, with its 95% interval;
     where there are no labels none is shown. A gate row is a row with both a label and stored
     features: a repair is judged on about a hundred of them. Of one model: how the newest version
-    does against its predecessor, the last moves of the pointer, and what is stored for a repair.
+    does against its predecessor, the last moves of the pointer, and what is stored for a repair. Of
+    one version: what it costs, its gates, and the gaps between declared groups.
     """
+    from redistill.workers.documents.model import (
+        JudgedVersion,
+        ModelList,
+        document_of_model,
+        line_of_model,
+    )
     from redistill.workers.errors import UsageError
-    from redistill.workers.store import model_detail, queries
+    from redistill.workers.store import clock_problem, model_detail, names, queries
     from redistill.workers.store.model_status import worst_first
 
     settings = common.load()
-    now = now_us()
     with common.opened(settings) as database, database.read() as conn:
-        known = queries.models(conn)
-        if name is not None and name not in known:
-            listed = ", ".join(known[:10]) or "none yet: `redistill register model.toml`"
-            raise UsageError(f"there is no model {name!r}; registered: {listed}")
+        now = database.clock()
+        common.want_model(conn, name)
+        known = names.model_names(conn)
+        judged = None
+        if name is not None and version is not None:
+            judged = model_detail.judged_of(conn, name, version)
+            if judged is None:
+                told = [v["version"] for v in model_detail.versions_of(conn, name)]
+                near = names.did_you_mean(version, told) if told else " (it has none)"
+                raise UsageError(f"{name} has no version {version!r}{near}")
         found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
         unknown = queries.unregistered_models(conn)
+        clocks = clock_problem.get(conn)
         detail = model_detail.detail(conn, name) if name else {}
         planned = _schedule(conn, name, now) if name else None
-    found = worst_first(found, now)
-    lag = _lag(settings)
-    if as_json:
-        rows = [_document(o, now) for o in found]
-        if name:
-            common.print_json(rows[0] | detail | {"schedule": planned})
+        trusted = _trusted(conn, name) if name else None
+    if judged is not None:
+        if as_json:
+            common.print_json(JudgedVersion(**judged))
         else:
-            seen = {u.model: u.rows for u in unknown}
-            more = asdict(lag) if isinstance(lag, _Lag) else {"lag": lag}
-            common.print_json({"models": rows, "unregistered": seen, **more})
+            _print_judged(judged)
+        return
+    found = worst_first(found, now)
+    lag = _lag(settings, now)
+    if clocks is not None:
+        common.echo(
+            f"nothing is deleted for its age: {clocks.why} (RUNBOOK: A clock that is wrong)",
+            err=True,
+        )
+    if as_json:
+        if name:
+            (one,) = found
+            common.print_json(
+                document_of_model(one, detail, now, schedule=planned, trusted_rows=trusted)
+            )
+        else:
+            counted = lag if isinstance(lag, _Lag) else None
+            common.print_json(
+                ModelList(
+                    models=[line_of_model(o, now) for o in found],
+                    unregistered={u.model: u.rows for u in unknown},
+                    lag=None if counted is None else counted.lag,
+                    held=None if counted is None else counted.held,
+                    lag_unknown=lag if isinstance(lag, str) else None,
+                )
+            )
         return
     if not found:
         common.echo("no model is registered yet: `redistill register model.toml`")
@@ -71,8 +106,9 @@ def models(
         _print(found, now)
     if name:
         _print_detail(detail)
-    if planned is not None:
-        common.echo(planned)
+    for line in (trusted, planned):
+        if line is not None:
+            common.echo(line)
     for u in unknown:
         common.echo(
             f"not registered: {u.model}, {u.rows:,} rows seen since"
@@ -92,6 +128,19 @@ def _schedule(conn: sa.Connection, name: str, now: int) -> str | None:
     return None if context is None else next_run(context.spec, now)
 
 
+def _trusted(conn: sa.Connection, name: str) -> str | None:
+    """What a model's trusted rows can show, in words; ``None``: it has none."""
+    from redistill.workers.incidents.model_context import load
+    from redistill.workers.models import trusted_power
+    from redistill.workers.store import queries
+
+    context = load(conn, name)
+    rows = None if context is None else trusted_power.of_spec(context.spec)
+    if context is None or rows is None:
+        return None
+    return trusted_power.shown(rows, context.spec, queries.trusted_churn(conn, name))
+
+
 @dataclass(frozen=True, slots=True)
 class _Lag:
     """Records of the input topics that are not counted."""
@@ -107,7 +156,7 @@ class _Lag:
         return f"{self.lag:,} records{held}"
 
 
-def _lag(settings: Settings) -> _Lag | str | None:
+def _lag(settings: Settings, now: int) -> _Lag | str | None:
     """What is not counted of the input topics; a text where the broker does not tell."""
     if not settings.has_broker:
         return None
@@ -118,52 +167,22 @@ def _lag(settings: Settings) -> _Lag | str | None:
     from redistill.workers.invariants.log_offsets import logs
 
     with common.opened(settings) as database, database.read() as conn:
-        kept = {
-            (r.topic_id, r.partition): r.next_offset for r in conn.execute(sa.select(offsets)).all()
-        }
+        rows = conn.execute(sa.select(offsets)).all()
+    kept = {(r.topic_id, r.partition): r.next_offset for r in rows}
     try:
         found = logs(settings.broker(), ("predictions", "labels"))
     except StreamsError as error:
-        return f"not known ({error})"
+        last = max((r.updated_at for r in rows), default=None)
+        counted = (
+            f"records were last counted {common.ago(last, now)} ago" if rows else "none so far"
+        )
+        return f"not known ({error}); {counted}"
     lag = held = 0
     for x in found:
         following = int(kept.get((x.topic_id, x.partition), x.begin))
         lag += x.pending(following)
         held += x.held(following)
     return _Lag(lag, held)
-
-
-def _document(o: Overview, now: int) -> dict[str, Any]:
-    from redistill.workers.store.model_status import accuracy, state
-
-    measured = accuracy(o)
-    return {
-        "model": o.model,
-        "level": o.level,
-        "state": state(o, now),
-        "version": o.version,
-        "accuracy": None
-        if measured is None
-        else {
-            "basis": "measured",
-            "value": measured.value,
-            "low": measured.low,
-            "high": measured.high,
-            "n": measured.n,
-        },
-        "labels_waiting": o.labels_waiting,
-        "label_lag_s": None if o.label_lag_us is None else o.label_lag_us / MILLION,
-        "gate_rows_per_day": o.gate_rows_per_day,
-        "last_event_age_s": None
-        if o.last_served_at is None
-        else (now - o.last_served_at) / MILLION,
-        "open_findings": o.open_findings,
-        "incident": None
-        if o.incident is None
-        else dict(zip(("class", "stage", "why"), o.incident, strict=True)),
-        "job": o.job,
-        "paused_until": None if o.paused_until is None else common.moment(o.paused_until),
-    }
 
 
 def _print(found: list[Overview], now: int) -> None:
@@ -190,7 +209,9 @@ def _print(found: list[Overview], now: int) -> None:
             o.version or "-",
             rate,
             f"{o.labels_waiting:,}",
-            "-" if o.label_lag_us is None else common.duration(o.label_lag_us / MILLION),
+            "-"
+            if o.label_lag_us is None
+            else common.duration(max(0.0, to_seconds(o.label_lag_us))),
             "-" if o.gate_rows_per_day is None else f"{o.gate_rows_per_day:,.0f}",
             common.ago(o.last_served_at, now),
         )
@@ -246,7 +267,33 @@ def _print_versions(versions: list[dict[str, Any]]) -> None:
             v["kind"],
             v["sha256"][:8],
             _second(v["published_at"]),
-            "; ".join(v["failed_gates"]) or ("gates passed" if v["gate_passed"] else ""),
+            _gates(v),
             "removed" if v["bytes"] is None else f"{v['bytes']:,}",
         )
     common.console().print(table)
+
+
+def _gates(version: dict[str, Any]) -> str:
+    """Which gates a version failed, or that it passed; and what a person took upon themselves."""
+    if version["failed_gates"]:
+        return "; ".join(version["failed_gates"])
+    if not version["gate_passed"]:
+        return ""
+    waived = [f"{gate} waived by {who}" for gate, who in version["waived"].items()]
+    return "; ".join(["gates passed", *waived])
+
+
+def _print_judged(judged: dict[str, Any]) -> None:
+    from redistill.workers.cli.judged import gap_lines, gate_table, measured_lines
+
+    common.echo(
+        f"{judged['version']}: {judged['status']}, {judged['kind']}, sha256 {judged['sha256'][:8]}"
+    )
+    for line in measured_lines(judged["measured"]):
+        common.echo(line)
+    if judged["gates"]:
+        common.console().print(gate_table(judged["gates"]))
+    else:
+        common.echo("no gate judged it")
+    for line in gap_lines(judged["gaps"]):
+        common.echo(line)

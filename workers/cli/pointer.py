@@ -39,8 +39,12 @@ def move(
 
     Raises
     ------
+    RegistryUsageError
+        There is no such model or version, or it is only watched.
     RegistryError
-        There is no such model, it was refused, or nobody did it in time.
+        It was refused.
+    NotInTime
+        Nobody did it in time.
     KeysError
         No repair worker runs, and the keys cannot be read here.
     """
@@ -51,7 +55,10 @@ def move(
     given = {key: value for key, value in body.items() if value}
     with common.opened(settings) as database:
         with database.read() as conn:
-            versions.level_of(conn, model)  # a wrong name is said before keys that are missing
+            # a wrong name, and what has no releases, are said before keys that are missing
+            versions.want_releases(conn, model)
+            if (named := given.get("version") or given.get("to")) is not None:
+                versions.get(conn, model, named)
         writer = writer_of(settings, database, holder=f"{settings.instance}-cli")
         try:
             result = submission.perform(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from redistill.workers.cli import common
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -15,7 +17,7 @@ app = typer.Typer(
 
 @app.command()
 def publish(
-    model: str = typer.Argument(..., help="Name of the model."),
+    model: str = common.MODEL,
     version: str = typer.Argument(..., help="Which version; `redistill models NAME` lists them."),
     reason: str = typer.Option("", "--reason", help="Why, for the record."),
     as_json: bool = typer.Option(False, "--json", help="One JSON document instead of a sentence."),

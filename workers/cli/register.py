@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redistill.times import now_us
+from redistill.modes import as_the_user_has_it
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def register(
         else:
             from redistill.workers.models import spec_file
 
-            spec, warnings = spec_file.read(Path(item)), ()
+            spec = spec_file.read(Path(item))
+            warnings = spec_file.outdated(Path(item))
         results.append(_register(settings, spec, warnings, dry_run=dry_run, quiet=as_json))
     if as_json:
         common.print_json(results if len(results) > 1 else results[0])
@@ -96,7 +97,8 @@ def _learn(
     spec = replace(parse(text, path.absolute()), origin="traffic")
     if write:
         try:
-            path.write_text(text, encoding="utf-8")
+            with as_the_user_has_it():
+                path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}; use --out") from error
         common.echo(f"wrote {path}: look it over", err=True)
@@ -114,11 +116,11 @@ def _register(
     from redistill.workers.models import explain, registered, registration
     from redistill.workers.store import queries
 
-    now, actor = now_us(), f"cli:{getpass.getuser()}"
     published, stored = None, None
     later: tuple[str, ...] = ()
     with ExitStack() as stack:
         database = stack.enter_context(common.opened(settings))
+        now, actor = database.clock(), f"cli:{getpass.getuser()}"
         first = None
         if spec.level != "watch" and not dry_run:
             first = _first_release(stack, database, settings, spec, now)
@@ -127,7 +129,8 @@ def _register(
         prepared = registration.prepare(spec, settings, known=known)
         with database.read() as conn:
             traffic = queries.traffic(conn, spec.name, now)
-        said = explain.explain(prepared, settings, traffic, now=now)
+            churn = queries.trusted_churn(conn, spec.name)
+        said = explain.explain(prepared, settings, traffic, now=now, churn=churn)
         if not dry_run:
             judged = None if first is None else first(prepared)
             stored = registration.store(database, prepared, settings, actor=actor, now=now)
@@ -203,7 +206,7 @@ def _publish(database: Database, settings: Settings, judged: JudgedBaseline, act
             writer,
             judged,
             actor=actor,
-            now=now_us(),
+            now=database.clock(),
             wait_seconds=settings.command_wait_seconds,
         )
     finally:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from redistill.modes import as_the_user_has_it
 from redistill.workers.cli import common
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ def _output(path: str | None) -> Iterator[Callable[[bytes], object]]:
         yield len
         return
     try:
-        file = sys.stdout.buffer if path == "-" else Path(path).open("wb")  # noqa: SIM115
+        with as_the_user_has_it():
+            file = sys.stdout.buffer if path == "-" else Path(path).open("wb")  # noqa: SIM115
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror}") from error
 

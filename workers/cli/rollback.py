@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from redistill.workers.cli import common
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -15,7 +17,7 @@ app = typer.Typer(
 
 @app.command()
 def rollback(
-    model: str = typer.Argument(..., help="Name of the model."),
+    model: str = common.MODEL,
     to: str | None = typer.Option(
         None, "--to", help="Which version; default: what the present one replaced."
     ),

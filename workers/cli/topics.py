@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from redistill.workers.cli import common
+from redistill.workers.exit_codes import ExitCode
 
 __all__ = ["app"]
 
@@ -14,9 +15,6 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Create the topics on the broker, or say what is wrong with them.",
 )
-
-DIFFERS = 3
-"""Exit code: topics differ from what redistill needs, or a dry run found some missing."""
 
 
 @app.callback()
@@ -45,12 +43,21 @@ def apply(
     some differ (or, in a dry run, are missing); 1: the broker could not be asked.
     """
     from redistill.streams.kafka.dev_broker import PARTITIONS as DEV_PARTITIONS
+    from redistill.workers.documents.installation import TopicLine
     from redistill.workers.processes import topics
 
     broker = common.load().broker()
     if broker.is_dev:
         # The dev broker makes every topic at its start and cannot be told anything about them.
-        common.echo(f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each")
+        fine = [
+            TopicLine(topic=t.name, state="fine", partitions=DEV_PARTITIONS, notes=[])
+            for t in topics.wanted(broker)
+        ]
+        common.say(
+            fine,
+            f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each",
+            as_json=as_json,
+        )
         return
     found = topics.apply(
         broker,
@@ -61,7 +68,7 @@ def apply(
     if as_json:
         common.print_json(
             [
-                {"topic": f.name, "state": f.state, "partitions": f.partitions, "notes": f.notes}
+                TopicLine(topic=f.name, state=f.state, partitions=f.partitions, notes=list(f.notes))
                 for f in found
             ]
         )
@@ -72,4 +79,4 @@ def apply(
             for note in f.notes:
                 common.echo(f"{'':<{width}}  - {note}")
     if any(f.state in ("differs", "missing") for f in found):
-        raise typer.Exit(DIFFERS)
+        raise typer.Exit(ExitCode.REFUSED)

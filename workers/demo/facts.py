@@ -296,9 +296,14 @@ def labels_until(database: Database, model: str, version: str, *, since: int, ma
 
 
 def labels_of(database: Database, model: str, source: str) -> int:
-    """Labels of a source that were stored."""
-    c = seen.labels.c
-    query = sa.select(sa.func.count()).where(c.model == model, c.source == source)
+    """Labels of a source that were stored, as were the rows that they are of."""
+    c, j = seen.labels.c, seen.join_rows.c
+    query = (
+        sa.select(sa.func.count())
+        .select_from(seen.labels)
+        .join(seen.join_rows, sa.and_(j.model == c.model, j.id_hash == c.id_hash))
+        .where(c.model == model, c.source == source)
+    )
     with database.read() as conn:
         return int(conn.execute(query).scalar_one())
 

@@ -23,7 +23,8 @@ from redistill.workers.demo.teacher import MODEL
 from redistill.workers.demo.world import Config, ServiceStats, World
 from redistill.workers.errors import WorkersError
 from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, last_line, spawn
-from redistill.workers.settings.settings import Settings, environment
+from redistill.workers.settings.environment import Process, environment
+from redistill.workers.settings.settings import Settings
 
 if TYPE_CHECKING:
     from redistill.streams.kafka.dev_broker import DevBroker
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["SERVICES", "WORKERS", "DemoProcesses"]
 
 SERVICES = ("north", "south", "west")
-WORKERS = ("stream", "repair", "web")
+WORKERS: tuple[Process, ...] = ("stream", "repair", "web")
 DEV_SESSION_SECONDS = 3.0
 """The dev broker makes a worker that was killed wait for its old session to end before it may join
 again: 6 s, the least that a real broker allows, would outlast the start of the new process."""
@@ -107,10 +108,10 @@ class DemoProcesses:
             own["session_timeout_seconds"] = DEV_SESSION_SECONDS
         return own
 
-    def env(self) -> dict[str, str]:
-        """Environment of every process: no setting of the user's own installation reaches it."""
+    def env(self, process: Process) -> dict[str, str]:
+        """Environment of a process: no setting of the user's own installation reaches it."""
         clean: dict[str, Any] = dict.fromkeys(Settings.model_fields)
-        out = environment(clean | self._values())
+        out = environment(clean | self._values(), process=process)
         out["OMP_NUM_THREADS"] = "1"
         return out
 
@@ -130,7 +131,7 @@ class DemoProcesses:
             name="teacher",
             module="redistill.workers.demo.teacher",
             args=(str(self.project), str(self.seed)),
-            env=self.env(),
+            env=self.env("none"),
         )
         self._teacher = self._spawn(task)
 
@@ -151,11 +152,11 @@ class DemoProcesses:
             raise WorkersError(f"training ended with status {status}: {last_line(log)}")
         return steps
 
-    def start_workers(self, *names: str) -> None:
+    def start_workers(self, *names: Process) -> None:
         """Start workers (of ``WORKERS``), kept running from now on."""
         for name in names:
             self.supervisor.start(
-                ProcessSpec(name=name, module="redistill", args=("run", name), env=self.env())
+                ProcessSpec(name=name, module="redistill", args=("run", name), env=self.env(name))
             )
 
     def start_services(self) -> None:
@@ -165,7 +166,7 @@ class DemoProcesses:
                 name=name,
                 module="redistill.workers.demo.service",
                 args=(str(self._config(name)),),
-                env=self.env(),
+                env=self.env("none"),
             )
             self._services.append(self._spawn(task))
 
@@ -197,7 +198,7 @@ class DemoProcesses:
             name=f"command-{self._commands:02d}-{words[0]}",
             module="redistill",
             args=words,
-            env=self.env(),
+            env=self.env("command"),
         )
         process = self._spawn(task)
         return Command("redistill " + " ".join(words), process, self.logs / f"{task.name}.log")

@@ -16,6 +16,8 @@ from redistill.workers.demo.runner import ScenarioRunner, cpu_seconds
 from redistill.workers.demo.scenario import play
 from redistill.workers.demo.screen import Screen
 from redistill.workers.errors import UsageError, WorkersError
+from redistill.workers.exit_codes import ExitCode
+from redistill.workers.processes.log_lines import in_words
 from redistill.workers.processes.supervisor import last_line
 
 __all__ = ["run", "summary"]
@@ -39,7 +41,7 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
     Returns
     -------
     int
-        0 if all of the story happened, else 1.
+        0 if all of the story happened, else 3.
 
     Raises
     ------
@@ -57,10 +59,10 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
     except (WorkersError, StreamsError) as why:
         for name in WORKERS:
             if said := last_line(processes.supervisor.log(name)):
-                runner.say("last_words", f"{name}: {said}")
+                runner.say("last_words", f"{name}: {in_words(said)}")
         runner.enter("the demo failed", "")
         runner.say("failed", f"{why} (logs in {processes.logs})", ok=False)
-        return 1
+        return ExitCode.REFUSED
     else:
         runner.enter("summary", "stopping")
         wall = runner.now

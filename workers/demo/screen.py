@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from redistill.modes import as_the_user_has_it
 from redistill.workers.demo.world import ServiceStats
 
 if TYPE_CHECKING:
@@ -211,7 +212,8 @@ class Picture:
             scene = beat.scene
         svg = console.export_svg(title="redistill demo")
         # the fonts would be fetched from elsewhere: every viewer has one of its own
-        self._path.write_text(re.sub(r"@font-face\s*{[^}]*}", "", svg), encoding="utf-8")
+        with as_the_user_has_it():
+            self._path.write_text(re.sub(r"@font-face\s*{[^}]*}", "", svg), encoding="utf-8")
 
 
 def lines_of(beat: Beat, scene: str) -> list[RenderableType]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from redistill.decodable import decodable
 from redistill.files import write_unsynced
 
 __all__ = [
@@ -35,6 +36,7 @@ LABEL_SHARE = 0.10
 LABEL_SOURCE = "clerks"
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
     """What the services are asked about."""
@@ -49,6 +51,7 @@ class World:
     """The services stop and close their clients."""
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """What a service is told at its start."""
@@ -83,6 +86,7 @@ class Tally:
     last: float
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServiceStats:
     """What a service writes after every tick; the whole state, so that a reader needs one file."""

@@ -6,14 +6,16 @@ to people. So whatever the broker does, the worker goes on; offsets are committe
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
 
 from redistill.quiet import Quiet
-from redistill.streams.errors import BrokerRefused, StreamsError, WireError
+from redistill.streams.errors import StreamsError, WireError
 from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.kafka.listener import TopicListener
 from redistill.streams.store.database import Database, insert_ignore
 from redistill.streams.wire.codec import identified
 from redistill.streams.wire.events import TOPICS, DriftFound, VersionActivated
@@ -25,14 +27,9 @@ __all__ = ["EventConsumer"]
 
 log = structlog.get_logger(__name__)
 
-POLL_SECONDS = 0.5
-"""A poll returns at once when there are records; this only bounds how late a stop is noticed."""
 
-MAX_RECORDS = 500
-
-
-class EventConsumer:
-    """A consumer that is made when it is needed and again after every failure.
+class EventConsumer(TopicListener):
+    """Looks findings up and stores activations as they are announced.
 
     Parameters
     ----------
@@ -54,69 +51,17 @@ class EventConsumer:
         database: Database,
         on_finding: Callable[[str], Any],
         connect: Callable[..., Any] = consumer,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._broker = broker
-        self._group = group
+        topics = [TOPICS[event] for event in (DriftFound, VersionActivated)]
+        super().__init__(
+            broker, topics, group=group, handle=self._take, connect=connect, clock=clock
+        )
         self._database = database
         self._on_finding = on_finding
-        self._connect = connect
-        self._consumer: Any = None
         self._quiet = Quiet()
 
-    def run_once(self) -> bool:
-        """Poll once and handle what came.
-
-        Returns
-        -------
-        bool
-            True: a poll waits by itself, so that the next may follow at once.
-
-        Raises
-        ------
-        BrokerUnavailable, BrokerRefused
-            With the cause; the next call tries again.
-        StreamsError
-            SQL could not be written: nothing was committed, the records come again.
-        """
-        try:
-            if self._consumer is None:
-                self._open()
-            polled = self._consumer.poll(timeout_ms=round(POLL_SECONDS * 1_000))
-            batches = [(tp, list(records)) for tp, records in polled.items() if records]
-            if not batches:
-                return True
-            self._handle([r for _, records in batches for r in records])
-            self._consumer.commit()
-        except Exception:
-            self._drop()  # kafka-python: an unguarded poll or commit may never work again
-            raise
-        return True
-
-    def _open(self) -> None:
-        names = [self._broker.topic(TOPICS[event]) for event in (DriftFound, VersionActivated)]
-        self._consumer = self._connect(
-            self._broker, *names, group_id=self._group, max_poll_records=MAX_RECORDS
-        )
-        missing = sorted(set(names) - self._consumer.topics())
-        if missing:  # kafka-python would wait for them in silence
-            raise BrokerRefused(
-                f"the broker does not show the topics {', '.join(missing)}: make them with"
-                " `redistill topics apply`, or allow this user to read them"
-            )
-
-    def close(self) -> None:
-        """Leave the group."""
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._consumer is not None:
-            try:
-                self._consumer.close(timeout_ms=1_000)
-            except Exception as error:  # it is being thrown away
-                log.debug("consumer_close_failed", action="consumer_close_failed", error=str(error))
-            self._consumer = None
-
-    def _handle(self, records: list[Any]) -> None:
+    def _take(self, records: list[Any]) -> None:
         told, unreadable = read_each(records, _told)
         findings = dict.fromkeys(one for one in told if isinstance(one, str))
         unreadable += self._store([one for one in told if isinstance(one, _Activation)])

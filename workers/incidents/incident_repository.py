@@ -18,8 +18,8 @@ from redistill.streams.store.database import insert_ignore
 from redistill.streams.wire.events import IncidentChanged, IncidentClass
 from redistill.times import utc
 from redistill.workers.errors import UsageError
-from redistill.workers.incidents import alerts
-from redistill.workers.store import audit
+from redistill.workers.incidents import change_log
+from redistill.workers.store import alert_holds, audit
 from redistill.workers.store.tables import incident_findings, incidents
 
 __all__ = [
@@ -189,7 +189,8 @@ def reopen(
     now: int,
 ) -> IncidentRow:
     """Make an incident about new trouble: it came back within the cool-down, or it is harm to what
-    was published against it."""
+    was published against it. Who had it in hand is forgotten."""
+    alert_holds.clear(conn, alert_holds.of_incident(incident["incident_id"]))
     attach(conn, incident["incident_id"], finding_id, now)
     low, high = change if change is not None else (None, None)
     return update(
@@ -289,7 +290,7 @@ def _changed(
         },
         now,
     )
-    alerts.log_change(
+    change_log.log_change(
         incident_id=incident_id,
         model=row["model"],
         status=status,

@@ -9,25 +9,17 @@ first that has an opinion decides.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
+from redistill.compress.judge.gates.recipe import MOST
 from redistill.compress.plan import Diagnosis
 from redistill.streams.monitor.config import Level
 from redistill.streams.wire.events import IncidentClass
 from redistill.times import MINUTE
+from redistill.workers.incidents.causes import REMEDIES
+from redistill.workers.incidents.remedy import AskPerson, Remedy, Repair, Wait
 
-__all__ = [
-    "AskPerson",
-    "IncidentContext",
-    "JobBudget",
-    "Nothing",
-    "RecentActions",
-    "Remedy",
-    "Repair",
-    "Wait",
-    "WaitForLabels",
-    "decide",
-]
+__all__ = ["IncidentContext", "JobBudget", "RecentActions", "decide"]
 
 FAILED_GATES = 2
 """So many rejected candidates in a row, and the circuit breaker opens: something else is wrong."""
@@ -72,51 +64,8 @@ class RecentActions:
     """End of the cool-down after the last automatic change or attempt."""
     rejected_in_a_row: int = 0
     """Candidates of automatic jobs that failed their gates since one last passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """Start a job; it begins with the diagnosis, or goes on after one."""
-
-    why: str
-    decision: ClassVar[str] = "repair"
-
-
-@dataclass(frozen=True, slots=True)
-class AskPerson:
-    """Only a person can take this further."""
-
-    why: str
-    decision: ClassVar[str] = "ask_person"
-
-
-@dataclass(frozen=True, slots=True)
-class WaitForLabels:
-    """The labels at hand say too little."""
-
-    why: str
-    decision: ClassVar[str] = "wait_for_labels"
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Nothing now; decide again later."""
-
-    why: str
-    until: int | None
-    """Microseconds since 1970; ``None``: when the live job has ended."""
-    decision: ClassVar[str] = "wait"
-
-
-@dataclass(frozen=True, slots=True)
-class Nothing:
-    """There is nothing to repair."""
-
-    why: str
-    decision: ClassVar[str] = "none"
-
-
-Remedy = Repair | AskPerson | WaitForLabels | Wait | Nothing
+    tested: int = 0
+    """Candidates of the incident that have faced its fresh rows."""
 
 
 def decide(
@@ -185,25 +134,8 @@ def decide(
     if incident.approval == "paused":
         return AskPerson('repairs are paused in model.toml ([repair] approval = "paused")')
     if diagnosis is not None:
-        return _after_diagnosis(diagnosis)
+        return REMEDIES[diagnosis.cause](diagnosis)
     return _may_start(incident, budget, recent, now)
-
-
-def _after_diagnosis(diagnosis: Diagnosis) -> Remedy:
-    match diagnosis.cause:
-        case "data_bug":
-            return AskPerson(f"data bug, not repaired by training: {diagnosis.why}")
-        case "world_changed":
-            return AskPerson(
-                "the world changed, the teacher is as wrong as its student and cannot teach it:"
-                f" {diagnosis.why}"
-            )
-        case "harmless":
-            return Nothing(f"harmless: {diagnosis.why}")
-        case "undecided":
-            return WaitForLabels(diagnosis.why)
-        case "compression_gap":
-            return Repair(f"compression gap: {diagnosis.why}")
 
 
 def _may_start(
@@ -211,6 +143,13 @@ def _may_start(
 ) -> Remedy:
     if recent.live_job is not None:
         return Wait(f"job {recent.live_job} of this model is still at work", until=None)
+    if recent.tested >= MOST:
+        return AskPerson(
+            f"{MOST} candidates of this incident have faced its fresh rows, and one more could pass"
+            f" by luck: see their gates (`redistill jobs list --model {incident.model}`);"
+            f" `redistill recompress {incident.model}` asks for one that must not be worse and must"
+            " gain, `redistill add` brings a version of your own"
+        )
     if not incident.approved:
         if incident.approval == "on_request":
             return AskPerson(

@@ -14,7 +14,7 @@ from redistill.workers.incidents.model_context import FleetLimits, ModelContext
 from redistill.workers.incidents.policy import IncidentContext, JobBudget, RecentActions
 from redistill.workers.releases import publication_history as releases
 from redistill.workers.store import job_queue
-from redistill.workers.store.tables import jobs, pauses, pointer_history
+from redistill.workers.store.tables import fresh_tests, jobs, pauses, pointer_history
 
 __all__ = ["gather"]
 
@@ -96,7 +96,14 @@ def _history(
         pause_reason="" if pause is None else pause.reason,
         cooling_until=None if latest is None else int(latest) + fleet_limits.cool_down,
         rejected_in_a_row=_rejected_in_a_row(conn, model),
+        tested=_tested(conn, incident["incident_id"]),
     )
+
+
+def _tested(conn: sa.Connection, incident_id: str) -> int:
+    """How many candidates have faced the incident's fresh rows."""
+    tests = sa.select(sa.func.count()).where(fresh_tests.c.incident_id == incident_id)
+    return int(conn.execute(tests).scalar_one())
 
 
 def _rejected_in_a_row(conn: sa.Connection, model: str) -> int:

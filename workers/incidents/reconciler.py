@@ -291,14 +291,15 @@ def expire_jobs(
     with database.read() as conn:
         overdue = job_queue.overdue(conn, clock())
     ended: list[str] = []
-    for job in overdue:
+    for seen in overdue:
         now = clock()
         with database.begin() as conn:
-            load(conn, job.model, lock=True)
-            locked = sa.select(jobs.c.state).where(jobs.c.job_id == job.job_id).with_for_update()
-            if conn.execute(locked).scalar_one() != job.state:
-                continue  # a worker took it up meanwhile
-            hours = (job.deadline_at - job.created_at) / 3.6e9
+            load(conn, seen.model, lock=True)
+            locked = sa.select(jobs).where(jobs.c.job_id == seen.job_id).with_for_update()
+            job = job_queue.job_of(conn.execute(locked).mappings().one())
+            if (job.state, job.deadline_at) != (seen.state, seen.deadline_at):
+                continue  # a worker, or a person, took it up meanwhile
+            hours = (job.deadline_at - job.waits_since) / 3.6e9
             why = f"not decided within {hours:.0f} h ({job.outcome.get('why', job.state)})"
             job_queue.finish(conn, job, "expired", outcome={"reasons": [why], "why": why}, now=now)
             lifecycle.job_ended(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from redistill.streams.store import properties
+from redistill.streams.store import lease, properties
 from redistill.streams.store.database import JOURNAL_BYTES
 from redistill.streams.store.relay import LEASE
 from redistill.streams.store.tables import leases, offsets, outbox
@@ -81,7 +81,7 @@ def _at_work(conn: sa.Connection, now: int) -> list[str]:
     """
     lease_names = conn.execute(
         sa.select(leases.c.name)
-        .where(leases.c.expires_at > now, leases.c.name != LEASE)
+        .where(lease.living(now), leases.c.name != LEASE)
         .order_by(leases.c.name)
     ).scalars()
     if names := [f"lease {name}" for name in lease_names]:

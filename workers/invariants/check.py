@@ -43,6 +43,7 @@ class CheckedInvariant:
     text: str
     holds: bool
     figures: Figures
+    """What was counted, by name."""
     problems: tuple[str, ...]
     """At most ``SHOWN``."""
     more: int

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from redistill.files import sha256_of
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.store.tables import leases
+from redistill.workers.invariants import candidates, waivers
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import (
@@ -243,8 +244,13 @@ RULES = (
     ),
     Rule(
         number=4,
-        text="a published release passed its gates, for its bytes, under its policy",
-        check=passed_gates,
+        text="a published release passed its gates, for its bytes, under its policy, and is counted"
+        " among the candidates of its incident; who waived a gate is recorded",
+        check=lambda inputs: (
+            passed_gates(inputs)
+            .with_more(candidates.counted(inputs))
+            .with_more(waivers.recorded(inputs))
+        ),
     ),
     Rule(
         number=5,

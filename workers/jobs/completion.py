@@ -1,29 +1,35 @@
-"""Completion of a claim: the job waits, ends, or becomes a release.
+"""Completion of a claim: the job waits, goes on with another recipe, ends, or becomes a release.
 
 Each is one transaction of the job's session; what its incident is told is part of it.
 """
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import structlog
 
-from redistill.compress.plan import Report
+from redistill.compress.plan import NeedsPerson, Report, Tried
+from redistill.streams.errors import ReleaseError
 from redistill.times import to_seconds
 from redistill.workers.errors import LeaseLost
 from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.model_context import FleetLimits
-from redistill.workers.jobs import job_spec
+from redistill.workers.jobs import job_spec, turn
+from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobInputs
+from redistill.workers.jobs.question import question
 from redistill.workers.jobs.session import JobSession, JobTransaction
+from redistill.workers.jobs.turn import Turn
 from redistill.workers.store import job_queue
 
-__all__ = ["end", "park", "publish", "reject"]
+__all__ = ["ask_person", "end", "go_on", "park", "publish", "reject"]
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +80,35 @@ def end(session: JobSession, fleet_limits: FleetLimits, state: str, *, why: str)
         log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
 
 
+def go_on(
+    session: JobSession,
+    deps: Dependencies,
+    context: JobInputs,
+    report: Report,
+    present: Turn,
+    refused: Tried,
+) -> None:
+    """The candidate failed its gates: say which, and let the next recipe have its turn."""
+    following = present.after(refused)
+    why = f"recipe {refused.name} was refused ({'; '.join(refused.reasons)}); {following} is next"
+    with session.fenced() as transaction:
+        transaction.remember(
+            phase="repair",
+            recipes=list(present.recipes),
+            tried=msgspec.to_builtins((*present.tried, refused)),
+        )
+        deps.publisher.rejected(transaction.conn, report, context, now=transaction.now)
+        lifecycle.candidate_refused(
+            transaction.conn,
+            transaction.job(),
+            why=why,
+            actor=transaction.actor,
+            now=transaction.now,
+        )
+    job_id = session.job.job_id
+    log.info("recipe_refused", action="recipe_refused", job_id=job_id, why=why)
+
+
 def reject(
     session: JobSession,
     deps: Dependencies,
@@ -88,12 +123,59 @@ def reject(
         finish(transaction, deps.fleet_limits, "rejected", why="; ".join(reasons), outcome=outcome)
 
 
+def ask_person(
+    session: JobSession,
+    deps: Dependencies,
+    context: JobInputs,
+    report: Report,
+    missing: NeedsPerson,
+) -> None:
+    """No label that comes in decides about the candidate: end the job with what is missing and the
+    ways to go on. It can be taken up again, and then judges the same candidate."""
+    job, incident = context.job, context.incident
+    if incident is not None:
+        again = f"redistill incidents approve {incident['incident_id'][:8]}"
+    else:
+        again = f"redistill recompress {job.model}"
+        if job.options.get("train_on", "teacher") != "teacher":
+            again += f" --train-on {job.options['train_on']}"
+        if (source := job.options.get("source")) is not None:
+            again += f" --source {shlex.quote(source)}"
+    with session.read() as conn:
+        cause = turn.read(conn, context, session.refresh(conn)).cause
+    why = question(
+        report,
+        missing,
+        model=job.model,
+        serving=context.version,
+        again=again,
+        cause=cause if incident is None else cause or "unknown",
+    )
+    with session.fenced() as transaction:
+        transaction.remember(phase="gate")
+        outcome = {"reasons": [f"{missing.gate}: {missing.why}"]}
+        finish(transaction, deps.fleet_limits, "needs_person", why=why, outcome=outcome)
+
+
 def publish(session: JobSession, deps: Dependencies) -> None:
-    """Package the candidate, then move the pointer, end the job and tell the incident at once."""
+    """Package the candidate, then move the pointer, end the job and tell the incident at once.
+
+    Raises
+    ------
+    ChildFailed
+        The child in which it was loaded for the first time died.
+    ReleaseError, RegistryError
+        It was refused, or cannot be stored.
+    """
     began = time.monotonic()
     with session.read() as conn:
         context = job_spec.read_inputs(conn, session.refresh(conn))
-    candidate = deps.publisher.prepare(deps.folder(session.job.job_id), context)
+    try:
+        candidate = deps.publisher.prepare(deps.folder(session.job.job_id), context)
+    except ReleaseError as error:
+        if not error.retriable:  # the candidate was refused
+            raise
+        raise ChildFailed(str(error), kind="load", retriable=True) from error
     packaged = time.monotonic()
     with session.fenced() as transaction:
         # Packaging took a while: is it still this version that has to be beaten?

@@ -4,6 +4,7 @@ clock."""
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,26 +21,70 @@ __all__ = ["Dependencies", "WarmChild"]
 log = structlog.get_logger(__name__)
 
 
-class WarmChild:
-    """The warm child; a new one is started where it is gone. Safe between threads."""
+STEADY_SECONDS = 60.0
+"""A child that lived so long is replaced at once; one that dies sooner, later and later."""
 
-    def __init__(self, child: Child, restart: Callable[[], Child] = Child.start) -> None:
+LONGEST_DELAY_SECONDS = 60.0
+"""Loading takes seconds of a processor: a child that cannot live must not take all of it."""
+
+
+class WarmChild:
+    """The warm child; a new one is started where it is gone. Safe between threads.
+
+    Parameters
+    ----------
+    child
+        The first.
+    restart
+        Starts another.
+    clock
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        child: Child,
+        restart: Callable[[], Child] = Child.start,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._child = child
         self._restart = restart
+        self._clock = clock
         self._lock = threading.Lock()
+        self._started = clock()
+        self._deaths = 0
+        """In a row, each soon after its start."""
+        self._due: float | None = None
+        """When the next is started; ``None`` while there is one."""
+        self._closed = False
 
     def __call__(self) -> Child:
-        """The child, alive."""
+        """The child: alive, or about to be replaced. Ask it whether it is ready."""
         with self._lock:
-            if not self._child.alive:
-                log.warning("child_restarted", action="child_restarted")
+            now = self._clock()
+            if self._child.alive or self._closed:
+                return self._child
+            if self._due is None:  # it died since we looked
+                steady = now - self._started >= STEADY_SECONDS
+                self._deaths = 1 if steady else self._deaths + 1
+                wait = 0.0 if self._deaths == 1 else 2.0 ** min(self._deaths - 1, 10)
+                self._due = now + min(LONGEST_DELAY_SECONDS, wait)
                 self._child.close()
+                log.warning(
+                    "child_died",
+                    action="child_died",
+                    why=self._child.why,
+                    again_in=self._due - now,
+                )
+            if now >= self._due:
+                self._started, self._due = now, None
                 self._child = self._restart()
             return self._child
 
     def close(self) -> None:
-        """End it."""
+        """End it; no other is started."""
         with self._lock:
+            self._closed = True
             self._child.close()
 
 

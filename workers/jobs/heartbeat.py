@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Literal, Self
 
 import sqlalchemy as sa
-import structlog
 
 from redistill.streams.errors import StreamsError
 from redistill.streams.store import lease
@@ -18,8 +17,6 @@ from redistill.workers.store.job_queue import LEASE_SECONDS, Claim
 from redistill.workers.store.tables import jobs
 
 __all__ = ["BEAT_SECONDS", "End", "Heartbeat"]
-
-log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 1.0
 """A cancelled job ends within a second or so; ten beats may be missed before the lease ends."""
@@ -97,10 +94,7 @@ class Heartbeat:
                 state = conn.execute(
                     sa.select(jobs.c.state).where(jobs.c.job_id == job_id)
                 ).scalar_one_or_none()
-        except StreamsError as error:  # away or locked: the lease may still be saved
-            log.warning(
-                "heartbeat_missed", action="heartbeat_missed", job_id=job_id, error=str(error)
-            )
+        except StreamsError:  # away or locked, as is said once: the lease may still be saved
             return "lost" if self._clock() > self._until else None
         self._until = now + to_us(LEASE_SECONDS)
         return None if state == "running" else "ended"

@@ -3,7 +3,7 @@ files that it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,11 +22,11 @@ from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs.folder import fetch
 from redistill.workers.jobs.training_window import WindowQuery
 from redistill.workers.models import objects
-from redistill.workers.releases import versions
+from redistill.workers.releases import best_release, versions
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.versions import Version
 from redistill.workers.store.job_queue import Job
-from redistill.workers.store.tables import incident_findings, pointers
+from redistill.workers.store.tables import incident_findings, incidents, pointers
 
 __all__ = [
     "TRAINING",
@@ -34,12 +34,15 @@ __all__ = [
     "JobObsolete",
     "fill_folder",
     "read_inputs",
+    "roles_made_here",
     "spec_of",
     "window_query",
 ]
 
 TRAINING = ("training/architecture.json", "training/weights.safetensors")
 """Files of a release that allow a warm start."""
+
+CONCEPT_CHANGE = "concept_change"
 
 TRAIN_SPARE = 1.2
 """Training rows that are handed over per row that will be used: some repeat others."""
@@ -57,10 +60,18 @@ class JobInputs:
     model_context: ModelContext
     incumbent: Version
     incident: Mapping[str, Any] | None
-    base_error: float | None
-    data_bug_columns: tuple[str, ...]
+    base_error: BaseError | None
+    earlier: tuple[Version, ...] = ()
+    """Releases among which the best so far is, unless it is the incumbent."""
+    broken_columns: tuple[str, ...] = ()
+    """Columns with an open contract finding."""
+    raised_points: float | None = None
+    """Largest loss that a finding of the incident measured."""
     raised_by: int | None = None
     """When the label was observed that raised the alarm."""
+    cause: str | None = None
+    """Of a job that a person asked for beside an open incident: that a concept changed, where a
+    diagnosis said so."""
 
     @property
     def version(self) -> str:
@@ -123,18 +134,33 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
         job=job,
         model_context=model_context,
         incumbent=incumbent,
+        earlier=tuple(best_release.contenders(conn, job.model)),
         incident=incident,
-        base_error=None if base is None else BaseError.from_json(base).rate,
-        data_bug_columns=() if incident is None else _broken_columns(conn, incident),
+        base_error=None if base is None else BaseError.from_json(base),
+        broken_columns=() if incident is None else _broken_columns(conn, incident),
+        raised_points=None if incident is None else _raised_points(conn, incident),
         raised_by=None if incident is None else _raised_by(conn, incident),
+        cause=_cause_beside(conn, job, stable),
     )
 
 
-def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
-    """When the newest alarm of an incident was raised: `account` opens a finding at the label that
-    did it."""
-    opened = (
-        sa.select(sa.func.max(findings.c.opened_at))
+def _cause_beside(conn: sa.Connection, job: Job, stable: str) -> str | None:
+    """A changed concept that an open incident knows of, for a person's job about the same version:
+    whoever answers such an incident with labels is told to order one. What the job was judged by
+    stays, also when the incident ends."""
+    if job.trigger_kind != "actor":
+        return None
+    i = incidents.c
+    found = sa.select(i.cause).where(
+        i.model == job.model, i.version == stable, i.open_mark == 1, i.cause == CONCEPT_CHANGE
+    )
+    return job.outcome.get("cause") or conn.execute(found.limit(1)).scalar_one_or_none()
+
+
+def _raised(incident: Mapping[str, Any], *columns: Any) -> sa.Select[Any]:
+    """Columns of the findings of harm that belong to an incident."""
+    return (
+        sa.select(*columns)
         .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)
         .where(
             incident_findings.c.incident_id == incident["incident_id"],
@@ -142,28 +168,35 @@ def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
             findings.c.kind == "accuracy",
         )
     )
+
+
+def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
+    """When the newest alarm of an incident was raised: `account` opens a finding at the label that
+    did it."""
+    opened = _raised(incident, sa.func.max(findings.c.opened_at))
     return conn.execute(opened).scalar_one_or_none()
 
 
+def _raised_points(conn: sa.Connection, incident: Mapping[str, Any]) -> float | None:
+    """The largest loss that they measured, in points."""
+    losses = []
+    for body in conn.execute(_raised(incident, findings.c.body)).scalars():
+        impact = msgspec.json.decode(body, type=DriftFound).impact
+        if impact.reference is not None and impact.current is not None:
+            losses.append(100.0 * (impact.reference - impact.current))
+    return max(losses, default=None)
+
+
 def _broken_columns(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:
-    """Columns with an open contract finding that may explain the incident: those among its ranked
-    contributors, or all where nothing was ranked."""
-    rows = conn.execute(
-        sa.select(findings.c.kind, findings.c.scope, findings.c.severity, findings.c.body).where(
-            findings.c.model == incident["model"],
-            findings.c.version == incident["version"],
-            findings.c.status != "resolved",
-        )
-    ).all()
-    broken = {r.scope for r in rows if r.kind == "quality" and r.severity != "info"}
-    if not broken:
-        return ()
-    ranked: set[str] = set()
-    for row in rows:
-        if row.kind == "accuracy":
-            finding = msgspec.json.decode(row.body, type=DriftFound)
-            ranked |= {c.column for c in finding.contributors}
-    return tuple(sorted(broken & ranked if ranked else broken))
+    """Columns with an open contract finding; whether they explain anything, the child says."""
+    broken = sa.select(findings.c.scope).where(
+        findings.c.model == incident["model"],
+        findings.c.version == incident["version"],
+        findings.c.status != "resolved",
+        findings.c.kind == "quality",
+        findings.c.severity != "info",
+    )
+    return tuple(sorted(set(conn.execute(broken).scalars())))
 
 
 def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None) -> WindowQuery:
@@ -182,6 +215,7 @@ def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None
         model=context.job.model,
         version=context.version,
         features=spec.schema.names,
+        segments=tuple(k for k in spec.schema.divisions if k not in spec.schema.names),
         salt=context.salt,
         train_rows=round(spec.training.max_fresh_rows * TRAIN_SPARE),
         since=begin,
@@ -194,7 +228,7 @@ def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None
 
 def spec_of(context: JobInputs, mode: Mode, *, deadline_s: float) -> JobSpec:
     """``job.json``: the same job gives the same bytes, whichever worker writes it."""
-    spec = context.model_context.spec
+    spec, base = context.model_context.spec, context.base_error
     return JobSpec(
         job_id=context.job.job_id,
         model=context.job.model,
@@ -202,17 +236,26 @@ def spec_of(context: JobInputs, mode: Mode, *, deadline_s: float) -> JobSpec:
         trigger=context.trigger,
         train_on=context.job.options.get("train_on", "teacher"),
         graph=spec.graph(),
-        made_here=("incumbent",) if context.incumbent.made_here else (),
-        limits=spec.limits(),
+        made_here=roles_made_here(context.incumbent, context.earlier),
+        releases=tuple(v.version for v in context.earlier),
+        policy=spec.policy(),
+        waived=context.job.waived,
         training=spec.training,
         serving_batch=spec.serving.batch,
         tolerance_points=spec.watch.tolerance_points,
-        base_error=context.base_error,
+        base_error=None if base is None else base.rate,
+        base_rows=None if base is None else base.n,
         teacher_base_error=spec.measured.get("teacher_error"),
-        data_bug_columns=context.data_bug_columns,
+        raised_points=context.raised_points,
         seed=UUID(context.job.job_id).int % 2**31,
         deadline_s=deadline_s,
     )
+
+
+def roles_made_here(incumbent: Version, earlier: Sequence[Version]) -> tuple[str, ...]:
+    """Roles in a job's folder whose graphs a repair made: these have one output, of logits."""
+    roles = {"incumbent": incumbent} | {f"best/{n}": v for n, v in enumerate(earlier, start=1)}
+    return tuple(role for role, version in roles.items() if version.made_here)
 
 
 def fill_folder(folder: Path, context: JobInputs, spec: JobSpec, *, home: Path) -> None:
@@ -243,4 +286,9 @@ def fill_folder(folder: Path, context: JobInputs, spec: JobSpec, *, home: Path) 
             fetch(source, target, files[name].sha256, what=f"{name} of {context.version}")
         elif name == "model.onnx":
             raise JobObsolete(f"the files of {context.version} are not kept any more")
+    for n, release in enumerate(context.earlier, start=1):
+        sha256 = release.files["model.onnx"].sha256
+        source = layout.path(context.job.model, "model.onnx", sha256)
+        target = folder / "best" / str(n) / "model.onnx"
+        fetch(source, target, sha256, what=f"model.onnx of {release.version}")
     write_whole(folder / "job.json", to_json(spec))

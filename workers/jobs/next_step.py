@@ -1,18 +1,13 @@
-"""Next step of a job after the gates: publish the candidate, reject it, or judge it again with more
-labels. Pure."""
+"""Next step of a job after the gates: publish the candidate, reject it, judge it again with more
+labels, or ask a person. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redistill.compress.plan import Accepted, Decision, Rejected, Undecidable
+from redistill.compress.plan import Accepted, Decision, NeedsPerson, Rejected, Undecidable
 
-__all__ = ["MORE_TRUSTED", "JudgeAgain", "Publish", "Reject", "next_step"]
-
-TRUSTED_GATES = frozenset({"trusted_points", "worst_slice_points"})
-"""Gates that look at trusted rows only: no label that comes in can decide them."""
-
-MORE_TRUSTED = "trusted rows do not grow by themselves, register more of them to decide it"
+__all__ = ["Ask", "JudgeAgain", "Publish", "Reject", "next_step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +29,14 @@ class JudgeAgain:
     why: str
 
 
-NextStep = Publish | Reject | JudgeAgain
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A person has to bring rows, or to decide without them."""
+
+    missing: NeedsPerson
+
+
+NextStep = Publish | Reject | JudgeAgain | Ask
 
 
 def next_step(decision: Decision) -> NextStep:
@@ -44,7 +46,7 @@ def next_step(decision: Decision) -> NextStep:
     --------
     >>> next_step(Accepted(variant="fp32"))
     Publish()
-    >>> next_step(Undecidable(gate="fresh_e_value", have=40, need=90, why="40 rows"))
+    >>> next_step(Undecidable(gate="fresh", have=40, need=90, why="40 rows"))
     JudgeAgain(why='40 rows')
     """
     match decision:
@@ -52,10 +54,7 @@ def next_step(decision: Decision) -> NextStep:
             return Publish()
         case Rejected(reasons=reasons):
             return Reject(reasons)
-        case Undecidable(gate="verified_rows", why=why):
-            # more labels of the same source prove nothing: somebody has to look at the rows
-            return Reject((why,))
-        case Undecidable(gate=gate, why=why) if gate in TRUSTED_GATES:
-            return Reject((f"{gate}: not proven: {why}; {MORE_TRUSTED}",))
+        case NeedsPerson():
+            return Ask(decision)
         case Undecidable(why=why):
             return JudgeAgain(why)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import structlog
 
-from redistill.compress.plan import Diagnosis, Mode, Report
+from redistill.compress.plan import Diagnosis, JobSpec, Mode, Report
 from redistill.times import to_us
-from redistill.workers.incidents import lifecycle, policy
-from redistill.workers.jobs import completion, job_spec, training_window
-from redistill.workers.jobs.child import ChildFailed, ChildRun
+from redistill.workers.incidents import lifecycle
+from redistill.workers.incidents.remedy import Repair, WaitForLabels
+from redistill.workers.jobs import completion, job_spec, training_window, turn
+from redistill.workers.jobs.child_outcome import ChildFailed, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobInputs
+from redistill.workers.jobs.second_labels import differed_before, with_second_labels
 from redistill.workers.jobs.session import JobSession
+from redistill.workers.jobs.turn import Turn
+from redistill.workers.jobs.window_checks import check_window, profile_of
 from redistill.workers.store import checkpoints
 
 __all__ = ["MIN_LABELS", "NEW_GATE_ROWS", "Phases", "window_since"]
@@ -79,19 +84,11 @@ class Phases:
         if labelled < MIN_LABELS:
             diagnosis = _too_few(labelled)
         else:
-            self._write_fresh(window)
-            ran = self._run("diagnose")
+            ran = self._run("diagnose", self._checked(window))
             if ran.report.diagnosis is None:
                 raise ChildFailed("the report has no diagnosis", kind="BadJob", retriable=False)
             diagnosis, cpu = ran.report.diagnosis, ran.cpu_seconds
         with session.fenced() as transaction:
-            transaction.record(
-                "diagnose",
-                "running" if diagnosis.cause == "undecided" else "done",
-                seconds=time.monotonic() - began,
-                cpu_seconds=cpu,
-                detail=msgspec.to_builtins(diagnosis),
-            )
             remedy = lifecycle.diagnosed(
                 transaction.conn,
                 str(job.incident_id),
@@ -101,12 +98,19 @@ class Phases:
                 actor=transaction.actor,
                 now=transaction.now,
             )
+            transaction.record(
+                "diagnose",
+                "running" if isinstance(remedy, WaitForLabels) else "done",
+                seconds=time.monotonic() - began,
+                cpu_seconds=cpu,
+                detail=msgspec.to_builtins(diagnosis),
+            )
             match remedy:
-                case policy.Repair():
-                    transaction.remember(phase="repair")
+                case Repair():
+                    transaction.remember(phase="repair", cause=diagnosis.cause)
                     return True
-                case policy.WaitForLabels(why=why):
-                    need = MIN_LABELS if labelled < MIN_LABELS else labelled + MIN_LABELS
+                case WaitForLabels(why=why):
+                    need = MIN_LABELS if labelled < MIN_LABELS else next_look(labelled)
                     wait = {"count": "labelled", "rows": need, "outcomes": need}
                     completion.park(transaction, wait, have=labelled, why=why)
                 case _:  # the incident has been told with the diagnosis
@@ -122,6 +126,20 @@ class Phases:
         )
         return False
 
+    def _checked(self, window: training_window.TrainingWindow) -> JobSpec:
+        """Write the rows with what a second source says of them, and what is wrong with them."""
+        context, source = self._context, self._context.model_context.spec
+        query = job_spec.window_query(context, frozen_at=None, since=None)
+        sources = source.labels.sources
+        with self._session.read() as conn:
+            table = with_second_labels(conn, query, sources, window.table)
+            before = differed_before(conn, query, sources, source.schema.classes)
+            profile = profile_of(conn, context.job.model, context.version)
+        self._write_fresh(replace(window, table=table))
+        spec = job_spec.spec_of(context, "diagnose", deadline_s=self._deps.deadline_s)
+        checks = check_window(table, profile, context.broken_columns)
+        return replace(spec, checks=checks, second_labels_before=before)
+
     def repair(self) -> Report | None:
         """Train, shrink and judge.
 
@@ -134,8 +152,17 @@ class Phases:
             return None
         return self._judged(self._run("repair"))
 
-    def judge_again(self) -> Report:
-        """Judge the finished candidate with the gate rows that came since."""
+    def judge_again(self) -> Report | None:
+        """Judge the finished candidate with the gate rows that came since.
+
+        Where its folder was deleted, since whoever was asked took weeks to answer, another one is
+        made: see ``repair``. That is written down first: whoever takes over while it is made finds
+        a folder without a candidate in it.
+        """
+        if not self._folder.is_dir():
+            with self._session.fenced() as transaction:
+                transaction.remember(phase="repair")
+            return self.repair()
         window = self._window(frozen_at=self._session.job.frozen_at, since=self._window_since())
         self._write_fresh(window)
         return self._judged(self._run("gate"))
@@ -159,6 +186,26 @@ class Phases:
             transaction.remember(phase="gate")
             completion.park(transaction, wait, have=have, why=why)
 
+    def refused(self, report: Report, reasons: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The candidate is refused: go on with the next recipe, if there is one.
+
+        Returns
+        -------
+        tuple of str or None
+            Why the job ends, with what was tried before; ``None``: it goes on with a repair.
+        """
+        present = self._turn()
+        refused = present.refused(report, reasons)
+        if present.after(refused) is None:
+            return present.reasons(refused)
+        completion.go_on(self._session, self._deps, self._context, report, present, refused)
+        return None
+
+    def _turn(self) -> Turn:
+        """Which recipe it is, as SQL has it now."""
+        with self._session.read() as conn:
+            return turn.read(conn, self._context, self._session.refresh(conn))
+
     def _frozen(self) -> bool:
         """Whether the training rows were chosen by an earlier try: then they stay."""
         return self._session.job.frozen_at is not None and any(
@@ -167,10 +214,27 @@ class Phases:
 
     def _freeze(self) -> bool:
         """Choose the training rows, once for this job; false: there are too few, and it waits."""
+        if self._session.job.frozen_at is not None:
+            # The file of an earlier choice is lost. Where this one is cut short, or has to wait,
+            # nothing may be taken for rows up to the old end.
+            with self._session.fenced() as transaction:
+                transaction.freeze(None)
         began, now = time.monotonic(), self._session.now()
         window = self._window(frozen_at=None, since=None)
-        if window.counts["train"] < MIN_TRAIN_ROWS:
-            self._wait_for_rows(window.counts["train"])
+        have, asked = window.counts["train"], window.counts.get("asked", MIN_LABELS)
+        if have < MIN_TRAIN_ROWS:
+            why = f"{have} served rows to train on since the change, {MIN_TRAIN_ROWS} are needed"
+            self._wait_for_rows("train", have, MIN_TRAIN_ROWS, why)
+            return False
+        if asked < MIN_LABELS:
+            # To learn without them would be to do something else than was asked for, in silence.
+            source, version = self._context.job.options["source"], self._context.version
+            why = (
+                f"{asked} rows to train on that {version} served have a label of {source!r},"
+                f" {MIN_LABELS} are needed: it labels rows of another version, or rows that are not"
+                " stored with their features"
+            )
+            self._wait_for_rows("asked", asked, MIN_LABELS, why)
             return False
         self._write_fresh(window)
         with self._session.fenced() as transaction:
@@ -183,12 +247,11 @@ class Phases:
             )
         return True
 
-    def _wait_for_rows(self, have: int) -> None:
-        why = f"{have} served rows to train on since the change, {MIN_TRAIN_ROWS} are needed"
+    def _wait_for_rows(self, count: str, have: int, need: int, why: str) -> None:
         with self._session.fenced() as transaction:
             wait = {
-                "count": "train",
-                "rows": MIN_TRAIN_ROWS,
+                "count": count,
+                "rows": need,
                 "outcomes": 0,
                 "look_at": transaction.now + to_us(LOOK_SECONDS),
             }
@@ -212,10 +275,11 @@ class Phases:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         training_window.write(window, self._fresh)
 
-    def _run(self, mode: Mode) -> ChildRun:
+    def _run(self, mode: Mode, asked: JobSpec | None = None) -> ChildRun:
         """One run of the child in the job's folder."""
-        deps, session = self._deps, self._session
-        spec = job_spec.spec_of(self._context, mode, deadline_s=deps.deadline_s)
+        deps, session, present = self._deps, self._session, self._turn()
+        usual = job_spec.spec_of(self._context, mode, deadline_s=deps.deadline_s)
+        spec = asked or present.told(usual)
         job_spec.fill_folder(self._folder, self._context, spec, home=deps.home)
         began: dict[str, float] = {}
 
@@ -227,7 +291,7 @@ class Phases:
             if share >= 1.0 and mode == "repair":
                 # Written at once: a worker that dies later has got further than the last one.
                 with session.fenced() as transaction:
-                    transaction.record(step, seconds=time.monotonic() - began[step])
+                    transaction.record(present.step(step), seconds=time.monotonic() - began[step])
 
         return deps.child().run(
             self._folder,
@@ -243,21 +307,30 @@ class Phases:
         The CPU time of the process that trained stays with the step ``train``: judging again with
         more rows overwrites only what judging cost.
         """
-        report = ran.report
+        report, present = ran.report, self._turn()
         took = {k: v for k, v in report.seconds.items() if k not in ("cpu", "total")}
         judging = max(0.0, report.seconds.get("total", ran.seconds) - sum(took.values()))
         detail: dict[str, Any] = {
             "gates": msgspec.to_builtins(report.gates),
+            "gaps": msgspec.to_builtins(report.gaps),
             "rows": report.rows,
             "decision": msgspec.to_builtins(report.decision),
             "warnings": list(report.warnings),
             "memory_bytes": ran.memory_bytes,
+            "recipe": {
+                "name": report.recipe_name,
+                "number": turn.number_of(report, self._context),
+                "sha256": turn.candidate_of(report),
+            },
         }
         with self._session.fenced() as transaction:
             if report.mode == "repair":
                 for step, seconds in took.items():
                     cpu = ran.cpu_seconds if step == "train" else None
-                    transaction.set_seconds(step, seconds, cpu_seconds=cpu)
+                    transaction.set_seconds(present.step(step), seconds, cpu_seconds=cpu)
+            turn.count(transaction, present, report, self._context)
+            if present.cause is not None:
+                transaction.remember(cause=present.cause)
             transaction.record(
                 "gate",
                 seconds=judging,
@@ -265,6 +338,18 @@ class Phases:
                 detail=detail,
             )
         return report
+
+
+def next_look(labelled: int) -> int:
+    """Labels at which a diagnosis is made again: a quarter more, so that a job looks a dozen times
+    in its life, and not at each label; each look may err as its interval says.
+
+    Examples
+    --------
+    >>> next_look(20), next_look(400)
+    (40, 500)
+    """
+    return labelled + max(MIN_LABELS, labelled // 4)
 
 
 def window_since(steps: Iterable[Mapping[str, Any]]) -> int | None:
@@ -285,7 +370,7 @@ def labelled_gate_rows(fresh: Path) -> int:
 
 def _too_few(labelled: int) -> Diagnosis:
     return Diagnosis(
-        cause="undecided",
+        cause="unclear",
         why=f"{labelled} labelled rows since the change, {MIN_LABELS} are needed",
         student_loss_points=None,
         teacher_loss_points=None,

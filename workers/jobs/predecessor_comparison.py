@@ -15,11 +15,13 @@ from redistill.compress.plan import Comparison, JobSpec, to_json
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.tables import outcomes
+from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs import training_window
-from redistill.workers.jobs.child import ChildCancelled, ChildFailed
+from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.folder import JobFolderError, fetch
+from redistill.workers.jobs.retry import MAX_TRIES
 from redistill.workers.releases import post_release_monitor, versions
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
@@ -69,6 +71,8 @@ class ComparisonRunner:
         self._cool_down_seconds = cool_down_seconds
         self._on_rollback = on_rollback
         self._next_look: dict[tuple[str, int], int] = {}
+        self._failures: dict[tuple[str, int], int] = {}
+        """In a row, by comparison."""
 
     def run_once(self) -> int:
         """Look at every comparison that runs; how many were settled one way or the other."""
@@ -76,6 +80,7 @@ class ComparisonRunner:
             running = post_release_monitor.due(conn)
         if not running:
             self._next_look.clear()
+            self._failures.clear()
         if not running or not self._deps.child().ready:
             return 0
         now = self._deps.clock()
@@ -132,7 +137,9 @@ class ComparisonRunner:
                 version=release.version,
                 error=str(error),
             )
+            self._look_again(key, labelled, error)
             return False
+        self._failures.pop(key, None)
         now = self._deps.clock()
         with self._deps.database.begin() as conn:
             load(conn, release.model, lock=True)
@@ -168,6 +175,13 @@ class ComparisonRunner:
         if settlement.rollback is not None:
             self._on_rollback()
         return settlement.verdict != "go_on"
+
+    def _look_again(self, key: tuple[str, int], labelled: int, error: WorkersError) -> None:
+        """After a failure that may pass the same rows are compared again, as often as a job is
+        tried; afterwards more rows are waited for."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if error.retriable and failures % MAX_TRIES:
+            self._next_look[key] = labelled
 
     def _compare(
         self,
@@ -220,7 +234,7 @@ def _comparison_spec(
         trigger="incident",
         graph=model_context.spec.graph(),
         made_here=made_here,
-        limits=model_context.spec.limits(),
+        policy=model_context.spec.policy(),
         serving_batch=model_context.spec.serving.batch,
         seed=UUID(int=release.epoch).int,
         deadline_s=CHILD_SECONDS,

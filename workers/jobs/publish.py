@@ -30,6 +30,7 @@ from redistill.workers.releases.package import ReleasePackage, build_package, ve
 from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store import event_counts
 
 __all__ = ["Publisher", "trigger_of"]
 
@@ -196,6 +197,8 @@ class Publisher:
             at=utc(now),
         )
         outbox.add(conn, event, source=SOURCE, now=now)
+        refused = (g.name for g in gates if g.passed is False)
+        event_counts.count_refusals(conn, refused, now=now)
         return nearest.sha256
 
 

@@ -1,4 +1,5 @@
-"""Runner of jobs, one after the other: window → diagnose → repair → gate → publish.
+"""Runner of jobs, one after the other: window → diagnose → repair → gate → publish; where a
+candidate is refused, the next recipe → repair → gate.
 
 Where a job stands is in SQL (``outcome.phase`` and ``job_steps``) and in its folder (finished steps
 of the pipeline, by hash), so a worker that is killed at any moment leaves a job that the next one
@@ -8,14 +9,19 @@ release, is written in one transaction together with the job's end.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import structlog
 
+from redistill.files import disk_refuses, is_full
+from redistill.quiet import Quiet
 from redistill.streams.errors import StreamsError
+from redistill.times import to_us
 from redistill.workers.errors import LeaseLost, WorkersError
 from redistill.workers.jobs import completion, job_spec, retry
-from redistill.workers.jobs.child import ChildCancelled, ChildFailed
+from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
-from redistill.workers.jobs.next_step import JudgeAgain, Publish, Reject, next_step
+from redistill.workers.jobs.next_step import Ask, JudgeAgain, Publish, Reject, next_step
 from redistill.workers.jobs.phases import Phases
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.waiting import WaitingJobs
@@ -25,6 +31,9 @@ from redistill.workers.store.job_queue import Claim
 __all__ = ["Runner"]
 
 log = structlog.get_logger(__name__)
+
+DISK_SECONDS = 30.0
+"""How long a job waits before it looks again whether a disk that refused it is mended."""
 
 
 class Runner:
@@ -39,6 +48,9 @@ class Runner:
     def __init__(self, deps: Dependencies) -> None:
         self._deps = deps
         self._waiting = WaitingJobs(deps.clock)
+        self._quiet = Quiet()
+        self._left = Counter[str]()
+        """How often a job was left where it stood for the database's sake: nobody died."""
 
     def run_once(self) -> bool:
         """Work on one job, if there is one.
@@ -88,23 +100,42 @@ class Runner:
 
     def _settle(self, session: JobSession) -> None:
         """Work on the job; whatever stops the work decides what becomes of it."""
+        try:
+            self._attempt(session)
+        except (LeaseLost, job_queue.JobEnded) as error:
+            log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
+
+    def _attempt(self, session: JobSession) -> None:
         fleet_limits = self._deps.fleet_limits
         try:
-            if job_queue.exhausted(session.job):
+            if job_queue.exhausted(session.job, alive=self._left[session.job.job_id]):
                 raise WorkersError(f"{job_queue.MAX_DEATHS} workers died at it in the same step")
             self._work(session)
         except ChildCancelled:
+            if session.end == "lost":
+                self._left[session.job.job_id] += 1
             self._put_back(session)
         except ChildFailed as error:
-            self._try_again(session, error)
-        except (LeaseLost, job_queue.JobEnded) as error:
-            log.warning("job_left", action="job_left", job_id=session.job.job_id, why=str(error))
+            if self._disk_refused(session, error):
+                self._wait_for_disk(session, error)
+            else:
+                self._try_again(session, error)
+        except (LeaseLost, job_queue.JobEnded):
+            raise
         except job_spec.JobObsolete as error:
             completion.end(session, fleet_limits, "cancelled", why=str(error))
-        except WorkersError as error:
-            completion.end(session, fleet_limits, "failed", why=str(error))
+        except (WorkersError, OSError) as error:
+            if disk_refuses(error):
+                self._wait_for_disk(session, error)
+            elif isinstance(error, OSError):  # in this process: a folder that is gone
+                told = f"{type(error).__name__}: {error}"
+                kind = type(error).__name__
+                self._try_again(session, ChildFailed(told, kind=kind, retriable=True))
+            else:
+                completion.end(session, fleet_limits, "failed", why=str(error))
         except StreamsError as error:
             if error.retriable:
+                self._left[session.job.job_id] += 1
                 raise
             completion.end(session, fleet_limits, "failed", why=str(error))
 
@@ -117,7 +148,7 @@ class Runner:
         phase = session.job.outcome.get("phase")
         if phase is None and context.incident is not None and not phases.diagnose():
             return
-        if phase != "publish":  # else it was accepted before: the report lies in the folder
+        while phase != "publish":  # else it was accepted before: the report lies in the folder
             report = phases.judge_again() if phase == "gate" else phases.repair()
             if report is None:
                 return
@@ -125,13 +156,20 @@ class Runner:
                 raise ChildFailed("the report decides nothing", kind="BadJob", retriable=False)
             match next_step(report.decision):
                 case Publish():
+                    phase = "publish"
                     with session.fenced() as transaction:
-                        transaction.remember(phase="publish")
+                        transaction.remember(phase=phase)
                 case Reject(reasons):
-                    completion.reject(session, deps, context, report, reasons)
+                    why = phases.refused(report, reasons)
+                    if why is not None:
+                        completion.reject(session, deps, context, report, why)
+                        return
+                    phase = "repair"
+                case JudgeAgain(why=waits):
+                    phases.wait_for_labels(waits)
                     return
-                case JudgeAgain(why):
-                    phases.wait_for_labels(why)
+                case Ask(missing):
+                    completion.ask_person(session, deps, context, report, missing)
                     return
         completion.publish(session, deps)
 
@@ -155,6 +193,28 @@ class Runner:
                     transaction.requeue(not_before=not_before, why=why, forgive=False)
             case retry.GiveUp(why=why):
                 completion.end(session, self._deps.fleet_limits, "failed", why=why)
+
+    def _disk_refused(self, session: JobSession, error: ChildFailed) -> bool:
+        """Whether it was the disk: a library need not say so, and a page of a mapped file that
+        finds no room kills (SIGBUS)."""
+        told = error if error.errno is None else OSError(error.errno, str(error))
+        folder = self._deps.folder(session.job.job_id)
+        return disk_refuses(told) or (error.retriable and is_full(folder))
+
+    def _wait_for_disk(self, session: JobSession, error: Exception) -> None:
+        """A disk is full or may not be written: no fault of the job, which waits and loses no
+        try."""
+        with session.fenced() as transaction:
+            not_before = transaction.now + to_us(DISK_SECONDS)
+            transaction.requeue(not_before=not_before, why=str(error), forgive=True)
+        if (more := self._quiet.ask("disk")) is not None:
+            log.warning(
+                "disk_refuses",
+                action="disk_refuses",
+                job_id=session.job.job_id,
+                error=str(error),
+                more_like_this=more,
+            )
 
     def _put_back(self, session: JobSession) -> None:
         """The child was ended on request: the worker stops, or the job is not ours any more."""

@@ -18,10 +18,12 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from redistill.streams.errors import LeaseError
+from redistill.files import disk_refuses
+from redistill.streams.errors import LeaseError, StoreUnavailable
 from redistill.streams.store import lease
+from redistill.streams.store.clock import steady_us
 from redistill.streams.store.database import Database
-from redistill.times import microseconds, utc
+from redistill.times import SECOND, microseconds, now_us, utc
 from redistill.workers.incidents.model_context import ModelContext, load, load_all
 from redistill.workers.models import cron
 from redistill.workers.store import audit, job_queue
@@ -33,6 +35,12 @@ log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
 LEASE_SECONDS = 30.0
+
+FIRST_SECONDS = 5.0
+"""Chores begin so long after the start: whoever takes over looks at schedules before."""
+
+SET_US = 5 * SECOND
+"""A clock that is moved by more than this was set: NTP slews by less than .5 ms a second."""
 
 OPTIONS: dict[str, Any] = {"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
 """However late a wake-up is, it counts; several missed ones are one; none overtakes another."""
@@ -59,7 +67,7 @@ def make_due_job(conn: sa.Connection, model_context: ModelContext, *, now: int) 
     job_id = job_queue.job_id_of(model_context.model, fire.isoformat())
     if job_queue.get(conn, job_id) is not None:
         return None
-    if conn.execute(_later(model_context.model, fire)).first() is not None:
+    if conn.execute(_later(model_context.model, fire, now)).first() is not None:
         return None  # the expression was changed: its past is not made up for
     refusal = _refusal(conn, model_context)
     created = job_queue.create(
@@ -86,11 +94,12 @@ def make_due_job(conn: sa.Connection, model_context: ModelContext, *, now: int) 
     return job_id
 
 
-def _later(model: str, fire: datetime) -> sa.Select[Any]:
+def _later(model: str, fire: datetime, now: int) -> sa.Select[Any]:
     return sa.select(jobs.c.job_id).where(
         jobs.c.model == model,
         jobs.c.trigger_kind == "schedule",
         jobs.c.trigger_id > fire.isoformat(),
+        jobs.c.trigger_id <= utc(now).isoformat(),  # not what a clock made that was ahead
     )
 
 
@@ -101,6 +110,14 @@ def _refusal(conn: sa.Connection, model_context: ModelContext) -> str | None:
     if model_context.approval == "paused":
         return 'repairs are paused in model.toml ([repair] approval = "paused")'
     return None
+
+
+class _Every(IntervalTrigger):  # type: ignore[misc]
+    """So long after the wake-up before, and never one that was missed: after a clock jumps ahead by
+    40 days the library would list all of them, millions, before it drops them."""
+
+    def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime:
+        return now + timedelta(seconds=self.interval_length)
 
 
 class Scheduler:
@@ -121,6 +138,8 @@ class Scheduler:
         Microseconds since 1970.
     look_seconds
         How often the schedules are looked at: a job is made at most so late.
+    process, steady
+        Microseconds of this machine's clock, and of one that nobody sets: see :meth:`keep_time`.
     """
 
     def __init__(
@@ -132,29 +151,28 @@ class Scheduler:
         on_job: Callable[[], None],
         clock: Callable[[], int],
         look_seconds: float = 30.0,
+        process: Callable[[], int] = now_us,
+        steady: Callable[[], int] = steady_us,
     ) -> None:
         self._database = database
         self._holder = holder
         self._on_job = on_job
         self._clock = clock
         self._unreadable: dict[str, str] = {}
+        self._apart: Callable[[], int] = lambda: process() - steady()
+        self._last_apart = self._apart()
         self._timer = BackgroundScheduler(timezone=UTC)
-        start = datetime.now(UTC)
-        self._timer.add_job(
-            self._tried,
-            IntervalTrigger(seconds=look_seconds, timezone=UTC),
-            args=("schedules", self.fire_all),
-            id="schedules",
-            next_run_time=start,
-            **OPTIONS,
-        )
+        rounds = [("schedules", 0.0, look_seconds, self.fire_all)]
         for name, (seconds, work) in chores.items():
+            rounds.append((name, min(seconds, FIRST_SECONDS), seconds, partial(self._chore, work)))
+        start = datetime.now(UTC)
+        for name, first, seconds, work in rounds:
             self._timer.add_job(
                 self._tried,
-                IntervalTrigger(seconds=seconds, timezone=UTC),
-                args=(name, partial(self._chore, work)),
-                id=f"chore:{name}",
-                next_run_time=start + timedelta(seconds=min(seconds, 5.0)),
+                _Every(seconds=seconds, timezone=UTC),
+                args=(name, work),
+                id=name,
+                next_run_time=start + timedelta(seconds=first),
                 **OPTIONS,
             )
 
@@ -166,6 +184,18 @@ class Scheduler:
         """Wake no more; what is at work is finished."""
         if self._timer.running:
             self._timer.shutdown(wait=True)
+
+    def keep_time(self) -> None:
+        """Do every chore now if this machine's clock was set since the last call; call it every few
+        seconds. APScheduler goes by that clock: one that was set back by a month would let all
+        chores rest for a month."""
+        apart = self._apart()
+        if abs(apart - self._last_apart) <= SET_US:
+            return
+        self._last_apart = apart
+        log.info("clock_was_set", action="clock_was_set")
+        for chore in self._timer.get_jobs():
+            chore.modify(next_run_time=datetime.now(UTC))
 
     def fire_all(self) -> None:
         """Make the jobs that are due, and make up for what was while nobody was awake."""
@@ -205,8 +235,10 @@ class Scheduler:
     def _tried(self, name: str, work: Callable[[], Any]) -> None:
         try:
             work()
+        except StoreUnavailable:
+            return  # which is said once for all tasks
         except Exception as error:  # the next round may do better
-            expected = getattr(error, "retriable", None) is not None
+            expected = getattr(error, "retriable", None) is not None or disk_refuses(error)
             log.warning(
                 "chore_failed",
                 action="chore_failed",

@@ -42,7 +42,7 @@ class JobTransaction:
 
     def remember(self, **values: Any) -> None:
         """Keep values in the job's ``outcome``: ``phase`` (``repair``, ``gate``, ``publish``),
-        ``incumbent`` (the version that has to be beaten)."""
+        ``incumbent`` (the version that has to be beaten), ``cause`` (what a diagnosis found)."""
         checkpoints.remember(self.conn, self.job(), values)
 
     def record(
@@ -70,8 +70,9 @@ class JobTransaction:
         """How long a recorded step really took, as its process measured it."""
         checkpoints.set_seconds(self.conn, self.claim, step, seconds, cpu_seconds=cpu_seconds)
 
-    def freeze(self, at: int) -> None:
-        """Rows served after ``at`` are never trained on by this job."""
+    def freeze(self, at: int | None) -> None:
+        """Rows served after ``at`` are never trained on by this job; ``None``: they are to be
+        chosen anew."""
         checkpoints.freeze(self.conn, self.claim, at)
 
     def park(self, wait: Mapping[str, Any], *, have: int, why: str) -> Job:

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.compress.plan import column_of
-from redistill.streams.store.tables import feature_rows, labels, outcomes
+from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
 from redistill.workers.releases.release_files import write_whole
 
@@ -56,6 +56,8 @@ class WindowQuery:
     version: str
     """The incumbent: rows that it served."""
     features: tuple[str, ...]
+    segments: tuple[str, ...] = ()
+    """Slices and groups that are no features: columns of labelled rows, null elsewhere."""
     salt: str
     """Divides gate rows from training rows."""
     train_rows: int
@@ -83,7 +85,8 @@ class TrainingWindow:
     newest: int | None
     """Serving time of its last row."""
     counts: dict[str, int] = field(default_factory=dict)
-    """``train``, ``train_labelled``, ``gate_labelled``, ``labelled``."""
+    """``train``, ``train_labelled``, ``gate_labelled``, ``labelled``, and where a source was asked
+    for ``asked``: training rows with its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ class _Label:
     p_include: float | None
     raised: bool = False
     """Whether it was among those that raised the alarm."""
+    slices: str | None = None
+    """JSON of the row's slices."""
 
 
 def split_is_gate(hashes: NDArray[np.int64], salt: str) -> NDArray[np.bool_]:
@@ -153,7 +158,7 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
     known = _labels(conn, query)
     parts: list[pa.Table] = []
     seen: set[int] = set()
-    scanned = taken = train = 0
+    scanned = taken = train = asked = 0
     per_side = {True: 0, False: 0}
     oldest: int | None = None
     for block in _blocks(conn, query):
@@ -184,12 +189,13 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
             elif side or train >= query.train_rows:
                 continue
             train += not side
+            asked += not side and label is not None and label.source == query.source
             keep.append(i)
         if keep:
-            parts.append(_rows(block.take(keep), gate[keep], known, query.features))
+            parts.append(_rows(block.take(keep), gate[keep], known, query))
         if query.since is None and taken >= query.last_rows:
             break
-    table = pa.concat_tables(parts) if parts else _empty(query.features)
+    table = pa.concat_tables(parts) if parts else _empty(query)
     table = table.sort_by([("served_at", "ascending"), ("id_hash", "ascending")])
     newest = table.column("served_at")[-1].value if len(table) else None
     labelled_train = per_side[False]
@@ -203,6 +209,7 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
             "gate_labelled": per_side[True],
             "labelled": labelled_train + per_side[True],
             "scanned": scanned,
+            **({} if query.source is None else {"asked": asked}),
         },
     )
 
@@ -232,7 +239,7 @@ def _blocks(conn: sa.Connection, query: WindowQuery) -> Iterator[pa.RecordBatch]
 def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
     """Label by hash of the id: outcomes first, then those of the source that was asked for."""
     o = outcomes.c
-    statement = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at).where(
+    statement = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at, o.slices).where(
         o.model == query.model, o.version == query.version, o.label.is_not(None)
     )
     if query.since is not None:
@@ -240,9 +247,16 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
     newest = statement.order_by(o.seq.desc()).limit(20 * MAX_LABELLED)
     known: dict[int, _Label] = {}
     if query.source is not None:
-        c = labels.c
+        c, j = labels.c, join_rows.c
         ordered = (
-            sa.select(c.id_hash, c.label, c.op, c.p_include)
+            sa.select(
+                c.id_hash,
+                c.label,
+                c.op,
+                c.p_include,
+                sa.func.coalesce(j.slices, c.slices).label("slices"),
+            )
+            .outerjoin(join_rows, sa.and_(j.model == c.model, j.id_hash == c.id_hash))
             .where(c.model == query.model, c.source == query.source)
             .order_by(c.observed_at)
         )
@@ -250,7 +264,9 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
             if row.op == "retract" or row.label is None:
                 known.pop(row.id_hash, None)
             else:
-                known[row.id_hash] = _Label(row.label, query.source, row.p_include)
+                known[row.id_hash] = _Label(
+                    row.label, query.source, row.p_include, slices=row.slices
+                )
     for outcome in conn.execute(newest):
         # Where both spoke of a row that judges, the believed source judges; a row to train on
         # keeps the label of the source that was asked for.
@@ -260,7 +276,9 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
         ):
             continue
         raised = query.raised_by is not None and outcome.observed_at <= query.raised_by
-        known[outcome.id_hash] = _Label(outcome.label, outcome.source, outcome.p_include, raised)
+        known[outcome.id_hash] = _Label(
+            outcome.label, outcome.source, outcome.p_include, raised, outcome.slices
+        )
     return known
 
 
@@ -268,10 +286,10 @@ def _rows(
     block: pa.RecordBatch,
     gate: NDArray[np.bool_],
     known: dict[int, _Label],
-    features: tuple[str, ...],
+    query: WindowQuery,
 ) -> pa.Table:
     stored = json.loads((block.schema.metadata or {}).get(b"features", b"[]"))
-    if missing := [f for f in features if f not in stored]:
+    if missing := [f for f in query.features if f not in stored]:
         raise WindowError(
             f"{len(missing)} features were not stored with the served rows, for example"
             f" {missing[0]!r}: list them in [privacy] store_features, or repair is not possible"
@@ -283,9 +301,10 @@ def _rows(
         "id_hash": block.column("id_hash"),
         "served_at": block.column("served_at"),
     }
-    for name in features:
+    for name in query.features:
         values = np.ascontiguousarray(matrix[:, stored.index(name)])
         columns[column_of(name)] = pa.array(values, pa.float32())
+    columns |= _segments([r.slices if r else None for r in row_labels], query.segments)
     columns |= {
         "label": pa.array([r.label if r else None for r in row_labels], pa.string()),
         "source": pa.array([r.source if r else None for r in row_labels], pa.string()),
@@ -296,9 +315,18 @@ def _rows(
     return pa.table(columns)
 
 
-def _empty(features: tuple[str, ...]) -> pa.Table:
+def _segments(slices: list[str | None], keys: tuple[str, ...]) -> dict[str, pa.Array]:
+    """Columns of the segment keys; equal texts are read once, and there are few."""
+    if not keys:
+        return {}
+    read: dict[str | None, dict[str, str]] = {s: json.loads(s) if s else {} for s in set(slices)}
+    return {column_of(k): pa.array([read[s].get(k) for s in slices], pa.string()) for k in keys}
+
+
+def _empty(query: WindowQuery) -> pa.Table:
     types: dict[str, pa.DataType] = {"id_hash": pa.int64(), "served_at": pa.timestamp("us", "UTC")}
-    types |= dict.fromkeys(map(column_of, features), pa.float32())
+    types |= dict.fromkeys(map(column_of, query.features), pa.float32())
+    types |= dict.fromkeys(map(column_of, query.segments), pa.string())
     types |= {"label": pa.string(), "source": pa.string(), "p_include": pa.float64()}
     types |= {"split": pa.string(), "prediction": pa.string()}
     return pa.schema(list(types.items())).empty_table()

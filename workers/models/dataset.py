@@ -122,7 +122,7 @@ class _Columns:
         self.label = ClassColumn(data.label, names) if data.label in there else None
         self.prediction = ClassColumn(data.prediction, names) if data.prediction in own else None
         self.time = TimeColumn(data.time) if data.time in there and data.time else None
-        self.slices = [SliceColumn(key) for key in schema.slices if key in own]
+        self.slices = [SliceColumn(key) for key in schema.divisions if key in own]
         self.others = [c for c in (self.label, self.prediction, self.time, *self.slices) if c]
         self.kinds: dict[str, Kind] = {
             c.name: c.kind for c in (*self.others, *self.features.values())
@@ -199,12 +199,12 @@ def _read(
     if problems:
         return None, problems
     warnings += [f"{role}: {gap}" for gap in file.gaps(columns.kinds)]
-    used = {*schema.names, data.label, data.prediction, *schema.slices, data.time}
+    used = {*schema.names, data.label, data.prediction, *schema.divisions, data.time}
     if extra := [c for c in file.columns if c not in used]:
         warnings.append(f"{role}: columns that are no features are ignored: {listed(extra)}")
-    if role == "trusted" and (lost := [k for k in schema.slices if k not in there]):
+    if role == "trusted" and (lost := [k for k in schema.divisions if k not in there]):
         warnings.append(
-            f"trusted: without the columns {listed(lost)} no gate looks at these slices"
+            f"trusted: without the columns {listed(lost)} no gate looks at these slices and groups"
         )
     order = np.argsort(served_at, kind="stable")
     return Dataset(

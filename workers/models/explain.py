@@ -10,7 +10,7 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.delay import delay
 from redistill.times import utc
-from redistill.workers.models import cron
+from redistill.workers.models import cron, trusted_power
 from redistill.workers.models.registration import PreparedModel
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
@@ -41,7 +41,12 @@ class Said:
 
 
 def explain(
-    prepared: PreparedModel, settings: Settings, traffic: Traffic | None, *, now: int
+    prepared: PreparedModel,
+    settings: Settings,
+    traffic: Traffic | None,
+    *,
+    now: int,
+    churn: float | None = None,
 ) -> Said:
     """Say what the thresholds and the schedule of a specification mean.
 
@@ -51,6 +56,8 @@ def explain(
         What the model's last days looked like; ``None``: not known.
     now
         Microseconds since 1970.
+    churn
+        Share of trusted rows on which the newest candidate differed; ``None``: not known.
     """
     config = prepared.spec.watch_config(settings)
     sentences: list[str] = []
@@ -72,6 +79,11 @@ def explain(
         warnings += _slow(base, config, share)
     if prepared.spec.level == "repair":
         warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)
+    if (rows := trusted_power.of_spec(prepared.spec)) is not None:
+        sentences.append(trusted_power.shown(rows, prepared.spec, churn))
+        if prepared.spec.level == "repair":
+            few = trusted_power.too_few(rows, prepared.spec, churn)
+            warnings += [] if few is None else [few]
     if (planned := next_run(prepared.spec, now)) is not None:
         sentences.append(planned)
     elif prepared.spec.repair.schedule is not None:

@@ -24,7 +24,7 @@ from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.tables import model_locks, profiles, specs, unregistered
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.workers.errors import SpecError
-from redistill.workers.models import dataset, objects, scoring
+from redistill.workers.models import dataset, objects, scoring, trusted_power
 from redistill.workers.models.dataset import Dataset
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
@@ -120,6 +120,8 @@ def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ())
 
     measured: dict[str, float] = {}
     base = _base_error(spec, data, scores, measured, warnings)
+    if (trusted := data.get("trusted")) is not None and trusted.labels is not None:
+        measured |= trusted_power.count(trusted.features, trusted.labels).measured
     profile = _profile(spec, data, scores, warnings)
     contents = {role: rows.to_parquet(spec) for role, rows in data.items()} | _files(spec)
     contents |= {role: call.data for role, call in calls.items()}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill import child_path, onnxadopt, onnxfile, onnxports, onnxtrial
+from redistill import child_path, confinement, onnxadopt, onnxfile, onnxports, onnxtrial
 from redistill.compress.judge.company import dependent
 from redistill.compress.judge.output_kind import misdeclared, unscaled
 from redistill.files import sha256_of_bytes
@@ -287,6 +287,8 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     asked = json.loads((folder / "calls.json").read_text())
     memory, seconds = asked["limits"]["memory_bytes"], asked["limits"]["seconds"]
+    confinement.die_with_parent()
+    confinement.deny_network()
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

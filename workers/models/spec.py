@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field
 
-from redistill.compress.plan import GraphSpec, Limits, Training
+from redistill.compress.judge import policy
+from redistill.compress.plan import GraphSpec, Training
+from redistill.decodable import decodable
 from redistill.streams.monitor.config import Level, WatchConfig
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import MODEL_PATTERN
+from redistill.workers.errors import SpecError
 
 if TYPE_CHECKING:
     from redistill.workers.settings.settings import Settings
@@ -60,6 +63,9 @@ class ModelSection:
     output: str | None = None
     """Name of the output that is read; needed where there are several."""
     output_kind: OutputKind = "logits"
+    costs: tuple[tuple[float, ...], ...] | None = None
+    """What each mistake costs: a row per true class, in it a number per answer, both in the order
+    of `[schema] classes`; gates then compare costs. Not set: all mistakes cost the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +159,7 @@ class PrivacySection:
     retention_days: Positive = 30.0
 
 
+@decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelSpec:
     """One model, as its owner described it."""
@@ -169,8 +176,8 @@ class ModelSpec:
     watch: WatchSection = field(default_factory=WatchSection)
     serving: ServingSection = field(default_factory=ServingSection)
     repair: RepairSection = field(default_factory=RepairSection)
-    gates: Limits = field(default_factory=Limits)
-    """``max_bytes`` and ``max_p95_ms`` come from ``[repair]``."""
+    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What ``[gates.NAME]`` sets, by gate; what it does not has the gate's own default."""
     training: Training = field(default_factory=Training)
     privacy: PrivacySection = field(default_factory=PrivacySection)
     objects: dict[str, str] = field(default_factory=dict)
@@ -192,7 +199,10 @@ class ModelSpec:
         msgspec.ValidationError
             It was written by a program with other ideas.
         """
-        return msgspec.json.decode(text, type=cls)
+        content = msgspec.json.decode(text)
+        if isinstance(content, dict) and isinstance(content.get("gates"), dict):
+            content["gates"] = policy.migrated(policy.wished(content["gates"]))
+        return msgspec.convert(content, type=cls)
 
     def to_json(self) -> str:
         """As stored in ``specs.spec``."""
@@ -260,15 +270,30 @@ class ModelSpec:
             output_kind=self.model.output_kind,
             teacher_output=self.teacher.output if self.teacher else None,
             teacher_output_kind=self.teacher.output_kind if self.teacher else "logits",
-            slices={k: categories.get(k, ()) for k in self.schema.slices},
+            slices={k: categories.get(k, ()) for k in self.schema.divisions},
+            groups=self.schema.groups,
             categories=categories,
+            costs=self.model.costs,
         )
 
-    def limits(self) -> Limits:
-        """What a candidate must satisfy."""
-        return replace(
-            self.gates, max_bytes=self.repair.max_bytes, max_p95_ms=self.repair.max_p95_ms
-        )
+    def policy(self) -> dict[str, dict[str, Any]]:
+        """What a candidate must satisfy, gate by gate: complete, as jobs are told it.
+
+        Raises
+        ------
+        SpecError
+            Limits that an older release took make no sense.
+        """
+        given = {name: dict(limits) for name, limits in self.gates.items()}
+        given.setdefault("size", {})["max_bytes"] = self.repair.max_bytes
+        given.setdefault("latency", {})["max_p95_ms"] = self.repair.max_p95_ms
+        try:
+            return policy.complete(policy.of(given))
+        except ValueError as error:
+            raise SpecError(
+                f"{self.name} was registered with limits that cannot be used: [gates] {error}; mend"
+                " model.toml and register it again"
+            ) from error
 
 
 PATHS: dict[str, tuple[str, ...]] = {

@@ -16,14 +16,16 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from redistill.compress.plan import Limits, Training
+from redistill.compress.judge.task import wrong_costs
+from redistill.compress.plan import Training
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 from redistill.workers.models import cron, spec
 from redistill.workers.models.spec import PATHS, ModelSpec
+from redistill.workers.models.spec_gates import old_keys, read_gates
 from redistill.workers.models.spec_schema import members, read_schema, unknown_key
 
-__all__ = ["SECTIONS", "TOP_KEYS", "parse", "read"]
+__all__ = ["SECTIONS", "TOP_KEYS", "outdated", "parse", "read"]
 
 SECTIONS: dict[str, type[Any]] = {
     "model": spec.ModelSection,
@@ -33,12 +35,10 @@ SECTIONS: dict[str, type[Any]] = {
     "watch": spec.WatchSection,
     "serving": spec.ServingSection,
     "repair": spec.RepairSection,
-    "gates": Limits,
     "training": Training,
     "privacy": spec.PrivacySection,
 }
 TOP_KEYS = ("format", "name", "task", "level")
-ELSEWHERE = {("gates", "max_bytes"), ("gates", "max_p95_ms")}
 LATER_TASKS = ("regression", "embedding")
 UNITS = {
     "days": "days",
@@ -62,15 +62,25 @@ def read(path: Path) -> ModelSpec:
     SpecError
         Naming everything that is wrong.
     """
+    path, text = _text(path)
+    return parse(text, path)
+
+
+def outdated(path: Path) -> tuple[str, ...]:
+    """A sentence for each key of an older release in a ``model.toml`` that ``read`` took."""
+    _, text = _text(path)
+    return old_keys(tomllib.loads(text).get("gates"))
+
+
+def _text(path: Path) -> tuple[Path, str]:
     if path.is_dir():
         path = path / "model.toml"
     try:
-        text = path.read_text(encoding="utf-8")
+        return path, path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
-    return parse(text, path)
 
 
 def parse(text: str, path: Path) -> ModelSpec:
@@ -98,13 +108,12 @@ def parse(text: str, path: Path) -> ModelSpec:
 
 
 def _unknown_keys(document: Mapping[str, Any], problems: list[str]) -> None:
-    top = (*TOP_KEYS, *SECTIONS, "schema")
+    top = (*TOP_KEYS, *SECTIONS, "gates", "schema")
     problems.extend(unknown_key("", key, top) for key in document if key not in top)
     for name, section in SECTIONS.items():
         table = document.get(name)
         if isinstance(table, Mapping):
             known = [f.name for f in dataclasses.fields(section)]
-            known = [k for k in known if (name, k) not in ELSEWHERE]
             problems.extend(unknown_key(f"[{name}] ", k, known) for k in table if k not in known)
 
 
@@ -121,19 +130,22 @@ def _typed(
         table = document.get(name)
         if isinstance(table, Mapping):
             fields = {f.name for f in dataclasses.fields(section)}
-            known[name] = {
-                k: v for k, v in table.items() if k in fields and (name, k) not in ELSEWHERE
-            }
+            known[name] = {k: v for k, v in table.items() if k in fields}
         elif table is not None:
             problems.append(f"{name} = {table!r}: a section [{name}] was expected")
+    gates = read_gates(document.get("gates"), problems)
     # The real schema was read by hand already: this one only fills its place.
     known["schema"] = {"features": []}
     try:
         parsed = _ADAPTER.validate_json(json.dumps(known, default=str), strict=True)
     except ValidationError as error:
-        problems.extend(_describe(item) for item in error.errors(include_url=False))
+        problems.extend(
+            _describe(item)
+            for item in error.errors(include_url=False)
+            if item["loc"][:2] != ("model", "costs")  # _rules says it
+        )
         return None
-    return dataclasses.replace(parsed, schema=schema) if schema is not None else None
+    return None if schema is None else dataclasses.replace(parsed, schema=schema, gates=gates)
 
 
 def _describe(item: Any) -> str:
@@ -221,6 +233,10 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
         schedule = document["repair"]["schedule"]
         if (wrong := cron.problem(schedule)) is not None:
             problems.append(f"[repair] schedule = {schedule!r}: {wrong}")
+    costs = document["model"].get("costs") if isinstance(document.get("model"), Mapping) else None
+    if costs is not None:
+        classes = None if schema is None else len(schema.classes)
+        problems.extend(f"[model] {told}" for told in wrong_costs(costs, classes))
     if schema is not None and isinstance(document.get("privacy"), Mapping):
         stored = document["privacy"].get("store_features")
         problems.extend(

@@ -18,7 +18,7 @@ from redistill.streams.wire.events import TEXT_CHARACTERS
 
 __all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "members", "read_schema", "unknown_key"]
 
-SCHEMA_KEYS = ("features", "order", "classes", "slices")
+SCHEMA_KEYS = ("features", "order", "classes", "slices", "groups")
 FEATURE_KEYS = ("name", "type", "min", "max", "values")
 KINDS = ("float", "int", "category")
 RANGE = re.compile(r"^(?P<head>.*)\[(?P<low>\d+)-(?P<high>\d+)\](?P<tail>[^\[\]]*)$")
@@ -32,6 +32,8 @@ def unknown_key(place: str, key: str, known: Iterable[str]) -> str:
     names = list(known)
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
+    if not names:
+        hint = "nothing can be set there"
     return f"{place}{key}: there is no such key; {hint}"
 
 
@@ -53,9 +55,10 @@ def read_schema(table: Any, problems: list[str]) -> Schema | None:
     if len(classes) == 1:
         problems.append(f"[schema] classes = {list(classes)!r}: at least two were expected")
     slices = _names(table.get("slices"), "[schema] slices", problems)
+    groups = _names(table.get("groups"), "[schema] groups", problems)
     if len(problems) > before:
         return None
-    return Schema(features=tuple(features.values()), classes=classes, slices=slices)
+    return Schema(features=tuple(features.values()), classes=classes, slices=slices, groups=groups)
 
 
 def _features(value: Any, problems: list[str]) -> dict[str, Feature]:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from redistill.compress.errors import CompressError
-from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, to_json
+from redistill.compress.plan import Accepted, NeedsPerson, Rejected, Report, Undecidable, to_json
 from redistill.streams.errors import ReleaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import KeysError, RegistryError, SpecError
-from redistill.workers.jobs.child import Child, ChildFailed
+from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
 from redistill.workers.releases import keys, submission, versions
@@ -121,7 +122,7 @@ def judge(spec: ModelSpec, settings: Settings, child: Child, *, now: int) -> Jud
                 raise SpecError(
                     f"{spec.name} {spec.model.version} may not serve: {'; '.join(reasons)}"
                 )
-            case Undecidable(why=why):
+            case Undecidable(why=why) | NeedsPerson(why=why):
                 raise SpecError(f"{spec.name} {spec.model.version} cannot be judged: {why}")
             case None:
                 raise SpecError(f"{spec.name} {spec.model.version}: the report decides nothing")

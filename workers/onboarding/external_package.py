@@ -3,6 +3,7 @@ judges it (mode ``baseline``), and its release."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -25,11 +26,18 @@ FILES = {
 
 
 def fill_folder(
-    folder: Path, spec: ModelSpec, settings: Settings, *, made_here: tuple[str, ...] = ()
+    folder: Path,
+    spec: ModelSpec,
+    settings: Settings,
+    *,
+    made_here: tuple[str, ...] = (),
+    releases: tuple[str, ...] = (),
+    waived: Mapping[str, str] | None = None,
 ) -> None:
-    """Begin the job's folder: everything but the models to be judged, and ``fresh.parquet``.
+    """Begin the job's folder: everything but the models, and ``fresh.parquet``.
 
-    ``made_here`` are the roles of models that a repair made.
+    ``made_here`` are the roles of models that a repair made, ``releases`` the versions of the
+    earlier releases, ``waived`` gates that a person takes upon themselves: who and why, by gate.
 
     A level without a reference judges on trusted rows alone.
 
@@ -51,7 +59,9 @@ def fill_folder(
         trigger="actor",
         graph=spec.graph(),
         made_here=made_here,
-        limits=spec.limits(),
+        releases=releases,
+        waived=dict(waived or {}),
+        policy=spec.policy(),
         training=spec.training,
         serving_batch=spec.serving.batch,
         tolerance_points=spec.watch.tolerance_points,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,15 @@ import sqlalchemy as sa
 
 from redistill import onnxadopt, onnxfile, onnxtrial
 from redistill.compress.errors import CompressError
-from redistill.compress.plan import Accepted, Rejected, Report, Undecidable, column_of, to_json
+from redistill.compress.plan import (
+    Accepted,
+    NeedsPerson,
+    Rejected,
+    Report,
+    Undecidable,
+    column_of,
+    to_json,
+)
 from redistill.files import sha256_of_bytes
 from redistill.onnxports import OnnxError
 from redistill.streams.errors import ReleaseError
@@ -30,15 +38,18 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.events import Trigger
-from redistill.workers.errors import RegistryError
-from redistill.workers.jobs import training_window
-from redistill.workers.jobs.child import Child, ChildFailed
+from redistill.workers.errors import RegistryError, RegistryUsageError, UsageError
+from redistill.workers.jobs import job_spec, training_window
+from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.child_outcome import ChildFailed
+from redistill.workers.jobs.question import question
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
-from redistill.workers.releases import versions
+from redistill.workers.releases import best_release, versions
 from redistill.workers.releases.release_files import RepositoryLayout, restore
 from redistill.workers.releases.versions import Version
 from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit
 from redistill.workers.store.tables import pointers
 
 __all__ = ["ExternalVersion", "add", "why"]
@@ -67,6 +78,7 @@ def add(
     trusted_only: bool,
     actor: str,
     now: int,
+    waived: Mapping[str, str] | None = None,
 ) -> ExternalVersion:
     """Judge an ONNX file against what serves, and enter it under a version's name.
 
@@ -81,6 +93,8 @@ def add(
         undecided.
     now
         Microseconds since 1970.
+    waived
+        Gates of trusted rows that the person takes upon themselves, with the reason.
 
     Returns
     -------
@@ -92,23 +106,26 @@ def add(
     RegistryError
         The model is unknown, only watched, or serves nothing yet or these very bytes; or the
         version's name is taken or none.
-    ReleaseError
+    UsageError
         The file cannot be used; the message says why.
+    ReleaseError
+        It could not be judged.
     """
     if not 0 < len(version) <= MAX_VERSION or not version.isprintable():
-        raise RegistryError(
+        raise RegistryUsageError(
             f"{version[:MAX_VERSION]!r} is no name of a version: 1 to {MAX_VERSION} printable"
             " characters are"
         )
     with database.read() as conn:
         spec, incumbent = _known(conn, model)
+        earlier = best_release.contenders(conn, model)
         taken = versions.find(conn, model, version)
     try:
         data = onnxfile.read(file)
         onnxtrial.try_large(file.name, data)
         onnxfile.check_bytes(file.name, data)
     except OnnxError as error:
-        raise ReleaseError(str(error)) from error
+        raise UsageError(str(error)) from error
     try:
         adopted = onnxadopt.adopt(
             file.name,
@@ -119,7 +136,7 @@ def add(
             kind=spec.model.output_kind,
         )
     except OnnxError as error:
-        raise ReleaseError(f"{file.name} does not fit [model] of {model}: {error}") from error
+        raise UsageError(f"{file.name} does not fit [model] of {model}: {error}") from error
     sha256 = sha256_of_bytes(adopted.data)
     if sha256 == incumbent.sha256:
         raise RegistryError(
@@ -127,20 +144,30 @@ def add(
             " there is nothing to add"
         )
     if taken is not None and taken.sha256 != sha256:
-        raise RegistryError(f"{model} has a version {version} with other bytes already")
+        raise RegistryUsageError(f"{model} has a version {version} with other bytes already")
+    told = {gate: f"{actor}: {reason}" for gate, reason in (waived or {}).items()}
     folder = settings.jobs_folder / f"added-{model}-{sha256[:12]}-{uuid.uuid4().hex[:6]}"
     try:
-        made_here = ("incumbent",) if incumbent.made_here else ()
-        external_package.fill_folder(folder, spec, settings, made_here=made_here)
+        external_package.fill_folder(
+            folder,
+            spec,
+            settings,
+            made_here=job_spec.roles_made_here(incumbent, earlier),
+            releases=tuple(v.version for v in earlier),
+            waived=told,
+        )
         layout = RepositoryLayout(settings.root)
         restore(layout, model, incumbent.files, folder / "incumbent", names={"model.onnx"})
+        for n, release in enumerate(earlier, start=1):
+            place = folder / "best" / str(n)
+            restore(layout, model, release.files, place, names={"model.onnx"})
         (folder / "added").mkdir()
         (folder / "added" / "model.onnx").write_bytes(adopted.data)
         if not trusted_only:
             _fill_fresh(folder, spec, incumbent, sha256, database)
         with start() as child:
             report = child.run(folder, deadline_s=settings.child_seconds).report
-        if isinstance(report.decision, Undecidable):
+        if isinstance(report.decision, Undecidable | NeedsPerson):
             return ExternalVersion(report=report, version=None)
         passed = isinstance(report.decision, Accepted)
         package = external_package.build(
@@ -172,11 +199,17 @@ def add(
             profile=profile,
             base_error=_base_error(report),
         )
+        if told:
+            body = {"version": version, "waived": told}
+            audit.append(conn, actor, "release.gates_waived", model, body, now)
     return ExternalVersion(report=report, version=row)
 
 
-def why(report: Report) -> str:
-    """The decision of a report in words."""
+def why(report: Report, *, again: str = "redistill add MODEL VERSION FILE") -> str:
+    """The decision of a report in words.
+
+    ``again`` is the command that judges the file again.
+    """
     match report.decision:
         case Accepted():
             return "every gate passed"
@@ -185,16 +218,20 @@ def why(report: Report) -> str:
         case Undecidable(gate=gate, have=have, need=need, why=text):
             more = "" if need is None else f", about {need} would decide"
             return f"{gate} is undecided with {have} rows{more}: {text}"
+        case NeedsPerson() as missing:
+            return question(
+                report,
+                missing,
+                model=report.model,
+                serving="the version",
+                again=again,
+            )
         case None:
             return "the report decides nothing"
 
 
 def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, Version]:
-    level = versions.level_of(conn, model)
-    if level == "watch":
-        raise RegistryError(
-            f'{model} is only watched: set level = "rollback" or "repair" in its model.toml'
-        )
+    versions.want_releases(conn, model)
     text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one()
     stable = conn.execute(
         sa.select(pointers.c.stable).where(pointers.c.model == model)

@@ -1,6 +1,6 @@
-"""Parent watch: a module that ends when its parent is gone.
+"""Parent watch: a module that ends when its parent is gone, and keeps its log small.
 
-``python -m redistill.workers.processes.parent_watch PARENT MODULE ARGS...``
+``python -m redistill.workers.processes.parent_watch PARENT [--log=FILE] MODULE ARGS...``
 
 A supervisor that is killed with SIGKILL can stop nobody. On Linux the kernel then sends its
 children SIGTERM, because they asked for it here; elsewhere they live on, and the supervisor's next
@@ -15,6 +15,9 @@ import os
 import runpy
 import signal
 import sys
+from pathlib import Path
+
+from redistill.workers.processes.log_file import LogFile
 
 __all__ = []
 
@@ -38,4 +41,6 @@ def watch_parent(parent: int) -> None:
 if __name__ == "__main__":
     watch_parent(int(sys.argv[1]))
     del sys.argv[:2]
+    if sys.argv[0].startswith("--log="):
+        LogFile(Path(sys.argv.pop(0).partition("=")[2])).follow()
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

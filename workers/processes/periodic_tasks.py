@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
 
-__all__ = ["PeriodicTask"]
+from redistill.files import disk_refuses
+from redistill.streams.errors import StoreUnavailable
+
+__all__ = ["PeriodicTask", "late"]
 
 log = structlog.get_logger(__name__)
 
 LONGEST_PAUSE_SECONDS = 5.0
 """Between two tries of a task that fails: what is back is noticed within this."""
 
-REPEAT_SECONDS = 60.0
-"""How often a failure that goes on is said again."""
+REPEAT_SECONDS, LONGEST_REPEAT_SECONDS = 60.0, 4 * 3_600.0
+"""How long until a failure that goes on, or comes and goes, is said again: twice as long each time,
+so that an outage of a night has ten lines and not a thousand."""
 
 
 class PeriodicTask:
@@ -34,6 +38,8 @@ class PeriodicTask:
         Pause after a round that found nothing.
     stop
         Ends the task after the round at work.
+    clock
+        Monotonic seconds.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class PeriodicTask:
         *,
         every_seconds: float,
         stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._work = work
@@ -51,9 +58,13 @@ class PeriodicTask:
         self._wake = threading.Event()
         self.failures = 0
         """Failed rounds in a row."""
-        self.done_at = time.monotonic()
+        self._clock = clock
+        self.done_at = clock()
         """When a round last ended well (monotonic seconds)."""
-        self._said: tuple[str, float] = ("", 0.0)
+        self._text, self._quiet_until, self._repeat = "", float("-inf"), REPEAT_SECONDS
+        """What was said last, until when it is not said again, and for how long after that."""
+        self._told = False
+        """Whether of the failure that goes on anything was said."""
         self._thread = threading.Thread(target=self._run, name=f"task-{name}", daemon=True)
 
     def start(self) -> None:
@@ -77,24 +88,33 @@ class PeriodicTask:
                 more = bool(self._work())
             except Exception as error:  # whatever it is: the next round may do better
                 self.failures += 1
-                self._complain(error)
+                if not isinstance(error, StoreUnavailable):  # which is said once for all tasks
+                    self._complain(error)
                 pause = min(LONGEST_PAUSE_SECONDS, 0.1 * 2 ** min(self.failures, 10))
                 self._stop.wait(pause)
                 continue
-            if self.failures:
-                log.info("duty_recovered", action="duty_recovered", duty=self.name)
+            self._recovered()
             self.failures = 0
-            self.done_at = time.monotonic()
+            self.done_at = self._clock()
             if not more:
                 self._wake.wait(self._every_seconds)
 
+    def _recovered(self) -> None:
+        if self._told:
+            log.info("duty_recovered", action="duty_recovered", duty=self.name)
+        self._told = False
+
     def _complain(self, error: Exception) -> None:
         """Say what is wrong once, and again if it changes or goes on."""
-        text, now = f"{type(error).__name__}: {error}", time.monotonic()
-        if text == self._said[0] and now - self._said[1] < REPEAT_SECONDS:
+        text, now = f"{type(error).__name__}: {error}", self._clock()
+        if text == self._text and now < self._quiet_until:
             return
-        self._said = (text, now)
-        expected = getattr(error, "retriable", None) is not None
+        if text != self._text or not self._told:
+            self._repeat = REPEAT_SECONDS
+        self._text, self._told = text, True
+        self._quiet_until = now + self._repeat
+        self._repeat = min(LONGEST_REPEAT_SECONDS, 2 * self._repeat)
+        expected = getattr(error, "retriable", None) is not None or disk_refuses(error)
         log.warning(
             "duty_failed",
             action="duty_failed",
@@ -103,3 +123,14 @@ class PeriodicTask:
             error=text,
             exc_info=not expected,
         )
+
+
+def late(
+    tasks: Iterable[PeriodicTask],
+    seconds: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[str]:
+    """Names of the tasks of which no round ended well for longer than ``seconds``."""
+    now = clock()
+    return [task.name for task in tasks if now - task.done_at > seconds]

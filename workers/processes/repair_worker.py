@@ -9,38 +9,47 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import structlog
 
 from redistill.streams.engine import logs
+from redistill.streams.engine.metrics_server import MetricsServer
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
+from redistill.streams.store.process_rows import BEAT_SECONDS, Presence
 from redistill.streams.store.relay import Relay
-from redistill.times import now_us, to_seconds
+from redistill.times import to_seconds, to_us
 from redistill.workers.incidents import reconciler
 from redistill.workers.incidents.event_consumer import EventConsumer
 from redistill.workers.incidents.model_context import FleetLimits
 from redistill.workers.jobs import predecessor_comparison, retention, scheduler
 from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.clock_watch import ClockWatch
 from redistill.workers.jobs.dependencies import Dependencies, WarmChild
 from redistill.workers.jobs.predecessor_comparison import ComparisonRunner
 from redistill.workers.jobs.publish import Publisher
 from redistill.workers.jobs.runner import Runner
 from redistill.workers.jobs.scheduler import Scheduler
 from redistill.workers.models import objects, registered
-from redistill.workers.processes.periodic_tasks import PeriodicTask
+from redistill.workers.processes import metrics_endpoint
+from redistill.workers.processes.fleet_metrics import READ_SECONDS, FleetMetrics
+from redistill.workers.processes.periodic_tasks import PeriodicTask, late
 from redistill.workers.processes.repair_metrics import RepairMetrics
+from redistill.workers.processes.task_metrics import TaskMetrics
+from redistill.workers.releases.post_release_monitor import BREAKER_SECONDS
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import alarm_budget, opening
+from redistill.workers.store import alarm_budget, future_times, opening
 
 __all__ = ["RepairWorker", "run"]
 
@@ -50,6 +59,9 @@ RELAY_SECONDS = 0.1
 JOBS_SECONDS = 0.2
 WRITER_SECONDS = 0.5
 COMPARISON_SECONDS = 1.0
+CLOCK_SECONDS = 30.0
+SET_SECONDS = 2.0
+"""How often it is looked whether the machine's clock was set."""
 EXPIRE_SECONDS = 10.0
 RETENTION_SECONDS = 600.0
 BUDGET_SECONDS = 3_600.0
@@ -57,11 +69,15 @@ OBJECT_GRACE_SECONDS = 86_400.0
 """Registered files that nothing names are kept so long: a registration stores them before its rows.
 """
 
-RELAY_PAUSE_SECONDS = 2.0
-"""Between two tries while the broker is away."""
+PROMPT = ("sweep", "keeper", "relay")
+"""Tasks whose rounds are short; a job or a comparison takes minutes."""
+LATE_SECONDS = 60.0
+"""A task of these that has not ended a round for so long makes this worker unready: longer than the
+slowest of them waits for a database that hangs and a broker that does not answer."""
 
-STOP_SECONDS = 15.0
-"""How long a task may take to end; the longest is one that waits for a locked database."""
+STOP_SECONDS = 20.0
+"""How long the tasks may take to end, all together. The longest is one whose connection hangs: ten
+seconds until that is known, five for the one that is tried in its place."""
 
 
 def _remove_objects(database: Database, settings: Settings, now: int) -> int:
@@ -87,7 +103,7 @@ class RepairWorker:
     stop
         Set it, and everything ends; the job at work is left resumable.
     clock
-        Microseconds since 1970.
+        Microseconds since 1970; ``None``: the database's.
     """
 
     def __init__(
@@ -98,15 +114,17 @@ class RepairWorker:
         broker: Broker,
         child: Child,
         stop: threading.Event,
-        clock: Callable[[], int] = now_us,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         # A name of this start, not of this machine: a worker that was killed and came back must not
         # be taken for its former self, which may not be quite dead.
         holder = f"{settings.instance}:{uuid.uuid4().hex[:8]}"
         home = settings.root
+        clock = clock or database.clock
         fleet_limits = FleetLimits.of(settings)
         lifetimes = Lifetimes.of_pointer(settings.pointer_ttl_hours)
         self._stop = stop
+        self._longest_pause = max(fleet_limits.cool_down, to_us(BREAKER_SECONDS))
         self._database = database
         self.holder = holder
 
@@ -148,6 +166,7 @@ class RepairWorker:
             cool_down_seconds=settings.cool_down_minutes * 60,
             on_rollback=self._sign,
         )
+        self.presence = Presence(database, "repair", holder)
         self.relay = Relay(database, broker, holder=holder)
         self.listener = EventConsumer(
             broker,
@@ -161,14 +180,21 @@ class RepairWorker:
             names_days=settings.names_kept_days,
             releases=settings.releases_kept,
         )
+        self.watch = ClockWatch(database, holder=holder)
         self.scheduler = Scheduler(
             database,
             holder=holder,
             chores={
+                "clock": (CLOCK_SECONDS, self.watch.agreed),
                 "expire": (
                     EXPIRE_SECONDS,
-                    lambda: reconciler.expire_jobs(
-                        database, fleet_limits=fleet_limits, actor=f"worker:{holder}", clock=clock
+                    lambda: self._by_age(
+                        lambda _: reconciler.expire_jobs(
+                            database,
+                            fleet_limits=fleet_limits,
+                            actor=f"worker:{holder}",
+                            clock=clock,
+                        )
                     ),
                 ),
                 "budget": (
@@ -179,12 +205,16 @@ class RepairWorker:
                 ),
                 "objects": (
                     RETENTION_SECONDS,
-                    lambda: _remove_objects(database, settings, clock()),
+                    lambda: self._by_age(lambda now: _remove_objects(database, settings, now)),
+                ),
+                "size": (
+                    RETENTION_SECONDS,
+                    lambda: retention.bound_size(database.unhurried(), stop.is_set),
                 ),
                 "retention": (
                     RETENTION_SECONDS,
-                    lambda: retention.run(
-                        database, home=home, keep=keep, lifetimes=lifetimes, clock=clock
+                    lambda: self._by_age(
+                        lambda now: self._retain(keep, lifetimes, home=home, now=now)
                     ),
                 ),
             },
@@ -198,19 +228,39 @@ class RepairWorker:
             ("relay", self._relay, RELAY_SECONDS),
             ("listen", self.listener.run_once, 0.0),
             ("guard", self.comparisons.run_once, COMPARISON_SECONDS),
+            ("clock", self.scheduler.keep_time, SET_SECONDS),
+            ("presence", self._tell, BEAT_SECONDS),
         ]
+        self.fleet = FleetMetrics(
+            database,
+            holder=holder,
+            namespace=settings.namespace,
+            most_models=settings.metrics_models,
+        )
+        self._most_models = settings.metrics_models
+        self._metrics_address = settings.metrics_address()
+        if self._metrics_address is not None:
+            tasks.append(("figures", self.fleet.refresh, READ_SECONDS))
         self.tasks = {
             name: PeriodicTask(name, work, every_seconds=seconds, stop=stop)
             for name, work, seconds in tasks
         }
-        self.metrics = RepairMetrics(database, self.tasks, namespace=settings.namespace)
-        self._metrics_port = settings.metrics_port
+        self._namespace = settings.namespace
+        self._server: MetricsServer | None = None
 
     def start(self) -> None:
         """Start every task."""
-        if self._metrics_port is not None:
-            port = self.metrics.serve(self._metrics_port)
-            log.info("metrics", action="metrics", url=f"http://127.0.0.1:{port}/metrics")
+        if self._metrics_address is not None:
+            told = (
+                TaskMetrics(self.tasks, process="repair", namespace=self._namespace),
+                RepairMetrics(
+                    self._database, namespace=self._namespace, most_models=self._most_models
+                ),
+                self.fleet,
+            )
+            registry = metrics_endpoint.registry_of("repair", told, namespace=self._namespace)
+            self._server = metrics_endpoint.serve(registry, self._metrics_address)
+        self.watch.begin()
         for task in self.tasks.values():
             task.start()
         self.scheduler.start()
@@ -224,7 +274,14 @@ class RepairWorker:
             Whether all of them ended in time.
         """
         self.scheduler.stop()
-        late = [name for name, task in self.tasks.items() if not task.join(STOP_SECONDS)]
+        for task in self.tasks.values():
+            task.wake()
+        end = time.monotonic() + STOP_SECONDS
+        late = [
+            name
+            for name, task in self.tasks.items()
+            if not task.join(max(0.0, end - time.monotonic()))
+        ]
         if late:
             log.warning("tasks_late", action="tasks_late", tasks=late)
         try:
@@ -232,9 +289,12 @@ class RepairWorker:
                 stack.callback(self.dependencies.child.close)
                 stack.callback(self.listener.close)
                 stack.callback(self.relay.close)
-                stack.callback(self.metrics.close)
+                if self._server is not None:
+                    stack.callback(self.fleet.leave)
+                    stack.callback(self._server.close)
                 stack.callback(self.writer.close)
                 stack.callback(self._give_back)
+                stack.callback(self.presence.leave)
         except StoreUnavailable as error:
             log.info("lease_kept", action="lease_kept", error=str(error))
         return not late
@@ -244,6 +304,26 @@ class RepairWorker:
         with self._database.begin() as conn:
             for name in (scheduler.LEASE, predecessor_comparison.LEASE):
                 lease.expire(conn, name, self.holder)
+
+    def _by_age(self, work: Callable[[int], Any]) -> None:
+        """Delete or end something for its age, unless the clocks differ by which it is judged."""
+        if (now := self.watch.agreed()) is not None:
+            work(now)
+
+    def _retain(
+        self, keep: retention.RetentionLimits, lifetimes: Lifetimes, *, home: Path, now: int
+    ) -> None:
+        back = future_times.bring_back(self._database, now=now, longest_pause=self._longest_pause)
+        if back:
+            log.warning("times_brought_back", action="times_brought_back", changed=back)
+        retention.run(
+            self._database.unhurried(),
+            home=home,
+            keep=keep,
+            lifetimes=lifetimes,
+            now=now,
+            stop=self._stop.is_set,
+        )
 
     def _on_finding(self, finding_id: str) -> None:
         if self.reconciler.ingest(finding_id):
@@ -255,14 +335,17 @@ class RepairWorker:
             self._work()
         return done.ingested > 0
 
+    def _tell(self) -> None:
+        behind = late([self.tasks[name] for name in PROMPT], LATE_SECONDS)
+        self.presence.say(
+            f"its tasks: {', '.join(behind)} ended no round for a minute" if behind else ""
+        )
+
     def _keep(self) -> bool:
         return self.writer.tick().snapshot is not None
 
     def _relay(self) -> bool:
-        sent = self.relay.run_once()
-        if self.relay.failures:  # it has said so; asking ten times a second helps nobody
-            self._stop.wait(min(RELAY_PAUSE_SECONDS, 0.1 * 2 ** min(self.relay.failures, 10)))
-        return sent > 0
+        return self.relay.run_once() > 0
 
     def _sign(self) -> None:
         self.tasks["keeper"].wake()
@@ -300,7 +383,7 @@ def run(
     DatabaseError
         The database is away, not upgraded, or newer than this program.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, process="repair")
     logging.getLogger("apscheduler").setLevel(logging.WARNING)  # a line per wake-up otherwise
     broker = settings.broker()
     with Child.start() as child:  # before any thread, connection or key
@@ -309,6 +392,7 @@ def run(
             worker = RepairWorker(
                 settings, database=database, broker=broker, child=child, stop=stop
             )
+            database.wait_out()
             worker.start()
             log.info(
                 "repair_started",

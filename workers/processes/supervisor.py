@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from redistill.workers.errors import UsageError, WorkersError
+from redistill.workers.processes.log_file import numbered, open_log
+from redistill.workers.processes.log_lines import in_words
 
 __all__ = ["Death", "ProcessSpec", "Supervisor", "delay", "last_line", "spawn"]
 
@@ -24,13 +26,12 @@ LONGEST_DELAY_SECONDS = 10.0
 STEADY_SECONDS = 30.0
 """A process that ran this long and then dies is started again without waiting: its earlier deaths
 are forgotten."""
-STOP_SECONDS = 20.0
+STOP_SECONDS = 30.0
 """Workers finish a flush or a step on SIGTERM, most in under two seconds; the stream worker gives
-itself ten while the broker is away."""
+itself ten while the broker is away, the repair worker 20 while the database hangs, and then tries
+once more to give its leases back."""
 USAGE_STATUS = 2
 """Exit status of wrong settings or arguments: starting again cannot help."""
-LOG_BYTES = 20_000_000
-"""A log larger than this is moved aside when its process is started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +42,7 @@ class ProcessSpec:
     module: str
     args: tuple[str, ...] = ()
     env: Mapping[str, str]
-    """Its whole environment: see :func:`redistill.workers.settings.settings.environment`."""
+    """Its whole environment: see :func:`redistill.workers.settings.environment.environment`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +55,7 @@ class Death:
     seconds: float
     """How long it had run."""
     last_words: str
-    """Last line of its log."""
+    """Last line of its log, in words."""
     again_in: float | None
     """Seconds until it is started again; ``None``: it is not."""
 
@@ -90,18 +91,22 @@ def delay(deaths: int) -> float:
 
 
 def spawn(task: ProcessSpec, log: Path) -> subprocess.Popen[bytes]:
-    """Start a task once, its output appended to ``log``; it ends when the calling thread does."""
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        os.replace(log, log.with_suffix(".log.old"))
+    """Start a task once, its output appended to ``log``, which it keeps small itself; it ends when
+    the calling thread does."""
     command = [
         sys.executable,
         "-m",
         "redistill.workers.processes.parent_watch",
         str(os.getpid()),
+        f"--log={log.absolute()}",
         task.module,
         *task.args,
     ]
-    with log.open("ab") as out:
+    try:
+        out = open_log(log)
+    except OSError:  # a full disk: it runs without one
+        out = os.open(os.devnull, os.O_WRONLY)
+    try:
         # a session of its own: Ctrl-C in the terminal reaches the supervisor only, which then
         # stops all in order
         return subprocess.Popen(
@@ -112,6 +117,8 @@ def spawn(task: ProcessSpec, log: Path) -> subprocess.Popen[bytes]:
             env=dict(task.env),
             start_new_session=True,
         )
+    finally:
+        os.close(out)
 
 
 class Supervisor:
@@ -174,7 +181,7 @@ class Supervisor:
                         name=child.task.name,
                         status=status,
                         seconds=ran,
-                        last_words=last_line(self.log(child.task.name)),
+                        last_words=in_words(last_line(self.log(child.task.name))),
                         again_in=wait,
                     )
                 )
@@ -240,12 +247,15 @@ class Supervisor:
 
 
 def last_line(path: Path, *, limit: int = 400) -> str:
-    """Last line of a file that is not empty, cut at ``limit`` characters; empty if there is
-    none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8_192))
-            lines = file.read().decode("utf-8", "replace").split("\n")
-    except FileNotFoundError:
-        return ""
-    return next((line.strip()[:limit] for line in reversed(lines) if line.strip()), "")
+    """Last line of a log that is not empty, cut at ``limit`` characters; empty if there is none.
+    One that was just put aside is read where there is nothing yet in the new one."""
+    for each in (path, numbered(path, 1)):
+        try:
+            with each.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 8_192))
+                lines = file.read().decode("utf-8", "replace").split("\n")
+        except FileNotFoundError:
+            continue
+        if found := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            return found[:limit]
+    return ""

@@ -27,6 +27,7 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization.json import JSONSerializer
 
 from redistill.files import PRIVATE, write
+from redistill.modes import as_the_user_has_it, private_folder
 from redistill.workers.errors import KeysError, UsageError
 
 __all__ = ["Keys", "exist", "export", "init", "load", "renewed_root", "trust"]
@@ -107,7 +108,7 @@ def init(folder: Path, *, passphrase: str | None, now: datetime) -> Path:
         root.add_key(signers[role].public_key, role)
     document = signed_root(root, signers["root"])
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(folder)
         for role, key in private.items():
             pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
             write(folder / f"{role}.pem", pem, mode=PRIVATE)
@@ -176,8 +177,9 @@ def export(folder: Path, destination: Path) -> None:
     """
     data = trust(folder)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        destination.write_bytes(data)
+        with as_the_user_has_it():
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            destination.write_bytes(data)
     except OSError as error:
         raise KeysError(f"{destination} cannot be written: {error.strerror}") from error
 

@@ -28,7 +28,7 @@ from redistill.streams.client.release import (
 )
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.block import Schema
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import ReleaseFilesError
 from redistill.workers.releases.release_files import RepositoryLayout, store
 
 __all__ = ["ReleasePackage", "build_package", "version_name"]
@@ -100,7 +100,7 @@ def build_package(
     ------
     ReleaseError
         The candidate was refused: its graph, its golden test, its files.
-    RegistryError
+    ReleaseFilesError
         Files could not be stored.
     """
     names = sorted(
@@ -154,7 +154,7 @@ def build_package(
         for name in names:
             stored = store(layout, model, name, candidate / name)
             if stored != files[name]:
-                raise RegistryError(f"{candidate / name} changed while it was packaged")
+                raise ReleaseFilesError(f"{candidate / name} changed while it was packaged")
         entry = store(layout, model, MANIFEST_FILE, folder / MANIFEST_FILE)
     return ReleasePackage(
         manifest=manifest, manifest_sha256=entry.sha256, files={**files, MANIFEST_FILE: entry}

@@ -26,8 +26,8 @@ from redistill.workers.releases.versions import (
     Version,
     add_version,
     get,
-    level_of,
     revise,
+    want_releases,
 )
 from redistill.workers.store import audit
 from redistill.workers.store.tables import (
@@ -94,10 +94,7 @@ def publish(
         There is no such version, it did not pass, its bytes are barred or gone, the model is only
         watched, or there are no signing keys. Nothing was changed.
     """
-    if level_of(conn, model) == "watch":
-        raise RegistryError(
-            f'{model} is only watched: set level = "rollback" or "repair" in its model.toml'
-        )
+    want_releases(conn, model)
     row = get(conn, model, version)
     current = _pointer(conn, model)
     if current is not None and current.stable == version:
@@ -149,7 +146,7 @@ def rollback(
     """
     current = _pointer(conn, model)
     if current is None:
-        level_of(conn, model)  # an unknown name is told as one
+        want_releases(conn, model)  # an unknown name is told as one
         raise RegistryError(f"{model} has no published version: there is nothing to roll back")
     target = publication_history.predecessor(conn, model) if to is None else to
     if target is None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from redistill.files import copy, sha256_of, write
 from redistill.streams.client.release import FileEntry, target_name
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import ReleaseFilesError
 
 __all__ = [
     "PRIVATE_NAMES",
@@ -78,7 +78,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises
     ------
-    RegistryError
+    ReleaseFilesError
         The disk is full, or the place cannot be written.
     """
     try:
@@ -93,7 +93,7 @@ def store(layout: RepositoryLayout, model: str, name: str, source: Path) -> File
 
     Raises
     ------
-    RegistryError
+    ReleaseFilesError
         The disk is full, or the place cannot be written: nothing was left half-written.
     """
     entry = FileEntry(sha256=sha256_of(source), bytes=source.stat().st_size)
@@ -104,7 +104,7 @@ def store(layout: RepositoryLayout, model: str, name: str, source: Path) -> File
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not copy(source, path, sha256=entry.sha256):
-                raise RegistryError(f"{source} changed while it was read")
+                raise ReleaseFilesError(f"{source} changed while it was read")
         except OSError as error:
             raise cannot_write(path, error) from error
     return entry
@@ -141,7 +141,7 @@ def restore(
 
     Raises
     ------
-    RegistryError
+    ReleaseFilesError
         A file is damaged or cannot be written.
     """
     for name, entry in files.items():
@@ -149,7 +149,9 @@ def restore(
             continue
         source, destination = layout.path(model, name, entry.sha256), folder / name
         if not intact(source, entry):
-            raise RegistryError(f"{model}: {name} of a release is missing or damaged ({source})")
+            raise ReleaseFilesError(
+                f"{model}: {name} of a release is missing or damaged ({source})"
+            )
         try:
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, destination)
@@ -157,11 +159,11 @@ def restore(
             raise cannot_write(destination, error) from error
 
 
-def cannot_write(path: Path, error: OSError) -> RegistryError:
+def cannot_write(path: Path, error: OSError) -> ReleaseFilesError:
     """Say what stopped a file from being written, and what that means."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return RegistryError(
+        return ReleaseFilesError(
             f"no room to write {path.parent}: {error.strerror}. Nothing was published; make room "
             "and do it again"
         )
-    return RegistryError(f"{path} cannot be written: {error.strerror}")
+    return ReleaseFilesError(f"{path} cannot be written: {error.strerror}")

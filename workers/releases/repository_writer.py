@@ -3,7 +3,6 @@ announcements."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -68,7 +67,7 @@ class RepositoryWriter:
     cool_down_seconds
         Pause of automatic repair after a roll back.
     clock
-        Seconds since 1970.
+        Seconds since 1970; ``None``: the database's.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class RepositoryWriter:
         lifetimes: Lifetimes | None = None,
         cool_down_seconds: float = 3_600.0,
         announce_seconds: float = ANNOUNCE_SECONDS,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._database = database
         self._layout = layout
@@ -90,7 +89,7 @@ class RepositoryWriter:
         self.lifetimes = lifetimes or Lifetimes()
         self._cool_down_seconds = cool_down_seconds
         self._announce_us = to_us(announce_seconds)
-        self._clock = clock
+        self._clock = clock or database.clock.seconds
         self._token: int | None = None
         self._until = 0
         self._keys: Keys | None = None
@@ -301,7 +300,7 @@ class RepositoryWriter:
             sa.select(repository_roles.c.role, repository_roles.c.expires_at)
         ).all()
         renewal = any(
-            r.expires_at - now < to_us(self.lifetimes.of(r.role).total_seconds()) / 2
+            roles.is_due(r.role, r.expires_at, now, self.lifetimes)
             for r in expiries
             if r.role != "root" or (self._keys is not None and self._keys.root is not None)
         )

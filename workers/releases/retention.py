@@ -12,7 +12,7 @@ from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.times import to_seconds
-from redistill.workers.releases import publication_history, registry, roles, versions
+from redistill.workers.releases import best_release, publication_history, registry, roles, versions
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import audit
@@ -46,9 +46,10 @@ def prune(
 ) -> Pruned:
     """Remove what is not needed of one model.
 
-    Kept are: what serves and what a roll back goes to, the ``keep`` versions published last, and
-    candidates made since ``rejected_before``. The rows are changed and signed first and the files
-    removed when clients can see that, so that nobody is told of a file that is gone.
+    Kept are: what serves and what a roll back goes to, the ``keep`` versions published last, the
+    releases among which the best so far is (``best_release``), and candidates made since
+    ``rejected_before``. The rows are changed and signed first and the files removed when clients
+    can see that, so that nobody is told of a file that is gone.
 
     Parameters
     ----------
@@ -101,6 +102,7 @@ def _superfluous(conn: sa.Connection, model: str, keep: int, rejected_before: in
         publication_history.stack(publication_history.moves(conn, model))[-2:]
     )
     safe.add(publication_history.predecessor(conn, model) or "")
+    safe |= {v.version for v in best_release.contenders(conn, model)}
     return [
         v.version
         for v in every

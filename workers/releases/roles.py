@@ -27,6 +27,7 @@ __all__ = [
     "Role",
     "ensure",
     "expiring",
+    "is_due",
     "lift",
     "point",
     "pointer_text",
@@ -183,7 +184,7 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
     """
     if not (by_name := read_roles(conn)):
         return []
-    due = [r.name for r in by_name.values() if _past_half(r, now, lifetimes)]
+    due = [r.name for r in by_name.values() if is_due(r.name, r.expires_at, now, lifetimes)]
     if keys.root is None:
         due = [name for name in due if name != "root"]
     if not due:
@@ -203,7 +204,7 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
 
 def expiring(by_name: Mapping[str, Role], *, now: int, lifetimes: Lifetimes) -> list[str]:
     """Roles past half of their life: after a renewal those whose key was not at hand."""
-    return [r.name for r in by_name.values() if _past_half(r, now, lifetimes)]
+    return [r.name for r in by_name.values() if is_due(r.name, r.expires_at, now, lifetimes)]
 
 
 def valid_until(conn: sa.Connection) -> int | None:
@@ -284,8 +285,18 @@ def _lock_order(role: str) -> tuple[int, str]:
     return order.get(role, 2), role
 
 
-def _past_half(role: Role, now: int, lifetimes: Lifetimes) -> bool:
-    return tuf_time(role.expires_at) - tuf_time(now) < lifetimes.of(role.name) / 2
+def is_due(role: str, expires_at: int, now: int, lifetimes: Lifetimes) -> bool:
+    """Whether a role has to be signed anew: it is past half of its life, or would be believed for
+    longer than it may (a clock was ahead, or the setting was lowered).
+
+    Examples
+    --------
+    >>> lives = Lifetimes(timestamp=24.0)
+    >>> [is_due("timestamp", round(h * 3.6e9), 0, lives) for h in (11, 13, 24, 25, -1)]
+    [True, False, False, True, True]
+    """
+    left, life = tuf_time(expires_at) - tuf_time(now), lifetimes.of(role)
+    return left < life / 2 or (role != "root" and left > life + timedelta(minutes=1))
 
 
 def _expiry(role: str, now: int, lifetimes: Lifetimes) -> int:

@@ -12,7 +12,7 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.times import to_us
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import NotInTime
 from redistill.workers.releases import release_requests
 from redistill.workers.releases.release_requests import Kind, RequestResult
 from redistill.workers.releases.repository import LEASE
@@ -34,7 +34,8 @@ def perform(
     *,
     actor: str,
     wait_seconds: float,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] | None = None,
+    timer: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> RequestResult:
     """Ask, and wait until clients can see it.
@@ -48,6 +49,10 @@ def perform(
         This process's own (``RepositoryWriter.close`` it afterwards).
     actor
         Who asks, for the audit chain.
+    clock
+        Seconds since 1970; ``None``: the database's.
+    timer
+        Seconds of a clock that is never set, by which it is waited.
 
     Returns
     -------
@@ -56,12 +61,13 @@ def perform(
 
     Raises
     ------
-    RegistryError
+    NotInTime
         Nobody did it within ``wait_seconds``.
     KeysError
         Nobody holds the repository, and this process cannot read the keys.
     """
-    began = clock()
+    clock = clock or database.clock.seconds
+    began = timer()
     with database.begin() as conn:
         request_id = release_requests.submit(
             conn, kind, model, body, actor=actor, now=to_us(clock())
@@ -76,13 +82,13 @@ def perform(
             if holder is None or writer.holds:
                 with contextlib.suppress(LeaseError):  # somebody else was faster, and does it
                     writer.attempt()
-            elif clock() - began > wait_seconds:
-                raise RegistryError(
+            elif timer() - began > wait_seconds:
+                raise NotInTime(
                     f"{holder} holds the repository and did not answer within {wait_seconds:g} s; "
                     "is the repair worker well? Nothing was changed"
                 )
-            if clock() - began > wait_seconds:
-                raise RegistryError(f"not done within {wait_seconds:g} s")
+            if timer() - began > wait_seconds:
+                raise NotInTime(f"not done within {wait_seconds:g} s; nothing was changed")
             sleep(LOOK_SECONDS)
     finally:
         with database.begin() as conn:

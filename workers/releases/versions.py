@@ -13,13 +13,22 @@ from redistill.streams.client.release import FileEntry
 from redistill.streams.store.database import upsert
 from redistill.streams.store.tables import profiles, specs
 from redistill.streams.wire.events import Trigger
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import RegistryError, RegistryUsageError
 from redistill.workers.releases.announce import announce_release
 from redistill.workers.releases.package import ReleasePackage
-from redistill.workers.store import audit
+from redistill.workers.store import audit, names
 from redistill.workers.store.tables import versions
 
-__all__ = ["Version", "add_version", "all_versions", "find", "get", "level_of", "revise"]
+__all__ = [
+    "Version",
+    "add_version",
+    "all_versions",
+    "find",
+    "get",
+    "level_of",
+    "revise",
+    "want_releases",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,14 +170,14 @@ def get(conn: sa.Connection, model: str, version: str) -> Version:
     """
     row = find(conn, model, version)
     if row is None:
-        names = conn.execute(
+        found = conn.execute(
             sa.select(versions.c.version)
             .where(versions.c.model == model)
             .order_by(versions.c.created_at.desc())
-            .limit(10)
         ).scalars()
-        known = ", ".join(names) or "it has none"
-        raise RegistryError(f"{model} has no version {version!r} (known: {known})")
+        known = list(found)
+        near = names.did_you_mean(version, known) if known else " (it has none)"
+        raise RegistryUsageError(f"{model} has no version {version!r}{near}")
     return row
 
 
@@ -183,13 +192,28 @@ def all_versions(conn: sa.Connection, model: str) -> list[Version]:
 
 
 def level_of(conn: sa.Connection, model: str) -> str:
-    """The level at which a model was taken in; raises ``RegistryError`` for an unknown model."""
+    """The level at which a model was taken in; ``RegistryUsageError``: it is not registered."""
     level = conn.execute(
         sa.select(specs.c.level).where(specs.c.model == model)
     ).scalar_one_or_none()
     if level is None:
-        raise RegistryError(f"there is no model named {model!r}: register it first")
+        raise RegistryUsageError(names.no_such_model(conn, model))
     return str(level)
+
+
+def want_releases(conn: sa.Connection, model: str) -> None:
+    """Refuse a model that is only watched, before anything else is said of its releases.
+
+    Raises
+    ------
+    RegistryUsageError
+        It is, or it is unknown.
+    """
+    if level_of(conn, model) == "watch":
+        raise RegistryUsageError(
+            f'{model} is only watched (level watch), and has no releases: set level = "rollback" or'
+            ' "repair" in its model.toml, and register it again'
+        )
 
 
 def revise(conn: sa.Connection, model: str, now: int) -> None:

@@ -7,8 +7,6 @@ model lives in ``model.toml`` (``redistill.workers.models.spec``).
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import os
 import socket
 from collections.abc import Mapping
@@ -18,38 +16,15 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from redistill import child_path
+from redistill.streams.engine.metrics_address import MetricsAddress
 from redistill.streams.kafka.broker import Broker, Mechanism, Protocol, Security
 from redistill.workers.errors import SettingsError
-from redistill.workers.settings import values
+from redistill.workers.settings import dev_address, values
 from redistill.workers.settings.state_key import stored_key
 
-__all__ = ["Settings", "env_name", "environment", "is_loopback", "unknown_variables"]
+__all__ = ["PREFIX", "Settings", "env_name"]
 
 PREFIX = "REDISTILL_"
-LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
-
-
-def is_loopback(server: str) -> bool:
-    """Whether ``host[:port]`` names this machine's loopback interface.
-
-    Examples
-    --------
-    >>> is_loopback("127.0.0.1:9092"), is_loopback("[::1]:9092"), is_loopback("kafka:9092")
-    (True, True, False)
-    """
-    host = server.strip()
-    if host.startswith("["):
-        host = host[1:].partition("]")[0]
-    elif host.count(":") <= 1:
-        host = host.partition(":")[0]
-    if host.lower() in LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
 
 Positive = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -71,7 +46,9 @@ class Settings(BaseSettings):
         description="Folder of the SQLite file, keys, objects, job folders and releases.",
     )
     database: Annotated[str | None, AfterValidator(values.database)] = Field(
-        None, description="sqlite:///PATH or postgresql://...; default: a SQLite file in the home."
+        None,
+        repr=False,  # it may hold a password
+        description="sqlite:///PATH or postgresql://...; default: a SQLite file in the home.",
     )
     namespace: str = Field(
         "",
@@ -127,7 +104,21 @@ class Settings(BaseSettings):
         " did not register them; a further one is watched after 1,000 rows.",
     )
     metrics_port: Port | None = Field(
-        None, description="Prometheus metrics on loopback; 0: a free port; default: off."
+        None,
+        description="Port of a worker's Prometheus metrics; 0: a free port; default: off.",
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address on which they are served.")
+    metrics_token: Annotated[SecretStr | None, AfterValidator(values.token)] = Field(
+        None,
+        description="Bearer token of their scrapes, 32 characters or more; needed off loopback.",
+    )
+    metrics_models: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        500,
+        description="Models that metrics name, those registered first; the others are counted as"
+        " `_other`.",
+    )
+    metrics_allow_insecure: bool = Field(
+        False, description="Serve them off loopback without a token, behind a proxy that has one."
     )
     state_key: Annotated[SecretStr | None, AfterValidator(values.hex_key)] = Field(
         None,
@@ -172,13 +163,27 @@ class Settings(BaseSettings):
     # --- the web process ---
     web_host: str = Field("127.0.0.1", description="Address to listen on.")
     web_port: Port = Field(8_443, description="Port to listen on; 0: a free one.")
-    web_token: SecretStr | None = Field(
-        None, description="Bearer token of clients; needed off loopback."
+    web_token: Annotated[SecretStr | None, AfterValidator(values.token)] = Field(
+        None,
+        description="Bearer token of clients, 32 characters or more; needed off loopback.",
     )
     web_tls_cert: Path | None = Field(None, description="TLS certificate chain in PEM.")
     web_tls_key: Path | None = Field(None, description="TLS private key in PEM.")
     web_allow_insecure: bool = Field(
         False, description="Listen off loopback without TLS, behind a proxy that has it."
+    )
+    web_connections_per_peer: Annotated[int, Field(ge=1)] = Field(
+        128,
+        description="Connections of one address at once; more where a proxy is the only one.",
+    )
+
+    # --- alerts ---
+    alerts: Path | None = Field(
+        None, description="File that says who is told what; default: alerts.toml in the home."
+    )
+    public_url: Annotated[str | None, AfterValidator(values.web_url)] = Field(
+        None,
+        description="Where people reach the web process, https://...; messages link to it.",
     )
 
     # --- retention ---
@@ -213,7 +218,7 @@ class Settings(BaseSettings):
         if self.kafka_ca is not None and not self.kafka_ca.is_file():
             problems.append(f"REDISTILL_KAFKA_CA = {str(self.kafka_ca)!r}: there is no such file")
         if self.servers is not None and not self.servers.startswith("dev://"):
-            off = [s for s in self.servers.split(",") if not is_loopback(s)]
+            off = [s for s in self.servers.split(",") if not values.is_loopback(s)]
             if off and not protocol.endswith("SSL") and not self.allow_plaintext:
                 problems.append(
                     f"REDISTILL_BROKER = {self.servers!r}: {off[0].strip()} is not on loopback and"
@@ -257,7 +262,7 @@ class Settings(BaseSettings):
             return self.kafka_security_protocol
         if self.kafka_username is not None:
             return "SASL_SSL"
-        off = [s for s in (self.servers or "").split(",") if s and not is_loopback(s)]
+        off = [s for s in (self.servers or "").split(",") if s and not values.is_loopback(s)]
         dev = (self.servers or "").startswith("dev://")
         return "SSL" if off and not dev and not self.allow_plaintext else "PLAINTEXT"
 
@@ -272,13 +277,16 @@ class Settings(BaseSettings):
         Raises
         ------
         SettingsError
-            No broker is set.
+            No broker is set, or the dev broker that is set was not started.
         """
         if self.servers is None:
             raise SettingsError(
                 "no broker is set: set REDISTILL_BROKER=host:port (or use `redistill up`, which can"
                 " start an in-memory one)"
             )
+        servers = self.servers
+        if dev_address.is_short(servers):
+            servers = dev_address.whole(self.root, servers)
         security = None
         if self.protocol != "PLAINTEXT":
             security = Security(
@@ -288,7 +296,27 @@ class Settings(BaseSettings):
                 password=self.kafka_password.get_secret_value() if self.kafka_password else None,
                 ca=str(self.kafka_ca) if self.kafka_ca else None,
             )
-        return Broker(self.servers, security, self.namespace)
+        return Broker(servers, security, self.namespace)
+
+    def metrics_address(self) -> MetricsAddress | None:
+        """Where a worker serves its metrics; ``None``: nowhere.
+
+        Raises
+        ------
+        SettingsError
+            It would tell everybody in the network.
+        """
+        if self.metrics_port is None:
+            return None
+        token = self.metrics_token.get_secret_value() if self.metrics_token else None
+        guarded = token is not None or self.metrics_allow_insecure
+        if not guarded and not values.is_loopback(self.metrics_host):
+            raise SettingsError(
+                f"REDISTILL_METRICS_HOST = {self.metrics_host!r} is not on loopback: set"
+                " REDISTILL_METRICS_TOKEN, or REDISTILL_METRICS_ALLOW_INSECURE=1 (behind a proxy"
+                " that asks who comes)"
+            )
+        return MetricsAddress(host=self.metrics_host, port=self.metrics_port, token=token)
 
     @property
     def root(self) -> Path:
@@ -311,6 +339,11 @@ class Settings(BaseSettings):
         return self.root / "objects"
 
     @property
+    def alerts_path(self) -> Path:
+        """The file that says who is told what."""
+        return self.root / "alerts.toml" if self.alerts is None else self.alerts.absolute()
+
+    @property
     def jobs_folder(self) -> Path:
         """Where job folders are made."""
         return self.root / "jobs"
@@ -326,7 +359,7 @@ class Settings(BaseSettings):
         return f"{self.namespace}.{self.group}" if self.namespace else self.group
 
     def state_key_bytes(self) -> bytes:
-        """Key that authenticates stored detectors; if none is set, ``home/keys/state.key`` is made.
+        """Key that seals stored detectors; if none is set, ``home/keys/state.key`` is made.
 
         All stream workers on one database need the same key: with several machines set
         ``REDISTILL_STATE_KEY``.
@@ -335,9 +368,10 @@ class Settings(BaseSettings):
             return bytes.fromhex(self.state_key.get_secret_value())
         return stored_key(self.keys_folder / "state.key")
 
-
-OF_TESTS = ("REDISTILL_REQUIRE",)
-"""Variables that are no settings, and ours: servers without which a test run fails."""
+    def state_key_here(self) -> bytes | None:
+        """The same key if it is on this machine; none is made."""
+        there = self.state_key is not None or os.path.exists(self.keys_folder / "state.key")
+        return self.state_key_bytes() if there else None
 
 
 def env_name(field: str) -> str:
@@ -350,52 +384,6 @@ def env_name(field: str) -> str:
     """
     alias = Settings.model_fields[field].validation_alias
     return alias if isinstance(alias, str) else PREFIX + field.upper()
-
-
-def unknown_variables() -> list[str]:
-    """A sentence for each variable of the environment that has our prefix and is no setting.
-
-    Not an error: other software may use the prefix. Most are misspelt, and then a default rules in
-    silence.
-    """
-    known = {env_name(name).removeprefix(PREFIX): env_name(name) for name in Settings.model_fields}
-    warnings = []
-    for key in sorted(k for k in os.environ if _is_unknown(k)):
-        near = difflib.get_close_matches(key.removeprefix(PREFIX), known, n=1, cutoff=0.75)
-        hint = f"; did you mean {known[near[0]]}?" if near else ""
-        warnings.append(f"{key}: there is no such setting{hint}")
-    return warnings
-
-
-def _is_unknown(key: str) -> bool:
-    known = {*map(env_name, Settings.model_fields), *OF_TESTS}
-    return key.startswith(PREFIX) and key not in known
-
-
-def environment(overrides: Mapping[str, Any]) -> dict[str, str]:
-    """The environment for a process of ours: this one's, with some settings replaced.
-
-    Variables with our prefix that are no setting stay behind, so that only the first process speaks
-    of them. Modules of the current folder stay out as well (:mod:`redistill.child_path`): a user's
-    own ``kafka.py`` must not be what a worker imports.
-
-    Parameters
-    ----------
-    overrides
-        Values by field name; ``None`` takes the variable away.
-
-    Examples
-    --------
-    >>> environment({"home": "here", "servers": None})["REDISTILL_HOME"]
-    'here'
-    """
-    out = {key: value for key, value in os.environ.items() if not _is_unknown(key)}
-    for name, value in overrides.items():
-        if value is None:
-            out.pop(env_name(name), None)
-        else:
-            out[env_name(name)] = str(value)
-    return out | child_path.variables()
 
 
 def _alias(cls: type[Settings], name: str) -> str:
@@ -414,4 +402,5 @@ def _describe(item: Any, keys: Mapping[str, str]) -> str:
     annotation = Settings.model_fields[field].annotation if field in Settings.model_fields else None
     secret = annotation is SecretStr or SecretStr in get_args(annotation)
     shown = "(secret)" if secret else repr(values.without_password(item.get("input")))
-    return f"{key} = {shown}: {message[:1].lower()}{message[1:]}"
+    sentence = values.without_password(message[:1].lower() + message[1:])
+    return f"{key} = {shown}: {sentence}"

@@ -1,4 +1,4 @@
-"""State key: the file of the key that authenticates stored detectors."""
+"""State key: the file of the key that seals stored detectors."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import secrets
 from pathlib import Path
 
 from redistill.files import PRIVATE, create
+from redistill.modes import private_folder
 from redistill.workers.errors import SettingsError
 
-__all__ = ["stored_key"]
+__all__ = ["FEWEST_BYTES", "stored_key"]
+
+FEWEST_BYTES = 16
+"""A shorter key can be guessed."""
+MEND = (
+    "restore it from a backup, or remove it and run `redistill db upgrade --new-state-key` (stored"
+    " detectors start anew)"
+)
 
 
 def stored_key(path: Path) -> bytes:
@@ -20,14 +28,16 @@ def stored_key(path: Path) -> bytes:
         If it cannot be read or made, or holds no key.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         if not path.exists():
             create(path, secrets.token_hex(32).encode(), mode=PRIVATE)  # or somebody was faster
-        return bytes.fromhex(path.read_text().strip())
+        key = bytes.fromhex(path.read_text().strip())
     except OSError as error:
         raise SettingsError(f"the key {path} cannot be read or made: {error.strerror}") from error
     except ValueError as error:
+        raise SettingsError(f"{path} does not hold a hexadecimal key: {MEND}") from error
+    if len(key) < FEWEST_BYTES:  # an empty file is what a full disk leaves: anybody has that key
         raise SettingsError(
-            f"{path} does not hold a hexadecimal key: restore it, or remove it (stored detectors"
-            " start anew)"
-        ) from error
+            f"{path} holds a key of {len(key)} bytes, {FEWEST_BYTES} are the least: {MEND}"
+        )
+    return key

@@ -6,12 +6,47 @@ Pure functions for ``redistill.workers.settings.settings``; a ``ValueError`` is 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Any
 
 from pydantic import SecretStr
 
-__all__ = ["database", "hex_key", "servers", "without_password"]
+from redistill.workers.settings.state_key import FEWEST_BYTES
+
+__all__ = [
+    "database",
+    "hex_key",
+    "is_loopback",
+    "servers",
+    "token",
+    "web_url",
+    "without_password",
+]
+
+DEV_ADDRESS = re.compile(r"dev://[^/?]+:\d+(\?start=[0-9A-Za-z-]+)?")
+LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
+
+
+def is_loopback(server: str) -> bool:
+    """Whether ``host[:port]`` names this machine's loopback interface.
+
+    Examples
+    --------
+    >>> is_loopback("127.0.0.1:9092"), is_loopback("[::1]:9092"), is_loopback("kafka:9092")
+    (True, True, False)
+    """
+    host = server.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") <= 1:
+        host = host.partition(":")[0]
+    if host.lower() in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def servers(value: str | None) -> str | None:
@@ -20,8 +55,10 @@ def servers(value: str | None) -> str | None:
         return None
     text = value.strip()
     if text.startswith("dev://"):
-        if "start=" not in text:
-            raise ValueError("a dev broker's address looks like dev://127.0.0.1:PORT?start=UUID")
+        if not DEV_ADDRESS.fullmatch(text):
+            raise ValueError(
+                "a dev broker's address looks like dev://127.0.0.1:PORT, or that and ?start=UUID"
+            )
         return text
     for part in text.split(","):
         host, colon, port = part.strip().rpartition(":")
@@ -42,6 +79,22 @@ def database(value: str | None) -> str | None:
     return text
 
 
+def web_url(value: str | None) -> str | None:
+    """Where people reach a page, without a slash at its end; blank is none.
+
+    Examples
+    --------
+    >>> web_url(" https://redistill.example/ops/ ")
+    'https://redistill.example/ops'
+    """
+    if value is None or not value.strip():
+        return None
+    text = value.strip().rstrip("/")
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("https://HOST[/PATH] without name, password or query was expected")
+    return text
+
+
 def hex_key(value: SecretStr | None) -> SecretStr | None:
     """A key of 16 bytes or more in hexadecimal digits."""
     if value is None:
@@ -53,11 +106,49 @@ def hex_key(value: SecretStr | None) -> SecretStr | None:
         raise ValueError(
             "hexadecimal digits were expected, for example from `openssl rand -hex 32`"
         ) from None
-    if len(raw) < 16:
+    if len(raw) < FEWEST_BYTES:
         raise ValueError("at least 16 bytes (32 hexadecimal digits) were expected")
     return SecretStr(text)
 
 
+TOKEN_CHARACTERS = 32
+"""Of a token that is made at random: 128 bits where they are hexadecimal digits, and no number of
+tries that a network carries finds it."""
+
+
+def token(value: SecretStr | None) -> SecretStr | None:
+    """A bearer token, as it stands in a header; white space around it (a file's last line) goes.
+
+    Examples
+    --------
+    >>> token(SecretStr("a" * 32 + "\\n")).get_secret_value() == "a" * 32
+    True
+    """
+    if value is None:
+        return None
+    text = value.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError(f"letters, digits and signs of ASCII without spaces were expected, {MAKE}")
+    if len(text) < TOKEN_CHARACTERS:
+        raise ValueError(
+            f"{TOKEN_CHARACTERS} characters or more were expected, not {len(text)}, {MAKE}"
+        )
+    return SecretStr(text)
+
+
+MAKE = "for example from `openssl rand -hex 32`"
+
+
 def without_password(value: Any) -> Any:
-    """Hide the password of a URL."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value) if isinstance(value, str) else value
+    """Hide the passwords of URLs: behind a user's name, whatever signs they have, and in the query.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:p@s/s@host/name?sslmode=require&password=pass")
+    'postgresql://me:***@host/name?sslmode=require&password=***'
+    """
+    if not isinstance(value, str):
+        return value
+    value = re.sub(r"(://[^:/@?\s]*):\S*@", r"\1:***@", value)
+    value = re.sub(r"((?:^|[\s'\"])[^:/@?\s'\"]+):(?!//)\S*@", r"\1:***@", value)
+    return re.sub(r"(?i)([?&](?:ssl)?password=)[^&\s'\"]*", r"\1***", value)

@@ -17,7 +17,7 @@ import structlog
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
-from redistill.workers.store import queries
+from redistill.workers.store import names, queries
 
 __all__ = ["of_fleet", "refresh"]
 
@@ -51,9 +51,9 @@ def refresh(database: Database, *, alarms_per_week: float, now: int) -> list[str
         Microseconds since 1970.
     """
     with database.read() as conn:
-        names = queries.models(conn)
+        known = names.model_names(conn)
     changed = []
-    for model in names:
+    for model in known:
         with database.begin() as conn:
             wanted = queries.rows_per_alarm(conn, model, alarms_per_week=alarms_per_week, now=now)
             if wanted is None:

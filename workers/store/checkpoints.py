@@ -70,8 +70,9 @@ def remember(conn: sa.Connection, job: Job, values: Mapping[str, Any]) -> None:
     conn.execute(sa.update(jobs).where(jobs.c.job_id == job.job_id).values(outcome=outcome))
 
 
-def freeze(conn: sa.Connection, claim: Claim, at: int) -> None:
-    """End the job's training rows: those served after ``at`` are never trained on."""
+def freeze(conn: sa.Connection, claim: Claim, at: int | None) -> None:
+    """End the job's training rows: those served after ``at`` are never trained on; ``None``: they
+    are to be chosen anew."""
     conn.execute(sa.update(jobs).where(jobs.c.job_id == claim.job.job_id).values(frozen_at=at))
 
 

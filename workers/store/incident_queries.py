@@ -170,15 +170,27 @@ def find_job(conn: sa.Connection, what: str) -> job_queue.Job:
 
 
 def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
-    """One job with its steps (``detail`` read) and, where it was judged, its ``gates``."""
+    """One job with its steps (``detail`` read) and, where it was judged, its ``gates``, and
+    the ``gaps`` between declared groups.
+
+    ``recipes`` are those whose candidates were judged, the first first: ``name``, ``number`` (which
+    candidate of the incident it was that faced fresh rows; ``None``: it did not), ``sha256``,
+    ``reasons`` why it was refused, and ``gates``.
+    """
     steps = [
         {**step, "detail": json.loads(step["detail"] or "{}")}
         for step in checkpoints.read(conn, job.job_id)
     ]
-    gates: list[dict[str, Any]] = next(
-        (s["detail"].get("gates", []) for s in steps if s["name"] == "gate"), []
-    )
-    return {**_plain(job), "steps": steps, "gates": gates}
+    judged: dict[str, Any] = next((s["detail"] for s in steps if s["name"] == "gate"), {})
+    gates: list[dict[str, Any]] = judged.get("gates", [])
+    tried = list(job.outcome.get("tried", ()))
+    present = judged.get("recipe")
+    if present is not None and present["name"] not in {t["name"] for t in tried}:
+        reasons = (judged.get("decision") or {}).get("reasons", [])
+        tried.append({**present, "reasons": reasons, "gates": gates})
+    gaps: list[dict[str, Any]] = judged.get("gaps", [])
+    told = {"gates": gates, "gaps": gaps, "recipes": tried}
+    return {**_plain(job), "steps": steps, **told}
 
 
 def _plain(job: job_queue.Job) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from redistill.streams.store import lease
 from redistill.streams.store.database import Database, insert_ignore
 from redistill.streams.store.tables import leases, properties, specs
 from redistill.workers.errors import LeaseLost, WorkersError
+from redistill.workers.store import event_counts
 from redistill.workers.store.tables import jobs
 
 __all__ = [
@@ -36,10 +37,12 @@ __all__ = [
     "get",
     "job_id_of",
     "job_of",
+    "last",
     "live",
     "overdue",
     "park",
     "release",
+    "reopen",
     "requeue",
     "waiting",
 ]
@@ -47,7 +50,9 @@ __all__ = [
 NAMESPACE = UUID("5b0c0a4e-6d0f-4f5a-9d6d-2f0f1f5c7a11")
 
 LIVE = ("queued", "running", "waiting_labels")
-DONE = ("succeeded", "rejected", "failed", "expired", "cancelled")
+DONE = ("succeeded", "rejected", "needs_person", "failed", "expired", "cancelled")
+"""``needs_person``: only a person can decide about its candidate, which is kept; :func:`reopen`
+takes it up again."""
 
 LEASE_SECONDS = 10.0
 """How long a killed worker's job lies still; four missed heartbeats."""
@@ -56,6 +61,11 @@ MAX_DEATHS = 10
 """Workers that may die one after the other without getting a step further. Seldom is it the job's
 fault (the work is done in another process), so more than ``retry.MAX_TRIES``.
 """
+
+_END = ("why", "reasons", "seconds", "wait")
+"""What the ``outcome`` of a job says of its end, and of what it waited for before."""
+_FAILURES = ("last_error", "failures")
+"""What it says of tries that failed since the job last got to a judgement."""
 
 NUMBER = "job_number"
 """Name of the property that holds the last job's number."""
@@ -87,6 +97,17 @@ class Job:
     created_at: int
     started_at: int | None
     finished_at: int | None
+
+    @property
+    def waived(self) -> dict[str, str]:
+        """Gates that a person took upon themselves for it: who and why, by gate."""
+        return dict(self.options.get("waived", {}))
+
+    @property
+    def waits_since(self) -> int:
+        """When what its deadline ends began: when it was made, or a person's answer took it up."""
+        asked = self.outcome.get("asked")
+        return int(asked[-1]["answered_at"]) if asked else self.created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +212,10 @@ def create(
         return False
     conn.execute(insert_ignore(properties).values(name=NUMBER, value="0"))
     locked = sa.select(properties.c.value).where(properties.c.name == NUMBER).with_for_update()
-    number = int(conn.execute(locked).scalar_one()) + 1
+    counted = int(conn.execute(locked).scalar_one())
+    # a property that was restored without its jobs must not number one as another: that insert
+    # would be taken for one that is there already, and the job would never be made
+    number = max(counted, conn.execute(sa.select(sa.func.max(jobs.c.number))).scalar() or 0) + 1
     made = conn.execute(
         insert_ignore(jobs).values(
             job_id=job_id,
@@ -215,6 +239,8 @@ def create(
     if made.rowcount != 1:  # another transaction was first
         return False
     conn.execute(sa.update(properties).where(properties.c.name == NUMBER).values(value=str(number)))
+    if state not in LIVE:
+        event_counts.count_job_end(conn, state, now=now)
     return True
 
 
@@ -258,7 +284,7 @@ def claim(database: Database, holder: str, *, now: int) -> Claim | None:
 
 def _claimable(now: int) -> sa.Select[Any]:
     leased = sa.exists().where(
-        leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
+        leases.c.name == sa.literal("job:") + jobs.c.job_id, lease.living(now)
     )
     return (
         sa.select(jobs)
@@ -279,11 +305,16 @@ def claim_waiting(database: Database, job_id: str, holder: str, *, now: int) -> 
         token = lease.acquire(conn, lease_name(job_id), holder, now=now, seconds=LEASE_SECONDS)
         if token is None:
             return None
-        conn.execute(
-            sa.update(jobs).where(jobs.c.job_id == job_id).values(state="running", tries=1)
+        taken = conn.execute(
+            sa.update(jobs)
+            .where(jobs.c.job_id == job_id, jobs.c.state == "waiting_labels")
+            .values(state="running", tries=1)
         )
-        taken = get(conn, job_id)
-    return None if taken is None else Claim(taken, token)
+        if taken.rowcount != 1:  # it ended between our look and our lease
+            lease.release(conn, lease_name(job_id), token)
+            return None
+        claimed = get(conn, job_id)
+    return None if claimed is None else Claim(claimed, token)
 
 
 @contextmanager
@@ -327,6 +358,7 @@ def finish(
             live_mark=None,
         )
     )
+    event_counts.count_job_end(conn, state, now=now)
 
 
 def park(
@@ -337,7 +369,11 @@ def park(
     gate_rows: int,
     now: int,
 ) -> None:
-    """Let a job wait for labels and give its lease back; it stays the model's one live job."""
+    """Let a job wait for labels and give its lease back; it stays the model's one live job.
+
+    It has got further than what failed before, which counts no more.
+    """
+    got = {k: v for k, v in claim.job.outcome.items() if k not in _FAILURES}
     conn.execute(
         sa.update(jobs)
         .where(jobs.c.job_id == claim.job.job_id)
@@ -346,7 +382,7 @@ def park(
             tries=0,
             gate_rows=gate_rows,
             not_before=now,
-            outcome=json.dumps({**claim.job.outcome, **outcome}, sort_keys=True),
+            outcome=json.dumps({**got, **outcome}, sort_keys=True),
         )
     )
     release(conn, claim)
@@ -378,20 +414,86 @@ def requeue(conn: sa.Connection, claim: Claim, *, not_before: int, why: str, for
     lease.release(conn, claim.lease, claim.token)
 
 
+def last(conn: sa.Connection, model: str, *, incident_id: str | None) -> Job | None:
+    """The newest job of an incident, or of a model's schedule and people; whatever became of it."""
+    row = (
+        conn.execute(
+            sa.select(jobs)
+            .where(jobs.c.model == model, jobs.c.incident_id.is_not_distinct_from(incident_id))
+            .order_by(jobs.c.number.desc())
+            .limit(1)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    return None if row is None else job_of(row)
+
+
+def reopen(
+    conn: sa.Connection, job: Job, *, options: Mapping[str, Any], deadline_at: int, now: int
+) -> bool:
+    """Take a job up again that ended with a question to a person.
+
+    How it ended, and what failed on the way there, is over: of it the question stays, as the last
+    of ``outcome.asked``.
+
+    Parameters
+    ----------
+    options
+        Added to those that it has.
+
+    Returns
+    -------
+    bool
+        False: it ended otherwise, or the model has another live job.
+    """
+    if job.state != "needs_person" or live(conn, job.model) is not None:
+        return False
+    kept = {k: v for k, v in job.outcome.items() if k not in (*_END, *_FAILURES)}
+    question = {
+        "at": job.finished_at,
+        "answered_at": now,
+        "why": job.outcome.get("why", ""),
+        "waived": job.waived,
+    }
+    asked = [*job.outcome.get("asked", ()), question]
+    conn.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == job.job_id)
+        .values(
+            state="queued",
+            outcome=json.dumps({**kept, "asked": asked}, sort_keys=True),
+            tries=0,
+            not_before=now,
+            deadline_at=deadline_at,
+            finished_at=None,
+            live_mark=1,
+            options=json.dumps({**job.options, **options}, sort_keys=True),
+        )
+    )
+    return True
+
+
 def release(conn: sa.Connection, claim: Claim) -> None:
     """Give the lease of a job that has ended back."""
     lease.release(conn, claim.lease, claim.token)
 
 
-def exhausted(job: Job) -> bool:
-    """Whether its workers died too often: then it may be the job that kills them."""
-    return job.tries > MAX_DEATHS
+def exhausted(job: Job, *, alive: int = 0) -> bool:
+    """Whether its workers died too often: then it may be the job that kills them.
+
+    Parameters
+    ----------
+    alive
+        Times that it was left by one that lived on, as when the database went away.
+    """
+    return job.tries - alive > MAX_DEATHS
 
 
 def overdue(conn: sa.Connection, now: int) -> list[Job]:
     """Live jobs beyond their deadline that no worker is at work on."""
     leased = sa.exists().where(
-        leases.c.name == sa.literal("job:") + jobs.c.job_id, leases.c.expires_at > now
+        leases.c.name == sa.literal("job:") + jobs.c.job_id, lease.living(now)
     )
     rows = conn.execute(
         sa.select(jobs).where(jobs.c.state.in_(LIVE), jobs.c.deadline_at <= now, ~leased)

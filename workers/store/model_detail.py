@@ -12,7 +12,7 @@ from redistill.streams.store.tables import feature_rows
 from redistill.times import utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
 
-__all__ = ["comparison_of", "detail", "moves_of", "stored_rows", "versions_of"]
+__all__ = ["comparison_of", "detail", "judged_of", "moves_of", "stored_rows", "versions_of"]
 
 MOVES_SHOWN = 5
 
@@ -46,7 +46,8 @@ def versions_of(conn: sa.Connection, model: str) -> list[dict[str, Any]]:
     out = []
     for row in rows:
         files = json.loads(row.files)
-        gates = json.loads(row.report).get("gates", ())
+        report = json.loads(row.report)
+        gates = report.get("gates", ())
         out.append(
             {
                 "version": row.version,
@@ -56,12 +57,43 @@ def versions_of(conn: sa.Connection, model: str) -> list[dict[str, Any]]:
                 "sha256": row.sha256,
                 "gate_passed": bool(row.gate_passed),
                 "failed_gates": [str(g["name"]) for g in gates if g.get("passed") is not True],
+                "waived": report.get("waived") or {},
                 "bytes": files.get("model.onnx", {}).get("bytes"),
                 "predecessor": row.predecessor,
                 "published_at": _iso(row.published_at),
             }
         )
     return out
+
+
+def judged_of(conn: sa.Connection, model: str, version: str) -> dict[str, Any] | None:
+    """What judged one version; ``None``: there is no such version.
+
+    Returns
+    -------
+    dict or None
+        ``version``, ``status``, ``kind``, ``sha256``; ``measured``: what the judged variant costs
+        and is worth (empty where the report does not say); ``gates`` and ``gaps`` of its report.
+    """
+    c = versions.c
+    row = conn.execute(
+        sa.select(c.status, c.kind, c.sha256, c.report).where(
+            c.model == model, c.version == version
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    report = json.loads(row.report)
+    variants = [v for v in report.get("variants", ()) if v["sha256"] == row.sha256]
+    return {
+        "version": version,
+        "status": row.status,
+        "kind": row.kind,
+        "sha256": row.sha256,
+        "measured": {k: v for k, v in variants[0].items() if k != "gates"} if variants else {},
+        "gates": report.get("gates", []),
+        "gaps": report.get("gaps", []),
+    }
 
 
 def moves_of(conn: sa.Connection, model: str) -> list[dict[str, Any]]:

@@ -4,17 +4,12 @@ else."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from redistill.stats import clopper_pearson
-from redistill.times import DAY, HOUR
 from redistill.workers.store.queries import Overview
+from redistill.workers.store.usual_gaps import LEAST_US, UNKNOWN_LABELS_US, longest_silence
 
 __all__ = ["STATES", "accuracy", "state", "worst_first"]
-
-SILENT_US = HOUR
-"""No event for an hour: no data."""
-LABELS_LATE_US = DAY
-"""Rows, but no label for a day where there were labels before: labels are late."""
 
 STATES = (
     "awaiting a person",
@@ -49,6 +44,18 @@ class Accuracy:
     n: int
 
 
+class LabelledRows(Protocol):
+    """How many of a version's last labelled rows there are, and how many are correct."""
+
+    @property
+    def labelled(self) -> int:
+        """Rows."""
+
+    @property
+    def correct(self) -> int:
+        """Those of them that are."""
+
+
 def state(o: Overview, now: int) -> str:
     """One of ``STATES``.
 
@@ -62,19 +69,23 @@ def state(o: Overview, now: int) -> str:
         return STAGES.get(stage, "data bug" if kind == "data_bug" else "drifting")
     if o.job is not None:
         return "waiting for labels" if o.job == "waiting_labels" else "repairing"
-    if o.last_served_at is None or now - o.last_served_at > SILENT_US:
+    silent = longest_silence(o.row_gap_us, unknown=LEAST_US)
+    if o.last_served_at is None or now - o.last_served_at > silent:
         return "no data"
     if o.last_change in ("rollback", "automatic_rollback"):
         return "rolled back"
-    if o.last_label_at is not None and now - o.last_label_at > LABELS_LATE_US:
+    late = longest_silence(o.label_gap_us, unknown=UNKNOWN_LABELS_US)
+    if o.last_label_at is not None and now - o.last_label_at > late:
         return "labels late"
     return "learning" if not o.has_base_error else "healthy"
 
 
-def accuracy(o: Overview) -> Accuracy | None:
+def accuracy(o: LabelledRows) -> Accuracy | None:
     """Accuracy of the serving version's last labelled rows; ``None``: there are none."""
     if not o.labelled:
         return None
+    from redistill.stats import clopper_pearson  # numpy and scipy: not before there is a label
+
     wrong_low, wrong_high = clopper_pearson(o.labelled - o.correct, o.labelled)
     return Accuracy(o.correct / o.labelled, 1 - wrong_high, 1 - wrong_low, o.labelled)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from redistill.modes import private_folder
 from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import DatabaseError
@@ -23,7 +24,7 @@ from redistill.workers.settings.settings import Settings
 
 __all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "missing", "open", "revision", "upgrade"]
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
 
 HEAD = REVISIONS[-1]
@@ -144,7 +145,7 @@ def _connect(settings: Settings) -> Database:
     if database.is_sqlite and database.url.database is not None:
         folder = Path(database.url.database).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(folder)
         except OSError as error:
             raise DatabaseError(f"the folder {folder} cannot be made: {error.strerror}") from error
     return database
@@ -168,7 +169,7 @@ def _migrate(database: Database) -> Upgraded:
 
     # It speaks of "non-transactional DDL", which is not so here, and of every table.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with database.begin() as conn:  # on SQLite this is the lock already
+    with database.unhurried().begin() as conn:  # on SQLite this is the lock already
         if not database.is_sqlite:
             conn.execute(sa.text(f"SET LOCAL lock_timeout = '{UPGRADE_WAIT}'"))
             conn.execute(sa.select(sa.func.pg_advisory_xact_lock(UPGRADE_LOCK)))

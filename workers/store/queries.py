@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -20,12 +21,14 @@ from redistill.streams.store.tables import (
     windows,
 )
 from redistill.times import DAY, MINUTE
+from redistill.workers.store import usual_gaps
 from redistill.workers.store.tables import (
     incidents,
     jobs,
     pauses,
     pointer_history,
     pointers,
+    versions,
 )
 
 __all__ = [
@@ -34,10 +37,12 @@ __all__ = [
     "Overview",
     "Traffic",
     "UnregisteredModel",
-    "models",
+    "label_lag",
     "overview",
+    "recent_outcomes",
     "rows_per_alarm",
     "traffic",
+    "trusted_churn",
     "unregistered_models",
 ]
 
@@ -47,13 +52,10 @@ RECENT_OUTCOMES = 2_000
 RECENT_LAGS = 200
 OUTCOMES_EXPIRED = "outcomes_expired"
 """Counter of the outcomes of a model that retention deleted."""
+MANY_REPORTS = 20
+"""Gate reports that are looked through for one that compared: the first model's has none."""
 LEARNED_FROM = 1_000
 """Outcomes from which a version without a base error learns one."""
-
-
-def models(conn: sa.Connection) -> list[str]:
-    """Names of all registered models, in order."""
-    return list(conn.execute(sa.select(specs.c.model).order_by(specs.c.model)).scalars())
 
 
 def rows_per_alarm(
@@ -101,6 +103,23 @@ class Traffic:
     labels: float
     gate_rows: float
     """Rows with both label and stored features: what a gate can judge on."""
+
+
+def trusted_churn(conn: sa.Connection, model: str) -> float | None:
+    """Share of trusted rows that only one of a model's newest version and what it was to replace
+    had right, by its gate report; ``None``: none was compared yet."""
+    query = (
+        sa.select(versions.c.report)
+        .where(versions.c.model == model)
+        .order_by(versions.c.created_at.desc(), versions.c.version)
+        .limit(MANY_REPORTS)
+    )
+    for text in conn.execute(query).scalars():
+        told = json.loads(text).get("trusted") or {}
+        differ = told.get("wins", 0) + told.get("losses", 0)
+        if rows := differ + told.get("ties", 0):
+            return float(differ / rows)
+    return None
 
 
 def traffic(conn: sa.Connection, model: str, now: int) -> Traffic | None:
@@ -166,6 +185,45 @@ class Overview:
     paused_until: int | None
     last_change: str | None
     """How the pointer came to where it is: ``publish``, ``rollback``, ``automatic_rollback``."""
+    row_gap_us: int | None = None
+    """Usual gap between rows; ``None``: not known, or not asked, since rows came lately."""
+    label_gap_us: int | None = None
+    """The same of labels."""
+
+
+def recent_outcomes(conn: sa.Connection, model: str, version: str | None) -> tuple[int, int]:
+    """How many of a version's last labelled rows there are, at most ``RECENT_OUTCOMES``, drawn
+    uniformly, and how many of them are correct."""
+    recent = (
+        sa.select(outcomes.c.correct)
+        .where(
+            outcomes.c.model == model,
+            outcomes.c.version == (version or ""),
+            outcomes.c.uniform.is_(True),
+            outcomes.c.label.is_not(None),  # taken back, or of a label that was none
+        )
+        .order_by(outcomes.c.seq.desc())
+        .limit(RECENT_OUTCOMES)
+        .subquery()
+    )
+    labelled, correct = conn.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(recent.c.correct), 0))
+    ).one()
+    return int(labelled), int(correct)
+
+
+def label_lag(conn: sa.Connection, model: str, version: str | None) -> int | None:
+    """Median time from serving to label of a version's last labelled rows, in microseconds;
+    ``None``: there are none."""
+    lags = sorted(
+        conn.execute(
+            sa.select(outcomes.c.observed_at - outcomes.c.served_at)
+            .where(outcomes.c.model == model, outcomes.c.version == (version or ""))
+            .order_by(outcomes.c.seq.desc())
+            .limit(RECENT_LAGS)
+        ).scalars()
+    )
+    return int(lags[len(lags) // 2]) if lags else None
 
 
 def overview(conn: sa.Connection, model: str, now: int) -> Overview:
@@ -188,35 +246,13 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
         .limit(1)
     ).one_or_none()
     version = pointer.stable if pointer else (newest.version if newest else None)
-    recent = (
-        sa.select(outcomes.c.correct)
-        .where(
-            outcomes.c.model == model,
-            outcomes.c.version == (version or ""),
-            outcomes.c.uniform.is_(True),
-            outcomes.c.label.is_not(None),  # taken back, or of a label that was none
-        )
-        .order_by(outcomes.c.seq.desc())
-        .limit(RECENT_OUTCOMES)
-        .subquery()
-    )
-    labelled, correct = conn.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(recent.c.correct), 0))
-    ).one()
+    labelled, correct = recent_outcomes(conn, model, version)
     waiting = conn.execute(
         sa.select(sa.func.count()).where(labels.c.model == model, labels.c.state == "waiting")
     ).scalar_one()
     last_label = conn.execute(
         sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model)
     ).scalar_one()
-    lags = sorted(
-        conn.execute(
-            sa.select(outcomes.c.observed_at - outcomes.c.served_at)
-            .where(outcomes.c.model == model, outcomes.c.version == (version or ""))
-            .order_by(outcomes.c.seq.desc())
-            .limit(RECENT_LAGS)
-        ).scalars()
-    )
     base = conn.execute(
         sa.select(profiles.c.base_error).where(
             profiles.c.model == model, profiles.c.version == (version or "")
@@ -243,23 +279,28 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
         sa.select(pauses.c.until).where(pauses.c.model == model, pauses.c.until > now)
     ).scalar_one_or_none()
     rates = traffic(conn, model, now)
+    last_row = newest.last_served_at if newest else None
+    no_row = last_row is not None and now - last_row > usual_gaps.LEAST_US
+    no_label = last_label is not None and now - last_label > usual_gaps.LEAST_US
     return Overview(
         model=model,
         level=level,
         version=version,
-        correct=int(correct),
-        labelled=int(labelled),
+        correct=correct,
+        labelled=labelled,
         labels_waiting=int(waiting),
         gate_rows_per_day=None if rates is None else rates.gate_rows,
-        last_served_at=newest.last_served_at if newest else None,
+        last_served_at=last_row,
         last_label_at=last_label,
-        label_lag_us=int(lags[len(lags) // 2]) if lags else None,
+        label_lag_us=label_lag(conn, model, version),
         has_base_error=base is not None or (seen or 0) >= LEARNED_FROM,
         incident=None if incident is None else (incident[0], incident[1], incident[2]),
         job=job,
         open_findings=int(open_findings),
         paused_until=paused,
         last_change=pointer.change if pointer else None,
+        row_gap_us=usual_gaps.of_rows(conn, model, now) if no_row else None,
+        label_gap_us=usual_gaps.of_labels(conn, model, now) if no_label else None,
     )
 
 

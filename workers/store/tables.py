@@ -8,19 +8,25 @@ from redistill.streams.store.tables import Big, Float, Integer, Text, metadata
 
 __all__ = [
     "activations",
+    "alert_deliveries",
+    "alert_holds",
     "audit",
     "barred",
+    "deletion_budgets",
+    "fresh_tests",
     "incident_findings",
     "incidents",
     "job_steps",
     "jobs",
     "metadata",  # of both sides: complete once this module is imported
     "monitored_releases",
+    "operational_alerts",
     "pauses",
     "pointer_history",
     "pointers",
     "release_requests",
     "repository_roles",
+    "storm_members",
     "versions",
 ]
 
@@ -72,10 +78,11 @@ jobs = sa.Table(
     sa.Column("attempt", Integer, nullable=False),
     sa.Column("trigger_kind", Text, nullable=False),  # incident | actor | schedule | guard
     sa.Column("trigger_id", Text, nullable=False),
-    # queued | running | waiting_labels | succeeded | rejected | failed | expired | cancelled
+    # queued | running | waiting_labels
+    # | succeeded | rejected | needs_person | failed | expired | cancelled
     sa.Column("state", Text, nullable=False),
-    sa.Column("options", Text, nullable=False),  # JSON: mode, train_on, source, ...
-    sa.Column("outcome", Text, nullable=True),  # JSON: decision, reasons, version, sha256, seconds
+    sa.Column("options", Text, nullable=False),  # JSON: train_on, source, waived, ...
+    sa.Column("outcome", Text, nullable=True),  # JSON: `redistill jobs show` tells each key
     sa.Column("tries", Integer, nullable=False),
     sa.Column("not_before", Big, nullable=False),
     sa.Column("deadline_at", Big, nullable=False),
@@ -107,6 +114,22 @@ job_steps = sa.Table(
         "token", Big, nullable=False
     ),  # fencing token of the lease under which it was written
     sa.Column("at", Big, nullable=False),
+)
+
+fresh_tests = sa.Table(  # which candidates of an incident have faced its fresh labelled rows
+    "fresh_tests",
+    metadata,
+    sa.Column("incident_id", Text, sa.ForeignKey("incidents.incident_id"), primary_key=True),
+    sa.Column("number", Integer, primary_key=True),  # 1, 2, 3: over all jobs of the incident
+    sa.Column("sha256", Text, nullable=False),  # of the candidate's model.onnx
+    sa.Column("version", Text, nullable=False),  # what it had to beat
+    sa.Column("since", Big, nullable=False),  # where the rows begin; 0: not known
+    sa.Column("recipe", Text, nullable=False),
+    sa.Column("job_id", Text, sa.ForeignKey("jobs.job_id"), nullable=False),
+    # that the first candidate of the incident needs, as [gates.fresh] said; the second needs twice
+    sa.Column("e_value", Float, nullable=False),
+    sa.Column("at", Big, nullable=False),
+    sa.UniqueConstraint("incident_id", "sha256", "version", "since"),
 )
 
 versions = sa.Table(  # the registry
@@ -161,6 +184,16 @@ barred = sa.Table(  # bytes that an automatic roll back took away: never publish
     sa.Column("sha256", Text, primary_key=True),
     sa.Column("reason", Text, nullable=False),
     sa.Column("at", Big, nullable=False),
+)
+
+deletion_budgets = sa.Table(  # how much retention may delete, and has deleted, of a table
+    "deletion_budgets",
+    metadata,
+    sa.Column("table_name", Text, primary_key=True),
+    sa.Column("model", Text, primary_key=True),  # "": of the whole table
+    sa.Column("allowed", Big, nullable=False),
+    sa.Column("deleted", Big, nullable=False),
+    sa.Column("last_at", Big, nullable=False),
 )
 
 repository_roles = sa.Table(  # from which the TUF metadata are made, byte for byte
@@ -234,4 +267,60 @@ audit = sa.Table(  # append-only hash chain
     sa.Column("body", Text, nullable=False),  # JSON
     sa.Column("previous_sha256", Text, nullable=False),
     sa.Column("sha256", Text, nullable=False, unique=True),
+)
+
+operational_alerts = sa.Table(  # what is wrong with the installation itself, not with a model
+    "operational_alerts",
+    metadata,
+    sa.Column("alert_id", Text, primary_key=True),  # uuid5 of kind, subject and when it began
+    # lag | labels_late | signing_expiry | disk | dead_letters | gap | retention_stopped
+    # | process_silent | channel_failing ... (redistill.workers.alerts.operational)
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("subject", Text, nullable=False),  # what it is about: a topic, a model, a role, ...
+    sa.Column("model", Text, nullable=True),  # that it concerns; null: no one model
+    sa.Column("severity", Text, nullable=False),  # page | warn
+    sa.Column("said", Text, nullable=False),  # one sentence with the figure in it
+    sa.Column("remedy", Text, nullable=False),  # what to do, or to type
+    sa.Column("opened_at", Big, nullable=False),
+    sa.Column("updated_at", Big, nullable=False),
+    sa.Column("resolved_at", Big, nullable=True),
+    sa.Column("open_mark", Integer, nullable=True),  # 1 while open, null afterwards
+    sa.UniqueConstraint("kind", "subject", "open_mark"),
+)
+
+alert_holds = sa.Table(  # who has an alert in hand, or wants to hear of it later
+    "alert_holds",
+    metadata,
+    sa.Column("alert_key", Text, primary_key=True),  # redistill.workers.alerts.alert.Alert.key
+    sa.Column("acknowledged_at", Big, nullable=True),
+    sa.Column("acknowledged_by", Text, nullable=True),
+    sa.Column("snoozed_until", Big, nullable=True),
+    sa.Column("snoozed_by", Text, nullable=True),
+)
+
+alert_deliveries = sa.Table(  # what each channel was told of each alert, and what it is still owed
+    "alert_deliveries",
+    metadata,
+    sa.Column("channel", Text, primary_key=True),  # its name in alerts.toml
+    sa.Column("alert_key", Text, primary_key=True),
+    sa.Column("state", Text, nullable=False),  # owed | held | told | given_up
+    sa.Column("digest", Text, nullable=False),  # of what it is owed
+    sa.Column("told", Text, nullable=True),  # the digest that it was told last
+    sa.Column("told_state", Text, nullable=True),  # with it: firing | acknowledged | resolved
+    sa.Column("title", Text, nullable=False),  # of what it is owed, for lists
+    sa.Column("severity", Text, nullable=False),  # at which it is owed: page | warn | info
+    sa.Column("since", Big, nullable=False),  # since when it is open at this severity
+    sa.Column("tries", Integer, nullable=False),  # failed ones in a row
+    sa.Column("not_before", Big, nullable=False),
+    sa.Column("wanted_at", Big, nullable=False),  # since when it is owed this digest
+    sa.Column("sent_at", Big, nullable=True),  # when it was told last
+    sa.Column("error", Text, nullable=True),  # of the last failed try
+)
+
+storm_members = sa.Table(  # which alerts are told together, for as long as one of them is open
+    "storm_members",
+    metadata,
+    sa.Column("alert_key", Text, primary_key=True),
+    sa.Column("storm_key", Text, nullable=False),
+    sa.Column("joined_at", Big, nullable=False),
 )

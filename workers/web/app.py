@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
+import math
+import os
 import re
 import signal
 import socket
+import stat
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,15 +29,20 @@ from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
-from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
-from redistill.times import now_us, utc
-from redistill.workers.errors import SettingsError, WorkersError
-from redistill.workers.releases import roles
+from redistill.workers.errors import SettingsError
 from redistill.workers.releases.release_files import RepositoryLayout
-from redistill.workers.settings.settings import Settings, is_loopback
-from redistill.workers.store import opening
+from redistill.workers.settings.settings import Settings
+from redistill.workers.settings.values import is_loopback
+from redistill.workers.web.connection import Connection
+from redistill.workers.web.guard import Guard, problem
+from redistill.workers.web.limits import Limits, raise_descriptors
+from redistill.workers.web.listener import Listener
 from redistill.workers.web.metrics import WebMetrics
+from redistill.workers.web.places import Places
+from redistill.workers.web.presence import WebPresence
+from redistill.workers.web.readiness import Readiness
+from redistill.workers.web.shared_call import SharedCall
 
 __all__ = ["FOR_EVER", "check_exposure", "create_app", "serve"]
 
@@ -45,14 +53,16 @@ METADATA = re.compile(
 )
 TARGET = re.compile(r"[0-9a-f]{64}\.[A-Za-z0-9]{1,20}(?:\.json)?")
 MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+BACKLOG = 2_048
+"""Connections that wait to be taken in: what is beyond comes again after a second."""
 FOR_EVER = "private, max-age=31536000, immutable"
 """For what never changes under its name: versioned metadata, files named by their hash."""
 
-KEEP_ALIVE_SECONDS = 65
-"""Longer than a client's poll, so that its connection is reused."""
+SCRAPE_SECONDS = 5.0
+"""How long a scrape waits for the database; Prometheus gives up after ten."""
 
 
-def create_app(settings: Settings, database: Database) -> FastAPI:
+def create_app(settings: Settings, database: Database, limits: Limits | None = None) -> FastAPI:
     """The application.
 
     Parameters
@@ -61,6 +71,8 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         ``web_token`` protects everything but health; ``root`` holds the repository.
     database
         For readiness and metrics.
+    limits
+        Of downloads and wrong tokens; ``None``: as they are.
 
     Returns
     -------
@@ -69,29 +81,26 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         ``/health/ready``, ``/metrics``. Errors are ``{"error": {"code", "message"}}``.
     """
     layout = RepositoryLayout(settings.root)
-    metrics = WebMetrics(database, settings.namespace)
+    metrics = WebMetrics(database, settings.namespace, most_models=settings.metrics_models)
+    readiness = Readiness(database, layout)
+    scrapes = SharedCall(lambda: generate_latest(metrics.registry))
     token = settings.web_token.get_secret_value() if settings.web_token is not None else None
     app = FastAPI(title="redistill", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def guarded(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        area = request.url.path.strip("/").partition("/")[0]
-        if area != "health" and token is not None and not _authorized(request, token):
-            answer: Response = _error(401, "unauthorized", "a bearer token is needed")
-            answer.headers["WWW-Authenticate"] = "Bearer"
-        else:
-            answer = await call_next(request)
-        known = area if area in ("metadata", "targets", "health", "metrics") else "other"
-        metrics.requests.labels(known, str(answer.status_code)).inc()
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        return answer
+    app.add_middleware(
+        Guard,
+        token=token,
+        limits=Limits() if limits is None else limits,
+        answered=lambda area, status: metrics.requests.labels(area, str(status)).inc(),
+    )
 
     @app.exception_handler(HTTPException)
     async def failed(_: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
-        return _error(error.status_code, code, str(error.detail))
+        return problem(error.status_code, code, str(error.detail), error.headers)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> Response:
+        return problem(500, "internal", "the request failed; the log of the web process says why")
 
     @app.api_route("/metadata/{name}", methods=["GET", "HEAD"])
     def metadata(name: str, request: Request) -> Response:
@@ -104,28 +113,34 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     @app.api_route("/targets/{model}/{name}", methods=["GET", "HEAD"])
     def target(model: str, name: str, request: Request) -> Response:
         path = layout.targets / model / name
-        if not (MODEL.fullmatch(model) and TARGET.fullmatch(name)) or not _is_plain(path):
+        info = _plain(path) if MODEL.fullmatch(model) and TARGET.fullmatch(name) else None
+        if info is None:
             raise HTTPException(404, "there is no such file in the repository")
         tag = f'"{name}"'
         headers = {"ETag": tag, "Cache-Control": FOR_EVER}
         if _matches(request, tag):
             return Response(status_code=304, headers=headers)
-        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+        kind = "application/octet-stream"
+        return FileResponse(path, media_type=kind, headers=headers, stat_result=info)
 
     @app.api_route("/health/live", methods=["GET", "HEAD"])
-    def live() -> dict[str, str]:
+    async def live() -> dict[str, str]:
         return {"status": "live"}
 
     @app.api_route("/health/ready", methods=["GET", "HEAD"])
-    def ready() -> Response:
-        problems = _problems(database, layout)
+    async def ready() -> Response:
+        problems = await readiness.problems()
         status = "ready" if not problems else "not ready"
         body = {"status": status, "problems": problems}
         return JSONResponse(body, status_code=503 if problems else 200)
 
     @app.get("/metrics")
-    def scrape() -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def scrape() -> Response:
+        try:
+            text = await scrapes.answer(within=SCRAPE_SECONDS)
+        except TimeoutError:
+            raise HTTPException(503, "the database has not answered in time") from None
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return app
 
@@ -136,6 +151,7 @@ def serve(
     *,
     host: str | None = None,
     port: int | None = None,
+    limits: Limits | None = None,
     started: Callable[[str], None] | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT.
@@ -144,6 +160,8 @@ def serve(
     ----------
     host, port
         In place of the settings' own; port 0 takes a free one.
+    limits
+        Of connections; ``None``: what the descriptors of this process allow.
     started
         Called with the address when connections are accepted.
 
@@ -164,21 +182,34 @@ def serve(
     scheme = "http" if settings.web_tls_cert is None else "https"
     shown = f"[{host}]" if ":" in host else host
     address = f"{scheme}://{shown}:{listening.getsockname()[1]}"
+    if limits is None:
+        limits = Limits.of(raise_descriptors(), per_peer=settings.web_connections_per_peer)
     config = uvicorn.Config(
-        create_app(settings, database),
+        create_app(settings, database, limits),
+        http=Connection,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # a peer is who connects: what a header says, anybody can write
         lifespan="off",
         ssl_certfile=None if settings.web_tls_cert is None else str(settings.web_tls_cert),
         ssl_keyfile=None if settings.web_tls_key is None else str(settings.web_tls_key),
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=math.ceil(limits.idle_seconds),
         timeout_graceful_shutdown=5,
-        limit_concurrency=500,
     )
-    server = _Server(config, lambda: _say(address, started))
-    with listening:
-        asyncio.run(server.serve(sockets=[listening]))
+    server = _Server(config, Places(limits), lambda: _say(address, started))
+    presence = WebPresence(
+        database,
+        f"{settings.instance}:{uuid.uuid4().hex[:8]}",
+        Readiness(database, RepositoryLayout(settings.root)).look,
+    )
+    presence.start()
+    try:
+        with listening:
+            asyncio.run(server.serve(sockets=[listening]))
+    finally:
+        presence.stop()
     log.info("web_stopped", action="web_stopped", address=address)
     return 0
 
@@ -206,16 +237,21 @@ def check_exposure(settings: Settings, host: str) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it accepts connections, and ends with status 0 on a signal: it was asked to."""
+    """Takes connections in by a listener of ours, tells when it does, and ends with status 0 on a
+    signal: it was asked to."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, places: Places, ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._places = places
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
+        state, places = self.server_state, self._places
+        self.servers: list[Any] = [
+            Listener(listening, self.config, state, places) for listening in sockets or ()
+        ]
+        self.started = True
+        self._ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -240,24 +276,22 @@ def _say(address: str, started: Callable[[str], None] | None) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=512)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _authorized(request: Request, token: str) -> bool:
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # compared as hashes: neither the token's length nor a common start can be measured
-    digests = (hashlib.sha256(text.encode()).digest() for text in (given.strip(), token))
-    return hmac.compare_digest(*digests) and scheme.lower() == "bearer"
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _plain(path: Path) -> os.stat_result | None:
+    """What a file is like; ``None``: there is none, or it is a link or no file."""
+    try:
+        info = path.lstat()
+    except (OSError, ValueError):
+        return None
+    return info if stat.S_ISREG(info.st_mode) else None
 
 
 def _read(path: Path) -> bytes:
-    if not _is_plain(path):
+    if _plain(path) is None:
         raise HTTPException(404, "there is no such metadata file")
     try:
         return path.read_bytes()
@@ -276,29 +310,3 @@ def _answer(request: Request, data: bytes, cache: str) -> Response:
     if _matches(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="application/json", headers=headers)
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
-
-
-def _problems(database: Database, layout: RepositoryLayout) -> list[str]:
-    """Why this process cannot do its work now; empty when it can."""
-    try:
-        with database.read() as conn:
-            opening.check(opening.revision(conn), database)
-            until: Any = roles.valid_until(conn)
-    except (StreamsError, WorkersError) as error:
-        return [str(error)]
-    if until is None:
-        return []  # nothing was published yet: an empty repository is a good one
-    if not (layout.metadata / "timestamp.json").is_file():
-        return [
-            f"{layout.metadata} holds no timestamp.json: does the repair worker write elsewhere?"
-        ]
-    if until < now_us():
-        when = utc(until)
-        return [
-            f"the signed metadata expired on {when:%Y-%m-%d %H:%M}Z: is a repair worker running?"
-        ]
-    return []

@@ -144,23 +144,6 @@ def test_categories_are_columns_of_the_graph() -> None:
         data.categories(replace(GRAPH, categories={"other": ("x",)}))
 
 
-def test_slice_groups_hold_features_segments_and_classes() -> None:
-    rows = rows_of(30)
-    groups = data.slice_groups(rows, GRAPH)
-    assert groups["kind=x"].sum() == groups["kind=y"].sum() == 15
-    assert groups["region=EU"].sum() == 20
-    assert groups["region=other"].sum() == 10
-    assert groups["class=yes"].tolist() == (rows.y == 1).tolist()
-
-
-def test_rare_values_of_a_slice_are_judged_together() -> None:
-    n = 3 * (data.MAX_SLICE_VALUES + 10)
-    names = [f"v{i % (data.MAX_SLICE_VALUES + 10)}" for i in range(n)]
-    groups = data.slice_groups(rows_of(n, segments={"region": names}), GRAPH)
-    assert sum(k.startswith("region=v") for k in groups) == data.MAX_SLICE_VALUES
-    assert groups["region=other"].sum() == 30
-
-
 def test_with_labels_fills_only_what_is_missing() -> None:
     rows = rows_of(4, y=np.array([1, -1, 0, -1]))
     assert data.with_labels(rows, np.array([0, 1, 1, 0])).y.tolist() == [1, 1, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,25 @@ from compress_rows import GRAPH, context_of, job_of
 
 from redistill.compress import folder
 from redistill.compress.errors import BadJob, BadModel
-from redistill.compress.plan import JobSpec, Training, to_json
+from redistill.compress.plan import JobSpec, Training, Tried, to_json
+
+WARM = Tried(name="warm", number=None, sha256=None, reasons=("too slow",))
 
 
 def write(path: Path, job: JobSpec) -> None:
     (path / "job.json").write_bytes(to_json(job))
+
+
+def test_limits_of_an_older_release_are_its_policy(tmp_path: Path) -> None:
+    """A folder that an older worker filled, whose job goes on after the upgrade."""
+    job = json.loads(to_json(job_of()))
+    del job["policy"]
+    job["limits"] = {"min_agreement": 0.9, "min_e_value": 100.0, "max_bytes": 5_000}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    policy = context_of(tmp_path, folder.read(tmp_path)).policy
+    assert policy["agreement"].least == 0.9
+    assert policy["size"].max_bytes == 5_000
+    assert policy["fresh"].e_value == 200.0, "the old default was nobody's wish"
 
 
 def test_a_good_job_is_read(tmp_path: Path) -> None:
@@ -37,6 +52,18 @@ def test_a_good_job_is_read(tmp_path: Path) -> None:
         ({"training": Training(epochs=0)}, "epochs"),
         ({"training": Training(learning_rate=0.0)}, "learning_rate"),
         ({"training": Training(kd_weight=1.5)}, "kd_weight = 1.5"),
+        ({"recipe": 0}, "recipe = 0"),
+        ({"faced": {"ab": 0}}, "faced = {'ab': 0}"),
+        ({"recipes": ("cold",)}, r"\['cold'\]: known are warm, scratch, requantize"),
+        ({"recipes": ("warm",), "tried": (WARM,)}, "none is left to be tried"),
+        ({"recipes": ("scratch", "warm"), "tried": (WARM,)}, "tried names other recipes"),
+        ({"policy": {"fresh": {"e_value": 0.0}}}, r"policy: fresh\.e_value = 0\.0: a number from"),
+        ({"waived": {"trustd": "me"}}, r"waived = \['trustd'\]: gates are loads, "),
+        ({"graph": replace(GRAPH, costs=((0.0, 1.0),))}, r"graph\.costs = "),
+        (
+            {"graph": replace(GRAPH, costs=((0.0, -1.0), (1.0, 0.0)))},
+            r"graph\.costs\[0\]\[1\] = -1",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, fields: dict[str, Any], said: str) -> None:
@@ -69,6 +96,14 @@ def test_a_model_is_called_as_its_role_says(tmp_path: Path) -> None:
         assert (context.call(role).output, context.call(role).output_kind) == (None, "logits")
 
 
+def test_a_recipe_that_needs_weights_is_followed_where_there_are_some(tmp_path: Path) -> None:
+    context = context_of(tmp_path, job_of(recipes=("requantize",)))
+    assert context.recipe == "scratch"
+    (tmp_path / "incumbent" / "training").mkdir(parents=True)
+    (tmp_path / "incumbent" / "training" / "architecture.json").write_text("{}")
+    assert context.recipe == "requantize"
+
+
 def test_a_missing_or_broken_model_is_named_by_its_role(tmp_path: Path) -> None:
     context = context_of(tmp_path, job_of())
     with pytest.raises(BadJob, match="needs teacher/model"):
@@ -87,8 +122,8 @@ def test_a_report_tells_each_warning_once_and_the_policy_by_its_hash(tmp_path: P
     assert report.rows == {"fresh": 3}
     assert report.decision is None
     assert {"total", "cpu"} <= report.seconds.keys()
-    stricter = replace(job_of().limits, min_e_value=200.0)
-    other = context_of(tmp_path, job_of(limits=stricter)).report({})
+    stricter = {"fresh": {"e_value": 400.0}}
+    other = context_of(tmp_path, job_of(policy=stricter)).report({})
     assert other.policy_sha256 != report.policy_sha256
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from any_speed import ANY_SPEED
 from compress_rows import context_of, rows_of, tiny_job
 
 from redistill.compress import judging
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.probe import Probe
 from redistill.compress.judging import TrainingFacts
-from redistill.compress.plan import Accepted, Limits, Rejected, Undecidable
+from redistill.compress.plan import Accepted, Measure, Rejected, Report, Tried, Undecidable
+from redistill.files import sha256_of
 
 FACTS = TrainingFacts(
     counts={"train": 5}, labels_in_loss=False, training_sources=(), domain_auc=None, warnings=()
@@ -48,8 +51,9 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert trained.tolist() == [3, 5]
 
 
-def judge(folder: Path, models: dict[str, Path], **more: object) -> tuple[object, list[str]]:
-    job = tiny_job(folder, candidates=tuple(models), limits=Limits(max_latency_ratio=50.0), **more)
+def judge(folder: Path, models: dict[str, Path], **more: object) -> tuple[Report, list[str]]:
+    given = {"policy": ANY_SPEED} | more
+    job = tiny_job(folder, candidates=tuple(models), **given)
     context = context_of(folder, job)
     fresh, trusted = context.read("fresh"), context.read("trusted")
     with Probe.start() as child:
@@ -64,7 +68,7 @@ def judge(folder: Path, models: dict[str, Path], **more: object) -> tuple[object
 def test_the_better_model_is_accepted_and_becomes_the_candidate(tmp_path: Path) -> None:
     tiny_job(tmp_path)
     report, failed = judge(tmp_path, {"fp32": tmp_path / "teacher" / "model.onnx"})
-    assert (report.decision, failed) == (Accepted(variant="fp32"), [])  # type: ignore[attr-defined]
+    assert (report.decision, failed) == (Accepted(variant="fp32"), [])
     copied = (tmp_path / "candidate" / "model.onnx").read_bytes()
     assert copied == (tmp_path / "teacher" / "model.onnx").read_bytes()
 
@@ -72,8 +76,52 @@ def test_the_better_model_is_accepted_and_becomes_the_candidate(tmp_path: Path) 
 def test_the_same_model_again_is_not_published_for_an_incident(tmp_path: Path) -> None:
     tiny_job(tmp_path)
     report, failed = judge(tmp_path, {"fp32": tmp_path / "incumbent" / "model.onnx"})
-    assert isinstance(report.decision, Undecidable)  # type: ignore[attr-defined]
-    assert (report.decision.gate, failed) == ("fresh_e_value", [])  # type: ignore[attr-defined]
+    assert isinstance(report.decision, Undecidable)
+    assert (report.decision.gate, failed) == ("fresh", [])
+
+
+def test_the_loss_of_the_incident_says_what_is_worth_waiting_for(tmp_path: Path) -> None:
+    tiny_job(tmp_path)
+    lost = Measure(value=30.0, low=20.0, high=40.0, n=200)
+    report, failed = judge(
+        tmp_path, {"fp32": tmp_path / "incumbent" / "model.onnx"}, incident_loss=lost
+    )
+    assert failed == ["futility"]
+    assert any("not better by 15 points" in g.why for g in report.gates)
+
+
+def test_a_second_candidate_needs_twice_as_much_and_one_of_before_keeps_its_number(
+    tmp_path: Path,
+) -> None:
+    job = tiny_job(tmp_path)
+    model = tmp_path / "teacher" / "model.onnx"
+    tried = (Tried(name="warm", number=1, sha256="ab" * 32, reasons=("fresh: worse",)),)
+    both = {"recipes": ("warm", "scratch"), "tried": tried, "recipe": 2}
+    report, _ = judge(tmp_path, {"fp32": model}, **both)
+    assert (report.recipe, report.recipe_name, report.faced) == (2, "scratch", True)
+    assert report.tried == tried
+    assert limits(report) == {"fresh": 400.0, "recipe": 3.0}
+    again, _ = judge(tmp_path, {"fp32": model}, faced={sha256_of(model): 3}, **both)
+    assert again.recipe == 3
+    assert limits(again)["fresh"] == 800.0
+    assert job.recipe == 1
+
+
+def limits(report: Report) -> dict[str, float | None]:
+    return {g.name: g.limit for g in report.gates if g.name in ("fresh", "recipe")}
+
+
+@pytest.mark.parametrize("refused", [{"recipe": 4}, {"policy": {"size": {"max_bytes": 10}}}])
+def test_what_may_not_face_fresh_rows_is_told_nothing_of_them(
+    tmp_path: Path, refused: dict[str, Any]
+) -> None:
+    tiny_job(tmp_path)
+    report, _ = judge(tmp_path, {"fp32": tmp_path / "teacher" / "model.onnx"}, **refused)
+    assert isinstance(report.decision, Rejected)
+    assert not report.faced
+    assert report.fresh is None
+    assert [v.fresh_accuracy for v in report.variants] == [None]
+    assert "fresh" not in {g.name for g in report.gates}
 
 
 def test_a_candidate_that_does_not_load_is_rejected_with_its_reason(tmp_path: Path) -> None:
@@ -81,7 +129,7 @@ def test_a_candidate_that_does_not_load_is_rejected_with_its_reason(tmp_path: Pa
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     report, failed = judge(tmp_path, {"fp32": broken})
-    assert isinstance(report.decision, Rejected)  # type: ignore[attr-defined]
+    assert isinstance(report.decision, Rejected)
     assert failed == ["loads"]
     assert not (tmp_path / "candidate").exists()
 

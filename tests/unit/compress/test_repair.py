@@ -6,21 +6,28 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import linear
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from any_speed import ANY_SPEED
 from compress_rows import context_of, rows_of, tiny_job, write_table
 
-from redistill.compress import repair
+from redistill.compress import pipeline, repair
 from redistill.compress.errors import BadJob
-from redistill.compress.plan import JobSpec, Limits, Report, Training
+from redistill.compress.plan import Accepted, JobSpec, Rejected, Report, Training, to_json
+from redistill.compress.shrink import distill, export, students
+from redistill.compress.shrink.trained import Architecture
 
-LIMITS = Limits(max_latency_ratio=50.0, trusted_margin_points=5.0)
+POLICY = {**ANY_SPEED, "trusted": {"margin_points": 5.0}}
 MOVED = Training(epochs=30, learning_rate=0.05, min_replay_rows=0)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, JobSpec, Report]:
     folder = tmp_path_factory.mktemp("repair")
-    job = tiny_job(folder, limits=LIMITS, training=MOVED)
+    job = tiny_job(folder, policy=POLICY, training=MOVED)
     return folder, job, repair.repair(context_of(folder, job))
 
 
@@ -51,6 +58,25 @@ def test_gate_judges_the_same_candidate_with_the_rows_of_now(
     assert (tmp_path / "candidate" / "model.onnx").read_bytes() == before
 
 
+def test_trusted_rows_that_were_registered_later_and_trained_on_judge_nothing(
+    made: tuple[Path, JobSpec, Report], tmp_path: Path
+) -> None:
+    folder, job, _ = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    again = replace(job, mode="gate")
+    context = context_of(tmp_path, again)
+    learned = context.read("fresh")
+    learned = learned.take(~learned.gate)
+    write_table(tmp_path / "more.parquet", learned, threshold=0.5)
+    both = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("trusted", "more")]
+    pq.write_table(pa.concat_tables(both), tmp_path / "trusted.parquet")
+    report = repair.gate(context_of(tmp_path, again))
+    assert report.rows["trusted"] == 200
+    assert (
+        f"{len(learned)} trusted rows were trained on: they judge nothing here" in report.warnings
+    )
+
+
 def test_gate_refuses_a_candidate_that_was_changed(
     made: tuple[Path, JobSpec, Report], tmp_path: Path
 ) -> None:
@@ -73,3 +99,34 @@ def test_repair_refuses_an_incumbent_before_it_trains(tmp_path: Path) -> None:
     with pytest.raises(BadJob, match="incumbent/model"):
         repair.repair(context_of(tmp_path, job))
     assert not (tmp_path / "steps.json").exists()
+
+
+def test_a_tiny_model_is_not_compressed_into_a_large_one(tmp_path: Path) -> None:
+    """A logistic regression of some hundred bytes, without a training folder: the student that is
+    distilled from scratch is as wide as its file may be large, and refused where that is
+    nothing."""
+    job = tiny_job(tmp_path, candidates=("fp32", "dynamic_int8"), policy=POLICY)
+    shutil.rmtree(tmp_path / "incumbent")
+    (tmp_path / "incumbent").mkdir()
+    weights = np.array([[-8, 8], [0, 0], [0, 0]], np.float32)
+    incumbent = linear.graph(tmp_path / "incumbent" / "model.onnx", weights)
+    teacher = students.build(Architecture(inputs=3, hidden=(600, 600), outputs=2), seed=0)
+    distill.distill(
+        teacher,
+        rows_of(800).x,
+        labels=(rows_of(800).x[:, 0] > 0.5).astype(np.int64),
+        training=Training(epochs=3),
+    )
+    export.to_onnx(students.arrays(teacher), tmp_path / "teacher" / "model.onnx")
+    report = pipeline.run(tmp_path)
+    assert incumbent.stat().st_size < 500
+    assert isinstance(report.decision, Accepted)
+    for variant in report.variants:
+        (gate,) = (g for g in variant.gates if g.name == "size")
+        assert (gate.passed, gate.limit) == (True, 65_536)
+    assert any("layers [96, 96], not [384, 384]" in w for w in report.warnings)
+    tight = POLICY | {"size": {"max_bytes": 1_000}}
+    (tmp_path / "job.json").write_bytes(to_json(replace(job, policy=tight)))
+    again = pipeline.run(tmp_path)
+    assert isinstance(again.decision, Rejected)
+    assert any(r.startswith("size: ") for r in again.decision.reasons)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from compress_rows import rows_of
 
 from redistill.compress import rows
 from redistill.compress.errors import BadData, BadJob
@@ -53,7 +54,6 @@ def test_read_rows_reads_every_column_in_the_order_of_the_graph(tmp_path: Path) 
     assert np.isnan(r.x[1, 1])
     assert r.y.tolist() == [1, -1, 0]
     assert r.gate.tolist() == [False, True, True]
-    assert r.weight.tolist() == [2.0, 1.0, 4.0]
     assert r.id_hash.tolist() == [7, -8, 9]
     assert r.served_at.tolist() == [int(when.timestamp() * 1e6)] * 3
     assert r.prediction.tolist() == [1, 1, -1]
@@ -79,7 +79,6 @@ def test_read_rows_counts_a_few_foreign_labels_as_none(tmp_path: Path) -> None:
     [
         ({"label": ["cat", "dog", "no"]}, "2 of 3 labels are none of the classes"),
         ({"split": ["train", "test", "gate"]}, "'split' holds 'test'"),
-        ({"p_include": [0.5, 0.0, 1.0]}, r"outside \(0, 1\]"),
         ({"a": ["x", "y", "z"]}, "column 'a' is string"),
         ({"id_hash": ["x", "y", "z"]}, "column 'id_hash' cannot be read"),
     ],
@@ -104,3 +103,11 @@ def test_read_table_tells_a_missing_file_from_a_broken_one(tmp_path: Path) -> No
     (tmp_path / "fresh.parquet").write_text("no")
     with pytest.raises(BadData, match="not a readable Parquet"):
         rows.read_table(tmp_path / "fresh.parquet")
+
+
+def test_strides_give_out_every_row_once_and_no_more_than_asked_for() -> None:
+    r = rows_of(7)
+    parts = list(r.strides(3))
+    assert [len(p) for p in parts] == [3, 3, 1]
+    assert np.array_equal(np.concatenate(parts), r.x)
+    assert list(r.take(np.zeros(7, np.bool_)).strides(3)) == []

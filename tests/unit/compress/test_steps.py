@@ -44,6 +44,20 @@ def test_make_does_a_step_again_when_its_result_was_damaged(tmp_path: Path) -> N
     assert path.read_text() == "whole"
 
 
+def test_steps_of_another_scope_are_others(tmp_path: Path) -> None:
+    def scoped() -> Steps:
+        return Steps(tmp_path, deadline=Deadline(seconds=60.0), scope="scratch.")
+
+    first = steps(tmp_path).make("a", "k", lambda out: out.write_text("one") and None)
+    with pytest.raises(BadJob, match=r"'scratch\.a' was never done"):
+        scoped().finished("a")
+    other = scoped().make("a", "k2", lambda out: out.write_text("two") and None)
+    assert other.name.startswith("scratch.a-")
+    assert scoped().finished("a") == other
+    assert steps(tmp_path).finished("a") == first
+    assert scoped().make("a", "k2", lambda out: pytest.fail("done again")) == other
+
+
 def test_a_step_may_make_a_folder(tmp_path: Path) -> None:
     def make(out: Path) -> None:
         out.mkdir()
@@ -114,3 +128,9 @@ def test_keys_tell_content_shape_and_type_apart() -> None:
     }
     assert len(keys) == 4
     assert key_of("a", 1) == key_of("a", 1) != key_of("a", 2)
+
+
+def test_a_step_that_was_done_by_an_earlier_run_is_known(tmp_path: Path) -> None:
+    steps(tmp_path).make("a", "k", lambda out: out.write_text("x") and None)
+    assert steps(tmp_path).has("a")
+    assert not steps(tmp_path).has("b")

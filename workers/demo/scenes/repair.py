@@ -155,7 +155,8 @@ def _tell_repair(runner: ScenarioRunner, job: JobFact, version: VersionFact) -> 
     cpu = sum(s.cpu_seconds or 0.0 for s in job.steps)
     runner.say(
         "repair",
-        f"job {job.number}: {report['chosen']} accepted in {wall:.1f} s, {cpu:.1f} s of CPU ("
+        f"job {job.number}: recipe {report['recipe_name']}, {report['chosen']} accepted in"
+        f" {wall:.1f} s, {cpu:.1f} s of CPU ("
         + ", ".join(f"{s.name} {s.seconds:.1f}" for s in job.steps if s.seconds is not None)
         + ")",
         seconds=round(wall, 2),

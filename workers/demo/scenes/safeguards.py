@@ -89,9 +89,9 @@ def _hand_over_wrong_labels(runner: ScenarioRunner) -> WrongLabels:
     before = runner.snapshot()
     runner.command("label", "import", str(path), "--model", MODEL, "--source", WRONG_SOURCE)
     runner.until(
-        "the labels to be stored",
+        "the labels to be stored, and their rows",
         lambda _: facts.labels_of(database_of(runner), MODEL, WRONG_SOURCE) >= len(rows),
-        seconds=20,
+        seconds=60,
     )
     runner.command("recompress", MODEL, "--train-on", "labels", "--source", WRONG_SOURCE)
     wrong = sum(data.CLASSES[digit] != r["label"] for r, digit in zip(rows, said, strict=True))

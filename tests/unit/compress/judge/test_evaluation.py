@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from compress_rows import GRAPH, rows_of
 
-from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation
+from redistill.compress import trusted_rows
+from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
 from redistill.compress.judge.probe import ProbeResult
-from redistill.compress.plan import Limits
+from redistill.compress.judge.task import Classification
+from redistill.compress.plan import Measure
 from redistill.compress.rows import Rows
+from redistill.files import sha256_of
 
 TRUSTED, GATE = rows_of(200, seed=2), rows_of(100)
 
@@ -23,8 +27,9 @@ class Threshold:
     def __init__(self, at: float) -> None:
         self.at = at
 
-    def classes(self, x: np.ndarray) -> np.ndarray:
-        return (x[:, 0] > self.at).astype(np.int64)
+    def scores(self, rows: Rows) -> np.ndarray:
+        above = (rows.x[:, 0] - self.at).astype(np.float32)
+        return np.stack([-above, above], axis=1)
 
 
 def model(
@@ -38,9 +43,17 @@ def model(
     )  # fmt: skip
 
 
+def terms(**fields: Any) -> Evaluation:
+    given: dict[str, Any] = {
+        "spec": GRAPH, "task": Classification(classes=2), "requirement": "beat",
+        "trusted": TRUSTED, "gate": GATE,
+    }  # fmt: skip
+    return Evaluation(**given | fields)
+
+
 @pytest.fixture
 def evaluation() -> Evaluation:
-    return Evaluation(spec=GRAPH, limits=Limits(), trusted=TRUSTED, gate=GATE, seed=0)
+    return terms()
 
 
 def test_a_variant_is_measured_on_trusted_and_on_labelled_gate_rows(
@@ -50,10 +63,17 @@ def test_a_variant_is_measured_on_trusted_and_on_labelled_gate_rows(
     assert (right.trusted_accuracy.value, right.trusted_accuracy.n) == (1.0, 200)
     assert right.fresh_accuracy is not None
     assert (right.fresh_accuracy.value, right.fresh_accuracy.n) == (1.0, 100)
+    assert right.measures["accuracy"] == right.trusted_accuracy
+    assert right.measures["calibration_error"].n == 200
     assert (right.bytes, right.p50_ms, right.p95_ms, right.agreement) == (10, 0.1, 0.2, None)
     wrong = evaluation.variant(model("int8", 1.0, tmp_path), model("fp32", 0.0, tmp_path))
     assert wrong.trusted_accuracy.value < 1.0
     assert wrong.agreement == pytest.approx(wrong.trusted_accuracy.value)
+
+
+def test_a_variant_that_does_not_load_keeps_its_number() -> None:
+    evidence = terms(recipe=2).unloaded("int8", "no such operator")
+    assert (evidence.load_error, evidence.recipe) == ("no such operator", 2)
 
 
 def test_rows_without_an_answer_are_said_and_count_as_wrong(
@@ -62,68 +82,92 @@ def test_rows_without_an_answer_are_said_and_count_as_wrong(
     good = model("fp32", 0.0, tmp_path)
     assert good.unanswered() == []
     silent = good.trusted.copy()
-    silent[:30] = -1
+    silent[:30] = np.nan
     bad = replace(good, name="added", trusted=silent)
     assert bad.unanswered() == ["added answers NaN for 30 of 200 trusted rows: they count as wrong"]
     assert evaluation.variant(bad).trusted_accuracy.value == pytest.approx(0.85)
     assert evaluation.variant(bad, bad).agreement == pytest.approx(0.85)  # like no other
 
 
-def test_the_first_model_is_compared_with_nothing(evaluation: Evaluation, tmp_path: Path) -> None:
-    found = evaluation.evidence(model("incumbent", 0.0, tmp_path), incumbent=None, fp32=None)
-    assert (found.trusted, found.fresh, found.slices, found.quantized) == (None, None, (), False)
+def test_a_candidate_that_faced_these_rows_keeps_its_number(tmp_path: Path) -> None:
+    lost = Measure(value=12.0, low=8.0, high=16.0, n=200)
+    known = model("fp32", 0.0, tmp_path)
+    evaluation = terms(
+        recipe=3, faced={sha256_of(known.path): 1}, incident_loss=lost, cause="compression_gap"
+    )
+    other = model("int8", 0.0, tmp_path, size=11)
+    found = [evaluation.evidence(m, {"incumbent": None}) for m in (known, other)]
+    assert [e.recipe for e in found] == [1, 3]
+    assert [(e.incident_loss, e.cause) for e in found] == [(lost, "compression_gap")] * 2
+
+
+def test_the_first_model_is_compared_with_nothing(tmp_path: Path) -> None:
+    evaluation = terms(requirement="first")
+    found = evaluation.evidence(model("incumbent", 0.0, tmp_path), {"incumbent": None})
+    assert set(found.machine) == {"candidate"}
+    assert "incumbent" not in found.trusted
+    assert comparison(found, found.trusted) is None
+    assert not found.quantized
 
 
 def test_evidence_pairs_the_candidate_with_the_incumbent_on_the_same_rows(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:
     better, worse = model("fp32", 0.0, tmp_path), model("incumbent", 0.5, tmp_path, size=20)
-    found = evaluation.evidence(better, incumbent=worse, fp32=better)
-    assert found.trusted is not None
-    between = int(((TRUSTED.x[:, 0] > 0) & (TRUSTED.x[:, 0] <= 0.5)).sum())
-    assert (found.trusted.wins, found.trusted.losses) == (between, 0)
-    assert found.trusted.wins + found.trusted.ties == 200
-    assert found.fresh is not None
-    assert found.fresh.wins > 0
-    assert found.incumbent_bytes == 20
-    assert {s.name.split("=")[0] for s in found.slices} >= {"kind", "region", "class"}
-    assert (found.quantized, found.agreement) == (False, None)  # fp32 is no quantization of itself
+    found = evaluation.evidence(better, {"incumbent": worse, "fp32": better})
+    between = (TRUSTED.x[:, 0] > 0) & (TRUSTED.x[:, 0] <= 0.5)
+    judged = ~trusted_rows.ranking(TRUSTED)
+    paired = comparison(found, found.trusted)
+    assert paired is not None
+    assert (paired.wins, paired.losses) == (int((between & judged).sum()), 0)
+    assert len(found.trusted) + len(found.ranking) == 200
+    assert 15 < len(found.ranking) < 70, "about one row in five"
+    assert len(found.fresh) == 100
+    assert found.fresh.difference(found.task).sum() > 0
+    assert found.machine["incumbent"].bytes == 20
+    assert {g.split("=")[0] for g in found.trusted.groups} == {"kind", "region"}
+    assert {g: int(of.sum()) for g, of in found.fresh.classes.items()} == {
+        f"class={c}": int((GATE.y == i).sum()) for i, c in enumerate(GRAPH.classes)
+    }
+    assert all(len(of) == len(found.trusted) for of in found.trusted.classes.values())
+    assert not found.quantized, "fp32 is no quantization of itself"
+
+
+def test_rows_without_a_label_are_no_evidence(tmp_path: Path) -> None:
+    gate = rows_of(100, y=np.where(np.arange(100) % 2, -1, 0))
+    found = terms(gate=gate).evidence(
+        model("fp32", 0.0, tmp_path), {"incumbent": model("incumbent", 0.5, tmp_path)}
+    )
+    assert len(found.fresh) == 50
+    assert len(found.unlabelled) == 100
 
 
 def test_a_quantized_variant_is_held_to_its_fp32_student(
     evaluation: Evaluation, tmp_path: Path
 ) -> None:
     exact, int8 = model("fp32", 0.0, tmp_path, size=40), model("static_int8", 0.1, tmp_path)
-    found = evaluation.evidence(int8, incumbent=None, fp32=exact)
+    found = evaluation.evidence(int8, {"incumbent": None, "fp32": exact})
     assert found.quantized
-    assert (found.bytes, found.fp32_bytes, found.fp32_p50_ms) == (10, 40, 0.1)
-    assert found.agreement is not None
-    assert found.agreement.value < 1.0
-    assert found.fresh_agreement is not None
+    assert (found.own.bytes, found.machine["fp32"].bytes) == (10, 40)
+    assert "fp32" in found.unlabelled
     without = evaluation.evidence(
-        model("static_int8", 0.1, tmp_path, fresh=None), incumbent=None, fp32=exact
+        model("static_int8", 0.1, tmp_path, fresh=None), {"incumbent": None, "fp32": exact}
     )
-    assert without.fresh_agreement is None
+    assert len(without.unlabelled) == 0
 
 
 def test_verified_rows_are_those_of_another_source_than_trained_on(tmp_path: Path) -> None:
-    source = ["clerks", "ledger", None, "ledger"] * 25
-    gate = rows_of(100, source=source)
-    evaluation = Evaluation(
-        spec=GRAPH, limits=Limits(), trusted=TRUSTED, gate=gate, seed=0,
-        labels_in_loss=True, training_sources=("clerks",),
-    )  # fmt: skip
+    gate = rows_of(100, source=["clerks", "ledger", None, "ledger"] * 25)
+    evaluation = terms(gate=gate, labels_in_loss=True, training_sources=("clerks",))
     found = evaluation.evidence(
-        model("fp32", 0.0, tmp_path), incumbent=model("incumbent", 0.5, tmp_path), fp32=None
+        model("fp32", 0.0, tmp_path), {"incumbent": model("incumbent", 0.5, tmp_path)}
     )
     assert found.labels_in_loss
-    assert found.verified is not None
-    assert found.verified.wins + found.verified.losses + found.verified.ties == 50
+    assert len(found.verified()) == 50
 
 
 def test_without_trusted_rows_nothing_is_measured(tmp_path: Path) -> None:
     nobody = TRUSTED.take(np.zeros(200, np.bool_))
-    evaluation = Evaluation(spec=GRAPH, limits=Limits(), trusted=nobody, gate=GATE, seed=0)
     path = tmp_path / "m.onnx"
     path.write_bytes(b"x")
     empty = EvaluatedModel.of(
@@ -131,4 +175,4 @@ def test_without_trusted_rows_nothing_is_measured(tmp_path: Path) -> None:
         probed=ProbeResult(name="m"),
     )  # fmt: skip
     with pytest.raises(ValueError, match="trusted rows"):
-        evaluation.variant(empty)
+        terms(trusted=nobody).variant(empty)

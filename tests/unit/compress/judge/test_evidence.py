@@ -1,25 +1,45 @@
-"""Evidence: what it says of the rows behind it."""
-
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from gate_evidence import TASK, evidence, versus
 
-from redistill.compress.judge.evidence import Evidence, rows_of
-from redistill.compress.plan import Comparison, Measure
-
-
-def test_rows_of_counts_wins_losses_and_ties() -> None:
-    assert rows_of(None) == 0
-    assert rows_of(Comparison(wins=1, losses=2, ties=3, e_better=1.0, e_worse=1.0)) == 6
+from redistill.compress.judge.evidence import NOBODY
+from redistill.compress.plan import Measure
 
 
-@pytest.mark.parametrize(
-    ("labels_in_loss", "auc", "expected"),
-    [(True, 0.81, True), (True, 0.8, False), (False, 0.99, False), (True, None, False)],
-)
-def test_blind_only_where_labels_entered_the_loss_of_separable_rows(
-    labels_in_loss: bool, auc: float | None, expected: bool
-) -> None:
-    measured = None if auc is None else Measure(value=auc, low=None, high=None, n=10)
-    found = Evidence(variant="fp32", labels_in_loss=labels_in_loss, domain_auc=measured)
-    assert found.blind_at(0.8) is expected
+def test_a_difference_is_above_0_where_the_candidate_is_better() -> None:
+    d = versus(2, 1, 1).difference(TASK)
+    assert d.tolist() == [1.0, 1.0, -1.0, 0.0]
+
+
+def test_a_part_of_a_sample_keeps_its_rows_together() -> None:
+    sample = versus(
+        1, 1, 2, p=np.array([0.1, 0.2, 0.3, 0.4]), source=("a", "b", None, "d"),
+        groups={"g": np.array([True, False, True, False])},
+    )  # fmt: skip
+    part = sample.take(np.array([True, False, False, True]))
+    assert len(part) == 2
+    assert part.p is not None
+    assert part.p.tolist() == [0.1, 0.4]
+    assert part.source == ("a", "d")
+    assert part.groups["g"].tolist() == [True, False]
+    assert part.difference(TASK).tolist() == [1.0, 0.0]
+    assert len(NOBODY) == 0
+    assert "candidate" not in NOBODY
+
+
+def test_blind_needs_labels_in_the_loss_and_domains_apart() -> None:
+    apart = Measure(value=0.9, low=0.8, high=1.0, n=50)
+    assert not evidence(domain_auc=apart).blind_at(0.8)
+    assert evidence(labels_in_loss=True).blind_at(0.8), "nobody knows how far apart they are"
+    near = Measure(value=0.8, low=0.7, high=0.9, n=50)
+    assert not evidence(labels_in_loss=True, domain_auc=near).blind_at(0.8)
+    assert evidence(labels_in_loss=True, domain_auc=apart).blind_at(0.8)
+    assert not evidence(labels_in_loss=True, domain_auc=apart).blind_at(0.95)
+
+
+def test_a_comparison_with_nobody_is_named() -> None:
+    alone = versus(1, 1, 1)
+    with pytest.raises(ValueError, match="no scores of best on these rows"):
+        alone.difference(TASK, "best")

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from redistill.compress.errors import BadModel
-from redistill.compress.judge.graph import Graph, GraphCall, answers, check_file
+from redistill.compress.judge.graph import Graph, GraphCall, check_file
+from redistill.compress.judge.task import largest
 from redistill.stats import softmax
 
 CALL = GraphCall(features=("a", "b"), classes=2)
@@ -101,7 +102,7 @@ def test_no_answer_is_no_class_whatever_the_kind(tmp_path: Path) -> None:
     call = GraphCall(features=("a", "b"), classes=2, output_kind="probabilities")
     graph = Graph(path, call)
     assert graph.classes(rows).tolist() == [-1, 1, -1]
-    assert answers(graph.logits(rows)).tolist() == [-1, 1, -1]
+    assert largest(graph.logits(rows)).tolist() == [-1, 1, -1]
 
 
 def test_self_test_says_to_which_rows_there_is_no_answer(tmp_path: Path) -> None:
@@ -120,11 +121,6 @@ def test_check_file_says_what_is_wrong_as_an_error_of_this_room(tmp_path: Path) 
     with pytest.raises(BadModel, match="opset 6"):
         check_file(matrix(tmp_path / "m.onnx", opset=6))
     check_file(matrix(tmp_path / "n.onnx"))
-
-
-def test_answers_that_are_not_finite_are_no_class() -> None:
-    out = np.array([[1, 2], [np.nan, 1], [np.inf, 0]], np.float32)
-    assert answers(out).tolist() == [1, -1, -1]
 
 
 def test_self_test_wants_outputs_of_the_declared_kind(tmp_path: Path) -> None:

@@ -5,32 +5,20 @@ import pytest
 from scipy import stats
 
 from redistill.compress.judge import measures
-from redistill.stats import paired_e_value
+from redistill.stats import clopper_pearson
 
 
-def test_rows_to_decide_is_where_the_e_value_crosses() -> None:
-    need = measures.rows_to_decide(8, 4, 38, threshold=100.0)
-    assert need is not None
-    at, before = need / 50, (need - 1) / 50
-    assert paired_e_value(8 * at, 4 * at)[0] >= 100.0
-    assert paired_e_value(8 * before, 4 * before)[0] < 100.0
-
-
-def test_compare_leaves_unlabelled_rows_out() -> None:
-    labels = np.array([0, 1, 2, -1, 1])
-    c = measures.compare(np.array([0, 1, 0, 0, 0]), np.array([0, 0, 2, 1, 0]), labels)
+def test_a_comparison_counts_rows_by_who_was_better() -> None:
+    c = measures.comparison(np.array([0.5, -1.0, 0.0, 0.0]))
     assert (c.wins, c.losses, c.ties) == (1, 1, 2)
 
 
-def test_accuracy_weights_rows_by_how_rarely_they_were_labelled() -> None:
+def test_accuracy_is_of_the_rows_that_have_a_label() -> None:
     labels, answers = np.array([0, 0, 1, -1]), np.array([0, 0, 0, 0])
-    plain = measures.accuracy(answers, labels)
-    weighted = measures.accuracy(answers, labels, np.array([1.0, 1.0, 2.0, 1.0]))
-    assert plain is not None
-    assert weighted is not None
-    assert (plain.value, plain.n) == (pytest.approx(2 / 3), 3)
-    assert weighted.value == pytest.approx(0.5)
-    assert weighted.high - weighted.low > plain.high - plain.low
+    found = measures.accuracy(answers, labels)
+    assert found is not None
+    assert (found.value, found.n) == (pytest.approx(2 / 3), 3)
+    assert (found.low, found.high) == pytest.approx(clopper_pearson(2, 3))
     assert measures.accuracy(answers, np.full(4, -1)) is None
 
 
@@ -62,25 +50,6 @@ def test_f1_difference_has_an_interval_around_a_real_loss() -> None:
     assert m.low < m.value < m.high < -0.1
 
 
-def test_slice_losses_put_the_worst_first_and_skip_small_slices() -> None:
-    y = np.zeros(200, np.int64)
-    was = y.copy()
-    now = y.copy()
-    now[:30] = 1
-    groups = {
-        "region=EU": np.arange(200) < 100,
-        "region=US": np.arange(200) >= 100,
-        "region=IS": np.arange(200) < 20,
-    }
-    losses = measures.slice_losses(now, was, y, groups, min_rows=50)
-    assert [(s.name, s.n, s.loss) for s in losses] == [
-        ("region=EU", 100, 0.3),
-        ("region=US", 100, 0.0),
-    ]
-    low, high = losses[0].bounds(0.95)
-    assert 0.2 < low < 0.3 < high < 0.41
-
-
 def test_domain_auc_is_half_for_one_domain_and_one_for_two() -> None:
     rng = np.random.default_rng(0)
     same = measures.domain_auc(rng.normal(size=(400, 8)), rng.normal(size=(300, 8)), seed=0)
@@ -110,3 +79,16 @@ def test_domain_auc_equals_the_rank_statistic_when_one_column_says_it_all() -> N
 def test_domain_auc_of_constant_rows_is_half() -> None:
     m = measures.domain_auc(np.ones((50, 3)), np.ones((50, 3)), seed=0)
     assert m.value == 0.5
+
+
+def test_f1_difference_tells_every_kind_of_row_apart() -> None:
+    """Also where a model gave no answer."""
+    rng = np.random.default_rng(3)
+    y, a, b = rng.integers(0, 4, 500), rng.integers(-1, 4, 500), rng.integers(-1, 4, 500)
+    found = measures.f1_difference(a, b, y, 4, seed=0, rounds=100)
+    each = []
+    for seed in range(100):
+        rows = np.random.default_rng(seed).integers(0, 500, 500)
+        each.append(measures.macro_f1(a[rows], y[rows], 4) - measures.macro_f1(b[rows], y[rows], 4))
+    low, high = np.quantile(each, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,28 @@ def test_probe_measures_what_loads_and_names_what_does_not(tmp_path: Path) -> No
     assert found["one"].integer_operators == ()
     assert 0 < (found["one"].p50_ms or 0) <= (found["one"].p95_ms or 0) < 50
     assert found["two"].p50_ms is not None
+    assert 1_000 < (found["one"].rows_per_s or 0) < 10**8
     assert "no readable ONNX file" in (found["bad"].error or "")
+    assert found["bad"].peak_bytes is None
+    if sys.platform == "linux":
+        assert found["one"].peak_bytes is not None
+        assert found["one"].peak_bytes < 2**21, "a graph of one matrix, not the runtime beside it"
+        assert found["one"].peak_bytes == pytest.approx(found["two"].peak_bytes, abs=2**20)
+
+
+def test_peak_memory_grows_with_the_graph(tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the kernel of Linux counts it")
+    node = helper.make_node("MatMul", ["x", "w"], ["h"])
+    down = helper.make_node("MatMul", ["h", "v"], ["y"])
+    wide = np.zeros((2, 1_000_000), np.float32)  # 8 MB each
+    large = build(tmp_path / "large.onnx", [node, down], {"w": wide, "v": wide.T.copy()})
+    with Probe.start() as child:
+        found = child.ask([large, good(tmp_path / "g.onnx")], ROWS, batch=1, measure=True)
+    small, much = found["g"].peak_bytes, found["large"].peak_bytes
+    assert small is not None
+    assert much is not None
+    assert small + 16_000_000 < much < small + 120_000_000
 
 
 @pytest.mark.parametrize("make", [greedy, endless])

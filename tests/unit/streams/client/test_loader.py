@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
 from release_kit import SCHEMA, Installation
+from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client import loader as module
 from redistill.streams.client.fetch import Repository
@@ -25,6 +28,7 @@ class Rig:
         self.loader = Loader(
             self.repository, "credit", threads=1, retry_s=10.0, clock=lambda: self.now
         )
+        self.monkeypatch = monkeypatch
         monkeypatch.setattr(module, "probe", self._probe)
 
     def _probe(self, folder: Path) -> None:
@@ -49,6 +53,33 @@ def test_release_is_tried_in_a_child_once_and_loaded(rig: Rig) -> None:
     again = rig.loader.load(pointer)
     assert again.session is not serving.session
     assert len(rig.probed) == 1, "once per cache and ONNX Runtime"
+
+
+def test_processes_that_share_a_cache_try_a_release_once(
+    shop: Installation, rig: Rig, tmp_path: Path
+) -> None:
+    pointer = rig.pointer()
+    other = Loader(
+        Repository(shop.layout.repository, shop.trust, cache=tmp_path / "cache"),
+        "credit", threads=1, retry_s=10.0,
+    )  # fmt: skip
+    other._repository.pointer("credit")
+    slow = threading.Event()
+    trial = rig._probe
+
+    def probe(folder: Path) -> None:
+        trial(folder)
+        slow.wait(PATIENCE_SECONDS)
+
+    rig.monkeypatch.setattr(module, "probe", probe)
+    threads = [threading.Thread(target=x.load, args=(pointer,)) for x in (rig.loader, other)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: rig.probed)
+    threading.Timer(0.1, slow.set).start()
+    for thread in threads:
+        thread.join()
+    assert len(rig.probed) == 1
 
 
 def test_release_that_failed_is_tried_again_after_doubling_waits(rig: Rig) -> None:
@@ -157,6 +188,9 @@ def test_serving_is_replaced_and_never_changed(rig: Rig) -> None:
     moved = PointerFile.from_json(pointer.to_json().replace(b'"epoch":1', b'"epoch":7'))
     assert serving.pointed(moved).epoch == 7
     assert serving.pointed(moved).session is serving.session
-    again = serving.reloaded(1)
+    assert serving.here(1) is serving
+    parents = dataclasses.replace(serving, process=object())
+    again = parents.here(1)
     assert again.session is not serving.session
+    assert again.here(1) is again
     assert (serving.epoch, again.epoch, again.sha256) == (1, 1, serving.sha256)

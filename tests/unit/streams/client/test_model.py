@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 from release_kit import SCHEMA, Installation, linear, rows
+from small_disks import empty, fill, read_only, small_disk
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.model import ModelClient
 from redistill.streams.client.release import FALLBACK
+from redistill.streams.client.session import Session
 from redistill.streams.errors import ReleaseError
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 
@@ -160,10 +162,8 @@ def test_event_of_a_forged_epoch_changes_nothing(
     eventually(lambda: client._wanted == 1)  # it has given up
     assert len(looks) == 3  # bounded
     assert (client.version, client.last_error) == ("v1", None)
-    with monkeypatch.context() as patch:
-        patch.setattr(client, "_wake", threading.Event())
-        logger.announce(1)  # old news
-        assert not client._wake.is_set()
+    logger.announce(1)  # old news
+    assert not client._poller._woken.is_set()
 
 
 def test_poll_finds_a_new_pointer_without_any_event(
@@ -383,6 +383,77 @@ def test_the_poll_tries_a_bad_download_again_by_itself(
     eventually(lambda: client.version == "v2")
 
 
+# --- disks that are full ------------------------------------------------------------------------
+
+
+def test_full_disk_leaves_what_serves_and_is_said_once_until_there_is_room(
+    shop: Installation,
+    connect: Callable[..., ModelClient],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        client = connect(cache=disk / "cache")
+        shop.publish("credit", "v2")
+        fill(disk)
+        for _ in range(3):
+            assert client.refresh() is False
+            assert "No space left on device" in str(client.last_error)
+        assert client.predict(ROW).version == "v1"
+        assert [r.getMessage().count("No space left") for r in caplog.records] == [1]
+        empty(disk)
+        assert client.refresh() is True
+        assert (client.version, client.last_error) == ("v2", None)
+
+
+def test_rollback_reaches_a_service_whose_disk_is_full_and_is_noted_when_there_is_room(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        client = connect(cache=disk / "cache")
+        shop.publish("credit", "v2")
+        assert client.refresh() is True
+        fill(disk)
+        shop.rollback("credit")
+        assert client.refresh() is True
+        assert client.version == "v1"
+        assert "cannot be" in str(client.last_error)
+        empty(disk)
+        assert client.refresh() is False
+        assert client.last_error is None
+        shutil.rmtree(shop.layout.repository)
+        assert connect(cache=disk / "cache").version == "v1", "it was noted"
+
+
+@pytest.mark.parametrize("spoil", [fill, read_only])
+def test_start_with_a_cache_that_cannot_be_written_serves_what_is_in_it(
+    shop: Installation,
+    connect: Callable[..., ModelClient],
+    tmp_path: Path,
+    spoil: Callable[[Path], None],
+) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        connect(cache=disk / "cache").close()
+        spoil(disk)
+        client = connect(cache=disk / "cache")
+        assert client.predict(ROW).version == "v1"
+        shop.publish("credit", "v2")
+        assert client.refresh() is False
+        assert client.predict(ROW).version == "v1"
+        assert re.search(r"cache .* cannot be used: (No space|Read-only)", str(client.last_error))
+        client.close()
+
+
+def test_cache_that_was_removed_comes_back(
+    shop: Installation, connect: Callable[..., ModelClient], tmp_path: Path
+) -> None:
+    client = connect()
+    shutil.rmtree(tmp_path / "cache")
+    shop.publish("credit", "v2")
+    assert client.refresh() is True
+    assert (client.version, client.last_error) == ("v2", None)
+
+
 # --- fallback -----------------------------------------------------------------------------------
 
 
@@ -489,6 +560,67 @@ def test_after_a_fork_the_child_answers_and_follows_by_itself(
     eventually(lambda: client.version == "v2")  # the parent goes on as well
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_child_follows_a_rollback_to_what_only_its_parent_had_loaded(
+    shop: Installation, connect: Callable[..., ModelClient], threads: int
+) -> None:
+    """With several threads, a session of the parent's would never answer, or crash, here."""
+    client = connect(threads=threads)
+    shop.publish("credit", "v2")
+    client.refresh()
+    shop.rollback("credit")
+    if (pid := os.fork()) == 0:
+        swapped = client.refresh()
+        first = (swapped, client.version, client.predict(ROW).scores)
+        os._exit(first != (True, "v1", pytest.approx(expected(1), rel=1e-5)))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_closed_client_answers_in_a_child_and_follows_nothing(
+    shop: Installation, connect: Callable[..., ModelClient]
+) -> None:
+    client = connect()
+    client.close()
+    shop.publish("credit", "v2")
+    if (pid := os.fork()) == 0:
+        os._exit((client.predict(ROW).version, client._poller.alive) != ("v1", False))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("fault", ["refused", "hangs"])
+def test_child_that_cannot_load_what_its_parent_served_says_so(
+    connect: Callable[..., ModelClient], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    client = connect()
+    release = threading.Event()
+
+    def reload(*_: object) -> None:
+        if fault == "refused":
+            raise ReleaseError("no memory")
+        release.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(Session, "reload", reload)
+    if fault == "hangs":
+        monkeypatch.setattr("redistill.streams.client.model.FORKED_SECONDS", 0.1)
+    else:  # however slow the machine is, the refusal comes first
+        monkeypatch.setattr("redistill.streams.client.model.FORKED_SECONDS", PATIENCE_SECONDS)
+    if (pid := os.fork()) == 0:
+        why = "no memory" if fault == "refused" else "not within"
+        for ask in (partial(client.predict, ROW), lambda: client.version):
+            try:
+                ask()
+            except ReleaseError as error:
+                if why not in str(error):
+                    os._exit(1)
+        monkeypatch.undo()
+        release.set()
+        if fault == "refused":
+            client.refresh()
+            os._exit(client.version != "v1")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_processes_may_share_a_cache(
     shop: Installation, connect: Callable[..., ModelClient]
 ) -> None:
@@ -504,8 +636,7 @@ def test_processes_may_share_a_cache(
 
 def test_forgotten_client_ends_its_thread(connect: Callable[..., ModelClient]) -> None:
     client = connect(poll_s=0.05)
-    thread = client._thread
-    assert thread is not None
+    assert client._poller.alive
     client.close()
-    assert not thread.is_alive()
+    assert not client._poller.alive
     assert client.predict(ROW).version == "v1"  # what serves goes on serving

@@ -41,10 +41,11 @@ class FakeSender:
             if self.away or (taken := self.buffer.take((), 1 << 30)) is None:
                 self.buffer.wait(0.01)
                 continue
-            record = self.buffer.settle(taken[0])
-            if record is not None:
-                self.sent.append(record)
-                self.calls["sent"](record)
+            self.buffer.settle(taken[0], self._settled)
+
+    def _settled(self, record: Outgoing) -> None:
+        self.sent.append(record)
+        self.calls["sent"](record)
 
     def forget(self) -> None:
         self.forgotten = True

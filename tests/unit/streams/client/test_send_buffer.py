@@ -33,6 +33,29 @@ def take(buffer: SendBuffer, held_back: Any = (), flying: int = PLENTY) -> tuple
     return None if taken is None else (taken[0], taken[1].value.decode())
 
 
+def settle(buffer: SendBuffer, number: int) -> list[Outgoing]:
+    counted: list[Outgoing] = []
+    buffer.settle(number, counted.append)
+    return counted
+
+
+def test_record_is_counted_before_anybody_sees_it_settled(buffer: SendBuffer) -> None:
+    """Else a flush ends, and its caller reads that nothing was sent."""
+    fill(buffer, record("a"))
+    seen: list[bool] = []
+
+    def count(_: Outgoing) -> None:
+        other = threading.Thread(target=lambda: seen.append(buffer.is_settled(1)))
+        other.start()
+        other.join(0.2)
+        assert seen == [], "who asks waits until it is counted"
+
+    take(buffer)
+    buffer.settle(1, count)
+    with buffer.changed:
+        assert buffer.is_settled(1)
+
+
 def test_records_are_taken_in_order_whatever_their_topic(buffer: SendBuffer) -> None:
     fill(buffer, record("a"), record("b", "labels"), record("c"))
     assert [take(buffer) for _ in range(4)] == [(1, "a"), (2, "b"), (3, "c"), None]
@@ -54,7 +77,7 @@ def test_bytes_are_bounded_and_free_again_when_settled() -> None:
     taken = buffer.take((), PLENTY)
     assert taken is not None
     assert not buffer.put(record("c")), "what is on its way is kept as well"
-    assert buffer.settle(taken[0]) is taken[1]
+    assert settle(buffer, taken[0]) == [taken[1]]
     assert (buffer.bytes, buffer.rows) == (size, 1)
     assert buffer.put(record("c"))
 
@@ -63,7 +86,7 @@ def test_bytes_on_their_way_are_bounded_but_for_one_record(buffer: SendBuffer) -
     fill(buffer, record("a" * 500), record("b"), record("c"))
     assert take(buffer, flying=100) is not None, "one that is larger goes alone"
     assert take(buffer, flying=100) is None
-    buffer.settle(1)
+    settle(buffer, 1)
     assert take(buffer, flying=2 * record("b").size) == (2, "b")
     assert take(buffer, flying=2 * record("b").size) == (3, "c")
 
@@ -82,9 +105,9 @@ def test_all_up_to_a_record_are_settled_when_none_before_it_is_open(buffer: Send
     fill(buffer, record("a"), record("b"))
     mark = buffer.last()
     take(buffer), take(buffer)
-    buffer.settle(2)
+    settle(buffer, 2)
     assert not buffer.is_settled(mark)
-    buffer.settle(1)
+    settle(buffer, 1)
     assert buffer.is_settled(mark)
     fill(buffer, record("c"))
     assert buffer.is_settled(mark)
@@ -99,7 +122,7 @@ def test_what_was_abandoned_is_told_once_and_settled_no_more(buffer: SendBuffer)
     buffer.abandon(gone.append)
     assert gone == [7]
     assert (buffer.bytes, buffer.rows, take(buffer)) == (0, 0, None)
-    assert buffer.settle(1) is None
+    assert settle(buffer, 1) == []
     buffer.give_back(1)
     assert take(buffer) is None
 

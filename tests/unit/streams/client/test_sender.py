@@ -48,8 +48,8 @@ class Future:
     def add_callback(self, call: Callable[..., None], number: int) -> None:
         self.acknowledge = lambda: call(number, "metadata")
 
-    def add_errback(self, call: Callable[..., None], number: int) -> None:
-        self.fail = lambda error: call(number, error)
+    def add_errback(self, call: Callable[..., None], *told: Any) -> None:
+        self.fail = lambda error: call(*told, error)
 
 
 class FakeProducer:
@@ -155,10 +155,31 @@ def test_record_that_failed_is_sent_again_and_its_topic_rests(rig: Rig) -> None:
 )
 def test_what_somebody_has_to_mend_keeps_the_producer(rig: Rig, error: Exception, why: str) -> None:
     rig.put("a")
-    rig.send().fail(error)
+    assert rig.sender._connect()
+    rig.producers[0].refuses = error
+    rig.send()
     assert why in str(rig.trouble[-1])
     assert not rig.sender._broken
     assert rig.buffer.rows == 1
+
+
+def test_first_error_that_is_answered_is_the_producers_last_and_says_nothing_of_others(
+    rig: Rig,
+) -> None:
+    """An idempotent one fails everything from then on, also what is of another topic or size."""
+    rig.put("a", "b")
+    rig.put("c", topic="labels")
+    futures = [rig.send() for _ in range(3)]
+    for future in futures:
+        future.fail(TopicAuthorizationFailedError("ns.predictions"))
+    assert [t for t in rig.trouble if t] == [
+        "topic 'ns.predictions': no permission to write (ns.predictions); grant it by an ACL"
+    ]
+    assert list(rig.sender._resting) == ["predictions"]
+    assert rig.sender._broken
+    rig.sender._disconnect()
+    futures[1].fail(MessageSizeTooLargeError("told late"))
+    assert (rig.buffer.rows, rig.dropped) == (3, []), "all are sent by the next one"
 
 
 def test_record_that_no_broker_takes_is_dropped_and_holds_up_none(rig: Rig) -> None:
@@ -167,6 +188,18 @@ def test_record_that_no_broker_takes_is_dropped_and_holds_up_none(rig: Rig) -> N
     assert rig.dropped == [(b"a", "MessageSizeTooLargeError: 2 MB")]
     rig.send().acknowledge()
     assert rig.sent == [b"b"]
+
+
+@pytest.mark.parametrize("name", ["InvalidTimestampError", "InvalidRecordError"])
+def test_record_that_is_refused_for_the_machines_clock_waits_until_it_is_right(
+    rig: Rig, name: str
+) -> None:
+    """What the broker says of one record and of several; the next producer stamps them anew."""
+    rig.put("a")
+    why = "Timestamp 1799385543012 of message with offset 0 is out of range"
+    rig.send().fail(type(name, (Exception,), {})(why))
+    assert (rig.buffer.rows, rig.dropped, rig.sender._broken) == (1, [], True)
+    assert "this machine's clock says" in str(rig.trouble[-1])
 
 
 def test_topic_without_metadata_is_missing_or_the_broker_away(rig: Rig) -> None:
@@ -193,8 +226,9 @@ def test_thread_connects_sends_and_gives_back_what_was_never_settled(rig: Rig) -
     thread = threading.Thread(target=rig.sender.run, daemon=True)
     thread.start()
     eventually(lambda: rig.producers and len(rig.producers[0].sent) == 2)
-    assert rig.trouble[:3] == ["is the broker running?", "RuntimeError: odd", None]
+    assert rig.trouble == ["is the broker running?", "RuntimeError: odd"]
     rig.producers[0].sent[0][1].acknowledge()
+    assert rig.trouble[-1] is None, "connected is not well yet"
     rig.sender.stopping.set()
     thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()

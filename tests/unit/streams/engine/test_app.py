@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -10,18 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import faust
 import pytest
-from aiokafka.consumer import fetcher
 from stream_rows import new_database
 
 from redistill.streams.engine import app as module
-from redistill.streams.engine.app import StreamConfig, _failure, _Run, make_app
-from redistill.streams.engine.consumer import HOST, BulkTransport
-from redistill.streams.engine.fetched import RawRecords, RawSet
-from redistill.streams.errors import StoreUnusable
-from redistill.streams.kafka.broker import Broker, Security
-from redistill.streams.store import lease
+from redistill.streams.engine.app import StreamConfig, _failure, _Run
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnusable
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.store import lease, state_key
 from redistill.streams.store.database import Database
 
 MINUTE_US = 60 * 1_000_000
@@ -115,62 +112,6 @@ def test_lease_of_a_process_of_this_machine_that_is_gone_is_ended(
 # --- Faust --------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    made = asyncio.new_event_loop()
-    asyncio.set_event_loop(made)
-    yield made
-    asyncio.set_event_loop(None)
-    made.close()
-
-
-@pytest.fixture
-def unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the transport replaces in aiokafka is put back afterwards."""
-    for name in ("MemoryRecords", "PartitionRecords"):
-        monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
-
-
-@pytest.mark.usefixtures("unpatched")
-def test_faust_runs_in_the_mode_that_loses_nothing(loop: asyncio.AbstractEventLoop) -> None:
-    worker: Any = SimpleNamespace(topics=frozenset({"predictions"}))
-    made = make_app(
-        config(group="g", instance_id="a", session_seconds=6.0), worker, ["predictions"]
-    )
-    assert getattr(made, HOST) is worker
-    assert isinstance(made.transport, BulkTransport)
-    assert (fetcher.MemoryRecords, fetcher.PartitionRecords) == (RawSet, RawRecords)
-    conf = made.conf
-    assert (conf.id, [str(u) for u in conf.broker]) == (
-        "g", ["aiokafka://kafka:9092", "aiokafka://other:9092"],
-    )  # fmt: skip
-    assert (conf.consumer_group_instance_id, conf.broker_session_timeout) == ("a", 6.0)
-    assert conf.broker_heartbeat_interval <= conf.broker_session_timeout / 3
-    assert conf.consumer_auto_offset_reset == "earliest"
-    assert (conf.topic_allow_declare, conf.web_enabled) == (False, False)
-    assert list(made.agents) == ["redistill.predictions"]
-
-
-@pytest.mark.parametrize(
-    ("security", "kind"),
-    [
-        (None, type(None)),
-        (Security(protocol="PLAINTEXT"), type(None)),
-        (Security(protocol="SSL"), faust.SSLCredentials),
-        (Security(protocol="SASL_PLAINTEXT", username="u", password="p"), faust.SASLCredentials),
-        (Security(protocol="SASL_SSL", username="u", password="p"), faust.SASLCredentials),
-    ],
-)
-def test_credentials_are_those_of_the_broker(security: Security | None, kind: type) -> None:
-    made = module._credentials(Broker("kafka:9092", security))
-    assert isinstance(made, kind)
-    if security is not None and kind is faust.SASLCredentials:
-        assert (made.username, made.password, made.mechanism.value) == (
-            "u", "p", security.mechanism,
-        )  # fmt: skip
-        assert (made.ssl_context is not None) is (security.protocol == "SASL_SSL")
-
-
 # --- the end ------------------------------------------------------------------------------------
 
 
@@ -207,6 +148,38 @@ def test_what_ended_faust_or_a_task_of_ours_is_found() -> None:
 def test_worker_that_cannot_start_says_why_and_ends_with_status_1(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module.logs, "configure", lambda level: None)
     assert module.run(config(url)) == 1
-    assert "redistill: " in capsys.readouterr().err
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["action"], line["process"]) == ("cannot_start", "stream")
+    assert line["error"]
+
+
+def test_worker_with_another_state_key_is_refused_before_it_starts_every_detector_anew(
+    url: str, db: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with db.begin() as conn:
+        state_key.claim(conn, b"the others' key".ljust(32))
+    assert module.run(config(url)) == 1
+    assert "it the key of the other workers" in capsys.readouterr().err
+
+
+def test_broker_that_is_away_is_waited_for_and_one_that_refuses_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers: list[Exception | None] = [BrokerUnavailable("away"), BrokerUnavailable("away"), None]
+    waits: list[str | None] = []
+
+    def check(*_: Any, **__: Any) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    made = _Run(config())
+    presence: Any = SimpleNamespace(say=lambda _: None)
+    monkeypatch.setattr(module.start, "check", check)
+    fake_time = SimpleNamespace(sleep=lambda _: waits.append(made.health.broker_away))
+    monkeypatch.setattr(module, "time", fake_time)
+    made._wait_for_broker(presence)
+    assert (waits, made.health.broker_away) == (["away", "away"], None)
+    answers.append(BrokerRefused("no such topic"))
+    with pytest.raises(BrokerRefused):
+        made._wait_for_broker(presence)

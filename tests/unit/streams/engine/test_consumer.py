@@ -4,10 +4,20 @@ again."""
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.structs import TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from stream_rows import chunk, prediction, record
@@ -19,7 +29,7 @@ from redistill.streams.engine.consumer import (
     BulkThread,
     QueuedChunk,
 )
-from redistill.streams.engine.fetched import Chunk
+from redistill.streams.engine.fetched import Chunk, RecordBatch
 from redistill.streams.engine.lag import LogEnd
 
 HERE, OTHER = TP("predictions", 0), TP("elsewhere", 0)
@@ -62,6 +72,8 @@ class Bare(BulkConsumer):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._done = {}
+        self._fetched = defaultdict(deque)
+        self.refused = None
         self._read_offset = dict.fromkeys((HERE, OTHER))
         self._acked: dict[TP, list[int]] = {HERE: []}
         self._thread = Thread()
@@ -110,10 +122,50 @@ def test_chunks_are_queued_as_they_came(consumer: Bare, host: Host) -> None:
     assert consumer._read_offset[HERE] == 5
 
 
-def test_what_was_delivered_before_is_left_out(consumer: Bare, host: Host) -> None:
+def test_log_that_ends_before_what_was_read_of_it_is_begun_anew(consumer: Bare, host: Host) -> None:
+    """aiokafka goes back to the log's start by itself, and its newest records are other ones."""
     consumer._read_offset[HERE] = 4
-    assert deliver(consumer, rows(0, 4), rows(2, 6))
-    assert queued(host) == [(4, 6)]
+    assert not deliver(consumer, rows(0, 3))
+    assert queued(host) == []
+    assert consumer.sought_again == 1
+
+
+def test_oldest_record_that_is_fetched_and_not_stored_is_known(consumer: Bare) -> None:
+    def made(first: int, at: int) -> Chunk:
+        batch = RecordBatch(first, first + 10, 0, 10, at, at, memoryview(b""))
+        return Chunk(first, first + 10, 10, 1, [batch])
+
+    assert deliver(consumer, made(0, 1_000), made(10, 2_000))
+    assert consumer.waiting_since({HERE: 0, OTHER: 0}) == {HERE: 1_000}
+    assert consumer.waiting_since({HERE: 9}) == {HERE: 1_000}
+    assert consumer.waiting_since({HERE: 10}) == {HERE: 2_000}
+    assert consumer.waiting_since({HERE: 20}) == {}
+    assert deliver(consumer, rows(20, 21))  # of a format of old, which has none
+    assert consumer.waiting_since({HERE: 20}) == {}
+
+
+@pytest.mark.parametrize("kind", [TopicAuthorizationFailedError, GroupAuthorizationFailedError])
+def test_reading_that_is_refused_is_remembered_and_goes_on(
+    consumer: Bare, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """Faust would end with it; the permission may come back."""
+    monkeypatch.setattr(module, "REFUSED_PAUSE_SECONDS", 0)
+    answers: list[Any] = [kind("predictions"), {HERE: [rows(0, 2)]}]
+    fetcher = SimpleNamespace(_stopped=asyncio.Event())
+
+    async def wait(_: float) -> Any:
+        answer = answers.pop(0)
+        if not answers:
+            fetcher._stopped.set()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, None
+
+    monkeypatch.setattr(consumer, "_wait_next_records", wait, raising=False)
+    asyncio.run(consumer._drain_messages(fetcher))
+    assert consumer.refused is not None
+    assert "predictions" in str(consumer.refused[1])
+    assert consumer._read_offset[HERE] == 2
 
 
 def test_chunks_that_are_wanted_no_more_are_read_again(consumer: Bare, host: Host) -> None:
@@ -222,38 +274,103 @@ def test_ends_are_of_what_is_committed_and_of_what_is_written(
 
 
 class Commits(BulkThread):
-    """The thread without its start."""
+    """The thread without its start, and an aiokafka that answers a commit in some way."""
 
-    def __init__(self) -> None:
-        """Nothing of Faust."""
+    def __init__(self, answer: Exception | None = None, *, late: bool = False) -> None:
+        self.answer, self.late = answer, late
+        self.made: list[dict[Any, int]] = []
 
     def assignment(self) -> set[TP]:
         return {HERE}
 
+    def _ensure_consumer(self) -> Any:
+        return SimpleNamespace(commit=self._answer)
 
-@pytest.fixture
-def committed(monkeypatch: pytest.MonkeyPatch) -> list[dict[TP, int]]:
-    made: list[dict[TP, int]] = []
-
-    async def commit(self: Any, offsets: dict[TP, int]) -> bool:
-        made.append(offsets)
-        return True
-
-    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_commit", commit)
-    return made
+    async def _answer(self, offsets: dict[Any, Any]) -> None:
+        assert {type(tp) for tp in offsets} == {TopicPartition}, "aiokafka takes no other"
+        self.made.append({tp: at.offset for tp, at in offsets.items()})
+        if self.late:
+            await asyncio.Event().wait()
+        if self.answer is not None:
+            raise self.answer
 
 
-def test_partitions_that_are_gone_are_not_committed(committed: list[dict[TP, int]]) -> None:
-    assert asyncio.run(Commits()._commit({HERE: 5, OTHER: 6})) is True
-    assert asyncio.run(Commits()._commit({OTHER: 6})) is False
-    assert committed == [{HERE: 5}]
+def test_partitions_that_are_gone_are_not_committed() -> None:
+    commits = Commits()
+    assert asyncio.run(commits._commit({HERE: 5, OTHER: 6})) is True
+    assert asyncio.run(commits._commit({OTHER: 6})) is False
+    assert commits.made == [{HERE: 5}]
 
 
 def test_commit_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(self: Any, offsets: Any) -> bool:
-        await asyncio.Event().wait()
-        return True
-
-    monkeypatch.setattr(driver.AIOKafkaConsumerThread, "_commit", never)
     monkeypatch.setattr(module, "COMMIT_SECONDS", 0.01)
-    assert asyncio.run(Commits()._commit({HERE: 5})) is False
+    assert asyncio.run(Commits(late=True)._commit({HERE: 5})) is False
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TopicAuthorizationFailedError("predictions"),
+        CommitFailedError("already rebalanced"),
+        IllegalStateError("not assigned"),
+    ],
+)
+def test_commit_that_fails_ends_nothing(error: Exception) -> None:
+    assert asyncio.run(Commits(error)._commit({HERE: 5})) is False
+
+
+# --- errors that aiokafka keeps ------------------------------------------------------------------
+
+
+class Coordinator:
+    """aiokafka's: it waits until its error was consumed."""
+
+    def __init__(self) -> None:
+        self._pending_exception: Exception | None = KafkaError("group")
+        self._coordination_task: Any = None
+        self.rejoins = 0
+
+    def check_errors(self) -> None:
+        error, self._pending_exception = self._pending_exception, None
+        if error is not None:
+            raise error
+
+    def request_rejoin(self) -> None:
+        self.rejoins += 1
+
+
+def test_error_that_aiokafka_keeps_is_seen_and_can_be_forgotten() -> None:
+    coordinator = Coordinator()
+    thread = BulkThread.__new__(BulkThread)
+    thread._consumer = SimpleNamespace(_coordinator=coordinator)
+    assert "group" in str(thread.pending_error())
+    asyncio.run(thread._try_again())
+    assert (thread.pending_error(), coordinator.rejoins) == (None, 1)
+    asyncio.run(thread._try_again())
+    assert coordinator.rejoins == 1
+
+
+def test_task_of_aiokafka_that_ended_is_an_error_that_stays() -> None:
+    async def ends() -> None:
+        raise ValueError("a defect")
+
+    async def story() -> Any:
+        coordinator = Coordinator()
+        coordinator._coordination_task = asyncio.create_task(ends())
+        thread = BulkThread.__new__(BulkThread)
+        thread._consumer = SimpleNamespace(_coordinator=coordinator)
+        await asyncio.wait({coordinator._coordination_task})
+        return thread.pending_error()
+
+    assert "a defect" in str(asyncio.run(story()))
+
+
+def test_logs_are_asked_where_they_begin_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def begin(tps: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(tps, 3)
+
+    thread = BulkThread.__new__(BulkThread)
+    reader = Reader()
+    reader.beginning_offsets = begin  # type: ignore[attr-defined]
+    monkeypatch.setattr(thread, "_ensure_consumer", lambda: reader)
+    assert asyncio.run(thread._bounds([HERE])) == {HERE: (3, 7)}

@@ -94,15 +94,24 @@ def test_time_of_a_record_is_one_that_can_be_written(ms: int | None, year: int) 
     assert dead_letter("labels", 0, of_a_client, WHY).at.year == year
 
 
-def test_first_letters_are_logged_each_and_the_others_as_their_number() -> None:
-    letters = DeadLetters()
+def test_first_letters_of_a_minute_are_logged_each_and_the_others_as_their_number() -> None:
+    now = 0.0
+    letters = DeadLetters(clock=lambda: now)
     with structlog.testing.capture_logs() as lines:
         for i in range(LOGGED + 5):
             letters.add("labels", 0, record(offset=i), WHY)
-        assert len(letters.take()) == LOGGED + 5
-        assert letters.take() == []
-    assert [line["action"] for line in lines] == ["dead_letter"] * LOGGED + ["dead_letters"]
-    assert (lines[3]["offset"], lines[3]["code"], lines[-1]["more"]) == (3, "malformed", 5)
+            if i % 10 == 0:  # whatever is flushed meanwhile
+                letters.take()
+        letters.clear()
+        letters.add("labels", 0, record(), WHY)
+        now = 60.0
+        assert len(letters.take()) == 1
+        letters.add("labels", 0, record(), WHY)
+        now = 120.0
+        letters.take()
+    said = ["dead_letter"] * LOGGED + ["dead_letters", "dead_letter"]
+    assert [line["action"] for line in lines] == said
+    assert (lines[3]["offset"], lines[3]["code"], lines[-2]["more"]) == (3, "malformed", 6)
 
 
 def test_number_and_bytes_of_letters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

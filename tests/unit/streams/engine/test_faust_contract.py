@@ -16,8 +16,8 @@ from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from redistill.streams.engine.app import _App
 from redistill.streams.engine.consumer import BulkConsumer, BulkThread, BulkTransport
+from redistill.streams.engine.faust_app import _App
 from redistill.streams.engine.fetched import RawRecords
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from redistill.streams.engine import flusher as module
 from redistill.streams.engine.flusher import Flusher
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.metrics import StreamMetrics
-from redistill.streams.errors import BrokerUnavailable, StoreUnavailable, StoreUnusable
+from redistill.streams.errors import StoreUnavailable, StoreUnusable
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
+from redistill.streams.store.database import connect
 from redistill.streams.store.tries import Mark
 
 DONE = Flushed(join_rows=0, labels=0, findings=0)
@@ -31,8 +33,9 @@ def metrics() -> StreamMetrics:
 
 
 @pytest.fixture
-def flusher(health: Health, metrics: StreamMetrics) -> Iterator[Flusher]:
-    made = Flusher(None, health=health, metrics=metrics, clock=lambda: 12.5)  # type: ignore[arg-type]
+def flusher(tmp_path: Path, health: Health, metrics: StreamMetrics) -> Iterator[Flusher]:
+    database = connect(f"sqlite:///{tmp_path / 'never_opened.db'}")
+    made = Flusher(database, health=health, metrics=metrics, clock=lambda: 12.5)
     yield made
     made.close()
 
@@ -73,7 +76,7 @@ def test_same_batch_is_flushed_until_the_database_is_back(
     batch = FlushBatch()
     away: list[bool] = []
     given = answering(monkeypatch, StoreUnavailable("a"), StoreUnavailable("b"), DONE)
-    monkeypatch.setattr(flusher, "away", lambda error: away.append(True))
+    monkeypatch.setattr(flusher, "away", lambda: away.append(True))
     assert asyncio.run(flusher.run(batch)) is DONE
     assert [b for b, _ in given] == [batch] * 3
     assert away == [True, True]
@@ -93,14 +96,11 @@ def test_pauses_grow_up_to_a_limit(flusher: Flusher, monkeypatch: pytest.MonkeyP
     assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
 
-def test_what_is_away_is_said_and_excuses_only_the_database(
+def test_database_that_is_away_is_said_and_an_excuse_until_it_is_back(
     flusher: Flusher, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flusher.away(StoreUnavailable("x"))
+    flusher.away()
     assert health.store_away
-    flusher.away(BrokerUnavailable("x"))
-    assert not health.store_away
-    health.store_away = True
     answering(monkeypatch, DONE)
     asyncio.run(flusher.run(FlushBatch()))
     assert not health.store_away

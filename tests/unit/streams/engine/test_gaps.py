@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from faust.types import TP
+from structlog.testing import capture_logs
 
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.metrics import StreamMetrics
-from redistill.streams.store.batch import Partition
+from redistill.streams.store.batch import Gap, Partition
+from redistill.streams.store.tries import StoredOffset
 
 HERE, P = TP("predictions", 3), Partition("topic-id", 3)
 
@@ -85,11 +87,24 @@ def test_reading_begins_where_sql_ends_or_where_the_log_begins(
     gaps: GapTracker, accumulator: FakeAccumulator, metrics: StreamMetrics,
     stored: int | None, earliest: int, start: int, gap: list[tuple[int, int]],
 ) -> None:  # fmt: skip
-    assert gaps.begin(HERE, P, stored, earliest) == start
+    assert gaps.begin(HERE, P, stored, earliest, 10**9) == start
     begin = earliest if stored is None else stored
     assert accumulator.assigned == [(P, "predictions", stored, begin)]
     assert accumulator.gaps == gap
-    assert lost(metrics) == sum(last - first + 1 for first, last in gap)
+    assert lost(metrics) == 0, "nothing is stored yet"
+
+
+def test_gap_is_said_and_counted_once_it_is_stored(
+    gaps: GapTracker, metrics: StreamMetrics
+) -> None:
+    with capture_logs() as said:
+        assert gaps.begin(HERE, P, 50, 60, 10**9) == 60
+        assert said == []
+        gaps.stored([Gap(partition=P, topic="predictions", first=50, last=59)])
+    (line,) = said
+    assert (line["log_level"], line["action"], line["partition"]) == ("error", "gap", 3)
+    assert (line["first"], line["last"], line["lost"]) == (50, 59, 10)
+    assert lost(metrics) == 10
 
 
 def bridge(gaps: GapTracker, consumer: FakeConsumer, expected: int, first: int) -> bool:
@@ -98,12 +113,11 @@ def bridge(gaps: GapTracker, consumer: FakeConsumer, expected: int, first: int) 
 
 
 def test_offsets_that_left_the_log_are_lost_and_the_chunk_is_taken(
-    gaps: GapTracker, accumulator: FakeAccumulator, metrics: StreamMetrics
+    gaps: GapTracker, accumulator: FakeAccumulator
 ) -> None:
     consumer = FakeConsumer(earliest=20)
     assert bridge(gaps, consumer, 10, 20)
     assert (accumulator.gaps, consumer.sought) == ([(10, 19)], [])
-    assert lost(metrics) == 10
 
 
 def test_log_that_was_cut_beyond_the_chunk_loses_what_is_before_it(
@@ -127,3 +141,38 @@ def test_of_offsets_partly_gone_the_rest_is_read_again(
     consumer = FakeConsumer(earliest=15)
     assert not bridge(gaps, consumer, 10, 20)
     assert (accumulator.gaps, consumer.sought) == ([(10, 14)], [{HERE: 15}])
+
+
+def test_log_that_ends_before_what_was_counted_is_read_from_its_end(
+    gaps: GapTracker, accumulator: FakeAccumulator, metrics: StreamMetrics
+) -> None:
+    with capture_logs() as said:
+        assert gaps.begin(HERE, P, 50, 0, 42) == 42
+    assert accumulator.assigned == [(P, "predictions", 50, 42)]
+    assert accumulator.gaps == []
+    assert [(x["action"], x["counted_up_to"], x["lost"]) for x in said] == [
+        ("log_truncated", 50, 8)
+    ]
+    assert metrics.registry.get_sample_value(
+        "redistill_stream_truncated_offsets_total", {"topic": "predictions"}
+    ) == 8  # fmt: skip
+
+
+def test_log_that_ends_early_is_believed_when_it_goes_on_doing_so(
+    accumulator: FakeAccumulator, metrics: StreamMetrics
+) -> None:
+    now = 0.0
+    gaps = GapTracker(accumulator, metrics, clock=lambda: now)  # type: ignore[arg-type]
+
+    def doubtful(end: int) -> bool:
+        return gaps.doubtful({HERE: (0, end)}, {HERE: P}, {P: StoredOffset(50)})
+
+    assert not doubtful(50)
+    assert doubtful(42)
+    now = 4.9
+    assert doubtful(43)
+    assert not doubtful(50), "it was a moment"
+    assert doubtful(42)
+    now = 10.0
+    assert not doubtful(42)
+    assert not gaps.doubtful({HERE: (0, 0)}, {HERE: P}, {}), "never read"

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import socket
 from types import SimpleNamespace
 
 import pytest
-from ports import free_port
 from waiting import PATIENCE_SECONDS
 
 from redistill.streams.engine import health as module
@@ -101,16 +99,38 @@ def test_fetcher_that_does_not_fetch_ends_it() -> None:
 def test_main_loop_that_does_not_run_ends_it() -> None:
     check = LivenessCheck(patience=30)
     assert check.verdict(healthy(now=5), 34.9) is None
-    assert check.verdict(healthy(now=5), 36) == "the main loop has not run for 31 s"
+    assert check.verdict(healthy(now=5), 36) == "the event loop has not run for 31 s"
+    stands = healthy(now=36, turned_at=5.0)
+    assert check.verdict(stands, 36) == "the main loop has not run for 31 s"
+
+
+def test_main_loop_may_wait_for_the_database_and_the_event_loop_may_not() -> None:
+    check = LivenessCheck(patience=30)
+    for now in range(36, 300):
+        waits = healthy(now=now, turned_at=5.0, lag=5, joined=False)
+        assert check.verdict(waits, now, store_away=True) is None
+    assert "event loop" in str(check.verdict(healthy(now=5), 36, store_away=True))
 
 
 def test_what_is_fatal_ends_it_at_once() -> None:
     assert verdicts(healthy(fatal="the lease was lost")) == ["the lease was lost"]
 
 
-def watched(health: Health, port: int, seconds: range) -> list[str | None]:
-    """What a watchdog says each second of a worker whose loop runs, beside a broker at a port."""
-    dog = Watchdog(health, servers=[f"127.0.0.1:{port}"], die=lambda why: None, patience=30)
+def test_broker_that_is_away_or_refuses_excuses_everything_but_a_loop_that_stands() -> None:
+    refused = {"broker_away": "no", "joined": False, "pending_error": "x", "lag": 5, "blind": True}
+    assert set(verdicts(*(healthy(**refused) for _ in range(200)))) == {None}
+    assert LivenessCheck(patience=30).verdict(healthy(broker_away="no"), 31) is not None
+
+
+def test_consumer_that_does_not_reach_a_broker_that_answers_ends_it() -> None:
+    said = verdicts(*(healthy(blind=True) for _ in range(100)))
+    assert len(said) == 31
+    assert "does not reach" in str(said[-1])
+
+
+def watched(health: Health, answers: bool, seconds: range) -> list[str | None]:
+    """What a watchdog says each second of a worker whose loop runs."""
+    dog = Watchdog(health, broker_answers=lambda: answers, die=lambda why: None, patience=30)
     said = []
     for now in seconds:
         health.ticked_at = health.fetched_at = now
@@ -119,37 +139,48 @@ def watched(health: Health, port: int, seconds: range) -> list[str | None]:
 
 
 def test_watchdog_waits_while_no_broker_answers() -> None:
-    assert set(watched(healthy(joined=False), free_port(), range(200))) == {None}
+    assert set(watched(healthy(joined=False), False, range(200))) == {None}
 
 
 def test_watchdog_is_patient_anew_when_the_broker_is_back() -> None:
     health = healthy(joined=False)
-    dog = Watchdog(health, servers=[], die=lambda why: None, patience=30)
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        for now in range(90):
-            health.ticked_at = health.fetched_at = now
-            if now == 40:
-                dog._servers = [f"127.0.0.1:{broker.getsockname()[1]}"]
-            if dog.look(now) is not None:
-                break
+    dog = Watchdog(health, broker_answers=lambda: now >= 40, die=lambda why: None, patience=30)
+    for now in range(90):
+        health.ticked_at = health.fetched_at = now
+        if dog.look(now) is not None:
+            break
     assert now == 31 + 30, "forgiven at 30, noticed again at 31"
 
 
 def test_watchdog_ends_a_worker_that_is_stuck_beside_a_broker_that_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        said = watched(healthy(joined=False), broker.getsockname()[1], range(31))
+    said = watched(healthy(joined=False), True, range(31))
     assert set(said[:-1]) == {None}
     assert "no assignment" in str(said[-1])
 
 
 def test_loop_that_stands_still_is_ended_whether_a_broker_answers_or_not() -> None:
-    dog = Watchdog(healthy(), servers=[f"127.0.0.1:{free_port()}"], die=lambda why: None)
-    assert "main loop" in str(dog.look(30))
+    dog = Watchdog(healthy(), broker_answers=lambda: False, die=lambda why: None)
+    assert "event loop" in str(dog.look(30))
+
+
+def test_watchdog_holds_nothing_against_a_worker_whose_database_is_silent() -> None:
+    dog = Watchdog(
+        healthy(now=300, turned_at=1.0),
+        broker_answers=lambda: True,
+        die=lambda why: None,
+        store_away=lambda: True,
+    )
+    assert dog.look(300) is None
 
 
 def test_thread_of_the_watchdog_ends_the_process_once_and_looks_no_more() -> None:
     died: list[str] = []
-    dog = Watchdog(healthy(fatal="the lease was lost"), servers=[], die=died.append, every=0.001)
+    dog = Watchdog(
+        healthy(fatal="the lease was lost"),
+        broker_answers=lambda: True,
+        die=died.append,
+        every=0.001,
+    )
     dog.start()
     dog.join(PATIENCE_SECONDS)
     assert died == ["the lease was lost"]
@@ -157,7 +188,7 @@ def test_thread_of_the_watchdog_ends_the_process_once_and_looks_no_more() -> Non
 
 
 def test_watchdog_that_is_stopped_ends() -> None:
-    dog = Watchdog(healthy(), servers=[], die=lambda why: None, every=3_600)
+    dog = Watchdog(healthy(), broker_answers=lambda: True, die=lambda why: None, every=3_600)
     dog.start()
     dog.stop()
     dog.join(PATIENCE_SECONDS)
@@ -174,7 +205,9 @@ def test_process_that_is_held_by_one_call_is_ended_from_outside_the_interpreter(
     )
     monkeypatch.setattr(module, "faulthandler", fake)
     looks = iter([None, None, "stuck"])
-    dog = Watchdog(healthy(), servers=[], die=lambda why: None, patience=30, every=0.001)
+    dog = Watchdog(
+        healthy(), broker_answers=lambda: True, die=lambda why: None, patience=30, every=0.001
+    )
     monkeypatch.setattr(dog, "look", lambda now: next(looks))
     dog.run()
     # put off at each look, and called off at the end

@@ -18,10 +18,11 @@ from redistill.streams.engine.health import Health
 from redistill.streams.engine.housekeeper import LEASE_SECONDS, ROUNDS, HeldLease, Housekeeper
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StoreUnavailable
-from redistill.streams.store import lease, outbox
+from redistill.streams.store import lease, outbox, process_rows
 from redistill.streams.store import tables as t
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import JoinStep
+from redistill.streams.store.process_rows import BEAT_SECONDS, Presence, TopicLag
 from redistill.streams.wire.events import DeadLetter
 
 NOW = 1_800_000_000.0
@@ -53,6 +54,7 @@ class Rig:
         self.health, self.metrics, self.relay = Health(), StreamMetrics(), FakeRelay()
         self.watched: dict[str, Any] = {"credit": SimpleNamespace(config=CONFIG)}
         self.leases: list[HeldLease] = []
+        self.register("credit")
         self.joined: list[str] = []
         self.answers: list[Any] = []
         monkeypatch.setattr(module, "join_labels", self._join)
@@ -62,12 +64,23 @@ class Rig:
             relay=self.relay,  # type: ignore[arg-type]
             state_key=b"k" * 32,
             leases=self.leases,
+            presence=Presence(database, "stream", "us"),
             health=self.health,
             metrics=self.metrics,
             every=0.001,
             clock=lambda: self.wall,
             monotonic=lambda: self.elapsed,
         )
+
+    def register(self, model: str) -> None:
+        """A model that is watched: the row that names it in metrics."""
+        with self.database.begin() as conn:
+            conn.execute(
+                sa.insert(t.specs).values(
+                    model=model, revision=1, config_sha256="", level="watch", watch="", spec="",
+                    registered_at=len(self.watched), updated_at=0,
+                )
+            )  # fmt: skip
 
     def _join(self, database: Database, config: Any, *, now: int, state_key: bytes) -> Any:
         assert (database, now, state_key) == (self.database, round(self.wall * 1e6), b"k" * 32)
@@ -184,6 +197,28 @@ def test_failure_of_one_thing_holds_up_no_other(rig: Rig) -> None:
     assert rig.value("relayed_total") == 4
 
 
+def test_models_beyond_those_that_metrics_name_are_counted_together(rig: Rig) -> None:
+    rig.keeper._most_models = 1
+    for model in ("fraud", "churn"):
+        rig.watched[model] = SimpleNamespace(config=SimpleNamespace(model=model))
+        rig.register(model)
+    rig.answers = [JoinStep(outcomes=n) for n in (1, 2, 3)]
+    with rig.database.begin() as conn:
+        for number, model in enumerate(("credit", "fraud", "churn", "churn")):
+            conn.execute(
+                sa.insert(t.findings).values(
+                    finding_id=str(number), model=model, version="7", kind="quality", scope="all",
+                    status="open", severity="warning", revision=0, body="{}", opened_at=0, stored_at=0,
+                )
+            )  # fmt: skip
+    rig.later(0)
+    assert rig.value("outcomes_total", model="credit") == 1
+    assert rig.value("outcomes_total", model="_other") == 5
+    assert rig.value("findings_open", model="credit") == 1
+    assert rig.value("findings_open", model="_other") == 3
+    assert rig.value("findings_open", model="churn") is None
+
+
 def test_backlog_and_open_findings_are_measured_each_five_seconds(rig: Rig) -> None:
     rig.later(0)
     assert (rig.value("outbox_rows"), rig.value("outbox_age_seconds")) == (0, 0)
@@ -244,3 +279,35 @@ def test_nothing_more_is_begun_once_it_ends(rig: Rig) -> None:
     rig.keeper.stop(PATIENCE_SECONDS)
     rig.later(100)
     assert rig.joined == []
+
+
+# --- presence -----------------------------------------------------------------------------------
+
+
+def told(rig: Rig) -> tuple[bool, str, list[dict[str, TopicLag]]]:
+    with rig.database.read() as conn:
+        [row] = process_rows.seen(conn)
+        return row.ready, row.said, process_rows.lags(conn, ["us"])
+
+
+def test_others_are_told_every_few_seconds_what_it_waits_for_and_its_lag(rig: Rig) -> None:
+    rig.health.broker_away = "nobody listens"
+    rig.later(0.5)
+    assert told(rig) == (False, "the broker: nobody listens", [])
+    lag = {"labels": TopicLag(behind=3, oldest_at=7)}
+    rig.health.broker_away, rig.health.joined = None, True
+    rig.health.topic_lag, rig.health.lag_measured_at = lag, rig.elapsed
+    rig.later(0.5)
+    assert told(rig) == (False, "the broker: nobody listens", []), "it was told half a second ago"
+    rig.later(BEAT_SECONDS)
+    assert told(rig) == (True, "", [lag])
+
+
+def test_lag_that_was_measured_long_ago_is_not_told(rig: Rig) -> None:
+    rig.health.topic_lag = {"labels": TopicLag(behind=3, oldest_at=7)}
+    rig.health.lag_measured_at = 0.0
+    rig.later(module.LAG_BELIEVED_SECONDS)
+    rig.health.joined = True
+    assert told(rig)[2] != []
+    rig.later(BEAT_SECONDS)
+    assert told(rig) == (True, "", [])

@@ -25,6 +25,7 @@ from waiting import PATIENCE_SECONDS
 from redistill.streams.engine import accumulator as module
 from redistill.streams.engine import flusher
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import QueuedChunk
 from redistill.streams.engine.fetched import Chunk, chunks
 from redistill.streams.engine.health import Health
@@ -66,6 +67,7 @@ class Process:
             flush_seconds=0.01,
             health=self.health,
             metrics=StreamMetrics(),
+            watch=BrokerWatch(self.health, StreamMetrics()),
             wake=lambda: None,
         )
         self.worker.consumer = self  # type: ignore[assignment]
@@ -77,6 +79,9 @@ class Process:
 
     async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
         return dict.fromkeys(tps, 0)
+
+    async def bounds(self, *tps: TP) -> dict[TP, tuple[int, int]]:
+        return dict.fromkeys(tps, (0, 10**9))
 
     async def perform_seek(self) -> None:
         for tp, start in (await self.worker.start_offsets(self.log)).items():

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from redistill.streams.engine.health import Health, LivenessCheck
 from redistill.streams.engine.lag import SAY_AFTER_SECONDS, SAY_AGAIN_SECONDS, Lag, LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
+from redistill.streams.store.process_rows import TopicLag
 
 P0, P1 = TP("labels", 0), TP("labels", 1)
 OPEN = {P0: LogEnd(100, 130)}
@@ -96,3 +97,14 @@ def test_hung_transaction_never_ends_a_worker(rig: Rig) -> None:
         rig.measured(OPEN, second)
         rig.health.ticked_at = rig.health.fetched_at = float(second)
         assert check.verdict(rig.health, float(second)) is None
+
+
+def test_lag_is_told_by_topic_with_the_age_of_the_oldest_record_that_is_known(rig: Rig) -> None:
+    ends = {P0: LogEnd(110, 110), P1: LogEnd(5, 5), TP("predictions", 0): LogEnd(7, 7)}
+    stored = {P0: 100, P1: 0, TP("predictions", 0): 7}
+    rig.lag.measured(ends, stored, T0, since={P0: 1_790_000_000_123, P1: 1_790_000_000_999})
+    assert rig.health.topic_lag == {
+        "labels": TopicLag(behind=15, oldest_at=1_790_000_000_123_000),
+        "predictions": TopicLag(behind=0, oldest_at=None),
+    }
+    assert rig.health.lag_measured_at is not None

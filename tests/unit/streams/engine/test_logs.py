@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +31,8 @@ def test_lines_are_json_with_their_action(
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["action"], first["first"], first["level"]) == ("gap", 3, "warning")
     assert (second["event"], second["logger"]) == ("Unable to connect to host:1", "aiokafka.x")
+    assert second["action"] == "library"
+    assert {x["process"] for x in (first, second)} == {"command"}
 
 
 def test_warning_that_is_repeated_word_for_word_is_said_once(
@@ -66,4 +71,72 @@ def test_flood_of_one_kind_is_one_line(
     for i in range(200):
         logging.getLogger("aiokafka").error("Unable to connect to %s", i)
         logging.getLogger("aiokafka").error("another kind")
-    assert len(capsys.readouterr().err.splitlines()) == 2
+        slow = f"Task <kafka.net.selector.Task at {hex(id(i))}> ran for {i / 999:.3f}s"
+        logging.getLogger("kafka.net.selector").warning(slow)  # formatted before it is logged
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_connection_that_ended_is_a_line_and_no_traceback(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(name: str, what: str = "data") -> str:
+        capsys.readouterr()
+        try:
+            None.recv(1)  # type: ignore[attr-defined]  # what close() does to a read of kafka's
+        except AttributeError:
+            logging.getLogger(name).exception("%s: Error receiving network " + what, "peer")
+        return capsys.readouterr().err
+
+    logs.configure("info")
+    line = fail("kafka.net.transport")
+    assert "Traceback" not in line
+    assert "'NoneType' object has no attribute 'recv'" in json.loads(line)["event"]
+    assert "Traceback" in fail("faust.worker"), "a fault of a worker's own keeps where it was"
+    logs.configure("debug")
+    # another text: a client that this process made lets each through once a minute
+    assert "Traceback" in fail("kafka.net.transport", "things")
+
+
+def test_libraries_that_talk_to_the_broker_are_silent_while_its_absence_was_said(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for level, lines in (("info", ["sqlalchemy.pool"]), ("debug", ["aiokafka", "kafka.net"])):
+        logs.configure(level, hushed=lambda: True)
+        for name in ("aiokafka", "kafka.net", "faust.transport", "mode", "sqlalchemy.pool"):
+            logging.getLogger(name).error("away")
+        said = [json.loads(x)["logger"] for x in capsys.readouterr().err.splitlines()]
+        assert set(lines) <= set(said)
+        assert len(said) == (1 if level == "info" else 5)
+
+
+@pytest.mark.parametrize("thread", [False, True])
+def test_what_nobody_caught_is_a_line_too(thread: bool) -> None:
+    code = (
+        "import threading, sys; from redistill.streams.engine import logs\n"
+        "logs.configure(process='web'); logs.log_uncaught()\n"
+        "import warnings; warnings.warn('beware')\n"
+        "def fail(): raise ValueError('why')\n"
+        + (
+            "t = threading.Thread(target=fail, name='t'); t.start(); t.join()"
+            if thread
+            else "fail()"
+        )
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    warned, crashed = map(json.loads, done.stderr.splitlines())
+    assert (warned["action"], crashed["process"]) == ("library", "web")
+    assert "beware" in warned["event"]
+    assert crashed["action"] == ("thread_crashed" if thread else "crashed")
+    assert crashed["exception"].endswith("ValueError: why")
+
+
+def test_terminal_gets_lines_for_people(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    logs.configure("info", process="web")
+    structlog.get_logger("redistill.x").warning("gap", action="gap", first=3)
+    line = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().err)
+    assert "gap" in line
+    assert "first=3" in line
+    assert "pid" not in line

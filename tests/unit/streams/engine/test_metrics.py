@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from redistill.streams.engine.metrics import StreamMetrics
+from redistill.streams.engine.metrics_address import MetricsAddress
 from redistill.streams.errors import StreamsError
 
 
@@ -34,13 +35,13 @@ def test_two_workers_in_a_process_count_apart() -> None:
 def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
     metrics = StreamMetrics()
     metrics.lag.set(7)
-    port = metrics.serve(0)
+    port = metrics.serve(MetricsAddress(port=0)).port
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert "redistill_stream_lag 7.0" in answer.read().decode()
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         with pytest.raises(StreamsError, match=f"{taken}.*--metrics-port"):
-            metrics.serve(taken)
+            metrics.serve(MetricsAddress(port=taken))
 
 
 def test_names_stay_and_each_is_described() -> None:
@@ -48,6 +49,7 @@ def test_names_stay_and_each_is_described() -> None:
     assert {name for name in described if not name.endswith("_created")} == {
         "rows_total", "records_total", "dead_letters_total", "aborted_records_total",
         "counted_total", "gap_offsets_total", "flush_seconds", "moved_total", "store_away_total", "lag", "held",
+        "broker_up", "partition_lag", "lag_seconds", "lag_age_seconds", "truncated_offsets_total",
         "held_seconds", "partitions", "states", "outcomes_total",
         "findings_open", "outbox_rows", "outbox_age_seconds", "relayed_total",
     }  # fmt: skip

@@ -65,3 +65,10 @@ def test_a_start_behind_what_was_stored_is_remembered_as_expected() -> None:
     progress = assigned(stored=10, start=40)  # the log begins later than we had read
     closed = progress.close(nothing)
     assert (closed[A].expected, closed[A].next_offset) == (10, 40)
+
+
+def test_a_log_that_lost_its_end_is_gone_back_in() -> None:
+    progress = assigned(stored=40, start=25)
+    closed = progress.close(nothing)
+    assert (closed[A].expected, closed[A].next_offset, closed[A].rewound) == (40, 25, 15)
+    assert (progress[A].expected, progress[A].rewound) == (25, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from redistill.streams.engine import start
-from redistill.streams.errors import BrokerRefused
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable
 from redistill.streams.kafka.broker import Broker, Security
 
 BROKER = Broker("kafka:9092", Security(username="svc"), "ns")
@@ -60,7 +60,7 @@ class FakeAdmin:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> FakeAdmin:
     made = FakeAdmin()
-    monkeypatch.setattr(start, "admin", lambda broker: made)
+    monkeypatch.setattr(start, "admin", lambda broker, **_: made)
     return made
 
 
@@ -135,3 +135,49 @@ def test_limits_that_may_not_be_read_are_not_checked(client: FakeAdmin) -> None:
     check(0.1)
     client.settings = []
     check(0.1)
+
+
+# --- asked while a worker runs ------------------------------------------------------------------
+
+
+def why_not(error: Exception | None = None) -> Any:
+    return start.why_not(BROKER, TOPICS, group="group", error=error)
+
+
+@pytest.fixture
+def lets_in(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the handshake says; nothing, if it lets us in."""
+    said: list[Any] = [None]
+    monkeypatch.setattr(start.brokers, "check", lambda broker, **_: said[0])
+    return said
+
+
+def test_nothing_stands_in_the_way(client: FakeAdmin, lets_in: list[Any]) -> None:
+    assert why_not() is None
+    assert why_not(TimeoutError()) is None
+    assert client.closed == 2
+
+
+def test_broker_that_does_not_let_us_in_is_asked_nothing_more(
+    client: FakeAdmin, lets_in: list[Any]
+) -> None:
+    lets_in[0] = BrokerUnavailable("away")
+    assert why_not(TimeoutError()) is lets_in[0]
+    assert client.closed == 0
+
+
+def test_topic_or_group_that_stands_in_the_way_is_named(
+    client: FakeAdmin, lets_in: list[Any]
+) -> None:
+    client.group_error = GroupAuthorizationFailedError("no")
+    assert "may not use the consumer group 'group'" in str(why_not())
+    client.topics[0] |= {"error_code": 3, "topic_id": None}
+    assert "missing topics: ns.predictions" in str(why_not())
+    client.topics = TimeoutError("late")  # type: ignore[assignment]
+    assert isinstance(why_not(), BrokerUnavailable)
+
+
+def test_permission_that_the_consumer_lacks_is_said_without_asking() -> None:
+    error = GroupAuthorizationFailedError("the group")
+    assert isinstance(why_not(error), BrokerRefused)
+    assert "the group" in str(why_not(error))

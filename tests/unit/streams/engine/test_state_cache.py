@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from stream_rows import CONFIG, new_database, prediction, record
+from structlog.testing import capture_logs
 
 from redistill.streams.engine import state_cache as module
 from redistill.streams.engine.state_cache import StateCache
@@ -42,6 +43,7 @@ def store(db: Database, row: StateRow) -> None:
             sa.insert(t.input_states).values(
                 model=row.model, version=row.version, topic_id=row.partition.topic_id,
                 partition=row.partition.number, state=row.state, rows=row.rows,
+                first_served_at=row.first_served_at, last_served_at=row.last_served_at,
             )
         )  # fmt: skip
 
@@ -80,21 +82,70 @@ def test_only_what_changed_is_stored_and_once(db: Database) -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("blob", [b"garbage", None])
-def test_state_that_cannot_be_used_is_built_anew_and_named(
-    db: Database, blob: bytes | None
-) -> None:
-    frozen = state(5).to_bytes(b"another key".ljust(32)) if blob is None else blob
+def stored(db: Database, state: bytes, version: str = "7", partition: Partition = P0) -> None:
     row = StateRow(
-        model="credit", version="7", partition=P0, state=frozen, rows=5,
+        model="credit", version=version, partition=partition, state=state, rows=5,
         first_served_at=1, last_served_at=2,
     )  # fmt: skip
     store(db, row)
+
+
+def test_state_that_does_not_open_starts_anew_where_it_was_and_is_named(db: Database) -> None:
+    stored(db, state(5).to_bytes(b"another key".ljust(32)))
+    with db.begin() as conn:
+        at = {"model": "credit", "version": "7", "topic_id": "t", "partition": 0}
+        conn.execute(
+            sa.insert(t.windows).values(
+                **at, number=3, rows=9, first_served_at=1, last_served_at=2, closed_at=3
+            )
+        )
     cache = StateCache(db, KEY)
-    assert cache.get("credit", "7", P0).state is None
+    with capture_logs() as said:
+        anew = cache.get("credit", "7", P0).state
+    assert anew is not None
+    assert (anew.counted.rows, anew.counted.first_served_at, anew.counted.window.number) == (
+        5,
+        1,
+        4,
+    )
+    assert anew.tracked.before == 5
+    (line,) = said
+    assert (line["action"], line["log_level"]) == ("state_rebuilt", "error")
+    assert (line["model"], line["version"], line["partition"]) == ("credit", "7", 0)
+    assert "not authentic" in line["error"]
     assert cache.rebuilt == ["credit"]
     cache.next_batch()
     assert cache.rebuilt == []
+
+
+def test_thousand_states_that_do_not_open_are_said_in_a_line(db: Database) -> None:
+    for i in range(20):
+        stored(db, b"garbage", version=str(i))
+    cache = StateCache(db, KEY)
+    with capture_logs() as said:
+        for i in range(20):
+            cache.get("credit", str(i), P0)
+    assert [line["action"] for line in said] == ["state_rebuilt"]
+    assert len(cache.rebuilt) == 20
+
+
+@pytest.mark.parametrize("moved", ["model", "version", "partition", "topic"])
+def test_state_of_another_row_does_not_open(db: Database, moved: str) -> None:
+    own = state(5).to_bytes(KEY)
+    to = {
+        "model": ("debit", "7", P0), "version": ("credit", "8", P0),
+        "partition": ("credit", "7", P1), "topic": ("credit", "7", Partition("again", 0)),
+    }[moved]  # fmt: skip
+    stored(db, own)
+    with db.begin() as conn:
+        conn.execute(
+            sa.update(t.input_states).values(
+                model=to[0], version=to[1], topic_id=to[2].topic_id, partition=to[2].number
+            )
+        )
+    cache = StateCache(db, KEY)
+    cache.get(*to)
+    assert cache.rebuilt == [to[0]]
 
 
 def test_memory_is_bounded_and_nothing_on_its_way_to_sql_is_forgotten(

@@ -10,19 +10,21 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from aiokafka.errors import KafkaTimeoutError
 from faust.types import TP
 from stream_rows import chunk, label, new_database, prediction, record, watch
+from structlog.testing import capture_logs
 from waiting import PATIENCE_SECONDS
 
 from redistill.streams.engine import worker as module
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import QueuedChunk
 from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.health import Health
-from redistill.streams.engine.lag import LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.worker import StreamWorker
-from redistill.streams.errors import BrokerUnavailable, StoreUnavailable
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.kafka.dev_broker import topic_id
 from redistill.streams.store import tables as t
@@ -39,11 +41,11 @@ class FakeConsumer:
     def __init__(self, worker: StreamWorker) -> None:
         self.worker = worker
         self.earliest = dict.fromkeys(ALL, 0)
-        self.logs = dict.fromkeys(ALL, LogEnd(0, 0))
         self.stored_at: dict[TP, int] = {}
         self.sought: list[dict[TP, int]] = []
         self.assigned: tuple[TP, ...] = ALL
         self.last_fetch = 0.0
+        self.unasked: Exception | None = None
 
     def stored(self, tp: TP, next_offset: int) -> None:
         self.stored_at[tp] = next_offset
@@ -51,8 +53,10 @@ class FakeConsumer:
     async def earliest_offsets(self, *tps: TP) -> dict[TP, int]:
         return {tp: self.earliest[tp] for tp in tps}
 
-    async def ends(self, *tps: TP) -> dict[TP, LogEnd]:
-        return {tp: self.logs[tp] for tp in tps}
+    async def bounds(self, *tps: TP) -> dict[TP, tuple[int, int]]:
+        if self.unasked is not None:
+            raise self.unasked
+        return {tp: (self.earliest[tp], 10**9) for tp in tps}
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
         self.sought.append(offsets)
@@ -79,6 +83,7 @@ class Rig:
             flush_seconds=0.01,
             health=self.health,
             metrics=self.metrics,
+            watch=BrokerWatch(self.health, self.metrics),
             wake=self._wake,
         )
         self.consumer = FakeConsumer(self.worker)
@@ -157,7 +162,9 @@ def test_nothing_assigned_is_nothing_to_read(rig: Rig) -> None:
     assert (rig.health.assigned, rig.health.void) == (False, False)
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("away"), BrokerUnavailable("away")])
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("away"), BrokerUnavailable("away"), BrokerRefused("no")]
+)
 def test_start_does_not_wait_for_what_is_away(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -168,6 +175,21 @@ def test_start_does_not_wait_for_what_is_away(
     assert asyncio.run(rig.worker.start_offsets(ALL)) == {}
     assert (rig.health.void, rig.health.assigned) == (True, False)
     assert rig.health.store_away is isinstance(error, StoreUnavailable)
+    assert (rig.health.broker_away is None) is isinstance(error, StoreUnavailable)
+
+
+@pytest.mark.parametrize("error", [KafkaTimeoutError(), TimeoutError()])
+def test_start_does_not_fail_where_a_broker_does_not_say_where_logs_begin(
+    rig: Rig, error: Exception
+) -> None:
+    rig.consumer.unasked = error
+    assert asyncio.run(rig.worker.start_offsets(ALL)) == {}
+    assert rig.health.void
+    assert "where logs begin" in str(rig.health.broker_away)
+    rig.consumer.unasked = None
+    assert set(asyncio.run(rig.worker.start_offsets(ALL))) == set(ALL)
+    assert (rig.health.void, rig.health.broker_away) == (False, None)
+    assert rig.worker.positions() == dict.fromkeys(ALL, 0)
 
 
 def test_loop_asks_again_until_it_knows_where_to_begin(
@@ -242,6 +264,11 @@ def test_hole_that_was_missed_is_read_again_after_what_came_before_it(rig: Rig) 
     assert rig.offsets() == {P0: (8, 8)}
 
 
+def gap_offsets(rig: Rig) -> float:
+    value = rig.metrics.registry.get_sample_value
+    return value("redistill_stream_gap_offsets_total", {"topic": "predictions"}) or 0.0
+
+
 def test_hole_that_left_the_log_is_a_gap(rig: Rig) -> None:
     async def story() -> None:
         await rig.worker.start_offsets([P0])
@@ -256,6 +283,25 @@ def test_hole_that_left_the_log_is_a_gap(rig: Rig) -> None:
     with rig.database.read() as conn:
         gap = conn.execute(sa.select(t.gaps)).one()
     assert (gap.first, gap.last) == (3, 4)
+    assert gap_offsets(rig) == 2
+
+
+def test_gap_that_another_worker_read_over_is_not_said(rig: Rig) -> None:
+    rig.consumer.assigned = (P0,)
+    rig.consumer.earliest[P0] = 5
+    stored_before(rig, P0, 2)
+
+    async def story() -> None:
+        await rig.worker.start_offsets([P0])  # finds a gap
+        with rig.database.begin() as conn:  # another one had fetched it, and stores it
+            conn.execute(sa.update(t.offsets).values(next_offset=9, counted=9, skipped=0))
+        async with rig.running():
+            await rig.until(lambda: {P0: 9} in rig.consumer.sought)
+
+    with capture_logs() as said:
+        asyncio.run(story())
+    assert "gap" not in [x["action"] for x in said]
+    assert gap_offsets(rig) == 0
 
 
 def test_full_batch_leaves_the_rest_for_the_next(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,10 +341,8 @@ def test_batch_that_another_worker_overtook_is_read_again_from_sql(rig: Rig) -> 
 
 
 def test_topic_that_was_made_again_is_begun_anew(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TOPIC_CHECK_SECONDS", 0.0)
     ids = {"predictions": "old", "labels": "l"}
     monkeypatch.setattr(module, "topic_ids", lambda *_: dict(ids))
-    monkeypatch.setattr(rig.worker, "_broker", Broker("a real one:9092"))
 
     async def story() -> None:
         rig.consumer.assigned = (P0,)
@@ -306,7 +350,9 @@ def test_topic_that_was_made_again_is_begun_anew(rig: Rig, monkeypatch: pytest.M
         async with rig.running():
             rig.put(P0, rows(0, 3))
             await rig.until_stored(P0, 3)
+            assert rig.worker.topic_ids == ids
             ids["predictions"] = "new"
+            rig.worker.distrust()
             await rig.until(lambda: {P0: 0} in rig.consumer.sought)
             rig.put(P0, rows(0, 2))
             await rig.until_stored(P0, 2)
@@ -378,20 +424,3 @@ def test_stop_stores_what_was_taken(rig: Rig, monkeypatch: pytest.MonkeyPatch) -
     asyncio.run(story())
     assert rig.offsets() == {P0: (3, 3)}
     assert rig.consumer.stored_at == {P0: 3}
-
-
-def test_lag_is_what_sql_has_not_seen(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "OBSERVE_SECONDS", 0.001)
-    stored_before(rig, P0, 7)
-
-    async def story() -> None:
-        observing = asyncio.create_task(rig.worker.observe())
-        await rig.worker.start_offsets(ALL)
-        rig.consumer.logs |= {P0: LogEnd(10, 10), P1: LogEnd(5, 90)}
-        await rig.until(lambda: rig.health.lag == 8)  # what nobody may read yet is none
-        await rig.worker.start_offsets([])
-        await rig.until(lambda: rig.health.lag == 0)
-        await rig.worker.stop(PATIENCE_SECONDS)
-        await observing
-
-    asyncio.run(story())

@@ -4,6 +4,7 @@ base error does."""
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from monitor_blocks import CONFIG
 from redistill.streams.monitor.accuracy import account, account_each
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
+from redistill.streams.monitor.seal import Place, unseal
 from redistill.streams.wire.events import Contributor, DriftFound
 
 TIGHT = dataclasses.replace(CONFIG, tolerance_points=2.0, rows_per_alarm=1e5)
@@ -99,6 +101,14 @@ def test_harm_that_began_while_learning_is_dated_there() -> None:
     assert 650 <= harm.change_point.low.timestamp() <= 750  # it was learning until row 1,000
 
 
+def plain(state: AccuracyState) -> dict[str, Any]:
+    """What is stored of a state."""
+    place = Place("accuracy", "credit", "7")
+    body = unseal(state.to_bytes(b"key", model="credit"), b"key", place)
+    told: dict[str, Any] = msgspec.msgpack.decode(body)
+    return told
+
+
 @settings(max_examples=15)
 @given(cuts=st.lists(st.integers(0, len(STORY)), max_size=5), restored=st.booleans())
 def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
@@ -112,11 +122,12 @@ def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
         part = outcomes(STORY[at:end], at)
         state, new = account(state, part, version="7", base=BASE, config=TIGHT, label_share=0.5)
         if restored:
-            state = AccuracyState.from_bytes(state.to_bytes())
+            data = state.to_bytes(b"key", model="credit")
+            state = AccuracyState.from_bytes(data, b"key", model="credit", version="7")
         found += new
         at = end
     assert found == whole
-    one, other = (msgspec.msgpack.decode(s.to_bytes()) for s in (state, whole_state))
+    one, other = (plain(s) for s in (state, whole_state))
     (
         one.pop("settled"),
         other.pop("settled"),
@@ -126,9 +137,9 @@ def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
 
 def test_account_does_not_change_the_state_it_is_given() -> None:
     state, _ = account(None, outcomes(STORY[:1_600]), version="7", base=BASE, config=TIGHT)
-    before = state.to_bytes()
+    before = plain(state)
     account(state, outcomes(STORY[1_600:], 1_600), version="7", base=BASE, config=TIGHT)
-    assert state.to_bytes() == before
+    assert plain(state) == before
 
 
 def test_rows_picked_for_their_worth_never_reach_the_test() -> None:

@@ -66,6 +66,11 @@ def test_a_profile_is_stored_under_the_names_that_it_always_had() -> None:
     ]
 
 
+def test_counts_go_on_where_groups_of_people_are_declared() -> None:
+    told = dataclasses.replace(PROFILE, schema=dataclasses.replace(SCHEMA, groups=("region",)))
+    assert told.digest == PROFILE.digest
+
+
 def test_the_digest_names_all_that_a_profile_holds() -> None:
     changed = (structs.replace(PROFILE.columns[0], top=0.5), *PROFILE.columns[1:])
     again = dataclasses.replace(PROFILE, columns=changed)

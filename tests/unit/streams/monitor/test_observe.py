@@ -44,7 +44,9 @@ def feed(
         step = observe(state, part, profile=profile, config=config, partition=PLACE)
         state = step.state
         if restored:
-            state = InputState.from_bytes(state.to_bytes(KEY), KEY)
+            state = InputState.from_bytes(
+                state.to_bytes(KEY), KEY, model="credit", version="7", partition=PLACE
+            )
         found += [(at + r, f) for r, f in zip(step.finding_rows, step.findings, strict=True)]
         steps.append(step)
         at = end

@@ -12,9 +12,20 @@ from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest
 from redistill.streams.monitor.outcomes import AccuracyState
+from redistill.streams.monitor.seal import Place, seal, unseal
 
 GOLDEN = Path(__file__).parents[3] / "golden"
+KEY = b"state key"
+PLACE = Place("accuracy", "credit", "7")
 BASE = BaseError.from_errors((np.random.default_rng(0).random(5_000) < 0.1).astype(int))
+
+
+def data_of(state: AccuracyState) -> bytes:
+    return state.to_bytes(KEY, model="credit")
+
+
+def read(data: bytes) -> AccuracyState:
+    return AccuracyState.from_bytes(data, KEY, model="credit", version="7")
 
 
 def state_of(rows: int, rate: float) -> AccuracyState:
@@ -30,8 +41,8 @@ def state_of(rows: int, rate: float) -> AccuracyState:
 @pytest.mark.parametrize(("rows", "rate"), [(50, 0.1), (400, 0.6), (40_000, 0.1)])
 def test_a_state_goes_on_after_its_bytes_as_if_nothing_had_happened(rows: int, rate: float) -> None:
     state = state_of(rows, rate)
-    again = AccuracyState.from_bytes(state.to_bytes())
-    assert again.to_bytes() == state.to_bytes()
+    again = read(data_of(state))
+    assert data_of(again) == data_of(state)
     assert (again.n, again.errors, again.base, again.share) == (
         state.n,
         state.errors,
@@ -50,7 +61,7 @@ def test_a_state_goes_on_after_its_bytes_as_if_nothing_had_happened(rows: int, r
 @pytest.mark.parametrize("was_open", [False, True], ids=["closed", "open"])
 def test_state_of_the_first_format_is_read_and_goes_on(was_open: bool) -> None:
     name = f"accuracy-state.1.{'open' if was_open else 'closed'}.msgpack"
-    state = AccuracyState.from_bytes((GOLDEN / name).read_bytes())
+    state = read(seal((GOLDEN / name).read_bytes(), KEY, PLACE))
     test = state.test
     assert test is not None
     assert test.open == was_open == (state.finding is not None)
@@ -64,8 +75,8 @@ def test_state_of_the_first_format_is_read_and_goes_on(was_open: bool) -> None:
         if (change := test.update(error, 1_000_000 * (state.n + i))) is not None
     ]
     assert ("resolved" if was_open else "open") in said
-    again = AccuracyState.from_bytes(state.to_bytes())
-    assert again.to_bytes() == state.to_bytes()
+    again = read(data_of(state))
+    assert data_of(again) == data_of(state)
 
 
 def test_state_after_a_recovery_remembers_the_harm_before_it() -> None:
@@ -74,7 +85,7 @@ def test_state_after_a_recovery_remembers_the_harm_before_it() -> None:
     for i in range(300):
         state.test.update(0, 1_000_000 * (400 + i))
     assert not state.test.open
-    again = AccuracyState.from_bytes(state.to_bytes())
+    again = read(data_of(state))
     assert again.test is not None
     assert again.test.ended is not None
     assert again.test.ended == state.test.ended
@@ -89,7 +100,7 @@ def test_a_state_that_is_learning_keeps_its_outcomes() -> None:
     state = AccuracyState(version="7", n=3, errors=1)
     for error, at in ((0, 5), (1, 9), (0, 7)):
         state.learning.append(error, at)
-    again = AccuracyState.from_bytes(state.to_bytes())
+    again = read(data_of(state))
     assert again.test is None
     assert (again.learning.errors, again.learning.times) == ([0, 1, 0], [5, 9, 7])
 
@@ -97,25 +108,30 @@ def test_a_state_that_is_learning_keeps_its_outcomes() -> None:
 def test_a_copy_is_independent() -> None:
     state = state_of(50, 0.1)
     state.learning.append(1, 1)
-    before, twin = state.to_bytes(), state.copy()
+    before, twin = data_of(state), state.copy()
     assert twin.test is not None
     twin.test.update(1, 10**9)
     twin.learning.append(1, 2)
-    assert state.to_bytes() == before
+    assert data_of(state) == before
     assert len(state.learning) == 1
 
 
 def test_state_refuses_newer_and_broken_bytes() -> None:
-    data = AccuracyState(version="7").to_bytes()
+    data = data_of(AccuracyState(version="7"))
+    body = unseal(data, KEY, PLACE)
     with pytest.raises(StateError, match="cannot be read"):
-        AccuracyState.from_bytes(data[:-3])
-    plain = msgspec.msgpack.decode(data)
+        read(seal(body[:-3], KEY, PLACE))
+    with pytest.raises(StateError, match="authentic"):
+        read(data[:-3])
+    with pytest.raises(StateError, match="not sealed"):
+        read(body)
+    plain = msgspec.msgpack.decode(body)
     assert plain["format"] == 2
     with pytest.raises(StateError, match="format 99"):
-        AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "format": 99}))
+        read(seal(msgspec.msgpack.encode({**plain, "format": 99}), KEY, PLACE))
     with pytest.raises(StateError, match="without a base error"):
-        AccuracyState.from_bytes(msgspec.msgpack.encode({**plain, "test": {"open": False}}))
+        read(seal(msgspec.msgpack.encode({**plain, "test": {"open": False}}), KEY, PLACE))
 
 
 def test_state_of_many_outcomes_stays_small() -> None:
-    assert len(state_of(40_000, 0.1).to_bytes()) < 100_000
+    assert len(data_of(state_of(40_000, 0.1))) < 100_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from monitor_blocks import CONFIG, SCHEMA, block, features
 
 from redistill.streams.errors import StateError
+from redistill.streams.monitor import detectors
 from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.detectors import ConfidenceWatch
 from redistill.streams.monitor.finding_tracker import OpenFinding, Tracked
@@ -18,6 +20,7 @@ from redistill.streams.monitor.observe import observe
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.reports import Origin, drift_impact, opened
 from redistill.streams.monitor.sample import Learning, Sample
+from redistill.streams.monitor.seal import Place, seal, unseal
 from redistill.streams.monitor.state import InputState
 from redistill.streams.monitor.subwindows import Counted, WindowCounts
 from redistill.streams.monitor.verdicts import Recent
@@ -91,8 +94,22 @@ def full() -> InputState:
     )
 
 
+PLACE = Place("input", "credit", "7", "topic", 3)
+
+
+def plain_of(state: InputState) -> dict[str, Any]:
+    """What is stored of a state."""
+    body = unseal(state.to_bytes(KEY), KEY, PLACE)
+    plain: dict[str, Any] = msgspec.msgpack.decode(body)
+    return plain
+
+
+def read(data: bytes, key: bytes = KEY) -> InputState:
+    return InputState.from_bytes(data, key, model="credit", version="7", partition=("topic", 3))
+
+
 def test_a_state_is_stored_under_the_names_that_it_always_had() -> None:
-    plain = msgspec.msgpack.decode(full().to_bytes(KEY))
+    plain = plain_of(full())
     assert list(plain) == [
         "format",
         "model",
@@ -112,6 +129,7 @@ def test_a_state_is_stored_under_the_names_that_it_always_had() -> None:
         "streaks",
         "open",
         "opened",
+        "opened_before",
         "moved",
         "moving",
         "unseen",
@@ -128,23 +146,14 @@ def test_a_state_is_stored_under_the_names_that_it_always_had() -> None:
         "high",
         "wrong",
     ]
-    assert (plain["format"], plain["window"], plain["window_rows"]) == (2, 2, 321)
+    assert (plain["format"], plain["window"], plain["window_rows"]) == (3, 2, 321)
     assert (plain["pane"]["rows"], plain["whole"]["rows"]) == (21, 300)
     assert (plain["moving"], plain["learned"]) == ({"input": 1, "prediction": 0}, False)
 
 
-def test_a_state_of_the_first_format_is_read_without_the_sums_that_it_held() -> None:
-    state = full()
-    plain = msgspec.msgpack.decode(state.to_bytes(KEY))
-    for counts in (plain["pane"], plain["whole"]):
-        counts |= {"total": np.zeros(2).tobytes(), "squares": np.zeros(2).tobytes()}
-    first = msgspec.msgpack.encode(plain | {"format": 1})
-    assert InputState.from_bytes(first, KEY).to_bytes(KEY) == state.to_bytes(KEY)
-
-
 def test_a_state_survives_its_bytes() -> None:
     state = full()
-    again = InputState.from_bytes(state.to_bytes(KEY), KEY)
+    again = read(state.to_bytes(KEY))
     assert again.to_bytes(KEY) == state.to_bytes(KEY)
     assert again.partition == ("topic", 3)
     assert again.counted.window.span == state.counted.window.span
@@ -181,36 +190,85 @@ def test_a_state_of_another_profile_keeps_its_window_its_findings_and_its_confid
 
 
 def written(**changes: Any) -> bytes:
-    plain = msgspec.msgpack.decode(full().to_bytes(KEY))
-    return msgspec.msgpack.encode({**plain, **changes})
+    plain = plain_of(full())
+    return seal(msgspec.msgpack.encode({**plain, **changes}), KEY, PLACE)
 
 
 def test_stored_state_of_another_key_or_format_is_refused() -> None:
     with pytest.raises(StateError, match="authentic"):
-        InputState.from_bytes(written(), b"another")
+        read(written(), b"another")
     with pytest.raises(StateError, match="format 99"):
-        InputState.from_bytes(written(format=99), KEY)
+        read(written(format=99))
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"\x00", b"", written(partition=3), written(open={"x": {}}), written(pane={"rows": 1})],
+    [seal(b"\x00", KEY, PLACE), seal(b"", KEY, PLACE), written(open={"x": {}}), written(pane=3)],
 )
 def test_a_stored_state_that_cannot_be_read_is_refused(data: bytes) -> None:
     with pytest.raises(StateError, match="cannot be read"):
-        InputState.from_bytes(data, KEY)
+        read(data)
 
 
 def test_a_detector_of_another_river_starts_again_and_the_rest_goes_on() -> None:
-    confidence = {**ConfidenceWatch(1e-5).plain(KEY), "river": "0.1"}
-    state = InputState.from_bytes(written(confidence=confidence), KEY)
+    confidence = {**ConfidenceWatch(1e-5).plain(), "river": "0.1"}
+    state = read(written(confidence=confidence))
     assert state.recent.confidence is None
     assert state.counted.rows == 4_321
 
 
 def test_a_new_state_is_empty_and_can_be_stored() -> None:
     state = InputState(model="m", version="1", partition=("t", 0))
-    again = InputState.from_bytes(state.to_bytes(KEY), KEY)
+    again = InputState.from_bytes(
+        state.to_bytes(KEY), KEY, model="m", version="1", partition=("t", 0)
+    )
     assert again.to_bytes(KEY) == state.to_bytes(KEY)
     step = observe(again, block(features(10, 0)), profile=None, config=CONFIG, partition=("t", 0))
     assert step.state.counted.rows == 10
+
+
+class _Canary:
+    """Tells when it is unpickled."""
+
+    unpickled = 0
+
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return _sing, ()
+
+
+def _sing() -> None:
+    _Canary.unpickled += 1
+
+
+def test_nothing_is_unpickled_before_the_seal_is_right_nor_what_is_not_rivers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+    unpickle = detectors.unpickle
+    monkeypatch.setattr(detectors, "unpickle", lambda body: asked.append(body) or unpickle(body))
+    pickled = pickle.dumps(_Canary())
+    forged = written(confidence={**ConfidenceWatch(1e-5).plain(), "adwin": pickled})
+    for place in range(len(forged)):
+        changed = bytearray(forged)
+        changed[place] ^= 1
+        with pytest.raises(StateError):
+            read(bytes(changed))
+    assert asked == [], "a byte was changed, and the pickle was looked at"
+    with pytest.raises(StateError, match="not allowed"):
+        read(forged)
+    assert (asked, _Canary.unpickled) == ([pickled], 0)
+
+
+def test_a_state_in_place_of_a_lost_one_takes_no_number_twice() -> None:
+    lost = InputState.anew(
+        "credit", "7", ("topic", 3), rows=4_321, first_served_at=5, last_served_at=99, window=8
+    )
+    again = read(lost.to_bytes(KEY))
+    assert (again.counted.rows, again.counted.first_served_at) == (4_321, 5)
+    assert (again.counted.window.number, again.tracked.before) == (8, 4_321)
+    step = observe(
+        again, block(features(10, 0)), profile=None, config=CONFIG, partition=("topic", 3)
+    )
+    assert (step.state.counted.rows, set(step.row_windows.tolist())) == (4_331, {8})
+    assert step.state.tracked.before == 4_321
+    assert step.state.under(build_profile(block(features(500, 0)), SCHEMA)).tracked.before == 4_321

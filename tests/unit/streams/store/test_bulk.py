@@ -34,6 +34,12 @@ def stored(db: Database) -> dict[int, sa.Row[tuple[object, ...]]]:
         return {row.id_hash: row for row in conn.execute(sa.select(join_rows))}
 
 
+def test_columns_of_one_value_are_written_in_every_row(db: Database) -> None:
+    with db.begin() as conn:
+        assert insert_new(conn, join_rows, columns(1, 2), same={"stored_at": 2**51}) == 2
+    assert {row.stored_at for row in stored(db).values()} == {2**51}
+
+
 def test_new_rows_are_counted_and_rows_that_are_there_stay(db: Database) -> None:
     with db.begin() as conn:
         assert insert_new(conn, join_rows, columns(1, 2)) == 2

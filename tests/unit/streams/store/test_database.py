@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import database_faults
 import pytest
 import sqlalchemy as sa
+from waiting import eventually
 
 from redistill.streams.errors import StoreUnavailable, StoreUnusable
 from redistill.streams.store import database as module
 from redistill.streams.store import properties
+from redistill.streams.store.availability import Availability
 from redistill.streams.store.database import connect, insert_ignore, upsert
+from redistill.streams.store.store_fault import Fault, StoreFault
 from redistill.streams.store.tables import counters, metadata, outbox
 
 
@@ -120,7 +125,7 @@ def test_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
 
 def test_missing_folder_is_said_so(tmp_path: Path) -> None:
     with (
-        pytest.raises(StoreUnavailable, match="cannot be used"),
+        pytest.raises(StoreUnavailable, match="cannot be reached or used: unable to open"),
         connect(f"sqlite:///{tmp_path}/no/such/x.db").begin(),
     ):
         pass
@@ -134,11 +139,12 @@ def test_locked_database_is_retriable_and_writes_nothing(
     metadata.create_all(db.engine)
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked for") as caught, db.begin() as conn:
+    with pytest.raises(StoreUnavailable, match="kept it locked") as caught, db.begin() as conn:
         properties.put(conn, "a", "1")
     assert caught.value.retriable
     other.execute("ROLLBACK")
     other.close()
+    eventually(lambda: not db.availability.refuses(writing=True))
     with db.begin() as conn:
         assert properties.get(conn, "a") is None
 
@@ -198,3 +204,79 @@ def test_while_it_is_held_open_the_wal_outlives_its_transactions(tmp_path: Path)
     assert not wal.exists()
     with db.read() as conn:
         assert properties.get(conn, "a") == "2"
+
+
+def test_password_in_the_query_of_a_url_is_masked_as_any_other() -> None:
+    database = connect("postgresql://host/name?user=ann&password=canary&sslmode=require")
+    assert database.url.password == "canary"
+    assert "canary" not in repr(database)
+    assert "canary" not in database.url.render_as_string(hide_password=True)
+    database.dispose()
+
+
+def test_disk_that_was_full_is_not_believed_to_have_room_by_what_writes_nothing(
+    db: module.Database,
+) -> None:
+    full = StoreFault(Fault.UNWRITABLE, "full")
+    with db.availability.attempt(writing=True) as attempt:
+        attempt.failed(full)
+    eventually(lambda: not db.availability.refuses(writing=True))
+    with db.begin() as conn:
+        assert properties.get(conn, "a") is None
+    assert db.availability.away
+    with db.read() as conn:
+        assert properties.get(conn, "a") is None
+    assert db.availability.away
+    with db.begin() as conn:
+        properties.put(conn, "a", "1")
+    assert not db.availability.away
+
+
+def test_worker_waits_for_what_somebody_may_mend_and_a_command_does_not(
+    database_url: str,
+) -> None:
+    db = connect(database_url)
+    with pytest.raises(StoreUnusable, match="not up to date"), db.read() as conn:
+        properties.get(conn, "a")
+    db.wait_out()
+    with pytest.raises(StoreUnavailable, match="not up to date"), db.read() as conn:
+        properties.get(conn, "a")
+    assert db.availability.away
+    metadata.create_all(db.engine)
+    eventually(lambda: not db.availability.refuses(writing=False))
+    with db.read() as conn:
+        assert properties.get(conn, "a") is None
+    assert not db.availability.away
+    db.dispose()
+
+
+def test_unhurried_statement_has_more_time_and_the_next_one_has_not(postgres_url: str) -> None:
+    db = connect(postgres_url)
+    with db.unhurried().read() as conn:
+        assert conn.exec_driver_sql("SHOW statement_timeout").scalar() == "1h"
+    with db.read() as conn:
+        assert conn.exec_driver_sql("SHOW statement_timeout").scalar() == "1min"
+        assert conn.exec_driver_sql("SHOW lock_timeout").scalar() == "10s"
+        shown = conn.exec_driver_sql("SHOW idle_in_transaction_session_timeout")
+        assert shown.scalar() == "5min"
+    db.dispose()
+
+
+def test_sqlite_file_on_a_full_disk_is_read_waited_for_and_written_again(small_disk: Path) -> None:
+    db = connect(f"sqlite:///{small_disk / 'redistill.db'}")
+    metadata.create_all(db.engine)
+    db.wait_out()
+    with db.held_open():
+        with database_faults.full(small_disk):
+            with pytest.raises(StoreUnavailable, match="cannot be"), db.begin() as conn:
+                properties.put(conn, "a", "x" * 1_000_000)
+            with db.read() as conn:
+                assert properties.get(conn, "a") is None
+            db.availability = Availability()
+            with contextlib.suppress(StoreUnavailable):  # and no error of another kind
+                db.checkpoint()
+        eventually(lambda: not db.availability.refuses(writing=True))
+        with db.begin() as conn:
+            properties.put(conn, "a", "1")
+    assert not db.availability.away
+    db.dispose()

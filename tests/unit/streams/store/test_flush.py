@@ -247,3 +247,16 @@ def test_profile_is_learned_once_and_never_replaces_a_given_one(db: Database) ->
     assert (row.profile, row.provisional, row.base_error) == (b"first", True, None)
     assert row_of(db, t.profiles, version="given").profile == b"given"
     assert row_of(db, t.specs).revision == before + 1, "workers read it again"
+
+
+def test_what_a_log_lost_after_it_was_counted_stays_counted(db: Database) -> None:
+    """Its offsets belong to other records now, which are counted as well."""
+    flush(db, FlushBatch(progress={P0: progress(40)}), now=NOW)
+    gone_back = Progress(
+        topic="predictions", expected=40, first_offset=25, next_offset=25, rewound=15
+    )
+    assert isinstance(flush(db, FlushBatch(progress={P0: gone_back}), now=NOW), Flushed)
+    flush(db, FlushBatch(progress={P0: progress(50, expected=25)}), now=NOW)
+    row = row_of(db, t.offsets)
+    assert (row.next_offset, row.counted) == (50, 65)
+    assert row.next_offset - row.first_offset == row.counted, "as check-history adds it up"

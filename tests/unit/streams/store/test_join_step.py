@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
+from structlog.testing import capture_logs
 
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.config import WatchConfig
@@ -293,3 +294,34 @@ def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
     (lock,) = s.rows(t.model_locks)
     assert (lock.join_exponent, lock.feature_exponent) == (2, 3)
     assert [r.exponent for r in sorted(s.rows(t.join_rates), key=lambda r: r.since)] == [3, 2]
+
+
+def test_forged_accuracy_state_starts_anew_and_its_findings_take_no_id_twice(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i, right=i % 2 == 0) for i in range(300)), *(label(i) for i in range(300)))
+    s.join()
+    before = {f.finding_id for f in s.rows(t.findings) if f.kind == "accuracy"}
+    assert before
+    with db.begin() as conn:
+        (row,) = conn.execute(sa.select(t.accuracy_states)).all()
+        changed = bytearray(row.state)
+        changed[-1] ^= 1
+        conn.execute(sa.update(t.accuracy_states).values(state=bytes(changed)))
+    s.now += 2 * SECOND
+    s.send(*(prediction(i, right=i % 2 == 0) for i in range(300, 600)))
+    s.send(*(label(i) for i in range(300, 600)))
+    with capture_logs() as said:
+        assert s.join().outcomes == 300
+    (line,) = [line for line in said if line["action"] == "state_rebuilt"]
+    assert (line["model"], line["version"], line["log_level"]) == ("credit", "7", "error")
+    (state,) = s.rows(t.accuracy_states)
+    assert (state.last_seq, state.n) == (600, 600)
+    assert s.counters()["states_rebuilt"] == 1
+    (old,) = [f for f in s.rows(t.findings) if f.finding_id in before]
+    assert (old.status, json.loads(old.body)["resolution"]) == ("resolved", "superseded")
+    assert "the state of its detector was lost" in old.body
+    after = {f.finding_id for f in s.rows(t.findings) if f.kind == "accuracy"}
+    assert len(after) > len(before), "harm is found again, and its finding is not an old one"
+    with capture_logs() as said:
+        s.send(prediction(700), label(700)).join()
+    assert said == []

@@ -9,7 +9,7 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.tables import metadata
-from redistill.times import SECOND
+from redistill.times import DAY, HOUR, SECOND
 
 
 @pytest.fixture
@@ -78,3 +78,23 @@ def test_only_one_of_many_gets_it(db: Database) -> None:
     for t in threads:
         t.join()
     assert sorted(got, key=str) == [1, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 40 * DAY])
+def test_lease_of_a_clock_that_was_ahead_is_none_and_blocks_nobody(
+    db: Database, ahead: int
+) -> None:
+    with db.begin() as c:
+        token = lease.acquire(c, "x", "ahead", now=ahead, seconds=10)
+        assert token == 1
+        assert lease.holder_of(c, "x", 0) is None
+        assert lease.acquire(c, "x", "right", now=0, seconds=10) == 2
+        with pytest.raises(LeaseError, match="taken over"):
+            lease.check(c, "x", token, 0)
+
+
+def test_lease_of_a_clock_that_is_seconds_ahead_is_one(db: Database) -> None:
+    with db.begin() as c:
+        assert lease.acquire(c, "x", "a", now=30 * SECOND, seconds=10) == 1
+        assert lease.holder_of(c, "x", 0) == "a"
+        assert lease.acquire(c, "x", "b", now=0, seconds=10) is None

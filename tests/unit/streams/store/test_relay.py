@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from stream_rows import new_database
+from structlog.testing import capture_logs
 
+from redistill.streams.errors import BrokerRefused, BrokerUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease, outbox, properties
+from redistill.streams.store import relay as module
 from redistill.streams.store.database import Database
-from redistill.streams.store.relay import LEASE, Relay, relay
+from redistill.streams.store.relay import (
+    FIRST_PAUSE,
+    LEASE,
+    LONGEST_REFUSED_PAUSE,
+    REFUSED_RECORD_SECONDS,
+    Relay,
+    relay,
+)
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 from redistill.times import to_seconds
 
@@ -80,8 +90,8 @@ def test_rows_go_out_in_order_once(db: Database) -> None:
     add(db, activated("c"))
     assert backlog(db) == outbox.Backlog(3, NOW)
     sent = Sent()
-    assert relay(db, sent, namespace="n") == 3
-    assert relay(db, sent, namespace="n") == 0
+    assert relay(db, sent, namespace="n").sent == 3
+    assert relay(db, sent, namespace="n").sent == 0
     assert [(t, m) for t, m, _ in sent.records] == [("n.activations", m) for m in "abc"]
     assert backlog(db) == outbox.Backlog(0, None)
 
@@ -104,11 +114,11 @@ def test_pointer_waits_for_its_snapshot_and_holds_back_only_what_follows_it(db: 
     with db.begin() as conn:
         properties.put(conn, properties.PUBLISHED_SNAPSHOT, "4")
     sent = Sent()
-    assert relay(db, sent) == 2
+    assert relay(db, sent).sent == 2
     assert [(t, m) for t, m, _ in sent.records] == [("pointers", "b"), ("activations", "a")]
     with db.begin() as conn:
         properties.put(conn, properties.PUBLISHED_SNAPSHOT, "5")
-    assert relay(db, sent) == 2
+    assert relay(db, sent).sent == 2
     assert [(t, m) for t, m, _ in sent.records[2:]] == [("pointers", "a")] * 2
 
 
@@ -116,17 +126,17 @@ def test_blocked_rows_do_not_starve_others_beyond_the_limit(db: Database) -> Non
     for epoch in range(1, 20):
         add(db, pointer("a", epoch), after_snapshot=9)
     add(db, activated("z"))
-    assert relay(db, Sent(), limit=5) == 1
+    assert relay(db, Sent(), limit=5).sent == 1
 
 
 def test_what_was_not_acknowledged_is_sent_again_with_the_same_id(db: Database) -> None:
     add(db, activated("a"), activated("b"), activated("c"))
     sent = Sent(refuse={"b"})
-    with pytest.raises(TimeoutError, match="b was not acknowledged"):
-        relay(db, sent)
+    done = relay(db, sent)
+    assert (done.sent, str(done.failed["activations"])) == (2, "b was not acknowledged")
     assert backlog(db).rows == 1
     sent.refuse.clear()
-    assert relay(db, sent) == 1
+    assert relay(db, sent).sent == 1
     assert len({i for _, _, i in sent.records}) == 3
 
 
@@ -134,17 +144,17 @@ def test_only_the_holder_of_the_lease_sends(db: Database) -> None:
     add(db, activated("a"))
     with db.begin() as conn:
         token = lease.acquire(conn, LEASE, "other", now=NOW, seconds=60)
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 0
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)).sent == 0
     with db.begin() as conn:
         lease.release(conn, LEASE, token or 0)
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)).sent == 1
 
 
 def test_relay_that_is_gone_holds_up_nobody_when_it_was_between_rounds(db: Database) -> None:
     add(db, activated("a"))
-    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: to_seconds(NOW)) == 1
+    assert relay(db, Sent(), holder="killed afterwards", clock=lambda: to_seconds(NOW)).sent == 1
     add(db, activated("b"))
-    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)) == 1
+    assert relay(db, Sent(), holder="me", clock=lambda: to_seconds(NOW)).sent == 1
 
 
 def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
@@ -154,9 +164,9 @@ def test_relay_gives_the_lease_back_when_the_broker_fails(db: Database) -> None:
         def send(self, *args: Any, **kwargs: Any) -> Any:
             raise OSError("away")
 
-    with pytest.raises(OSError, match="away"):
-        relay(db, Refuses(), holder="first", clock=lambda: to_seconds(NOW))
-    assert relay(db, Sent(), holder="second", clock=lambda: to_seconds(NOW)) == 1
+    done = relay(db, Refuses(), holder="first", clock=lambda: to_seconds(NOW))
+    assert (done.sent, str(done.failed["activations"])) == (0, "away")
+    assert relay(db, Sent(), holder="second", clock=lambda: to_seconds(NOW)).sent == 1
 
 
 def test_relays_in_many_threads_send_each_row_once(db: Database) -> None:
@@ -180,13 +190,141 @@ def test_relays_in_many_threads_send_each_row_once(db: Database) -> None:
     assert len(sent.records) == len({i for _, _, i in sent.records}) == 50
 
 
-def test_relay_makes_a_new_producer_after_a_failure(db: Database) -> None:
+class Now:
+    """A monotonic clock."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_relay_makes_a_new_producer_after_a_failure(db: Database, broker: list[Any]) -> None:
     add(db, activated("a"))
     made = [Sent(refuse={"a"}), Sent()]
     given = iter(made)
-    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: next(given))
+    now = Now()
+    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: next(given), monotonic=now)
     assert (r.run_once(), r.failures, made[0].closed) == (0, 1, True)
+    assert (r.run_once(), r.failures) == (0, 1), "it rests"
+    now.seconds = FIRST_PAUSE
     assert (r.run_once(), r.failures) == (1, 0)
     r.close()
     with db.read() as conn:
         assert lease.holder_of(conn, LEASE, NOW) is None
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the handshake says; ``None``: it lets us in."""
+    said: list[Any] = [None]
+    monkeypatch.setattr(module, "check", lambda broker: said[0])
+    return said
+
+
+@pytest.mark.parametrize(
+    ("why", "tries"), [(BrokerUnavailable("away"), (100, 140)), (BrokerRefused("no"), (10, 20))]
+)
+def test_broker_that_is_away_is_asked_every_few_seconds_and_one_that_refuses_seldom(
+    db: Database, why: Exception, tries: tuple[int, int]
+) -> None:
+    add(db, activated("a"))
+    asked = 0
+
+    def make(_: Broker) -> Any:
+        nonlocal asked
+        asked += 1
+        raise why
+
+    now = Now()
+    r = Relay(db, Broker("none:1"), holder="h", make=make, monotonic=now)
+    with capture_logs() as said:
+        for i in range(6_000):
+            now.seconds = i / 10
+            r.run_once()
+    assert tries[0] <= asked <= tries[1]
+    assert [x["action"] for x in said] == ["relay_failed"] * 4, "at once, after 1, 3 and 7 minutes"
+
+
+class GuardedTopics(Sent):
+    """Topics that may not be written, or do not take what is large."""
+
+    closed_topics: frozenset[str] = frozenset({"activations"})
+    large = "x" * 200
+
+    def send(self, topic: str, value: Any = None, key: Any = None, headers: Any = None) -> Any:
+        if topic in self.closed_topics:
+            raise TopicAuthorizationFailedError(topic)
+        if self.large in value.decode():
+            raise MessageSizeTooLargeError("too large")
+        return super().send(topic, value, key, headers)
+
+
+class TopicAuthorizationFailedError(Exception):
+    """As kafka-python names it."""
+
+
+class MessageSizeTooLargeError(Exception):
+    """As kafka-python names it."""
+
+
+def test_topic_that_is_refused_holds_up_no_other(db: Database, broker: list[Any]) -> None:
+    add(db, *(activated(f"m{i}") for i in range(10)), pointer("b", 1))
+    sent, now = GuardedTopics(), Now()
+    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: sent, monotonic=now)
+    with capture_logs() as said:
+        assert r.run_once(limit=5) == 0, "its rows are the first"
+        assert r.run_once(limit=5) == 1
+    assert [m for _, m, _ in sent.records] == ["b"]
+    assert [(x["action"], x["topic"]) for x in said] == [("relay_failed", "activations")]
+    assert "TopicAuthorizationFailedError" in said[0]["error"] or "permission" in said[0]["error"]
+    sent.closed_topics = frozenset()
+    now.seconds = LONGEST_REFUSED_PAUSE
+    assert r.run_once() == 10
+    assert (r.failures, backlog(db).rows) == (0, 0)
+
+
+def test_record_that_the_broker_does_not_take_holds_up_nothing(
+    db: Database, broker: list[Any]
+) -> None:
+    add(db, replace(activated("a"), instance_id="x" * 200), activated("a"), activated("b"))
+    sent, now = GuardedTopics(), Now()
+    sent.closed_topics = frozenset()
+    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: sent, monotonic=now)
+    with capture_logs() as said:
+        assert r.run_once() == 2
+        assert r.run_once() == 0
+    assert [(x["action"], x["log_level"]) for x in said] == [("event_refused", "error")]
+    assert backlog(db).rows == 1, "it is not forgotten"
+    sent.large = "y" * 200  # somebody raised the limit
+    now.seconds = REFUSED_RECORD_SECONDS
+    assert r.run_once() == 1
+    assert backlog(db).rows == 0
+
+
+def test_pointer_that_is_not_taken_holds_back_its_topic(db: Database, broker: list[Any]) -> None:
+    """Only the last record of a key matters there: an older one must not come later."""
+    add(db, pointer("a", 1), pointer("a", 2))
+    sent = GuardedTopics()
+    sent.closed_topics, sent.large = frozenset(), '"epoch":1'
+    r = Relay(db, Broker("none:1"), holder="h", make=lambda _: sent)
+    assert (r.run_once(), r.failures) == (0, 1)
+    assert sent.records == []
+
+
+def test_producer_without_work_is_closed(db: Database, broker: list[Any]) -> None:
+    """Beside a broker that is away kafka-python would go on trying, and say so."""
+    made: list[Sent] = []
+
+    def make(_: Broker) -> Sent:
+        made.append(Sent())
+        return made[-1]
+
+    now = Now()
+    r = Relay(db, Broker("none:1"), holder="h", make=make, monotonic=now)
+    for seconds, sent in ((0, 1), (50, 1), (100, 0), (110, 0), (200, 1)):
+        now.seconds = seconds
+        if sent:
+            add(db, activated("a"))
+        assert r.run_once() == sent
+    assert [m.closed for m in made] == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 from collections.abc import Sequence
@@ -323,6 +324,16 @@ def test_segments_are_those_of_the_declared_slices() -> None:
     assert {k: c.strings() for k, c in block.segments.items()} == {
         "channel": ["web", None, "3", None]
     }
+
+
+def test_segments_of_declared_groups_are_read_beside_those_of_slices() -> None:
+    schema = dataclasses.replace(SCHEMA, slices=("channel",), groups=("sex", "channel"))
+    assert schema.divisions == ("channel", "sex")
+    rows = [row(0, segment={"channel": "web", "sex": "f", "other": "x"})]
+    block = one(decode_predictions([record(r) for r in rows], lambda _: schema))
+    assert {k: c.strings() for k, c in block.segments.items()} == {
+        "channel": ["web"], "sex": ["f"],
+    }  # fmt: skip
 
 
 def test_predictions_outside_the_classes_follow_the_declared_ones() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,18 @@ import pytest
 import repairable
 import sqlalchemy as sa
 from loop import LIMITS, NOW, Clock, finding
+from ports import free_port
 from typer.testing import CliRunner, Result
+from waiting import eventually
 
+from redistill.compress.plan import Diagnosis
+from redistill.streams.store import tables as t
 from redistill.streams.store.database import Database
 from redistill.times import now_us
-from redistill.workers.cli import main
+from redistill.workers.cli import main, recompress
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import ingest
+from redistill.workers.incidents.causes import REMEDIES
 from redistill.workers.store import checkpoints, job_queue, opening
 from redistill.workers.store.tables import audit, incidents, jobs
 
@@ -71,6 +78,20 @@ def test_list_shows_open_incidents_in_words_and_in_json(database: Database) -> N
     assert [i["incident_id"] for i in found] == [incident_of(database)]
 
 
+def test_models_say_why_the_lag_is_not_known_where_the_broker_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISTILL_BROKER", f"127.0.0.1:{free_port()}")
+    (line,) = [x for x in done("models").splitlines() if x.startswith("stream lag: ")]
+    assert line.startswith("stream lag: not known (")
+    assert line.endswith("); none so far")
+    progress = dict.fromkeys(("partition", "first_offset", "counted", "dead", "skipped", "rows"), 0)
+    row = {"topic_id": "t", "topic": "predictions", "next_offset": 1, "updated_at": NOW, **progress}
+    with database.begin() as conn:
+        conn.execute(t.offsets.insert().values(**row))
+    assert "); records were last counted " in json.loads(done("models", "--json"))["lag_unknown"]
+
+
 def test_show_tells_the_findings_and_every_step(database: Database) -> None:
     found = json.loads(done("incidents", "show", incident_of(database)[:8], "--json"))
     assert [s["what"] for s in found["timeline"]] == ["opened", "decided"]
@@ -78,6 +99,31 @@ def test_show_tells_the_findings_and_every_step(database: Database) -> None:
     text = done("incidents", "show", incident_of(database))
     assert "needs approval" in " ".join(text.split()) or "need approval" in " ".join(text.split())
     assert "psi" in text
+
+
+def test_show_wraps_what_it_says_and_breaks_no_command(database: Database) -> None:
+    found = Diagnosis(
+        cause="concept_change", why="w " * 60, student_loss_points=None, teacher_loss_points=None,
+        disagreement=None, labelled=40,
+    )  # fmt: skip
+    why = REMEDIES["concept_change"](found).why
+    with database.begin() as conn:
+        conn.execute(sa.update(incidents).values(why=why))
+    lines = done("incidents", "show", incident_of(database)).splitlines()[1:]
+    told = lines[: next(i for i, line in enumerate(lines) if line.startswith("  id "))]
+    command = "`redistill recompress MODEL --train-on labels --waive trusted --reason TEXT`"
+    assert sum(command in line for line in told) == 1
+    assert [line for line in told if len(line) > 80 and command not in line] == []
+    assert sum(line.startswith("    (") for line in told) == 4
+
+
+def test_show_puts_each_choice_of_a_question_on_a_line(database: Database) -> None:
+    why = "needs a person: trusted rows. trusted: few. Choose: (1) bring rows; (2) waive it"
+    with database.begin() as conn:
+        conn.execute(sa.update(incidents).values(why=why))
+    lines = done("incidents", "show", incident_of(database)).splitlines()
+    assert "    (1) bring rows;" in lines
+    assert "    (2) waive it" in lines
 
 
 def test_unknown_and_ambiguous_ids_are_refused_in_words(database: Database) -> None:
@@ -118,16 +164,26 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     gates = [
         {"name": "trusted_points", "value": -3.2, "limit": -1.0, "passed": False, "why": "worse"}
     ]
+    m = {"value": 0.1, "low": 0.05, "high": 0.15, "n": 90}
+    gaps = [
+        {
+            "key": "sex", "chance": 0.02, "accuracy": {"candidate": {"f": m, "m": m}},
+            "gap": {"candidate": m}, "added": {"teacher": m},
+        }
+    ]  # fmt: skip
     with job_queue.fenced(database, claim, now_us) as conn:
         checkpoints.record(
-            conn, claim, "gate", "done", now=NOW, seconds=0.31, detail={"gates": gates}
-        )
+            conn, claim, "gate", "done", now=NOW, seconds=0.31,
+            detail={"gates": gates, "gaps": gaps},
+        )  # fmt: skip
     text = done("jobs", "show", "1")
     assert "trusted_points" in text
     assert "FAILED" in text
     assert "0.31 s" in text
+    assert "added to that of its teacher: +10.0 points [+5.0, +15.0]" in text
     found = json.loads(done("jobs", "show", claim.job.job_id[:8], "--json"))
-    assert found["gates"] == gates
+    assert (found["gates"], found["gaps"]) == (gates, gaps)
+    assert found["recipes"] == []
     with job_queue.fenced(database, claim, now_us) as conn:
         wait = {"count": "gate_labelled", "rows": 32}
         job_queue.park(conn, claim, outcome={"wait": wait}, gate_rows=7, now=NOW)
@@ -140,8 +196,101 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
     assert row["stage"] == "awaiting_person"
 
 
+def test_job_tells_what_was_tried_and_which_candidate_of_its_incident_it_judges(
+    database: Database,
+) -> None:
+    done("incidents", "approve", incident_of(database))
+    claim = job_queue.claim(database, "w", now=now_us())
+    assert claim is not None
+    tried = [
+        {"name": "requantize", "number": None, "sha256": "aa", "reasons": ["size: large"]},
+        {"name": "warm", "number": 1, "sha256": "bb", "reasons": ["fresh: worse"]},
+    ]
+    with job_queue.fenced(database, claim, now_us) as conn:
+        checkpoints.remember(conn, claim.job, {"tried": tried})
+        recipe = {"name": "scratch", "number": 2, "sha256": "cc"}
+        checkpoints.record(conn, claim, "gate", "done", now=NOW, detail={"recipe": recipe})
+    lines = [line.strip() for line in done("jobs", "show", "1").splitlines()]
+    told = "candidate {} of at most 3 on the incident's fresh rows"
+    assert [line for line in lines if line.startswith("recipe ")] == [
+        "recipe requantize (the weights that serve, quantized anew with the ranges of fresh rows):"
+        " refused before it faced fresh rows",
+        f"recipe warm (distilled again, from the weights that serve), {told.format(1)}: refused",
+        f"recipe scratch (a built-in student, distilled from scratch), {told.format(2)}",
+    ]
+    assert {"size: large", "fresh: worse"} <= set(lines)
+
+
+def test_job_of_a_person_says_nothing_of_numbers_on_fresh_rows(database: Database) -> None:
+    """It pays for no look, so that its candidates have none."""
+    done("recompress", "credit")
+    with database.begin() as conn:
+        tried = [{"name": "warm", "number": None, "sha256": "aa", "reasons": ["gain: none"]}]
+        conn.execute(sa.update(jobs).values(outcome=json.dumps({"tried": tried})))
+    (line,) = [x for x in done("jobs", "show", "1").splitlines() if x.startswith("  recipe warm")]
+    assert line.endswith("from the weights that serve): refused")
+
+
+REMEMBERED: dict[str, tuple[Any, str]] = {
+    "phase": ("gate", "next: judge the candidate again"),
+    "cause": ("concept_change", "cause concept_change"),
+    "incumbent": ("v1", "compared with v1"),
+    "why": ("few rows", "few rows"),
+    "reasons": (["few rows"], "few rows"),
+    "wait": ({"count": "gate_labelled", "rows": 32}, "is judged again at 32"),
+    "asked": (
+        [
+            {
+                "at": NOW,
+                "answered_at": NOW,
+                "why": "needs a person: rows",
+                "waived": {"f1": "cli:ann: known"},
+            }
+        ],
+        "needs a person: rows",
+    ),
+    "failures": (2, "failed tries: 2"),
+    "last_error": ("SIGKILL", "was stopped before: SIGKILL"),
+    "recipes": (["warm", "scratch"], "recipes in this order: warm, scratch"),
+    "tried": (
+        [{"name": "warm", "number": 1, "sha256": "aa", "reasons": ["fresh: worse"]}],
+        "fresh: worse",
+    ),
+    "sha256": ("ab" * 32, "candidate " + "ab" * 32),
+    "epoch": (7, "epoch 7"),
+    "version": ("r9-abab", "r9-abab"),
+    "seconds": (75.0, "took 1.2 min"),
+}
+"""All that is kept in the outcome of a job, and what is said of it."""
+
+
+def test_job_tells_all_that_its_outcome_remembers(database: Database) -> None:
+    done("recompress", "credit", "--train-on", "labels", "--source", "s")
+    outcome = {key: value for key, (value, _) in REMEMBERED.items()}
+    options = {"train_on": "labels", "source": "s", "waived": {"trusted": "cli:ann: old rows"}}
+    with database.begin() as conn:
+        conn.execute(
+            sa.update(jobs).values(
+                state="waiting_labels", gate_rows=7,
+                outcome=json.dumps(outcome), options=json.dumps(options),
+            )
+        )  # fmt: skip
+    text = done("jobs", "show", "1")
+    assert [said for _, said in REMEMBERED.values() if said not in text] == []
+    assert "learns from labels of source s" in text
+    assert "gate trusted is waived by cli:ann: old rows" in text
+
+
+def test_outcome_has_no_key_that_is_not_told() -> None:
+    """Who keeps one more in a job's outcome says what `jobs show` tells of it."""
+    kept: set[str] = set()
+    for path in Path(job_queue.__file__).parents[1].rglob("*.py"):
+        kept |= set(re.findall(r"\boutcome\.get\(\"(\w+)\"", path.read_text()))
+    assert kept <= REMEMBERED.keys()
+
+
 def test_recompress_makes_a_job_or_says_why_not(database: Database) -> None:
-    assert "there is no model 'nobody'" in refused("recompress", "nobody")
+    assert "there is no model named 'nobody'" in refused("recompress", "nobody")
     assert "level watch" in refused("recompress", "watched")
     assert "--source needs" in refused("recompress", "credit", "--source", "s")
     found = json.loads(
@@ -151,6 +300,95 @@ def test_recompress_makes_a_job_or_says_why_not(database: Database) -> None:
     assert (job["job_id"], job["trigger_kind"]) == (found["job_id"], "actor")
     assert json.loads(job["options"]) == {"train_on": "labels", "source": "s"}
     assert "cancel it with" in refused("recompress", "credit")
+
+
+def test_only_gates_of_trusted_rows_are_waived_and_never_without_a_reason(
+    database: Database,
+) -> None:
+    for command in (("incidents", "approve", incident_of(database)), ("recompress", "credit")):
+        why = refused(*command, "--waive", "fresh", "--reason", "r")
+        assert why.startswith("--waive fresh: only gates of trusted rows can be waived: ")
+        assert "needs --reason" in refused(*command, "--waive", "trusted", "--reason", " ")
+        assert "name it with --waive" in refused(*command, "--reason", "r")
+    assert rows(database, jobs) == []
+
+
+def test_recompress_with_a_waiver_takes_up_the_job_that_asked(database: Database) -> None:
+    waive = ("--waive", "trusted", "--reason", "old rows", "--json")
+    made = json.loads(done("recompress", "credit", "--json"))
+
+    def ended_with_a_question() -> None:
+        with database.begin() as conn:
+            job = job_queue.live(conn, "credit")
+            assert job is not None
+            job_queue.finish(conn, job, "needs_person", outcome={"incumbent": "v1"}, now=NOW)
+
+    ended_with_a_question()
+    taken = json.loads(done("recompress", "credit", *waive))
+    assert (taken["job_id"], taken["number"]) == (made["job_id"], made["number"])
+    (job,) = rows(database, jobs)
+    (told,) = json.loads(job["options"])["waived"].values()
+    assert told.startswith("cli:")
+    assert told.endswith(": old rows")
+    entry = rows(database, audit)[-1]
+    assert (entry["action"], json.loads(entry["body"])["waived"]) == (
+        "job.gates_waived", {"trusted": told},
+    )  # fmt: skip
+    ended_with_a_question()
+    other = json.loads(done("recompress", "credit", "--train-on", "labels", *waive))
+    assert other["job_id"] != made["job_id"]  # another candidate than the one that was asked about
+    assert "waived" in json.loads(rows(database, jobs)[-1]["options"])
+
+
+ENDS = {
+    "succeeded": (0, "0 published"),
+    "rejected": (3, "3 rejected or cancelled"),
+    "waiting_labels": (4, "4 it waits for labels or they did not come"),
+    "needs_person": (5, "5 it needs a person"),
+    "failed": (1, "1 it failed"),
+    "expired": (4, "4 it waits for labels or they did not come"),
+    "cancelled": (3, "3 rejected or cancelled"),
+}
+"""State of a job -> exit status of ``recompress --wait``, and how ``--help`` says it."""
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["words", "json"])
+@pytest.mark.parametrize("state", ENDS)
+def test_waiting_for_a_job_ends_with_the_status_that_is_documented(
+    database: Database, monkeypatch: pytest.MonkeyPatch, state: str, as_json: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(recompress, "WAIT_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(recompress, "SETTLED_SECONDS", 0.05)
+
+    def work() -> None:
+        def asked() -> job_queue.Job | None:
+            with database.read() as conn:
+                return job_queue.live(conn, "credit")
+
+        job = eventually(asked, "the job is there")
+        live = {"live_mark": 1} if state in job_queue.LIVE else {"live_mark": None}
+        with database.begin() as conn:
+            conn.execute(
+                sa.update(jobs)
+                .where(jobs.c.job_id == job.job_id)
+                .values(state=state, outcome=json.dumps({"why": "so it is"}), **live)
+            )
+
+    with ThreadPoolExecutor(1) as worker:
+        working = worker.submit(work)
+        result = call("recompress", "credit", "--wait", *as_json)
+        working.result()
+    status, said = ENDS[state]
+    assert result.exit_code == status, (result.output, result.exception)
+    assert said in " ".join(done("recompress", "--help").split())
+    if as_json:
+        assert json.loads(result.output)["state"] == state
+    else:
+        assert f": {state}: so it is" in result.output
+
+
+def test_every_end_of_a_job_has_an_exit_status() -> None:
+    assert set(ENDS) == {*job_queue.DONE, "waiting_labels"}
 
 
 def test_waiting_for_a_job_without_a_worker_ends_with_a_hint(database: Database) -> None:

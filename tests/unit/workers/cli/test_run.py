@@ -20,9 +20,9 @@ class Asked:
             os.kill(os.getpid(), int(sys.argv[3]))
 
 sys.meta_path.insert(0, Asked())
-common.load = lambda **_: None
+common.load = lambda *_, **__: None
 command = getattr(run, sys.argv[1])
-command(*([None, None] if sys.argv[1] == "web" else [None]))
+command(None, None)
 """
 
 
@@ -46,13 +46,13 @@ import os, signal, sys
 from redistill.workers.cli import common, run
 from redistill.workers.processes import repair_worker
 
-def load(**_):
+def load(*_, **__):
     os.kill(os.getpid(), signal.SIGTERM)
 
 common.load = load
 repair_worker.run = lambda settings, *, stop: 0 if stop.wait(60) else 1
 run._leave = sys.exit
-run.repair(metrics_port=None)
+run.repair(metrics_port=None, metrics_host=None)
 """
 
 

@@ -45,7 +45,7 @@ def test_no_setting_of_the_user_reaches_the_demo(
     monkeypatch.setenv("REDISTILL_KAFKA_USERNAME", "me")
     monkeypatch.setenv("REDISTILL_KAFKA_PASSWORD", "secret")
     processes = DemoProcesses(tmp_path, seed=0, broker="127.0.0.1:1")
-    given = {k: v for k, v in processes.env().items() if k.startswith("REDISTILL_")}
+    given = {k: v for k, v in processes.env("command").items() if k.startswith("REDISTILL_")}
     assert set(given) == {
         "REDISTILL_HOME", "REDISTILL_NAMESPACE", "REDISTILL_BROKER", "REDISTILL_WEB_PORT"
     }  # fmt: skip

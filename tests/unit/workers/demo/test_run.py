@@ -15,6 +15,7 @@ from redistill.workers.demo import run as demo
 from redistill.workers.demo.runner import DemoFailed
 from redistill.workers.demo.screen import JsonScreen
 from redistill.workers.errors import UsageError
+from redistill.workers.exit_codes import ExitCode
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def test_a_scenario_that_fails_is_told_and_keeps_its_logs(
     out = io.StringIO()
     status = demo.run(JsonScreen(out), seed=0, broker=None, keep=tmp_path / "kept")
     told = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert status == 1
+    assert status == ExitCode.REFUSED
     assert told[-1]["event"] == "failed"
     assert told[-1]["text"].startswith("not within 5 s: an incident (logs in ")
     assert (tmp_path / "kept" / "logs").is_dir()

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
+from redistill.streams.kafka.listener import LONGEST_PAUSE_SECONDS, LOOK_SECONDS
 from redistill.streams.store.database import Database
 from redistill.streams.wire.codec import encode
 from redistill.streams.wire.events import PointerMoved, VersionActivated
@@ -31,7 +32,8 @@ TOPICS = {"drift", "activations"}
 class FakeConsumer:
     """Hands out what was sent, once for each consumer that was not committed."""
 
-    def __init__(self, records: list[Any], topics: set[str]) -> None:
+    def __init__(self, records: list[Any], topics: set[str], site: Site) -> None:
+        self.site = site
         self.records, self._topics = records, topics
         self.commits = 0
         self.closed = False
@@ -41,6 +43,13 @@ class FakeConsumer:
 
     def poll(self, timeout_ms: int) -> dict[str, list[Any]]:
         return {"drift-0": list(self.records), "activations-0": []}
+
+    def assignment(self) -> set[str]:
+        return {"drift-0"}
+
+    def end_offsets(self, tps: set[str], timeout_ms: int) -> None:
+        if self.site.away is not None:
+            raise self.site.away
 
     def commit(self) -> None:
         self.records.clear()
@@ -59,15 +68,21 @@ class Site:
         self.made: list[FakeConsumer] = []
         self.found: list[str] = []
         self.topics = topics
+        self.now = 0.0
+        self.away: Exception | None = None
+        self.asked = 0
         self.events = EventConsumer(
             Broker("127.0.0.1:9"), group="g", database=database, on_finding=self.on_finding,
-            connect=self.connect,
+            connect=self.connect, clock=lambda: self.now,
         )  # fmt: skip
 
     def connect(self, broker: Broker, *names: str, **options: Any) -> FakeConsumer:
+        self.asked += 1
+        if self.away is not None:
+            raise self.away
         assert set(names) == TOPICS
         assert options["group_id"] == "g"
-        self.made.append(FakeConsumer(self.sent, self.topics))
+        self.made.append(FakeConsumer(self.sent, self.topics, self))
         return self.made[-1]
 
     def on_finding(self, finding_id: str) -> None:
@@ -279,3 +294,32 @@ def test_close_leaves_the_group_whatever_that_says(
     monkeypatch.setattr(site.made[0], "close", fails)
     site.events.close()
     site.events.close()
+
+
+def test_broker_that_is_away_is_noticed_and_no_consumer_kept_beside_it(site: Site) -> None:
+    """kafka-python would say nothing, and spin where one is frozen."""
+    site.events.run_once()
+    site.away = BrokerUnavailable("it does not answer")
+    site.now = LOOK_SECONDS - 1
+    assert site.events.run_once()
+    site.now = LOOK_SECONDS
+    for _ in range(3):
+        with pytest.raises(BrokerUnavailable, match="does not answer"):
+            site.events.run_once()
+    assert (len(site.made), site.made[0].closed, site.asked) == (1, True, 3)
+    site.away = None
+    site.send(activation("v1"))
+    assert site.events.run_once()
+    assert len(site.activated()) == 1
+
+
+def test_broker_that_refuses_is_asked_seldom_and_its_words_are_said_meanwhile(site: Site) -> None:
+    site.away = BrokerRefused("bad password")
+    for _ in range(600):
+        site.now += 1
+        with pytest.raises(BrokerRefused, match="bad password"):
+            site.events.run_once()
+    assert site.asked < 20
+    site.away = None
+    site.now += LONGEST_PAUSE_SECONDS
+    assert site.events.run_once()

@@ -16,9 +16,17 @@ from redistill.compress.plan import Diagnosis
 from redistill.streams.store.tables import outbox, specs
 from redistill.times import HOUR, MINUTE
 from redistill.workers.errors import UsageError
-from redistill.workers.incidents import incident_repository, lifecycle, policy
+from redistill.workers.incidents import incident_repository, lifecycle
 from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import load
+from redistill.workers.incidents.remedy import (
+    AskPerson,
+    Nothing,
+    Remedy,
+    Repair,
+    Wait,
+    WaitForLabels,
+)
 from redistill.workers.store import job_queue
 from redistill.workers.store.tables import audit, incidents, jobs
 
@@ -45,7 +53,7 @@ def opened(conn: sa.Connection) -> IncidentRow:
     )  # fmt: skip
 
 
-def apply_policy(conn: sa.Connection, incident: IncidentRow, **over: Any) -> policy.Remedy:
+def apply_policy(conn: sa.Connection, incident: IncidentRow, **over: Any) -> Remedy:
     context = load(conn, "credit")
     assert context is not None
     options: dict[str, Any] = {"actor": "a", "now": NOW} | over
@@ -82,7 +90,7 @@ def repairing(conn: sa.Connection) -> IncidentRow:
 
 def test_repair_makes_the_job_of_the_next_attempt(conn: sa.Connection) -> None:
     incident = opened(conn)
-    assert isinstance(apply_policy(conn, incident), policy.Repair)
+    assert isinstance(apply_policy(conn, incident), Repair)
     after, made = now_of(conn), job(conn)
     assert (after["stage"], after["decision"], after["attempt"]) == ("diagnosing", "repair", 1)
     assert made.job_id == job_queue.job_id_of(incident["incident_id"], 1)
@@ -114,7 +122,7 @@ def test_wait_is_announced_once_though_its_reason_counts_minutes(conn: sa.Connec
         conn, "old", model="credit", trigger=("incident", "x"), deadline_at=NOW, now=NOW,
         incident_id=incident["incident_id"], state="rejected", outcome={},
     )  # fmt: skip
-    assert isinstance(apply_policy(conn, incident), policy.Wait)
+    assert isinstance(apply_policy(conn, incident), Wait)
     waiting, announced = now_of(conn), announcements(conn)
     assert (waiting["stage"], waiting["decision"]) == ("detected", "wait")
     apply_policy(conn, waiting, now=NOW + MINUTE)
@@ -127,6 +135,51 @@ def test_approval_is_the_persons_word(conn: sa.Connection) -> None:
     lifecycle.approve(conn, now_of(conn), LIMITS, actor="cli:ann", now=NOW)
     assert now_of(conn)["stage"] == "diagnosing"
     assert job(conn).state == "queued"
+
+
+def asked_a_person(conn: sa.Connection, **outcome: Any) -> job_queue.Job:
+    """The incident's job ended with a question to a person."""
+    register(conn, max_jobs_per_day=1)
+    apply_policy(conn, opened(conn))
+    conn.execute(sa.update(jobs).values(started_at=NOW))
+    asked = job(conn)
+    job_queue.finish(conn, asked, "needs_person", outcome=outcome, now=NOW)
+    lifecycle.job_ended(
+        conn, asked, "needs_person", why="needs a person: trusted rows", fleet_limits=LIMITS,
+        actor="w", now=NOW,
+    )  # fmt: skip
+    return asked
+
+
+def test_question_to_a_person_is_no_rejection(conn: sa.Connection) -> None:
+    asked_a_person(conn, incumbent="v1")
+    row = now_of(conn)
+    assert (row["stage"], row["decision"]) == ("awaiting_person", "ask_person")
+    assert row["why"] == "needs a person: trusted rows"
+    assert actions(conn)[-1] == "incident.job_needs_person"
+
+
+def test_approval_takes_up_the_job_that_asked_though_the_budget_is_spent(
+    conn: sa.Connection,
+) -> None:
+    asked = asked_a_person(conn, incumbent="v1", phase="gate")
+    lifecycle.approve(
+        conn, now_of(conn), LIMITS, actor="cli:ann", now=NOW, waived={"trusted": "old rows"}
+    )
+    again = job(conn)
+    assert (again.job_id, again.state) == (asked.job_id, "queued")
+    assert again.options == {"waived": {"trusted": "cli:ann: old rows"}}
+    row = now_of(conn)
+    assert (row["stage"], row["attempt"]) == ("repairing", 1)
+    assert actions(conn)[-2:] == ["incident.job_taken_up", "job.gates_waived"]
+
+
+def test_waiver_without_a_job_that_asked_goes_to_a_new_one(conn: sa.Connection) -> None:
+    register(conn, approval="on_request")
+    apply_policy(conn, opened(conn))
+    lifecycle.approve(conn, now_of(conn), LIMITS, actor="cli:ann", now=NOW, waived={"f1": "known"})
+    assert job(conn).options == {"waived": {"f1": "cli:ann: known"}}
+    assert actions(conn)[-2:] == ["incident.job_made", "job.gates_waived"]
 
 
 @pytest.mark.parametrize(
@@ -155,13 +208,13 @@ def test_second_job_of_a_model_is_a_defect(conn: sa.Connection, repairing: Incid
     context = load(conn, "credit")
     assert context is not None
     with pytest.raises(LookupError, match="another one of credit is live"):
-        lifecycle.start_job(conn, repairing, context, policy.Repair("x"), actor="a", now=NOW)
+        lifecycle.start_job(conn, repairing, context, Repair("x"), actor="a", now=NOW)
 
 
 # --- what the child found ---
 
 
-def diagnosed(conn: sa.Connection, incident: IncidentRow, cause: Any) -> policy.Remedy:
+def diagnosed(conn: sa.Connection, incident: IncidentRow, cause: Any) -> Remedy:
     diagnosis = Diagnosis(
         cause=cause, why="because", student_loss_points=None, teacher_loss_points=None,
         disagreement=None, labelled=40,
@@ -174,11 +227,11 @@ def diagnosed(conn: sa.Connection, incident: IncidentRow, cause: Any) -> policy.
 @pytest.mark.parametrize(
     ("cause", "remedy", "stage", "stored"),
     [
-        ("compression_gap", policy.Repair, "repairing", "compression_gap"),
-        ("undecided", policy.WaitForLabels, "waiting_labels", "unknown"),
-        ("world_changed", policy.AskPerson, "awaiting_person", "world_changed"),
-        ("data_bug", policy.AskPerson, "awaiting_person", "data_bug"),
-        ("harmless", policy.Nothing, "resolved", "harmless"),
+        ("compression_gap", Repair, "repairing", "compression_gap"),
+        ("unclear", WaitForLabels, "waiting_labels", "unknown"),
+        ("concept_change", AskPerson, "awaiting_person", "concept_change"),
+        ("data_bug", AskPerson, "awaiting_person", "data_bug"),
+        ("none", Nothing, "resolved", "none"),
     ],
 )
 def test_diagnosis_decides_how_it_goes_on(
@@ -188,7 +241,7 @@ def test_diagnosis_decides_how_it_goes_on(
     after = now_of(conn)
     assert (after["stage"], after["cause"]) == (stage, stored)
     assert (after["status"], after["resolution"]) == (
-        ("resolved", "harmless") if cause == "harmless" else ("open", None)
+        ("resolved", "harmless") if cause == "none" else ("open", None)
     )
     assert actions(conn)[-1] == "incident.diagnosed"
 
@@ -196,9 +249,9 @@ def test_diagnosis_decides_how_it_goes_on(
 def test_diagnosis_that_says_the_same_again_is_not_announced(
     conn: sa.Connection, repairing: IncidentRow
 ) -> None:
-    diagnosed(conn, repairing, "undecided")
+    diagnosed(conn, repairing, "unclear")
     announced = announcements(conn)
-    diagnosed(conn, repairing, "undecided")
+    diagnosed(conn, repairing, "unclear")
     assert announcements(conn) == announced
 
 
@@ -206,7 +259,7 @@ def test_model_that_was_taken_away_meanwhile_asks_a_person(
     conn: sa.Connection, repairing: IncidentRow
 ) -> None:
     conn.execute(sa.delete(specs))
-    assert isinstance(diagnosed(conn, repairing, "compression_gap"), policy.AskPerson)
+    assert isinstance(diagnosed(conn, repairing, "compression_gap"), AskPerson)
     with pytest.raises(LookupError):
         diagnosed(conn, {"incident_id": "gone"}, "compression_gap")
 
@@ -223,7 +276,8 @@ def test_incident_that_ends_cancels_its_job_and_no_other(
         "resolved", "reverted", "it went away",
     )  # fmt: skip
     assert job(conn).state == "cancelled"
-    assert job(conn).outcome == {"reasons": ["the incident ended: it went away"]}
+    why = "the incident ended: it went away"
+    assert job(conn).outcome == {"reasons": [why], "why": why}
     job_queue.create(conn, "m", model="credit", trigger=("actor", "x"), deadline_at=NOW, now=NOW)
     lifecycle.cancel_job(conn, repairing, why="x", now=NOW)
     assert job(conn).state == "queued"
@@ -287,6 +341,7 @@ def test_job_that_nobody_waits_for_moves_nothing(
     lifecycle.job_ended(conn, made, "failed", why="x", fleet_limits=LIMITS, actor="a", now=NOW + 9)
     lifecycle.job_parked(conn, made, why="x", actor="a", now=NOW + 9)
     lifecycle.cancelled_by_person(conn, made, why="x", actor="a", now=NOW + 9)
+    lifecycle.candidate_refused(conn, made, why="x", actor="a", now=NOW + 9)
     assert now_of(conn) == before
 
 
@@ -298,6 +353,16 @@ def test_job_that_waits_for_labels_is_told_once(
     assert (after["stage"], after["decision"]) == ("waiting_labels", "wait_for_labels")
     lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 2)
     assert announcements(conn) == announced
+
+
+def test_incident_is_told_that_its_job_goes_on_with_another_candidate(
+    conn: sa.Connection, repairing: IncidentRow
+) -> None:
+    lifecycle.job_parked(conn, job(conn), why="7 of 25 rows", actor="a", now=NOW + 1)
+    why = "recipe warm was refused (fresh: worse); scratch is next"
+    lifecycle.candidate_refused(conn, job(conn), why=why, actor="a", now=NOW + 2)
+    after = now_of(conn)
+    assert (after["stage"], after["decision"], after["why"]) == ("repairing", "repair", why)
 
 
 def test_job_that_a_person_cancelled_leaves_the_incident_to_a_person(

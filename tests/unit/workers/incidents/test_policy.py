@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from redistill.compress.plan import Diagnosis
+from redistill.compress.plan import Cause, Diagnosis
 from redistill.times import DAY
 from redistill.workers.incidents.policy import (
-    AskPerson,
     IncidentContext,
     JobBudget,
-    Nothing,
     RecentActions,
+    decide,
+)
+from redistill.workers.incidents.remedy import (
+    AskPerson,
+    Nothing,
     Remedy,
     Repair,
     Wait,
     WaitForLabels,
-    decide,
 )
 
 NOW = 1_000_000_000_000
@@ -90,9 +92,9 @@ def test_person_is_asked_when_the_worker_may_not_act(over: dict[str, Any], says:
     ("cause", "expected"),
     [
         ("data_bug", AskPerson),
-        ("world_changed", AskPerson),
-        ("harmless", Nothing),
-        ("undecided", WaitForLabels),
+        ("concept_change", AskPerson),
+        ("none", Nothing),
+        ("unclear", WaitForLabels),
         ("compression_gap", Repair),
     ],
 )
@@ -132,6 +134,17 @@ def test_two_failed_gates_open_the_circuit_breaker() -> None:
     assert isinstance(ask(recent=RecentActions(rejected_in_a_row=2), approved=True), Repair)
 
 
+def test_after_three_candidates_on_fresh_rows_a_person_is_asked_and_cannot_ask_for_a_fourth() -> (
+    None
+):
+    assert isinstance(ask(recent=RecentActions(tested=2)), Repair)
+    for approved in (False, True):
+        remedy = ask(recent=RecentActions(tested=3), approved=approved)
+        assert isinstance(remedy, AskPerson)
+        assert remedy.why.startswith("3 candidates of this incident have faced its fresh rows")
+        assert "`redistill recompress credit`" in remedy.why
+
+
 @pytest.mark.parametrize("spent", [{"model_jobs": 2}, {"fleet_jobs": 24}])
 def test_budget_binds_even_what_a_person_approved(spent: dict[str, int]) -> None:
     remedy = ask(budget=replace(BUDGET, **spent), approved=True)
@@ -145,7 +158,7 @@ def test_budget_does_not_stop_a_job_that_has_begun() -> None:
 
 
 def test_never_repairs_below_level_repair_nor_a_data_bug() -> None:
-    causes = ["data_bug", "world_changed", "harmless", "undecided", "compression_gap", None]
+    causes = [*get_args(Cause), None]
     for level, klass, approved, cause in itertools.product(
         ("watch", "rollback", "repair"), ("data_bug", "harm"), (False, True), causes
     ):
@@ -153,4 +166,4 @@ def test_never_repairs_below_level_repair_nor_a_data_bug() -> None:
         remedy = ask(diagnosed, level=level, incident_class=klass, approved=approved)
         if isinstance(remedy, Repair):
             assert (level, klass) == ("repair", "harm")
-            assert cause in (None, "compression_gap")
+            assert cause in (None, "compression_gap", "stale_quantization")

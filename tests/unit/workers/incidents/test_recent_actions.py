@@ -16,6 +16,8 @@ from redistill.times import DAY, HOUR
 from redistill.workers.incidents import recent_actions
 from redistill.workers.incidents.model_context import load
 from redistill.workers.incidents.policy import IncidentContext, JobBudget, RecentActions
+from redistill.workers.store import fresh_tests
+from redistill.workers.store.fresh_tests import FreshTest
 from redistill.workers.store.tables import incidents, jobs, pauses, pointer_history
 
 INCIDENT = {"incident_id": "i1", "incident_class": "harm", "model": "credit"}
@@ -134,3 +136,15 @@ def test_candidates_rejected_since_one_passed_are_counted(
     add_job(conn, 90, state="rejected", trigger_kind="actor", finished_at=NOW)
     add_job(conn, 91, state="rejected", model="fraud", finished_at=NOW)
     assert gather(conn)[2].rejected_in_a_row == rejected
+
+
+def test_candidates_of_the_incident_that_faced_its_rows_are_counted(conn: sa.Connection) -> None:
+    add_job(conn, 1)
+    for incident, numbers in (("i1", (1, 2)), ("i2", (1,))):
+        for n in numbers:
+            test = FreshTest(
+                number=n, sha256=f"c{n}", version="v1", since=0, recipe="warm", job_id="j1",
+                e_value=200.0, at=NOW,
+            )  # fmt: skip
+            fresh_tests.enter(conn, incident, test)
+    assert gather(conn)[2].tested == 2

@@ -241,3 +241,24 @@ def test_job_beyond_its_deadline_expires_and_a_person_is_asked(
     (incident,) = rows(database, incidents)
     assert (incident["stage"], incident["decision"]) == ("awaiting_person", "ask_person")
     assert "not decided within 24 h" in incident["why"]
+
+
+def test_job_that_was_taken_up_again_waits_from_the_answer_on(
+    database: Database, clock: Clock
+) -> None:
+    start(database, finding())
+    a_reconciler(database, clock).run_once()
+    with database.begin() as conn:
+        asked = job_queue.live(conn, "credit")
+        assert asked is not None
+        job_queue.finish(conn, asked, "needs_person", outcome={"why": "rows"}, now=clock())
+    clock.forward(500 * HOUR)
+    with database.begin() as conn:
+        asked = job_queue.get(conn, asked.job_id)
+        assert asked is not None
+        again = {"deadline_at": clock() + 24 * HOUR, "now": clock()}
+        assert job_queue.reopen(conn, asked, options={}, **again)
+    clock.forward(25 * HOUR)
+    reconciler.expire_jobs(database, fleet_limits=LIMITS, actor="test", clock=clock)
+    (incident,) = rows(database, incidents)
+    assert "not decided within 24 h" in incident["why"]

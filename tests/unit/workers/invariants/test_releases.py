@@ -16,6 +16,7 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import (
     activations,
     barred,
+    fresh_tests,
     job_steps,
     jobs,
     pointer_history,
@@ -52,11 +53,16 @@ BREAKS: Breaks = {
     "another policy": (4, "under another policy", set_(versions, SECOND, policy_sha256="q" * 64)),
     "a failed gate inside": (
         4,
-        "fresh_e_value did not pass",
+        "fresh did not pass",
         set_(versions, SECOND, report=report("r1-x").replace("true", "false")),
     ),
     "an unreadable report": (4, "cannot be read", set_(versions, SECOND, report="{")),
     "a second baseline": (4, "was not the first that served", baseline_again),
+    "a candidate that nobody counted": (
+        4,
+        "does not count it as candidate 1 on fresh rows",
+        remove(fresh_tests),
+    ),
     "an epoch that went back": (5, "not the last of its history", set_(pointers, epoch=1)),
     "a hole in the epochs": (5, "are not 1 to 1", remove(pointer_history, pointer_history.c.epoch == 1)),
     "a pointer to nothing": (5, "which is not known", remove(versions, SECOND)),
@@ -84,7 +90,7 @@ def test_what_was_looked_at_is_told(database: Database, tmp_path: Path) -> None:
     figures = {number: holds(database, tmp_path, rule).figures for number, rule in RULE.items()}
     assert figures == {
         3: {"jobs": 1, "live": 0, "releases": 1},
-        4: {"versions": 2, "published": 2},
+        4: {"versions": 2, "published": 2, "tested": 1, "waivers": 0},
         5: {"pointers": 1, "moves": 2, "releases": 2},
         6: {"steps": 3, "leases": 1},
         7: {"activations": 3, "declared_fallbacks": 1},
@@ -116,6 +122,7 @@ def unguarded(conn: sa.Connection, table: sa.Table) -> None:
 def test_two_jobs_of_one_attempt_are_reported(database: Database, tmp_path: Path) -> None:
     with database.begin() as conn:
         conn.execute(sa.delete(job_steps))
+        conn.execute(sa.delete(fresh_tests))
         unguarded(conn, jobs)
         row = dict(conn.execute(sa.select(jobs)).mappings().one())
         conn.execute(sa.insert(jobs).values(**(row | {"job_id": "twin", "number": 2})))
@@ -139,7 +146,10 @@ def test_candidate_that_never_served_may_have_failed(database: Database, tmp_pat
         candidate = {"version": "r2-y", "status": "rejected", "gate_passed": False, "job_id": None}
         conn.execute(sa.insert(versions).values(**(row | candidate)))
     found = holds(database, tmp_path, RULE[4])
-    assert (found.violations, found.figures) == ([], {"versions": 3, "published": 2})
+    assert (found.violations, found.figures) == (
+        [],
+        {"versions": 3, "published": 2, "tested": 1, "waivers": 0},
+    )
 
 
 def test_judged_incumbent_is_no_candidate(database: Database, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from redistill.streams.store.database import Database
 from redistill.times import SECOND, to_us
 from redistill.workers.jobs import completion, job_spec
 from redistill.workers.jobs.session import JobSession
+from redistill.workers.jobs.turn import Turn
 from redistill.workers.store import audit, job_queue
 from redistill.workers.store.tables import audit as audit_table
 from redistill.workers.store.tables import pointers
@@ -106,6 +107,26 @@ def test_rejection_ends_the_job_with_what_was_announced(world: World) -> None:
     assert (world.job.state, world.job.outcome["sha256"]) == ("rejected", loop.SHA)
     assert world.publisher.rejections == [judged]
     assert "too slow" in job_worker.incident(world.database)["why"]
+
+
+def test_refused_recipe_is_announced_and_the_job_goes_on_in_one_transaction(world: World) -> None:
+    present = Turn(recipes=("warm", "scratch"), version="v1")
+    judged = job_worker.faced(1, Rejected(reasons=("fresh: worse",)))
+    refused = present.refused(judged, ("fresh: worse",))
+    with world.session.fenced() as transaction:
+        transaction.remember(phase="gate")
+    context = world.context()
+    completion.go_on(world.session, world.deps, context, judged, present, refused)
+    outcome = world.job.outcome
+    assert (world.job.state, outcome["phase"]) == ("running", "repair")
+    assert outcome["recipes"] == ["warm", "scratch"]
+    assert [t["name"] for t in outcome["tried"]] == ["warm"]
+    assert world.publisher.rejections == [judged]
+    incident = job_worker.incident(world.database)
+    assert (incident["stage"], incident["why"]) == (
+        "repairing",
+        "recipe warm was refused (fresh: worse); scratch is next",
+    )
 
 
 def test_publish_is_written_as_two_steps_and_one_end(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -20,9 +22,11 @@ class Closable(ScriptedChild):
         self.closed += 1
 
 
-def warm(first: ScriptedChild, *others: ScriptedChild) -> WarmChild:
+def warm(
+    first: ScriptedChild, *others: ScriptedChild, clock: Callable[[], float] = lambda: 0.0
+) -> WarmChild:
     left = list(others)
-    return WarmChild(cast(Child, first), lambda: cast(Child, left.pop(0)))
+    return WarmChild(cast(Child, first), lambda: cast(Child, left.pop(0)), clock)
 
 
 def test_living_child_is_kept() -> None:
@@ -39,6 +43,28 @@ def test_dead_child_is_closed_and_replaced() -> None:
     assert child() is second  # type: ignore[comparison-overlap]
     assert child() is second  # type: ignore[comparison-overlap]
     assert first.closed == 1
+
+
+def test_child_that_does_not_live_is_started_later_and_later() -> None:
+    now = 100.0
+    children = [Closable() for _ in range(12)]
+    for made in children:
+        made.alive = False
+    child = warm(*children, clock=lambda: now)
+    started: list[float] = []
+    while len(started) < 9:
+        now += 0.5
+        if children.index(cast(Closable, child())) > len(started):
+            started.append(now)
+    assert [b - a for a, b in pairwise(started)] == [2.5, 4.5, 8.5, 16.5, 32.5, 60.5, 60.5, 60.5]
+
+
+def test_no_child_is_started_after_the_end() -> None:
+    first = Closable()
+    child = warm(first)
+    first.alive = False
+    child.close()
+    assert cast(Closable, child()) is first
 
 
 def test_close_ends_the_present_child() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pids import gone
 from waiting import PATIENCE_SECONDS, eventually
 
-from redistill.workers.jobs.fork_server import LOG
+from redistill.workers.jobs.output_log import tail
 
 MODULE = '''
 """Jobs that do what the file ``do`` in their folder says."""
@@ -110,7 +111,7 @@ def test_job_is_told_of_from_its_start_to_its_end(server: Server, tmp_path: Path
     assert ended["error"] is None
     assert ended["memory_bytes"] > 1_000_000
     assert 0 <= ended["cpu_seconds"] < 60
-    assert "working" in (tmp_path / LOG).read_text()
+    assert "working" in tail(tmp_path)
 
 
 def test_module_is_loaded_and_warmed_once_for_all_jobs(server: Server, tmp_path: Path) -> None:
@@ -135,8 +136,10 @@ def test_error_is_told_with_its_kind(
     server.send(job(tmp_path, what))
     ended = server.receive("ended")
     assert ended["status"] == 1
-    assert ended["error"] == {"kind": kind, "message": message, "retriable": retriable}
-    assert "Traceback" in (tmp_path / LOG).read_text()
+    assert ended["error"] == {
+        "kind": kind, "message": message, "errno": None, "retriable": retriable
+    }  # fmt: skip
+    assert "Traceback" in tail(tmp_path)
 
 
 def test_killed_job_is_told_by_its_signal_and_the_others_go_on(
@@ -168,7 +171,7 @@ def test_jobs_end_with_the_parents_socket(tmp_path: Path) -> None:
     server.receive("progress")
     server.close()
     assert server.process.returncode == 0
-    eventually(lambda: not _alive(pid), "the job has ended")
+    eventually(lambda: gone(pid), "the job has ended")
 
 
 def test_parent_that_is_gone_before_the_start_is_over_ends_it_quietly() -> None:
@@ -180,10 +183,3 @@ def test_parent_that_is_gone_before_the_start_is_over_ends_it_quietly() -> None:
             pass_fds=[theirs.fileno()], capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

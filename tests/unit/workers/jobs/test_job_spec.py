@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,14 @@ from redistill.times import SECOND
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.folder import JobFolderError
 from redistill.workers.jobs.job_spec import JobInputs, JobObsolete
-from redistill.workers.store.tables import incident_findings, incidents, jobs, pointers, versions
+from redistill.workers.store.tables import (
+    incident_findings,
+    incidents,
+    jobs,
+    pointer_history,
+    pointers,
+    versions,
+)
 
 
 @pytest.fixture
@@ -68,8 +76,9 @@ def attach(database: Database, **finding: Any) -> str:
 def test_job_of_an_incident_begins_at_its_change(database: Database) -> None:
     found = context(database)
     assert (found.version, found.since, found.salt) == ("v1", NOW, "s")
-    assert (found.trigger, found.base_error) == ("incident", 0.05)
-    assert (found.raised_by, found.data_bug_columns) == (NOW - 1, ())
+    assert found.base_error is not None
+    assert (found.trigger, found.base_error.rate) == ("incident", 0.05)
+    assert (found.raised_by, found.broken_columns) == (NOW - 1, ())
 
 
 def test_job_of_a_person_has_no_change_and_a_salt_of_its_own(manual: Database) -> None:
@@ -120,23 +129,26 @@ def test_job_that_makes_no_sense_any_more_says_why(
         ([{"kind": "quality", "scope": "x", "severity": "info"}], ()),
         ([{"kind": "quality", "scope": "x", "status": "resolved"}], ()),
         ([{"kind": "quality", "scope": "x", "version": "v0"}], ()),
-        (
-            [
-                {"kind": "quality", "scope": "x"},
-                {"kind": "quality", "scope": "y"},
-                {"contributors": ("y", "z")},
-            ],
-            ("y",),
-        ),
-        ([{"kind": "quality", "scope": "x"}, {"contributors": ("z",)}], ()),
+        ([{"kind": "input", "scope": "x"}], ()),
+        ([{"kind": "quality", "scope": "x"}, {"contributors": ("z",)}], ("x",)),
     ],
 )
-def test_broken_columns_are_those_that_may_explain_the_incident(
+def test_broken_columns_are_those_with_an_open_contract_finding(
     database: Database, findings: list[dict[str, Any]], columns: tuple[str, ...]
 ) -> None:
     for finding in findings:
         attach(database, **finding)
-    assert context(database).data_bug_columns == columns
+    assert context(database).broken_columns == columns
+
+
+def test_largest_loss_of_the_versions_alarms_raised_the_incident(database: Database) -> None:
+    assert context(database).raised_points == pytest.approx(55.0)  # .95 -> .40
+    attach(database, current=0.3)
+    attach(database, current=0.2, version="v0")
+    attach(database, current=0.1, kind="quality", scope="x")
+    assert context(database).raised_points == pytest.approx(65.0)
+    spec = job_spec.spec_of(context(database), "diagnose", deadline_s=1.0)
+    assert (spec.raised_points, spec.base_rows) == (pytest.approx(65.0), 1_000)
 
 
 def test_window_of_an_incident_begins_at_its_change(database: Database) -> None:
@@ -153,6 +165,20 @@ def test_window_of_a_person_begins_where_it_was_found_before(manual: Database) -
     assert (query.since, query.last_rows, query.source) == (NOW - 99, 5_000, "contractor")
 
 
+def test_window_has_the_segments_of_slices_and_groups_that_are_no_features(
+    database: Database,
+) -> None:
+    found = context(database)
+    spec = found.model_context.spec
+    schema = replace(spec.schema, slices=("channel", "x"), groups=("sex", "channel", "y"))
+    told = replace(found.model_context, spec=replace(spec, schema=schema))
+    query = job_spec.window_query(replace(found, model_context=told), frozen_at=None, since=None)
+    assert query.segments == ("channel", "sex")
+    graph = told.spec.graph()
+    assert graph.slices == dict.fromkeys(("channel", "x", "sex", "y"), ())
+    assert graph.groups == ("sex", "channel", "y")
+
+
 def test_same_job_gives_the_same_bytes(database: Database) -> None:
     specs_made = [
         to_json(job_spec.spec_of(context(database), "repair", deadline_s=60.0)) for _ in range(2)
@@ -160,7 +186,11 @@ def test_same_job_gives_the_same_bytes(database: Database) -> None:
     assert specs_made[0] == specs_made[1]
     spec = read_job_spec(specs_made[0])
     assert (spec.model, spec.mode, spec.trigger) == ("credit", "repair", "incident")
-    assert (spec.limits.max_bytes, spec.tolerance_points, spec.base_error) == (400_000, 2.0, 0.05)
+    assert (spec.policy["size"]["max_bytes"], spec.tolerance_points, spec.base_error) == (
+        400_000,
+        2.0,
+        0.05,
+    )
     assert (spec.train_on, spec.made_here, spec.deadline_s) == ("teacher", (), 60.0)
     assert 0 <= spec.seed < 2**31
 
@@ -169,6 +199,38 @@ def test_spec_says_which_graph_a_repair_made_and_what_was_asked_for(manual: Data
     change(manual, versions, kind="repaired")
     spec = job_spec.spec_of(context(manual), "gate", deadline_s=1.0)
     assert (spec.made_here, spec.train_on, spec.mode) == (("incumbent",), "labels", "gate")
+
+
+def published_before(database: Database, home: Path, **kinds: str) -> None:
+    """Enter releases that served before ``v1`` does; each was measured, and is kept."""
+    with database.begin() as conn:
+        first = dict(conn.execute(sa.select(versions)).mappings().one())
+        for n, (version, kind) in enumerate(kinds.items()):
+            entry = job_worker.release_file(home, "model.onnx", f"the graph of {version}".encode())
+            accuracy = {"name": "x", "trusted_accuracy": {"value": 0.9 - n / 100}}
+            given = {
+                "version": version,
+                "kind": kind,
+                "sha256": entry["sha256"],
+                "files": json.dumps({"model.onnx": entry}),
+                "report": json.dumps({"chosen": "x", "variants": [accuracy]}),
+            }
+            conn.execute(sa.insert(versions).values(**first | given))
+            moved = {"model": "credit", "epoch": -n, "stable": version, "sha256": entry["sha256"]}
+            why = {"change": "publish", "reason": "test", "trigger": "{}", "at": NOW}
+            conn.execute(sa.insert(pointer_history).values(**moved | why))
+
+
+def test_earlier_releases_come_along_with_how_they_are_called(
+    database: Database, tmp_path: Path
+) -> None:
+    published_before(database, tmp_path / "home", first="baseline", second="repaired")
+    spec = job_spec.spec_of(context(database), "repair", deadline_s=1.0)
+    assert (spec.releases, spec.made_here) == (("first", "second"), ("best/2",))
+    folder = fill(database, tmp_path / "home")
+    for n, version in enumerate(spec.releases, start=1):
+        graph = (folder / "best" / str(n) / "model.onnx").read_bytes()
+        assert graph == f"the graph of {version}".encode()
 
 
 def fill(database: Database, home: Path) -> Path:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from redistill.compress.plan import Accepted, Rejected, Undecidable
-from redistill.workers.jobs.next_step import MORE_TRUSTED, JudgeAgain, Publish, Reject, next_step
+from redistill.compress.plan import Accepted, NeedsPerson, Rejected, Undecidable
+from redistill.workers.jobs.next_step import Ask, JudgeAgain, Publish, Reject, next_step
 
 
 def undecided(gate: str) -> Undecidable:
@@ -22,16 +22,12 @@ def test_rejected_candidate_keeps_every_reason() -> None:
     )
 
 
-@pytest.mark.parametrize("gate", ["trusted_points", "worst_slice_points"])
-def test_gate_on_trusted_rows_is_never_waited_for(gate: str) -> None:
-    verdict = next_step(undecided(gate))
-    assert verdict == Reject((f"{gate}: not proven: too few rows; {MORE_TRUSTED}",))
+@pytest.mark.parametrize("gate", ["trusted", "worst_group", "verified"])
+def test_what_only_a_person_can_bring_is_never_waited_for(gate: str) -> None:
+    person = NeedsPerson(gate=gate, have=40, need=90, why="too few rows", ask="more of them")
+    assert next_step(person) == Ask(person)
 
 
-def test_unverified_rows_need_somebody_and_no_more_labels_of_the_same_source() -> None:
-    assert next_step(undecided("verified_rows")) == Reject(("too few rows",))
-
-
-@pytest.mark.parametrize("gate", ["fresh_e_value", "gain", "a gate of tomorrow"])
+@pytest.mark.parametrize("gate", ["fresh", "gain", "a gate of tomorrow"])
 def test_gate_on_fresh_rows_is_judged_again(gate: str) -> None:
     assert next_step(undecided(gate)) == JudgeAgain("too few rows")

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import job_worker
 import loop
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from job_worker import ScriptedChild, diagnosis, report
 from loop import NOW, Clock
-from served_rows import labelled, served
+from served_rows import labelled, said, served
 
-from redistill.compress.plan import Accepted
+from redistill.compress.plan import Accepted, ColumnCheck
 from redistill.streams.store.database import Database
+from redistill.streams.store.tables import feature_rows, labels, specs
 from redistill.times import SECOND, to_us
 from redistill.workers.errors import LeaseLost
 from redistill.workers.jobs import job_spec, phases
-from redistill.workers.jobs.child import ChildFailed
+from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.jobs.phases import Phases
-from redistill.workers.jobs.session import JobSession
+from redistill.workers.jobs.session import JobSession, JobTransaction
+from redistill.workers.jobs.waiting import LOOK_SECONDS, WaitingJobs
+from redistill.workers.models.spec import LabelsSection, ModelSpec
 from redistill.workers.store import job_queue
+from redistill.workers.store.tables import jobs
 
 ACCEPTED = report(decision=Accepted(variant="fp32"))
 
@@ -133,7 +139,9 @@ def test_compression_gap_goes_on_with_a_repair(world: World) -> None:
         }
     ]
     assert world.folder.stat().st_mode & 0o777 == 0o700
-    assert (world.job.state, world.job.outcome) == ("running", {"phase": "repair"})
+    assert (world.job.state, world.job.outcome) == (
+        "running", {"phase": "repair", "cause": "compression_gap"},
+    )  # fmt: skip
     step = job_worker.steps(world.database, world.job_id)["diagnose"]
     assert (step["state"], step["cpu_seconds"]) == ("done", 1.5)
     assert step["detail"]["cause"] == "compression_gap"
@@ -142,22 +150,46 @@ def test_compression_gap_goes_on_with_a_repair(world: World) -> None:
 
 def test_undecided_diagnosis_waits_for_as_many_labels_again(world: World) -> None:
     traffic(world, 100, 40)
-    assert not world.claim(ScriptedChild(diagnosis("undecided"))).diagnose()
+    assert not world.claim(ScriptedChild(diagnosis("unclear"))).diagnose()
     assert world.job.state == "waiting_labels"
     assert world.job.outcome["wait"]["rows"] == 60
     assert job_worker.steps(world.database, world.job_id)["diagnose"]["state"] == "running"
 
 
+def test_what_is_wrong_with_the_window_is_handed_in(world: World) -> None:
+    traffic(world, 100, 40)
+    said(world.database, range(5, 15), "clerks", "default")
+    with world.database.begin() as conn:
+        spec = ModelSpec.from_json(conn.execute(sa.select(specs.c.spec)).scalar_one())
+        spec = replace(spec, labels=LabelsSection(sources=("ledger", "clerks")))
+        conn.execute(sa.update(specs).values(spec=spec.to_json()))
+        conn.execute(sa.update(labels).values(state="superseded"))
+        loop.store(conn, loop.finding(kind="quality", scope="x", harmful=None), now=NOW)
+    child = ScriptedChild(diagnosis("data_bug"))
+    assert not world.claim(child).diagnose()
+    (asked,) = child.asked
+    assert asked.checks == (ColumnCheck(column="x", rule="finding", value=0.0, open=True),)
+    assert asked.raised_points == pytest.approx(55.0)
+    assert asked.second_labels_before is None
+    table = pq.read_table(world.folder / "fresh.parquet").to_pylist()
+    assert {r["id_hash"] for r in table if r["second_label"] == "default"} == set(range(5, 15))
+
+
 def test_as_many_labels_as_a_diagnosis_needs_are_enough(world: World) -> None:
     traffic(world, 100, phases.MIN_LABELS)
-    child = ScriptedChild(diagnosis("undecided"))
+    child = ScriptedChild(diagnosis("unclear"))
     assert not world.claim(child).diagnose()
     assert len(child.asked) == 1
     assert world.job.outcome["wait"]["rows"] == 2 * phases.MIN_LABELS
 
 
 @pytest.mark.parametrize(
-    ("cause", "stage"), [("world_changed", "awaiting_person"), ("harmless", "resolved")]
+    ("cause", "stage"),
+    [
+        ("concept_change", "awaiting_person"),
+        ("labels_suspect", "awaiting_person"),
+        ("none", "resolved"),
+    ],
 )
 def test_what_training_cannot_mend_ends_the_job(world: World, cause: str, stage: str) -> None:
     traffic(world, 100, 40)
@@ -214,6 +246,49 @@ def test_lost_window_is_chosen_again(world: World) -> None:
     world.crash()
     world.claim(child).repair()
     assert splits(world)["train"]
+
+
+def test_choice_of_a_lost_window_that_is_cut_short_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic(world, 300, 100)
+    child = ScriptedChild(ChildFailed("killed", kind="killed", retriable=True), ACCEPTED)
+    with pytest.raises(ChildFailed):
+        world.claim(child).repair()
+    (world.folder / "fresh.parquet").unlink()
+    world.crash()
+    traffic(world, 100, 0, first=301, at=NOW + 300 * SECOND)
+    with monkeypatch.context() as m:
+        m.setattr(JobTransaction, "record", _lost)
+        with pytest.raises(LeaseLost):
+            world.claim(child).repair()
+    assert max(splits(world)["train"]) > 300
+    assert world.job.frozen_at is None
+    world.crash()
+    world.claim(child).repair()
+    assert world.job.frozen_at == NOW + 399 * SECOND
+
+
+def _lost(*_: object, **__: object) -> None:
+    raise LeaseLost("another worker has it")
+
+
+def test_job_that_chooses_its_rows_anew_waits_for_new_ones(world: World) -> None:
+    traffic(world, 300, 0)
+    child = ScriptedChild(ChildFailed("killed", kind="killed", retriable=True), ACCEPTED)
+    with pytest.raises(ChildFailed):
+        world.claim(child).repair()
+    shutil.rmtree(world.folder)
+    with world.database.begin() as conn:
+        conn.execute(sa.delete(feature_rows))  # retention
+    world.crash()
+    assert world.claim(child).repair() is None
+    assert world.job.state == "waiting_labels"
+    traffic(world, 300, 0, first=301, at=NOW + 300 * SECOND)
+    world.clock.forward(to_us(phases.LOOK_SECONDS))
+    with world.database.read() as conn:
+        ready = WaitingJobs(world.clock).ready(conn)
+    assert ready is not None
 
 
 def test_steps_are_recorded_as_they_finish_and_measured_by_the_child(world: World) -> None:
@@ -311,6 +386,33 @@ def test_job_without_a_change_point_counts_labels_of_its_window_only(manual: Wor
     claimed.repair()
     claimed.wait_for_labels("too few rows")
     assert manual.job.outcome["wait"]["outcomes"] == 10
+
+
+def test_source_that_was_asked_for_and_labels_no_row_of_the_window_is_waited_for(
+    manual: World,
+) -> None:
+    with manual.database.begin() as conn:
+        options = {"train_on": "labels", "source": "contractor"}
+        conn.execute(sa.update(jobs).values(options=json.dumps(options)))
+    traffic(manual, 300, 300)  # the believed source labels all of them
+    said(manual.database, range(301, 401), "contractor", "default")  # rows that nobody has stored
+    child = ScriptedChild(ACCEPTED)
+    assert manual.claim(child).repair() is None
+    job = manual.job
+    assert (job.state, child.asked, job.gate_rows) == ("waiting_labels", [], 0)
+    assert "0 rows to train on that v1 served have a label of 'contractor'" in job.outcome["why"]
+    waiting = WaitingJobs(manual.clock)
+
+    def ready() -> bool:
+        with manual.database.read() as conn:
+            return waiting.ready(conn) is not None
+
+    manual.clock.forward(to_us(phases.LOOK_SECONDS))
+    assert not ready()
+    served(manual.database, range(301, 401), at=NOW + 300 * SECOND)
+    assert not ready()  # it was looked at just now
+    manual.clock.forward(to_us(LOOK_SECONDS))
+    assert ready()
 
 
 def test_begin_of_the_window_is_read_from_its_step() -> None:

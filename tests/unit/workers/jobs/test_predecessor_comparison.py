@@ -24,7 +24,7 @@ from redistill.streams.store.tables import specs
 from redistill.times import DAY, SECOND
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import predecessor_comparison, training_window
-from redistill.workers.jobs.child import ChildCancelled, ChildFailed
+from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.predecessor_comparison import ComparisonRunner
 from redistill.workers.releases import post_release_monitor, registry
 from redistill.workers.releases.post_release_monitor import Settlement
@@ -211,6 +211,18 @@ def test_comparison_that_failed_leaves_everything_as_it_was(
     assert world.look(trouble) == 0
     assert (world.state, world.row["last_seq"]) == ("watching", 0)
     assert list((world.home / "jobs").iterdir()) == []
+
+
+def test_comparison_whose_child_died_is_made_again_three_times_in_all(world: World) -> None:
+    world.label(1, 26)
+    died = ChildFailed("out of memory", kind="killed", retriable=True)
+    for _ in range(5):
+        world.look(died)
+    assert len(world.child.asked) == 3
+    world.label(26, 51)
+    world.look(died)
+    world.look(OPEN)
+    assert len(world.child.asked) == 5
 
 
 def test_predecessor_whose_files_are_gone_cannot_be_compared(world: World) -> None:

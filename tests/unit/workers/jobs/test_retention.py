@@ -5,30 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import incident_rows
 import loop
 import pytest
 import sqlalchemy as sa
-from loop import NOW, Clock
+from loop import NOW
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import (
     counters,
     feature_rows,
-    findings,
-    input_states,
-    join_rows,
-    labels,
     outbox,
-    outcomes,
-    profiles,
+    processes,
     unregistered,
+    windows,
 )
 from redistill.times import DAY, to_seconds
+from redistill.workers.alerts.operational import book
 from redistill.workers.jobs import retention
 from redistill.workers.releases.roles import Lifetimes
-from redistill.workers.store import job_queue
+from redistill.workers.store import alert_holds, job_queue
+from redistill.workers.store.alert_deliveries import read as read_deliveries
+from redistill.workers.store.tables import alert_deliveries, operational_alerts
 
 KEEP = retention.RetentionLimits(jobs_days=14, outbox_days=7, names_days=30, releases=3)
 
@@ -43,7 +42,7 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def run(database: Database, home: Path) -> retention.Deletions:
-    return retention.run(database, home=home, keep=KEEP, lifetimes=Lifetimes(), clock=Clock(NOW))
+    return retention.run(database, home=home, keep=KEEP, lifetimes=Lifetimes(), now=NOW)
 
 
 def count(database: Database, table: sa.Table) -> int:
@@ -51,107 +50,54 @@ def count(database: Database, table: sa.Table) -> int:
         return int(conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
-def rows_at(database: Database, ages: tuple[int, ...], *, model: str = "credit") -> None:
-    """One row of each kind per age in days."""
+def test_models_limits_are_obeyed_and_rows_of_a_retired_model_go_too(
+    database: Database, tmp_path: Path
+) -> None:
     with database.begin() as conn:
-        for i, age in enumerate(ages):
-            at = NOW - age * DAY
-            common: dict[str, Any] = {"model": model, "id_hash": i + 100 * age}
-            conn.execute(
-                sa.insert(join_rows).values(
-                    **common,
-                    version="v1",
-                    prediction="repay",
-                    served_at=at,
-                    topic_id="t",
-                    partition=0,
-                    window=0,
-                )
-            )
-            conn.execute(
-                sa.insert(labels).values(
-                    **common,
-                    id=f"{i}-{age}",
-                    source="ledger",
-                    observed_at=at,
-                    label="repay",
-                    op="upsert",
-                    uniform=True,
-                    received_at=at,
-                    state="joined",
-                )
-            )
-            conn.execute(
-                sa.insert(outcomes).values(
-                    **common,
-                    version="v1",
-                    seq=i + 100 * age,
-                    id=f"{i}-{age}",
-                    correct=1,
-                    prediction="repay",
-                    label="repay",
-                    served_at=at,
-                    observed_at=at,
-                    source="ledger",
-                    uniform=True,
-                    made_at=at,
-                )
-            )
-            conn.execute(
-                sa.insert(feature_rows).values(
-                    model=model,
-                    version="v1",
-                    first_served_at=at,
-                    last_served_at=at,
-                    rows=1,
-                    bytes=1,
-                    data=b"x",
-                )
-            )
-
-
-def test_rows_older_than_the_models_retention_go_the_others_stay(
-    database: Database, tmp_path: Path
-) -> None:
-    rows_at(database, (1, 29, 31, 400))
-    rows_at(database, (400,), model="stranger")  # not registered: nobody said how long
+        for model in ("credit", "retired"):
+            for number, age in enumerate((29, 31)):
+                conn.execute(
+                    sa.insert(windows).values(
+                        model=model, version="v1", topic_id="t", partition=0, number=number,
+                        rows=1, first_served_at=0, last_served_at=0, closed_at=NOW - age * DAY,
+                    )
+                )  # fmt: skip
     done = run(database, tmp_path)
-    assert done.rows == {"join_rows": 2, "labels": 2, "outcomes": 2, "feature_rows": 2}
-    for table in (join_rows, labels, outcomes, feature_rows):
-        assert count(database, table) == 3
-    assert run(database, tmp_path).rows == {}
+    assert (done.rows, done.left) == ({"windows": 2}, {})
+    assert count(database, windows) == 2
 
 
-def test_more_rows_than_a_batch_go_in_several(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retention, "BATCH", 3)
-    rows_at(database, tuple(range(40, 50)))
-    assert run(database, tmp_path).rows["outcomes"] == 10
-    with database.read() as conn:
-        expired = conn.execute(
-            sa.select(counters.c.value).where(
-                counters.c.model == "credit", counters.c.name == "outcomes_expired"
-            )
-        ).scalar_one()
-    assert expired == 10
-
-
-def test_oldest_feature_rows_go_when_a_model_has_too_many_bytes(
+def test_process_that_wants_to_end_begins_no_further_batch(
     database: Database, tmp_path: Path
 ) -> None:
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(windows).values(
+                model="credit", version="v1", topic_id="t", partition=0, number=1,
+                rows=1, first_served_at=0, last_served_at=0, closed_at=NOW - 31 * DAY,
+            )
+        )  # fmt: skip
+    cut_short = retention.run(
+        database, home=tmp_path, keep=KEEP, lifetimes=Lifetimes(), now=NOW, stop=lambda: True
+    )
+    assert (cut_short.rows, count(database, windows)) == ({}, 1)
+    assert run(database, tmp_path).rows == {"windows": 1}
+
+
+def test_size_is_bounded_without_any_clock(database: Database) -> None:
     with database.begin() as conn:
         for i in range(6):
-            block = {"first_served_at": NOW - i, "last_served_at": NOW - i, "rows": 1, "data": b""}
             conn.execute(
                 sa.insert(feature_rows).values(
-                    model="credit", version=f"v{i}", bytes=60 * 2**20, **block
+                    model="credit", version=f"v{i}", bytes=60 * 2**20, rows=1, data=b"",
+                    first_served_at=NOW - i, last_served_at=NOW - i, stored_at=NOW,
                 )
-            )
-    assert run(database, tmp_path).rows == {"feature_rows": 2}  # 256 MB hold four of them
+            )  # fmt: skip
+    assert retention.bound_size(database) == {"feature_rows": 2}  # 256 MB hold four of them
     with database.read() as conn:
         kept = set(conn.execute(sa.select(feature_rows.c.version)).scalars())
     assert kept == {"v2", "v3", "v4", "v5"}
+    assert retention.bound_size(database) == {}
 
 
 def test_sent_announcements_go_unsent_ones_never(database: Database, tmp_path: Path) -> None:
@@ -191,6 +137,25 @@ def test_folders_of_jobs_go_when_they_ended_long_ago(database: Database, tmp_pat
     assert {p.name for p in folder.iterdir()} == {job_queue.job_id_of("live"), "unknown-new"}
 
 
+def test_folder_of_a_job_goes_whole_also_where_its_deletion_is_cut_short(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, old = tmp_path / "jobs", to_seconds(NOW - 20 * DAY)
+    (folder / "over" / "work").mkdir(parents=True)
+    os.utime(folder / "over", (old, old))
+
+    def killed(path: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr("redistill.workers.jobs.retention.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(database, tmp_path)
+    assert not (folder / "over").exists()
+    run(database, tmp_path)
+    assert list(folder.iterdir()) == []
+
+
 def test_names_that_no_longer_come_go_with_counters_that_no_longer_grow(
     database: Database, tmp_path: Path
 ) -> None:
@@ -217,32 +182,42 @@ def test_names_that_no_longer_come_go_with_counters_that_no_longer_grow(
     }  # fmt: skip
 
 
-def test_states_of_versions_that_nobody_registered_go_unless_a_finding_is_open(
+def test_alerts_that_are_over_go_and_what_somebody_believes_or_holds_stays(
     database: Database, tmp_path: Path
 ) -> None:
-    at = NOW - 31 * DAY
+    old, row = (
+        NOW - 30 * DAY,
+        {"digest": "d", "title": "t", "severity": "page", "since": 0, "not_before": 0},
+    )
+    told = row | {"told": "d", "state": "told", "wanted_at": old, "sent_at": old, "tries": 0}
     with database.begin() as conn:
-        registered = conn.execute(
-            sa.select(profiles.c.version).where(profiles.c.model == "credit")
-        ).scalars().first()  # fmt: skip
-        for version, last in (
-            (registered, at), ("uuid", at), ("at fault", at), ("served", NOW - DAY),
-        ):  # fmt: skip
-            conn.execute(
-                sa.insert(input_states).values(
-                    model="credit", version=version, topic_id="t", partition=0, state=b"", rows=1,
-                    first_served_at=0, last_served_at=last,
-                )
-            )  # fmt: skip
-        for version, status in (("at fault", "open"), ("uuid", "resolved")):
-            conn.execute(
-                sa.insert(findings).values(
-                    finding_id=version, model="credit", version=version, kind="input", scope="x",
-                    status=status, severity="info", revision=1, body="{}", opened_at=at,
-                    stored_at=at,
-                )
-            )  # fmt: skip
-    assert run(database, tmp_path).rows == {"input_states": 1}
+        opened = incident_rows.open_incident(conn, now=old)
+        for name, state in (("1", "resolved"), ("2", "firing")):
+            values = told | {"alert_key": name, "told_state": state, "channel": "team"}
+            conn.execute(sa.insert(alert_deliveries).values(**values))
+        for key in (f"incident:{opened}", "incident:gone"):
+            alert_holds.acknowledge(conn, key, subject=key, actor="cli:ann", now=old)
+        book.open_alert(conn, "disk", "a", severity="warn", said="s", remedy="r", now=old)
+        book.open_alert(conn, "disk", "b", severity="warn", said="s", remedy="r", now=old)
+        book.resolve(conn, "disk", "a", now=old)
+    run(database, tmp_path)
     with database.read() as conn:
-        left = set(conn.execute(sa.select(input_states.c.version)).scalars())
-    assert left == {registered, "at fault", "served"}
+        assert [k for _, k in read_deliveries(conn)] == ["2"]
+        assert list(alert_holds.read(conn)) == [f"incident:{opened}"]
+        assert book.opened(conn, "disk") == {"b"}
+    assert count(database, operational_alerts) == 1
+
+
+def test_processes_that_were_killed_long_ago_go(database: Database, tmp_path: Path) -> None:
+    row = {"kind": "stream", "started_at": 0, "ready": True, "said": ""}
+    with database.begin() as conn:
+        conn.execute(
+            sa.insert(processes),
+            [
+                row | {"process_id": "old", "seen_at": NOW - DAY - 1},
+                row | {"process_id": "new", "seen_at": NOW - DAY},
+            ],
+        )
+    assert run(database, tmp_path).rows == {"processes": 1}
+    with database.read() as conn:
+        assert conn.execute(sa.select(processes.c.process_id)).scalars().all() == ["new"]

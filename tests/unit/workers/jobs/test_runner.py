@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import database_faults
 import job_worker
 import loop
 import pytest
 import sqlalchemy as sa
-from job_worker import RecordingPublisher, ScriptedChild, diagnosis, report
-from loop import NOW, Clock
+from job_worker import RecordingPublisher, ScriptedChild, diagnosis, faced, report
+from loop import LIMITS, NOW, Clock
 from served_rows import labelled, served
 
-from redistill.compress.plan import Accepted, Rejected, Undecidable
+from redistill.compress.plan import Accepted, Gate, Measure, NeedsPerson, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
 from redistill.times import SECOND, to_us
+from redistill.workers.errors import UsageError
+from redistill.workers.incidents import incident_repository, lifecycle, recent_actions
+from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs import retry
-from redistill.workers.jobs.child import ChildCancelled, ChildFailed
-from redistill.workers.jobs.runner import Runner
-from redistill.workers.store import job_queue
-from redistill.workers.store.tables import jobs, pointers
+from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
+from redistill.workers.jobs.runner import DISK_SECONDS, Runner
+from redistill.workers.store import fresh_tests, job_queue
+from redistill.workers.store.fresh_tests import FreshTest
+from redistill.workers.store.tables import audit, jobs, pointers
 
 ACCEPTED = report(decision=Accepted(variant="fp32"))
 REJECTED = report(decision=Rejected(reasons=("too slow", "too large")))
@@ -32,7 +38,7 @@ GAP = diagnosis("compression_gap")
 KILLED = ChildFailed("killed by SIGKILL", kind="killed", retriable=True, tail="...")
 
 
-def undecided(gate: str = "fresh_e_value") -> job_worker.Report:
+def undecided(gate: str = "fresh") -> job_worker.Report:
     return report(decision=Undecidable(gate=gate, have=40, need=90, why="too few rows"))
 
 
@@ -107,6 +113,43 @@ def test_nothing_is_claimed_while_the_child_loads(world: World) -> None:
     assert world.job.state == "queued"
 
 
+def test_full_disk_is_waited_for_and_costs_the_job_no_try(small_disk: Path, world: World) -> None:
+    here = World(world.database, small_disk / "home", world.job_id)
+    job_worker.stored_files(here.home)
+    with database_faults.full(small_disk):
+        for _ in range(job_queue.MAX_DEATHS + 2):
+            assert here.run()
+            assert (here.job.state, here.job.tries) == ("queued", 0)
+            assert here.job.outcome["failures"] == 0
+            assert not here.run(), "not before it may be mended"
+            here.clock.forward(to_us(DISK_SECONDS))
+        assert "No space left on device" in here.job.outcome["last_error"]
+        assert not [*small_disk.rglob("*.new")], "nothing is left half-written"
+    assert here.run(GAP, ACCEPTED)
+    assert here.job.state == "succeeded"
+
+
+def test_child_that_finds_the_disk_full_costs_the_job_no_try(world: World) -> None:
+    full = ChildFailed(
+        "OSError: [Errno 28] No space left on device", kind="OSError", retriable=True, errno=28
+    )
+    for _ in range(retry.MAX_TRIES + 2):
+        assert world.run(full)
+        assert (world.job.state, world.job.outcome["failures"]) == ("queued", 0)
+        world.clock.forward(to_us(DISK_SECONDS))
+    assert world.run(GAP, ACCEPTED)
+    assert world.job.state == "succeeded"
+
+
+def test_database_that_goes_away_again_and_again_is_no_death_of_a_worker(world: World) -> None:
+    for _ in range(job_queue.MAX_DEATHS + 2):
+        with pytest.raises(StoreUnavailable):
+            world.run(StoreUnavailable("away"))
+        world.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
+    assert world.run(GAP, ACCEPTED)
+    assert world.job.state == "succeeded"
+
+
 def test_no_job_is_no_work(world: World) -> None:
     with world.database.begin() as conn:
         conn.execute(sa.delete(jobs))
@@ -173,10 +216,173 @@ def test_rejected_candidate_is_announced_with_its_reasons(world: World) -> None:
     assert world.stable == "v1"
 
 
-def test_gate_that_no_label_can_decide_rejects(world: World) -> None:
-    world.run(GAP, undecided("trusted_points"))
-    assert world.job.state == "rejected"
-    assert "trusted rows do not grow" in world.job.outcome["why"]
+OPEN = Gate(
+    name="trusted", value=-2.5, limit=-2.0, passed=None, why="against the incumbent +0.0 points",
+    split="trusted", have=360, need=560, ask="trusted rows",
+)  # fmt: skip
+ASKS = report(
+    decision=NeedsPerson(gate="trusted", have=360, need=560, why=OPEN.why, ask="trusted rows"),
+    gates=(OPEN,),
+)
+
+
+def test_gate_that_no_label_can_decide_asks_a_person_and_refuses_nobody(world: World) -> None:
+    world.run(GAP, ASKS)
+    job, incident = world.job, job_worker.incident(world.database)
+    assert (job.state, job.outcome["phase"]) == ("needs_person", "gate")
+    assert (incident["stage"], incident["decision"]) == ("awaiting_person", "ask_person")
+    assert incident["why"] == job.outcome["why"]
+    assert incident["why"].startswith(
+        "needs a person: trusted rows. trusted: against the incumbent"
+    )
+    approve = f"`redistill incidents approve {job_worker.INCIDENT[:8]}"
+    assert "bring about 250 more trusted rows: `redistill register model.toml`" in incident["why"]
+    assert f"{approve}`" in incident["why"]
+    assert f"{approve} --waive trusted --reason TEXT`" in incident["why"]
+    assert world.publisher.rejections == []
+    with world.database.read() as conn:
+        row, context = incident_repository.find(conn, job_worker.INCIDENT), load(conn, "credit")
+        assert context is not None
+        _, _, recent = recent_actions.gather(conn, row, context, LIMITS, now=NOW)
+    assert recent.rejected_in_a_row == 0
+
+
+def approved(world: World, **waived: str) -> None:
+    with world.database.begin() as conn:
+        lifecycle.approve(
+            conn, incident_repository.find(conn, job_worker.INCIDENT), LIMITS, actor="cli:ann", now=world.clock(),
+            waived=waived,
+        )  # fmt: skip
+
+
+def test_waived_gate_publishes_the_candidate_that_was_asked_about(world: World) -> None:
+    world.run(GAP, ASKS)
+    approved(world, trusted="old rows")
+    assert world.run(report("gate", Accepted(variant="fp32")))
+    assert world.modes == ["diagnose", "repair", "gate"]
+    assert [spec.waived for spec in world.child.asked] == [
+        {}, {}, {"trusted": "cli:ann: old rows"},
+    ]  # fmt: skip
+    assert (world.job.state, world.job.attempt) == ("succeeded", 1)
+    assert world.stable == RecordingPublisher.VERSION
+    with world.database.read() as conn:
+        bodies = conn.execute(
+            sa.select(audit.c.body).where(audit.c.action == "job.gates_waived")
+        ).scalars()
+        assert [json.loads(b)["waived"] for b in bodies] == [{"trusted": "cli:ann: old rows"}]
+
+
+def test_more_trusted_rows_judge_the_same_candidate(world: World) -> None:
+    world.run(GAP, ASKS)
+    approved(world)
+    assert world.job.state == "queued"
+    assert world.run(ASKS)
+    assert world.modes == ["diagnose", "repair", "gate"]
+    assert world.job.state == "needs_person"
+    assert world.child.asked[-1].waived == {}
+
+
+def test_where_the_candidate_was_deleted_meanwhile_another_one_is_made(world: World) -> None:
+    served(world.database, range(1, 201))
+    world.run(GAP, ASKS)
+    shutil.rmtree(world.deps.folder(world.job_id))
+    approved(world)
+    assert world.run(report(decision=Accepted(variant="fp32")))
+    assert world.modes == ["diagnose", "repair", "repair"]
+    assert world.job.state == "succeeded"
+
+
+def test_candidate_whose_remaking_was_cut_short_is_made_again(world: World) -> None:
+    world.run(GAP, ASKS)
+    shutil.rmtree(world.deps.folder(world.job_id))
+    approved(world)
+    with pytest.raises(StoreUnavailable):
+        world.run(away)
+    assert world.deps.folder(world.job_id).is_dir()
+    world.crash()
+    assert world.run(ACCEPTED)
+    assert world.modes == ["diagnose", "repair", "repair", "repair"]
+    assert world.job.state == "succeeded"
+
+
+def test_question_is_about_the_cause_that_the_same_claim_has_found(world: World) -> None:
+    recoverable = Measure(value=9.0, low=5.0, high=13.0, n=40)
+    found = diagnosis("concept_change")
+    assert found.diagnosis is not None
+    partly = replace(
+        found.diagnosis, student_loss_points=recoverable, recoverable_points=recoverable,
+        recoverable_at_least=5.0,
+    )  # fmt: skip
+    world.run(replace(found, diagnosis=partly), ASKS)
+    assert world.child.asked[-1].cause == "concept_change"
+    assert world.job.state == "needs_person"
+    assert "label trusted rows anew, by what is true now" in world.job.outcome["why"]
+
+
+def concept_changed(world: World) -> None:
+    """The incident's job found a changed concept and asked a person, who orders another."""
+    world.run(diagnosis("concept_change"))
+    with world.database.begin() as conn:
+        world.job_id = job_worker.manual_job(conn, train_on="labels")
+
+
+def test_job_of_a_person_is_told_that_the_concept_changed(world: World) -> None:
+    served(world.database, range(1, 201))
+    concept_changed(world)
+    world.run(ASKS)
+    assert (world.child.asked[-1].mode, world.child.asked[-1].cause) == ("repair", "concept_change")
+    why = world.job.outcome["why"]
+    assert "label trusted rows anew, by what is true now" in why
+    assert "redistill recompress credit --train-on labels --waive trusted --reason TEXT" in why
+
+
+def test_job_that_was_told_of_a_changed_concept_knows_it_when_the_incident_has_ended(
+    world: World,
+) -> None:
+    served(world.database, range(1, 201))
+    concept_changed(world)
+    world.run(undecided())
+    with world.database.begin() as conn:
+        row = incident_repository.find(conn, job_worker.INCIDENT)
+        lifecycle.resolve(conn, row, "person", why="labels are learned", actor="a", now=NOW)
+    labelled(world.database, range(101, 301))
+    world.run(report("gate", Accepted(variant="fp32")))
+    assert (world.child.asked[-1].mode, world.child.asked[-1].cause) == ("gate", "concept_change")
+
+
+def test_job_of_a_schedule_is_told_nothing_of_a_changed_concept(world: World) -> None:
+    served(world.database, range(1, 201))
+    concept_changed(world)
+    with world.database.begin() as conn:
+        conn.execute(
+            sa.update(jobs).where(jobs.c.job_id == world.job_id).values(trigger_kind="schedule")
+        )
+    world.run(ASKS)
+    assert world.child.asked[-1].cause is None
+
+
+def test_waiver_is_for_one_job_only(world: World) -> None:
+    world.run(GAP, ASKS)
+    approved(world, trusted="old rows")
+    world.run(ASKS)
+    approved(world)
+    world.run(ASKS)
+    assert [spec.waived for spec in world.child.asked][-2:] == [
+        {"trusted": "cli:ann: old rows"}, {},
+    ]  # fmt: skip
+
+
+def test_where_another_version_serves_there_is_nothing_to_take_up(world: World) -> None:
+    world.run(GAP, ASKS)
+    with world.database.begin() as conn:
+        conn.execute(sa.update(pointers).values(stable="v9"))
+    approved(world, trusted="old rows")
+    assert world.job.state == "needs_person"
+    with world.database.read() as conn:
+        again = job_queue.live(conn, "credit")
+    assert again is not None
+    assert (again.job_id != world.job_id, again.attempt) == (True, 2)
+    assert again.options == {"waived": {"trusted": "cli:ann: old rows"}}
 
 
 def test_undecided_candidate_is_judged_again_when_labels_came(world: World) -> None:
@@ -303,3 +509,188 @@ def test_database_that_is_away_leaves_the_job_running(world: World) -> None:
     with pytest.raises(StoreUnavailable):
         world.run(away)
     assert world.job.state == "running"
+
+
+# --- one recipe after the other ------------------------------------------------------------------
+
+WORSE = Rejected(reasons=("fresh: worse",))
+GOOD = Accepted(variant="fp32")
+
+
+def recipes_asked(world: World) -> list[tuple[str, int]]:
+    """Recipe and number of every run but the diagnosis."""
+    return [
+        (spec.recipes[len(spec.tried)], spec.recipe)
+        for spec in world.child.asked
+        if spec.mode != "diagnose"
+    ]
+
+
+def numbers(world: World) -> list[tuple[int, str, str]]:
+    """Number, recipe and bytes of every candidate that has faced fresh rows."""
+    with world.database.read() as conn:
+        found = fresh_tests.of_incident(conn, job_worker.INCIDENT)
+    return [(t.number, t.recipe, t.sha256[:2]) for t in found]
+
+
+@pytest.fixture
+def warm(world: World) -> World:
+    """The weights of what serves are known, so there are two recipes."""
+    job_worker.with_training(world.database, world.home)
+    return world
+
+
+def test_refused_candidate_gives_the_next_recipe_its_turn(warm: World) -> None:
+    assert warm.run(GAP, faced(1, WORSE), faced(2, GOOD))
+    assert warm.job.state == "succeeded"
+    assert recipes_asked(warm) == [("warm", 1), ("scratch", 2)]
+    assert numbers(warm) == [(1, "warm", "11"), (2, "scratch", "22")]
+    (tried,) = warm.job.outcome["tried"]
+    assert (tried["name"], tried["number"], tried["reasons"]) == ("warm", 1, ["fresh: worse"])
+    assert [r.recipe for r in warm.publisher.rejections] == [1]
+    assert warm.stable == "r1-abababab"
+
+
+def test_candidate_that_faced_nothing_spends_nothing(warm: World) -> None:
+    slow = faced(1, Rejected(reasons=("latency: slow",)), faced=False)
+    assert warm.run(GAP, slow, faced(1, GOOD))
+    assert recipes_asked(warm) == [("warm", 1), ("scratch", 1)]
+    assert numbers(warm) == [(1, "scratch", "11")]
+    assert warm.job.outcome["tried"][0]["number"] is None
+
+
+def test_last_refusal_ends_the_job_with_all_reasons(warm: World) -> None:
+    warm.run(GAP, faced(1, WORSE), faced(2, Rejected(reasons=("futility: hopeless",))))
+    assert warm.job.state == "rejected"
+    assert warm.job.outcome["reasons"] == ["warm: fresh: worse", "scratch: futility: hopeless"]
+    assert [r.recipe for r in warm.publisher.rejections] == [1, 2]
+
+
+def test_second_recipe_waits_for_labels_and_is_judged_again_as_itself(warm: World) -> None:
+    open_ = Undecidable(gate="fresh", have=40, need=90, why="too few rows")
+    warm.run(GAP, faced(1, WORSE), faced(2, open_))
+    assert (warm.job.state, warm.job.outcome["phase"]) == ("waiting_labels", "gate")
+    assert job_worker.incident(warm.database)["stage"] == "waiting_labels"
+    labelled(warm.database, range(101, 301))
+    assert warm.run(faced(2, GOOD))
+    last = warm.child.asked[-1]
+    assert (last.mode, last.recipes[len(last.tried)]) == ("gate", "scratch")
+    assert (last.faced, last.recipe) == ({"11" * 32: 1, "22" * 32: 2}, 3)
+    assert numbers(warm) == [(1, "warm", "11"), (2, "scratch", "22")]
+    assert warm.job.state == "succeeded"
+
+
+def away(folder: Path, progress: job_worker.Progress) -> job_worker.Report:
+    raise StoreUnavailable("the worker is gone")
+
+
+def test_worker_that_died_in_the_second_recipe_leaves_it_to_the_next(warm: World) -> None:
+    with pytest.raises(StoreUnavailable):
+        warm.run(GAP, faced(1, WORSE), away)
+    assert (warm.job.state, warm.job.outcome["phase"]) == ("running", "repair")
+    warm.crash()
+    assert warm.run(faced(2, GOOD))
+    assert recipes_asked(warm) == [("warm", 1), ("scratch", 2), ("scratch", 2)]
+    assert warm.job.state == "succeeded"
+
+
+def test_worker_that_died_once_a_candidate_was_counted_counts_it_once(
+    warm: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*args: object) -> None:
+        raise StoreUnavailable("the worker is gone")
+
+    with monkeypatch.context() as m:
+        m.setattr("redistill.workers.jobs.phases.completion.go_on", died)
+        with pytest.raises(StoreUnavailable):
+            warm.run(GAP, faced(1, WORSE))
+    assert numbers(warm) == [(1, "warm", "11")]
+    warm.crash()
+    assert warm.run(faced(1, WORSE), faced(2, GOOD))
+    assert warm.child.asked[2].faced == {"11" * 32: 1}
+    assert numbers(warm) == [(1, "warm", "11"), (2, "scratch", "22")]
+
+
+def test_worker_that_died_before_a_candidate_was_counted_has_decided_nothing(
+    warm: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*args: object) -> None:
+        raise StoreUnavailable("the worker is gone")
+
+    with monkeypatch.context() as m:
+        m.setattr("redistill.workers.jobs.turn.fresh_tests.enter", died)
+        with pytest.raises(StoreUnavailable):
+            warm.run(GAP, faced(1, GOOD))
+    assert (numbers(warm), warm.job.outcome["phase"], warm.stable) == ([], "repair", "v1")
+    assert "gate" not in warm.steps
+    warm.crash()
+    assert warm.run(faced(1, GOOD))
+    assert (numbers(warm), warm.job.state) == ([(1, "warm", "11")], "succeeded")
+
+
+def test_zombie_counts_no_candidate(warm: World) -> None:
+    def overtaken(folder: Path, progress: job_worker.Progress) -> job_worker.Report:
+        warm.clock.forward(to_us(job_queue.LEASE_SECONDS + 1))
+        job_worker.claimed(warm.database, now=warm.clock(), holder="heir")
+        return faced(1, GOOD)
+
+    warm.run(GAP, overtaken)
+    assert (numbers(warm), warm.stable) == ([], "v1")
+
+
+def earlier(world: World, candidates: int) -> None:
+    """Candidates of earlier jobs of the incident that have faced its fresh rows."""
+    with world.database.begin() as conn:
+        for n in range(1, candidates + 1):
+            test = FreshTest(
+                number=n, sha256=f"e{n}" * 32, version="v1", since=NOW, recipe="warm",
+                job_id=world.job_id, e_value=200.0, at=NOW,
+            )  # fmt: skip
+            fresh_tests.enter(conn, job_worker.INCIDENT, test)
+
+
+def test_candidates_of_earlier_jobs_count(warm: World) -> None:
+    earlier(warm, 2)
+    warm.run(GAP, faced(3, WORSE))
+    assert recipes_asked(warm) == [("warm", 3)]
+    assert warm.job.state == "rejected"
+    assert warm.job.outcome["reasons"] == [
+        "fresh: worse",
+        "scratch: not tried, 3 candidates of this incident have faced its fresh rows",
+    ]
+    incident = job_worker.incident(warm.database)
+    assert incident["stage"] == "awaiting_person"
+    assert incident["why"].startswith("3 candidates of this incident have faced its fresh rows")
+    with warm.database.begin() as conn, pytest.raises(UsageError, match="3 candidates"):
+        lifecycle.approve(conn, incident, loop.LIMITS, actor="cli:ann", now=warm.clock())
+
+
+def test_candidate_judged_under_a_number_of_another_ends_the_job(warm: World) -> None:
+    earlier(warm, 1)
+    warm.run(GAP, faced(1, GOOD))
+    assert warm.job.state == "failed"
+    assert "judged as number 1 of its incident and is number 2" in warm.job.outcome["why"]
+    assert warm.stable == "v1"
+
+
+def test_fourth_candidate_is_neither_counted_nor_published(warm: World) -> None:
+    """Its gate refuses it; a report that says otherwise is believed by nobody."""
+    earlier(warm, 3)
+    warm.run(GAP, faced(4, GOOD))
+    assert (warm.job.state, warm.stable, len(numbers(warm))) == ("failed", "v1", 3)
+    assert "no more may" in warm.job.outcome["why"]
+
+
+def test_third_candidate_about_which_a_person_was_asked_is_judged_again_as_the_third(
+    warm: World,
+) -> None:
+    earlier(warm, 2)
+    missing = NeedsPerson(gate="trusted", have=40, need=90, why="few", ask="trusted rows")
+    warm.run(GAP, faced(3, missing))
+    assert warm.job.state == "needs_person"
+    with warm.database.begin() as conn:
+        incident = job_worker.incident(warm.database)
+        lifecycle.approve(conn, incident, LIMITS, actor="cli:ann", now=warm.clock())
+    warm.run(faced(3, GOOD))
+    assert warm.child.asked[-1].faced["33" * 32] == 3
+    assert (warm.job.state, len(numbers(warm))) == ("succeeded", 3)

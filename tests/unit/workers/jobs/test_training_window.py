@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from loop import NOW
-from served_rows import labelled, said, served
+from served_rows import joinable, labelled, said, served
 
 from redistill.compress.plan import GraphSpec
 from redistill.compress.rows import read_rows
@@ -158,6 +158,8 @@ def test_source_that_was_asked_for_trains_and_the_believed_one_judges(database: 
         believed = row["split"] == "gate" and row["id_hash"] <= 50
         assert row["source"] == ("ledger" if believed else "contractor")
         assert row["label"] == ("repay" if believed else "default")
+    trained = sum(r["split"] == "train" for r in found.table.to_pylist())
+    assert (found.counts["asked"], "asked" in plain.counts) == (trained, False)
 
 
 def test_source_may_take_a_label_back(database: Database) -> None:
@@ -193,6 +195,41 @@ def test_features_called_as_the_windows_own_columns_keep_their_values(
     assert (rows.y == 1).all()
     empty = read(database, replace(WANTED, features=names, version="other"))
     assert len(empty.table.column_names) == len(found.table.column_names)
+
+
+def test_segments_of_labelled_rows_arrive_as_columns(database: Database, tmp_path: Path) -> None:
+    served(database, range(1, 101))
+    labelled(database, range(1, 31), slices='{"channel": "web", "sex": "f"}')
+    labelled(database, range(31, 61), slices='{"channel": "app", "hue": "red"}')
+    labelled(database, range(61, 81))
+    wanted = replace(WANTED, segments=("channel", "sex"))
+    found = read(database, wanted)
+    for row in found.table.to_pylist():
+        h = row["id_hash"]
+        assert row["channel"] == ("web" if h <= 30 else "app" if h <= 60 else None)
+        assert row["sex"] == ("f" if h <= 30 else None)
+    assert "hue" not in found.table.column_names
+    path = tmp_path / "fresh.parquet"
+    training_window.write(found, path)
+    graph = GraphSpec(features=("x", "y"), classes=("repay", "default"), slices={"channel": ()})
+    rows, _ = read_rows(path, graph)
+    assert set(rows.segments["channel"]) == {"web", "app", None}
+    empty = read(database, replace(wanted, since=NOW + 10**9))
+    assert empty.table.schema.equals(found.table.schema)
+
+
+def test_segments_of_a_source_that_was_asked_for_come_from_the_prediction(
+    database: Database,
+) -> None:
+    served(database, range(1, 41))
+    joinable(database, range(1, 11), slices='{"channel": "web"}')
+    said(database, range(1, 21), "contractor", "default", slices='{"channel": "app"}')
+    said(database, range(21, 41), "contractor", "default")
+    found = read(database, replace(WANTED, source="contractor", segments=("channel",)))
+    assert len(found.table) == 40
+    for row in found.table.to_pylist():
+        h = row["id_hash"]
+        assert row["channel"] == ("web" if h <= 10 else "app" if h <= 20 else None)
 
 
 def test_no_rows_are_an_empty_table_with_every_column(database: Database) -> None:

@@ -143,5 +143,18 @@ def test_job_that_makes_no_sense_any_more_goes_on_to_say_so(database: Database) 
     assert ready(database, WaitingJobs(Clock())) == job_id
 
 
+def test_job_whose_rows_cannot_be_read_any_more_goes_on_to_say_so(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was registered with another feature: no other job may wait for it."""
+
+    def gone(*_: object) -> None:
+        raise training_window.WindowError("1 features were not stored")
+
+    job_id = parked(database, count="labelled", rows=1_000, outcomes=0)
+    monkeypatch.setattr(training_window, "read", gone)
+    assert ready(database, WaitingJobs(Clock())) == job_id
+
+
 def test_nothing_waits(database: Database) -> None:
     assert ready(database, WaitingJobs(Clock())) is None

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from odd_names import ODD
 
-from redistill.compress import data, rows
+from redistill.compress import groups, rows
 from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.models import dataset, spec_file
 from redistill.workers.models.spec import ModelSpec
@@ -53,13 +53,11 @@ def test_segments_of_trusted_rows_are_slices_of_the_gates(tmp_path: Path) -> Non
     job.write_bytes(read.to_parquet(spec))
     graph = spec.graph()
     found, _ = rows.read_trusted(job, graph)
-    groups = data.slice_groups(found, graph)
-    assert {name: int(of.sum()) for name, of in groups.items()} == {
+    of_slices = groups.by_slice(found, graph, groups.bands(found, graph))
+    assert {name: int(of.sum()) for name, of in of_slices.items()} == {
         "channel=web": ROWS // 3,
         "channel=app": 2 * ROWS // 3,
         "channel=other": 0,
-        "class=repay": ROWS // 2,
-        "class=default": ROWS // 2,
     }
 
 
@@ -69,7 +67,7 @@ def test_a_slice_that_the_trusted_rows_do_not_have_is_told(tmp_path: Path) -> No
     assert problems == []
     assert read is not None
     assert [w for w in read.warnings if "slices" in w] == [
-        "trusted: without the columns channel no gate looks at these slices"
+        "trusted: without the columns channel no gate looks at these slices and groups"
     ]
 
 

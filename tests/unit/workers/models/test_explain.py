@@ -92,3 +92,20 @@ def test_the_next_scheduled_run_is_told_with_its_day_of_the_week() -> None:
     assert next_run(SPEC, NOW) is None
     odd = replace(SPEC, repair=RepairSection(schedule="*/100 * * * *"))
     assert str(next_run(odd, NOW)).startswith("the schedule '*/100 * * * *' is not kept: minute")
+
+
+def test_what_the_trusted_rows_can_show_is_said_and_too_few_are_warned_of() -> None:
+    few = {"trusted_judging_rows": 360.0, "trusted_ranking_rows": 90.0}
+    prepared = PreparedModel(
+        spec=replace(SPEC, measured=few), profile=None, base=base(20_000), warnings=(), contents=()
+    )
+    settings = Settings.load({"home": "/nowhere"})
+    found = explain(prepared, settings, None, now=NOW)
+    assert any(
+        s.startswith("450 trusted rows (90 of them only rank): 360 show") for s in found.sentences
+    )
+    assert [w for w in found.warnings if w.startswith("trusted rows are too few")]
+    calm = explain(prepared, settings, None, now=NOW, churn=0.01)
+    assert not [w for w in calm.warnings if w.startswith("trusted rows are too few")]
+    rollback = replace(prepared, spec=replace(prepared.spec, level="rollback"))
+    assert explain(rollback, settings, None, now=NOW).warnings == ()

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from redistill import confinement
 from redistill.files import sha256_of_bytes
 from redistill.streams.wire.block import Feature, Schema
 from redistill.workers.errors import SpecError
@@ -36,13 +37,16 @@ def call_of(path: Path, *, kind: str = "logits", output: str | None = None) -> S
 
 @pytest.fixture
 def limits(monkeypatch: pytest.MonkeyPatch) -> dict[int, tuple[int, int]]:
-    """The child's work is done in this process: its limits are only noted, here."""
+    """The child's work is done in this process: its limits are only noted, here, and it keeps its
+    network, which could not be given back to the tests that follow."""
     noted: dict[int, tuple[int, int]] = {}
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         return subprocess.CompletedProcess(command, scoring.main(command[3:]), b"", b"why\nthis")
 
     monkeypatch.setattr(resource, "setrlimit", noted.__setitem__)
+    for given in ("deny_network", "die_with_parent"):
+        monkeypatch.setattr(confinement, given, lambda: None)
     monkeypatch.setattr(subprocess, "run", run)
     return noted
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from model_toml import REPAIR, load, write_files
 
-from redistill.compress.plan import GraphSpec, Limits
+from redistill.compress.plan import GraphSpec
+from redistill.workers.errors import SpecError
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 
@@ -23,7 +25,12 @@ def test_everything_is_read(folder: Path) -> None:
     assert spec.model.onnx == str(folder / "student.onnx")
     assert spec.model.training == str(folder / "student")
     assert spec.privacy.store_features == ("p0", "p1", "p2")
-    assert spec.limits() == Limits(max_bytes=400_000, max_p95_ms=2.0, min_agreement=0.9)
+    assert spec.gates == {"agreement": {"least": 0.9}}
+    asked = spec.policy()
+    assert asked["agreement"] == {"least": 0.9}
+    assert asked["size"]["max_bytes"] == 400_000
+    assert asked["latency"]["max_p95_ms"] == 2.0
+    assert asked["fresh"]["e_value"] == 200.0, "what is not set has its default, said in full"
     assert spec.training.epochs == 4
     assert spec.data.ordered
     assert spec.graph() == GraphSpec(
@@ -59,3 +66,24 @@ def test_config_hash_is_of_contents_not_of_places(folder: Path, tmp_path: Path) 
     )
     changed = load(folder, REPAIR.replace("batch = 8", "batch = 9"))
     assert changed.config_sha256() != spec.config_sha256()
+
+
+def test_a_specification_of_an_older_release_keeps_what_its_owner_asked_for(folder: Path) -> None:
+    """One flat table of gates, stored with all its defaults."""
+    content = json.loads(load(folder, REPAIR).to_json())
+    content["gates"] = {
+        "min_e_value": 100.0, "trusted_margin_points": 1.0, "min_agreement": 0.9,
+        "max_bytes": None, "max_p95_ms": None, "scheduled_margin_points": 1.0,
+    }  # fmt: skip
+    old = ModelSpec.from_json(json.dumps(content))
+    assert old == load(folder, REPAIR)
+    assert old.policy()["trusted"]["margin_points"] == 2.0, "the old default was nobody's wish"
+
+
+def test_a_stored_limit_that_makes_no_sense_says_what_to_do(folder: Path) -> None:
+    """Older releases took any number."""
+    content = json.loads(load(folder, REPAIR).to_json())
+    content["gates"] = {"min_e_value": -1.0}
+    old = ModelSpec.from_json(json.dumps(content))
+    with pytest.raises(SpecError, match=r"fresh\.e_value = -1\.0: .* register it again"):
+        old.policy()

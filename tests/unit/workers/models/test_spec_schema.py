@@ -106,6 +106,7 @@ def test_a_feature_of_this_very_name_goes_before_a_range() -> None:
         ),
         ({"classes": [True, False]}, "[schema] classes: True is no name (put it in quotes)"),
         ({"slices": "region"}, "[schema] slices = 'region': a list of names was expected"),
+        ({"groups": "sex"}, "[schema] groups = 'sex': a list of names was expected"),
         ({"clases": []}, "[schema] clases: there is no such key; did you mean classes?"),
         ({"features": {}}, "[schema] features: a table such as"),
         ({"classes": ["a", "b\0"]}, r"[schema] classes: 'b\x00' holds NUL"),

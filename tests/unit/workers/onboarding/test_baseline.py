@@ -19,7 +19,8 @@ from redistill.streams.errors import ReleaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.workers.errors import KeysError, RegistryError, SpecError
-from redistill.workers.jobs.child import Child, ChildFailed
+from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.models import objects
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import baseline, external_package

@@ -49,7 +49,11 @@ def test_folder_holds_what_the_model_has(settings: Settings, tmp_path: Path) -> 
         "teacher/model.onnx": b"teacher",
     }
     assert (job.job_id, job.mode, job.trigger) == ("job-1", "baseline", "actor")
-    assert (job.made_here, job.deadline_s, job.limits.max_p95_ms) == (("incumbent",), 90.0, 2.0)
+    assert (job.made_here, job.deadline_s, job.policy["latency"]["max_p95_ms"]) == (
+        ("incumbent",),
+        90.0,
+        2.0,
+    )
     assert folder.stat().st_mode & 0o777 == 0o700
 
 

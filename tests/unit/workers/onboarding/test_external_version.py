@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,18 +24,30 @@ from release_kit import graph
 from served_rows import labelled, served
 
 from redistill import onnxfile
-from redistill.compress.plan import Accepted, Measure, Rejected, Report, Undecidable, Variant
+from redistill.compress.plan import (
+    Accepted,
+    Decision,
+    Measure,
+    NeedsPerson,
+    Rejected,
+    Report,
+    Undecidable,
+    Variant,
+)
 from redistill.files import sha256_of
+from redistill.streams.client.release import FileEntry
 from redistill.streams.errors import ReleaseError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles
-from redistill.workers.errors import RegistryError
-from redistill.workers.jobs.child import Child, ChildFailed
+from redistill.workers.errors import RegistryError, UsageError
+from redistill.workers.jobs.child import Child
+from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.onboarding import external_package, external_version
 from redistill.workers.onboarding.external_version import ExternalVersion
+from redistill.workers.releases import best_release, registry
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store.tables import pointers, versions
+from redistill.workers.store.tables import audit, pointers, versions
 
 ACCEPTED = Accepted(variant="added")
 
@@ -86,7 +99,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def judged(
-    decision: Any = ACCEPTED, *, accuracy: float = 0.75, n: int = 200
+    decision: Decision = ACCEPTED, *, accuracy: float = 0.75, n: int = 200
 ) -> Callable[[Path, Progress], Report]:
     """The child's work: a report, and the reference rows with the version's answers."""
 
@@ -193,6 +206,33 @@ def test_incumbent_of_a_repair_is_told(world: World) -> None:
     assert world.child.asked[0].made_here == ("incumbent",)
 
 
+def test_earlier_releases_are_handed_to_the_child(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = world.settings.root
+    entry = job_worker.release_file(home, "model.onnx", b"the graph of v0")
+    with world.database.read() as conn:
+        v1 = registry.get(conn, "credit", "v1")
+    files = {"model.onnx": FileEntry(**entry)}
+    v0 = replace(v1, version="v0", kind="repaired", files=files)
+    monkeypatch.setattr(best_release, "contenders", lambda conn, model: [v0])
+    world.add(judged())
+    assert "best/1/model.onnx" in world.child.folders[0]
+    asked = world.child.asked[0]
+    assert (asked.releases, asked.made_here) == (("v0",), ("best/1",))
+
+
+def test_waiver_of_who_adds_a_version_reaches_the_child_and_the_audit_chain(world: World) -> None:
+    world.add(judged(), waived={"trusted": "old rows"})
+    told = {"trusted": "cli:ann: old rows"}
+    assert world.child.asked[0].waived == told
+    with world.database.read() as conn:
+        entry = conn.execute(sa.select(audit).order_by(audit.c.seq.desc())).mappings().first()
+    assert entry is not None
+    assert (entry["action"], entry["actor"]) == ("release.gates_waived", "cli:ann")
+    assert json.loads(entry["body"]) == {"version": "v2", "waived": told}
+
+
 @pytest.mark.parametrize("version", ["", "v" * 81, "v\n2"])
 def test_odd_names_of_versions_are_refused(world: World, version: str) -> None:
     with pytest.raises(RegistryError, match="is no name of a version"):
@@ -217,14 +257,14 @@ def test_name_that_is_taken_by_other_bytes_is_refused(world: World) -> None:
 
 def test_file_that_is_no_graph_is_refused(world: World) -> None:
     world.file.write_bytes(b"pickle")
-    with pytest.raises(ReleaseError):
+    with pytest.raises(UsageError):
         world.add()
     assert world.started == 0
 
 
 def test_graph_with_other_inputs_does_not_fit_the_model(world: World) -> None:
     onnx.save(graph(np.zeros((3, 2), np.float32), np.zeros(2, np.float32)), world.file)
-    with pytest.raises(ReleaseError, match=r"brought\.onnx does not fit \[model\] of credit"):
+    with pytest.raises(UsageError, match=r"brought\.onnx does not fit \[model\] of credit"):
         world.add()
     assert world.started == 0
 
@@ -255,8 +295,13 @@ def test_watched_or_unserved_model_cannot_be_added_to(world: World) -> None:
         (Rejected(reasons=("too slow", "too large")), "too slow; too large"),
         (Undecidable(gate="gain", have=9, need=90, why="f"), "gain is undecided with 9 rows, about 90 would decide: f"),
         (Undecidable(gate="gain", have=9, need=None, why="few"), "gain is undecided with 9 rows: few"),
+        (NeedsPerson(gate="trusted", have=90, need=170, why="few", ask="rows"),
+         "needs a person: trusted rows. trusted: few. Choose: (1) bring about 100 more trusted rows: "
+         "`redistill register model.toml` with a larger file, then `redistill add credit v2 x.onnx`; "
+         "(2) take it upon yourself: `redistill add credit v2 x.onnx --waive trusted --reason TEXT`"),
         (None, "the report decides nothing"),
     ],
 )  # fmt: skip
-def test_decision_is_told_in_words(decision: Any, words: str) -> None:
-    assert external_version.why(report("baseline", decision)) == words
+def test_decision_is_told_in_words(decision: Decision, words: str) -> None:
+    again = "redistill add credit v2 x.onnx"
+    assert external_version.why(report("baseline", decision), again=again) == words

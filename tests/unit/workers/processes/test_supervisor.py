@@ -9,12 +9,24 @@ import sys
 from collections.abc import Callable, Iterator
 from itertools import repeat
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from pids import gone
 from waiting import PATIENCE_SECONDS, eventually
 
+from redistill.streams.store.waits import CONNECT_SECONDS, SILENT_SECONDS
 from redistill.workers.errors import UsageError
-from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, delay, last_line
+from redistill.workers.processes import alert_worker, repair_worker
+from redistill.workers.processes.supervisor import (
+    STOP_SECONDS,
+    Death,
+    ProcessSpec,
+    Supervisor,
+    delay,
+    last_line,
+    spawn,
+)
 
 PROGRAMS = {
     "sleeper": "import time\nprint('up', flush=True)\ntime.sleep(600)\n",
@@ -61,14 +73,6 @@ def until(supervisor: Supervisor, check: Callable[[], bool]) -> None:
         return False
 
     eventually(polled, every=0.02)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended (a zombie that nobody collects counts as ended)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_killed_process_is_started_again(
@@ -170,3 +174,48 @@ def test_last_line_skips_empty_ones_and_survives_a_missing_file(tmp_path: Path) 
     assert last_line(tmp_path / "none.log") == ""
     (tmp_path / "a.log").write_bytes(b"one\ntwo \xff\n\n")
     assert last_line(tmp_path / "a.log") == "two \ufffd"
+
+
+def test_last_words_are_found_in_a_log_that_was_just_put_aside(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    (tmp_path / "a.log.1").write_text("why it ended\n")
+    assert last_line(log) == "why it ended"
+    log.write_text("\n")
+    assert last_line(log) == "why it ended"
+    log.write_text("newer\n")
+    assert last_line(log) == "newer"
+
+
+def test_logs_are_their_owners_and_move_while_the_process_runs(
+    supervisor: Supervisor, env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import sys, time\nfrom redistill.workers.processes import log_file\n"
+        "log_file.LOOK_SECONDS = 0.01\nwhile True:\n    print('x' * 99, flush=True)\n"
+        "    time.sleep(0.01)\n"
+    )
+    supervisor.start(ProcessSpec(name="a", module="chatty", env=env))
+    log = supervisor.log("a")
+    eventually(lambda: log.stat().st_size > 0, "it writes")
+    assert log.stat().st_mode & 0o777 == 0o600
+    os.truncate(log, 25_000_000)  # as after a long time
+    eventually(log.with_name("a.log.1").exists, "the log is put aside")
+    eventually(lambda: 0 < log.stat().st_size < 1_000_000, "it writes on, in a new one")
+    supervisor.stop()
+
+
+def test_process_runs_without_a_log_that_cannot_be_opened(tmp_path: Path) -> None:
+    """As on a full disk; a folder in its place stands for it."""
+    log = tmp_path / "x.log"
+    log.mkdir()
+    process = spawn(ProcessSpec(name="x", module="this", env=dict(os.environ)), log)
+    assert process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.parametrize("worker", [repair_worker, alert_worker])
+def test_a_process_whose_task_hangs_has_time_to_end(worker: ModuleType) -> None:
+    hangs = SILENT_SECONDS + CONNECT_SECONDS  # silence, and the question that nobody answers
+    another = CONNECT_SECONDS  # made in its place, before a statement is sent
+    assert hangs + another + 5.0 <= worker.STOP_SECONDS
+    gives_back = CONNECT_SECONDS  # its leases; the first that fails speaks for all
+    assert worker.STOP_SECONDS + gives_back + 5.0 <= STOP_SECONDS

@@ -140,7 +140,7 @@ def test_a_baseline_is_good_for_the_first_pointer_only(shop: Installation) -> No
 
 @pytest.mark.parametrize(
     ("model", "version", "why"),
-    [("credit", "v9", "known: v1"), ("loans", "v1", "no model named 'loans'")],
+    [("credit", "v9", "there are: v1"), ("loans", "v1", "no model named 'loans'")],
 )
 def test_unknown_names_are_told_with_what_there_is(
     shop: Installation, model: str, version: str, why: str

@@ -19,7 +19,7 @@ from redistill.streams.client.fetch import Repository
 from redistill.streams.store import lease, properties
 from redistill.streams.store.tables import metadata, outbox
 from redistill.times import utc
-from redistill.workers.errors import KeysError, RegistryError
+from redistill.workers.errors import KeysError, NotInTime
 from redistill.workers.releases import keys, release_requests, repository, roles, submission
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
@@ -124,7 +124,7 @@ def test_command_does_it_itself_where_nobody_holds_the_repository(shop: Installa
     )
     result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
-        wait_seconds=5, clock=shop.clock, sleep=lambda s: None,
+        wait_seconds=5, clock=shop.clock, timer=shop.clock, sleep=lambda s: None,
     )  # fmt: skip
     assert result.ok
     own.close()
@@ -137,18 +137,16 @@ def test_command_waits_for_the_holder_and_withdraws_what_nobody_did(shop: Instal
     own = RepositoryWriter(
         shop.database, shop.layout, holder="cli", clock=shop.clock, lifetimes=LIVES
     )
-    with pytest.raises(
-        RegistryError, match="test holds the repository and did not answer within 3 s"
-    ):
+    with pytest.raises(NotInTime, match="test holds the repository and did not answer within 3 s"):
         submission.perform(
             shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
-            wait_seconds=3, clock=shop.clock, sleep=lambda s: advance(shop, 1.0),
+            wait_seconds=3, clock=shop.clock, timer=shop.clock, sleep=lambda s: advance(shop, 1.0),
         )  # fmt: skip
     assert shop.tick().requests == 0  # it does not come true later
     # a worker that lives answers
     result = submission.perform(
         shop.database, own, "publish", "credit", {"version": "v2"}, actor="cli:ann",
-        wait_seconds=3, clock=shop.clock, sleep=lambda s: shop.tick() and None,
+        wait_seconds=3, clock=shop.clock, timer=shop.clock, sleep=lambda s: shop.tick() and None,
     )  # fmt: skip
     assert result.ok
 
@@ -167,6 +165,7 @@ def test_command_without_keys_and_without_a_worker_says_so(shop: Installation) -
             actor="a",
             wait_seconds=1,
             clock=shop.clock,
+            timer=shop.clock,
         )
     with shop.database.read() as conn:
         assert release_requests.pending(conn) == []

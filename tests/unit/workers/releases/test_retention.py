@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from release_kit import FakeClock, Installation, copy_of, install
 
 from redistill.streams.client.fetch import Repository
@@ -16,6 +18,7 @@ from redistill.times import to_seconds
 from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry, retention
 from redistill.workers.releases.release_files import damaged
+from redistill.workers.store.tables import versions
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,19 @@ def test_old_versions_lose_their_files_when_clients_were_told(
     with pytest.raises(RegistryError, match="removed by retention"):
         shop.rollback("credit", to="v1")
     assert prune(shop, keep=1).versions == 0  # never what serves or what it replaced
+
+
+def test_a_release_that_may_be_the_best_so_far_keeps_its_files(shop: Installation) -> None:
+    """Against one that is gone nothing can be compared, and small losses would add up."""
+    report = {"chosen": "x", "variants": [{"name": "x", "trusted_accuracy": {"value": 0.9}}]}
+    with shop.database.begin() as conn:
+        conn.execute(
+            sa.update(versions).where(versions.c.version == "v1").values(report=json.dumps(report))
+        )
+    age(shop)
+    assert prune(shop).versions == 0
+    with shop.database.read() as conn:
+        assert damaged(shop.layout, "credit", registry.get(conn, "credit", "v1").files) == []
 
 
 def test_young_files_without_a_row_are_left_alone(shop: Installation) -> None:

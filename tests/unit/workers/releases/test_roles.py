@@ -125,6 +125,15 @@ def test_roles_are_renewed_at_half_of_their_life(conn: sa.Connection) -> None:
     assert roles.read_roles(conn)["timestamp"].expires_at == half + 10 * HOUR + 1_000_000
 
 
+def test_role_that_a_clock_signed_for_too_long_is_signed_again(conn: sa.Connection) -> None:
+    point(conn)
+    earlier = NOW - 40 * 24 * HOUR  # the clock was ahead when it was signed
+    due = {"m-credit", "snapshot", "targets", "timestamp"}
+    assert set(roles.renew(conn, OFFLINE, now=earlier, lifetimes=LIVES)) == due
+    assert roles.read_roles(conn)["timestamp"].expires_at == earlier + 10 * HOUR
+    assert roles.renew(conn, OFFLINE, now=earlier, lifetimes=LIVES) == []
+
+
 def test_what_is_renewed_is_listed_in_a_new_snapshot(conn: sa.Connection) -> None:
     point(conn)
     before = numbers(conn)

@@ -15,7 +15,7 @@ from loop import SECOND, Clock
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
-from redistill.workers.errors import KeysError, RegistryError
+from redistill.workers.errors import KeysError, NotInTime
 from redistill.workers.releases import release_requests, submission
 from redistill.workers.releases.release_requests import RequestResult
 from redistill.workers.releases.repository import LEASE
@@ -73,6 +73,7 @@ class World:
             actor="cli:ann",
             wait_seconds=3,
             clock=self.clock.seconds,
+            timer=self.clock.seconds,
             sleep=slept,
         )
 
@@ -132,14 +133,14 @@ def test_holder_that_was_faster_does_it(world: World) -> None:
 def test_holder_that_hangs_is_named_and_the_request_withdrawn(world: World) -> None:
     world.held()
     with pytest.raises(
-        RegistryError, match="worker holds the repository and did not answer within 3 s"
+        NotInTime, match="worker holds the repository and did not answer within 3 s"
     ):
         world.perform()
     assert world.pending == 0
 
 
 def test_command_that_cannot_finish_gives_up(world: World) -> None:
-    with pytest.raises(RegistryError, match="not done within 3 s"):
+    with pytest.raises(NotInTime, match="not done within 3 s"):
         world.perform()
     assert world.pending == 0
     assert world.writer.attempts > 1
@@ -156,7 +157,7 @@ def test_missing_keys_withdraw_the_request(world: World) -> None:
 
 
 def test_withdrawn_request_says_so(world: World) -> None:
-    with pytest.raises(RegistryError):
+    with pytest.raises(NotInTime):
         world.perform()
     with world.database.read() as conn:
         (request_id,) = conn.execute(sa.select(release_requests_table.c.intent_id)).scalars()

@@ -108,11 +108,11 @@ def test_newest_versions_come_first(conn: sa.Connection) -> None:
 
 def test_missing_version_is_told_with_those_that_there_are(conn: sa.Connection) -> None:
     assert versions.find(conn, "credit", "v9") is None
-    with pytest.raises(RegistryError, match=r"no version 'v9' \(known: it has none\)"):
+    with pytest.raises(RegistryError, match=r"no version 'v9' \(it has none\)"):
         versions.get(conn, "credit", "v9")
     for i in range(12):
         release_rows.add(conn, f"v{i}", now=NOW + i)
-    with pytest.raises(RegistryError, match=r"known: v11, v10, v9, .*, v2\)"):
+    with pytest.raises(RegistryError, match=r"did you mean 'v9'"):
         versions.get(conn, "credit", "v99")
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from redistill.workers.cli import common
 from redistill.workers.errors import SettingsError
-from redistill.workers.settings.settings import Settings, env_name, environment, unknown_variables
+from redistill.workers.settings.settings import Settings, env_name
 
 DOCS = Path(__file__).parents[4] / "docs" / "settings.md"
 
@@ -62,26 +61,6 @@ def test_every_bad_value_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) 
         assert part in text
 
 
-def test_a_variable_that_is_no_setting_is_told_once_and_no_error(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("REDISTILL_DATABSE", "sqlite:///x")
-    monkeypatch.setenv("REDISTILL_OF_SOMEBODY_ELSE", "x")
-    monkeypatch.setenv("REDISTILL_GROUP", "known")
-    assert unknown_variables() == [
-        "REDISTILL_DATABSE: there is no such setting; did you mean REDISTILL_DATABASE?",
-        "REDISTILL_OF_SOMEBODY_ELSE: there is no such setting",
-    ]
-    common._tell_unknown.cache_clear()
-    for _ in range(2):
-        assert common.load().group == "known"
-    written = capsys.readouterr()
-    assert written.out == ""
-    assert written.err.splitlines() == [f"redistill: warning: {x}" for x in unknown_variables()]
-    assert not {"REDISTILL_DATABSE", "REDISTILL_OF_SOMEBODY_ELSE"} & set(environment({}))
-    assert environment({})["REDISTILL_GROUP"] == "known"
-
-
 def test_secrets_never_appear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDISTILL_STATE_KEY", "my-secret-key")
     monkeypatch.setenv("REDISTILL_DATABASE", "mysql://me:hunter2@db/x")
@@ -97,6 +76,8 @@ def test_secrets_never_appear(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load()
     assert "hunter2" not in repr(settings) + repr(settings.broker())
     assert "abab" not in repr(settings)
+    monkeypatch.setenv("REDISTILL_DATABASE", "postgresql://me:hunter2@db/x")
+    assert "hunter2" not in repr(Settings.load()) + str(Settings.load())
     security = settings.broker().security
     assert security is not None
     assert (security.protocol, security.password) == ("SASL_SSL", "hunter2")
@@ -120,7 +101,7 @@ def test_secrets_never_appear(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"kafka_security_protocol": "SASL_SSL"}, "needs REDISTILL_KAFKA_USERNAME"),
         ({"kafka_ca": "/no/such/ca.pem"}, "no such file"),
         ({"web_tls_cert": "x.pem"}, "set both or neither"),
-        ({"servers": "dev://127.0.0.1:9"}, "start=UUID"),
+        ({"servers": "dev://127.0.0.1"}, "start=UUID"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, str], expected: str) -> None:
@@ -154,6 +135,13 @@ def test_state_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert Settings.load({"home": tmp_path, "state_key": "00" * 16}).state_key_bytes() == bytes(16)
 
 
+def test_state_key_that_is_not_here_is_not_made(tmp_path: Path) -> None:
+    settings = Settings.load({"home": tmp_path})
+    assert settings.state_key_here() is None
+    assert not settings.keys_folder.exists()
+    assert settings.state_key_bytes() == settings.state_key_here()
+
+
 def test_a_broken_state_key_is_said(tmp_path: Path) -> None:
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "state.key").write_text("not hex")
@@ -169,3 +157,47 @@ def test_docs_list_exactly_the_settings() -> None:
         default, text = documented[env_name(name)]
         shown = "" if field.default in (None, "") else f"`{field.default}`"
         assert (name, default.strip(), text) == (name, shown, field.description)
+
+
+def test_no_representation_of_settings_shows_a_secret() -> None:
+    settings = Settings.load(
+        {
+            "database": "postgresql://ann:canary-1@db/x?password=canary-2",
+            "web_token": "canary-3" * 4,
+            "metrics_token": "canary-6" * 4,
+            "key_passphrase": "canary-4",
+            "kafka_username": "ann",
+            "kafka_password": "canary-5",
+            "state_key": "ca0a51" * 8,
+        }
+    )
+    for shown in (repr(settings), str(settings), f"{settings}", repr(settings.broker)):
+        assert "canary" not in shown
+        assert "ca0a51" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "served"),
+    [
+        ({}, False),
+        ({"metrics_host": "0.0.0.0"}, False),
+        ({"metrics_port": 9_100}, True),
+        ({"metrics_port": 9_100, "metrics_host": "::1"}, True),
+        ({"metrics_port": 9_100, "metrics_host": "10.0.0.1", "metrics_token": "t" * 32}, True),
+        ({"metrics_port": 0, "metrics_host": "0.0.0.0", "metrics_allow_insecure": True}, True),
+    ],
+)
+def test_metrics_are_served_on_loopback_or_to_whoever_shows_a_token(
+    given: dict[str, object], served: bool
+) -> None:
+    address = Settings.load(given).metrics_address()
+    assert (address is not None) == served
+    assert address is None or address.token == given.get("metrics_token")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "metrics.example"])
+def test_metrics_are_not_told_to_a_network(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"REDISTILL_METRICS_HOST = .* is not on loopback"):
+        Settings.load({"metrics_port": 0, "metrics_host": host}).metrics_address()
+    with pytest.raises(SettingsError, match=r"REDISTILL_METRICS_TOKEN.*32 characters or more"):
+        Settings.load({"metrics_token": "short"})

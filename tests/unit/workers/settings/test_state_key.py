@@ -59,3 +59,12 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"file/state\.key cannot be read or made"):
         stored_key(tmp_path / "file" / "state.key")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "00ff"])
+def test_key_that_anybody_has_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.key"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match="16 are the least"):
+        stored_key(path)
+    assert path.read_text() == text

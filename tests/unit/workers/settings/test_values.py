@@ -30,7 +30,7 @@ def test_addresses_are_taken_as_they_are(text: str) -> None:
         ("kafka:0", "'kafka:0'"),
         ("kafka:65536", "'kafka:65536'"),
         ("good:1, kafka:http", "'kafka:http'"),
-        ("dev://127.0.0.1:7", "start=UUID"),
+        ("dev://127.0.0.1:7?star=1", "start=UUID"),
     ],
 )
 def test_address_that_is_none_is_named(text: str, named: str) -> None:
@@ -86,3 +86,49 @@ def test_key_that_is_no_hexadecimal_is_not_repeated() -> None:
 )
 def test_password_of_a_url_is_hidden(value: Any, shown: Any) -> None:
     assert values.without_password(value) == shown
+
+
+TOKEN = "0123456789abcdef-._~+/=01234567890"
+
+
+def test_tokens_are_long_and_fit_into_a_header() -> None:
+    assert values.token(None) is None
+    good = values.token(SecretStr(f" {TOKEN}\r\n"))
+    assert good is not None
+    assert good.get_secret_value() == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [
+        ("x" * 31, r"32 characters or more were expected, not 31, for example from `openssl"),
+        ("", "not 0"),
+        (TOKEN + " " + TOKEN, "without spaces"),
+        (TOKEN + "\n" + TOKEN, "without spaces"),
+        (TOKEN + "\x00" + TOKEN, "without spaces"),
+        (TOKEN + "é", "of ASCII"),
+    ],
+)
+def test_tokens_that_are_none_are_refused_without_being_repeated(token: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refused:
+        values.token(SecretStr(token))
+    assert not token or token not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:canary@host/db",
+        "mysql://me:canary/canary@host/db",
+        "mysql://me:canary@canary@host:5432/db",
+        "mysql://me:can?canary#canary@host/db",
+        "mysql://host/db?user=me&password=canary",
+        "mysql://host/db?sslPassword=canary&x=1",
+        "kafka://me:canary@host",
+        "me:canary@host:9092",
+        "REDISTILL_BROKER = 'me:canary@host': 'me:canary@host' is not that",
+    ],
+)
+def test_no_password_of_a_url_is_said(url: str) -> None:
+    assert "canary" not in values.without_password(url)
+    assert "host" in values.without_password(url)

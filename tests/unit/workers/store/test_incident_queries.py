@@ -138,6 +138,28 @@ def test_detail_tells_findings_jobs_and_what_happened_in_order(conn: sa.Connecti
     assert [s["name"] for s in job["steps"]] == ["window", "gate"]
 
 
+WARM = {"name": "warm", "number": 1, "sha256": "aa", "reasons": ["fresh: worse"], "gates": []}
+
+
+def test_recipes_that_were_tried_come_before_the_one_that_is_judged(conn: sa.Connection) -> None:
+    add_job(conn, "j1", 4, outcome=json.dumps({"tried": [WARM]}))
+    present = {"name": "scratch", "number": None, "sha256": "bb"}
+    gates = [{"name": "size"}]
+    refused = {"decision": "rejected", "reasons": ["size: large"]}
+    add_step(conn, "j1", "gate", NOW, gates=gates, recipe=present, decision=refused)
+    found = incident_queries.job_detail(conn, incident_queries.find_job(conn, "4"))
+    assert found["recipes"] == [WARM, {**present, "reasons": ["size: large"], "gates": gates}]
+
+
+def test_recipe_that_was_judged_and_refused_is_told_once(conn: sa.Connection) -> None:
+    add_job(conn, "j1", 4, outcome=json.dumps({"tried": [WARM]}))
+    add_step(
+        conn, "j1", "gate", NOW, gates=[], recipe={"name": "warm", "number": 1, "sha256": "aa"}
+    )
+    found = incident_queries.job_detail(conn, incident_queries.find_job(conn, "4"))
+    assert found["recipes"] == [WARM]
+
+
 @pytest.mark.parametrize(
     ("step", "text"),
     [

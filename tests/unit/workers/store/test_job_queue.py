@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import loop
 import pytest
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from loop import NOW, Clock
 from waiting import PATIENCE_SECONDS
 
+from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
 from redistill.times import HOUR, SECOND, to_us
 from redistill.workers.errors import LeaseLost
@@ -55,6 +57,16 @@ def test_job_is_made_once_and_one_per_model_is_live(database: Database) -> None:
     with database.read() as conn:
         rows = conn.execute(sa.select(jobs.c.number).order_by(jobs.c.number)).scalars().all()
     assert rows == [1, 2]
+
+
+def test_counter_that_was_restored_without_its_jobs_keeps_no_job_from_being_made(
+    database: Database,
+) -> None:
+    assert make(database, "a")
+    with database.begin() as conn:
+        properties.put(conn, job_queue.NUMBER, "0")
+    assert make(database, "b", model="other")
+    assert state(database, "b").number == 2
 
 
 def test_ended_job_makes_room_for_the_next(database: Database) -> None:
@@ -197,3 +209,85 @@ def test_four_workers_share_jobs_without_taking_one_twice(database: Database) ->
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert len(taken) == len(set(taken)) == 12
+
+
+def test_job_that_asked_a_person_is_taken_up_again_where_nothing_else_is_live(
+    database: Database,
+) -> None:
+    make(database, "asked")
+    claim = job_queue.claim(database, "w1", now=NOW)
+    assert claim is not None
+    ended = {"phase": "gate", "why": "few rows", "reasons": ["few rows"], "seconds": 7.0}
+    failed = {"last_error": "it crashed", "failures": 2, "wait": {"rows": 9}}
+    with job_queue.fenced(database, claim, Clock()) as conn:
+        job_queue.finish(conn, claim.job, "needs_person", outcome=ended | failed, now=NOW + 1)
+        job_queue.release(conn, claim)
+    make(database, "other")
+    options = {"waived": {"trusted": "cli:ann: old"}}
+    with database.begin() as conn:
+        asked = job_queue.last(conn, "credit", incident_id=None)
+        assert asked is not None
+        assert asked.job_id == job_queue.job_id_of("other")
+        asked = state(database, "asked")
+        assert not job_queue.reopen(conn, asked, options=options, deadline_at=9, now=NOW + 2)
+        job_queue.finish(conn, state(database, "other"), "rejected", outcome={}, now=NOW + 2)
+        other = state(database, "other")
+    with database.begin() as conn:
+        assert not job_queue.reopen(conn, other, options={}, deadline_at=9, now=NOW + 2)
+        assert not job_queue.reopen(
+            conn, state(database, "other"), options={}, deadline_at=9, now=NOW + 2
+        )
+        assert job_queue.reopen(conn, asked, options=options, deadline_at=9, now=NOW + 2)
+    again = state(database, "asked")
+    assert (again.state, again.finished_at, again.deadline_at) == ("queued", None, 9)
+    first = {"at": NOW + 1, "answered_at": NOW + 2, "why": "few rows", "waived": {}}
+    assert (state(database, "other").waits_since, again.waits_since) == (NOW, NOW + 2)
+    assert (again.options, again.outcome) == (options, {"phase": "gate", "asked": [first]})
+    taken = job_queue.claim(database, "w2", now=NOW + 3)
+    assert taken is not None
+    assert taken.job.job_id == claim.job.job_id
+    assert taken.token > claim.token
+    with job_queue.fenced(database, taken, Clock()) as conn:
+        job_queue.finish(conn, taken.job, "needs_person", outcome={"why": "still"}, now=NOW + 4)
+        job_queue.release(conn, taken)
+    with database.begin() as conn:
+        job_queue.reopen(conn, state(database, "asked"), options={}, deadline_at=9, now=NOW + 5)
+    second = {
+        "at": NOW + 4, "answered_at": NOW + 5, "why": "still", "waived": options["waived"],
+    }  # fmt: skip
+    assert state(database, "asked").outcome["asked"] == [first, second]
+
+
+def test_job_that_waits_has_got_further_than_what_failed_before(database: Database) -> None:
+    make(database, "a")
+    clock = Clock()
+    claim = job_queue.claim(database, "one", now=clock())
+    assert claim is not None
+    with job_queue.fenced(database, claim, clock) as conn:
+        job_queue.requeue(conn, claim, not_before=clock(), why="it crashed", forgive=False)
+    again = job_queue.claim(database, "two", now=clock())
+    assert again is not None
+    assert again.job.outcome["failures"] == 1
+    with job_queue.fenced(database, again, clock) as conn:
+        job_queue.park(conn, again, outcome={"why": "few labels"}, gate_rows=7, now=clock())
+    assert state(database, "a").outcome == {"why": "few labels"}
+
+
+def test_job_that_ends_while_it_is_taken_out_of_its_wait_stays_ended(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(database, "a")
+    clock = Clock()
+    claim = job_queue.claim(database, "one", now=clock())
+    assert claim is not None
+    with job_queue.fenced(database, claim, clock) as conn:
+        job_queue.park(conn, claim, outcome={}, gate_rows=7, now=clock())
+    acquire = lease.acquire
+
+    def late(conn: sa.Connection, *args: Any, **options: Any) -> int | None:
+        job_queue.finish(conn, claim.job, "cancelled", outcome={}, now=clock())
+        return acquire(conn, *args, **options)
+
+    monkeypatch.setattr(lease, "acquire", late)
+    assert job_queue.claim_waiting(database, claim.job.job_id, "two", now=clock()) is None
+    assert state(database, "a").state == "cancelled"

@@ -41,7 +41,7 @@ def test_versions_are_told_newest_first_with_the_gates_that_failed(conn: sa.Conn
     gates = [
         {"name": "fresh", "passed": False},
         {"name": "size", "passed": True},
-        {"name": "slices"},
+        {"name": "worst_group"},
     ]
     add_version(
         conn, "r1", status="rejected", gate_passed=False, predecessor="v1", created_at=NOW + 5,
@@ -53,7 +53,7 @@ def test_versions_are_told_newest_first_with_the_gates_that_failed(conn: sa.Conn
         False,
         "rejected",
     )
-    assert rejected["failed_gates"] == ["fresh", "slices"]
+    assert rejected["failed_gates"] == ["fresh", "worst_group"]
     assert (rejected["bytes"], rejected["published_at"], rejected["predecessor"]) == (
         None,
         None,
@@ -62,6 +62,12 @@ def test_versions_are_told_newest_first_with_the_gates_that_failed(conn: sa.Conn
     assert (baseline["version"], baseline["serves"], baseline["kind"]) == ("v1", True, "baseline")
     assert (baseline["failed_gates"], baseline["bytes"]) == ([], 1)
     assert baseline["published_at"] == "2025-11-24T15:00:00+00:00"
+
+
+def test_waived_gates_are_told_with_who_and_why(conn: sa.Connection) -> None:
+    waived = {"trusted": "cli:ann: old rows"}
+    add_version(conn, "r1", report=json.dumps({"waived": waived}), created_at=NOW + 5)
+    assert [v["waived"] for v in model_detail.versions_of(conn, "credit")] == [waived, {}]
 
 
 def test_last_moves_of_the_pointer_are_told_newest_first(conn: sa.Connection) -> None:
@@ -114,3 +120,25 @@ def test_detail_holds_all_of_it(conn: sa.Connection) -> None:
     assert set(detail) == {"versions", "moves", "comparison", "stored"}
     assert [v["version"] for v in detail["versions"]] == ["v1"]
     assert [m["change"] for m in detail["moves"]] == ["publish"]
+
+
+def test_what_judged_a_version_is_its_own_variant_its_gates_and_its_gaps(
+    conn: sa.Connection,
+) -> None:
+    report = {
+        "gates": [{"name": "fresh", "passed": True}],
+        "variants": [
+            {"name": "fp32", "sha256": "aa" * 32, "bytes": 9},
+            {"name": "static_int8", "sha256": "cd" * 32, "bytes": 5, "gates": []},
+        ],
+        "gaps": [{"key": "sex"}],
+    }
+    add_version(conn, "r1", report=json.dumps(report))
+    found = model_detail.judged_of(conn, "credit", "r1")
+    assert found is not None
+    assert found["measured"] == {"name": "static_int8", "sha256": "cd" * 32, "bytes": 5}
+    assert (found["gates"], found["gaps"]) == (report["gates"], report["gaps"])
+    assert model_detail.judged_of(conn, "credit", "r2") is None
+    old = model_detail.judged_of(conn, "credit", "v1")
+    assert old is not None
+    assert (old["measured"], old["gates"], old["gaps"]) == ({}, [], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +24,9 @@ from redistill.streams.store.tables import (
     windows,
 )
 from redistill.times import DAY, HOUR, SECOND
-from redistill.workers.store import queries
+from redistill.workers.store import names, queries
 from redistill.workers.store.queries import Overview, UnregisteredModel
-from redistill.workers.store.tables import incidents, jobs, pauses
+from redistill.workers.store.tables import incidents, jobs, pauses, versions
 
 MODEL = "credit"
 
@@ -72,7 +73,7 @@ def overview(database: Database) -> Overview:
 def test_models_are_listed_by_name(database: Database) -> None:
     with database.begin() as conn:
         loop.register(conn, loop.spec("abalone"))
-        assert queries.models(conn) == ["abalone", "credit"]
+        assert names.model_names(conn) == ["abalone", "credit"]
 
 
 def test_traffic_of_a_young_model_is_that_since_its_first_row(database: Database) -> None:
@@ -236,3 +237,21 @@ def test_unregistered_models_are_those_that_nobody_registered_most_rows_first(
             UnregisteredModel("many", 11, 20),
             UnregisteredModel("few", 3, 10),
         ]
+
+
+def test_churn_is_that_of_the_newest_version_that_was_compared(database: Database) -> None:
+    with database.begin() as conn:
+        assert queries.trusted_churn(conn, MODEL) is None  # the first model replaced nobody
+        (first,) = conn.execute(sa.select(versions)).mappings()
+        for n, (version, told) in enumerate(
+            (("old", {"wins": 9, "losses": 9, "ties": 82}), ("new", {"wins": 3, "losses": 1, "ties": 96}),
+             ("last", None)), start=1,
+        ):  # fmt: skip
+            values = {
+                "version": version,
+                "created_at": NOW + n,
+                "report": json.dumps({"trusted": told}),
+            }
+            conn.execute(sa.insert(versions).values(**dict(first) | values))
+        assert queries.trusted_churn(conn, MODEL) == 0.04
+        assert queries.trusted_churn(conn, "nobody") is None

@@ -25,7 +25,7 @@ from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
 from redistill.workers.web import app as web
 
-TOKEN = "a-long-secret"
+TOKEN = "a-long-secret-of-32-letters-or-more"
 GRAPH = "a" * 64 + ".onnx"
 
 
@@ -212,7 +212,7 @@ def test_it_is_not_ready_while_what_was_published_is_not_in_its_folder(
     (layout.metadata / "timestamp.json").unlink()
     client = client_of()
     assert problems_of(client) == []  # nothing was published yet
-    publish(database, web.now_us())
+    publish(database, database.clock())
     (problem,) = problems_of(client)
     assert "holds no timestamp.json" in problem
     (layout.metadata / "timestamp.json").write_text("{}")

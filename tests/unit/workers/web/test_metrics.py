@@ -106,6 +106,8 @@ def test_open_incidents_and_live_jobs_are_counted_and_ended_ones_are_not(
     database: Database,
 ) -> None:
     with database.begin() as conn:
+        for model in ("credit", "fraud"):
+            loop.register(conn, loop.spec(model))
         open_incident(conn, "credit", "harm")
         open_incident(conn, "credit", "data")
         open_incident(conn, "credit", "harm", status="resolved")
@@ -127,6 +129,8 @@ def test_open_incidents_and_live_jobs_are_counted_and_ended_ones_are_not(
 
 def test_epochs_and_the_published_snapshot_are_read_at_every_scrape(database: Database) -> None:
     registry = WebMetrics(database, "").registry
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(), version=None)
     for epoch in (1, 2):
         with database.begin() as conn:
             loop.point(conn, "credit", f"v{epoch}")

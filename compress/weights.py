@@ -1,0 +1,220 @@
+"""Weights of a candidate, by recipe: distilled, from scratch or not, or taken as they are. A step
+each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from redistill.compress import data
+from redistill.compress.data import PreparedRows
+from redistill.compress.errors import BadData, BadModel
+from redistill.compress.folder import JobContext, environment
+from redistill.compress.judge.gates import size
+from redistill.compress.plan import Training
+from redistill.compress.recipes import RECIPES
+from redistill.compress.shrink import distill, students, widths
+from redistill.compress.shrink.trained import ARCHITECTURE_FILE, default_architecture
+from redistill.compress.steps import array_key, key_of
+from redistill.files import sha256_of, sha256_of_tree
+
+__all__ = ["MAKERS", "Weights", "training_of"]
+
+SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
+"""Without a warm start: times the epochs, and replay rows per fresh row at least."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """A student as files."""
+
+    folder: Path
+    """Its architecture and weights."""
+    key: str
+    """Hash of all that determines them."""
+
+
+def training_of(recipe: str, training: Training) -> Training:
+    """How a recipe trains: from scratch takes longer, and more of what was known before."""
+    if RECIPES[recipe].warm:
+        return training
+    return replace(
+        training,
+        epochs=training.epochs * SCRATCH_EPOCHS,
+        replay_ratio=max(training.replay_ratio, SCRATCH_REPLAY),
+    )
+
+
+def _warm(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+    """The student that serves learns the fresh rows."""
+    known = sha256_of_tree(_served(context))
+    return _distilled(context, prepared, training, lambda x: _serving(context), begun=known)
+
+
+def _scratch(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+    """A new student learns everything."""
+    job = context.job
+    asked = default_architecture(
+        len(job.graph.features),
+        len(job.graph.classes),
+        hidden=training.hidden,
+        categories=data.categories(job.graph),
+    )
+    most, why = _largest(context)
+    architecture = widths.fitting(asked, most)
+    if architecture != asked:
+        context.warnings.append(
+            f"the built-in student has layers {list(architecture.hidden)}, not"
+            f" {list(asked.hidden)}: {why}"
+        )
+
+    def start(x: NDArray[np.float32]) -> students.Mlp:
+        student = students.build(architecture, seed=job.seed)
+        student.fit_inputs(x)
+        return student
+
+    return _distilled(context, prepared, training, start, begun=None)
+
+
+def _largest(context: JobContext) -> tuple[float, str]:
+    """How large a candidate may be, and by what: gate ``size`` refuses more."""
+    bytes_of = {
+        role: path.stat().st_size if (path := context.path(role)).is_file() else None
+        for role in ("incumbent", "teacher")
+    }
+    limits = size.allowed(
+        context.policy["size"], incumbent=bytes_of["incumbent"], teacher=bytes_of["teacher"]
+    )
+    return min(limits, default=(float("inf"), ""))
+
+
+def _requantize(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+    """The weights stay as they are: what is made of them is calibrated with fresh rows."""
+    student = _serving(context)
+    key = key_of("weights", sha256_of_tree(_served(context)))
+    folder = context.steps.make("weights", key, students.arrays(student).save)
+    # which rows calibrate belongs to what is known of the candidate, though no weight hangs on it
+    return Weights(folder=folder, key=key_of(key, array_key(prepared.train_x)))
+
+
+MAKERS: Mapping[str, Callable[[JobContext, PreparedRows, Training], Weights]] = MappingProxyType(
+    {"warm": _warm, "scratch": _scratch, "requantize": _requantize}
+)
+"""What each recipe does; ``recipes.RECIPES`` says when."""
+
+
+def _served(context: JobContext) -> Path:
+    return context.folder / "incumbent" / "training"
+
+
+def _serving(context: JobContext) -> students.Mlp:
+    """The student that serves.
+
+    Raises
+    ------
+    BadModel
+        It is not one of this model.
+    """
+    graph = context.job.graph
+    student = students.load(_served(context))
+    a, inputs, outputs = student.architecture, len(graph.features), len(graph.classes)
+    if (a.inputs, a.outputs) != (inputs, outputs):
+        raise BadModel(
+            f"incumbent/training/{ARCHITECTURE_FILE} has {a.inputs} inputs and"
+            f" {a.outputs} outputs, the model has {inputs} features and {outputs} classes"
+        )
+    return student
+
+
+def _distilled(
+    context: JobContext,
+    prepared: PreparedRows,
+    training: Training,
+    start: Callable[[NDArray[np.float32]], students.Mlp],
+    *,
+    begun: str | None,
+) -> Weights:
+    """Train a student: the one that ``start`` gives for the rows of an epoch, ``begun`` from
+    weights of this hash."""
+    job, steps = context.job, context.steps
+    x = prepared.train_x
+    labels = _labels(context, prepared)
+    logits = _teacher_logits(context, x) if labels is None or training.kd_weight > 0 else None
+    epoch = prepared.schedule(training.replay_ratio, training.max_repeats)
+    x = x[epoch]
+    labels = None if labels is None else labels[epoch]
+    logits = None if logits is None else logits[epoch]
+
+    student = start(x)
+    key = key_of(
+        "train",
+        environment()["torch"],
+        array_key(x),
+        None if logits is None else array_key(logits),
+        None if labels is None else array_key(labels),
+        training,
+        job.seed,
+        student.architecture,
+        begun,
+    )
+
+    def train(out: Path) -> None:
+        def check(share: float) -> None:
+            context.deadline.check("train")
+            steps.progress("train", share)
+
+        distill.distill(
+            student,
+            x,
+            logits,
+            labels,
+            training=training,
+            seed=job.seed,
+            check=check,
+        )
+        students.arrays(student).save(out)
+
+    return Weights(folder=steps.make("train", key, train), key=key)
+
+
+def _labels(context: JobContext, prepared: PreparedRows) -> NDArray[np.int64] | None:
+    """Labels of the training rows, or nothing where the teacher alone teaches."""
+    job = context.job
+    if job.train_on == "teacher":
+        return None
+    replay = prepared.replay
+    if len(replay) and not replay.labelled.all():
+        if not context.path("teacher").is_file():
+            raise BadData(
+                "reference.parquet has rows without labels, and there is no teacher to label them:"
+                " training on labels needs one or the other"
+            )
+        missing = int((~replay.labelled).sum())
+        context.warnings.append(f"{missing} replay rows have no label and got their teacher's")
+        replay = data.with_labels(replay, context.graph("teacher").classes(replay.x))
+    return np.concatenate([prepared.train.y, replay.y])
+
+
+def _teacher_logits(context: JobContext, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The teacher's answers, made once per teacher and rows."""
+    teacher = context.graph("teacher")
+    key = key_of("logits", sha256_of(context.path("teacher")), teacher.call, array_key(x))
+
+    def make(out: Path) -> None:
+        logits = teacher.logits(x)
+        if not np.isfinite(logits).all():
+            bad = int((~np.isfinite(logits).all(axis=1)).sum())
+            raise BadModel(
+                f"the teacher answers NaN or infinity on {bad} of {len(x)} training rows; missing"
+                " values (NaN) and unseen categories (-1) must be handled inside its graph"
+            )
+        np.save(out, logits)
+
+    path = context.steps.make("teacher_logits", key, make, suffix=".npy")
+    out: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    return out

@@ -1,0 +1,47 @@
+"""Ways to make a candidate: which ones, in which order, and whose steps are whose."""
+
+from __future__ import annotations
+
+import pytest
+from compress_rows import job_of
+
+from redistill.compress import recipes, weights
+from redistill.compress.plan import Tried
+
+WARM = Tried(name="warm", number=1, sha256="ab" * 32, reasons=("fresh: worse",))
+BOTH = ("warm", "scratch")
+
+
+def test_every_recipe_says_what_it_does_and_does_it() -> None:
+    assert recipes.RECIPES.keys() == weights.MAKERS.keys()
+    assert all(r.told for r in recipes.RECIPES.values())
+    assert set(recipes.USUAL).union(*recipes.BY_CAUSE.values()) == recipes.RECIPES.keys()
+
+
+@pytest.mark.parametrize(
+    ("cause", "weights", "names"),
+    [
+        ("compression_gap", True, ("warm", "scratch")),
+        ("stale_quantization", True, ("requantize", "warm", "scratch")),
+        ("a cause of a later release", True, ("warm", "scratch")),
+        (None, True, ("warm", "scratch")),
+        ("stale_quantization", False, ("scratch",)),
+    ],
+)
+def test_what_is_tried_follows_from_the_cause(
+    cause: str | None, weights: bool, names: tuple[str, ...]
+) -> None:
+    assert recipes.sequence(cause, weights=weights) == names
+
+
+def test_a_run_is_about_the_first_recipe_that_was_not_tried() -> None:
+    first, second = job_of(recipes=BOTH), job_of(recipes=BOTH, tried=(WARM,))
+    assert (recipes.named(first), recipes.scope(first)) == ("warm", "")
+    assert (recipes.named(second), recipes.scope(second)) == ("scratch", "scratch.")
+
+
+def test_weights_that_are_not_known_are_learned_from_scratch() -> None:
+    for name in ("warm", "requantize"):
+        assert recipes.used(job_of(recipes=(name,)), weights=False) == "scratch"
+        assert recipes.used(job_of(recipes=(name,)), weights=True) == name
+    assert recipes.used(job_of(recipes=("scratch",)), weights=True) == "scratch"

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from random import Random
+
+import pytest
+from alert_rows import NOW, Recorder, alert
+from waiting import eventually
+
+from redistill.streams.errors import StoreUnavailable
+from redistill.times import HOUR
+from redistill.workers.alerts import delivery
+from redistill.workers.alerts.alert import Alert
+from redistill.workers.alerts.channels.channel import DeliveryFailed
+from redistill.workers.alerts.notifier import Notifier
+from redistill.workers.alerts.planning import Sending
+from redistill.workers.store.alert_deliveries import Delivery
+
+
+class Site:
+    """Two channels, and a database that may be away."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.notes: list[Delivery] = []
+        self.away = False
+        self.channels = {"a": Recorder(), "b": Recorder()}
+        self.notifier = Notifier(
+            self.channels, note=self.note, clock=lambda: self.now, rng=Random(1)
+        )
+        self.notifier.start()
+
+    def note(self, rows: Sequence[Delivery]) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.notes += rows
+
+    def owe(self, *alerts: Alert, channels: str = "ab", **more: int) -> None:
+        self.notifier.offer({c: [self.sending(one, c, **more) for one in alerts] for c in channels})
+
+    def sending(self, one: Alert, channel: str, settle: int = 0) -> Sending:
+        row = delivery.owed(
+            one, None, channel=channel, in_place=True, again=0, settle=settle, now=self.now
+        )
+        return Sending(alert=one, delivery=row)
+
+    def told(self, channel: str) -> list[str]:
+        return [one.key for one in self.channels[channel].told]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    for channel in made.channels.values():
+        channel.gate.set()
+    assert made.notifier.stop(60)
+
+
+def noted(site: Site, channel: str, state: str) -> Callable[[], bool]:
+    return lambda: any(n.channel == channel and n.state == state for n in site.notes)
+
+
+def test_every_channel_is_told_and_it_is_noted(site: Site) -> None:
+    site.owe(alert("1"), alert("2"))
+    eventually(lambda: len(site.notes) == 4)
+    assert site.told("a") == site.told("b") == ["incident:1", "incident:2"]
+    assert {(n.state, n.told_state) for n in site.notes} == {("told", "firing")}
+
+
+def test_channel_that_hangs_holds_no_other_up(site: Site) -> None:
+    site.channels["a"].gate.clear()
+    site.owe(alert())
+    eventually(noted(site, "b", "told"))
+    assert site.told("a") == []
+
+
+def test_plan_that_is_older_than_the_last_delivery_tells_nothing_twice(site: Site) -> None:
+    site.owe(alert())
+    eventually(noted(site, "a", "told"))
+    eventually(noted(site, "b", "told"))
+    site.owe(alert(), alert("2"))
+    eventually(lambda: "incident:2" in site.told("a"))
+    assert site.told("a") == ["incident:1", "incident:2"]
+
+
+def test_what_another_process_told_meanwhile_is_told_again_here(site: Site) -> None:
+    site.owe(alert(), channels="a")
+    eventually(noted(site, "a", "told"))
+    site.notifier.forget()
+    site.owe(alert(), channels="a")
+    eventually(lambda: len(site.told("a")) == 2)
+
+
+def test_newer_plan_takes_the_place_of_what_was_owed(site: Site) -> None:
+    site.owe(alert("late"), channels="a", settle=HOUR)
+    site.owe(alert("2"), channels="a")
+    eventually(lambda: site.told("a") == ["incident:2"])
+    site.now += 2 * HOUR
+    site.owe(alert("3"), channels="a")
+    eventually(lambda: site.told("a") == ["incident:2", "incident:3"])
+
+
+def test_failure_is_noted_and_tried_again_when_it_is_due(site: Site) -> None:
+    site.channels["a"].broken = DeliveryFailed("503")
+    site.owe(alert(), channels="a")
+    eventually(noted(site, "a", "owed"))
+    (row,) = site.notes
+    assert (row.tries, row.error) == (1, "503")
+    site.channels["a"].broken = None
+    site.now = row.not_before
+    site.notifier.offer({"a": [Sending(alert=alert(), delivery=row)]})
+    eventually(noted(site, "a", "told"))
+
+
+def test_defect_of_a_channel_ends_no_thread(site: Site) -> None:
+    site.channels["a"].broken = ZeroDivisionError("secret-token")  # type: ignore[assignment]
+    site.owe(alert(), channels="a")
+    eventually(noted(site, "a", "owed"))
+    assert site.notes[0].error == "ZeroDivisionError in the channel itself"
+
+
+def test_delivery_is_noted_once_the_database_is_back_and_not_made_again(site: Site) -> None:
+    site.away = True
+    site.owe(alert(), channels="a")
+    eventually(lambda: site.told("a"))
+    site.owe(alert(), channels="a")
+    site.away = False
+    site.owe(alert(), alert("2"), channels="a")
+    eventually(lambda: len(site.notes) == 2)
+    assert site.told("a") == ["incident:1", "incident:2"]

@@ -1,0 +1,190 @@
+"""A round reads SQL and nothing else; what it decides is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import incident_rows
+import loop
+import pytest
+from loop import NOW
+from structlog.testing import capture_logs
+
+from redistill.streams.errors import LeaseError
+from redistill.streams.store.database import Database
+from redistill.times import DAY, HOUR, SECOND
+from redistill.workers.alerts import delivery
+from redistill.workers.alerts.alerts_file import AlertsConfig, Route, Storm
+from redistill.workers.alerts.planner import AGAIN_US, LATELY_US, Planner
+from redistill.workers.alerts.planning import Plan, Traits
+from redistill.workers.store import alert_deliveries, alert_holds, alert_queries
+
+CONFIG = AlertsConfig(
+    channels={"team": {}},
+    routes=(Route(channels=("team",), min_severity="info"),),
+    storm=Storm(alerts=3, settle_seconds=0),
+)
+TRAITS = {"team": Traits(in_place=True)}
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = loop.opened(database_url)
+    yield opened
+    opened.dispose()
+
+
+class Rounds:
+    """A planner, and a channel that is told at once."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.planner = Planner(database, public_url="https://r.example")
+
+    def __call__(self, now: int, *, tell: bool = True) -> list[tuple[str, str]]:
+        made = self.plan(now)
+        for one in made.owed["team"] if tell else ():
+            with self.database.begin() as conn:
+                alert_deliveries.note(conn, delivery.sent(one.delivery, one.alert, now=now))
+        return [(one.alert.kind, one.alert.state) for one in made.owed["team"]]
+
+    def plan(self, now: int) -> Plan:
+        return self.planner.round(CONFIG, TRAITS, now=now)
+
+
+def test_incident_is_told_changed_and_ended_from_what_sql_says(database: Database) -> None:
+    rounds = Rounds(database)
+    assert rounds(NOW) == []
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+    ((alert, _),) = [(s.alert, s.delivery) for s in rounds.plan(NOW).owed["team"]]
+    assert (alert.title, alert.url) == (
+        "credit v1: error 5.0% → 60.0%",
+        f"https://r.example/incidents/{number}",
+    )
+    assert rounds(NOW) == [("incident", "firing")]
+    assert rounds(NOW + HOUR) == []
+    with database.begin() as conn:
+        incident_rows.needs_person(conn, number, now=NOW + HOUR)
+    assert [s.alert.severity for s in rounds.plan(NOW + HOUR).owed["team"]] == ["page"]
+    rounds(NOW + HOUR)
+    with database.begin() as conn:
+        incident_rows.resolve(conn, number, now=NOW + HOUR)
+    assert rounds(NOW + HOUR) == [("incident", "resolved")]
+    assert rounds(NOW + HOUR) == []
+
+
+def test_process_that_died_before_it_noted_sends_the_same_again(database: Database) -> None:
+    with database.begin() as conn:
+        incident_rows.open_incident(conn, now=NOW)
+    (first,) = Rounds(database).plan(NOW).owed["team"]
+    (again,) = Rounds(database).plan(NOW + SECOND).owed["team"]
+    assert (again.alert, again.delivery.digest) == (first.alert, first.delivery.digest)
+
+
+def test_end_is_told_however_long_nobody_was_there_to_tell_it(database: Database) -> None:
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+        other = incident_rows.open_incident(conn, model="fraud", now=NOW)
+    rounds = Rounds(database)
+    assert len(rounds(NOW)) == 2
+    with database.begin() as conn:
+        incident_rows.resolve(conn, number, other, now=NOW + HOUR)
+    assert Rounds(database)(NOW + 9 * DAY) == [("incident", "resolved")] * 2
+    assert Rounds(database)(NOW + 9 * DAY) == []
+
+
+def test_acknowledged_incident_is_told_so_and_forgotten_when_it_comes_back(
+    database: Database,
+) -> None:
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+    rounds = Rounds(database)
+    rounds(NOW)
+    with database.begin() as conn:
+        alert_holds.acknowledge(
+            conn, f"incident:{number}", subject=number, actor="cli:ann", now=NOW
+        )
+    assert rounds(NOW) == [("incident", "acknowledged")]
+
+
+def test_moves_of_pointers_are_told_from_when_somebody_is_there_to_be_told(
+    database: Database,
+) -> None:
+    with database.begin() as conn:
+        loop.register(conn, loop.spec())
+    rounds = Rounds(database)
+    rounds(NOW)
+    assert rounds(NOW) == [], "what was before is no news"
+    with database.begin() as conn:
+        loop.point(conn, "credit", "r2", now=NOW + SECOND)
+    ((alert),) = [s.alert for s in rounds.plan(NOW + SECOND).owed["team"]]
+    assert (alert.title, alert.key) == ("credit: r2 serves in place of v1", "change:credit:2")
+    assert rounds(NOW + SECOND) == [("change", "resolved")]
+    assert rounds(NOW + 2 * SECOND) == []
+    assert rounds(NOW + SECOND + LATELY_US) == []
+
+
+def test_storm_lives_as_long_as_a_member_and_is_forgotten_afterwards(database: Database) -> None:
+    with database.begin() as conn:
+        numbers = [
+            incident_rows.open_incident(conn, model=m, now=NOW) for m in incident_rows.models(3)
+        ]
+    rounds = Rounds(database)
+    assert rounds(NOW) == [("storm", "firing")]
+    with database.begin() as conn:
+        incident_rows.resolve(conn, *numbers[:2], now=NOW + HOUR)
+    assert rounds(NOW + 9 * DAY) == [("storm", "firing")]
+    with database.begin() as conn:
+        incident_rows.resolve(conn, numbers[2], now=NOW + 9 * DAY)
+    assert rounds(NOW + 9 * DAY) == [("storm", "resolved")]
+    assert rounds(NOW + 10 * DAY) == []
+    with database.read() as conn:
+        assert alert_queries.storms(conn) == {}
+
+
+def test_nothing_is_stored_where_another_process_has_taken_over(database: Database) -> None:
+    def lost(conn: object) -> None:
+        raise LeaseError("taken over")
+
+    with database.begin() as conn:
+        incident_rows.open_incident(conn, now=NOW)
+    with pytest.raises(LeaseError):
+        Planner(database, public_url=None, fence=lost).round(CONFIG, TRAITS, now=NOW)
+    with database.read() as conn:
+        assert alert_deliveries.read(conn) == {}
+
+
+def test_page_that_goes_nowhere_is_said_in_the_log_once(database: Database) -> None:
+    with database.begin() as conn:
+        incident_rows.needs_person(conn, incident_rows.open_incident(conn, now=NOW), now=NOW)
+    planner = Planner(database, public_url=None)
+    with capture_logs() as lines:
+        for _ in range(3):
+            planner.round(AlertsConfig(), {}, now=NOW)
+    assert [line["action"] for line in lines] == ["alert_unrouted"]
+
+
+def test_round_is_due_when_something_was_written_or_time_has_passed(database: Database) -> None:
+    planner = Planner(database, public_url=None)
+    assert planner.due(NOW)
+    assert not planner.due(NOW + 1)
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+    assert planner.due(NOW + 2)
+    assert not planner.due(NOW + 3)
+    with database.begin() as conn:
+        alert_holds.acknowledge(
+            conn, f"incident:{number}", subject=number, actor="cli:ann", now=NOW
+        )
+    assert planner.due(NOW + 4)
+    with database.begin() as conn:
+        alert_holds.snooze(
+            conn, f"incident:{number}", until=NOW, subject=number, actor="cli:ann", now=NOW
+        )
+        incident_rows.needs_person(conn, number, now=NOW + 5)
+    assert planner.due(NOW + 6)
+    assert not planner.due(NOW + 7)
+    planner.reset()
+    assert planner.due(NOW + 8)
+    assert planner.due(NOW + 8 + AGAIN_US)

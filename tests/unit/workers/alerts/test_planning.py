@@ -1,0 +1,313 @@
+"""Who is owed what: a channel is driven by plans alone, through routes, holds, storms and quiet hours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from alert_rows import NOW, alert
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redistill.times import HOUR, MINUTE, SECOND
+from redistill.workers.alerts import delivery, storms
+from redistill.workers.alerts.alert import Alert
+from redistill.workers.alerts.alerts_file import AlertsConfig, Quiet, Route, Storm
+from redistill.workers.alerts.planning import CHANNEL_FAILING, Facts, Plan, Traits, plan
+from redistill.workers.store.alert_deliveries import Delivery
+from redistill.workers.store.alert_holds import Hold
+
+CHANNELS: dict[str, dict[str, object]] = {"oncall": {}, "team": {}}
+SETTLED = Storm(alerts=3, within_seconds=60, settle_seconds=0)
+
+
+def config(*routes: Route, **more: Any) -> AlertsConfig:
+    given = {
+        "channels": CHANNELS,
+        "routes": routes or (Route(channels=("oncall",)),),
+        "storm": SETTLED,
+    }
+    return AlertsConfig(**(given | more))
+
+
+class World:
+    """What is stored, and channels that are told all that is due."""
+
+    def __init__(self, setup: AlertsConfig, *, channels: dict[str, Traits] | None = None) -> None:
+        self.setup = setup
+        self.channels = channels or {
+            "oncall": Traits(in_place=True),
+            "team": Traits(in_place=False),
+        }
+        self.alerts: dict[str, Alert] = {}
+        self.holds: dict[str, Hold] = {}
+        self.storms: dict[str, str] = {}
+        self.rows: dict[tuple[str, str], Delivery] = {}
+        self.told: list[tuple[str, Alert]] = []
+        self.now = NOW
+
+    def round(self, *alerts: Alert, forward: int = 0) -> list[tuple[str, str, str, str]]:
+        """Things as they are now; returns who was told: channel, key, state, severity."""
+        self.now += forward
+        self.alerts |= {a.key: a for a in alerts}
+        before = len(self.told)
+        made = self.plan()
+        for row in made.write:
+            self.rows[row.channel, row.alert_key] = row
+        for key in made.delete:
+            del self.rows[key]
+        for channel, sendings in made.owed.items():
+            for one in sendings:
+                if one.delivery.not_before <= self.now:
+                    row = delivery.sent(one.delivery, one.alert, now=self.now)
+                    self.rows[channel, one.alert.key] = row
+                    self.told.append((channel, one.alert))
+        return [(c, a.key, a.state, a.severity) for c, a in self.told[before:]]
+
+    def plan(self) -> Plan:
+        self.storms |= storms.gather(self.alerts.values(), self.storms, self.setup.storm)
+        facts = Facts(
+            alerts=list(self.alerts.values()),
+            storms=self.storms,
+            holds=self.holds,
+            deliveries=self.rows,
+        )
+        return plan(facts, self.setup, self.channels, now=self.now)
+
+
+ENDED = {"state": "resolved", "resolved_at": NOW}
+I1 = "incident:1"
+
+
+def test_alert_is_told_once_and_then_its_end() -> None:
+    world = World(config())
+    assert world.round(alert()) == [("oncall", I1, "firing", "warn")]
+    assert world.round(forward=HOUR) == []
+    assert world.round(alert(**ENDED)) == [("oncall", I1, "resolved", "warn")]
+    assert world.round(forward=HOUR) == []
+
+
+def test_alert_that_ended_before_anybody_was_told_is_not_told() -> None:
+    world = World(config(storm=Storm(settle_seconds=1)))
+    assert world.round(alert()) == []
+    assert world.round(alert(**ENDED), forward=HOUR) == []
+    assert world.rows == {}
+
+
+def test_incident_that_comes_back_is_told_again() -> None:
+    world = World(config(Route(channels=("oncall", "team"))))
+    world.round(alert())
+    world.round(alert(**ENDED))
+    assert [t[:3] for t in world.round(alert(), forward=MINUTE)] == [
+        ("oncall", I1, "firing"), ("team", I1, "firing"),
+    ]  # fmt: skip
+
+
+def test_whoever_was_told_hears_of_the_end_whatever_routes_say() -> None:
+    world = World(config(Route(channels=("oncall",), min_severity="page")))
+    world.round(alert(severity="page"))
+    assert world.round(alert(severity="warn"), forward=MINUTE) == [("oncall", I1, "firing", "warn")]
+    world.setup = config(Route(channels=("team",)))
+    assert ("oncall", I1, "resolved", "warn") in world.round(alert(**ENDED), forward=MINUTE)
+
+
+def test_page_goes_to_who_is_next_when_nobody_acknowledges_it() -> None:
+    route = Route(channels=("oncall",), escalate_after_minutes=15, escalate_to=("team",))
+    world = World(config(route))
+    world.round(alert())
+    assert world.round(alert(severity="page"), forward=HOUR) == [("oncall", I1, "firing", "page")]
+    assert world.round(forward=15 * MINUTE - 1) == []
+    assert world.round(forward=1) == [("team", I1, "firing", "page")]
+    world.holds[I1] = Hold(acknowledged_at=world.now, acknowledged_by="cli:ann")
+    assert world.round() == [("oncall", I1, "acknowledged", "page")]
+    assert {t[0] for t in world.round(alert(severity="page", **ENDED))} == {"oncall", "team"}
+
+
+def test_acknowledged_page_goes_no_further() -> None:
+    route = Route(channels=("oncall",), escalate_after_minutes=15, escalate_to=("team",))
+    world = World(config(route))
+    world.round(alert(severity="page"))
+    world.holds[I1] = Hold(acknowledged_at=NOW, acknowledged_by="cli:ann")
+    assert {t[0] for t in world.round(forward=10 * HOUR)} == {"oncall"}
+
+
+def test_snoozed_alert_rests_and_is_told_again_at_its_end() -> None:
+    world = World(config(Route(channels=("oncall", "team"))))
+    world.round(alert())
+    world.holds[I1] = Hold(snoozed_until=NOW + HOUR, snoozed_by="cli:ann")
+    assert [t[:3] for t in world.round()] == [("oncall", I1, "acknowledged")]
+    assert world.round(alert(severity="page"), forward=MINUTE) == [
+        ("oncall", I1, "acknowledged", "page")
+    ]
+    assert {t[:3] for t in world.round(forward=HOUR)} == {
+        ("oncall", I1, "firing"), ("team", I1, "firing"),
+    }  # fmt: skip
+    assert world.round(forward=HOUR) == []
+
+
+def test_alert_that_ends_while_it_is_snoozed_is_told_to_have_ended() -> None:
+    world = World(config(Route(channels=("oncall", "team"))))
+    world.round(alert())
+    world.holds[I1] = Hold(snoozed_until=NOW + HOUR, snoozed_by="cli:ann")
+    world.round()
+    assert len(world.round(alert(**ENDED), forward=MINUTE)) == 2
+    assert world.round(forward=HOUR) == []
+
+
+def test_quiet_hours_keep_back_what_can_wait() -> None:
+    night = Quiet(begin="15:00", end="17:00")  # the clock of these tests begins at 16:00
+    world = World(config(quiet=night))
+    assert world.round(alert(), alert("2", model="fraud", severity="page")) == [
+        ("oncall", "incident:2", "firing", "page")
+    ]
+    assert world.round(alert("3", model="churn", opened_at=NOW + 2 * MINUTE), forward=MINUTE) == []
+    world.round(alert("3", model="churn", opened_at=NOW + 2 * MINUTE, **ENDED), forward=MINUTE)
+    assert world.round(forward=HOUR) == [("oncall", I1, "firing", "warn")]
+
+
+def test_change_is_told_once() -> None:
+    change = alert(
+        "x",
+        key="change:credit:2",
+        kind="change",
+        severity="info",
+        alert_class="publish",
+        state="resolved",
+    )
+    world = World(config(Route(channels=("oncall", "team"), min_severity="info")))
+    assert len(world.round(change)) == 2
+    assert world.round(forward=HOUR) == []
+    assert World(config()).round(change) == [], "a route has to ask for it"
+
+
+def test_storm_of_fifty_models_is_one_alert_that_changes_in_place() -> None:
+    world = World(config())
+    fifty = [alert(str(i), model=f"m{i}", opened_at=NOW + i) for i in range(50)]
+    assert [(c, k.split(":")[0], s) for c, k, s, _ in world.round(*fifty)] == [
+        ("oncall", "storm", "firing")
+    ]
+    ended = [alert(str(i), model=f"m{i}", opened_at=NOW + i, **ENDED) for i in range(50)]
+    assert len(world.round(*ended[:20], forward=MINUTE)) == 1
+    assert "30 of 50 are open" in world.told[-1][1].how_bad
+    ((_, key, state, _),) = world.round(*ended, forward=MINUTE)
+    assert (key.split(":")[0], state) == ("storm", "resolved")
+    assert world.round(forward=HOUR) == []
+
+
+def test_alerts_told_before_a_storm_was_one_are_told_to_have_ended() -> None:
+    world = World(config())
+    two = [alert(str(i), model=f"m{i}", opened_at=NOW + i) for i in range(2)]
+    assert len(world.round(*two)) == 2
+    assert len(world.round(alert("2", model="m2", opened_at=NOW + 2))) == 1, "the storm alone"
+    ended = world.round(alert("0", model="m0", opened_at=NOW, **ENDED), forward=MINUTE)
+    assert {(k.split(":")[0], s) for _, k, s, _ in ended} == {
+        ("incident", "resolved"),
+        ("storm", "firing"),
+    }
+
+
+def test_team_sees_of_a_storm_what_is_its_own() -> None:
+    ways = (Route(channels=("oncall",)), Route(channels=("team",), models=("m1",)))
+    world = World(config(*ways))
+    world.round(*[alert(str(i), model=f"m{i}", opened_at=NOW + i) for i in range(5)])
+    assert sorted((c, a.kind) for c, a in world.told) == [("oncall", "storm"), ("team", "incident")]
+
+
+def test_acknowledged_storm_is_in_hand_with_all_its_members() -> None:
+    route = Route(channels=("oncall",), escalate_after_minutes=15, escalate_to=("team",))
+    world = World(config(route))
+    three = [alert(str(i), model=f"m{i}", opened_at=NOW + i, severity="page") for i in range(3)]
+    ((_, key, _, _),) = world.round(*three)
+    world.holds[key] = Hold(acknowledged_at=NOW, acknowledged_by="cli:ann")
+    assert world.round(forward=HOUR) == [("oncall", key, "acknowledged", "page")]
+    assert world.round(forward=HOUR) == []
+
+
+def test_storm_that_concerns_a_channel_no_more_is_over_for_it() -> None:
+    world = World(config(Route(channels=("oncall",), min_severity="page")))
+    three = [alert(str(i), model=f"m{i}", opened_at=NOW + i, severity="page") for i in range(3)]
+    world.round(*three)
+    calm = [alert(str(i), model=f"m{i}", opened_at=NOW + i) for i in range(3)]
+    ((_, _, state, _),) = world.round(*calm, forward=MINUTE)
+    assert state == "resolved"
+    assert world.round(forward=MINUTE) == []
+
+
+def test_trouble_of_a_channel_goes_to_another_one() -> None:
+    trouble = alert(
+        key="operational:1", kind="operational", alert_class=CHANNEL_FAILING, model=None, where="oncall",
+        severity="page",
+    )  # fmt: skip
+    world = World(config())
+    assert world.round(trouble) == [("team", "operational:1", "firing", "page")]
+
+
+def test_page_that_no_route_takes_is_named() -> None:
+    world = World(config(Route(channels=("oncall",), models=("fraud",))))
+    world.alerts = {a.key: a for a in (alert(severity="page"), alert("2"))}
+    assert world.plan().unrouted == [I1]
+
+
+def test_most_urgent_is_told_first() -> None:
+    world = World(config())
+    world.round(
+        alert("a", opened_at=NOW), alert("b", opened_at=NOW - 5), alert("c", severity="page")
+    )
+    assert [a.key for _, a in world.told] == ["incident:c", "incident:b", "incident:a"]
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.integers(0, 5), st.sampled_from(["firing", "resolved"]), st.sampled_from(["warn", "page"]),
+        st.sampled_from([None, "ack", "snooze"]), st.integers(0, 20 * MINUTE),
+    ),
+    max_size=25,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("quiet", [None, Quiet(begin="16:05", end="16:40")])
+@given(MOVES)
+def test_whatever_happens_a_channel_knows_in_the_end_what_is_so(
+    quiet: Quiet | None, moves: list[Any]
+) -> None:
+    route = Route(channels=("oncall",), escalate_after_minutes=15, escalate_to=("team",))
+    world = World(config(route, quiet=quiet))
+    for number, state, severity, hold, forward in moves:
+        ended = ENDED if state == "resolved" else {}
+        one = alert(
+            str(number),
+            model=f"m{number}",
+            severity=severity,
+            opened_at=NOW + number * SECOND,
+            **ended,
+        )
+        if hold == "ack":
+            world.holds[one.key] = Hold(acknowledged_at=world.now, acknowledged_by="x")
+        elif hold == "snooze":
+            world.holds[one.key] = Hold(snoozed_until=world.now + HOUR, snoozed_by="x")
+        world.round(one, forward=forward)
+    over = [
+        alert(k.split(":")[1], model=a.model, opened_at=a.opened_at, **ENDED)
+        for k, a in world.alerts.items()
+    ]
+    world.round(*over, forward=HOUR)
+    world.round(forward=HOUR)
+    open_ = {(c, a.key): a.state for c, a in world.told}
+    assert set(open_.values()) <= {"resolved"}, "nobody believes that anything still fires"
+    assert not any(row.told_open or row.state == "owed" for row in world.rows.values())
+    assert world.round(forward=HOUR) == [], "and it comes to rest"
+
+
+def test_receiver_that_forgets_is_reminded_while_it_fires() -> None:
+    world = World(config(), channels={"oncall": Traits(in_place=True, repeat_seconds=60)})
+    assert len(world.round(alert())) == 1
+    assert world.round(forward=30 * SECOND) == []
+    for _ in range(3):
+        assert world.round(forward=MINUTE) == [("oncall", I1, "firing", "warn")]
+    assert len(world.round(alert(**ENDED), forward=MINUTE)) == 1
+    assert world.round(forward=MINUTE) == []
+
+
+def test_channel_gets_only_the_kinds_that_it_carries() -> None:
+    beats = {"oncall": Traits(in_place=True, carries=frozenset({"heartbeat"}))}
+    assert World(config(), channels=beats).round(alert()) == []

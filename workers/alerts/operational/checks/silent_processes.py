@@ -1,0 +1,106 @@
+"""Processes: one that was heard of and did not end in order, and a kind of which none is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from redistill.streams.store import process_rows
+from redistill.streams.store.process_rows import SILENT_US, ProcessRow
+from redistill.times import to_seconds
+from redistill.workers.alerts.operational.look import Look
+from redistill.workers.alerts.operational.reading import Reading
+from redistill.workers.alerts.operational.words import count, duration
+
+__all__ = ["none_ready", "replaced", "silent"]
+
+OPENS_SECONDS = to_seconds(SILENT_US)
+CLOSES_SECONDS = OPENS_SECONDS / 3
+WAITING_OPENS_SECONDS = 180.0
+"""Starting with a large log, or a rebalance, takes less."""
+
+
+def silent(look: Look) -> Sequence[Reading]:
+    """How long each process has not been heard of that nobody took the place of."""
+    rows = process_rows.seen(look.conn)
+    gone = replaced(rows, look.now)
+    # while nobody could write, or nobody looked, nobody was silent
+    return [
+        _silent(row, max(0, look.now - max(row.seen_at, look.history.steady_since)))
+        for row in rows
+        if row.process_id not in gone
+    ]
+
+
+def replaced(rows: Iterable[ProcessRow], now: int) -> set[str]:
+    """Processes that are dead, and in whose place others of their kind were started later: one for
+    one, so that of three that died and two that came, one is missing.
+
+    Examples
+    --------
+    >>> def row(name, started, seen):
+    ...     return ProcessRow(process_id=name, kind="stream", started_at=started, seen_at=seen,
+    ...                       ready=True, said="")
+    >>> now = 10 * SILENT_US
+    >>> sorted(replaced([row("a", 0, 5), row("b", 0, 7), row("c", 8, now)], now))
+    ['a']
+    >>> sorted(replaced([row("a", 0, 5), row("c", 4, now)], now))
+    []
+    """
+    kept = list(rows)
+    out: set[str] = set()
+    for kind in {row.kind for row in kept}:
+        same = [row for row in kept if row.kind == kind]
+        dead = sorted((r for r in same if not r.lives(now)), key=lambda r: r.seen_at)
+        living = sorted((r for r in same if r.lives(now)), key=lambda r: r.started_at)
+        for row in living:
+            if dead and row.started_at > dead[0].seen_at:
+                out.add(dead.pop(0).process_id)
+    return out
+
+
+def none_ready(look: Look) -> Sequence[Reading]:
+    """How long no process of a kind has been ready, of those that live."""
+    rows = process_rows.seen(look.conn)
+    out = []
+    for kind in sorted({row.kind for row in rows}):
+        living = [row for row in rows if row.kind == kind and row.lives(look.now)]
+        name = f"unready:{kind}"
+        if not living:  # which is another trouble
+            look.history.keep(name)
+            out.append(_waiting(kind, [], None))
+            continue
+        waits = not any(row.ready for row in living)
+        out.append(_waiting(kind, living, look.history.lasted(name, waits, look.now)))
+    return out
+
+
+def _silent(row: ProcessRow, quiet: int) -> Reading:
+    waited = f"; it was waiting for {row.said}" if row.said else ""
+    return Reading(
+        subject=row.process_id,
+        value=to_seconds(quiet),
+        opens=OPENS_SECONDS,
+        closes=CLOSES_SECONDS,
+        said=f"the {row.kind} process {row.process_id} has not been heard of for {duration(quiet)},"
+        f" and did not end in order{waited}",
+        remedy=f"look at its log, and start it again (`redistill run {row.kind}`); this ends when"
+        " it is back, when another one is started in its place, or a day later",
+    )
+
+
+def _waiting(kind: str, living: Sequence[ProcessRow], lasted: int | None) -> Reading:
+    said = next((row.said for row in living if row.said), "")
+    which = (
+        "the only"
+        if len(living) == 1
+        else f"none of {count(len(living), kind + ' process', kind + ' processes')}"
+    )
+    verb = f"{which} {kind} process is not" if len(living) == 1 else f"{which} is"
+    return Reading(
+        subject=kind,
+        value=None if lasted is None else to_seconds(lasted),
+        opens=WAITING_OPENS_SECONDS,
+        closes=0,
+        said=f"{verb} ready for {duration(lasted or 0)}: it waits for {said}",
+        remedy="`redistill doctor` says what is missing, and what to type",
+    )

@@ -1,0 +1,215 @@
+"""Gathering of the facts that the doctor's checks judge: asks the broker, the database and this
+machine, and changes nothing. What cannot be asked is a fact, too."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from redistill import extras
+from redistill.streams.errors import StreamsError
+from redistill.streams.kafka import broker as brokers
+from redistill.streams.kafka.broker import Broker
+from redistill.streams.store import process_rows
+from redistill.streams.store.database import Database, connect
+from redistill.streams.store.process_rows import ProcessRow, TopicLag
+from redistill.times import microseconds, now_us
+from redistill.workers.doctor.facts import (
+    Disk,
+    Facts,
+    KeyFacts,
+    ModelFacts,
+    PackageFault,
+    StoreFacts,
+    TopicFacts,
+)
+from redistill.workers.errors import KeysError, WorkersError
+from redistill.workers.releases import keys, roles
+from redistill.workers.settings.environment import unknown_variables
+from redistill.workers.settings.settings import Settings
+from redistill.workers.store import clock_problem, names, opening, queries
+
+__all__ = ["gather"]
+
+READ = ("predictions", "labels")
+"""Topics that a stream worker reads."""
+
+
+def gather(settings: Settings) -> Facts:
+    """Everything that can be known of an installation, from here."""
+    store, fault = _store(settings)
+    found: dict[str, Any] = {} if store is None else {"store": store[0], "now": store[1]}
+    return Facts(
+        **{"now": now_us(), **found, **_broker(settings)},
+        unknown_settings=tuple(unknown_variables()),
+        version=extras.version(),
+        python=platform.python_version(),
+        packages=tuple(package_faults()),
+        disk=_disk(settings),
+        database=connect(settings.database_url).url.render_as_string(hide_password=True),
+        database_fault=fault,
+        keys=_keys(settings, None if store is None else store[2]),
+    )
+
+
+def package_faults(extra: str = "worker") -> Iterator[PackageFault]:
+    """Packages that an extra of redistill names, and that are missing or of another version."""
+    from packaging.requirements import Requirement
+
+    try:
+        lines = importlib.metadata.requires("redistill") or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    wanted = extras.distributions(extra)
+    for requirement in map(Requirement, lines):
+        if requirement.name == "redistill" or (
+            requirement.marker and requirement.name not in wanted
+        ):
+            continue
+        try:
+            installed = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield PackageFault(
+                name=requirement.name, installed=None, wanted=str(requirement.specifier)
+            )
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            yield PackageFault(
+                name=requirement.name, installed=installed, wanted=str(requirement.specifier)
+            )
+
+
+def _disk(settings: Settings) -> Disk | None:
+    place = settings.root
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError:
+        return None
+    return Disk(home=settings.root, free=usage.free, total=usage.total)
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    if not settings.has_broker:
+        return {}
+    try:
+        broker = settings.broker()
+    except WorkersError as error:
+        return {"broker": settings.servers, "broker_away": str(error)}
+    told: dict[str, Any] = {"broker": broker.servers}
+    if (away := brokers.check(broker)) is not None:
+        return {**told, "broker_away": str(away)}
+    if broker.is_dev:  # it has every topic, and lets everybody in
+        return told
+    return {**told, **_asked(settings, broker)}
+
+
+def _asked(settings: Settings, broker: Broker) -> dict[str, Any]:
+    from redistill.streams.engine import start
+    from redistill.workers.processes import topics
+
+    told: dict[str, Any] = {}
+    try:
+        found = topics.apply(broker, topics.wanted(broker), create=False)
+    except StreamsError as error:
+        told["topics_unknown"] = str(error)
+    else:
+        told["topics"] = tuple(
+            TopicFacts(name=t.name, state=t.state, notes=t.notes)
+            for t in found
+            if t.state in ("missing", "differs")
+        )
+    missing = {t.name for t in told.get("topics", ()) if t.state == "missing"}
+    read = {broker.topic(name) for name in READ} - missing
+    refused = start.why_not(broker, read, group=settings.consumer_group)
+    return told | {"broker_refuses": None if refused is None else str(refused)}
+
+
+def _store(
+    settings: Settings,
+) -> tuple[tuple[StoreFacts, int, int | None] | None, str | None]:
+    """What the database says, its time, and until when signatures hold; or why it says nothing."""
+    try:
+        if (file := opening.missing(settings)) is not None:
+            return None, f"there is none yet: {file}"
+        database = opening.open(settings)
+    except (StreamsError, WorkersError) as error:
+        return None, str(error)
+    try:
+        return _read(database), None
+    except (StreamsError, WorkersError) as error:
+        return None, str(error)
+    finally:
+        database.dispose()
+
+
+def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
+    with database.read() as conn:
+        now, here = database.clock(), now_us()
+        rows = process_rows.seen(conn)
+        problem = clock_problem.get(conn)
+        return (
+            StoreFacts(
+                revision=opening.HEAD,
+                clock_offset_us=here - now,
+                clock_problem=None if problem is None else problem.why,
+                processes=tuple(rows),
+                lag=_lag(conn, rows, now),
+                models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
+            ),
+            now,
+            roles.valid_until(conn),
+        )
+
+
+def _lag(conn: sa.Connection, rows: list[ProcessRow], now: int) -> dict[str, TopicLag]:
+    live = [r.process_id for r in rows if r.kind == "stream" and r.lives(now)]
+    out: dict[str, TopicLag] = {}
+    for told in process_rows.lags(conn, live):
+        for topic, lag in told.items():
+            before = out.get(topic, TopicLag(behind=0, oldest_at=None))
+            ages = [at for at in (before.oldest_at, lag.oldest_at) if at is not None]
+            out[topic] = TopicLag(
+                behind=before.behind + lag.behind, oldest_at=min(ages, default=None)
+            )
+    return out
+
+
+def _model(conn: sa.Connection, name: str, now: int) -> ModelFacts:
+    o = queries.overview(conn, name, now)
+    return ModelFacts(
+        model=name,
+        level=o.level,
+        last_served_at=o.last_served_at,
+        last_label_at=o.last_label_at,
+        label_lag_us=o.label_lag_us,
+    )
+
+
+def _keys(settings: Settings, repository_until: int | None) -> KeyFacts:
+    folder = settings.keys_folder
+    secret = settings.key_passphrase
+    fault = root_until = None
+    try:
+        loaded = keys.load(folder, passphrase=None if secret is None else secret.get_secret_value())
+        root_until = _expiry(loaded.trust)
+    except KeysError as error:
+        fault = str(error)
+        if keys.exist(folder):
+            root_until = _expiry(keys.trust(folder))
+    return KeyFacts(fault=fault, root_until=root_until, repository_until=repository_until)
+
+
+def _expiry(document: bytes) -> int | None:
+    from tuf.api.metadata import Metadata, Root
+
+    try:
+        return microseconds(Metadata[Root].from_bytes(document).signed.expires)
+    except Exception:  # python-tuf raises a class for each layer of the format
+        return None

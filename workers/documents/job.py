@@ -1,0 +1,135 @@
+"""Job as a document: a line of the list, and the whole of one with steps and gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redistill.workers.documents.document import iso
+from redistill.workers.store.incident_queries import step_text
+
+__all__ = ["JobDocument", "JobLine", "JobOutcome", "JobStep", "document_of_job", "line_of_job"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobOutcome:
+    """What came of a job so far."""
+
+    why: str | None
+    """In words."""
+    reasons: list[str]
+    """Gates that refused the candidate, and the like; empty: none did."""
+    version: str | None
+    """The version that it made."""
+    sha256: str | None
+    """Of that version's file."""
+    cause: str | None
+    """What the diagnosis named."""
+    seconds: float | None
+    """Time of work."""
+    last_error: str | None
+    """Why it was tried again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobLine:
+    """A recompression in a list."""
+
+    job_id: str
+    number: int
+    """Its number, for commands."""
+    model: str
+    incident_id: str | None
+    """The incident that it repairs; `null`: it was asked for, or is scheduled."""
+    attempt: int
+    """Which repair of its incident it is."""
+    trigger_kind: str
+    """`incident`, `actor`, `schedule` or `guard`."""
+    trigger_id: str
+    """The incident, who asked, or the time of the schedule."""
+    state: str
+    """`queued`, `running`, `waiting_labels`; or, when it is over, `succeeded`, `rejected`,
+    `needs_person`, `failed`, `expired` or `cancelled`."""
+    train_on: str
+    """`teacher` or `labels`."""
+    waived: dict[str, str]
+    """Gates that a person took upon themselves, with who and why."""
+    outcome: JobOutcome
+    tries: int
+    created_at: str
+    started_at: str | None
+    deadline_at: str
+    """Until then it waits for labels."""
+    finished_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobStep:
+    """A step of a job."""
+
+    name: str
+    """`window`, `diagnose`, `teacher_logits`, `train`, `quantize`, `gate`, `seal` or `publish`."""
+    state: str
+    """`running`, `done` or `failed`."""
+    said: str
+    """The same in a sentence, with what came of it."""
+    seconds: float | None
+    cpu_seconds: float | None
+    at: str
+    """When it was last written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobDocument(JobLine):
+    """A recompression with everything that belongs to it."""
+
+    steps: list[JobStep]
+    gates: list[dict[str, Any]]
+    """Each with `name`, `value`, `limit`, `passed` (`null`: undecided) and `why`."""
+    gaps: list[dict[str, Any]]
+    """Accuracy of each declared group, and the gap between the best and the worst served."""
+    recipes: list[dict[str, Any]]
+    """Ways to make a candidate that were tried: `name`, `number` (which candidate of its incident
+    faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused, `gates`."""
+
+
+def line_of_job(row: Mapping[str, Any]) -> JobLine:
+    """A job as ``incident_queries.jobs_listed`` reads it."""
+    return JobLine(**_line(row))
+
+
+def document_of_job(found: Mapping[str, Any]) -> JobDocument:
+    """A job as ``incident_queries.job_detail`` reads it."""
+    return JobDocument(
+        **_line(found),
+        steps=[_step(step) for step in found["steps"]],
+        gates=found["gates"],
+        gaps=found["gaps"],
+        recipes=found["recipes"],
+    )
+
+
+def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+    own = ("job_id", "number", "model", "incident_id", "attempt", "state", "tries")
+    times = ("created_at", "started_at", "deadline_at", "finished_at")
+    outcome = {name: row["outcome"].get(name) for name in JobOutcome.__dataclass_fields__}
+    outcome["reasons"] = list(outcome["reasons"] or ())
+    return {
+        **{name: row[name] for name in (*own, "trigger_kind", "trigger_id")},
+        **{name: iso(row[name]) for name in times},
+        "train_on": row["options"].get("train_on", "teacher"),
+        "waived": row["options"].get("waived", {}),
+        "outcome": JobOutcome(**outcome),
+    }
+
+
+def _step(step: Mapping[str, Any]) -> JobStep:
+    return JobStep(
+        name=step["name"],
+        state=step["state"],
+        said=step_text(step),
+        seconds=step["seconds"],
+        cpu_seconds=step["cpu_seconds"],
+        at=iso(step["at"]) or "",
+    )
