@@ -14,6 +14,7 @@ from redistill.streams.engine.dead_letters import Unreadable
 from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
+from redistill.streams.monitor.label_trust import counts
 from redistill.streams.store.batch import FlushBatch
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.wire.codec import decode
@@ -28,15 +29,19 @@ from redistill.times import microseconds, to_us
 __all__ = ["LabelIntake", "in_time", "label_row", "read_labels"]
 
 
-def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str, Any]:
+def label_row(
+    event: LabelObserved, id_hash: int, *, state: str, bound: bool = False
+) -> dict[str, Any]:
     """A row of the table ``labels``, but for the time at which it is stored.
 
     Parameters
     ----------
     id_hash
         Signed hash of the id.
-    believed
-        The source is one of the model's: others are stored, and no detector sees them.
+    state
+        ``waiting`` for its prediction; ``ignored``: it is stored, and counts for nothing.
+    bound
+        It came from the topic of its source.
     """
     return {
         "model": event.model,
@@ -52,8 +57,9 @@ def label_row(event: LabelObserved, id_hash: int, *, believed: bool) -> dict[str
         "version": event.version,
         "prediction": event.prediction,
         "slices": _json(event.segment) if event.segment else None,
-        "state": "waiting" if believed else "ignored",
+        "state": state,
         "check_at": 0,
+        "bound": bound,
     }
 
 
@@ -133,9 +139,15 @@ class LabelIntake:
                 batch.count(event.model, "labels_null_word")
                 continue
             event = self._fitting(event, model, batch)
-            sources = model.config.label_sources
-            believed = not sources or event.source in sources
-            batch.labels.append(label_row(event, id_hash, believed=believed))
+            config = model.config
+            believed = counts(
+                event.source,
+                False,
+                sources=config.label_sources,
+                bound_sources=config.bound_sources,
+            )
+            state = "waiting" if believed else "ignored"
+            batch.labels.append(label_row(event, id_hash, state=state))
 
     def _fitting(
         self, event: LabelObserved, model: WatchedModel, batch: FlushBatch

@@ -28,6 +28,9 @@ class WatchConfig:
     schema: Schema
     label_sources: tuple[str, ...] = ()
     """Sources that detectors and gates believe, best first; empty: all, by time."""
+    bound_sources: tuple[str, ...] = ()
+    """Sources that are believed on topics of their own only, best first; not empty: nobody else is
+    (``redistill.streams.monitor.label_trust``)."""
     wait_days: float = 30.0
     """How long a label may take; join rows live as long."""
     tolerance_points: float = 1.0

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.label_trust import counts, ranking
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
 
@@ -101,6 +102,7 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     }
     missing = [h for h in hashes if h not in done]
     exponent = _largest_rate(conn, model, now - wait)
+    order = ranking(config.label_sources, config.bound_sources)
     joins = {
         row.id_hash: row
         for row in conn.execute(
@@ -110,8 +112,8 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     plan = JoinPlan()
     names = Names(config.schema.classes)
     for h in hashes:
-        rows = by_id[h]
-        best = standing_label(rows, config.label_sources)
+        rows = _counting(plan, by_id[h], config)
+        best = standing_label(rows, order)
         if (outcome := done.get(h)) is not None:
             _correct(plan, outcome, best, names)
             _settle(plan, rows, best)
@@ -139,6 +141,23 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             else:
                 plan.checks[key] = min(now + max(SECOND, age), row.received_at + wait)
     return plan
+
+
+def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]:
+    """The labels that count; what was let in under another specification is set aside."""
+    out = []
+    for row in rows:
+        if counts(
+            row.source,
+            row.bound,
+            sources=config.label_sources,
+            bound_sources=config.bound_sources,
+        ):
+            out.append(row)
+        else:
+            plan.states[row.id, row.source, row.observed_at] = "ignored"
+            plan.counts["ignored"] += row.state == "waiting"
+    return out
 
 
 def _outcome(label: Any, join: Any | None, names: Names, now: int) -> dict[str, Any]:

@@ -225,14 +225,22 @@ labels = sa.Table(
     sa.Column("received_at", Big, nullable=False),
     sa.Column(
         "state", Text, nullable=False
-    ),  # waiting | joined | unsampled | orphan | superseded | ignored
+    ),  # waiting | joined | unsampled | orphan | superseded | ignored | unregistered
     # when a waiting label is looked up again: each time twice as late, so that one without a
     # prediction costs some twenty look-ups in its life, not one a flush
     sa.Column("check_at", Big, nullable=False, default=0),
+    # it came from the topic of its source; a worker of an older release does not say
+    sa.Column("bound", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at)
 sa.Index("ix_labels_model_id_hash", labels.c.model, labels.c.id_hash)
 sa.Index("ix_labels_model_received_at", labels.c.model, labels.c.received_at)
+sa.Index(
+    "ix_labels_unregistered",  # so that they are counted at once: there may be so many and no more
+    labels.c.model,
+    sqlite_where=labels.c.state == "unregistered",
+    postgresql_where=labels.c.state == "unregistered",
+)
 
 feature_rows = sa.Table(
     "feature_rows",

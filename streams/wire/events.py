@@ -24,6 +24,7 @@ __all__ = [
     "LABEL_EARLIEST",
     "MODEL_PATTERN",
     "SERVED_AHEAD",
+    "SOURCE_PATTERN",
     "TEXT_CHARACTERS",
     "TOPICS",
     "TYPES",
@@ -62,6 +63,9 @@ __all__ = [
 ]
 
 MODEL_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,79}$"
+SOURCE_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$"
+"""Of a bound source, whose name is part of a topic's. Without a dot: Kafka refuses two topics whose
+names differ in nothing but a dot and an underscore."""
 
 ModelName = Annotated[str, Meta(pattern=MODEL_PATTERN, description="name of a model")]
 VersionName = Annotated[str, Meta(min_length=1, max_length=80, description="version of a model")]

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from redistill.compress.plan import Diagnosis, JobSpec, Mode, Report
+from redistill.streams.monitor.label_trust import ranking
 from redistill.times import to_us
 from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.remedy import Repair, WaitForLabels
@@ -130,7 +131,7 @@ class Phases:
         """Write the rows with what a second source says of them, and what is wrong with them."""
         context, source = self._context, self._context.model_context.spec
         query = job_spec.window_query(context, frozen_at=None, since=None)
-        sources = source.labels.sources
+        sources = tuple(ranking(source.labels.sources, source.labels.bound))
         with self._session.read() as conn:
             table = with_second_labels(conn, query, sources, window.table)
             before = differed_before(conn, query, sources, source.schema.classes)

@@ -20,7 +20,7 @@ from redistill.compress.plan import GraphSpec, Training
 from redistill.decodable import decodable
 from redistill.streams.monitor.config import Level, WatchConfig
 from redistill.streams.wire.block import Schema
-from redistill.streams.wire.events import MODEL_PATTERN
+from redistill.streams.wire.events import MODEL_PATTERN, SOURCE_PATTERN
 from redistill.workers.errors import SpecError
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class LabelsSection:
     wait_days: Positive = 30.0
     sources: tuple[Word, ...] = ()
     """Best first; empty: all, by time."""
+    bound: tuple[Annotated[str, Field(pattern=SOURCE_PATTERN)], ...] = ()
+    """Those that are believed on their own topic ``labels.SOURCE`` only, best first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +217,8 @@ class ModelSpec:
             for key in keys:
                 if content.get(section):
                     content[section][key] = bool(content[section][key])
+        if not content["labels"]["bound"]:  # as it was hashed before there was this key
+            content["labels"].pop("bound")
         content.pop("origin")
         content.pop("measured")
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -247,6 +251,7 @@ class ModelSpec:
             task=self.task,
             schema=self.schema,
             label_sources=self.labels.sources,
+            bound_sources=self.labels.bound,
             wait_days=self.labels.wait_days,
             tolerance_points=self.watch.tolerance_points,
             strictness=self.watch.strictness,

@@ -163,6 +163,11 @@ def _expected(item: Any, key: str) -> str:
     kind, context = str(item["type"]), item.get("ctx", {})
     if kind == "string_pattern_mismatch" and key == "name":
         return "lower-case letters, digits, '.', '_' and '-' (at most 80) were expected"
+    if kind == "string_pattern_mismatch" and key == "bound":
+        return (
+            "the name of a bound source is part of a topic's: letters, digits, '_' and '-' (at most"
+            " 80) were expected"
+        )
     if kind in ("float_type", "int_type", "float_parsing", "int_parsing", "finite_number"):
         unit = next((u for s, u in UNITS.items() if key.endswith("_" + s)), None)
         what = "a whole number" if kind.startswith("int") else "a number"
@@ -233,6 +238,8 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
         schedule = document["repair"]["schedule"]
         if (wrong := cron.problem(schedule)) is not None:
             problems.append(f"[repair] schedule = {schedule!r}: {wrong}")
+    if isinstance(document.get("labels"), Mapping):
+        problems.extend(f"[labels] {told}" for told in _sources(document["labels"]))
     costs = document["model"].get("costs") if isinstance(document.get("model"), Mapping) else None
     if costs is not None:
         classes = None if schema is None else len(schema.classes)
@@ -244,6 +251,25 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
             for name in (stored if isinstance(stored, list) else ())
             if isinstance(name, str) and not set(members(name, schema.names)) <= set(schema.names)
         )
+
+
+def _sources(table: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the sources of labels, as far as the types are right."""
+    lists = {key: table.get(key) for key in ("sources", "bound")}
+    named = {
+        k: [s for s in v if isinstance(s, str)] for k, v in lists.items() if isinstance(v, list)
+    }
+    told = []
+    for key, names in named.items():
+        told += [f"{key}: {s!r} stands there twice" for s in names if names.count(s) > 1][:1]
+    sources, bound = named.get("sources", []), named.get("bound", [])
+    if sources:
+        told += [
+            f"bound: {s!r} is not among [labels] sources: who is bound is believed, name it there"
+            for s in bound
+            if s not in sources
+        ]
+    return told
 
 
 def _paths(

@@ -70,7 +70,7 @@ def test_label_may_be_a_day_ahead_and_as_old_as_1970(hours: float, refused: str)
 
 
 def test_row_holds_every_column_but_the_time_of_its_flush() -> None:
-    row = label_row(label(1), 5, believed=True)
+    row = label_row(label(1), 5, state="waiting")
     assert set(row) | {"received_at"} == {c.name for c in t.labels.columns}
     assert (row["id"], row["id_hash"], row["label"], row["state"]) == (
         "row-1",
@@ -80,7 +80,7 @@ def test_row_holds_every_column_but_the_time_of_its_flush() -> None:
     )
     assert row["observed_at"] == round(label(1).observed_at.timestamp() * 1e6)
     assert row["slices"] is None
-    assert label_row(label(1), 5, believed=False)["state"] == "ignored"
+    assert label_row(label(1), 5, state="ignored")["state"] == "ignored"
 
 
 def test_numbers_are_named_as_classes_are_and_slices_are_sorted_json() -> None:
@@ -88,7 +88,7 @@ def test_numbers_are_named_as_classes_are_and_slices_are_sorted_json() -> None:
         [record(label(1, label=2.0, prediction=True, version="7", segment={"b": "2", "a": "1"}), 0)],
         now=NOW_US, salt=SALT,
     )  # fmt: skip
-    row = label_row(read, 5, believed=True)
+    row = label_row(read, 5, state="waiting")
     assert dead == []
     assert (row["label"], row["prediction"]) == ("2", "true")
     assert row["slices"] == json.dumps({"a": "1", "b": "2"}, separators=(",", ":"))

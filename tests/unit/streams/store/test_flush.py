@@ -62,7 +62,7 @@ def joins(*ids: int, prediction: str = "repay") -> JoinRows:
 
 
 def labels(n: int) -> list[dict[str, object]]:
-    return [label_row(label(i), i, believed=True) for i in range(n)]
+    return [label_row(label(i), i, state="waiting") for i in range(n)]
 
 
 def state(rows: int) -> StateRow:

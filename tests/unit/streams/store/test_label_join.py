@@ -65,8 +65,13 @@ def add_outcome(conn: sa.Connection, **over: Any) -> None:
     conn.execute(sa.insert(outcomes).values(**values))
 
 
-def plan(conn: sa.Connection, *hashes: int, sources: tuple[str, ...] = ()) -> JoinPlan:
-    config = dataclasses.replace(CONFIG, label_sources=sources)
+def plan(
+    conn: sa.Connection,
+    *hashes: int,
+    sources: tuple[str, ...] = (),
+    bound: tuple[str, ...] = (),
+) -> JoinPlan:
+    config = dataclasses.replace(CONFIG, label_sources=sources, bound_sources=bound)
     return plan_join(conn, config, list(hashes or (HASH,)), NOW)
 
 
@@ -250,3 +255,36 @@ def test_label_and_prediction_are_compared_as_the_classes_that_they_name(
     add_outcome(conn, label=named)
     again = plan_join(conn, dataclasses.replace(CONFIG, schema=schema), [HASH], NOW)
     assert again.corrections == []
+
+
+def test_only_labels_of_bound_topics_count_where_a_source_is_bound(conn: sa.Connection) -> None:
+    """Whoever stored them: a worker that has not heard of it yet, or does not know the column."""
+    add_prediction(conn)
+    forged = add_label(conn, label="default", observed_at=NOW)
+    other = add_label(conn, label="default", source="analyst", observed_at=NOW, bound=True)
+    made = plan(conn, sources=("analyst", "ledger"), bound=("ledger",))
+    assert (made.outcomes, made.counts) == ([], {"ignored": 2})
+    assert made.states == {forged: "ignored", other: "ignored"}
+    mine = add_label(conn, bound=True)
+    made = plan(conn, sources=("analyst", "ledger"), bound=("ledger",))
+    assert [(o["label"], o["source"]) for o in made.outcomes] == [("repay", "ledger")]
+    assert made.states == {forged: "ignored", other: "ignored", mine: "joined"}
+
+
+def test_bound_sources_rank_as_they_are_bound(conn: sa.Connection) -> None:
+    add_prediction(conn)
+    add_label(conn, source="bank", label="default", bound=True)
+    add_label(conn, source="ledger", bound=True)
+    ((first,), (second,)) = (
+        plan(conn, sources=("ledger", "bank"), bound=bound).outcomes
+        for bound in (("bank", "ledger"), ("ledger", "bank"))
+    )
+    assert (first["source"], second["source"]) == ("bank", "ledger")
+
+
+def test_outcome_of_a_label_that_counts_no_more_loses_its_label(conn: sa.Connection) -> None:
+    key = add_label(conn)
+    add_outcome(conn)
+    made = plan(conn, bound=("ledger",))
+    assert [c["label"] for c in made.corrections] == [None]
+    assert made.states == {key: "ignored"}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from model_toml import REPAIR, load, write_files
 
 from redistill.compress.plan import GraphSpec
 from redistill.workers.errors import SpecError
+from redistill.workers.models import spec as spec_module
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 
@@ -87,3 +90,21 @@ def test_a_stored_limit_that_makes_no_sense_says_what_to_do(folder: Path) -> Non
     old = ModelSpec.from_json(json.dumps(content))
     with pytest.raises(SpecError, match=r"fresh\.e_value = -1\.0: .* register it again"):
         old.policy()
+
+
+def test_bound_sources_are_told_to_the_workers_and_change_no_hash_where_there_are_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load(folder, REPAIR)
+    bound = load(folder, REPAIR.replace("[labels]", '[labels]\nbound = ["ledger"]'))
+    settings = Settings.load({"home": folder})
+    assert plain.watch_config(settings).bound_sources == ()
+    assert bound.watch_config(settings).bound_sources == ("ledger",)
+    assert bound.config_sha256() != plain.config_sha256()
+    again = ModelSpec.from_json(plain.to_json())
+    old = plain.to_json().replace('"bound":[],', "")  # as the last release stored it
+    assert '"bound"' not in old
+    assert ModelSpec.from_json(old).config_sha256() == again.config_sha256()
+    monkeypatch.setattr(spec_module.hashlib, "sha256", hashed := Mock(wraps=hashlib.sha256))
+    again.config_sha256()
+    assert b"bound" not in hashed.call_args[0][0], "the hash of the last release"

@@ -67,6 +67,21 @@ def test_all_problems_are_reported_together(folder: Path) -> None:
         ('store_features = ["p[0-2]"]', 'store_features = ["q"]', "'q' is no feature"),
         ("[privacy]", "[privcy]", "privcy: there is no such key; did you mean privacy?"),
         ("sources = [", 'sources = "x" #', "[labels] sources = 'x': a list was expected"),
+        (
+            "[labels]",
+            '[labels]\nbound = ["a.b"]',
+            "bound[0] = 'a.b': the name of a bound source is",
+        ),
+        (
+            "[labels]",
+            '[labels]\nbound = ["x"]',
+            "[labels] bound: 'x' is not among [labels] sources",
+        ),
+        (
+            "[labels]",
+            '[labels]\nbound = ["ledger", "ledger"]',
+            "bound: 'ledger' stands there twice",
+        ),
         ("max_jobs_per_day = 3", "max_jobs_per_day = 1.5", "a whole number"),
         ("torch = ", 'torch = "x" #', "package.module:Class was expected"),
         (
