@@ -30,17 +30,29 @@ from redistill.streams.client.values import (
 from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow_encode import encode_batch
 from redistill.streams.wire.envelope import ARROW, JSON, MAX_EVENT_BYTES, checked_names, headers_of
-from redistill.streams.wire.events import TEXT_CHARACTERS, TOPICS, Event, PredictionMade
+from redistill.streams.wire.events import (
+    TEXT_CHARACTERS,
+    TOPICS,
+    Event,
+    LabelObserved,
+    PredictionMade,
+)
 from redistill.streams.wire.messages import encode
 from redistill.textform import text_of
 
-__all__ = ["MIN_BATCH_ROWS", "Batcher", "Logged", "Outgoing", "warm_up"]
+__all__ = ["MIN_BATCH_ROWS", "Batcher", "BoundLabel", "Logged", "Outgoing", "warm_up"]
 
 MIN_BATCH_ROWS = 20
 """Fewer rows go as single JSON events: a tiny Arrow batch costs its reader more than they do."""
 _MAX_GROUPS = 1_000
 """Open groups; a service whose rows all have other features must not gather for ever."""
 _MAX_ID = 200
+
+
+class BoundLabel(NamedTuple):
+    """A label for the topic of its own source."""
+
+    label: LabelObserved
 
 
 class Logged(NamedTuple):
@@ -154,10 +166,16 @@ class Batcher:
         first = next(iter(self._groups.values()), None)
         return None if first is None else first.opened + self.batch_seconds
 
-    def event(self, event: Event) -> list[Outgoing]:
-        """Record of a small event; an event that nobody could read is reported as invalid."""
+    def event(self, event: Event, *, bound: bool = False) -> list[Outgoing]:
+        """Record of a small event; an event that nobody could read is reported as invalid.
+
+        Parameters
+        ----------
+        bound
+            A label goes to the topic of its own source.
+        """
         try:
-            made = encode(event, source=self.source)
+            made = encode(event, source=self.source, bound=bound)
         except (WireError, TypeError, ValueError, msgspec.MsgspecError) as exc:
             self.invalid(f"{type(event).__name__}: {exc}", 1)
             return []

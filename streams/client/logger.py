@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from redistill import extras
 from redistill.streams.client import forks
-from redistill.streams.client.batcher import Logged, warm_up
+from redistill.streams.client.batcher import BoundLabel, Logged, warm_up
 from redistill.streams.client.ledger import Stats
 from redistill.streams.client.pipeline import Pipeline
 from redistill.streams.client.pointers import Callback
@@ -201,6 +201,7 @@ class PredictionLogger:
         prediction: str | float | None = None,
         segment: Mapping[str, str] | None = None,
         inclusion_probability: float | None = None,
+        bound: bool = False,
     ) -> None:
         """Tell the truth about a prediction, from any process and at any time.
 
@@ -225,6 +226,10 @@ class PredictionLogger:
             As for ``log``.
         inclusion_probability
             Probability with which this row was chosen to be labelled.
+        bound
+            The source is bound (``[labels] bound`` of the model): the label goes to the topic
+            ``labels.SOURCE``, where only this source may write, and counts there only. A topic that
+            is not there yet is waited for, as a broker that is away.
         """
         try:
             event = LabelObserved(
@@ -243,10 +248,13 @@ class PredictionLogger:
         except Exception as exc:
             self._refuse(None, exc)
         else:
-            self.report(event)
+            self._report(BoundLabel(event) if bound else event)
 
     def report(self, event: Event) -> None:
         """Send any small event, such as an activation."""
+        self._report(event)
+
+    def _report(self, event: Event | BoundLabel) -> None:
         pipe = self._pipe
         if pipe.closed or len(pipe.queue) >= self._max_rows:
             pipe.ledger.count_dropped(1, _FULL)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from redistill.streams.client.batcher import Batcher, Logged, Outgoing
+from redistill.streams.client.batcher import Batcher, BoundLabel, Logged, Outgoing
 from redistill.streams.client.ledger import Ledger, Stats
 from redistill.streams.client.pointers import Callback, PointerListener
 from redistill.streams.client.send_buffer import SendBuffer
@@ -56,7 +56,7 @@ class Pipeline:
         max_bytes: int,
         at_exit: Callable[[], None],
     ) -> None:
-        self.queue: deque[Logged | Event] = deque()
+        self.queue: deque[Logged | BoundLabel | Event] = deque()
         self.asleep = True
         """Whether the encoder waits to be woken: looked at by every call of ``log``."""
         self.closed = False
@@ -224,6 +224,8 @@ class Pipeline:
             entry = self.queue.popleft()
             if isinstance(entry, Logged):
                 self._keep(batcher.add(entry, time.monotonic()))
+            elif isinstance(entry, BoundLabel):
+                self._keep(batcher.event(entry.label, bound=True))
             else:
                 self._keep(batcher.event(entry))
         self._keep(batcher.due(time.monotonic()))

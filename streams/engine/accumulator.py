@@ -20,7 +20,7 @@ from redistill.quiet import Quiet
 from redistill.streams.engine import counted
 from redistill.streams.engine.dead_letters import DeadLetters, Unreadable, failed_block
 from redistill.streams.engine.fetched import Chunk
-from redistill.streams.engine.label_rows import LabelIntake, read_labels
+from redistill.streams.engine.label_rows import LabelIntake, Origin, read_labels
 from redistill.streams.engine.progress import ReadProgress
 from redistill.streams.engine.sampling import Sampler
 from redistill.streams.engine.serving_times import leave_out_of_time, times_of
@@ -37,6 +37,7 @@ from redistill.streams.store.specs import WatchedModel
 from redistill.streams.store.tables import model_locks
 from redistill.streams.wire.block import PredictionBlock, Schema, joined
 from redistill.streams.wire.codec import BlockRun, Decoded, decode_predictions
+from redistill.streams.wire.events import source_of
 from redistill.streams.wire.hashing import id_hashes
 from redistill.streams.wire.reading import is_ours
 from redistill.streams.wire.recordset import RecordSet
@@ -62,7 +63,8 @@ class Accumulator:
     state_key
         Seals stored states.
     kinds
-        What each topic (as the broker names it) holds: ``predictions`` or ``labels``.
+        What each topic (as the broker names it) holds: its name without the namespace. Topics may
+        be added.
     clock
         Seconds since 1970: only for times of arrival and for rates; ``None``: the database's.
     names
@@ -79,7 +81,7 @@ class Accumulator:
         names: NameLimits | None = None,
     ) -> None:
         self._database = database
-        self._kinds = dict(kinds)
+        self._kinds = kinds
         self._clock = clock or database.clock.seconds
         self._sampler = Sampler(total_cap=5_000 if database.is_sqlite else None)
         self._most_written = 5_000 if database.is_sqlite else 20_000
@@ -240,7 +242,8 @@ class Accumulator:
         elif self._kinds[topic] == "predictions":
             taken, rows, dead = self._take_predictions(partition, records)
         else:
-            rows, dead = self._take_labels(partition, records)
+            origin = Origin(partition, source_of(self._kinds[topic]))
+            rows, dead = self._take_labels(origin, records)
         for record, error in dead:
             self._dead_letters.add(topic, partition.number, record, error)
         return taken, rows, len(dead)
@@ -332,9 +335,9 @@ class Accumulator:
             profile = observed.learned.to_bytes()
             batch.profiles.append(ProfileRow(model=model, version=version, profile=profile))
 
-    def _take_labels(self, _: Partition, records: RecordSet) -> tuple[int, list[Unreadable]]:
-        labels, dead = read_labels(records, now=self._now(), salt=self._salt)
-        self._labels.add(labels, self._watched, self._batch)
+    def _take_labels(self, origin: Origin, records: RecordSet) -> tuple[int, list[Unreadable]]:
+        labels, dead = read_labels(records, now=self._now(), salt=self._salt, source=origin.source)
+        self._labels.add(labels, self._watched, self._batch, origin)
         return len(labels), dead
 
     # --- batches -----------------------------------------------------------------------------

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from redistill.rowcells import NULL_WORDS
-from redistill.rownames import Names
 from redistill.streams.engine.dead_letters import Unreadable
 from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
-from redistill.streams.monitor.label_trust import counts
-from redistill.streams.store.batch import FlushBatch
+from redistill.streams.monitor.label_trust import Cutover, counts, partition_key
+from redistill.streams.store.batch import FlushBatch, Partition
+from redistill.streams.store.label_join import is_missing, is_null_word
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.wire.codec import decode
 from redistill.streams.wire.columns import MAX_SEGMENTS, MAX_TEXT
@@ -26,7 +26,40 @@ from redistill.streams.wire.reading import read_each
 from redistill.textform import text_of
 from redistill.times import microseconds, to_us
 
-__all__ = ["LabelIntake", "in_time", "label_row", "read_labels"]
+__all__ = ["LabelIntake", "Origin", "ReadLabel", "in_time", "label_row", "read_labels"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where labels were read."""
+
+    partition: Partition
+    source: str | None = None
+    """Whose topic it is; ``None``: everybody's."""
+
+    def bound(self, label: ReadLabel, cutover: Cutover) -> bool:
+        """Whether a label that was read here is bound to its source."""
+        if self.source is not None:
+            return True
+        key = partition_key(self.partition.topic_id, self.partition.number)
+        return cutover.covers(label.event.source, key, label.offset)
+
+
+class LoggedRecord(RecordLike, Protocol):
+    """A record that knows where it stood."""
+
+    @property
+    def offset(self) -> int:
+        """In its partition."""
+
+
+class ReadLabel(NamedTuple):
+    """A label as it stood in the log."""
+
+    event: LabelObserved
+    id_hash: int
+    """Signed."""
+    offset: int
 
 
 def label_row(
@@ -64,9 +97,9 @@ def label_row(
 
 
 def read_labels(
-    records: Iterable[RecordLike], *, now: int, salt: bytes
-) -> tuple[list[tuple[LabelObserved, int]], list[Unreadable]]:
-    """Read records of the topic ``labels``.
+    records: Iterable[LoggedRecord], *, now: int, salt: bytes, source: str | None = None
+) -> tuple[list[ReadLabel], list[Unreadable]]:
+    """Read records of a topic of labels.
 
     Parameters
     ----------
@@ -74,21 +107,28 @@ def read_labels(
         Microseconds since 1970.
     salt
         Of the hashes of ids.
+    source
+        Whose topic it is: nobody else is believed there.
 
     Returns
     -------
     tuple
-        Each label with the signed hash of its id; and the records that hold none, with the reason.
+        The labels; and the records that hold none, with the reason.
     """
 
-    def read(record: RecordLike) -> LabelObserved:
+    def read(record: LoggedRecord) -> tuple[LabelObserved, int]:
         label: LabelObserved = decode(record, expect=LabelObserved)
+        if source is not None and label.source != source:
+            raise WireError(
+                "invalid_field", f"source {label.source!r} on the topic of the source {source!r}"
+            )
         in_time(label, now)
-        return in_words(label)
+        return in_words(label), record.offset
 
-    labels, dead = read_each(records, read)
-    hashes = signed(id_hashes([label.id for label in labels], salt)).tolist()
-    return list(zip(labels, hashes, strict=True)), [*dead]
+    found, dead = read_each(records, read)
+    hashes = signed(id_hashes([label.id for label, _ in found], salt)).tolist()
+    labels = [ReadLabel(label, h, at) for (label, at), h in zip(found, hashes, strict=True)]
+    return labels, [*dead]
 
 
 def in_time(event: LabelObserved, now: int) -> None:
@@ -124,59 +164,70 @@ class LabelIntake:
 
     def add(
         self,
-        labels: Iterable[tuple[LabelObserved, int]],
+        labels: Iterable[ReadLabel],
         watched: Mapping[str, WatchedModel],
         batch: FlushBatch,
+        origin: Origin,
     ) -> None:
-        """Put labels of watched models into a batch, and count the others."""
-        for event, id_hash in labels:
+        """Put labels of watched models into a batch, and those that were read where their source
+        alone may write; count the others."""
+        for label in labels:
+            event = label.event
             model = watched.get(event.model)
             if model is None:
-                named = event.model if self._names.knows(event.model) else ""
-                batch.count(named, "labels_unknown")
+                self._of_a_stranger(label, batch, origin)
                 continue
-            if event.op == "upsert" and _is_missing(event.label, model):
+            config = model.config
+            if event.op == "upsert" and is_missing(event.label, config.schema.classes):
                 batch.count(event.model, "labels_null_word")
                 continue
             event = self._fitting(event, model, batch)
-            config = model.config
+            bound = origin.bound(label, config.cutover)
             believed = counts(
                 event.source,
-                False,
+                bound,
                 sources=config.label_sources,
                 bound_sources=config.bound_sources,
             )
             state = "waiting" if believed else "ignored"
-            batch.labels.append(label_row(event, id_hash, state=state))
+            batch.labels.append(label_row(event, label.id_hash, state=state, bound=bound))
+
+    def _of_a_stranger(self, label: ReadLabel, batch: FlushBatch, origin: Origin) -> None:
+        """A label of a model that nobody registered: anybody may make names up, but not on the
+        topic of a source. There it waits until its model is registered, or expires."""
+        event = label.event
+        if origin.source is None:
+            named = event.model if self._names.knows(event.model) else ""
+            batch.count(named, "labels_unknown")
+            return
+        if is_null_word(event.prediction):  # which classes there are is not known yet
+            event = dataclasses.replace(event, prediction=None)
+        event = _bounded(event, batch)
+        batch.labels.append(label_row(event, label.id_hash, state="unregistered", bound=True))
 
     def _fitting(
         self, event: LabelObserved, model: WatchedModel, batch: FlushBatch
     ) -> LabelObserved:
         """Without what there is no room for: the label itself counts."""
-        if _is_missing(event.prediction, model):
+        if is_missing(event.prediction, model.config.schema.classes):
             event = dataclasses.replace(event, prediction=None)
         version = event.version
         registered = version is None or version in model.profiles
         if not registered and not self._room.has(event.model, str(version)):
             batch.count(event.model, "labels_version_left_out")
             event = dataclasses.replace(event, version=None, prediction=None)
-        kept = {k: v for k, v in event.segment.items() if max(len(k), len(v)) <= MAX_TEXT}
-        if len(kept) > MAX_SEGMENTS:
-            kept = {k: kept[k] for k in sorted(kept)[:MAX_SEGMENTS]}
-        if len(kept) < len(event.segment):
-            batch.count(event.model, "invalid_segment")
-            event = dataclasses.replace(event, segment=kept)
-        return event
+        return _bounded(event, batch)
 
 
-def _is_missing(text: Any, model: WatchedModel) -> bool:
-    """Whether it says that there is none (``nan``, ``None``: what other languages make of a missing
-    value that they write as text) and names none of the model's classes. Other words that name no
-    class count: the world may have got a class that the model does not know."""
-    if not isinstance(text, str) or text.strip().lower() not in NULL_WORDS:
-        return False
-    classes = model.config.schema.classes
-    return bool(classes) and Names(classes).find(text) < 0
+def _bounded(event: LabelObserved, batch: FlushBatch) -> LabelObserved:
+    """With segments of a size that can be stored."""
+    kept = {k: v for k, v in event.segment.items() if max(len(k), len(v)) <= MAX_TEXT}
+    if len(kept) > MAX_SEGMENTS:
+        kept = {k: kept[k] for k in sorted(kept)[:MAX_SEGMENTS]}
+    if len(kept) < len(event.segment):
+        batch.count(event.model, "invalid_segment")
+        event = dataclasses.replace(event, segment=kept)
+    return event
 
 
 def in_words(event: LabelObserved) -> LabelObserved:

@@ -3,12 +3,13 @@ in SQL."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
 from redistill.decodable import decodable
+from redistill.streams.monitor.label_trust import Cutover
 from redistill.streams.wire.block import Schema
 
 __all__ = ["Level", "WatchConfig"]
@@ -31,6 +32,7 @@ class WatchConfig:
     bound_sources: tuple[str, ...] = ()
     """Sources that are believed on topics of their own only, best first; not empty: nobody else is
     (``redistill.streams.monitor.label_trust``)."""
+    cutover: Cutover = field(default_factory=Cutover)
     wait_days: float = 30.0
     """How long a label may take; join rows live as long."""
     tolerance_points: float = 1.0

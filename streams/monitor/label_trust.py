@@ -7,9 +7,44 @@ only, and then nobody else is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-__all__ = ["counts", "ranking"]
+__all__ = ["Cutover", "counts", "partition_key", "ranking"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cutover:
+    """Where the common topic ended when a model bound its first sources: what lay before is taken
+    for what it was when it was written, a label that counts."""
+
+    sources: tuple[str, ...] = ()
+    offsets: Mapping[str, int] = field(default_factory=dict)
+    """End of each partition of ``labels``, by :func:`partition_key`."""
+
+    def covers(self, source: str, partition: str, offset: int) -> bool:
+        """Whether a label of the common topic is as good as one of its source's topic.
+
+        Examples
+        --------
+        >>> cutover = Cutover(sources=("ledger",), offsets={"id/0": 3})
+        >>> [cutover.covers("ledger", "id/0", offset) for offset in (2, 3)]
+        [True, False]
+        >>> cutover.covers("analyst", "id/0", 2), cutover.covers("ledger", "id/1", 0)
+        (False, False)
+        """
+        return source in self.sources and offset < self.offsets.get(partition, 0)
+
+
+def partition_key(topic_id: str, number: int) -> str:
+    """Name of a partition in JSON. A topic that was made again is another one.
+
+    Examples
+    --------
+    >>> partition_key("id", 3)
+    'id/3'
+    """
+    return f"{topic_id}/{number}"
 
 
 def counts(
@@ -23,7 +58,7 @@ def counts(
     source
         Who says so.
     bound
-        It came from the topic of this source.
+        It came from the topic of this source, or before its cut-over.
     sources
         The model's ``[labels] sources``; empty: all.
     bound_sources

@@ -8,6 +8,8 @@ the second one writes nothing at all.
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
@@ -35,6 +37,9 @@ from redistill.streams.store.unregistered_names import store_unregistered
 __all__ = ["flush"]
 
 log = structlog.get_logger(__name__)
+
+UNREGISTERED_LABELS = 100_000
+"""Labels that wait for their model to be registered, of all models: some 20 MB."""
 
 _NAMESPACE = UUID("0b0f5f0e-55a5-5c9e-9d57-5f2b6a2a7c11")
 
@@ -145,14 +150,9 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         new = insert_new(conn, join_rows, rows.by_hash(model), same={"stored_at": now})
         _add(counts, model, "rows_duplicate", len(rows) - new)
         new_joins += new
-    new_labels = 0
-    if batch.labels:
-        names = list(batch.labels[0])
-        columns = {n: [row[n] for row in batch.labels] for n in names}
-        # a label is looked up at intervals that grow with its age: a flush that waited for the
-        # database must not make it old
-        columns.pop("received_at", None)
-        new_labels = insert_new(conn, labels, columns, same={"received_at": now})
+    offered = _with_room(conn, batch.labels)
+    _add(counts, "", "labels_unregistered_left_out", len(batch.labels) - len(offered))
+    new_labels = _store_labels(conn, offered, now)
     if batch.features:
         conn.execute(
             sa.insert(feature_rows),
@@ -178,9 +178,52 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     _add(counts, "", "names_dropped", store_unregistered(conn, batch.unregistered, batch.names))
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
-    _add(counts, "", "labels_duplicate", len(batch.labels) - new_labels)
+    _add(counts, "", "labels_duplicate", len(offered) - new_labels)
     add_counters(conn, counts, now=now)
     return Flushed(join_rows=new_joins, labels=new_labels, findings=announced)
+
+
+def _with_room(conn: sa.Connection, offered: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without labels of unregistered models for which there is no room."""
+    strangers = sum(row["state"] == "unregistered" for row in offered)
+    if not strangers:
+        return offered
+    waiting = sa.select(sa.func.count()).where(labels.c.state == "unregistered")
+    room = max(0, UNREGISTERED_LABELS - int(conn.execute(waiting).scalar_one()))
+    if strangers <= room:
+        return offered
+    numbers = itertools.count(1)
+    return [row for row in offered if row["state"] != "unregistered" or next(numbers) <= room]
+
+
+def _store_labels(conn: sa.Connection, offered: list[dict[str, Any]], now: int) -> int:
+    """Insert labels; returns how many are new.
+
+    A label that came from the topic of its source takes the place of one with the same key that did
+    not: else whoever guesses the key could keep it out.
+    """
+    if not offered:
+        return 0
+    # a label is looked up at intervals that grow with its age: a flush that waited for the
+    # database must not make it old
+    names = [n for n in offered[0] if n != "received_at"]
+    columns = {n: [row[n] for row in offered] for n in names}
+    new = insert_new(conn, labels, columns, same={"received_at": now})
+    bound = [row for row in offered if row["bound"]]
+    if bound and new < len(offered):
+        key = [c.name for c in labels.primary_key]
+        conn.execute(
+            sa.update(labels)
+            .where(labels.c.bound.is_(False), *(labels.c[k] == sa.bindparam(f"k_{k}") for k in key))
+            .values(
+                {n: sa.bindparam(f"v_{n}") for n in names if n not in key} | {"received_at": now}
+            ),
+            [
+                {f"k_{k}": row[k] for k in key} | {f"v_{n}": row[n] for n in names if n not in key}
+                for row in bound
+            ],
+        )
+    return new
 
 
 def _add(counts: dict[tuple[str, str], int], model: str, name: str, n: int) -> None:

@@ -67,7 +67,9 @@ def labels_due(conn: sa.Connection, model: str, *, now: int) -> bool:
     """Whether a label of this model is due: cheap, and takes no lock."""
     c = labels.c
     query = (
-        sa.select(c.model).where(c.model == model, c.state == "waiting", c.check_at <= now).limit(1)
+        sa.select(c.model)
+        .where(c.model == model, c.state.in_(("waiting", "unregistered")), c.check_at <= now)
+        .limit(1)
     )
     return conn.execute(query).first() is not None
 
@@ -110,6 +112,11 @@ def join_labels(
         if conn.execute(lock.with_for_update(skip_locked=True)).first() is None:
             return None
         c = labels.c
+        conn.execute(  # labels that were there before their model was registered
+            sa.update(labels)
+            .where(c.model == model, c.state == "unregistered")
+            .values(state="waiting")
+        )
         due = conn.execute(
             sa.select(c.id_hash)
             .where(c.model == model, c.state == "waiting", c.check_at <= now)

@@ -11,13 +11,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.rowcells import NULL_WORDS
 from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import counts, ranking
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
 
-__all__ = ["JoinPlan", "plan_join"]
+__all__ = ["JoinPlan", "is_missing", "is_null_word", "plan_join"]
 
 
 @dataclass(slots=True)
@@ -143,20 +144,38 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     return plan
 
 
+def is_null_word(text: Any) -> bool:
+    """Whether it says that there is none: ``nan``, ``None``, what other languages make of a missing
+    value that they write as text."""
+    return isinstance(text, str) and text.strip().lower() in NULL_WORDS
+
+
+def is_missing(text: Any, classes: Sequence[str]) -> bool:
+    """Whether it is such a word, and names none of the model's classes. Other words that name no
+    class count: the world may have got a class that the model does not know."""
+    return is_null_word(text) and bool(classes) and Names(classes).find(text) < 0
+
+
 def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]:
-    """The labels that count; what was let in under another specification is set aside."""
+    """The labels that count. What was let in while another specification held, or none, is set
+    aside."""
     out = []
     for row in rows:
-        if counts(
+        fault = None
+        if not counts(
             row.source,
             row.bound,
             sources=config.label_sources,
             bound_sources=config.bound_sources,
         ):
+            fault = "ignored"
+        elif row.op == "upsert" and is_missing(row.label, config.schema.classes):
+            fault = "null_word"
+        if fault is None:
             out.append(row)
         else:
             plan.states[row.id, row.source, row.observed_at] = "ignored"
-            plan.counts["ignored"] += row.state == "waiting"
+            plan.counts[fault] += row.state == "waiting"
     return out
 
 

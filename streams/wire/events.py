@@ -9,6 +9,7 @@ never appears on the wire.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -59,6 +60,8 @@ __all__ = [
     "VersionActivated",
     "VersionName",
     "Window",
+    "bound_topic",
+    "source_of",
     "topic_name",
 ]
 
@@ -482,6 +485,39 @@ TOPICS: dict[type[Any], str] = {
 
 COMPACTED = frozenset({"pointers"})
 """Topics of which only the last record per key matters."""
+
+
+def bound_topic(source: str) -> str:
+    """Topic of the labels of one source, before the namespace is put in front.
+
+    Raises
+    ------
+    ValueError
+        The source's name cannot be part of a topic's.
+
+    Examples
+    --------
+    >>> bound_topic("ledger")
+    'labels.ledger'
+    """
+    if re.fullmatch(SOURCE_PATTERN, source) is None:
+        raise ValueError(
+            f"{source[:80]!r} cannot be part of a topic's name: a bound source has letters, digits,"
+            " '_' and '-', 80 at most"
+        )
+    return f"{TOPICS[LabelObserved]}.{source}"
+
+
+def source_of(topic: str) -> str | None:
+    """Source of labels that alone may write to a topic; ``None``: it is no such topic.
+
+    Examples
+    --------
+    >>> source_of("labels.ledger"), source_of("labels"), source_of("predictions")
+    ('ledger', None, None)
+    """
+    source = topic.removeprefix(f"{TOPICS[LabelObserved]}.")
+    return source if source != topic and re.fullmatch(SOURCE_PATTERN, source) else None
 
 
 def topic_name(topic: str, namespace: str = "") -> str:

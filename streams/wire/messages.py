@@ -23,7 +23,14 @@ from redistill.streams.wire.envelope import (
     open_envelope,
     type_name,
 )
-from redistill.streams.wire.events import TOPICS, TYPES, DeadLetter, Event, LabelObserved
+from redistill.streams.wire.events import (
+    TOPICS,
+    TYPES,
+    DeadLetter,
+    Event,
+    LabelObserved,
+    bound_topic,
+)
 from redistill.streams.wire.faults import Faults, id_text
 from redistill.streams.wire.foreign import looks_like, no_json, other_content, wrapped
 
@@ -43,7 +50,9 @@ _ENCODER = msgspec.json.Encoder()
 _DECODERS = {event: msgspec.json.Decoder(event) for event in TYPES.values()}
 
 
-def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded:
+def encode(
+    event: Event, *, source: str, event_id: str | None = None, bound: bool = False
+) -> Encoded:
     """An event as a Kafka record.
 
     Parameters
@@ -54,6 +63,8 @@ def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded
         Who says it: CloudEvents' ``source``, a URI reference such as ``/redistill/stream/0``.
     event_id
         CloudEvents' ``id``: the same id means the same event, sent again. Default: a random one.
+    bound
+        A label goes to the topic of its own source.
 
     Raises
     ------
@@ -80,7 +91,13 @@ def encode(event: Event, *, source: str, event_id: str | None = None) -> Encoded
     key = event.key if isinstance(event, DeadLetter) else event.model.encode()
     event_id = event_id or str(uuid.uuid4())
     headers = headers_of(kind, source=source, event_id=event_id)
-    return Encoded(TOPICS[kind], key, value, headers, event_id)
+    topic = TOPICS[kind]
+    if bound and isinstance(event, LabelObserved):
+        try:
+            topic = bound_topic(event.source)
+        except ValueError as error:
+            raise WireError("invalid_field", f"source {error}") from None
+    return Encoded(topic, key, value, headers, event_id)
 
 
 def decode(record: RecordLike, *, expect: type[E] | None = None) -> E | Any:

@@ -328,6 +328,27 @@ def test_labels_of_strangers_are_counted_or_ignored(db: Database, clock: Clock) 
     assert progress(batch, L0) == (None, 3, 3, 0, 0, 3)
 
 
+def test_labels_of_a_topic_that_was_added_are_bound_to_its_source(
+    db: Database, clock: Clock
+) -> None:
+    watch(db, dataclasses.replace(CONFIG, bound_sources=("ledger",)))
+    kinds = {"predictions": "predictions", "labels": "labels"}
+    accumulator = Accumulator(db, state_key=b"k" * 32, kinds=kinds, clock=clock)
+    kinds["x.labels.ledger"] = "labels.ledger"
+    own = Partition("topic-id-ledger", 0)
+    accumulator.assign(L0, "labels", stored=None, start=0)
+    accumulator.assign(own, "x.labels.ledger", stored=None, start=0)
+    accumulator.take(L0, chunk([record(label(0), 0)]))
+    accumulator.take(own, chunk([record(label(1), 0), record(label(2, source="gossip"), 1)]))
+    batch = close(accumulator)
+    assert [(row["id"], row["bound"], row["state"]) for row in batch.labels] == [
+        ("row-0", False, "ignored"), ("row-1", True, "waiting"),
+    ]  # fmt: skip
+    assert [(d.topic, d.offset, d.code) for d in batch.dead] == [
+        ("x.labels.ledger", 1, "invalid_field"),
+    ]  # fmt: skip
+
+
 # --- what is watched ----------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from stream_rows import CONFIG, START, chunk, label, new_database, prediction, r
 from structlog.testing import capture_logs
 
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.label_rows import label_row
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
@@ -325,3 +326,20 @@ def test_forged_accuracy_state_starts_anew_and_its_findings_take_no_id_twice(db:
     with capture_logs() as said:
         s.send(prediction(700), label(700)).join()
     assert said == []
+
+
+def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
+    s = Stream(db)
+    rows = [
+        label_row(label(i, **more), i, state="unregistered", bound=True)
+        for i, more in enumerate(({}, {"version": "7", "prediction": "repay"}, {"label": "nan"}))
+    ]
+    with db.begin() as conn:
+        conn.execute(sa.insert(t.labels), [row | {"received_at": s.now} for row in rows])
+        stranger = {"model": "other", "received_at": s.now}
+        conn.execute(sa.insert(t.labels), [row | stranger for row in rows])
+    assert s.join().outcomes == 1
+    mine = {r.id: r.state for r in s.rows(t.labels) if r.model == "credit"}
+    assert mine == {"row-0": "waiting", "row-1": "joined", "row-2": "ignored"}
+    assert {r.state for r in s.rows(t.labels) if r.model == "other"} == {"unregistered"}
+    assert s.counters()["labels_null_word"] == 1
