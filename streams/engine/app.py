@@ -13,14 +13,17 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from faust.types import AppT
 
 from redistill.streams.engine import logs, start
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.engine.bound_topics import BoundTopics
 from redistill.streams.engine.broker_looks import BrokerLooks
 from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import BulkConsumer
@@ -42,6 +45,8 @@ from redistill.streams.store import lease, specs, state_key
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.process_rows import Presence
 from redistill.streams.store.relay import Relay
+from redistill.streams.store.tables import offsets
+from redistill.streams.wire.events import bound_topic, source_of
 
 __all__ = ["StreamConfig", "run"]
 
@@ -85,6 +90,7 @@ class _Run:
         self.config = config
         self.broker = config.broker
         self.topics = {self.broker.topic(t): t for t in (PREDICTIONS, LABELS)}
+        """What is read, as the broker names it, with its name: it grows when a source is bound."""
         self.health = Health(ticked_at=time.monotonic())
         self.metrics = StreamMetrics(self.broker.namespace)
         self.watch = BrokerWatch(self.health, self.metrics)
@@ -120,6 +126,14 @@ class _Run:
             database, state_key=config.state_key, kinds=self.topics, names=config.names
         )
         database.wait_out()
+        bound = BoundTopics(
+            bound=lambda: self._topics_of(specs.bound_sources(accumulator.watched)),
+            once_bound=lambda: self._once_bound(database),
+            ask=lambda topics: start.existing(self.broker, topics),
+            topics=self.topics,
+            watch=self.watch,
+        )
+        bound.find()  # before Faust subscribes, so that the group is joined once
         keeper = Housekeeper(
             database=database,
             watched=lambda: accumulator.watched,
@@ -144,7 +158,7 @@ class _Run:
             _calm_collector()
             sys.setswitchinterval(SWITCH_SECONDS)
             with database.held_open():
-                return asyncio.run(self._main(database, accumulator, keeper, presence))
+                return asyncio.run(self._main(database, accumulator, keeper, presence, bound))
         finally:
             watchdog.stop()
             keeper.stop(5.0)
@@ -169,6 +183,16 @@ class _Run:
             else:
                 self.watch.well("start")
                 return
+
+    def _topics_of(self, sources: Iterable[str]) -> dict[str, str]:
+        return {self.broker.topic(t): t for t in map(bound_topic, sources)}
+
+    def _once_bound(self, database: Database) -> dict[str, str]:
+        prefix = self.broker.topic("")
+        with database.read() as conn:
+            read = conn.execute(sa.select(offsets.c.topic).distinct()).scalars()
+            names = [t.removeprefix(prefix) for t in read if t.startswith(prefix)]
+        return self._topics_of(s for name in names if (s := source_of(name)) is not None)
 
     def _leases(self, database: Database) -> list[HeldLease]:
         """What only one worker may hold; a holder that died on this machine is not waited for."""
@@ -214,6 +238,7 @@ class _Run:
         accumulator: Accumulator,
         keeper: Housekeeper,
         presence: Presence,
+        bound: BoundTopics,
     ) -> int:
         worker = StreamWorker(
             database=database,
@@ -228,7 +253,7 @@ class _Run:
         )
         looks = BrokerLooks(
             why_not=lambda error: start.why_not(
-                self.broker, self.topics, group=self.config.group, error=error
+                self.broker, tuple(self.topics), group=self.config.group, error=error
             ),
             consumer=lambda: worker.consumer,
             positions=worker.positions,
@@ -238,7 +263,7 @@ class _Run:
             clock=database.clock.seconds,
         )
         topics = TopicLooks(
-            ask=lambda: start.topic_ids(self.broker, self.topics),
+            ask=lambda: start.topic_ids(self.broker, tuple(self.topics)),
             topics=self.topics,
             held=lambda: worker.topic_ids,
             watch=self.watch,
@@ -253,6 +278,12 @@ class _Run:
         log.info("starting", action="starting", group=self.config.group, topics=list(self.topics))
         starting = asyncio.create_task(app.start())
         tasks = [asyncio.create_task(x.run()) for x in (worker, looks, topics)]
+
+        async def subscribe(to: Iterable[str]) -> None:
+            if worker.consumer is not None:
+                await worker.consumer.subscribe(to)
+
+        tasks.append(asyncio.create_task(bound.run(subscribe, lambda: self.health.joined)))
         status = 0
         try:
             while not stopping.is_set():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
 
 import structlog
@@ -73,7 +73,7 @@ class Host(Protocol):
     loop.
     """
 
-    topics: frozenset[str]
+    topics: Collection[str]
     epoch: int
     queue: asyncio.Queue[QueuedChunk]
 

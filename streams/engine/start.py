@@ -14,7 +14,7 @@ from redistill.streams.kafka import broker as brokers
 from redistill.streams.kafka.broker import Broker, admin, cause
 from redistill.streams.kafka.dev_broker import topic_id
 
-__all__ = ["check", "missing_topics", "topic_ids", "why_not"]
+__all__ = ["check", "existing", "missing_topics", "topic_ids", "why_not"]
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +61,26 @@ def topic_ids(broker: Broker, topics: Iterable[str], client: Any = None) -> dict
         if code == 0 and topic.get("topic_id") is not None:
             out[topic["name"]] = str(topic["topic_id"])
     return out
+
+
+def existing(broker: Broker, topics: Iterable[str]) -> dict[str, str]:
+    """As ``topic_ids``, of topics that even a dev broker may not have.
+
+    Raises
+    ------
+    BrokerUnavailable, BrokerRefused
+        With the cause.
+    """
+    if not broker.is_dev:
+        return topic_ids(broker, topics)
+    client = admin(broker, request_timeout_ms=ASK_MS)
+    try:
+        described = client.describe_topics(sorted(topics))
+    except Exception as error:
+        raise cause(error, broker) from error
+    finally:
+        client.close()
+    return topic_ids(broker, [t["name"] for t in described if not t.get("error_code")])
 
 
 def check(broker: Broker, topics: Iterable[str], *, group: str, session_seconds: float) -> None:

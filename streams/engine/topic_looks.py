@@ -31,7 +31,7 @@ class TopicLooks:
     ask
         Ids of the topics that are there, by name (it may take some seconds).
     topics
-        All that should be there.
+        All that should be there; it may grow.
     held
         Ids under which is read, by name; none before the first assignment.
     changed
@@ -48,7 +48,7 @@ class TopicLooks:
         changed: Callable[[], None],
     ) -> None:
         self._ask = ask
-        self._topics = frozenset(topics)
+        self._topics = topics
         self._held = held
         self._watch = watch
         self._changed = changed

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -53,6 +53,8 @@ class StreamWorker:
 
     Parameters
     ----------
+    topics
+        Those that are read; more may come.
     flush_seconds
         Longest time between two flushes.
     wake
@@ -65,7 +67,7 @@ class StreamWorker:
         database: Database,
         broker: Broker,
         accumulator: Accumulator,
-        topics: Iterable[str],
+        topics: Collection[str],
         flush_seconds: float,
         health: Health,
         metrics: StreamMetrics,
@@ -73,7 +75,7 @@ class StreamWorker:
         wake: Callable[[], None],
         clock: Callable[[], float] | None = None,
     ) -> None:
-        self.topics = frozenset(topics)
+        self.topics = topics
         self.epoch = 0
         self.queue: asyncio.Queue[QueuedChunk] = asyncio.Queue(QUEUED_CHUNKS)
         self.consumer: BulkConsumer | None = None
@@ -117,7 +119,7 @@ class StreamWorker:
             if not wanted:
                 return {}
             try:
-                ids = await asyncio.to_thread(topic_ids, self._broker, self.topics)
+                ids = await asyncio.to_thread(topic_ids, self._broker, tuple(self.topics))
                 partitions = {
                     tp: Partition(ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids
                 }
