@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from faust.types import AppT
 
@@ -43,10 +42,10 @@ from redistill.streams.errors import (
 from redistill.streams.kafka.broker import check
 from redistill.streams.store import lease, specs, state_key
 from redistill.streams.store.database import Database, connect
+from redistill.streams.store.label_topics import sources_read
 from redistill.streams.store.process_rows import Presence
 from redistill.streams.store.relay import Relay
-from redistill.streams.store.tables import offsets
-from redistill.streams.wire.events import bound_topic, source_of
+from redistill.streams.wire.events import bound_topic
 
 __all__ = ["StreamConfig", "run"]
 
@@ -188,11 +187,8 @@ class _Run:
         return {self.broker.topic(t): t for t in map(bound_topic, sources)}
 
     def _once_bound(self, database: Database) -> dict[str, str]:
-        prefix = self.broker.topic("")
         with database.read() as conn:
-            read = conn.execute(sa.select(offsets.c.topic).distinct()).scalars()
-            names = [t.removeprefix(prefix) for t in read if t.startswith(prefix)]
-        return self._topics_of(s for name in names if (s := source_of(name)) is not None)
+            return self._topics_of(sources_read(conn, self.broker.namespace))
 
     def _leases(self, database: Database) -> list[HeldLease]:
         """What only one worker may hold; a holder that died on this machine is not waited for."""

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from redistill.streams.errors import StreamsError
-from redistill.streams.kafka.broker import Broker, consumer
+from redistill.streams.kafka.broker import Broker, close_producer, consumer, producer
 from redistill.streams.kafka.port_forward import PortForward
 from redistill.streams.wire.events import TOPICS
 
-__all__ = ["PARTITIONS", "DevBroker", "topic_id"]
+__all__ = ["PARTITIONS", "DevBroker", "make_topics", "topic_id"]
 
 PARTITIONS = 4
 """Of every topic."""
@@ -176,6 +176,23 @@ class _Cluster:
         """End it. Not to be called twice."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
         self._library.rd_kafka_destroy(self._owner)
+
+
+def make_topics(broker: Broker, topics: Iterable[str]) -> None:
+    """Make topics from another process, named as the broker knows them: it makes each that a
+    producer asks about.
+
+    Raises
+    ------
+    BrokerUnavailable
+        It is away.
+    """
+    client = producer(broker)
+    try:
+        for topic in topics:
+            client.partitions_for(topic)
+    finally:
+        close_producer(client)
 
 
 def topic_id(broker: Broker, topic: str) -> str:

@@ -22,6 +22,7 @@ from redistill.times import SECOND
 
 __all__ = [
     "BEAT_SECONDS",
+    "GENERATION",
     "SILENT_US",
     "Kind",
     "Presence",
@@ -41,6 +42,10 @@ SILENT_US = 30 * SECOND
 """Not heard of for so long: dead, or as good as dead. SQLite's other writers hold one up for ten
 seconds at most."""
 
+GENERATION = 2
+"""What this program knows of the database, where an older one would do harm. 1: the first release.
+2: bound sources."""
+
 LAG = "lag:"
 """Start of a property's name: what the process behind it told of its lag."""
 
@@ -58,6 +63,8 @@ class ProcessRow:
     ready: bool
     said: str
     """What it waits for, where it is not ready."""
+    generation: int = GENERATION
+    """Of its program: ``GENERATION``."""
 
     def lives(self, now: int) -> bool:
         """Whether it was heard of lately.
@@ -125,6 +132,7 @@ class Presence:
                     seen_at=now,
                     ready=not waits_for,
                     said=waits_for,
+                    generation=GENERATION,
                 )
             )
             if self._kind == "stream":

@@ -389,4 +389,6 @@ processes = sa.Table(  # which processes are alive, as each says of itself every
     sa.Column("seen_at", Big, nullable=False),
     sa.Column("ready", sa.Boolean, nullable=False),
     sa.Column("said", Text, nullable=False),  # what it waits for, where it is not ready
+    # what its program knows (process_rows.GENERATION); the first release does not say
+    sa.Column("generation", sa.Integer, nullable=False, default=1, server_default="1"),
 )

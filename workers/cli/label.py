@@ -70,6 +70,12 @@ def import_(
         None, "--inclusion", help="Column of the probability with which a row was drawn."
     ),
     retract: bool = typer.Option(False, "--retract", help="Take these labels back."),
+    bound: bool = typer.Option(
+        False,
+        "--bound",
+        help="Send them to the topic of the source, labels.SOURCE, where it alone may write: the"
+        " place of a source that [labels] bound names.",
+    ),
     rejects: Path | None = typer.Option(
         None, "--rejects", help="Where rejected rows are written. Default: FILE.rejects.csv."
     ),
@@ -81,7 +87,8 @@ def import_(
     label that is no class of the model, are rejected: they are counted and written to a file of
     their own. Exit code 0: all were sent; 3: some were rejected, the others sent.
     """
-    from redistill.streams.wire.events import MODEL_PATTERN
+    from redistill.streams.monitor.label_trust import counts
+    from redistill.streams.wire.events import MODEL_PATTERN, TOPICS, LabelObserved, bound_topic
     from redistill.workers.errors import UsageError
     from redistill.workers.models import label_import
 
@@ -89,18 +96,25 @@ def import_(
         raise UsageError(f"{model!r} is no name of a model: a-z, 0-9 and ._- are, 80 at most")
     if not 0 < len(source) <= MAX_SOURCE:
         raise UsageError(f"--source has {len(source)} characters: 1 to {MAX_SOURCE} are allowed")
+    try:
+        topic = bound_topic(source) if bound else TOPICS[LabelObserved]
+    except ValueError as error:
+        raise UsageError(f"--source {error}") from None
     settings = common.load()
     settings.broker()  # without one there is nothing to do: say so before the file is read
     spec = _spec(settings, model)
     if spec is None:
         near = _near(settings, model)
-        common.echo(f"{model} is not registered: its labels wait until it is{near}", err=True)
-    elif spec.labels.sources and source not in spec.labels.sources:
-        common.echo(
-            f"{source!r} is not among [labels] sources of {model}"
-            f" ({', '.join(spec.labels.sources)}): its labels are stored, and feed no detector",
-            err=True,
+        until = "wait until it is" if bound else "are left out until it is"
+        common.echo(f"{model} is not registered: its labels {until}{near}", err=True)
+    elif not counts(source, bound, sources=spec.labels.sources, bound_sources=spec.labels.bound):
+        believed = ", ".join(spec.labels.bound or spec.labels.sources)
+        why = (
+            f"{model} binds {believed}, and these are not of a bound source and sent with --bound"
+            if spec.labels.bound
+            else f"{source!r} is not among [labels] sources of {model} ({believed})"
         )
+        common.echo(f"{why}: its labels are stored, and feed no detector", err=True)
     if not file.exists():
         raise UsageError(f"{file}: there is no such file")
     columns = label_import.Columns(
@@ -108,7 +122,7 @@ def import_(
     )
     place = rejects or file.with_name(file.name + ".rejects.csv")
     sent = rejected = 0
-    with _sender(settings) as send, _rejects(place) as reject, _progress(file) as advance:
+    with _sender(settings, topic) as send, _rejects(place) as reject, _progress(file) as advance:
         batches = label_import.read(
             file,
             columns,
@@ -162,13 +176,14 @@ class _Advance(Protocol):
 
 
 @contextmanager
-def _sender(settings: Settings) -> Iterator[_Send]:
+def _sender(settings: Settings, topic: str) -> Iterator[_Send]:
     """Sends a batch and waits until the broker has all of it."""
     from redistill.streams.kafka.broker import cause, close_producer, producer
     from redistill.streams.wire.codec import encode
 
     broker = settings.broker()
-    _want_topic(broker, broker.topic("labels"))
+    topic = broker.topic(topic)
+    _want_topic(broker, topic)
     client = producer(broker, linger_ms=20)
 
     def send(labels: Iterable[LabelObserved]) -> None:
@@ -176,7 +191,6 @@ def _sender(settings: Settings) -> Iterator[_Send]:
             futures = []
             for item in labels:
                 e = encode(item, source="redistill/label-import")
-                topic = broker.topic(e.topic)
                 futures.append(client.send(topic, value=e.value, key=e.key, headers=e.headers))
             client.flush(SEND_SECONDS)
             for future in futures:
@@ -195,7 +209,7 @@ def _want_topic(broker: Broker, topic: str) -> None:
     from redistill.streams.errors import BrokerRefused
     from redistill.streams.kafka.broker import admin, cause
 
-    if broker.is_dev:  # it makes every topic at its start
+    if broker.is_dev:  # it makes every topic
         return
     client = admin(broker)
     try:

@@ -165,12 +165,14 @@ def _lag(settings: Settings, now: int) -> _Lag | str | None:
     from redistill.streams.errors import StreamsError
     from redistill.streams.store.tables import offsets
     from redistill.workers.invariants.log_offsets import logs
+    from redistill.workers.models.registered import input_topics
 
     with common.opened(settings) as database, database.read() as conn:
         rows = conn.execute(sa.select(offsets)).all()
+        read = input_topics(conn, settings.namespace)
     kept = {(r.topic_id, r.partition): r.next_offset for r in rows}
     try:
-        found = logs(settings.broker(), ("predictions", "labels"))
+        found = logs(settings.broker(), read)
     except StreamsError as error:
         last = max((r.updated_at for r in rows), default=None)
         counted = (

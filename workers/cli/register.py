@@ -45,6 +45,12 @@ def register(
     out: Path | None = typer.Option(
         None, "--out", help="Where --from-traffic writes the file; default: NAME.toml."
     ),
+    distrust_past: bool = typer.Option(
+        False,
+        "--distrust-past",
+        help="Where [labels] bound names sources for the first time: what they, or somebody in"
+        " their name, said on the common topic until now counts no more. Default: it does.",
+    ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Check and measure everything, but store nothing."
     ),
@@ -73,7 +79,16 @@ def register(
 
             spec = spec_file.read(Path(item))
             warnings = spec_file.outdated(Path(item))
-        results.append(_register(settings, spec, warnings, dry_run=dry_run, quiet=as_json))
+        results.append(
+            _register(
+                settings,
+                spec,
+                warnings,
+                dry_run=dry_run,
+                distrust_past=distrust_past,
+                quiet=as_json,
+            )
+        )
     if as_json:
         common.print_json(results if len(results) > 1 else results[0])
 
@@ -111,6 +126,7 @@ def _register(
     warnings: tuple[str, ...],
     *,
     dry_run: bool,
+    distrust_past: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     from redistill.workers.models import explain, registered, registration
@@ -121,6 +137,7 @@ def _register(
     with ExitStack() as stack:
         database = stack.enter_context(common.opened(settings))
         now, actor = database.clock(), f"cli:{getpass.getuser()}"
+        may_bind = _may_bind(database, settings, spec, now)
         first = None
         if spec.level != "watch" and not dry_run:
             first = _first_release(stack, database, settings, spec, now)
@@ -133,8 +150,13 @@ def _register(
         said = explain.explain(prepared, settings, traffic, now=now, churn=churn)
         if not dry_run:
             judged = None if first is None else first(prepared)
-            stored = registration.store(database, prepared, settings, actor=actor, now=now)
+            ends = _label_ends(settings) if may_bind and not distrust_past else None
+            stored = registration.store(
+                database, prepared, settings, actor=actor, now=now, label_ends=ends
+            )
             later = _differences(database, prepared)
+            if may_bind:
+                later += (_bound_first(may_bind, distrust_past),)
             if judged is not None:
                 published = _publish(database, settings, judged, actor)
                 later += judged.report.warnings
@@ -162,6 +184,40 @@ def _register(
         "sentences": list(said.sentences),
         "warnings": list(found),
     }
+
+
+def _may_bind(database: Database, settings: Settings, spec: ModelSpec, now: int) -> tuple[str, ...]:
+    """Make sure that the sources that are bound now can be; those whose labels counted so far."""
+    if not spec.labels.bound:
+        return ()
+    from redistill.workers.models import binding, registered
+
+    broker = settings.broker()
+    with database.read() as conn:
+        old = registered.spec_of(conn, spec.name)
+        binding.check(conn, broker, old, spec, now=now)
+    return binding.first_bound(old, spec)
+
+
+def _label_ends(settings: Settings) -> dict[str, int]:
+    """Where the common topic of labels ends."""
+    from redistill.streams.monitor.label_trust import partition_key
+    from redistill.workers.invariants.log_offsets import logs
+
+    found = logs(settings.broker(), ["labels"])
+    return {partition_key(x.topic_id, x.partition): x.end for x in found}
+
+
+def _bound_first(sources: tuple[str, ...], distrust_past: bool) -> str:
+    """What becomes of labels that were sent before."""
+    names = ", ".join(sources)
+    if distrust_past:
+        return f"what was said in the name of {names} on the topic labels counts no more"
+    return (
+        f"what was said in the name of {names} on the topic labels until now counts as before; what"
+        " is said there from now on does not: send labels with `bound=True`, or `label import"
+        " --bound`. If somebody else may have spoken in that name, register with --distrust-past"
+    )
 
 
 def _first_release(

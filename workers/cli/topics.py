@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from redistill.workers.cli import common
 from redistill.workers.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from redistill.workers.settings.settings import Settings
 
 __all__ = ["app"]
 
@@ -24,6 +31,12 @@ def topics() -> None:
 
 @app.command(short_help="Create missing topics; compare the others.")
 def apply(
+    specs: list[Path] = typer.Argument(
+        None,
+        metavar="[MODEL.TOML]...",
+        help="Models that are to be registered, for the topics of the sources that they bind; those"
+        " of registered models are known.",
+    ),
     partitions: int | None = typer.Option(
         None,
         "--partitions",
@@ -39,37 +52,54 @@ def apply(
 ) -> None:
     """Create missing topics, with retention and compaction, in REDISTILL_NAMESPACE.
 
-    Topics that are there are compared and never changed. Exit code 0: all are as they should be; 3:
-    some differ (or, in a dry run, are missing); 1: the broker could not be asked.
+    A source that some model binds ([labels] bound) has a topic of its own. Who may write to which
+    topic is said as well: the broker's ACLs are all that tells one writer from another. Topics that
+    are there are compared and never changed. Exit code 0: all are as they should be; 3: some differ
+    (or, in a dry run, are missing); 1: the broker could not be asked.
     """
+    from redistill.streams.kafka import dev_broker
     from redistill.streams.kafka.dev_broker import PARTITIONS as DEV_PARTITIONS
     from redistill.workers.documents.installation import TopicLine
     from redistill.workers.processes import topics
 
-    broker = common.load().broker()
+    settings = common.load()
+    broker = settings.broker()
+    bound = _bound(settings, specs or ())
+    wanted = topics.wanted(broker, partitions=partitions or topics.PARTITIONS, bound=bound)
     if broker.is_dev:
-        # The dev broker makes every topic at its start and cannot be told anything about them.
+        # The dev broker makes the others at its start, and cannot be told how any should be.
+        if not dry_run:
+            dev_broker.make_topics(broker, [t.name for t in wanted])
         fine = [
-            TopicLine(topic=t.name, state="fine", partitions=DEV_PARTITIONS, notes=[])
-            for t in topics.wanted(broker)
+            TopicLine(
+                topic=t.name,
+                state="fine",
+                partitions=DEV_PARTITIONS,
+                notes=[],
+                writers=t.writers,
+                readers=t.readers,
+            )
+            for t in wanted
         ]
         common.say(
             fine,
-            f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each",
+            f"the dev broker has all topics, with {DEV_PARTITIONS} partitions each; it has no ACLs",
             as_json=as_json,
         )
         return
-    found = topics.apply(
-        broker,
-        topics.wanted(broker, partitions=partitions or topics.PARTITIONS),
-        replication=replication,
-        create=not dry_run,
-    )
+    found = topics.apply(broker, wanted, replication=replication, create=not dry_run)
     if as_json:
         common.print_json(
             [
-                TopicLine(topic=f.name, state=f.state, partitions=f.partitions, notes=list(f.notes))
-                for f in found
+                TopicLine(
+                    topic=f.name,
+                    state=f.state,
+                    partitions=f.partitions,
+                    notes=list(f.notes),
+                    writers=t.writers,
+                    readers=t.readers,
+                )
+                for f, t in zip(found, wanted, strict=True)
             ]
         )
     else:
@@ -78,5 +108,28 @@ def apply(
             common.echo(f"{f.name:<{width}}  {f.state:<8} {f.partitions:>3} partitions")
             for note in f.notes:
                 common.echo(f"{'':<{width}}  - {note}")
+        common.echo("\nwho may write, by the broker's ACLs (and who reads):")
+        for t in wanted:
+            common.echo(f"{t.name:<{width}}  {t.writers} ({t.readers})")
+        for line in topics.grants(broker, wanted):
+            common.echo(line)
     if any(f.state in ("differs", "missing") for f in found):
         raise typer.Exit(ExitCode.REFUSED)
+
+
+def _bound(settings: Settings, files: Iterable[Path]) -> set[str]:
+    """Sources that registered models bind, and those of files. Without a database there are no
+    registered models."""
+    from redistill.workers.errors import DatabaseError
+    from redistill.workers.models import registered, spec_file
+    from redistill.workers.store import opening
+
+    bound = {s for path in files for s in spec_file.read(path).labels.bound}
+    if opening.missing(settings) is not None:
+        return bound
+    try:
+        with common.opened(settings) as database, database.read() as conn:
+            return bound | registered.bound_sources(conn)
+    except DatabaseError as error:
+        common.echo(f"topics of registered models' bound sources are left out: {error}", err=True)
+        return bound

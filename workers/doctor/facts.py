@@ -79,6 +79,8 @@ class StoreFacts:
     lag: Mapping[str, TopicLag]
     """By topic, of all stream workers that are alive together."""
     models: tuple[ModelFacts, ...]
+    bound: frozenset[str] = frozenset()
+    """Sources of labels that some model binds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import process_rows
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.process_rows import ProcessRow, TopicLag
+from redistill.streams.wire.events import bound_topic
 from redistill.times import microseconds, now_us
 from redistill.workers.doctor.facts import (
     Disk,
@@ -29,6 +30,7 @@ from redistill.workers.doctor.facts import (
     TopicFacts,
 )
 from redistill.workers.errors import KeysError, WorkersError
+from redistill.workers.models import registered
 from redistill.workers.releases import keys, roles
 from redistill.workers.settings.environment import unknown_variables
 from redistill.workers.settings.settings import Settings
@@ -37,15 +39,16 @@ from redistill.workers.store import clock_problem, names, opening, queries
 __all__ = ["gather"]
 
 READ = ("predictions", "labels")
-"""Topics that a stream worker reads."""
+"""Topics that every stream worker reads."""
 
 
 def gather(settings: Settings) -> Facts:
     """Everything that can be known of an installation, from here."""
     store, fault = _store(settings)
     found: dict[str, Any] = {} if store is None else {"store": store[0], "now": store[1]}
+    bound = frozenset[str]() if store is None else store[0].bound
     return Facts(
-        **{"now": now_us(), **found, **_broker(settings)},
+        **{"now": now_us(), **found, **_broker(settings, bound)},
         unknown_settings=tuple(unknown_variables()),
         version=extras.version(),
         python=platform.python_version(),
@@ -95,7 +98,7 @@ def _disk(settings: Settings) -> Disk | None:
     return Disk(home=settings.root, free=usage.free, total=usage.total)
 
 
-def _broker(settings: Settings) -> dict[str, Any]:
+def _broker(settings: Settings, bound: frozenset[str]) -> dict[str, Any]:
     if not settings.has_broker:
         return {}
     try:
@@ -107,16 +110,16 @@ def _broker(settings: Settings) -> dict[str, Any]:
         return {**told, "broker_away": str(away)}
     if broker.is_dev:  # it has every topic, and lets everybody in
         return told
-    return {**told, **_asked(settings, broker)}
+    return {**told, **_asked(settings, broker, bound)}
 
 
-def _asked(settings: Settings, broker: Broker) -> dict[str, Any]:
+def _asked(settings: Settings, broker: Broker, bound: frozenset[str]) -> dict[str, Any]:
     from redistill.streams.engine import start
     from redistill.workers.processes import topics
 
     told: dict[str, Any] = {}
     try:
-        found = topics.apply(broker, topics.wanted(broker), create=False)
+        found = topics.apply(broker, topics.wanted(broker, bound=bound), create=False)
     except StreamsError as error:
         told["topics_unknown"] = str(error)
     else:
@@ -126,7 +129,7 @@ def _asked(settings: Settings, broker: Broker) -> dict[str, Any]:
             if t.state in ("missing", "differs")
         )
     missing = {t.name for t in told.get("topics", ()) if t.state == "missing"}
-    read = {broker.topic(name) for name in READ} - missing
+    read = {broker.topic(name) for name in (*READ, *map(bound_topic, bound))} - missing
     refused = start.why_not(broker, read, group=settings.consumer_group)
     return told | {"broker_refuses": None if refused is None else str(refused)}
 
@@ -162,6 +165,7 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
                 processes=tuple(rows),
                 lag=_lag(conn, rows, now),
                 models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
+                bound=frozenset(registered.bound_sources(conn)),
             ),
             now,
             roles.valid_until(conn),

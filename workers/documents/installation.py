@@ -28,3 +28,7 @@ class TopicLine:
     partitions: int
     notes: list[str]
     """What differs, and what to do."""
+    writers: str
+    """Who may write there, and nobody else: what the broker's ACLs should say."""
+    readers: str
+    """Who reads it."""

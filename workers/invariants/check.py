@@ -18,6 +18,7 @@ from redistill.streams.store.tables import offsets, outbox
 from redistill.workers.invariants import bounds, releases, streams
 from redistill.workers.invariants.log_offsets import event_ids, logs
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
+from redistill.workers.models.registered import input_topics
 
 __all__ = ["RULES", "SHOWN", "CheckedInvariant", "check"]
 
@@ -30,7 +31,6 @@ SETTLE_SECONDS = 10.0
 """Workers that were started a moment ago find what waited while nobody ran; connecting takes them
 seconds."""
 
-INPUTS = ("predictions", "labels")
 ANNOUNCED = ("drift", "incidents", "releases")
 """Topics that hold every announcement of their kind; ``pointers`` is compacted."""
 
@@ -98,11 +98,12 @@ def check(
                 outbox.c.topic.in_(ANNOUNCED), outbox.c.sent_at.is_not(None)
             )
         ).all()
+        read = [] if broker is None else input_topics(conn, broker.namespace)
         results = {rule.number: rule.check(inputs) for rule in RULES}
     if broker is not None:
         announced = logs(broker, ANNOUNCED)
         ids = event_ids(broker, announced) if all(x.begin == 0 for x in announced) else None
-        in_logs = streams.against_logs(inputs.offsets, logs(broker, INPUTS))
+        in_logs = streams.against_logs(inputs.offsets, logs(broker, read))
         results[1] = results[1].with_more(in_logs)
         results[2] = results[2].with_more(streams.against_topics(sent, ids))
     return [_checked(rule, results[rule.number]) for rule in RULES]

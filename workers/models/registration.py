@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from redistill import sentinels
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.tables import model_locks, profiles, specs, unregistered
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.workers.errors import SpecError
-from redistill.workers.models import dataset, objects, scoring, trusted_power
+from redistill.workers.models import binding, dataset, objects, scoring, trusted_power
 from redistill.workers.models.dataset import Dataset
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
@@ -148,7 +149,13 @@ def keep_files(prepared: PreparedModel, settings: Settings) -> None:
 
 
 def store(
-    database: Database, prepared: PreparedModel, settings: Settings, *, actor: str, now: int
+    database: Database,
+    prepared: PreparedModel,
+    settings: Settings,
+    *,
+    actor: str,
+    now: int,
+    label_ends: Mapping[str, int] | None = None,
 ) -> StoredModel:
     """Keep the files, then write the rows that make a model watched, in one transaction.
 
@@ -158,6 +165,9 @@ def store(
     ----------
     now
         Microseconds since 1970.
+    label_ends
+        End of each partition of the topic ``labels``, where the model binds its first sources:
+        what lies before counts as it did. ``None``: it counts no more.
 
     Raises
     ------
@@ -183,8 +193,12 @@ def store(
         watch = spec.watch_config(settings, rows_per_alarm=budget)
         if old is not None and old.config_sha256 == sha256:
             return StoredModel(False, int(old.revision), str(old.level))
-        if old is not None:
-            _check_schema(conn, spec, ModelSpec.from_json(old.spec))
+        before = None if old is None else ModelSpec.from_json(old.spec)
+        was = None if old is None else WatchConfig.from_json(old.watch)
+        watch = replace(watch, cutover=binding.next_cutover(before, was, spec, label_ends))
+        if before is not None:
+            _check_schema(conn, spec, before)
+            binding.rebind(conn, before, spec, trust=label_ends is not None)
         values = {
             "model": spec.name,
             "revision": 1 if old is None else int(old.revision) + 1,
@@ -215,10 +229,19 @@ def store(
             actor,
             "model.registered" if old is None else "model.changed",
             spec.name,
-            {"level": spec.level, "config_sha256": sha256, "objects": spec.objects},
+            {"level": spec.level, "config_sha256": sha256, "objects": spec.objects}
+            | _trust(before, spec, watch),
             now,
         )
     return StoredModel(True, int(values["revision"]), None if old is None else str(old.level))
+
+
+def _trust(old: ModelSpec | None, new: ModelSpec, watch: WatchConfig) -> dict[str, Any]:
+    """For the audit: whose labels count, where it is bound, or was, and what of the past does."""
+    bound = new.labels.bound
+    if bound == (() if old is None else old.labels.bound):
+        return {}
+    return {"bound": list(bound), "past_counts_of": list(watch.cutover.sources)}
 
 
 def _check_schema(conn: sa.Connection, spec: ModelSpec, old: ModelSpec) -> None:

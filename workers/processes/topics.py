@@ -6,16 +6,16 @@ reason: what differs is said, with its consequence.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redistill.streams.errors import BrokerUnavailable
 from redistill.streams.kafka.broker import Broker, admin, cause, check
 from redistill.streams.wire.envelope import MAX_EVENT_BYTES
-from redistill.streams.wire.events import COMPACTED, TOPICS
+from redistill.streams.wire.events import COMPACTED, TOPICS, bound_topic, source_of
 
-__all__ = ["DAY_MS", "PARTITIONS", "apply", "wanted"]
+__all__ = ["DAY_MS", "PARTITIONS", "apply", "grants", "wanted"]
 
 DAY_MS = 86_400_000
 CREATE_SECONDS = 30.0
@@ -40,6 +40,9 @@ class Topic:
     name: str
     partitions: int
     configs: dict[str, str]
+    writers: str
+    """Who may write there, and nobody else."""
+    readers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +57,72 @@ class Found:
     """What differs, what follows from it, and what to think of."""
 
 
-def wanted(broker: Broker, *, partitions: int = PARTITIONS) -> list[Topic]:
-    """Every topic of the wire contract, in the broker's namespace.
+WORKERS = "stream and repair workers"
+ACCESS = {
+    "predictions": ("services", "stream workers"),
+    "labels": ("services and feeds of labels", "stream workers"),
+    "activations": ("services", "repair workers"),
+    "drift": (WORKERS, "repair workers"),
+    "incidents": (WORKERS, "alert processes"),
+    "releases": (WORKERS, "alert processes"),
+    "pointers": (WORKERS, "services"),
+}
+"""Who may write to a topic, and who reads it; all others are announcements."""
+ANNOUNCED = (WORKERS, "whoever asks")
+
+
+def wanted(
+    broker: Broker, *, partitions: int = PARTITIONS, bound: Iterable[str] = ()
+) -> list[Topic]:
+    """Every topic of the wire contract, in the broker's namespace, and those of bound sources.
 
     Examples
     --------
-    >>> [t.name for t in wanted(Broker("kafka:9092", namespace="x"))][:2]
-    ['x.predictions', 'x.labels']
+    >>> names = [t.name for t in wanted(Broker("kafka:9092", namespace="x"), bound=["ledger"])]
+    >>> names[:2], names[-1]
+    (['x.predictions', 'x.labels'], 'x.labels.ledger')
     """
+    access = {name: ACCESS.get(name, ANNOUNCED) for name in TOPICS.values()} | {
+        bound_topic(s): (f"the source {s}", "stream workers") for s in sorted(set(bound))
+    }
     out = []
-    for name in TOPICS.values():
+    for name, (writers, readers) in access.items():
         configs = {"max.message.bytes": str(MESSAGE_BYTES)}
         if name in COMPACTED:
             configs |= {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"}
         else:
-            days = RETENTION_DAYS.get(name, OTHER_DAYS)
+            days = RETENTION_DAYS.get(_kind(name), OTHER_DAYS)
             configs |= {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
-        count = partitions if name in DATA_TOPICS else 1
-        out.append(Topic(broker.topic(name), count, configs))
+        count = partitions if _kind(name) in DATA_TOPICS else 1
+        out.append(Topic(broker.topic(name), count, configs, writers, readers))
+    return out
+
+
+def _kind(name: str) -> str:
+    return name if source_of(name) is None else "labels"
+
+
+def grants(broker: Broker, topics: Sequence[Topic]) -> list[str]:
+    """What to type so that each source alone writes to its topic; the names of users are to be
+    filled in.
+
+    Examples
+    --------
+    >>> broker = Broker("kafka:9092")
+    >>> [x.partition("--allow-principal ")[2] for x in grants(broker, wanted(broker, bound=["a"]))]
+    ['User:USER_OF_A --operation Write --topic labels.a',
+     'User:USER_OF_STREAM_WORKERS --operation Read --topic labels.a']
+    """
+    out = []
+    for topic in topics:
+        name = topic.name.removeprefix(broker.topic(""))
+        if (source := source_of(name)) is not None:
+            for user, operation in ((source.upper(), "Write"), ("STREAM_WORKERS", "Read")):
+                out.append(
+                    f"kafka-acls --bootstrap-server {','.join(broker.bootstrap)} --add"
+                    f" --allow-principal User:USER_OF_{user} --operation {operation}"
+                    f" --topic {topic.name}"
+                )
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from datetime import UTC, datetime
@@ -299,3 +300,16 @@ def test_prediction_that_names_no_class_for_its_length_is_counted_as_invalid(n: 
     assert sum(r.rows for r in records) == n
     assert sum(rows for _, rows in refused) == n
     assert "more than 256 characters" in refused[0][0]
+
+
+def test_label_goes_to_the_topic_of_its_source_where_that_can_be_one() -> None:
+    faults = Refusals()
+    made = Batcher("/test", faults)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    event = LabelObserved(id="a", model="m", label="x", observed_at=at, source="ledger")
+    (record,) = made.event(event, bound=True)
+    assert (record.topic, record.key) == ("labels.ledger", b"m")
+    for source in ("a.b", "", "a" * 81, "\u00e9", "a\n"):
+        assert made.event(dataclasses.replace(event, source=source), bound=True) == []
+    assert len(faults) == 5
+    assert "cannot be part of a topic's name" in faults[0][0]

@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE_SECONDS
 
 from redistill.streams.client import logger as module
-from redistill.streams.client.batcher import Logged
+from redistill.streams.client.batcher import BoundLabel, Logged
 from redistill.streams.client.ledger import Ledger
 from redistill.streams.client.logger import PredictionLogger
 from redistill.streams.client.release import FALLBACK
@@ -159,6 +159,15 @@ def test_label_is_an_event_with_now_as_its_time(log: PredictionLogger) -> None:
     )
     assert (second.id, second.op) == ("7", "retract")
     assert abs((datetime.now(UTC) - second.observed_at).total_seconds()) < 60
+
+
+def test_label_of_a_bound_source_is_marked_for_its_topic(log: PredictionLogger) -> None:
+    log.label("m", id="a", label="x", source="ledger", bound=True)
+    log.label("m", id="a", label="x", source="ledger")
+    first, second = pipe(log).queue
+    assert isinstance(first, BoundLabel)
+    assert (first.label.id, first.label.source) == ("a", "ledger")
+    assert isinstance(second, LabelObserved)
 
 
 def test_pointers_are_asked_for_and_again_after_a_fork(log: PredictionLogger) -> None:

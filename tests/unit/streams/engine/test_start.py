@@ -84,6 +84,19 @@ def test_dev_broker_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(ids.values())) == 2
 
 
+def test_even_a_dev_broker_is_asked_which_topics_it_was_made_to_have(client: FakeAdmin) -> None:
+    dev = Broker("dev://127.0.0.1:1?start=11111111-1111-1111-1111-111111111111")
+    client.topics[0]["error_code"] = 3
+    assert start.existing(dev, TOPICS) == start.topic_ids(dev, [client.topics[1]["name"]])
+    assert start.existing(BROKER, TOPICS) == {
+        client.topics[1]["name"]: client.topics[1]["topic_id"]
+    }
+    assert client.closed == 2
+    client.topics = RuntimeError("away")  # type: ignore[assignment]
+    with pytest.raises(BrokerUnavailable):
+        start.existing(dev, TOPICS)
+
+
 def test_topic_without_an_id_is_none(client: FakeAdmin) -> None:
     client.topics[0]["topic_id"] = None
     client.topics[1]["error_code"] = 5

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from redistill.streams.kafka.broker import Broker, consumer, producer
-from redistill.streams.kafka.dev_broker import PARTITIONS, DevBroker, topic_id
+from redistill.streams.kafka.dev_broker import PARTITIONS, DevBroker, make_topics, topic_id
 from redistill.streams.wire.events import TOPICS
 
 
@@ -44,3 +44,13 @@ def test_topic_ids_differ_between_starts() -> None:
     assert topic_id(a, "labels") != topic_id(a, "predictions")
     with pytest.raises(ValueError, match="no dev broker"):
         topic_id(Broker("h:1"), "labels")
+
+
+def test_topics_are_made_from_another_process_as_well() -> None:
+    with DevBroker(namespace="x") as broker:
+        client = consumer(broker)
+        assert not client.partitions_for_topic("x.labels.ledger")
+        make_topics(broker, ["x.labels.ledger", "x.labels"])
+        assert client.topics() >= {"x.labels.ledger", "x.labels"}
+        assert client.partitions_for_topic("x.labels.ledger") == set(range(PARTITIONS))
+        client.close()

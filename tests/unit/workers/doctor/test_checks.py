@@ -33,7 +33,7 @@ def row(kind: str, **other: Any) -> ProcessRow:
 
 
 STORE = StoreFacts(
-    revision="0007", clock_offset_us=0, clock_problem=None,
+    revision="0008", clock_offset_us=0, clock_problem=None,
     processes=tuple(map(row, ("stream", "repair", "alerts", "web"))),
     lag={"labels": TopicLag(behind=0, oldest_at=None)}, models=(MODEL,),
 )  # fmt: skip

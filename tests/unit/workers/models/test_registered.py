@@ -9,6 +9,8 @@ import loop
 import pytest
 import sqlalchemy as sa
 
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store.tables import offsets, specs
 from redistill.workers.models import registered
 
 
@@ -53,3 +55,20 @@ def test_files_of_a_model_are_known_by_its_specification_and_its_versions(
     versions = set(conn.execute(sa.text("select sha256 from versions")).scalars())
     assert registered.known_files(conn, "credit") == {"aa", "bb"} | versions
     assert registered.known_files(conn, "fraud") == frozenset()
+
+
+def test_topics_that_are_read_are_those_of_sources_that_are_bound_or_were(
+    conn: sa.Connection,
+) -> None:
+    loop.register(conn, loop.spec("credit"), version=None)
+    config = WatchConfig(
+        model="credit", schema=loop.spec().schema, bound_sources=("ledger", "bank")
+    )
+    conn.execute(sa.update(specs).values(watch=config.to_json().decode()))
+    counts = dict.fromkeys(("first_offset", "next_offset", "counted", "dead", "skipped", "rows"), 0)
+    row = {"topic_id": "t", "partition": 0, "topic": "x.labels.old", "updated_at": 0}
+    conn.execute(sa.insert(offsets).values(row | counts))
+    assert registered.bound_sources(conn) == {"ledger", "bank"}
+    assert registered.input_topics(conn, "x") == [
+        "predictions", "labels", "labels.bank", "labels.ledger", "labels.old",
+    ]  # fmt: skip

@@ -50,6 +50,19 @@ def admin(monkeypatch: pytest.MonkeyPatch) -> SimulatedAdmin:
     return simulated
 
 
+def test_each_bound_source_has_a_topic_where_it_alone_may_write() -> None:
+    made = topics.wanted(BROKER, partitions=12, bound=["ledger", "bank", "ledger"])
+    common = next(t for t in made if t.name == "x.labels")
+    assert [t.name for t in made[-2:]] == ["x.labels.bank", "x.labels.ledger"]
+    for topic in made[-2:]:
+        assert (topic.partitions, topic.configs) == (12, common.configs)
+    assert (made[-1].writers, made[-1].readers) == ("the source ledger", "stream workers")
+    (*_, write, read) = topics.grants(BROKER, made)
+    assert write.endswith("User:USER_OF_LEDGER --operation Write --topic x.labels.ledger")
+    assert read.endswith("User:USER_OF_STREAM_WORKERS --operation Read --topic x.labels.ledger")
+    assert topics.grants(BROKER, topics.wanted(BROKER)) == []
+
+
 def test_every_topic_of_the_contract_is_wanted_in_the_namespace() -> None:
     made = {t.name: t for t in topics.wanted(BROKER, partitions=12)}
     assert made.keys() == {f"x.{name}" for name in TOPICS.values()}
