@@ -85,12 +85,18 @@ class Lab:
         eventually(lambda: not topics & set(client.list_topics()), f"{topics} are gone")
         client.close()
 
-    def send(self, events: Iterable[PredictionMade | LabelObserved], *, flush: bool = True) -> None:
-        """Send events to the partitions 0, 1, 2, 3, 0, ..."""
+    def send(
+        self,
+        events: Iterable[PredictionMade | LabelObserved],
+        *,
+        topic: str | None = None,
+        flush: bool = True,
+    ) -> None:
+        """Send events to the partitions 0, 1, 2, 3, 0, ... of their topic, or of another one."""
         for i, event in enumerate(events):
             made = record(event, 0)
             self.client.send(
-                self.broker.topic(made.topic),
+                self.broker.topic(topic or made.topic),
                 made.value,
                 key=made.key,
                 headers=list(made.headers),
@@ -124,6 +130,10 @@ class Lab:
     def deadly(self, name: str, how: str, patience: float) -> Worker:
         """A worker that a record with the word ``deadly`` ends, or keeps for ever."""
         return self._patched(name, "deadly", how, str(patience))
+
+    def deaf(self, name: str) -> Worker:
+        """A worker that knows nothing of bound topics."""
+        return self._patched(name, "deaf")
 
     def hurried(self, name: str) -> Worker:
         """A worker in which Faust loses patience within a second."""

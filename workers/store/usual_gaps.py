@@ -112,9 +112,12 @@ def of_rows(conn: sa.Connection, model: str, now: int) -> int | None:
 
 
 def last_label(conn: sa.Connection, model: str) -> int | None:
-    """When a model's last label came, microseconds since 1970 by the database's clock."""
+    """When the last label of a model came that counts, microseconds since 1970 by the database's
+    clock: what anybody may write is no sign that the feed is alive."""
     at = conn.execute(
-        sa.select(sa.func.max(labels.c.received_at)).where(labels.c.model == model)
+        sa.select(sa.func.max(labels.c.received_at)).where(
+            labels.c.model == model, labels.c.state != "ignored"
+        )
     ).scalar()
     return None if at is None else int(at)
 
@@ -130,7 +133,9 @@ def of_labels(conn: sa.Connection, model: str, now: int) -> int | None:
     while True:
         first = conn.execute(
             sa.select(sa.func.min(labels.c.received_at)).where(
-                labels.c.model == model, labels.c.received_at >= at
+                labels.c.model == model,
+                labels.c.received_at >= at,
+                labels.c.state != "ignored",
             )
         ).scalar()
         if first is None:
