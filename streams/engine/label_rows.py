@@ -14,8 +14,8 @@ from redistill.streams.engine.unregistered import UnregisteredRows
 from redistill.streams.engine.version_room import VersionRoom
 from redistill.streams.errors import WireError
 from redistill.streams.monitor.label_trust import Cutover, counts, partition_key
+from redistill.streams.monitor.missing_words import is_missing, is_null_word
 from redistill.streams.store.batch import FlushBatch, Partition
-from redistill.streams.store.label_join import is_missing, is_null_word
 from redistill.streams.store.specs import WatchedModel
 from redistill.streams.wire.codec import decode
 from redistill.streams.wire.columns import MAX_SEGMENTS, MAX_TEXT

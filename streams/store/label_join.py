@@ -11,14 +11,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from redistill.rowcells import NULL_WORDS
 from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import counts, ranking
+from redistill.streams.monitor.missing_words import is_missing
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
 
-__all__ = ["JoinPlan", "is_missing", "is_null_word", "plan_join"]
+__all__ = ["JoinPlan", "plan_join"]
 
 
 @dataclass(slots=True)
@@ -142,18 +142,6 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             else:
                 plan.checks[key] = min(now + max(SECOND, age), row.received_at + wait)
     return plan
-
-
-def is_null_word(text: Any) -> bool:
-    """Whether it says that there is none: ``nan``, ``None``, what other languages make of a missing
-    value that they write as text."""
-    return isinstance(text, str) and text.strip().lower() in NULL_WORDS
-
-
-def is_missing(text: Any, classes: Sequence[str]) -> bool:
-    """Whether it is such a word, and names none of the model's classes. Other words that name no
-    class count: the world may have got a class that the model does not know."""
-    return is_null_word(text) and bool(classes) and Names(classes).find(text) < 0
 
 
 def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]:

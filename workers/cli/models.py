@@ -66,7 +66,7 @@ def models(
         found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
         unknown = queries.unregistered_models(conn)
         clocks = clock_problem.get(conn)
-        detail = model_detail.detail(conn, name) if name else {}
+        detail = model_detail.detail(conn, name, now) if name else {}
         planned = _schedule(conn, name, now) if name else None
         trusted = _trusted(conn, name) if name else None
     if judged is not None:
@@ -240,6 +240,10 @@ def _print_detail(detail: dict[str, Any]) -> None:
         )
     for move in detail["moves"]:
         common.echo(f"{_second(move['at'])} {move['change']} {move['version']}: {move['reason']}")
+    for said in detail["labels"]:
+        where = " on its own topic" if said["bound"] else ""
+        counts = "" if said["counts"] else ", which do not count"
+        common.echo(f"{said['source']}{where}: {said['labels']:,} labels in 24 h{counts}")
     stored = detail["stored"]
     if stored["rows"]:
         common.echo(

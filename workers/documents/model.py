@@ -137,6 +137,8 @@ class ModelDocument(ModelLine):
     """The newest version against its predecessor on the same rows: `version`, `predecessor`,
     `state`, `until`, and `result` (`wins`, `losses`, `ties`, `e_better`, `e_worse`; `null` before
     the first look)."""
+    labels: list[dict[str, Any]]
+    """Who labelled within the last day: `source`, `bound` (to its topic), `counts`, `labels`."""
     stored: dict[str, Any]
     """What a repair can draw on: `rows`, `bytes`, `since`."""
     schedule: str | None
@@ -180,6 +182,7 @@ def document_of_model(
         versions=[VersionLine(**v) for v in detail["versions"]],
         moves=[Move(**m) for m in detail["moves"]],
         comparison=detail["comparison"],
+        labels=detail["labels"],
         stored=detail["stored"],
         schedule=schedule,
         trusted_rows=trusted_rows,

@@ -1,5 +1,6 @@
 """Details of one model for ``redistill models NAME``: its versions, how the pointer came to where
-it is, how the new version does against its predecessor, and what is stored for a repair."""
+it is, how the new version does against its predecessor, who labels, and what is stored for a
+repair."""
 
 from __future__ import annotations
 
@@ -8,27 +9,39 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from redistill.streams.store.tables import feature_rows
-from redistill.times import utc
+from redistill.streams.store.tables import feature_rows, labels
+from redistill.times import DAY, utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
 
-__all__ = ["comparison_of", "detail", "judged_of", "moves_of", "stored_rows", "versions_of"]
+__all__ = [
+    "comparison_of",
+    "detail",
+    "judged_of",
+    "labels_of",
+    "moves_of",
+    "stored_rows",
+    "versions_of",
+]
 
 MOVES_SHOWN = 5
+SOURCES_SHOWN = 20
+"""Anybody may make up names of sources."""
 
 
-def detail(conn: sa.Connection, model: str) -> dict[str, Any]:
+def detail(conn: sa.Connection, model: str, now: int) -> dict[str, Any]:
     """Everything that is shown of one model beside its overview.
 
     Returns
     -------
     dict
-        ``versions``, ``moves``, ``comparison`` and ``stored``: see the functions of this module.
+        ``versions``, ``moves``, ``comparison``, ``labels``, ``stored``: see the functions of this
+        module.
     """
     return {
         "versions": versions_of(conn, model),
         "moves": moves_of(conn, model),
         "comparison": comparison_of(conn, model),
+        "labels": labels_of(conn, model, now),
         "stored": stored_rows(conn, model),
     }
 
@@ -136,6 +149,30 @@ def comparison_of(conn: sa.Connection, model: str) -> dict[str, Any] | None:
         "until": _iso(row.until),
         "result": None if row.result is None else json.loads(row.result),
     }
+
+
+def labels_of(conn: sa.Connection, model: str, now: int) -> list[dict[str, Any]]:
+    """Who labelled rows of a model within the last day, whether or not that counts.
+
+    Returns
+    -------
+    list of dict
+        ``source``, ``bound`` (on a topic of its own, or before its cut-over), ``counts`` and
+        ``labels``, by source.
+    """
+    c = labels.c
+    let_in = (c.state != "ignored").label("let_in")
+    rows = conn.execute(
+        sa.select(c.source, c.bound, let_in, sa.func.count().label("n"))
+        .where(c.model == model, c.received_at > now - DAY)
+        .group_by(c.source, c.bound, let_in)
+        .order_by(sa.func.count().desc(), c.source, c.bound)
+        .limit(SOURCES_SHOWN)
+    )
+    return [
+        {"source": r.source, "bound": bool(r.bound), "counts": bool(r.let_in), "labels": int(r.n)}
+        for r in rows
+    ]
 
 
 def stored_rows(conn: sa.Connection, model: str) -> dict[str, Any]:

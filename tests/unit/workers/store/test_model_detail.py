@@ -9,8 +9,10 @@ import loop
 import pytest
 import sqlalchemy as sa
 from loop import NOW
+from stream_rows import label
 
-from redistill.streams.store.tables import feature_rows
+from redistill.streams.engine.label_rows import label_row
+from redistill.streams.store.tables import feature_rows, labels
 from redistill.times import DAY, SECOND
 from redistill.workers.store import model_detail
 from redistill.workers.store.tables import monitored_releases, pointer_history, versions
@@ -116,8 +118,8 @@ def test_stored_rows_are_summed_over_all_versions(conn: sa.Connection) -> None:
 
 
 def test_detail_holds_all_of_it(conn: sa.Connection) -> None:
-    detail = model_detail.detail(conn, "credit")
-    assert set(detail) == {"versions", "moves", "comparison", "stored"}
+    detail = model_detail.detail(conn, "credit", NOW)
+    assert set(detail) == {"versions", "moves", "comparison", "labels", "stored"}
     assert [v["version"] for v in detail["versions"]] == ["v1"]
     assert [m["change"] for m in detail["moves"]] == ["publish"]
 
@@ -142,3 +144,24 @@ def test_what_judged_a_version_is_its_own_variant_its_gates_and_its_gaps(
     old = model_detail.judged_of(conn, "credit", "v1")
     assert old is not None
     assert (old["measured"], old["gates"], old["gaps"]) == ({}, [], [])
+
+
+def test_who_labelled_is_shown_whether_or_not_it_counts(conn: sa.Connection) -> None:
+    assert model_detail.labels_of(conn, "credit", NOW) == []
+    said = [
+        ("ledger", True, "joined", 3),
+        ("ledger", False, "ignored", 2),
+        ("x", False, "ignored", 1),
+    ]
+    for source, bound, state, n in said:
+        for i in range(n):
+            row = label_row(label(i, source=source), i, state=state, bound=bound)
+            at = {"received_at": NOW, "observed_at": i + 10 * bound}
+            conn.execute(sa.insert(labels).values(row | at))
+    old = label_row(label(9, source="old"), 9, state="joined") | {"received_at": NOW - 2 * DAY}
+    conn.execute(sa.insert(labels).values(old))
+    assert model_detail.labels_of(conn, "credit", NOW) == [
+        {"source": "ledger", "bound": True, "counts": True, "labels": 3},
+        {"source": "ledger", "bound": False, "counts": False, "labels": 2},
+        {"source": "x", "bound": False, "counts": False, "labels": 1},
+    ]
