@@ -368,6 +368,11 @@ class StreamWorker:
         self._metrics.states.set(self._accumulator.states)
         self._health.progress = sum(self._stored.values())
         self._refresh_due = True
+        if result.conflicting:
+            self._metrics.counted.labels("rows_conflicting").inc(result.conflicting)
+            log.warning(
+                "rows_conflicting", action="rows_conflicting", rows=result.conflicting
+            )  # the first of them counts
         if result.findings:
             log.info("findings", action="findings", changes=result.findings)
         self._wake()

@@ -254,8 +254,8 @@ class _Run:
                     " is not known"
                 ),
                 provisional=True,
-                opened_at=utc(int(self.outcomes.observed_at[i])),
-                at=utc(int(self.outcomes.observed_at[i])),
+                opened_at=utc(int(self.outcomes.received_at[i])),
+                at=utc(int(self.outcomes.received_at[i])),
             ),
         )
 
@@ -281,7 +281,7 @@ class _Run:
                 resolution=resolution,
                 severity="info",
                 revision=finding.revision + 1,
-                at=utc(int(self.outcomes.observed_at[i])),
+                at=utc(int(self.outcomes.received_at[i])),
                 reason=why,
             ),
         )
@@ -291,7 +291,7 @@ class _Run:
         s, base = self.state, self.state.base
         if base is None:  # a test never runs without one
             return
-        at = utc(int(self.outcomes.observed_at[i]))
+        at = utc(int(self.outcomes.received_at[i]))
         low, high = clopper_pearson(change.n - change.errors, change.n)
         ended = change.status == "resolved"
         impact = Impact(

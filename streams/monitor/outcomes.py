@@ -31,7 +31,7 @@ class Outcomes:
 
     error: NDArray[np.uint8]  # (n,) 1 = wrong
     served_at: NDArray[np.int64]  # (n,) microseconds since 1970
-    observed_at: NDArray[np.int64]  # (n,) when the label was observed, microseconds
+    received_at: NDArray[np.int64]  # (n,) when the label came, microseconds, by our own clock
     confidence: NDArray[np.float32] | None = None  # (n,) largest score; NaN = unknown
     uniform: NDArray[np.bool_] | None = None  # (n,) drawn uniformly; None = all
     p_include: NDArray[np.float64] | None = None  # (n,) NaN = the service chose

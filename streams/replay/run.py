@@ -274,14 +274,14 @@ class _Run:
         for labels in arrived:
             at = labels.row + o.label_delay
             if served_at is None:
-                observed_at = np.full(len(at), self.last_time)
+                received_at = np.full(len(at), self.last_time)
                 at = np.full(len(at), r.rows - 1)
             else:
-                observed_at = served_at[np.clip(at - start, 0, len(served_at) - 1)]
+                received_at = served_at[np.clip(at - start, 0, len(served_at) - 1)]
             outcomes = Outcomes(
                 error=labels.error,
                 served_at=labels.served_at,
-                observed_at=observed_at,
+                received_at=received_at,
                 confidence=labels.confidence,
             )
             self.accuracy, found, positions = account_each(

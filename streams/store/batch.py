@@ -218,6 +218,8 @@ class Flushed:
     labels: int
     findings: int
     """Changes of findings that were announced."""
+    conflicting: int = 0
+    """Rows with an id that their version had used for another prediction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from uuid import uuid5
+from collections.abc import Iterable, Mapping
+from uuid import UUID, uuid5
 
 import msgspec
 import sqlalchemy as sa
@@ -24,9 +24,22 @@ SOURCE = "/redistill/stream"
 """``ce_source`` of what stream workers announce."""
 
 
-def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: int) -> int:
+def store_findings(
+    conn: sa.Connection,
+    changes: Iterable[DriftFound],
+    *,
+    now: int,
+    raised_seq: Mapping[UUID, int] | None = None,
+) -> int:
     """Store changes of findings and announce them; one that is not newer than what is stored is
     dropped.
+
+    Parameters
+    ----------
+    now
+        Microseconds since 1970, by the database's clock.
+    raised_seq
+        Number of the outcome that opened a finding, of those that one opened.
 
     Returns
     -------
@@ -53,6 +66,7 @@ def store_findings(conn: sa.Connection, changes: Iterable[DriftFound], *, now: i
             "body": msgspec.json.encode(f).decode(),
             "opened_at": microseconds(f.opened_at),
             "stored_at": now,
+            "raised_seq": (raised_seq or {}).get(f.finding_id),
         }
         if conn.execute(newer, row).rowcount == 1:
             event_id = str(uuid5(f.finding_id, str(f.revision)))

@@ -17,6 +17,7 @@ import structlog
 
 from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
 from redistill.streams.store.bulk import insert_new
+from redistill.streams.store.conflicting_rows import conflicting
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.findings import announce, store_findings
@@ -145,10 +146,14 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         )
     _write_states(conn, batch, now)
     counts = dict(batch.counters)
-    new_joins = 0
+    new_joins = other = 0
     for model, rows in sorted(batch.joins.items()):
-        new = insert_new(conn, join_rows, rows.by_hash(model), same={"stored_at": now})
-        _add(counts, model, "rows_duplicate", len(rows) - new)
+        columns = rows.by_hash(model)
+        new = insert_new(conn, join_rows, columns, same={"stored_at": now})
+        if new < len(rows):
+            _add(counts, model, "rows_duplicate", len(rows) - new)
+            other += (differ := conflicting(conn, columns))
+            _add(counts, model, "rows_conflicting", differ)
         new_joins += new
     offered = _with_room(conn, batch.labels)
     _add(counts, "", "labels_unregistered_left_out", len(batch.labels) - len(offered))
@@ -180,7 +185,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         _learned(conn, row.model, row.version, row.profile)
     _add(counts, "", "labels_duplicate", len(offered) - new_labels)
     add_counters(conn, counts, now=now)
-    return Flushed(join_rows=new_joins, labels=new_labels, findings=announced)
+    return Flushed(join_rows=new_joins, labels=new_labels, findings=announced, conflicting=other)
 
 
 def _with_room(conn: sa.Connection, offered: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ detector sees each outcome once. Everything here can be done again after a crash
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.accuracy import account
+from redistill.streams.monitor.accuracy import account_each
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.findings import superseded
@@ -29,6 +30,7 @@ from redistill.streams.monitor.state import InputState
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.findings import store_findings
+from redistill.streams.store.label_clash import clash_findings
 from redistill.streams.store.label_join import JoinPlan, plan_join
 from redistill.streams.store.tables import (
     accuracy_states,
@@ -120,7 +122,7 @@ def join_labels(
         due = conn.execute(
             sa.select(c.id_hash)
             .where(c.model == model, c.state == "waiting", c.check_at <= now)
-            .order_by(c.check_at)
+            .order_by(c.check_at, c.received_at)  # as in its index: new ones as they came
             .limit(limit)
         )
         hashes = [int(h) for h in due.scalars()]
@@ -128,10 +130,11 @@ def join_labels(
             return JoinStep()
         plan = plan_join(conn, config, sorted(set(hashes)), now)
         rebuilt: list[str] = []
-        changes = _account(conn, config, plan.outcomes, state_key, rebuilt)
+        changes, raised = _account(conn, config, plan, state_key, rebuilt)
         changes = _left_open(conn, model, rebuilt, now) + changes
+        changes += clash_findings(conn, model, plan.clashes, now=now)
         _write(conn, model, plan)
-        stored = store_findings(conn, changes, now=now)
+        stored = store_findings(conn, changes, now=now, raised_seq=raised)
         counts = {(model, f"labels_{name}"): n for name, n in plan.counts.items()}
         if rebuilt:
             counts[model, "states_rebuilt"] = len(rebuilt)
@@ -140,18 +143,20 @@ def join_labels(
 
 
 def _account(
-    conn: sa.Connection,
-    config: WatchConfig,
-    new: list[dict[str, Any]],
-    key: bytes,
-    rebuilt: list[str],
-) -> list[DriftFound]:
+    conn: sa.Connection, config: WatchConfig, plan: JoinPlan, key: bytes, rebuilt: list[str]
+) -> tuple[list[DriftFound], dict[UUID, int]]:
     """Number the outcomes, show them to the detectors, and store the detectors; versions of which
-    the stored one does not open are put among the rebuilt ones."""
+    the stored one does not open are put among the rebuilt ones.
+
+    Returns
+    -------
+    tuple
+        What opened, changed or ended; and the number of the outcome that opened each finding.
+    """
     changes: list[DriftFound] = []
-    new.sort(key=lambda o: (o["version"], o["observed_at"], o["served_at"], o["id"]))
-    for version in sorted({o["version"] for o in new}):
-        of_version = [o for o in new if o["version"] == version]
+    raised: dict[UUID, int] = {}
+    for version in sorted({o["version"] for o in plan.outcomes}):
+        of_version = [o for o in plan.outcomes if o["version"] == version]
         where = (accuracy_states.c.model == config.model) & (accuracy_states.c.version == version)
         row = conn.execute(sa.select(accuracy_states).where(where)).one_or_none()
         last = int(row.last_seq) if row is not None else _last_seq(conn, config.model, version)
@@ -159,8 +164,14 @@ def _account(
             o["seq"] = number
         before = int(row.n) if row is not None else 0
         known = None if row is None else _known(row, key, rebuilt)
-        state, found = _detect(conn, config, version, known, of_version, before, key)
+        columns = _columns(of_version, plan.received)
+        state, found, positions = _detect(conn, config, version, known, columns, before, key)
         changes += found
+        raised |= {
+            f.finding_id: of_version[i]["seq"]
+            for f, i in zip(found, positions, strict=True)
+            if f.status == "open"
+        }
         conn.execute(
             upsert(accuracy_states, ["model", "version"]),
             {
@@ -171,7 +182,7 @@ def _account(
                 "n": before + len(of_version),
             },
         )
-    return changes
+    return changes, raised
 
 
 def _detect(
@@ -179,17 +190,17 @@ def _detect(
     config: WatchConfig,
     version: str,
     known: AccuracyState | None,
-    new: list[dict[str, Any]],
+    new: Outcomes,
     before: int,
     key: bytes,
-) -> tuple[AccuracyState, list[DriftFound]]:
+) -> tuple[AccuracyState, list[DriftFound], list[int]]:
     """Show one version's outcomes to its detectors."""
     served = _served(conn, config.model, version)
 
-    def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound]]:
-        return account(
+    def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound], list[int]]:
+        return account_each(
             known,
-            _columns(new),
+            new,
             version=version,
             base=_base(conn, config.model, version),
             config=config,
@@ -198,13 +209,13 @@ def _detect(
             contributors=moved,
         )
 
-    state, found = run(())
+    state, found, positions = run(())
     # What moved is worth reading the input states for only when something opened. The detectors
     # are pure: the second run differs in the contributors alone.
     opened = any(f.status == "open" for f in found)
     if opened and (moved := _contributors(conn, config.model, version, key)):
-        state, found = run(moved)
-    return state, found
+        state, found, positions = run(moved)
+    return state, found, positions
 
 
 def _known(row: Any, key: bytes, rebuilt: list[str]) -> AccuracyState:
@@ -278,7 +289,7 @@ def _rank(c: Contributor) -> float:
     return c.value / max(c.noise_floor, 1e-9)
 
 
-def _columns(rows: list[dict[str, Any]]) -> Outcomes:
+def _columns(rows: list[dict[str, Any]], received: Mapping[int, int]) -> Outcomes:
     def column(name: str, kind: type) -> Any:
         return np.array([r[name] for r in rows], dtype=kind)
 
@@ -286,7 +297,7 @@ def _columns(rows: list[dict[str, Any]]) -> Outcomes:
         error=(1 - column("correct", np.int64)).astype(np.uint8),
         confidence=column("score", np.float32),
         served_at=column("served_at", np.int64),
-        observed_at=column("observed_at", np.int64),
+        received_at=np.array([received[r["id_hash"]] for r in rows], np.int64),
         uniform=column("uniform", np.bool_),
         p_include=column("p_include", np.float64),
     )

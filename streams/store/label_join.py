@@ -5,7 +5,6 @@ Reads only.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +14,29 @@ from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import counts, ranking
 from redistill.streams.monitor.missing_words import is_missing
+from redistill.streams.store.standing_label import standing_label
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
 
-__all__ = ["JoinPlan", "plan_join"]
+__all__ = ["Clash", "JoinPlan", "plan_join"]
+
+LOG_WAIT_US = 60 * SECOND
+"""How long a label that brings its prediction waits for the logged one, where there may be one:
+services send what they logged within seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clash:
+    """A label brought another prediction than was logged."""
+
+    version: str
+    """That was logged."""
+    id: str
+    source: str
+    served_at: int
+    logged: str
+    brought: str
+    """The prediction, or the version of which it is said to be where the two differ in that."""
 
 
 @dataclass(slots=True)
@@ -26,7 +44,9 @@ class JoinPlan:
     """What a join step is going to write. A label's key: id, source, time observed."""
 
     outcomes: list[dict[str, Any]] = field(default_factory=list)
-    """New ones, still without their number."""
+    """New ones, still without their number, in the order in which their labels were received."""
+    received: dict[int, int] = field(default_factory=dict)
+    """When that was, by the hash of the id: by the database's clock, microseconds since 1970."""
     corrections: list[dict[str, Any]] = field(default_factory=list)
     """Of outcomes whose label was corrected or taken back."""
     states: dict[tuple[str, str, int], str] = field(default_factory=dict)
@@ -35,42 +55,8 @@ class JoinPlan:
     """When labels that go on waiting are looked up again."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Labels by what became of them."""
-
-
-def standing_label(rows: Sequence[Any], sources: Sequence[str]) -> Any | None:
-    """The label that counts among all labels of one prediction.
-
-    Within a source the one observed last (a retraction leaves the source without any); among
-    sources the first of ``sources``, or, where no priority is given, the one observed last. A row
-    that gives no label, which once was let in, says nothing.
-
-    Parameters
-    ----------
-    rows
-        With ``source``, ``observed_at``, ``op``.
-    sources
-        Best first; a source that is not named is not believed. Empty: all, by time.
-
-    Examples
-    --------
-    >>> from collections import namedtuple
-    >>> L = namedtuple("L", "source observed_at op label")
-    >>> rows = [L("a", 1, "upsert", "x"), L("b", 2, "upsert", "y"), L("a", 3, "upsert", "z")]
-    >>> standing_label(rows, ["b", "a"]).label, standing_label(rows, []).label
-    ('y', 'z')
-    >>> standing_label([*rows, L("b", 4, "retract", None)], ["b", "a"]).label
-    'z'
-    """
-    last: dict[str, Any] = {}
-    for row in sorted(rows, key=lambda r: r.observed_at):
-        if row.op == "retract" or row.label:
-            last[row.source] = row
-    standing = [r for r in last.values() if r.op != "retract"]
-    if not sources:
-        return max(standing, key=lambda r: (r.observed_at, r.source), default=None)
-    rank = {s: i for i, s in enumerate(sources)}
-    believed = [r for r in standing if r.source in rank]
-    return min(believed, key=lambda r: rank[r.source], default=None)
+    clashes: list[Clash] = field(default_factory=list)
+    """Of labels that a logged prediction contradicts: what was logged counts."""
 
 
 def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> JoinPlan:
@@ -123,11 +109,13 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             _settle(plan, rows, None)
             continue
         join = joins.get(h)
-        if join is not None or (best.version is not None and best.prediction is not None):
-            plan.outcomes.append(_outcome(best, join, names, now))
+        inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
+        until = min(r.received_at for r in rows if _brings(r)) + LOG_WAIT_US if _brings(best) else 0
+        waits = inside and now < until
+        if join is not None or (_brings(best) and not waits):
+            plan.outcomes.append(_outcome(plan, best, join, names, now))
             _settle(plan, rows, best)
             continue
-        inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
         for row in rows:
             if row.state != "waiting":
                 continue
@@ -136,11 +124,16 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             if not inside:
                 plan.states[key] = "unsampled"
                 plan.counts["unsampled"] += 1
-            elif age >= wait:
+            elif age >= wait and not waits:
                 plan.states[key] = "orphan"
                 plan.counts["orphan"] += 1
             else:
-                plan.checks[key] = min(now + max(SECOND, age), row.received_at + wait)
+                over = until if waits else row.received_at + wait
+                plan.checks[key] = min(now + max(SECOND, age), over)
+    # who writes labels says when they were observed; when they came says the database
+    plan.outcomes.sort(
+        key=lambda o: (plan.received[o["id_hash"]], o["observed_at"], o["served_at"], o["id"])
+    )
     return plan
 
 
@@ -167,18 +160,32 @@ def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]
     return out
 
 
-def _outcome(label: Any, join: Any | None, names: Names, now: int) -> dict[str, Any]:
+def _brings(label: Any) -> bool:
+    """Whether a label brings its prediction."""
+    return label.version is not None and label.prediction is not None
+
+
+def _outcome(
+    plan: JoinPlan, label: Any, join: Any | None, names: Names, now: int
+) -> dict[str, Any]:
     """One row of ``outcomes``, still without its number.
 
     Label and prediction are compared as the classes that they name: one may have come as a boolean,
-    the other as a text or a number, or from an older writer.
+    the other as a text or a number, or from an older writer. Nothing was served after it was
+    stored, and nothing observed after it came, whatever is said of it.
     """
-    brought = label.version is not None and label.prediction is not None
-    predicted = label.prediction if brought else join.prediction  # type: ignore[union-attr]
-    prediction, truth = _named(predicted, names), _named(label.label, names)
+    plan.received[label.id_hash] = int(label.received_at)
+    truth = _named(label.label, names)
+    if join is None:
+        prediction = _named(label.prediction, names)
+        served_at = min(label.observed_at, label.received_at)
+    else:
+        prediction = _named(join.prediction, names)
+        served_at = min(join.served_at, join.stored_at or now)
+        _compare(plan, label, join, names)
     return {
         "model": label.model,
-        "version": label.version if brought else join.version,  # type: ignore[union-attr]
+        "version": label.version if join is None else join.version,
         "id_hash": label.id_hash,
         "id": label.id,
         "correct": int(prediction == truth),
@@ -186,7 +193,7 @@ def _outcome(label: Any, join: Any | None, names: Names, now: int) -> dict[str, 
         "label": truth,
         "score": join.score if join is not None else None,
         "slices": join.slices if join is not None else label.slices,
-        "served_at": join.served_at if join is not None else label.observed_at,
+        "served_at": served_at,
         "observed_at": label.observed_at,
         "source": label.source,
         "p_include": label.p_include,
@@ -196,6 +203,27 @@ def _outcome(label: Any, join: Any | None, names: Names, now: int) -> dict[str, 
         "window": join.window if join is not None else None,
         "made_at": now,
     }
+
+
+def _compare(plan: JoinPlan, label: Any, join: Any, names: Names) -> None:
+    """Count a label that brought another prediction than was logged."""
+    if not _brings(label):
+        return
+    logged, brought = _named(join.prediction, names), _named(label.prediction, names)
+    if label.version != join.version:
+        logged, brought = f"version {join.version}", f"version {label.version}"
+    if logged != brought:
+        plan.counts["clash"] += 1
+        plan.clashes.append(
+            Clash(
+                version=join.version,
+                id=label.id,
+                source=label.source,
+                served_at=min(join.served_at, join.stored_at or join.served_at),
+                logged=str(logged),
+                brought=str(brought),
+            )
+        )
 
 
 def _named(text: str | None, names: Names) -> str | None:

@@ -232,7 +232,9 @@ labels = sa.Table(
     # it came from the topic of its source; a worker of an older release does not say
     sa.Column("bound", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
-sa.Index("ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at)
+sa.Index(
+    "ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at, labels.c.received_at
+)
 sa.Index("ix_labels_model_id_hash", labels.c.model, labels.c.id_hash)
 sa.Index("ix_labels_model_received_at", labels.c.model, labels.c.received_at)
 sa.Index(
@@ -311,6 +313,9 @@ findings = sa.Table(
     # written by redistill.workers.incidents only: null = not yet taken in
     sa.Column("intake_revision", Integer, nullable=True),
     sa.Column("intake_note", Text, nullable=True),
+    # number of the outcome that opened it: it and those before it raised the alarm, whatever times
+    # anybody claims; null: no outcome did
+    sa.Column("raised_seq", Big, nullable=True),
 )
 sa.Index("ix_findings_model_status", findings.c.model, findings.c.status)
 

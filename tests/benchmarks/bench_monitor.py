@@ -109,7 +109,7 @@ def main() -> None:
         state: AccuracyState | None = None
         for i in range(0, len(errors), 500):
             part = slice(i, i + 500)
-            outcomes = Outcomes(error=errors[part], served_at=at[part], observed_at=at[part])
+            outcomes = Outcomes(error=errors[part], served_at=at[part], received_at=at[part])
             state, _ = account(state, outcomes, version="1", base=base, config=config)
 
     def adwin() -> None:

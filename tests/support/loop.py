@@ -219,7 +219,10 @@ def finding(
     )
 
 
-def store(conn: sa.Connection, *found: DriftFound, now: int = NOW) -> list[str]:
+def store(
+    conn: sa.Connection, *found: DriftFound, now: int = NOW, raised_seq: int | None = None
+) -> list[str]:
     """Store findings as the drainer does, with their announcements."""
-    store_findings(conn, found, now=now)
+    raised = {} if raised_seq is None else {f.finding_id: raised_seq for f in found}
+    store_findings(conn, found, now=now, raised_seq=raised)
     return [str(f.finding_id) for f in found]

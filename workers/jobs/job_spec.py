@@ -67,8 +67,8 @@ class JobInputs:
     """Columns with an open contract finding."""
     raised_points: float | None = None
     """Largest loss that a finding of the incident measured."""
-    raised_by: int | None = None
-    """When the label was observed that raised the alarm."""
+    raised_seq: int | None = None
+    """Number of the outcome that raised the newest alarm of the incident."""
     cause: str | None = None
     """Of a job that a person asked for beside an open incident: that a concept changed, where a
     diagnosis said so."""
@@ -139,7 +139,7 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
         base_error=None if base is None else BaseError.from_json(base),
         broken_columns=() if incident is None else _broken_columns(conn, incident),
         raised_points=None if incident is None else _raised_points(conn, incident),
-        raised_by=None if incident is None else _raised_by(conn, incident),
+        raised_seq=None if incident is None else _raised_seq(conn, incident),
         cause=_cause_beside(conn, job, stable),
     )
 
@@ -170,11 +170,10 @@ def _raised(incident: Mapping[str, Any], *columns: Any) -> sa.Select[Any]:
     )
 
 
-def _raised_by(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
-    """When the newest alarm of an incident was raised: `account` opens a finding at the label that
-    did it."""
-    opened = _raised(incident, sa.func.max(findings.c.opened_at))
-    return conn.execute(opened).scalar_one_or_none()
+def _raised_seq(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
+    """Number of the outcome that raised the newest alarm of an incident."""
+    newest = _raised(incident, sa.func.max(findings.c.raised_seq))
+    return conn.execute(newest).scalar_one_or_none()
 
 
 def _raised_points(conn: sa.Connection, incident: Mapping[str, Any]) -> float | None:
@@ -221,7 +220,7 @@ def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None
         since=begin,
         last_rows=spec.repair.fresh_rows,
         frozen_at=frozen_at,
-        raised_by=context.raised_by,
+        raised_seq=context.raised_seq,
         source=context.job.options.get("source"),
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from redistill.rownames import Names
+from redistill.streams.store.standing_label import standing_label
 from redistill.streams.store.tables import labels, outcomes
 from redistill.workers.jobs.training_window import WindowQuery
 
@@ -59,7 +61,15 @@ def _pairs(
     """(Hash of the id, label that stands, label of another source), each row once."""
     o, c = outcomes.c, labels.c
     statement = (
-        sa.select(o.id_hash, o.label.label("standing"), c.source, c.label, c.op)
+        sa.select(
+            o.id_hash,
+            o.label.label("standing"),
+            c.source,
+            c.label,
+            c.op,
+            c.observed_at,
+            c.received_at,
+        )
         .join_from(
             outcomes,
             labels,
@@ -69,18 +79,13 @@ def _pairs(
             & (c.state == "superseded"),
         )
         .where(o.model == query.model, o.version == query.version, o.label.is_not(None), when)
-        .order_by(o.seq.desc(), c.observed_at)
+        .order_by(o.seq.desc())
         .limit(MAX_PAIRS)
     )
     if sources:
         statement = statement.where(c.source.in_(sources))
-    last: dict[tuple[int, str], Any] = {}
-    for row in conn.execute(statement):  # of each source the label observed last
-        if row.op == "retract" or row.label:
-            last[row.id_hash, row.source] = row
-    rank = {s: i for i, s in enumerate(sources)}  # as in label_join.standing_label
-    out: dict[int, tuple[int, str, str]] = {}
-    for (h, _), row in sorted(last.items(), key=lambda kv: (rank.get(kv[0][1], 0), kv[0][1])):
-        if row.op != "retract":
-            out.setdefault(h, (h, row.standing, row.label))
-    return list(out.values())
+    said: dict[int, list[Any]] = defaultdict(list)
+    for row in conn.execute(statement):
+        said[row.id_hash].append(row)
+    standing = ((rows[0], standing_label(rows, sources)) for rows in said.values())
+    return [(row.id_hash, row.standing, other.label) for row, other in standing if other]

@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.compress.plan import column_of
+from redistill.streams.store.standing_label import standing_label
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
 from redistill.workers.releases.release_files import write_whole
@@ -67,8 +70,8 @@ class WindowQuery:
     last_rows: int = 0
     frozen_at: int | None = None
     """End of the training rows; ``None``: now."""
-    raised_by: int | None = None
-    """Labels observed until then raised the alarm. They were picked for being wrong, so they may
+    raised_seq: int | None = None
+    """Outcomes up to this number raised the alarm. They were picked for being wrong, so they may
     train and diagnose, but not judge."""
     source: str | None = None
     """A label source outside ``[labels] sources`` that an operator asked to be believed."""
@@ -239,7 +242,7 @@ def _blocks(conn: sa.Connection, query: WindowQuery) -> Iterator[pa.RecordBatch]
 def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
     """Label by hash of the id: outcomes first, then those of the source that was asked for."""
     o = outcomes.c
-    statement = sa.select(o.id_hash, o.label, o.source, o.p_include, o.observed_at, o.slices).where(
+    statement = sa.select(o.id_hash, o.label, o.source, o.p_include, o.seq, o.slices).where(
         o.model == query.model, o.version == query.version, o.label.is_not(None)
     )
     if query.since is not None:
@@ -248,24 +251,27 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
     known: dict[int, _Label] = {}
     if query.source is not None:
         c, j = labels.c, join_rows.c
-        ordered = (
+        said = (
             sa.select(
                 c.id_hash,
+                c.source,
                 c.label,
                 c.op,
+                c.observed_at,
+                c.received_at,
                 c.p_include,
                 sa.func.coalesce(j.slices, c.slices).label("slices"),
             )
             .outerjoin(join_rows, sa.and_(j.model == c.model, j.id_hash == c.id_hash))
             .where(c.model == query.model, c.source == query.source)
-            .order_by(c.observed_at)
         )
-        for row in conn.execute(ordered):
-            if row.op == "retract" or row.label is None:
-                known.pop(row.id_hash, None)
-            else:
-                known[row.id_hash] = _Label(
-                    row.label, query.source, row.p_include, slices=row.slices
+        words: dict[int, list[sa.Row[Any]]] = defaultdict(list)
+        for row in conn.execute(said):
+            words[row.id_hash].append(row)
+        for id_hash, rows in words.items():
+            if (best := standing_label(rows, ())) is not None:
+                known[id_hash] = _Label(
+                    best.label, query.source, best.p_include, slices=best.slices
                 )
     for outcome in conn.execute(newest):
         # Where both spoke of a row that judges, the believed source judges; a row to train on
@@ -275,7 +281,7 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
             and not split_is_gate(np.array([outcome.id_hash]), query.salt)[0]
         ):
             continue
-        raised = query.raised_by is not None and outcome.observed_at <= query.raised_by
+        raised = query.raised_seq is not None and outcome.seq <= query.raised_seq
         known[outcome.id_hash] = _Label(
             outcome.label, outcome.source, outcome.p_include, raised, outcome.slices
         )

@@ -212,12 +212,18 @@ def recent_outcomes(conn: sa.Connection, model: str, version: str | None) -> tup
     return int(labelled), int(correct)
 
 
+def _observed_at() -> sa.ColumnElement[int]:
+    """When the label of an outcome was observed: it may claim a time later than when it came."""
+    o = outcomes.c
+    return sa.case((o.observed_at > o.made_at, o.made_at), else_=o.observed_at)
+
+
 def label_lag(conn: sa.Connection, model: str, version: str | None) -> int | None:
     """Median time from serving to label of a version's last labelled rows, in microseconds;
     ``None``: there are none."""
     lags = sorted(
         conn.execute(
-            sa.select(outcomes.c.observed_at - outcomes.c.served_at)
+            sa.select(_observed_at() - outcomes.c.served_at)
             .where(outcomes.c.model == model, outcomes.c.version == (version or ""))
             .order_by(outcomes.c.seq.desc())
             .limit(RECENT_LAGS)
@@ -251,7 +257,7 @@ def overview(conn: sa.Connection, model: str, now: int) -> Overview:
         sa.select(sa.func.count()).where(labels.c.model == model, labels.c.state == "waiting")
     ).scalar_one()
     last_label = conn.execute(
-        sa.select(sa.func.max(outcomes.c.observed_at)).where(outcomes.c.model == model)
+        sa.select(sa.func.max(_observed_at())).where(outcomes.c.model == model)
     ).scalar_one()
     base = conn.execute(
         sa.select(profiles.c.base_error).where(

@@ -27,7 +27,7 @@ STORY = np.random.default_rng(1).random(4_500) < np.repeat([0.1, 0.3, 0.1], 1_50
 def outcomes(errors: np.ndarray, start: int = 0, uniform: np.ndarray | None = None) -> Outcomes:
     at = (start + np.arange(len(errors), dtype=np.int64)) * 1_000_000
     return Outcomes(
-        error=errors.astype(np.uint8), served_at=at, observed_at=at + 60_000_000, uniform=uniform
+        error=errors.astype(np.uint8), served_at=at, received_at=at + 60_000_000, uniform=uniform
     )
 
 

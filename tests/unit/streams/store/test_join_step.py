@@ -6,9 +6,20 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
+from stream_rows import (
+    CONFIG,
+    START,
+    chunk,
+    label,
+    new_database,
+    prediction,
+    record,
+    truth,
+    watch,
+)
 from structlog.testing import capture_logs
 
 from redistill.streams.engine.accumulator import Accumulator
@@ -20,8 +31,9 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import JoinStep, join_labels
 from redistill.streams.store.rates import RateRaiser, set_rate
-from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.wire.events import DriftFound, LabelObserved, PredictionMade
 from redistill.times import DAY, SECOND, microseconds, to_seconds
+from redistill.workers.incidents.finding_class import incident_class_of
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
 KEY = b"k" * 32
@@ -131,6 +143,8 @@ def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> N
 def test_label_that_brings_its_prediction_needs_no_join(db: Database) -> None:
     s = Stream(db)
     s.send(label(1, version="7", prediction="default", segment={"region": "US"}))
+    assert s.join().outcomes == 0, "it may have been logged"
+    s.now += 60 * SECOND
     assert s.join().outcomes == 1
     (o,) = s.rows(t.outcomes)
     assert (o.correct, o.prediction, o.window, json.loads(o.slices)) == (
@@ -209,6 +223,89 @@ def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
         ("7", 1, "row-1"),
         ("8", 1, "row-2"),
     }
+
+
+def test_detectors_see_labels_in_the_order_in_which_they_came(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(4)))
+    s.send(label(3, seconds=86_000))
+    for i in (2, 0, 1):
+        s.now += SECOND
+        s.send(label(i, seconds=-3_600 * i))
+    while s.join(limit=1).more:
+        pass
+    outcomes = sorted(s.rows(t.outcomes), key=lambda o: o.seq)
+    assert [o.id for o in outcomes] == ["row-3", "row-2", "row-0", "row-1"]
+
+
+def test_what_raised_an_alarm_is_known_by_the_row_that_did(db: Database) -> None:
+    """Also where its labels claim to be of tomorrow: an alarm is dated when they came."""
+    s = Stream(db)
+    n = 400
+    s.send(*(prediction(i, right=i % 10 != 0) for i in range(n)))
+    s.send(*(prediction(i, right=False) for i in range(n, n + 100)))
+    s.send(*(label(i) for i in range(n)))
+    s.join()
+    s.now += SECOND
+    s.send(*(label(i, seconds=86_000) for i in range(n, n + 100)))
+    s.join()
+    (found,) = s.rows(t.findings)
+    first = next(o for o in s.rows(t.outcomes) if o.seq == found.raised_seq)
+    assert n < found.raised_seq < n + 100
+    assert (first.correct, first.observed_at > s.now) == (0, True)
+    assert found.opened_at == s.now
+
+
+def clashes(db: Database) -> list[dict[str, Any]]:
+    with db.read() as conn:
+        rows = conn.execute(sa.select(t.findings).order_by(t.findings.c.stored_at)).all()
+    return [
+        {
+            "status": r.status,
+            "severity": r.severity,
+            "n": body["impact"]["n"],
+            "why": body["reason"],
+        }
+        for r in rows
+        if (body := json.loads(r.body))["detector"]["name"] == "label_clash"
+    ]
+
+
+def forged(i: int) -> LabelObserved:
+    """It brings a wrong prediction for a row that was right."""
+    return label(i, version="7", prediction="default" if truth(i) == "repay" else "repay")
+
+
+def test_clash_of_a_label_with_the_log_informs_and_blocks_nothing(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(20)))
+    s.send(forged(1)).join()
+    (told,) = clashes(db)
+    assert (told["status"], told["severity"], told["n"]) == ("open", "info", 1)
+    assert "source ledger for id row-1: default, logged was repay" in told["why"]
+    (finding,) = s.rows(t.findings)
+    body = msgspec.json.decode(finding.body, type=DriftFound)
+    assert incident_class_of(body)[0] is None
+    assert s.counters()["labels_clash"] == 1
+    assert all(o.correct for o in s.rows(t.outcomes)), "what was logged counts"
+
+
+def test_clashes_are_told_again_when_they_doubled_and_are_over_after_a_day(db: Database) -> None:
+    s = Stream(db)
+    s.send(*(prediction(i) for i in range(20)))
+    told = []
+    for i in range(1, 9):
+        s.now += SECOND
+        s.send(forged(i)).join()
+        told.append(clashes(db)[0]["n"])
+    assert told == [1, 2, 2, 4, 4, 4, 4, 8]
+    s.now += DAY + SECOND
+    s.send(label(10)).join()
+    assert [c["status"] for c in clashes(db)] == ["resolved"]
+    s.send(forged(11)).join()
+    assert [(c["status"], c["n"]) for c in clashes(db)] == [("resolved", 8), ("open", 9)]
+    announced = [r for r in s.rows(t.outbox) if b"label_clash" in r.value]
+    assert len(announced) == 6
 
 
 def test_work_of_one_call_is_bounded(db: Database) -> None:

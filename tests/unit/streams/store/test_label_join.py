@@ -110,12 +110,83 @@ def test_wrong_prediction_is_not_correct(conn: sa.Connection) -> None:
     assert outcome["correct"] == 0
 
 
+def brought(conn: sa.Connection, **over: Any) -> tuple[str, str, int]:
+    """Store a label that brings its prediction, and that has waited for the log."""
+    values = {"version": "8", "prediction": "default", "received_at": NOW - 60 * SECOND}
+    return add_label(conn, **(values | over))
+
+
 def test_prediction_that_a_label_brings_needs_no_row_to_join(conn: sa.Connection) -> None:
-    add_label(conn, version="8", prediction="default", slices='{"region": "US"}')
+    brought(conn, slices='{"region": "US"}')
     (outcome,) = plan(conn).outcomes
     assert (outcome["version"], outcome["correct"], outcome["topic_id"]) == ("8", 0, None)
     assert outcome["served_at"] == outcome["observed_at"]
     assert outcome["slices"] == '{"region": "US"}'
+
+
+def test_label_that_brings_its_prediction_waits_a_minute_for_the_logged_one(
+    conn: sa.Connection,
+) -> None:
+    key = brought(conn, received_at=NOW - 59 * SECOND)
+    made = plan(conn)
+    assert (made.outcomes, made.states) == ([], {})
+    assert made.checks == {key: NOW + SECOND}
+
+
+def test_later_labels_do_not_prolong_the_wait(conn: sa.Connection) -> None:
+    brought(conn)
+    brought(conn, received_at=NOW, observed_at=NOW)
+    assert len(plan(conn).outcomes) == 1
+
+
+def test_label_outside_the_join_rate_waits_for_no_log(conn: sa.Connection) -> None:
+    set_rate(conn, MODEL, join=4, now=0)
+    brought(conn, received_at=NOW, id_hash=2**60)
+    assert len(plan(conn, 2**60).outcomes) == 1
+
+
+@pytest.mark.parametrize(
+    ("label", "clash"),
+    [
+        ({"version": "7", "prediction": "default"}, ("repay", "default")),
+        ({"version": "8", "prediction": "repay"}, ("version 7", "version 8")),
+        ({"version": "7", "prediction": "repay"}, None),
+        ({"version": "7"}, None),
+        ({"prediction": "default"}, None),  # of no version: it brings none
+    ],
+)
+def test_logged_prediction_beats_one_that_a_label_brings(
+    conn: sa.Connection, label: dict[str, str], clash: tuple[str, str] | None
+) -> None:
+    add_label(conn, **label)
+    add_prediction(conn)
+    made = plan(conn)
+    (outcome,) = made.outcomes
+    assert (outcome["version"], outcome["prediction"], outcome["correct"]) == ("7", "repay", 1)
+    assert outcome["partition"] == 3
+    assert [(c.logged, c.brought) for c in made.clashes] == ([clash] if clash else [])
+    assert made.counts.get("clash", 0) == len(made.clashes)
+
+
+def test_outcomes_come_in_the_order_in_which_their_labels_came(conn: sa.Connection) -> None:
+    """Whoever writes labels says when they were observed, and could put theirs before all."""
+    for h, came, observed in ((1, 30, 5), (2, 20, 50), (3, 20, 40), (4, 10, NOW + DAY)):
+        add_label(conn, id=f"row-{h}", id_hash=h, received_at=came, observed_at=observed)
+        add_prediction(conn, id_hash=h)
+    made = plan(conn, 1, 2, 3, 4)
+    assert [o["id_hash"] for o in made.outcomes] == [4, 3, 2, 1]
+    assert made.received == {4: 10, 3: 20, 2: 20, 1: 30}
+
+
+def test_nothing_was_served_after_it_was_stored(conn: sa.Connection) -> None:
+    """A row or a label of tomorrow would date a change there: no row would be fresh."""
+    add_label(conn)
+    add_prediction(conn, served_at=NOW + DAY, stored_at=NOW - 20 * SECOND)
+    (outcome,) = plan(conn).outcomes
+    assert outcome["served_at"] == NOW - 20 * SECOND
+    brought(conn, id="row-6", id_hash=6, observed_at=NOW + DAY)
+    (outcome,) = plan(conn, 6).outcomes
+    assert (outcome["served_at"], outcome["observed_at"]) == (NOW - 60 * SECOND, NOW + DAY)
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,10 @@ def change(database: Database, table: sa.Table, **values: Any) -> None:
         conn.execute(sa.update(table).values(**values))
 
 
-def attach(database: Database, **finding: Any) -> str:
+def attach(database: Database, *, raised_seq: int | None = None, **finding: Any) -> str:
     """Store a finding that belongs to the incident; its id."""
     with database.begin() as conn:
-        (finding_id,) = loop.store(conn, loop.finding(**finding), now=NOW)
+        (finding_id,) = loop.store(conn, loop.finding(**finding), now=NOW, raised_seq=raised_seq)
         conn.execute(
             sa.insert(incident_findings).values(
                 incident_id=job_worker.INCIDENT, finding_id=finding_id, attached_at=NOW
@@ -78,20 +78,23 @@ def test_job_of_an_incident_begins_at_its_change(database: Database) -> None:
     assert (found.version, found.since, found.salt) == ("v1", NOW, "s")
     assert found.base_error is not None
     assert (found.trigger, found.base_error.rate) == ("incident", 0.05)
-    assert (found.raised_by, found.broken_columns) == (NOW - 1, ())
+    assert (found.raised_seq, found.broken_columns) == (None, ())
 
 
 def test_job_of_a_person_has_no_change_and_a_salt_of_its_own(manual: Database) -> None:
     found = context(manual)
     assert (found.since, found.salt) == (None, found.job.job_id)
-    assert (found.trigger, found.incident, found.raised_by) == ("actor", None, None)
+    assert (found.trigger, found.incident, found.raised_seq) == ("actor", None, None)
 
 
 def test_newest_alarm_of_the_version_raised_it(database: Database) -> None:
-    attach(database, at=NOW + 7 * SECOND)
-    attach(database, at=NOW + 9 * SECOND, version="v0")
-    attach(database, at=NOW + 9 * SECOND, kind="quality", scope="x")
-    assert context(database).raised_by == NOW + 7 * SECOND
+    attach(database, at=NOW + 9 * SECOND, raised_seq=70)
+    attach(database, at=NOW + 7 * SECOND, raised_seq=80)
+    attach(database, raised_seq=90, version="v0")
+    attach(database, raised_seq=90, kind="quality", scope="x")
+    found = context(database)
+    assert found.raised_seq == 80
+    assert job_spec.window_query(found, frozen_at=None, since=None).raised_seq == 80
 
 
 def test_version_without_a_base_error_has_none(database: Database) -> None:
@@ -155,7 +158,7 @@ def test_window_of_an_incident_begins_at_its_change(database: Database) -> None:
     found = context(database)
     query = job_spec.window_query(found, frozen_at=NOW + 5, since=NOW - 99)
     assert (query.since, query.frozen_at, query.salt) == (NOW, NOW + 5, "s")
-    assert (query.features, query.raised_by) == (("x", "y"), NOW - 1)
+    assert (query.features, query.raised_seq) == (("x", "y"), None)
     assert query.train_rows == 1_800  # 1,500 that are used, and a fifth to spare
     assert query.source is None
 

@@ -10,13 +10,15 @@ import loop
 import numpy as np
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from loop import NOW
 from served_rows import joinable, labelled, said, served
 
 from redistill.compress.plan import GraphSpec
 from redistill.compress.rows import read_rows
 from redistill.streams.store.database import Database
-from redistill.times import SECOND
+from redistill.streams.store.tables import outcomes
+from redistill.times import DAY, SECOND
 from redistill.workers.jobs import training_window
 
 WANTED = training_window.WindowQuery(
@@ -113,13 +115,29 @@ def test_labels_that_raised_the_alarm_do_not_judge(database: Database) -> None:
     served(database, range(1, 41))
     labelled(database, range(1, 41))
     judged = read(database)
-    raised = read(database, replace(WANTED, raised_by=NOW))  # all labels were observed at NOW
+    raised = read(database, replace(WANTED, raised_seq=40))
     assert judged.counts["gate_labelled"] > 0
     assert raised.counts["gate_labelled"] == 0
     assert raised.counts["labelled"] == judged.counts["labelled"]
     assert set(raised.table.column("split").to_pylist()) == {"train"}
-    before = replace(WANTED, raised_by=NOW - 1)
+    before = replace(WANTED, raised_seq=0)
     assert read(database, before).counts == judged.counts
+
+
+def test_labels_that_came_after_the_alarm_judge_whatever_time_they_claim(
+    database: Database,
+) -> None:
+    """Labels dated a day ahead raised alarms, after which no label was fresh, and no repair could
+    be judged."""
+    served(database, range(1, 41))
+    labelled(database, range(1, 41))
+    tomorrow = sa.update(outcomes).where(outcomes.c.seq <= 20).values(observed_at=NOW + DAY)
+    with database.begin() as conn:
+        conn.execute(tomorrow)
+    found = read(database, replace(WANTED, raised_seq=20))
+    judging = column(found, "id_hash", "gate")
+    assert judging
+    assert all(h > 20 for h in judging if isinstance(h, int))
 
 
 def test_unlabelled_training_rows_are_the_newest_and_bounded(database: Database) -> None:
