@@ -37,6 +37,8 @@ class Judgement:
     gates: tuple[Gate, ...]
     faced: bool = False
     """Whether labelled fresh rows were looked at."""
+    sources: tuple[str, ...] = ()
+    """Who labelled those rows."""
 
     @property
     def open(self) -> tuple[Gate, ...]:
@@ -89,10 +91,12 @@ def decide(
             gate = replace(gate, split=gate.split or rule.split)
             found[rule.name] = _waived(_old_concept(gate, e), (waived or {}).get(rule.name))
     gates = tuple(found[r.name] for r in asked if r.name in found)
+    faced = len(e.fresh) > 0 and any(g.name in facing for g in gates)
     return Judgement(
         decision=_decision(e.variant, gates),
         gates=gates,
-        faced=len(e.fresh) > 0 and any(g.name in facing for g in gates),
+        faced=faced,
+        sources=tuple(sorted({s for s in e.fresh.source if s})) if faced else (),
     )
 
 

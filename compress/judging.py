@@ -267,6 +267,7 @@ def judge(
         recipe=evidence.recipe,
         recipe_name=context.recipe,
         faced=judgement.faced,
+        label_sources=judgement.sources,
         tried=job.tried,
     )
     if chosen in evaluated:

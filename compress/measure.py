@@ -134,6 +134,7 @@ def baseline(context: JobContext) -> Report:
         best=best.version,
         releases=best.accuracy,
         faced=judgement.faced,
+        label_sources=judgement.sources,
     )
     # the labels of a reference may have been trained on: they say nothing about the error
     nobody = np.zeros(len(reference), np.bool_)

@@ -464,6 +464,8 @@ class Report:
     """How it was made; ``None`` in modes that make none."""
     faced: bool = False
     """Whether labelled fresh rows were looked at to judge it."""
+    label_sources: tuple[str, ...] = ()
+    """Who labelled them; empty: nobody, or it is not known."""
     tried: tuple[Tried, ...] = ()
     """Recipes of this job that were refused before."""
     rows: dict[str, int] = field(default_factory=dict)

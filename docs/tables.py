@@ -40,6 +40,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "models": (model.ModelList, model.ModelLine, model.Measure, model.ModelIncident),
     "models MODEL": (model.ModelDocument, model.VersionLine, model.Move),
     "models MODEL VERSION": (model.JudgedVersion,),
+    "unbar": (model.UnbarredBytes,),
     "incidents list": (incident.IncidentLine,),
     "incidents show": (incident.IncidentDocument, incident.TimelineEntry),
     "alerts list": (alert.AlertLine, alert.DeliveryLine),

@@ -13,6 +13,8 @@ from typing import Any, cast
 from uuid import uuid4
 
 import loop
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from loop import LIMITS, NOW, Clock
 
@@ -59,6 +61,8 @@ class ScriptedChild:
         ``job.json`` of every run.
     folders
         Names of the files in the job's folder at every run.
+    fresh
+        ``fresh.parquet`` of every run that brought it.
     """
 
     def __init__(self, *answers: Answer) -> None:
@@ -68,6 +72,7 @@ class ScriptedChild:
         self.answers = list(answers)
         self.asked: list[JobSpec] = []
         self.folders: list[set[str]] = []
+        self.fresh: list[pa.Table] = []
 
     def run(
         self,
@@ -81,6 +86,8 @@ class ScriptedChild:
         """What ``Child.run`` does, without a process."""
         self.asked.append(read_job_spec((folder / "job.json").read_bytes()))
         self.folders.append({str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()})
+        if (fresh := folder / "fresh.parquet").is_file():
+            self.fresh.append(pq.read_table(fresh))
         if cancelled is not None and cancelled.is_set():
             raise ChildCancelled("ended on request")
         answer = self.answers.pop(0)

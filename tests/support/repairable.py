@@ -98,10 +98,11 @@ class Service:
         source: str = "ledger",
         wrong: bool = False,
         seed: int = 0,
+        labels_over: int = 0,
     ) -> float:
         """Serve rows, one a millisecond from ``at``; label a random share of them.
 
-        ``wrong``: every label is the other class.
+        ``wrong``: every label is the other class. ``labels_over``: microseconds in which they come.
 
         Returns
         -------
@@ -163,11 +164,13 @@ class Service:
                             "label": flipped[truth[i]] if wrong else truth[i],
                             "op": "upsert",
                             "uniform": True,
-                            "received_at": int(served_at[i]) + SECOND,
+                            "received_at": int(served_at[i])
+                            + SECOND
+                            + labels_over * k // len(chosen),
                             "state": "waiting",
                             "check_at": 0,
                         }
-                        for i in chosen.tolist()
+                        for k, i in enumerate(chosen.tolist())
                     ],
                 )
         self.drain(at + n * 1_000 + 2 * SECOND)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from loop import NOW
 
-from redistill.streams.store.database import Database
+from redistill.streams.store.database import Database, insert_ignore
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.times import SECOND
 
@@ -58,8 +58,12 @@ def labelled(
     label: str | None = "repay",
     version: str = "v1",
     slices: str | None = None,
+    source: str = "ledger",
+    came: int = NOW,
+    every: int = 0,
 ) -> None:
-    """Outcomes of rows: the trusted source said ``label`` (``None``: it took it back)."""
+    """Outcomes of rows, and their labels: the trusted source said ``label`` (``None``: it took it
+    back). The first label came at ``came``, the others ``every`` so many microseconds."""
     with database.begin() as conn:
         conn.execute(
             sa.insert(outcomes),
@@ -76,12 +80,30 @@ def labelled(
                     "slices": slices,
                     "served_at": NOW + (h - 1) * SECOND,
                     "observed_at": NOW,
-                    "source": "ledger",
+                    "source": source,
                     "p_include": 0.25,
                     "uniform": True,
-                    "made_at": NOW,
+                    "made_at": came + i * every,
                 }
-                for h in hashes
+                for i, h in enumerate(hashes)
+            ],
+        )
+        conn.execute(
+            insert_ignore(labels),
+            [
+                {
+                    "model": "credit",
+                    "id": str(h),
+                    "source": source,
+                    "observed_at": NOW,
+                    "id_hash": h,
+                    "label": label,
+                    "op": "upsert" if label else "retract",
+                    "uniform": True,
+                    "received_at": came + i * every,
+                    "state": "joined",
+                }
+                for i, h in enumerate(hashes)
             ],
         )
 

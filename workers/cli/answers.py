@@ -29,6 +29,7 @@ ANSWERS: Mapping[str, Mapping[ExitCode, str]] = {
         ExitCode.REFUSED: "nothing that can serve was published before",
         ExitCode.NOT_IN_TIME: "the repair worker did not do it in time; nothing was changed",
     },
+    "unbar": {ExitCode.REFUSED: "these bytes are not barred"},
     "recompress": {
         ExitCode.REFUSED: "with `--wait`: the candidate was rejected, or the job cancelled",
         ExitCode.UNDECIDED: "with `--wait`: the job waits for labels, or they did not come",

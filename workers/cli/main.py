@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "add": "Add a version of a model from an ONNX file; it has to pass the gates.",
     "publish": "Move a model's pointer to a version that passed its gates.",
     "rollback": "Move a model's pointer back to the bytes that served before.",
+    "unbar": "Let bytes be published again that an automatic roll back took away.",
     "recompress": "Ask for a recompression now.",
     "replay": "Run the monitor over a file: no broker, no registration.",
     "label": "Import labels from a file.",

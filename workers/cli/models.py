@@ -224,16 +224,29 @@ def _print(found: list[Overview], now: int) -> None:
             out.print(f"{o.model}: {o.incident[2]}", markup=False)
 
 
+def _compared(result: dict[str, Any] | None) -> str:
+    """What the comparison with the predecessor found so far."""
+    if result is None:
+        return "not looked at yet"
+    if "waits_for" in result:
+        said = f"waits for {result['waits_for']}"
+    else:
+        said = (
+            f"{result['wins']:,} won, {result['losses']:,} lost (e-value of being worse:"
+            f" {result['e_worse']:.3g})"
+        )
+    if left_out := result.get("left_out"):
+        said += (
+            f"; {left_out:,} labels do not count: more than three times as many as usual"
+            f" ({result['usual_per_day']:,.0f} a day)"
+        )
+    return said
+
+
 def _print_detail(detail: dict[str, Any]) -> None:
     _print_versions(detail["versions"])
     if comparison := detail["comparison"]:
-        result = comparison["result"]
-        counts = "not looked at yet"
-        if result is not None:
-            counts = (
-                f"{result['wins']:,} won, {result['losses']:,} lost (e-value of being worse:"
-                f" {result['e_worse']:.3g})"
-            )
+        counts = _compared(comparison["result"])
         common.echo(
             f"{comparison['version']} against its predecessor {comparison['predecessor']} on the"
             f" same labelled rows: {comparison['state']}, {counts}"

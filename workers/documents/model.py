@@ -20,6 +20,7 @@ __all__ = [
     "ModelLine",
     "ModelList",
     "Move",
+    "UnbarredBytes",
     "VersionLine",
     "document_of_model",
     "line_of_model",
@@ -135,8 +136,10 @@ class ModelDocument(ModelLine):
     """The last moves of the pointer, newest first."""
     comparison: dict[str, Any] | None
     """The newest version against its predecessor on the same rows: `version`, `predecessor`,
-    `state`, `until`, and `result` (`wins`, `losses`, `ties`, `e_better`, `e_worse`; `null` before
-    the first look)."""
+    `state`, `until`, and `result` (`wins`, `losses`, `ties`, `e_better`, `e_worse`; `labels` that
+    counted, those that were `left_out` since they were more than three times as many as usual,
+    and `usual_per_day`; before anything was compared `waits_for` says for what; `null` before the
+    first look)."""
     labels: list[dict[str, Any]]
     """Who labelled within the last day: `source`, `bound` (to its topic), `counts`, `labels`."""
     stored: dict[str, Any]
@@ -145,6 +148,20 @@ class ModelDocument(ModelLine):
     """When the next scheduled recompression is due, in words."""
     trusted_rows: str | None
     """What the trusted rows can show, in words."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnbarredBytes:
+    """Bytes that may be published again."""
+
+    model: str
+    sha256: str
+    versions: list[str]
+    """Those that have these bytes."""
+    barred_for: str
+    """Why the automatic roll back took them away."""
+    reason: str
+    """Why a person lets them be published again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import sqlalchemy as sa
@@ -17,10 +19,11 @@ from redistill.streams.store import lease
 from redistill.streams.store.tables import outcomes
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents.model_context import ModelContext, load
-from redistill.workers.jobs import training_window
+from redistill.workers.jobs import monitored_labels, training_window
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.folder import JobFolderError, fetch
+from redistill.workers.jobs.monitored_labels import MonitoredLabels
 from redistill.workers.jobs.retry import MAX_TRIES
 from redistill.workers.releases import post_release_monitor, versions
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
@@ -43,6 +46,19 @@ NEW_ROWS = 25
 """A comparison is made again at each so many new labelled rows, or a tenth more."""
 
 NEVER = 2**62
+
+LOOK_AGAIN = 50
+"""Of so many labels one has to be new before it is looked whether they count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _NextLook:
+    """How many labels a comparison waits for."""
+
+    came: int = NEW_ROWS
+    """Labels of any source, however fast."""
+    labelled: int = NEW_ROWS
+    """Those that count."""
 
 
 class ComparisonRunner:
@@ -70,9 +86,11 @@ class ComparisonRunner:
         self._lifetimes = lifetimes
         self._cool_down_seconds = cool_down_seconds
         self._on_rollback = on_rollback
-        self._next_look: dict[tuple[str, int], int] = {}
+        self._next_look: dict[tuple[str, int], _NextLook] = {}
         self._failures: dict[tuple[str, int], int] = {}
         """In a row, by comparison."""
+        self._told: dict[tuple[str, int], dict[str, Any]] = {}
+        """What was told last while nothing could be compared."""
 
     def run_once(self) -> int:
         """Look at every comparison that runs; how many were settled one way or the other."""
@@ -81,6 +99,7 @@ class ComparisonRunner:
         if not running:
             self._next_look.clear()
             self._failures.clear()
+            self._told.clear()
         if not running or not self._deps.child().ready:
             return 0
         now = self._deps.clock()
@@ -97,32 +116,48 @@ class ComparisonRunner:
 
     def _look(self, release: MonitoredRelease, token: int) -> bool:
         key = (release.model, release.epoch)
+        due = self._next_look.setdefault(key, _NextLook())
         with self._deps.database.read() as conn:
             model_context = load(conn, release.model)
-            labelled = training_window.labelled_outcomes(
+            came = training_window.labelled_outcomes(
                 conn, release.model, release.version, release.since
             )
             newest = _newest(conn, release)
-            if model_context is None or labelled < self._next_look.get(key, NEW_ROWS):
+            if model_context is None or came < due.came:
                 return False
             current = versions.get(conn, release.model, release.version)
             before = versions.get(conn, release.model, release.predecessor)
-            # every label that there is: nobody was trained on rows served afterwards
-            query = training_window.WindowQuery(
-                model=release.model,
-                version=release.version,
-                features=model_context.spec.schema.names,
-                salt=str(release.epoch),
-                train_rows=0,
-                since=release.since,
+            sources = monitored_labels.believed_sources(
+                current.report, model_context.watch.label_sources
             )
+            believed = monitored_labels.read(conn, release, sources)
+        labelled = len(believed.counted)
+        why = believed.waits_for
+        if labelled < due.labelled or why is not None:
+            # looked at again when it can be otherwise, and where labels pour in not at each of them
+            missing = max(1, due.labelled - labelled)
+            self._next_look[key] = replace(due, came=came + max(missing, came // LOOK_AGAIN))
+            self._tell(release, believed, why)
+            return False
+        # nobody was trained on rows served afterwards, so all labels that count may judge
+        query = training_window.WindowQuery(
+            model=release.model,
+            version=release.version,
+            features=model_context.spec.schema.names,
+            salt=str(release.epoch),
+            train_rows=0,
+            since=release.since,
+            only=believed.counted,
+        )
+        with self._deps.database.read() as conn:
             rows = training_window.read(conn, query)
         have = rows.counts["labelled"]
         # Evidence grows with the rows, so looks may become rarer; and what the most rows that a
         # window holds cannot decide is too small to matter: then only the end of the comparison's
         # time is waited for.
         full = have >= 2 * training_window.MAX_LABELLED
-        self._next_look[key] = NEVER if full else labelled + max(NEW_ROWS, labelled // 10)
+        more = NEVER if full else max(NEW_ROWS, labelled // 10)
+        self._next_look[key] = _NextLook(came=came + more, labelled=labelled + more)
         if have < NEW_ROWS:
             return False
         try:
@@ -137,7 +172,7 @@ class ComparisonRunner:
                 version=release.version,
                 error=str(error),
             )
-            self._look_again(key, labelled, error)
+            self._look_again(key, came, labelled, error)
             return False
         self._failures.pop(key, None)
         now = self._deps.clock()
@@ -159,6 +194,7 @@ class ComparisonRunner:
                 now=now,
                 lifetimes=self._lifetimes,
                 cool_down_seconds=self._cool_down_seconds,
+                told=believed.told(),
             )
         log.info(
             "comparison_made",
@@ -171,17 +207,39 @@ class ComparisonRunner:
             losses=comparison.losses,
             e_better=comparison.e_better,
             e_worse=comparison.e_worse,
+            **believed.told(),
         )
         if settlement.rollback is not None:
             self._on_rollback()
         return settlement.verdict != "go_on"
 
-    def _look_again(self, key: tuple[str, int], labelled: int, error: WorkersError) -> None:
+    def _look_again(
+        self, key: tuple[str, int], came: int, labelled: int, error: WorkersError
+    ) -> None:
         """After a failure that may pass the same rows are compared again, as often as a job is
         tried; afterwards more rows are waited for."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         if error.retriable and failures % MAX_TRIES:
-            self._next_look[key] = labelled
+            self._next_look[key] = _NextLook(came=came, labelled=labelled)
+
+    def _tell(self, release: MonitoredRelease, believed: MonitoredLabels, why: str | None) -> None:
+        """Say why nothing is compared yet, where something stands in the way; each thing once."""
+        if why is None and not believed.left_out:
+            return
+        told = {**believed.told(), "waits_for": why or f"{NEW_ROWS} more labels that count"}
+        key = (release.model, release.epoch)
+        if self._told.get(key) == told:
+            return
+        self._told[key] = told
+        with self._deps.database.begin() as conn:
+            post_release_monitor.note(conn, release, told)
+        log.info(
+            "comparison_waits",
+            action="comparison_waits",
+            model=release.model,
+            version=release.version,
+            **told,
+        )
 
     def _compare(
         self,

@@ -73,6 +73,8 @@ class WindowQuery:
     raised_seq: int | None = None
     """Outcomes up to this number raised the alarm. They were picked for being wrong, so they may
     train and diagnose, but not judge."""
+    only: frozenset[int] | None = None
+    """Hashes of the ids whose labels count; ``None``: all."""
     source: str | None = None
     """A label source outside ``[labels] sources`` that an operator asked to be believed."""
 
@@ -274,6 +276,8 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
                     best.label, query.source, best.p_include, slices=best.slices
                 )
     for outcome in conn.execute(newest):
+        if query.only is not None and outcome.id_hash not in query.only:
+            continue
         # Where both spoke of a row that judges, the believed source judges; a row to train on
         # keeps the label of the source that was asked for.
         if (

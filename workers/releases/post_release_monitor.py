@@ -6,8 +6,9 @@ The predecessor's ONNX is run again on labelled rows that the new version served
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import monitored_releases
 
-__all__ = ["BREAKER_SECONDS", "MonitoredRelease", "Settlement", "due", "expire", "settle"]
+__all__ = ["BREAKER_SECONDS", "MonitoredRelease", "Settlement", "due", "expire", "note", "settle"]
 
 log = structlog.get_logger(__name__)
 
@@ -115,11 +116,12 @@ def settle(
     lifetimes: Lifetimes,
     cool_down_seconds: float,
     breaker_seconds: float = BREAKER_SECONDS,
+    told: Mapping[str, Any] | None = None,
 ) -> Settlement:
     """Write what a comparison found, and roll back if the new version is worse.
 
-    An automatic roll back bars the bytes for ever and pauses automatic repair, so that publishing
-    and rolling back cannot chase each other.
+    An automatic roll back bars the bytes (until ``redistill unbar``) and pauses automatic repair,
+    so that publishing and rolling back cannot chase each other.
 
     Parameters
     ----------
@@ -129,6 +131,8 @@ def settle(
         The new version (wins) against its predecessor (losses).
     last_seq
         Newest outcome that was compared.
+    told
+        What else stands in the result: which labels counted.
 
     Returns
     -------
@@ -146,7 +150,7 @@ def settle(
         .values(
             state=states[verdict],
             last_seq=last_seq,
-            result=msgspec.json.encode(comparison).decode(),
+            result=_result({**msgspec.to_builtins(comparison), **(told or {})}),
         )
     )
     if updated.rowcount != 1:
@@ -168,6 +172,20 @@ def settle(
     until = now + to_us(breaker_seconds)
     registry.pause(conn, release.model, until=until, reason=f"circuit breaker: {reason}")
     return Settlement(verdict=verdict, rollback=rollback)
+
+
+def note(conn: sa.Connection, release: MonitoredRelease, told: Mapping[str, Any]) -> None:
+    """Write why nothing was compared yet, for people who look."""
+    g = monitored_releases.c
+    conn.execute(
+        sa.update(monitored_releases)
+        .where(g.model == release.model, g.epoch == release.epoch, g.state == "watching")
+        .values(result=_result(told))
+    )
+
+
+def _result(told: Mapping[str, Any]) -> str:
+    return msgspec.json.encode(told).decode()
 
 
 def expire(conn: sa.Connection, *, now: int) -> int:

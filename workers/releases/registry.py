@@ -18,7 +18,7 @@ from redistill.streams.client.release import KnownRelease, PointerFile
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import RegistryError, RegistryUsageError
 from redistill.workers.releases import publication_history, roles
 from redistill.workers.releases.announce import announce_pointer_move, announce_release
 from redistill.workers.releases.roles import Lifetimes, tuf_time
@@ -41,6 +41,7 @@ from redistill.workers.store.tables import (
 
 __all__ = [
     "PointerMove",
+    "Unbarred",
     "add_version",
     "announce_pointer",
     "bar",
@@ -49,6 +50,7 @@ __all__ = [
     "publish",
     "rollback",
     "sign_again",
+    "unbar",
 ]
 
 MONITOR_SECONDS = 7 * 86_400.0
@@ -136,8 +138,8 @@ def rollback(
     to
         Which version; ``None``: what the present one replaced.
     change
-        ``automatic_rollback`` also bars the bytes that are taken away: they are never published
-        again.
+        ``automatic_rollback`` also bars the bytes that are taken away: they are not published again
+        unless a person lifts it (``unbar``).
 
     Raises
     ------
@@ -179,8 +181,79 @@ def rollback(
 
 
 def bar(conn: sa.Connection, model: str, sha256: str, *, reason: str, now: int) -> None:
-    """Never publish these bytes again; an earlier reason is kept."""
+    """Publish these bytes no more; an earlier reason is kept."""
     conn.execute(insert_ignore(barred).values(model=model, sha256=sha256, reason=reason, at=now))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unbarred:
+    """Bytes that may be published again."""
+
+    sha256: str
+    """Of ``model.onnx``."""
+    versions: tuple[str, ...]
+    """Those that have these bytes."""
+    barred_for: str
+    """Why they were barred."""
+
+
+def unbar(
+    conn: sa.Connection, model: str, sha256: str, *, actor: str, reason: str, now: int
+) -> Unbarred:
+    """Take the bar away that an automatic roll back set: a person has found that the labels were
+    wrong, not the version. The pointer stays where it is.
+
+    Parameters
+    ----------
+    sha256
+        Of the bytes, or how it begins.
+    actor, reason
+        For the audit chain.
+
+    Raises
+    ------
+    RegistryUsageError
+        There is no such model, or several hashes begin like this.
+    RegistryError
+        No such bytes are barred. Nothing was changed.
+    """
+    want_releases(conn, model)
+    _pointer(conn, model)  # no roll back bars them again meanwhile
+    query = sa.select(barred).where(barred.c.model == model).order_by(barred.c.at)
+    known = {row.sha256: row.reason for row in conn.execute(query)}
+    found = [known_sha for known_sha in known if known_sha.startswith(sha256.lower())]
+    if not found:
+        there = ", ".join(k[:12] for k in known)
+        raise RegistryError(
+            f"{model}: no bytes are barred whose SHA-256 begins with {sha256}"
+            + (f"; barred are {there}" if there else ", nor any others")
+        )
+    if len(found) > 1:
+        raise RegistryUsageError(
+            f"{model}: {len(found)} barred hashes begin with {sha256}: give more of it"
+        )
+    (whole,) = found
+    mine = (versions.c.model == model) & (versions.c.sha256 == whole)
+    named = conn.execute(sa.select(versions.c.version).where(mine).order_by(versions.c.created_at))
+    of_these = tuple(named.scalars())
+    conn.execute(sa.delete(barred).where(barred.c.model == model, barred.c.sha256 == whole))
+    conn.execute(
+        sa.update(versions).where(mine, versions.c.status == "barred").values(status="rolledback")
+    )
+    audit.append(
+        conn,
+        actor,
+        "release.unbar",
+        model,
+        {
+            "sha256": whole,
+            "versions": list(of_these),
+            "barred_for": known[whole],
+            "reason": reason,
+        },
+        now,
+    )
+    return Unbarred(sha256=whole, versions=of_these, barred_for=known[whole])
 
 
 def pause(conn: sa.Connection, model: str, *, until: int, reason: str) -> None:
@@ -378,7 +451,10 @@ def _check_bytes(conn: sa.Connection, row: Version) -> None:
         sa.select(barred.c.reason).where(barred.c.model == row.model, barred.c.sha256 == row.sha256)
     ).scalar_one_or_none()
     if reason is not None:
-        raise RegistryError(f"{row.model} {row.version} is barred: {reason}")
+        raise RegistryError(
+            f"{row.model} {row.version} is barred: {reason}; if that was wrong, `redistill unbar"
+            f" {row.model} {row.sha256[:12]} --reason TEXT` lets it be published again"
+        )
     if not row.files:
         raise RegistryError(f"the files of {row.model} {row.version} were removed by retention")
 

@@ -177,7 +177,7 @@ pointer_history = sa.Table(
     sa.Column("at", Big, nullable=False),
 )
 
-barred = sa.Table(  # bytes that an automatic roll back took away: never published again
+barred = sa.Table(  # bytes that an automatic roll back took away: published only after `unbar`
     "barred",
     metadata,
     sa.Column("model", Text, primary_key=True),

@@ -15,6 +15,7 @@ CLI = Path(answers.__file__).parent
 ENDS = {"Exit", "exit", "SystemExit", "_leave"}
 RAISED = {"publish": {"REFUSED", "NOT_IN_TIME"}, "rollback": {"REFUSED", "NOT_IN_TIME"}}
 RAISED |= {"register": {"REFUSED", "NOT_IN_TIME"}, "recompress": {"NOT_IN_TIME"}}
+RAISED |= {"unbar": {"REFUSED"}}
 """Codes of errors that come from below (``redistill.workers.errors``)."""
 BELOW = {"demo": {"REFUSED"}, "run": {"STUCK"}}
 """Codes that a command hands on."""

@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from job_worker import ScriptedChild, report
 from loop import NOW, Clock
 from served_rows import labelled, served
+from structlog.testing import capture_logs
 
 from redistill.compress.plan import Comparison
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import specs
-from redistill.times import DAY, SECOND
+from redistill.streams.store.tables import labels, outcomes, specs
+from redistill.times import DAY, HOUR, SECOND
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import predecessor_comparison, training_window
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
@@ -30,7 +31,7 @@ from redistill.workers.releases import post_release_monitor, registry
 from redistill.workers.releases.post_release_monitor import Settlement
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
-from redistill.workers.store.tables import monitored_releases, versions
+from redistill.workers.store.tables import barred, monitored_releases, versions
 
 OPEN = report("compare", fresh=Comparison(wins=3, losses=2, ties=9, e_better=1.1, e_worse=0.9))
 BETTER = report("compare", fresh=Comparison(wins=40, losses=2, ties=9, e_better=1e4, e_worse=0.1))
@@ -63,11 +64,23 @@ class World:
         self.child.answers = list(answers)
         return self.runner.run_once()
 
-    def label(self, *hashes: int) -> None:
+    def label(
+        self, *hashes: int, source: str = "ledger", came: int = NOW, every: int = 10 * SECOND
+    ) -> None:
         """Serve and label rows of the new version."""
         rows = range(*hashes)
         served(self.database, rows, at=NOW, version="v2")
-        labelled(self.database, rows, version="v2")
+        labelled(self.database, rows, version="v2", source=source, came=came, every=every)
+
+    def usual(self, labels: int, *, days: int = 5) -> None:
+        """So many labels a day came before the release."""
+        rows = range(10_000, 10_000 + labels * days)
+        labelled(self.database, rows, came=NOW - days * DAY, every=DAY // labels)
+
+    @property
+    def compared(self) -> set[int]:
+        """Rows that the child was given last."""
+        return set(self.child.fresh[-1].column("id_hash").to_pylist())
 
     @property
     def state(self) -> str:
@@ -106,6 +119,96 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_too_few_labels_are_not_compared(world: World) -> None:
     world.label(1, 25)
     assert world.look() == 0
+    assert world.child.asked == []
+
+
+def forged_losses(world: World, n: int = 60, **how: Any) -> int:
+    """Labels that make the new version look worse, if they count; how many comparisons there
+    were."""
+    world.label(1, n + 1, **how)
+    world.look(WORSE)
+    return len(world.child.asked)
+
+
+def test_sixty_labels_at_once_roll_nothing_back(world: World) -> None:
+    """So a good release was rolled back, and its bytes were barred for ever."""
+    assert forged_losses(world, every=0) == 0
+    assert world.state == "watching"
+    with world.database.read() as conn:
+        assert conn.execute(sa.select(barred)).all() == []
+    result = json.loads(world.row["result"])
+    assert result["waits_for"] == "labels in 3 batches, there are 1"
+
+
+def test_labels_of_less_than_two_minutes_decide_nothing(world: World) -> None:
+    assert forged_losses(world, every=SECOND) == 0
+    assert "labels over 120 s, they came in 59 s" in world.row["result"]
+    world.label(61, 63, came=NOW + 60 * SECOND, every=60 * SECOND)
+    world.look(OPEN)
+    assert len(world.child.asked) == 1
+
+
+def test_labels_of_a_source_that_judged_no_gate_do_not_count(world: World) -> None:
+    with world.database.begin() as conn:
+        told = {"label_sources": ["ledger", "analyst"]}
+        conn.execute(sa.update(versions).values(report=json.dumps(told)))
+    assert forged_losses(world, source="stranger") == 0
+    world.label(61, 101, source="analyst")
+    world.look(OPEN)
+    assert len(world.child.asked) == 1
+    assert world.compared == set(range(61, 101))
+
+
+@pytest.mark.parametrize(("source", "looked"), [("ledger", 1), ("stranger", 0)])
+def test_version_that_no_fresh_label_judged_is_judged_by_the_models_sources(
+    world: World, source: str, looked: int
+) -> None:
+    world.label(1, 26, source=source)
+    world.look(OPEN)
+    assert len(world.child.asked) == looked
+
+
+def test_labels_beyond_three_times_the_usual_rate_do_not_count(world: World) -> None:
+    world.usual(24)  # one an hour
+    assert forged_losses(world, every=3 * SECOND, came=NOW + HOUR) == 0
+    result = json.loads(world.row["result"])
+    assert (result["labels"], result["left_out"], result["usual_per_day"]) == (3, 57, 24.0)
+    assert result["waits_for"] == "labels over 120 s, they came in 6 s"
+    world.label(61, 91, came=NOW + 2 * HOUR, every=HOUR)
+    world.look(OPEN)
+    assert len(world.child.asked) == 1
+    assert world.compared == {1, 2, 3, *range(61, 91)}
+    assert json.loads(world.row["result"])["left_out"] == 57
+
+
+def test_nightly_labels_count_as_usual(world: World) -> None:
+    world.usual(1_000)
+    world.label(1, 500, came=NOW + DAY, every=SECOND)
+    world.look(OPEN)
+    assert json.loads(world.row["result"])["left_out"] == 0
+
+
+def test_why_nothing_is_compared_is_told_once(world: World) -> None:
+    world.label(1, 61, every=0)
+    with capture_logs() as said:
+        for _ in range(3):
+            world.look()
+    waits = [line for line in said if line["action"] == "comparison_waits"]
+    assert [line["waits_for"] for line in waits] == ["labels in 3 batches, there are 1"]
+
+
+def test_label_that_was_corrected_came_with_its_correction(world: World) -> None:
+    """Otherwise forged corrections of honest labels were no burst."""
+    world.label(1, 61)
+    with world.database.begin() as conn:
+        at = NOW + HOUR
+        c, o = labels.c, outcomes.c
+        conn.execute(sa.update(labels).where(c.source == "ledger").values(state="superseded"))
+        rows = conn.execute(sa.select(labels)).mappings().all()
+        again = [{**row, "observed_at": at, "received_at": at, "state": "joined"} for row in rows]
+        conn.execute(sa.insert(labels), again)
+        conn.execute(sa.update(outcomes).where(o.version == "v2").values(observed_at=at))
+    world.look(WORSE)
     assert world.child.asked == []
 
 

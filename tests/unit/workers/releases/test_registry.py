@@ -14,9 +14,10 @@ from release_kit import ACTOR, NUMERIC, Installation, install, report
 from redistill.streams.store.tables import outbox, profiles, specs
 from redistill.streams.wire.events import Trigger
 from redistill.times import HOUR
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import RegistryError, RegistryUsageError
 from redistill.workers.releases import publication_history, registry
 from redistill.workers.store import audit
+from redistill.workers.store.tables import audit as audit_table
 from redistill.workers.store.tables import (
     barred,
     monitored_releases,
@@ -202,7 +203,7 @@ def test_roll_back_without_a_pointer_is_refused(shop: Installation) -> None:
         shop.rollback("credit")
 
 
-def test_automatic_roll_back_bars_the_bytes_for_ever(shop: Installation) -> None:
+def test_automatic_roll_back_bars_the_bytes(shop: Installation) -> None:
     three(shop)
     shop.rollback("credit", change="automatic_rollback")
     assert len(rows(shop, barred)) == 1
@@ -213,6 +214,53 @@ def test_automatic_roll_back_bars_the_bytes_for_ever(shop: Installation) -> None
         shop.publish("credit", "v3-again")
     with shop.database.read() as conn:
         assert [v.version for v in publication_history.servable(conn, "credit")] == ["v1", "v2"]
+
+
+def unbar(shop: Installation, sha256: str, model: str = "credit") -> registry.Unbarred:
+    with shop.database.begin() as conn:
+        return registry.unbar(
+            conn, model, sha256, actor="cli:ann", reason="forged labels", now=shop.now
+        )
+
+
+def test_bar_is_lifted_by_a_person_and_audited(shop: Installation) -> None:
+    three(shop)
+    shop.rollback("credit", change="automatic_rollback")
+    (bar,) = rows(shop, barred)
+    done = unbar(shop, bar["sha256"][:8].upper())
+    assert (done.versions, done.barred_for) == (("v3",), bar["reason"])
+    assert rows(shop, barred) == []
+    entry = rows(shop, audit_table)[-1]
+    assert (entry["actor"], entry["action"], entry["subject"]) == (
+        "cli:ann", "release.unbar", "credit",
+    )  # fmt: skip
+    assert json.loads(entry["body"]) == {
+        "sha256": bar["sha256"], "versions": ["v3"], "barred_for": bar["reason"],
+        "reason": "forged labels",
+    }  # fmt: skip
+    with shop.database.read() as conn:
+        assert audit.verify(conn).problem is None
+        assert registry.get(conn, "credit", "v3").status == "rolledback"
+    assert rows(shop, pointers)[0]["stable"] == "v2", "no pointer moves"
+    assert shop.publish("credit", "v3").version == "v3"
+
+
+def test_unbar_refuses_what_is_not_barred_and_changes_nothing(shop: Installation) -> None:
+    three(shop)
+    entries = len(rows(shop, audit_table))
+    with pytest.raises(RegistryError, match=r"no bytes are barred .* nor any others"):
+        unbar(shop, "ab" * 32)
+    with shop.database.begin() as conn:
+        for sha256 in ("abcdef00" * 8, "abcdef01" * 8):
+            registry.bar(conn, "credit", sha256, reason="poisoned", now=1)
+    with pytest.raises(RegistryError, match="barred are abcdef00abcd, abcdef01abcd"):
+        unbar(shop, "12345678")
+    with pytest.raises(RegistryUsageError, match="2 barred hashes begin with abcdef0"):
+        unbar(shop, "abcdef0")
+    with pytest.raises(RegistryUsageError, match="nope"):
+        unbar(shop, "abcdef00", model="nope")
+    assert len(rows(shop, barred)) == 2
+    assert len(rows(shop, audit_table)) == entries
 
 
 def test_roll_back_skips_what_is_barred(shop: Installation) -> None:
