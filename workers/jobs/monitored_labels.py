@@ -7,17 +7,19 @@ decides nothing before they came over some time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.label_trust import counts
 from redistill.streams.store.tables import labels, outcomes
 from redistill.times import DAY, MINUTE, to_seconds
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
 
-__all__ = ["MonitoredLabels", "believed_sources", "paced", "read"]
+__all__ = ["MonitoredLabels", "paced", "read"]
 
 LEAST_FLUSHES = 3
 """Batches in which labels have to have come: who sends all at once decides nothing."""
@@ -114,35 +116,25 @@ def paced(
     )
 
 
-def believed_sources(report: Any, sources: Collection[str]) -> frozenset[str]:
-    """The sources whose labels may judge a version: those by which its gate let it through.
+def read(
+    conn: sa.Connection, release: MonitoredRelease, config: WatchConfig, report: Mapping[str, Any]
+) -> MonitoredLabels:
+    """The labels that count of rows that a new version served: of the sources by which its gate let
+    it through, or, where no fresh label judged it, of those that the model believes.
 
     Parameters
     ----------
+    config
+        The model's settings: which labels count at all.
     report
         The version's gate report, as JSON's values.
-    sources
-        ``[labels] sources``: what is believed of a version that no fresh label judged. Empty: all.
-    """
-    return frozenset(report.get("label_sources") or sources)
-
-
-def read(
-    conn: sa.Connection, release: MonitoredRelease, sources: Collection[str]
-) -> MonitoredLabels:
-    """The labels that count of rows that a new version served.
-
-    Parameters
-    ----------
-    sources
-        ``believed_sources``; empty: all.
     """
     o, c = outcomes.c, labels.c
     mine = [o.model == release.model, o.label.is_not(None)]
-    if sources:
-        mine.append(o.source.in_(sorted(sources)))
-    arrivals = conn.execute(
-        sa.select(c.received_at, o.id_hash)
+    if judged_by := report.get("label_sources"):
+        mine.append(o.source.in_(judged_by))
+    came = conn.execute(
+        sa.select(c.received_at, o.id_hash, c.source, c.bound)
         .join_from(
             outcomes,
             labels,
@@ -153,11 +145,21 @@ def read(
             & (c.observed_at == o.observed_at),
         )
         .where(*mine, o.version == release.version, o.served_at >= release.since)
-    ).all()
+    )
+    arrivals = [
+        (int(row.received_at), int(row.id_hash))
+        for row in came
+        if counts(
+            row.source,
+            row.bound,
+            sources=config.label_sources,
+            bound_sources=config.bound_sources,
+        )
+    ]
     n, first = conn.execute(
         sa.select(sa.func.count(), sa.func.min(o.made_at)).where(
             *mine, o.made_at >= release.since - USUAL_US, o.made_at < release.since
         )
     ).one()
     usual = n / max(release.since - first, LEAST_US) if n >= USUAL_LABELS else None
-    return paced([(int(at), int(h)) for at, h in arrivals], since=release.since, usual_per_us=usual)
+    return paced(arrivals, since=release.since, usual_per_us=usual)

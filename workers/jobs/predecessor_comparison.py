@@ -127,10 +127,7 @@ class ComparisonRunner:
                 return False
             current = versions.get(conn, release.model, release.version)
             before = versions.get(conn, release.model, release.predecessor)
-            sources = monitored_labels.believed_sources(
-                current.report, model_context.watch.label_sources
-            )
-            believed = monitored_labels.read(conn, release, sources)
+            believed = monitored_labels.read(conn, release, model_context.watch, current.report)
         labelled = len(believed.counted)
         why = believed.waits_for
         if labelled < due.labelled or why is not None:

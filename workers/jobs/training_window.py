@@ -267,7 +267,7 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
             .outerjoin(join_rows, sa.and_(j.model == c.model, j.id_hash == c.id_hash))
             .where(c.model == query.model, c.source == query.source)
         )
-        words: dict[int, list[sa.Row[Any]]] = defaultdict(list)
+        words: dict[int, list[Any]] = defaultdict(list)
         for row in conn.execute(said):
             words[row.id_hash].append(row)
         for id_hash, rows in words.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -212,7 +213,7 @@ def recent_outcomes(conn: sa.Connection, model: str, version: str | None) -> tup
     return int(labelled), int(correct)
 
 
-def _observed_at() -> sa.ColumnElement[int]:
+def _observed_at() -> sa.ColumnElement[Any]:
     """When the label of an outcome was observed: it may claim a time later than when it came."""
     o = outcomes.c
     return sa.case((o.observed_at > o.made_at, o.made_at), else_=o.observed_at)

@@ -72,6 +72,12 @@ class World:
         served(self.database, rows, at=NOW, version="v2")
         labelled(self.database, rows, version="v2", source=source, came=came, every=every)
 
+    def watching(self, **settings: Any) -> None:
+        """Change what stream workers obey."""
+        with self.database.begin() as conn:
+            watch = json.loads(conn.execute(sa.select(specs.c.watch)).scalar_one())
+            conn.execute(sa.update(specs).values(watch=json.dumps(watch | settings)))
+
     def usual(self, labels: int, *, days: int = 5) -> None:
         """So many labels a day came before the release."""
         rows = range(10_000, 10_000 + labels * days)
@@ -149,6 +155,7 @@ def test_labels_of_less_than_two_minutes_decide_nothing(world: World) -> None:
 
 
 def test_labels_of_a_source_that_judged_no_gate_do_not_count(world: World) -> None:
+    world.watching(label_sources=[])
     with world.database.begin() as conn:
         told = {"label_sources": ["ledger", "analyst"]}
         conn.execute(sa.update(versions).values(report=json.dumps(told)))
@@ -407,3 +414,15 @@ def test_note_of_a_settlement_is_not_a_verdict(
     world.label(1, 26)
     assert world.look(WORSE) == 0
     assert world.rolled_back == 0
+
+
+@pytest.mark.parametrize(("bound", "looked"), [(True, 1), (False, 0)])
+def test_labels_that_count_for_nothing_decide_nothing(
+    world: World, bound: bool, looked: int
+) -> None:
+    world.label(1, 61)
+    world.watching(bound_sources=["ledger"])
+    with world.database.begin() as conn:
+        conn.execute(sa.update(labels).values(bound=bound))
+    world.look(OPEN)
+    assert len(world.child.asked) == looked
