@@ -31,7 +31,7 @@ from redistill.streams.wire.events import (
 )
 from redistill.times import microseconds, utc
 
-__all__ = ["SMALLEST_BASE", "account", "account_each"]
+__all__ = ["SMALLEST_BASE", "account"]
 
 LEARNING_OUTCOMES = 1_000
 """Outcomes from which a version without a base error learns one."""
@@ -51,7 +51,7 @@ def account(
     config: WatchConfig,
     label_share: float | None = None,
     contributors: Sequence[Contributor] = (),
-) -> tuple[AccuracyState, list[DriftFound]]:
+) -> tuple[AccuracyState, list[DriftFound], list[int]]:
     """Take new outcomes of one version into account.
 
     Parameters
@@ -76,31 +76,9 @@ def account(
     Returns
     -------
     tuple
-        The new state, and what opened, changed or ended.
+        The new state; what opened, changed or ended; and with which outcome each of these came, as
+        an index into ``outcomes``.
     """
-    new, findings, _ = account_each(
-        state,
-        outcomes,
-        version=version,
-        base=base,
-        config=config,
-        label_share=label_share,
-        contributors=contributors,
-    )
-    return new, findings
-
-
-def account_each(
-    state: AccuracyState | None,
-    outcomes: Outcomes,
-    *,
-    version: str,
-    base: BaseError | None,
-    config: WatchConfig,
-    label_share: float | None = None,
-    contributors: Sequence[Contributor] = (),
-) -> tuple[AccuracyState, list[DriftFound], list[int]]:
-    """``account`` that also says with which outcome each finding came (index into ``outcomes``)."""
     s = state.copy() if state is not None else AccuracyState(version=version)
     run = _Run(s, outcomes, config, contributors)
     run.prepare(base, label_share)

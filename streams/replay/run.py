@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from redistill.rowcsv import RowFileError
 from redistill.rowfiles import open_rows
 from redistill.streams.errors import FileError
-from redistill.streams.monitor.accuracy import account_each
+from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
@@ -284,7 +284,7 @@ class _Run:
                 received_at=received_at,
                 confidence=labels.confidence,
             )
-            self.accuracy, found, positions = account_each(
+            self.accuracy, found, positions = account(
                 self.accuracy,
                 outcomes,
                 version=o.version,

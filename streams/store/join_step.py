@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.streams.errors import StateError
-from redistill.streams.monitor.accuracy import account_each
+from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.findings import superseded
@@ -198,7 +198,7 @@ def _detect(
     served = _served(conn, config.model, version)
 
     def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound], list[int]]:
-        return account_each(
+        return account(
             known,
             new,
             version=version,

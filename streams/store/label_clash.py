@@ -19,7 +19,7 @@ from redistill.streams.store.tables import counters, findings
 from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
 from redistill.times import DAY, utc
 
-__all__ = ["COUNTER", "clash_findings"]
+__all__ = ["clash_findings"]
 
 COUNTER = "labels_clash"
 """Counts them, by model."""

@@ -110,7 +110,7 @@ def main() -> None:
         for i in range(0, len(errors), 500):
             part = slice(i, i + 500)
             outcomes = Outcomes(error=errors[part], served_at=at[part], received_at=at[part])
-            state, _ = account(state, outcomes, version="1", base=base, config=config)
+            state, _, _ = account(state, outcomes, version="1", base=base, config=config)
 
     def adwin() -> None:
         detector = drift.ADWIN()

@@ -19,7 +19,7 @@ from redistill.streams.store.tables import labels, outcomes
 from redistill.times import DAY, MINUTE, to_seconds
 from redistill.workers.releases.post_release_monitor import MonitoredRelease
 
-__all__ = ["MonitoredLabels", "paced", "read"]
+__all__ = ["MonitoredLabels", "read"]
 
 LEAST_FLUSHES = 3
 """Batches in which labels have to have come: who sends all at once decides nothing."""

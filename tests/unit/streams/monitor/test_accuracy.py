@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_blocks import CONFIG
 
-from redistill.streams.monitor.accuracy import account, account_each
+from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.seal import Place, unseal
@@ -36,7 +36,7 @@ def told(findings: list[DriftFound]) -> list[tuple[str, bool | None]]:
 
 
 def test_a_drop_opens_one_finding_that_is_updated_and_resolved() -> None:
-    state, found, rows = account_each(
+    state, found, rows = account(
         None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=1.0
     )
     assert told(found)[0] == ("open", True)
@@ -59,7 +59,9 @@ def test_a_drop_opens_one_finding_that_is_updated_and_resolved() -> None:
 
 
 def test_every_event_names_the_test_whose_statistic_it_shows() -> None:
-    _, found = account(None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=1.0)
+    _, found, _ = account(
+        None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=1.0
+    )
     assert len({f.status for f in found}) == 3
     for f in found:
         up = f.status == "open"
@@ -73,9 +75,9 @@ def test_every_event_names_the_test_whose_statistic_it_shows() -> None:
 
 
 def test_finding_that_a_new_base_ends_keeps_its_test_beside_its_statistic() -> None:
-    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    state, found, _ = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
     other = dataclasses.replace(BASE, n=BASE.n + 1)
-    _, ended = account(
+    _, ended, _ = account(
         state, outcomes(STORY[1_700:1_701], 1_700), version="7", base=other, config=TIGHT
     )
     assert (ended[0].status, ended[0].resolution) == ("resolved", "superseded")
@@ -83,9 +85,9 @@ def test_finding_that_a_new_base_ends_keeps_its_test_beside_its_statistic() -> N
 
 
 def test_harm_that_stands_while_the_base_is_replaced_keeps_its_beginning() -> None:
-    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    state, found, _ = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
     other = dataclasses.replace(BASE, n=BASE.n + 1)
-    _, again = account(
+    _, again, _ = account(
         state, outcomes(STORY[1_700:2_500], 1_700), version="7", base=other, config=TIGHT
     )
     assert [f.status for f in again][:2] == ["resolved", "open"]
@@ -96,7 +98,7 @@ def test_harm_that_stands_while_the_base_is_replaced_keeps_its_beginning() -> No
 
 def test_harm_that_began_while_learning_is_dated_there() -> None:
     errors = np.random.default_rng(2).random(3_000) < np.repeat([0.1, 0.35], [700, 2_300])
-    _, found = account(None, outcomes(errors), version="7", base=None, config=TIGHT)
+    _, found, _ = account(None, outcomes(errors), version="7", base=None, config=TIGHT)
     harm = next(f for f in found if f.impact.harmful)
     assert 650 <= harm.change_point.low.timestamp() <= 750  # it was learning until row 1,000
 
@@ -114,13 +116,13 @@ def plain(state: AccuracyState) -> dict[str, Any]:
 def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
     cuts: list[int], restored: bool
 ) -> None:
-    whole_state, whole = account(
+    whole_state, whole, _ = account(
         None, outcomes(STORY), version="7", base=BASE, config=TIGHT, label_share=0.5
     )
     state, found, at = None, [], 0
     for end in [*sorted(cuts), len(STORY)]:
         part = outcomes(STORY[at:end], at)
-        state, new = account(state, part, version="7", base=BASE, config=TIGHT, label_share=0.5)
+        state, new, _ = account(state, part, version="7", base=BASE, config=TIGHT, label_share=0.5)
         if restored:
             data = state.to_bytes(b"key", model="credit")
             state = AccuracyState.from_bytes(data, b"key", model="credit", version="7")
@@ -136,7 +138,7 @@ def test_any_cut_of_the_outcomes_gives_the_same_findings_and_state(
 
 
 def test_account_does_not_change_the_state_it_is_given() -> None:
-    state, _ = account(None, outcomes(STORY[:1_600]), version="7", base=BASE, config=TIGHT)
+    state, _, _ = account(None, outcomes(STORY[:1_600]), version="7", base=BASE, config=TIGHT)
     before = plain(state)
     account(state, outcomes(STORY[1_600:], 1_600), version="7", base=BASE, config=TIGHT)
     assert plain(state) == before
@@ -144,7 +146,7 @@ def test_account_does_not_change_the_state_it_is_given() -> None:
 
 def test_rows_picked_for_their_worth_never_reach_the_test() -> None:
     picked = np.ones(500)
-    state, found = account(
+    state, found, _ = account(
         None,
         outcomes(picked, uniform=np.zeros(500, bool)),
         version="7",
@@ -157,7 +159,7 @@ def test_rows_picked_for_their_worth_never_reach_the_test() -> None:
 
 def test_contributors_are_attached_to_what_opens() -> None:
     moved = [Contributor(column="income", distance="psi", value=1.0, noise_floor=0.01)]
-    _, found = account(
+    _, found, _ = account(
         None, outcomes(STORY), version="7", base=BASE, config=TIGHT, contributors=moved
     )
     assert found[0].contributors == moved
@@ -165,13 +167,13 @@ def test_contributors_are_attached_to_what_opens() -> None:
 
 def test_version_without_base_learns_one_and_is_provisional() -> None:
     healthy = np.random.default_rng(2).random(1_000) < 0.1
-    state, found = account(None, outcomes(healthy), version="8", base=None, config=TIGHT)
+    state, found, _ = account(None, outcomes(healthy), version="8", base=None, config=TIGHT)
     assert found == []
     assert state.base is not None
     assert state.base.provisional
     assert (state.base.n, state.base.errors) == (1_000, int(healthy.sum()))
     worse = np.random.default_rng(3).random(1_000) < 0.4
-    _, found = account(state, outcomes(worse, 1_000), version="8", base=None, config=TIGHT)
+    _, found, _ = account(state, outcomes(worse, 1_000), version="8", base=None, config=TIGHT)
     assert told(found)[0] == ("open", True)
     assert found[0].provisional
 
@@ -179,7 +181,7 @@ def test_version_without_base_learns_one_and_is_provisional() -> None:
 def test_drift_while_learning_opens_a_finding_that_does_not_say_harm() -> None:
     rng = np.random.default_rng(4)
     errors = rng.random(1_000) < np.repeat([0.05, 0.5], 500)
-    state, found = account(None, outcomes(errors), version="8", base=None, config=TIGHT)
+    state, found, _ = account(None, outcomes(errors), version="8", base=None, config=TIGHT)
     assert told(found) == [("open", None), ("resolved", None)]
     assert found[0].detector.name == "adwin"
     assert found[0].severity == "info"
@@ -190,15 +192,15 @@ def test_drift_while_learning_opens_a_finding_that_does_not_say_harm() -> None:
 
 def test_a_base_of_few_rows_is_not_believed() -> None:
     few = BaseError.from_errors(np.zeros(10, int))
-    state, _ = account(None, outcomes(STORY[:200]), version="7", base=few, config=TIGHT)
+    state, _, _ = account(None, outcomes(STORY[:200]), version="7", base=few, config=TIGHT)
     assert state.base is None
 
 
 def test_another_base_ends_the_open_finding_and_starts_again() -> None:
-    state, found = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
+    state, found, _ = account(None, outcomes(STORY[:1_700]), version="7", base=BASE, config=TIGHT)
     assert found[-1].status != "resolved"
     worse = BaseError.from_errors((np.random.default_rng(5).random(5_000) < 0.35).astype(int))
-    state, found = account(
+    state, found, _ = account(
         state, outcomes(STORY[1_700:2_000], 1_700), version="7", base=worse, config=TIGHT
     )
     assert [(f.status, f.resolution) for f in found] == [("resolved", "superseded")]
@@ -206,9 +208,9 @@ def test_another_base_ends_the_open_finding_and_starts_again() -> None:
 
 
 def test_a_changed_tolerance_starts_the_test_again() -> None:
-    state, _ = account(None, outcomes(STORY[:1_000]), version="7", base=BASE, config=TIGHT)
+    state, _, _ = account(None, outcomes(STORY[:1_000]), version="7", base=BASE, config=TIGHT)
     wide = dataclasses.replace(TIGHT, tolerance_points=60.0)
-    state, found = account(
+    state, found, _ = account(
         state, outcomes(STORY[1_000:], 1_000), version="7", base=BASE, config=wide
     )
     assert found == []
@@ -216,16 +218,16 @@ def test_a_changed_tolerance_starts_the_test_again() -> None:
 
 
 def test_threshold_follows_the_label_share_until_a_hundred_outcomes_and_then_freezes() -> None:
-    state, _ = account(
+    state, _, _ = account(
         None, outcomes(STORY[:50]), version="7", base=BASE, config=TIGHT, label_share=1.0
     )
     assert state.test.threshold == 1e5
-    state, _ = account(
+    state, _, _ = account(
         state, outcomes(STORY[50:150], 50), version="7", base=BASE, config=TIGHT, label_share=0.1
     )
     assert state.test.threshold == 1e4
     for share, expected in ((0.11, 0.11), (0.09, 0.11), (0.03, 0.03)):
-        state, _ = account(
+        state, _, _ = account(
             state, outcomes(STORY[150:151]), version="7", base=BASE, config=TIGHT, label_share=share
         )
         assert state.test.threshold == pytest.approx(1.1e4)

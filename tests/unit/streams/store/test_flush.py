@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -168,30 +167,6 @@ def test_first_of_two_rows_with_one_id_wins_and_is_counted(db: Database) -> None
     assert row_of(db, t.join_rows).prediction == "repay"
     assert row_of(db, t.counters, name="rows_duplicate").value == 2
     assert row_of(db, t.counters, name="rows_conflicting").value == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "counted"),
-    [
-        ({}, 0),
-        ({"partition": [3], "window": [9]}, 0),  # where it stood says nothing
-        ({"version": ["8"], "prediction": ["default"]}, 0),  # two versions answer one request
-        ({"prediction": ["default"]}, 1),
-        ({"score": [0.5]}, 1),
-        ({"served_at": [7]}, 1),
-    ],
-)
-def test_second_row_with_an_id_is_counted_where_it_says_something_else(
-    db: Database, change: dict[str, list[Any]], counted: int
-) -> None:
-    flush(db, FlushBatch(progress={P0: progress(1)}, joins={"credit": joins(1)}), now=NOW)
-    again = joins(1)
-    for name, values in change.items():
-        setattr(again, name, values)
-    later = FlushBatch(progress={P0: progress(2, expected=1)}, joins={"credit": again})
-    flushed = flush(db, later, now=NOW)
-    assert isinstance(flushed, Flushed)
-    assert (flushed.join_rows, flushed.conflicting) == (0, counted)
 
 
 def test_a_label_whose_flush_waited_for_the_database_is_as_young_as_its_flush(db: Database) -> None:

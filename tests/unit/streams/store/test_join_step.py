@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import pytest
 import sqlalchemy as sa
 from stream_rows import (
@@ -17,7 +16,6 @@ from stream_rows import (
     new_database,
     prediction,
     record,
-    truth,
     watch,
 )
 from structlog.testing import capture_logs
@@ -31,9 +29,8 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import JoinStep, join_labels
 from redistill.streams.store.rates import RateRaiser, set_rate
-from redistill.streams.wire.events import DriftFound, LabelObserved, PredictionMade
+from redistill.streams.wire.events import LabelObserved, PredictionMade
 from redistill.times import DAY, SECOND, microseconds, to_seconds
-from redistill.workers.incidents.finding_class import incident_class_of
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
 KEY = b"k" * 32
@@ -254,58 +251,6 @@ def test_what_raised_an_alarm_is_known_by_the_row_that_did(db: Database) -> None
     assert n < found.raised_seq < n + 100
     assert (first.correct, first.observed_at > s.now) == (0, True)
     assert found.opened_at == s.now
-
-
-def clashes(db: Database) -> list[dict[str, Any]]:
-    with db.read() as conn:
-        rows = conn.execute(sa.select(t.findings).order_by(t.findings.c.stored_at)).all()
-    return [
-        {
-            "status": r.status,
-            "severity": r.severity,
-            "n": body["impact"]["n"],
-            "why": body["reason"],
-        }
-        for r in rows
-        if (body := json.loads(r.body))["detector"]["name"] == "label_clash"
-    ]
-
-
-def forged(i: int) -> LabelObserved:
-    """It brings a wrong prediction for a row that was right."""
-    return label(i, version="7", prediction="default" if truth(i) == "repay" else "repay")
-
-
-def test_clash_of_a_label_with_the_log_informs_and_blocks_nothing(db: Database) -> None:
-    s = Stream(db)
-    s.send(*(prediction(i) for i in range(20)))
-    s.send(forged(1)).join()
-    (told,) = clashes(db)
-    assert (told["status"], told["severity"], told["n"]) == ("open", "info", 1)
-    assert "source ledger for id row-1: default, logged was repay" in told["why"]
-    (finding,) = s.rows(t.findings)
-    body = msgspec.json.decode(finding.body, type=DriftFound)
-    assert incident_class_of(body)[0] is None
-    assert s.counters()["labels_clash"] == 1
-    assert all(o.correct for o in s.rows(t.outcomes)), "what was logged counts"
-
-
-def test_clashes_are_told_again_when_they_doubled_and_are_over_after_a_day(db: Database) -> None:
-    s = Stream(db)
-    s.send(*(prediction(i) for i in range(20)))
-    told = []
-    for i in range(1, 9):
-        s.now += SECOND
-        s.send(forged(i)).join()
-        told.append(clashes(db)[0]["n"])
-    assert told == [1, 2, 2, 4, 4, 4, 4, 8]
-    s.now += DAY + SECOND
-    s.send(label(10)).join()
-    assert [c["status"] for c in clashes(db)] == ["resolved"]
-    s.send(forged(11)).join()
-    assert [(c["status"], c["n"]) for c in clashes(db)] == [("resolved", 8), ("open", 9)]
-    announced = [r for r in s.rows(t.outbox) if b"label_clash" in r.value]
-    assert len(announced) == 6
 
 
 def test_work_of_one_call_is_bounded(db: Database) -> None:
