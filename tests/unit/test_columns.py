@@ -25,7 +25,6 @@ ORIGIN = "tells where a label or an outcome came from: kept though nothing asks 
 
 UNREAD = {
     ("labels", "confidence"): "how sure the source was: kept as it was said",
-    ("outcomes", "id"): ORIGIN,
     ("outcomes", "topic_id"): ORIGIN,
     ("outcomes", "partition"): ORIGIN,
     ("outcomes", "window"): ORIGIN,
