@@ -380,6 +380,8 @@ def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
         conn.execute(sa.insert(t.labels), [row | {"received_at": s.now} for row in rows])
         stranger = {"model": "other", "received_at": s.now}
         conn.execute(sa.insert(t.labels), [row | stranger for row in rows])
+    assert s.join().outcomes == 0
+    s.now += 60 * SECOND  # what brings a prediction has waited for the log
     assert s.join().outcomes == 1
     mine = {r.id: r.state for r in s.rows(t.labels) if r.model == "credit"}
     assert mine == {"row-0": "waiting", "row-1": "joined", "row-2": "ignored"}
