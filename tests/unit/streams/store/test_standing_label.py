@@ -115,7 +115,7 @@ def stored(label: Label) -> dict[str, Any]:
         "model": CONFIG.model, "id": "row-1", "source": label.source,
         "observed_at": label.observed_at, "id_hash": 1, "label": label.label, "op": label.op,
         "confidence": None, "p_include": None, "uniform": True, "version": None,
-        "prediction": None, "slices": None, "state": "waiting", "check_at": 0,
+        "prediction": None, "slices": None, "state": "waiting", "check_at": 0, "bound": False,
     }  # fmt: skip
 
 
