@@ -15,7 +15,7 @@ from redistill.workers.store.job_queue import Job
 
 __all__ = ["WaitingJobs"]
 
-BY_TIME = frozenset({"train", "asked"})
+BY_TIME = frozenset({"train", "train_labelled", "asked"})
 """What makes no labelled outcome: rows, and labels of a source that feeds no detector."""
 LOOK_SECONDS = 10.0
 """How often that is looked for: a window is read, which may be long."""
