@@ -210,9 +210,7 @@ class Supervisor:
         wait = None if status == USAGE_STATUS else delay(child.deaths)
         child.due = None if wait is None else now + wait
         self._on_death(
-            Death(
-                name=child.task.name, status=status, seconds=ran, last_words=words, again_in=wait
-            )
+            Death(name=child.task.name, status=status, seconds=ran, last_words=words, again_in=wait)
         )
 
     def poll(self) -> None:

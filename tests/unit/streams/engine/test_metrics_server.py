@@ -8,9 +8,13 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from urllib.error import HTTPError
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from structlog.testing import capture_logs
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.engine import metrics_server
@@ -65,6 +69,54 @@ def said(sock: socket.socket) -> bytes:
 
 def test_numbers_are_told(server: MetricsServer) -> None:
     assert "rows 7.0" in scrape(server)
+
+
+class Broken(Collector):
+    """A collector with a defect."""
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        raise KeyError("column")
+
+
+def test_why_a_scrape_failed_is_logged_once_in_a_while(
+    registry: CollectorRegistry, server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register(Broken())
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(HTTPError, match="500"):
+                scrape(server)
+    (line,) = logs
+    assert (line["action"], line["log_level"], line["exc_info"]) == ("scrape_failed", "error", True)
+    monkeypatch.setattr(metrics_server, "SAID_SECONDS", 0.0)
+    server._quiet_until = 0.0
+    with capture_logs() as logs, pytest.raises(HTTPError, match="500"):
+        scrape(server)
+    assert len(logs) == 1
+
+
+def test_scrapes_go_on_after_no_thread_was_left(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "metrics-scrape" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(metrics_server, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(OSError):
+        scrape(server)
+    assert refused.is_set()
+    assert "rows 7.0" in scrape(server)
+    eventually(lambda: not server._open, "both connections are closed")
 
 
 def _scraping() -> int:

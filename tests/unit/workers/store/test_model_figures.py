@@ -16,8 +16,9 @@ from redistill.times import HOUR, SECOND
 from redistill.workers.store.model_figures import (
     FEATURES_SHOWN,
     READ_AGAIN_US,
+    REST,
     VERSIONS_SHOWN,
-    LabelMemory,
+    FigureMemory,
     ModelFigures,
     figures_of,
 )
@@ -35,7 +36,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def of_credit(database: Database) -> ModelFigures:
     with database.read() as conn:
-        (found,) = figures_of(conn, ["credit"], LabelMemory(), now=loop.NOW)
+        (found,) = figures_of(conn, ["credit"], FigureMemory(), now=loop.NOW)
         return found
 
 
@@ -67,7 +68,7 @@ def test_level_watch_is_judged_by_the_version_that_served_last(database: Databas
         for version, at in (("old", loop.NOW - HOUR), ("new", loop.NOW)):
             served(conn, "seen", version, at=at)
         add_outcomes(conn, "seen", "new", [1])
-        (figures,) = figures_of(conn, ["seen"], LabelMemory(), now=loop.NOW)
+        (figures,) = figures_of(conn, ["seen"], FigureMemory(), now=loop.NOW)
     assert (figures.version, figures.labelled, figures.base_error) == ("new", 1, None)
 
 
@@ -89,6 +90,33 @@ def test_an_instance_counts_for_what_it_activated_last(database: Database) -> No
     assert of_credit(database).instances == {"v1": 2, "v2": 1}
 
 
+def test_activations_are_read_again_once_reading_them_has_paid_off(database: Database) -> None:
+    passed = [0.0]
+
+    def clock() -> float:
+        passed[0] += 3.0  # so long does each reading take
+        return passed[0]
+
+    memory = FigureMemory(monotonic=clock)
+
+    def instances(*models: str) -> dict[str, int]:
+        with database.read() as conn:
+            (found, *_) = figures_of(conn, models or ["credit"], memory, now=loop.NOW)
+        return dict(found.instances)
+
+    assert instances() == {}
+    with database.begin() as conn:
+        activate(conn, "credit", "i0", "v1", at=loop.NOW)
+    assert instances() == {}
+    passed[0] += 3.0 * REST
+    assert instances() == {"v1": 1}
+    with database.begin() as conn:
+        activate(conn, "credit", "i1", "v1", at=loop.NOW)
+        loop.register(conn, loop.spec("fraud"))
+    assert instances() == {"v1": 1}
+    assert instances("credit", "fraud") == {"v1": 2}
+
+
 def test_versions_are_few_however_many_activate_or_serve(database: Database) -> None:
     with database.begin() as conn:
         for n in range(20):
@@ -102,7 +130,7 @@ def test_versions_are_few_however_many_activate_or_serve(database: Database) -> 
 def test_labels_are_read_again_where_there_is_a_new_one_or_time_has_passed(
     database: Database,
 ) -> None:
-    memory = LabelMemory()
+    memory = FigureMemory()
 
     def labelled(now: int = loop.NOW) -> tuple[int, int]:
         with database.read() as conn:
