@@ -98,21 +98,13 @@ def test_figures_that_cannot_be_read_anew_are_told_a_while_and_no_longer(
     assert told(metrics) == {}
 
 
-class Wall(DatabaseClock):
-    """The database's clock, moved by hand."""
-
-    now = loop.NOW
-
-    def __call__(self) -> int:
-        return self.now
-
-
 def test_worker_that_lost_its_database_falls_silent_before_another_takes_over(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the answer to its last question took: the lease counts from before."""
-    time, wall = Time(), Wall(shared=False)
-    monkeypatch.setattr(database, "clock", wall)
+    time, wall = Time(), [loop.NOW]
+    clock = DatabaseClock(shared=False, process=lambda: wall[0])
+    monkeypatch.setattr(database, "clock", clock)
     first, second = (FleetMetrics(database, holder=h, monotonic=time) for h in "ab")
     begin = database.begin
 
@@ -131,9 +123,9 @@ def test_worker_that_lost_its_database_falls_silent_before_another_takes_over(
         time.now += 1
     silent = time.now - began
     while not told(second):
-        wall.now += SECOND
+        wall[0] += SECOND
         second.refresh()
-    assert silent < (wall.now - loop.NOW) / SECOND == 60
+    assert silent < (wall[0] - loop.NOW) / SECOND == 60
 
 
 def copies(conn: sa.Connection, table: sa.Table, count: int, **own: Callable[[int], Any]) -> None:
