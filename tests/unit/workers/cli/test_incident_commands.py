@@ -237,7 +237,10 @@ REMEMBERED: dict[str, tuple[Any, str]] = {
     "incumbent": ("v1", "compared with v1"),
     "why": ("few rows", "few rows"),
     "reasons": (["few rows"], "few rows"),
-    "wait": ({"count": "gate_labelled", "rows": 32}, "is judged again at 32"),
+    "wait": (
+        {"count": "gate_labelled", "rows": 32},
+        "had 7 labelled gate rows at the last look, goes on at 32",
+    ),
     "asked": (
         [
             {
