@@ -30,7 +30,7 @@ from redistill.workers.jobs.second_labels import differed_before, with_second_la
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.turn import Turn
 from redistill.workers.jobs.window_checks import check_window, profile_of
-from redistill.workers.store import checkpoints
+from redistill.workers.store import checkpoints, names
 
 __all__ = ["MIN_LABELS", "NEW_GATE_ROWS", "Phases", "window_since"]
 
@@ -233,11 +233,16 @@ class Phases:
         if asked < MIN_LABELS:
             # To learn without them would be to do something else than was asked for, in silence.
             source, version = self._context.job.options["source"], self._context.version
+            with self._session.read() as conn:
+                believed = self._context.model_context.spec.labels.sources
+                unseen = names.unseen_source(conn, self._context.job.model, source, believed)
             why = (
                 f"{asked} rows to train on that {version} served have a label of {source!r},"
-                f" {MIN_LABELS} are needed. Half of all rows only judge; rows of other versions,"
-                " rows that are not stored with their features, and labels that name no class do"
-                " not count either"
+                f" {MIN_LABELS} are needed: "
+            ) + (
+                unseen
+                or "half of all rows only judge, and rows of other versions, rows that are not"
+                " stored with their features, and labels that name no class do not count either"
             )
             self._wait_for_rows("asked", asked, MIN_LABELS, why)
             return False

@@ -402,6 +402,7 @@ def test_source_that_was_asked_for_and_labels_no_row_of_the_window_is_waited_for
     job = manual.job
     assert (job.state, child.asked, job.gate_rows) == ("waiting_labels", [], 0)
     assert "0 rows to train on that v1 served have a label of 'contractor'" in job.outcome["why"]
+    assert "half of all rows only judge" in job.outcome["why"]
     waiting = WaitingJobs(manual.clock)
 
     def ready() -> bool:
@@ -414,6 +415,17 @@ def test_source_that_was_asked_for_and_labels_no_row_of_the_window_is_waited_for
     assert not ready()  # it was looked at just now
     manual.clock.forward(to_us(LOOK_SECONDS))
     assert ready()
+
+
+def test_source_that_nobody_has_seen_is_named_with_those_that_are_known(manual: World) -> None:
+    with manual.database.begin() as conn:
+        options = {"train_on": "labels", "source": "contractr"}
+        conn.execute(sa.update(jobs).values(options=json.dumps(options)))
+    traffic(manual, 300, 300)
+    said(manual.database, range(1, 3), "contractor", "default")
+    assert manual.claim(ScriptedChild(ACCEPTED)).repair() is None
+    why = manual.job.outcome["why"]
+    assert "no label of source 'contractr' is stored for credit; did you mean 'contractor'?" in why
 
 
 def test_job_that_learns_from_labels_waits_for_as_many_as_the_pipeline_wants(
