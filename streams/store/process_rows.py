@@ -9,7 +9,7 @@ other process can measure.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -158,18 +158,39 @@ def seen(conn: sa.Connection) -> list[ProcessRow]:
     return [ProcessRow(**row) for row in rows.mappings()]
 
 
-def lags(conn: sa.Connection, process_ids: Collection[str]) -> list[dict[str, TopicLag]]:
-    """What those of the processes that know their lag have told, by topic."""
+def lags(
+    conn: sa.Connection,
+    process_ids: Collection[str],
+    *,
+    unreadable: Callable[[str], None] = lambda process_id: None,
+) -> list[dict[str, TopicLag]]:
+    """What those of the processes that know their lag have told, by topic.
+
+    Parameters
+    ----------
+    unreadable
+        Called for each process of which it cannot be read; the others count.
+    """
     names = [LAG + process_id for process_id in process_ids]
     told = conn.execute(
-        sa.select(properties.c.value)
+        sa.select(properties.c.name, properties.c.value)
         .where(properties.c.name.in_(names))
         .order_by(properties.c.name)
-    ).scalars()
-    return [
-        {t: TopicLag(behind=n, oldest_at=at) for t, (n, at) in json.loads(text).items()}
-        for text in told
-    ]
+    )
+    out = []
+    for name, text in told:
+        try:
+            out.append(_lag_of(text))
+        except (ValueError, TypeError, AttributeError):
+            unreadable(name.removeprefix(LAG))
+    return out
+
+
+def _lag_of(text: str) -> dict[str, TopicLag]:
+    return {
+        topic: TopicLag(behind=int(n), oldest_at=None if at is None else int(at))
+        for topic, (n, at) in json.loads(text).items()
+    }
 
 
 def forget(conn: sa.Connection, process_ids: Collection[str]) -> None:

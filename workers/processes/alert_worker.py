@@ -233,8 +233,8 @@ class AlertWorker:
         for row in rows:
             self._metrics.noted(row)
 
-    def _told(self) -> Notifier:
-        return Notifier(self._channels.channels, note=self._note, clock=self._clock)
+    def _told(self, before: Notifier | None = None) -> Notifier:
+        return Notifier(self._channels.channels, note=self._note, clock=self._clock, before=before)
 
     def _reload(self) -> None:
         """Take a changed ``alerts.toml``; one that is wrong changes nothing."""
@@ -247,9 +247,8 @@ class AlertWorker:
         except SettingsError as error:
             log.error("alerts_file_wrong", action="alerts_file_wrong", error=str(error))
             return
-        old, self._channels = self._notifier, channels
-        old.stop(0.0)  # a receiver at work ends by itself, and notes what it was told
-        self._notifier = self._told()
+        self._channels = channels
+        self._notifier = self._told(self._notifier)
         self._notifier.start()
         self._planner.reset()
         log.info("alerts_file_read", action="alerts_file_read", channels=sorted(channels.channels))

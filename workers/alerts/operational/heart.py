@@ -95,12 +95,16 @@ class Heart:
 
 
 def state(conn: sa.Connection) -> HeartState | None:
-    """What the heart did last; ``None``: it was never asked to beat."""
+    """What the heart did last; ``None``: it was never asked to beat, or nobody can read what it
+    did. It beats all the same, and writes it anew."""
     text = properties.get(conn, NAME)
     if text is None:
         return None
-    told = json.loads(text)
-    return HeartState(**{**told, "why": tuple(told["why"])})
+    try:
+        told = json.loads(text)
+        return HeartState(**{**told, "why": tuple(told["why"])})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def signs(conn: sa.Connection, own_id: str) -> Signs:

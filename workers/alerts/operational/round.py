@@ -83,16 +83,20 @@ def run(database: Database, settings: Settings, now: int) -> Changes:
 def _readings(
     database: Database, settings: Settings, history: History, now: int, kind: str, check: Check
 ) -> Sequence[Reading] | None:
-    """Of one check; one that fails says nothing, and holds up none of the others."""
+    """Of one check; one that fails says nothing, holds up none of the others, and is said once."""
+    failed = f"failed:{kind}"
     try:
         with database.read() as conn:
-            return check(Look(conn=conn, settings=settings, now=now, history=history))
+            found = check(Look(conn=conn, settings=settings, now=now, history=history))
     except StoreUnavailable:
         raise
     except Exception:
-        log.exception("check_failed", action="check_failed", kind=kind)
+        if history.begins(failed, now):
+            log.exception("check_failed", action="check_failed", kind=kind)
         history.keep("")
         return None
+    history.lasted(failed, False, now)
+    return found
 
 
 def _log(

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from redistill.streams.store import lease, relay
+from redistill.streams.store import lease, properties, relay
 from redistill.streams.store.database import Database
 from redistill.streams.store.process_rows import SILENT_US, Presence
 from redistill.streams.store.tables import outbox, processes
@@ -95,6 +95,18 @@ def test_a_channel_that_takes_no_beat_is_written_down(db: Database) -> None:
 def test_nothing_is_known_before_the_first_beat(db: Database) -> None:
     with db.read() as conn:
         assert module.state(conn) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"why": 3}', '{"why": [], "more": 1}'])
+def test_heart_beats_although_what_it_did_last_cannot_be_read(db: Database, text: str) -> None:
+    for kind in ("stream", "repair", "alerts"):
+        Presence(db, kind, kind).say()  # type: ignore[arg-type]
+    with db.begin() as conn:
+        properties.put(conn, "heartbeat", text)
+    receiver = Receiver()
+    Heart(db, receiver, own_id="alerts").run_once()
+    assert len(receiver.beats) == 1
+    assert state(db).why == ()
 
 
 def test_signs_are_the_lease_of_the_relay_and_what_could_be_sent(db: Database) -> None:
