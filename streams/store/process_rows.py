@@ -200,11 +200,12 @@ def forget(conn: sa.Connection, process_ids: Collection[str]) -> None:
 
 
 def retire(conn: sa.Connection, before: int) -> int:
-    """Take away what was not heard of since ``before``; how many those were."""
-    old = conn.execute(
-        sa.select(processes.c.process_id).where(processes.c.seen_at < before)
-    ).scalars()
-    gone = list(old)
+    """Take away what was not heard of since ``before``; how many those were. The last of its kind
+    stays: it is missed until another one is started.
+    """
+    rows = seen(conn)
+    last = {row.kind: row.process_id for row in sorted(rows, key=lambda row: row.seen_at)}
+    gone = [r.process_id for r in rows if r.seen_at < before and r.process_id != last[r.kind]]
     if gone:
         forget(conn, gone)
     return len(gone)

@@ -126,8 +126,8 @@ class ChannelThread:
             self._stopped = True
             self._change.notify()
 
-    def join(self, seconds: float) -> bool:
-        """Wait for the end; false: a receiver takes its time."""
+    def join(self, seconds: float | None) -> bool:
+        """Wait for the end (``None``: as long as it takes); false: a receiver takes its time."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 

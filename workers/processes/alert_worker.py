@@ -62,6 +62,8 @@ HEART_SECONDS = 1.0
 BEAT_TIMEOUT_SECONDS = 10.0
 LATE_SECONDS = 30.0
 """Without a plan for so long the process says that it is not ready."""
+CHECKS_LATE_SECONDS = 120.0
+"""The same without a look at the installation: some eight in a row that failed."""
 STOP_SECONDS = 20.0
 """Longer than a receiver may take, and than a connection that hangs and the one in its place."""
 
@@ -259,8 +261,12 @@ class AlertWorker:
         self.tasks["plan"].wake()
 
     def _say(self) -> None:
-        behind = late([self.tasks["plan"]], LATE_SECONDS)
-        self._presence.say("nothing was planned for half a minute" if behind else "")
+        said = []
+        if late([self.tasks["plan"]], LATE_SECONDS):
+            said.append("nothing was planned for half a minute")
+        if late([self.tasks["checks"]], CHECKS_LATE_SECONDS):
+            said.append("nobody could look at the installation for two minutes")
+        self._presence.say("; ".join(said))
 
     def _give_back(self) -> None:
         with self._database.begin() as conn:

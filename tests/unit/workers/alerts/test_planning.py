@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from redistill.times import HOUR, MINUTE, SECOND
 from redistill.workers.alerts import delivery, storms
-from redistill.workers.alerts.alert import Alert
+from redistill.workers.alerts.alert import CHANNEL_FAILING, Alert
 from redistill.workers.alerts.alerts_file import AlertsConfig, Quiet, Route, Storm
-from redistill.workers.alerts.planning import CHANNEL_FAILING, Facts, Plan, Traits, plan
+from redistill.workers.alerts.channels.channel import DeliveryFailed
+from redistill.workers.alerts.failing import failing
+from redistill.workers.alerts.planning import Facts, Plan, Traits, plan
 from redistill.workers.store.alert_deliveries import Delivery
 from redistill.workers.store.alert_holds import Hold
 
@@ -231,6 +234,85 @@ def test_storm_that_concerns_a_channel_no_more_is_over_for_it() -> None:
     ((_, _, state, _),) = world.round(*calm, forward=MINUTE)
     assert state == "resolved"
     assert world.round(forward=MINUTE) == []
+
+
+class Down(World):
+    """A channel that takes nothing while it is down."""
+
+    down = True
+
+    def tries(self, *alerts: Alert, forward: int = 0) -> list[str]:
+        """What it was told after one more round, and what came of each try."""
+        self.now += forward
+        self.alerts |= {a.key: a for a in alerts}
+        made = self.plan()
+        self.rows |= {(row.channel, row.alert_key): row for row in made.write}
+        for key in made.delete:
+            del self.rows[key]
+        told = []
+        for one in made.owed["oncall"]:
+            if one.delivery.not_before > self.now:
+                continue
+            row = delivery.sent(one.delivery, one.alert, now=self.now)
+            if self.down:
+                error = DeliveryFailed("away")
+                row = delivery.failed(one.delivery, error, now=self.now, rng=Random(1))
+            else:
+                told.append(f"{one.alert.key} {one.alert.state} {one.alert.title}")
+            self.rows["oncall", one.alert.key] = row
+        return told
+
+    def failing(self) -> bool:
+        return bool(failing(self.rows.values()))
+
+
+def test_what_was_given_up_and_is_still_true_is_told_once_the_channel_is_back() -> None:
+    world = Down(config(), channels={"oncall": Traits(in_place=False)})
+    world.tries(alert("1"), alert("2"))
+    for _ in range(100):
+        world.tries(forward=HOUR)
+    assert {row.state for row in world.rows.values()} == {"given_up"}
+    assert world.failing()
+    world.tries(alert("1", title="error 4.4% → 40%"), alert("2", **ENDED), forward=MINUTE)
+    world.down = False
+    assert world.tries(alert("new"), forward=6 * MINUTE) == [
+        "incident:new firing error 4.4% → 18.7%"
+    ]
+    assert world.tries(forward=SECOND) == ["incident:1 firing error 4.4% → 40%"], "as it is now"
+    assert not world.failing()
+    assert world.rows.keys() == {("oncall", I1), ("oncall", "incident:new")}
+
+
+def test_channel_that_is_back_is_noticed_though_nothing_else_happens() -> None:
+    world = Down(config())
+    world.tries(alert())
+    for _ in range(100):
+        world.tries(forward=HOUR)
+    assert world.failing()
+    world.down = False
+    assert world.tries(forward=HOUR + SECOND)
+    assert not world.failing()
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_what_was_given_up_and_is_over_holds_no_channel_as_failing(told_before: bool) -> None:
+    world = Down(config())
+    if told_before:
+        world.down = False
+        world.tries(alert())
+        world.tries(alert(**ENDED), forward=HOUR)
+        world.down = True
+    for _ in range(100):
+        world.tries(alert(), forward=HOUR)
+    assert world.failing()
+    del world.alerts[I1]  # it ended, and that was long ago
+    world.tries(forward=HOUR)
+    assert not world.failing()
+    assert bool(world.rows) is told_before
+    for _ in range(100):
+        world.tries(alert(), forward=HOUR)
+    world.tries(alert(**ENDED), forward=HOUR)
+    assert not world.failing()
 
 
 def test_trouble_of_a_channel_goes_to_another_one() -> None:

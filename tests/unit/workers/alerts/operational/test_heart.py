@@ -124,4 +124,10 @@ def test_signs_are_the_lease_of_the_relay_and_what_could_be_sent(db: Database) -
                 )
             )  # fmt: skip
         found = signs(conn, "a")
-    assert (found.relay_at, found.waits_since) == (loop.NOW, loop.NOW + HOUR)
+        again = lease.acquire(conn, relay.LEASE, "us", now=loop.NOW + HOUR, seconds=5)
+        assert again is not None
+        tried = signs(conn, "a")
+    assert (found.relay_at, found.waits_since, found.untried_since) == (
+        loop.NOW, loop.NOW + HOUR, loop.NOW + HOUR,
+    )  # fmt: skip
+    assert (tried.waits_since, tried.untried_since) == (loop.NOW + HOUR, None)
