@@ -12,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes.log_file import numbered, open_log
-from redistill.workers.processes.log_lines import in_words
+from redistill.workers.processes.log_lines import in_words, shortened
 
 __all__ = [
     "Death",
@@ -40,8 +41,8 @@ itself ten while the broker is away, the repair worker 20 while the database han
 once more to give its leases back."""
 TAIL_BYTES = 262_144
 """Of a log, in which its last line is looked for: a traceback is a part of its line."""
-MOST_WORDS = 400
-"""Characters of last words."""
+STOPPING_SECONDS = 0.1
+"""How often it is looked whether whoever stops them is in a hurry by now."""
 USAGE_STATUS = 2
 """Exit status of wrong settings or arguments: starting again cannot help."""
 
@@ -254,10 +255,19 @@ class Supervisor:
         return pid
 
     def stop(
-        self, names: Sequence[str] | None = None, *, seconds: float = STOP_SECONDS
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        seconds: float = STOP_SECONDS,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> dict[str, int]:
         """Stop tasks (all if none are named): SIGTERM to each, SIGKILL to the sessions that do not
         end in time.
+
+        Parameters
+        ----------
+        hurry
+            Whether to wait no longer.
 
         Returns
         -------
@@ -276,11 +286,12 @@ class Supervisor:
         end = self._clock() + seconds
         out = {}
         for name, process in running:
-            try:
-                out[name] = process.wait(max(0.1, end - self._clock()))
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and self._clock() < end and not hurry():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(STOPPING_SECONDS)
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                out[name] = process.wait()
+            out[name] = process.wait()
         return out
 
 
@@ -301,6 +312,5 @@ def last_line(path: Path) -> str:
 
 
 def last_words(path: Path) -> str:
-    """Last line of a log in words, cut at ``MOST_WORDS`` characters."""
-    said = in_words(last_line(path))  # cut afterwards: half a line of JSON says nothing
-    return said if len(said) <= MOST_WORDS else said[: MOST_WORDS - 3] + "..."
+    """Last line of a log in words, :func:`shortened`."""
+    return shortened(in_words(last_line(path)))  # afterwards: half a line of JSON says nothing

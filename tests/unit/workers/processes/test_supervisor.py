@@ -141,6 +141,14 @@ def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, 
     assert deaths == []
 
 
+def test_stop_in_a_hurry_waits_for_nobody(supervisor: Supervisor, env: dict[str, str]) -> None:
+    supervisor.start(ProcessSpec(name="deaf", module="deaf", env=env))
+    until(supervisor, lambda: last_line(supervisor.log("deaf")) == "up")
+    looks = iter([False, True, True])
+    stopped = supervisor.stop(seconds=10 * PATIENCE_SECONDS, hurry=lambda: next(looks))
+    assert stopped == {"deaf": -signal.SIGKILL}
+
+
 def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> None:
     supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
     with pytest.raises(UsageError, match="a runs already"):
