@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from redistill.streams.store.process_rows import ProcessRow
 
-__all__ = ["STARTING", "became_ready", "waits"]
+__all__ = ["SILENT", "STARTING", "became_ready", "waits"]
 
 STARTING = "it starts"
+SILENT = "nothing was heard of it for half a minute"
 
 
 def waits(rows: Sequence[ProcessRow], since: Mapping[str, int], *, now: int) -> dict[str, str]:
@@ -29,9 +30,10 @@ def waits(rows: Sequence[ProcessRow], since: Mapping[str, int], *, now: int) -> 
     """
     out = {}
     for kind, start in since.items():
-        own = [r for r in rows if r.kind == kind and r.started_at >= start and r.lives(now)]
-        if not any(r.ready for r in own):
-            out[kind] = own[-1].said if own else STARTING
+        own = [r for r in rows if r.kind == kind and r.started_at >= start]
+        live = [r for r in own if r.lives(now)]
+        if not any(r.ready for r in live):
+            out[kind] = live[-1].said if live else SILENT if own else STARTING
     return out
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from redistill.streams.store.process_rows import ProcessRow
 from redistill.times import MINUTE
-from redistill.workers.processes.readiness import STARTING, waits
+from redistill.workers.processes.readiness import SILENT, STARTING, waits
 
 
 def row(**other: Any) -> ProcessRow:
@@ -29,4 +29,4 @@ def test_one_that_waits_says_for_what() -> None:
 
 def test_one_that_was_there_before_or_fell_silent_does_not_count() -> None:
     assert waits([row()], {"stream": 11}, now=12) == {"stream": STARTING}
-    assert waits([row()], {"stream": 1}, now=10 + MINUTE) == {"stream": STARTING}
+    assert waits([row()], {"stream": 1}, now=10 + MINUTE) == {"stream": SILENT}
