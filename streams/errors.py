@@ -3,10 +3,12 @@ be done."""
 
 from __future__ import annotations
 
+import os
 import traceback
 from os.path import basename
 
 __all__ = [
+    "AddressError",
     "BrokerRefused",
     "BrokerUnavailable",
     "FileError",
@@ -129,6 +131,33 @@ class StoreUnavailable(StreamsError):
 class StoreUnusable(StreamsError):
     """The database cannot be used as it is: not upgraded, newer than this program, refused, or not
     a database."""
+
+
+class AddressError(StreamsError):
+    """An address of this machine cannot be listened on: it is taken, or not ours.
+
+    Parameters
+    ----------
+    error
+        Why not.
+    do
+        What helps.
+
+    Examples
+    --------
+    >>> taken = OSError(98, "Address already in use (while attempting to bind on ...)")
+    >>> print(AddressError("::1", 80, taken, do="choose another --port"))
+    cannot listen on ::1:80: Address already in use; choose another --port
+    """
+
+    exit_code = 2
+
+    def __init__(self, host: str, port: int, error: OSError, *, do: str) -> None:
+        # the text of `socket.create_server` has the address once more; that of a name that nobody
+        # knows has a number of its own
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror or str(error)
+        super().__init__(f"cannot listen on {host}:{port}: {why}; {do}")
 
 
 class LeaseError(StreamsError):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from redistill.streams.engine.metrics_address import MetricsAddress
+from redistill.streams.errors import AddressError
 
 __all__ = ["MetricsServer"]
 
@@ -57,8 +57,8 @@ class MetricsServer:
 
     Raises
     ------
-    OSError
-        The port is taken, or not ours to take: in words, with what to do.
+    AddressError
+        The port is taken, or not ours to take.
     """
 
     def __init__(self, registry: CollectorRegistry, address: MetricsAddress) -> None:
@@ -74,11 +74,8 @@ class MetricsServer:
         try:
             self._listening = socket.create_server((host, address.port), family=family, backlog=128)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)  # else the address twice
-            raise OSError(
-                f"metrics cannot be served on {host}:{address.port}: {why}; choose another"
-                " --metrics-port (0: a free one) or --metrics-host"
-            ) from error
+            do = "choose another --metrics-port (0: a free one) or --metrics-host"
+            raise AddressError(host, address.port, error, do=do) from error
         self.port = int(self._listening.getsockname()[1])
         self.url = address.url(self.port)
         threading.Thread(target=self._take_in, name="metrics", daemon=True).start()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from redistill.streams.errors import StreamsError
+from redistill.streams.errors import AddressError
 
 __all__ = ["PortForward"]
 
@@ -35,7 +35,7 @@ class PortForward:
 
     Raises
     ------
-    StreamsError
+    AddressError
         The port is taken, or may not be used.
     """
 
@@ -45,7 +45,9 @@ class PortForward:
         try:
             self._listening = socket.create_server(("127.0.0.1", port))
         except OSError as error:
-            raise StreamsError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from error
+            raise AddressError(
+                "127.0.0.1", port, error, do="choose another --broker-port"
+            ) from error
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         """Where it listens."""
         self._open: set[socket.socket] = set()

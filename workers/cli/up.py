@@ -173,6 +173,7 @@ def _run(
     from redistill.workers.processes.supervisor import ProcessSpec, Supervisor
     from redistill.workers.settings.environment import environment
 
+    ports = ports_of(settings.metrics_port, [name for name in NAMES if name != "web"])
     given: list[Death] = []
 
     def died(death: Death) -> None:
@@ -198,10 +199,9 @@ def _run(
         "web_port": str(settings.web_port),
     }
     try:
-        ports = ports_of(settings.metrics_port, NAMES)
         for name in NAMES:
             env = environment(
-                {**own, "metrics_port": ports[name]},
+                {**own, "metrics_port": ports.get(name)},
                 process=name,
                 without=() if name == "alerts" else secrets,
             )

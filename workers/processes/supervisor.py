@@ -186,10 +186,17 @@ class Supervisor:
         ------
         UsageError
             A task of this name runs already.
+        WorkersError
+            The folder of the logs cannot be made.
         """
         if task.name in self._children:
             raise UsageError(f"{task.name} runs already")
-        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkersError(
+                f"the folder {self._logs} cannot be made: {error.strerror}"
+            ) from error
         child = self._children[task.name] = _Child(task)
         self._spawn(child)
 

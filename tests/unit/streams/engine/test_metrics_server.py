@@ -20,6 +20,7 @@ from waiting import PATIENCE_SECONDS, eventually
 from redistill.streams.engine import metrics_server
 from redistill.streams.engine.metrics_address import MetricsAddress
 from redistill.streams.engine.metrics_server import AT_ONCE, MetricsServer
+from redistill.streams.errors import AddressError
 
 
 @pytest.fixture
@@ -254,10 +255,18 @@ def test_a_process_without_descriptors_serves_again_when_it_has_some() -> None:
     assert ran.stderr == ""
 
 
+def test_host_that_is_not_ours_is_told_in_words(registry: CollectorRegistry) -> None:
+    for host in ("nobody.invalid", "192.0.2.1"):
+        with pytest.raises(AddressError, match=f"cannot listen on {host}:7: .*--metrics-host") as e:
+            MetricsServer(registry, MetricsAddress(port=7, host=host, token="t" * 32))
+        assert "Unknown error" not in str(e.value)
+        assert e.value.exit_code == 2
+
+
 def test_who_closed_it_has_the_port_back(
     server: MetricsServer, registry: CollectorRegistry
 ) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(AddressError):
         MetricsServer(registry, MetricsAddress(port=server.port))
     server.close()
     server.close()
@@ -267,6 +276,6 @@ def test_who_closed_it_has_the_port_back(
 def again(port: int, registry: CollectorRegistry) -> bool:
     try:
         MetricsServer(registry, MetricsAddress(port=port)).close()
-    except OSError:
+    except AddressError:
         return False
     return True

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from waiting import PATIENCE_SECONDS, eventually
 
-from redistill.streams.errors import StreamsError
+from redistill.streams.errors import AddressError
 from redistill.streams.kafka import port_forward as module
 from redistill.streams.kafka.port_forward import PortForward
 
@@ -120,5 +120,5 @@ def test_a_server_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.Monke
 def test_port_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StreamsError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(AddressError, match=f"127.0.0.1:{port}: .* in use; .*--broker-port"):
             PortForward(port, "127.0.0.1:1")

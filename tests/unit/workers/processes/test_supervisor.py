@@ -17,7 +17,7 @@ from pids import gone
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.store.waits import CONNECT_SECONDS, SILENT_SECONDS
-from redistill.workers.errors import UsageError
+from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes import alert_worker, repair_worker
 from redistill.workers.processes import supervisor as module
 from redistill.workers.processes.supervisor import (
@@ -229,6 +229,13 @@ def test_what_is_given_up_is_not_kept(supervisor: Supervisor, env: dict[str, str
     until(supervisor, lambda: not supervisor.keeps("c"))
     until(supervisor, lambda: supervisor.starts("b") > 1)
     assert supervisor.keeps("b")
+
+
+def test_logs_that_have_no_place_are_told(tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "logs").touch()
+    supervisor = Supervisor(tmp_path / "logs")
+    with pytest.raises(WorkersError, match="logs cannot be made: File exists"):
+        supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
 
 
 def test_last_words_are_found_in_a_log_that_was_just_put_aside(tmp_path: Path) -> None:
