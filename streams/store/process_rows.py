@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from redistill.streams.store import properties as property_rows
 from redistill.streams.store.database import Database, upsert
+from redistill.streams.store.lease import AHEAD_US
 from redistill.streams.store.tables import processes, properties
 from redistill.times import SECOND
 
@@ -60,7 +61,8 @@ class ProcessRow:
     """What it waits for, where it is not ready."""
 
     def lives(self, now: int) -> bool:
-        """Whether it was heard of lately.
+        """Whether it was heard of lately. In the future it was heard of by a clock that was ahead:
+        if it lives, it is heard of again.
 
         Examples
         --------
@@ -68,8 +70,10 @@ class ProcessRow:
         ...                  said="")
         >>> row.lives(SILENT_US), row.lives(SILENT_US + 1)
         (True, False)
+        >>> row.lives(-3_600 * SECOND)
+        False
         """
-        return now - self.seen_at <= SILENT_US
+        return -AHEAD_US <= now - self.seen_at <= SILENT_US
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,6 +91,8 @@ def owed(
     took_at
         When the channel last took anything; 0: it never did.
     """
+    if row is not None:  # whoever wrote it had a clock that was ahead
+        row = replace(row, not_before=min(row.not_before, now + to_us(LONGEST_ASKED_SECONDS)))
     period = 0 if repeat_seconds is None else now // to_us(repeat_seconds)
     wanted = telling(alert, in_place=in_place, again=again, period=period)
     if row is None:
@@ -138,7 +140,7 @@ def _next(row: Delivery, alert: Alert, now: int) -> int:
         return row.not_before  # the channel is in trouble: a newer text is no reason to hurry
     same = row.told_state == alert.state and row.severity == alert.severity
     if same and row.sent_at is not None:
-        return row.sent_at + UPDATE_PAUSE_US
+        return min(row.sent_at, now) + UPDATE_PAUSE_US
     return row.not_before if row.told is None else now
 
 

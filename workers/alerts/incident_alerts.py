@@ -18,7 +18,7 @@ from redistill.workers.alerts.words import (
 )
 from redistill.workers.store import alert_holds
 
-__all__ = ["of_change", "of_incident", "of_operational", "severity_of", "trial"]
+__all__ = ["CHANGES", "of_change", "of_incident", "of_operational", "severity_of", "trial"]
 
 Row = Mapping[str, Any]
 

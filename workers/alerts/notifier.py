@@ -54,6 +54,9 @@ class ChannelThread:
         Microseconds since 1970: the database's.
     rng
         Draws the pauses.
+    may
+        Whether this process is the one that tells people, as far as is known: while it is not, what
+        is owed may have been told by another one, and be true no more.
     before
         The thread that told the channel until now, and may have a delivery at work: nobody is told
         before it has ended, and what it told is known.
@@ -67,12 +70,13 @@ class ChannelThread:
         note: Callable[[Sequence[Delivery]], None],
         clock: Callable[[], int],
         rng: Random,
+        may: Callable[[], bool] = lambda: True,
         before: ChannelThread | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._channel, self._note, self._clock, self._rng = channel, note, clock, rng
-        self._steady = steady
+        self._steady, self._may = steady, may
         self._change = threading.Condition()
         self._owed: list[Sending] = []
         self._known: dict[str, str] = {}
@@ -169,7 +173,7 @@ class ChannelThread:
 
     def _next(self) -> Sending | None:
         """What is told next; ``None``: nothing is due."""
-        if self._stopped or self._steady() < self._rest_until:
+        if self._stopped or self._steady() < self._rest_until or not self._may():
             return None
         now, place = self._clock(), 0
         while place < len(self._owed):
@@ -280,7 +284,7 @@ class Notifier:
     ----------
     channels
         By name.
-    note, clock, rng
+    note, clock, rng, may
         As of ``ChannelThread``.
     before
         The notifier that this one takes the place of; it is stopped. A channel of the same name is
@@ -294,6 +298,7 @@ class Notifier:
         note: Callable[[Sequence[Delivery]], None],
         clock: Callable[[], int],
         rng: Random | None = None,
+        may: Callable[[], bool] = lambda: True,
         before: Notifier | None = None,
     ) -> None:
         rng = rng or Random()
@@ -303,7 +308,13 @@ class Notifier:
             ending = {**before._ending, **before.threads}
         self.threads: Mapping[str, ChannelThread] = {
             name: ChannelThread(
-                name, channel, note=note, clock=clock, rng=rng, before=ending.pop(name, None)
+                name,
+                channel,
+                note=note,
+                clock=clock,
+                rng=rng,
+                may=may,
+                before=ending.pop(name, None),
             )
             for name, channel in channels.items()
         }

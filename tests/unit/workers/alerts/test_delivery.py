@@ -152,3 +152,11 @@ def test_what_was_kept_back_is_owed_from_when_it_may_be_told() -> None:
     held = replace(owed(alert()), state="held")
     assert owed(alert(), held, now=NOW + DAY).wanted_at == NOW + DAY
     assert owed(alert(severity="page"), held, now=NOW + DAY).wanted_at == NOW + DAY
+
+
+@pytest.mark.parametrize("changed", [{}, {"how_bad": "worse"}, {"severity": "page"}])
+def test_clock_that_was_ahead_keeps_nothing_back_for_long(changed: dict[str, Any]) -> None:
+    ahead = NOW + 30 * DAY
+    failed = delivery.failed(owed(alert(), now=ahead), AWAY, now=ahead, rng=Random(1))
+    assert owed(alert(**changed), failed).not_before <= NOW + HOUR
+    assert owed(alert(how_bad="x"), told(alert(), now=ahead)).not_before <= NOW + HOUR

@@ -29,12 +29,18 @@ class Site:
         self.poison = ""
         """Key of an alert of which the database takes no note."""
         self.refused = 0
+        self.leads = True
         self.channels = {"a": Recorder(), "b": Recorder()}
         self.notifier = self.made(None)
 
     def made(self, before: Notifier | None) -> Notifier:
         made = Notifier(
-            self.channels, note=self.note, clock=lambda: self.now, rng=Random(1), before=before
+            self.channels,
+            note=self.note,
+            clock=lambda: self.now,
+            rng=Random(1),
+            may=lambda: self.leads,
+            before=before,
         )
         made.start()
         return made
@@ -220,3 +226,15 @@ def test_what_was_told_is_forgotten_once_a_plan_has_read_of_it(site: Site) -> No
     site.owe(channels="a")
     site.owe(channels="a")
     assert thread.remembered == 0
+
+
+def test_nobody_is_told_by_a_process_that_may_not_lead_any_more(site: Site) -> None:
+    site.channels["a"].gate.clear()
+    site.owe(alert(), alert("2"), channels="a")
+    eventually(lambda: site.channels["a"].busy)
+    site.leads = False
+    site.channels["a"].gate.set()
+    eventually(noted(site, "a", "told"), "what was at work ends, and is noted")
+    assert site.told("a") == ["incident:1"]
+    site.leads = True
+    eventually(lambda: site.told("a") == ["incident:1", "incident:2"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from redistill.streams.store import process_rows
+from redistill.streams.store.lease import AHEAD_US
 from redistill.streams.store.process_rows import SILENT_US, ProcessRow
 from redistill.times import HOUR, to_seconds
 from redistill.workers.alerts.operational.look import Look
@@ -28,10 +29,15 @@ def silent(look: Look) -> Sequence[Reading]:
     gone = missed_no_more(rows, look.now)
     # while nobody could write, or nobody looked, nobody was silent
     return [
-        _silent(row, max(0, look.now - max(row.seen_at, look.history.steady_since)))
+        _silent(row, max(0, look.now - max(_seen_at(row, look.now), look.history.steady_since)))
         for row in rows
         if row.process_id not in gone
     ]
+
+
+def _seen_at(row: ProcessRow, now: int) -> int:
+    """When a process was heard of; 0 where that was by a clock that was ahead."""
+    return row.seen_at if row.seen_at <= now + AHEAD_US else 0
 
 
 def missed_no_more(rows: Iterable[ProcessRow], now: int) -> set[str]:

@@ -89,6 +89,18 @@ def test_one_of_several_is_missed_for_an_hour_and_the_last_of_its_kind_for_longe
     assert last.keys() == {"h:0", "h:1", "h:2"}, "none is left"
 
 
+def test_process_that_died_with_a_clock_that_was_ahead_is_silent_all_the_same(
+    world: Watched,
+) -> None:
+    world.now += 24 * HOUR
+    settled_in(world)
+    world.process("h:1", "stream", started=MINUTE, seen=0)
+    world.now -= 24 * HOUR
+    assert world.firing(silent_processes.silent) == [], "it may not have spoken since"
+    world.look(silent_processes.silent, later=SILENT_US - 1)
+    assert world.firing(silent_processes.silent, later=1) == ["h:1"]
+
+
 def test_what_nobody_could_say_is_held_against_nobody(world: Watched) -> None:
     settled_in(world)
     world.process("h:1", "stream", started=MINUTE, seen=0)
