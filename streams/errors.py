@@ -3,7 +3,6 @@ be done."""
 
 from __future__ import annotations
 
-import os
 import traceback
 from os.path import basename
 
@@ -153,10 +152,8 @@ class AddressError(StreamsError):
     exit_code = 2
 
     def __init__(self, host: str, port: int, error: OSError, *, do: str) -> None:
-        # the text of `socket.create_server` has the address once more; that of a name that nobody
-        # knows has a number of its own
-        number = error.errno or 0
-        why = os.strerror(number) if number > 0 else error.strerror or str(error)
+        # `socket.create_server` tells the address once more
+        why = (error.strerror or str(error)).partition(" (while attempting")[0]
         super().__init__(f"cannot listen on {host}:{port}: {why}; {do}")
 
 

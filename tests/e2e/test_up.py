@@ -129,6 +129,14 @@ def test_up_says_at_once_what_is_wrong_with_the_settings(tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_up_says_at_once_that_metrics_may_not_be_served_there(tmp_path: Path) -> None:
+    env = environment(home=str(tmp_path), metrics_port="0", metrics_host="0.0.0.0")
+    done = redistill(["up"], env)
+    assert done.returncode == 2
+    assert "REDISTILL_METRICS_TOKEN" in done.stderr
+    assert "starts" not in done.stdout
+
+
 def test_up_says_at_once_that_there_are_too_few_ports(tmp_path: Path) -> None:
     done = redistill(["up"], environment(home=str(tmp_path), metrics_port="65534"))
     assert done.returncode == 2

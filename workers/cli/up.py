@@ -82,6 +82,7 @@ def up(
     if broker_port is not None and not in_memory:
         raise UsageError("--broker-port is of the broker in memory, and another one is set")
     # what is wrong with these is said here, not in a log
+    settings.metrics_address()
     secrets = ChannelSet.read(settings.alerts_path).config.variables
     database = opening.open(settings)
     memory = None
@@ -164,10 +165,10 @@ def _run(
 
     Raises
     ------
-    WorkersError
-        One cannot be started.
+    UsageError
+        One cannot be started, and starting it again does not help.
     """
-    from redistill.workers.errors import WorkersError
+    from redistill.workers.errors import UsageError
     from redistill.workers.processes.metrics_endpoint import ports_of
     from redistill.workers.processes.process_watch import ProcessWatch
     from redistill.workers.processes.supervisor import ProcessSpec, Supervisor
@@ -222,4 +223,4 @@ def _run(
         supervisor.stop(hurry=signals.hurry)
         watch.close()
     if given:
-        raise WorkersError(f"{given[0].name} cannot be started: {given[0].last_words}")
+        raise UsageError(f"{given[0].name} cannot be started: {given[0].last_words}")

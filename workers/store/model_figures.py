@@ -25,6 +25,8 @@ __all__ = ["FEATURES_SHOWN", "VERSIONS_SHOWN", "FigureMemory", "ModelFigures", "
 
 FEATURES_SHOWN = 5
 """Those that drifted most: they explain, and a person reads no more of them."""
+FEATURE_CHARACTERS = 200
+"""Of a feature's name, which a service chose; those with the same beginning are told as one."""
 VERSIONS_SHOWN = 3
 """Of a model, by who activated them and by who served last: the current one, its predecessor, and
 one that somebody brought."""
@@ -182,8 +184,8 @@ def _psi(conn: sa.Connection, models: Collection[str]) -> dict[str, dict[str, fl
         moved: list[dict[str, Any]] = json.loads(body).get("contributors", [])
         for one in moved:
             if one["distance"] == "psi":
-                before = told[model].get(one["column"], 0.0)
-                told[model][one["column"]] = max(before, float(one["value"]))
+                column = one["column"][:FEATURE_CHARACTERS]
+                told[model][column] = max(told[model].get(column, 0.0), float(one["value"]))
     return {model: _largest(found, FEATURES_SHOWN) for model, found in told.items()}
 
 

@@ -14,6 +14,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outcomes
 from redistill.times import HOUR, SECOND
 from redistill.workers.store.model_figures import (
+    FEATURE_CHARACTERS,
     FEATURES_SHOWN,
     READ_AGAIN_US,
     REST,
@@ -79,6 +80,13 @@ def test_features_are_those_of_open_findings_that_drifted_most(database: Databas
         loop.store(conn, loop.finding(kind="input", contributors=("gone",), status="resolved", resolution="recovered"))  # fmt: skip
         loop.store(conn, loop.finding(model="stranger", kind="input", contributors=("secret",)))
     assert of_credit(database).psi == dict.fromkeys(sorted(columns)[:FEATURES_SHOWN], 1.0)
+
+
+def test_names_of_features_are_told_in_short(database: Database) -> None:
+    long = "x" * 10_000
+    with database.begin() as conn:
+        loop.store(conn, loop.finding(kind="input", contributors=(long + "1", long + "2")))
+    assert of_credit(database).psi == {"x" * FEATURE_CHARACTERS: 1.0}
 
 
 def test_an_instance_counts_for_what_it_activated_last(database: Database) -> None:
