@@ -232,7 +232,7 @@ class _Planner:
             self._plan.delete.append((row.channel, row.alert_key))
         elif alert.state == "resolved" and not row.told_open:
             self._settle_for(row)
-        elif row.state == "owed":
+        elif row.state in ("owed", "given_up"):
             self._plan.write.append(replace(row, state="held"))
 
     def _settle_for(self, row: Delivery) -> None:

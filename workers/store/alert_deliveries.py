@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.workers.store.tables import alert_deliveries
 
-__all__ = ["Delivery", "delete", "note", "plan", "read"]
+__all__ = ["PLANNED", "Delivery", "delete", "note", "plan", "read"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
