@@ -1,9 +1,9 @@
 """Notifier: a thread for each channel, so that a slow one holds nobody up.
 
 A channel has a list of what it is owed, which each plan replaces: nothing queues up behind what is
-not so any more. After a failure that may pass, the channel as a whole rests before the next try;
-each row remembers its own tries. A delivery is noted after it was made: at least once. Nothing that
-goes wrong with a channel or with a note ends a thread.
+not so any more. After a failure that may pass, or after several refusals in a row, the channel as a
+whole rests before the next try; each row remembers its own tries. A delivery is noted after it was
+made: at least once. Nothing that goes wrong with a channel or with a note ends a thread.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ChannelThread:
         self._noted_at = float("-inf")
         self._note_failures, self._note_rest_until = 0, float("-inf")
         self._before = before
-        self._failures, self._rest_until = 0, float("-inf")
+        self._failures, self._refusals, self._rest_until = 0, 0, float("-inf")
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"channel-{name}", daemon=True)
 
@@ -202,7 +202,7 @@ class ChannelThread:
             log.exception("channel_defect", action="channel_defect", channel=self.name)
             self._failed(one, DeliveryFailed(f"{type(error).__name__} in the channel itself"))
         else:
-            self._failures = 0
+            self._failures = self._refusals = 0
             now = self._clock()
             with self._change:
                 self._known[one.alert.key] = one.delivery.digest
@@ -226,6 +226,10 @@ class ChannelThread:
             pause = delivery.pause_seconds(self._failures, self._rng)
             asked = min(error.after_seconds or 0.0, LONGEST_REST_SECONDS)
             self._rest_until = self._steady() + max(min(pause, LONGEST_REST_SECONDS), asked)
+        else:
+            self._refusals += 1
+            if self._refusals >= delivery.FAILING_TRIES:  # it is not about one alert
+                self._rest_until = self._steady() + LONGEST_REST_SECONDS
         self._unnoted.append(row)
         log.warning(
             "alert_failed",

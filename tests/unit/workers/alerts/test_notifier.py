@@ -238,3 +238,25 @@ def test_nobody_is_told_by_a_process_that_may_not_lead_any_more(site: Site) -> N
     assert site.told("a") == ["incident:1"]
     site.leads = True
     eventually(lambda: site.told("a") == ["incident:1", "incident:2"])
+
+
+def test_channel_that_refuses_everything_is_not_asked_for_each_of_many_alerts(site: Site) -> None:
+    site.channels["a"].broken = DeliveryFailed("401", retriable=False)
+    site.owe(*(alert(str(i)) for i in range(500)), channels="a")
+    site.owe(*(alert(str(i)) for i in range(500)))
+    eventually(lambda: sum(n.channel == "b" for n in site.notes) == 500)
+    eventually(lambda: sum(n.channel == "a" for n in site.notes) == delivery.FAILING_TRIES)
+
+
+def test_one_alert_that_is_refused_holds_no_other_up(site: Site) -> None:
+    real = site.channels["a"].send
+
+    def picky(one: Alert, *, seconds: float) -> None:
+        if one.model == "bad":
+            raise DeliveryFailed("400", retriable=False)
+        real(one, seconds=seconds)
+
+    site.channels["a"].send = picky  # type: ignore[method-assign]
+    site.owe(*(alert(str(i), model="bad" if i % 2 else "m") for i in range(40)), channels="a")
+    eventually(lambda: len(site.notes) == 40)
+    assert len(site.told("a")) == 20
