@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from redistill import tomlfile
 from redistill.workers.alerts.alert import Severity
 from redistill.workers.errors import SettingsError
 from redistill.workers.models.spec_schema import unknown_key
@@ -175,11 +175,11 @@ def read(path: Path) -> AlertsConfig:
         Naming everything that is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors of Windows write a mark in front
+        text = tomlfile.read(path)
     except FileNotFoundError:
         return AlertsConfig()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from error
+    except tomlfile.TomlError as error:
+        raise SettingsError(str(error)) from error
     return parse(text, path)
 
 
@@ -199,11 +199,9 @@ def parse(text: str, path: Path) -> AlertsConfig:
       [[routes]] 1: channels is missing
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from error
-    except RecursionError:
-        raise SettingsError(f"{path} cannot be read: it is nested too deep") from None
+        document = tomlfile.parse(text, path)
+    except tomlfile.TomlError as error:
+        raise SettingsError(str(error)) from error
     problems: list[str] = []
     made: AlertsConfig | None = None
     try:

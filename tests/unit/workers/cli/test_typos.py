@@ -65,6 +65,17 @@ def test_watched_model_is_refused_for_its_level_and_not_for_missing_keys(
     assert "level watch" in str(told)
 
 
+@pytest.mark.parametrize("typed", [("publish", "credit", ""), ("rollback", "credit", "--to", "")])
+def test_empty_version_is_a_wrong_name_and_not_the_default(
+    typed: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of ``--to "$PREVIOUS"`` where the shell's variable is not set."""
+    monkeypatch.setenv("REDISTILL_HOME", str(home))
+    told = CliRunner().invoke(app, typed).exception
+    assert getattr(told, "exit_code", None) == 2
+    assert str(told).startswith("credit has no version ''")
+
+
 AS_INSTALLED = """
 import sys
 from redistill.workers.cli.main import main
