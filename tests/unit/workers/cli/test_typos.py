@@ -33,6 +33,30 @@ def test_mistyped_word_is_answered_with_the_one_that_was_meant(typed: str, meant
     assert meant in result.output
 
 
+@pytest.mark.parametrize(
+    "typed", [("jobs", "show", "{}"), ("recompress", "{}"), ("recompress", "a", "--source", "{}"),
+              ("publish", "a", "{}"), ("register", "{}", "--from-traffic")],
+)  # fmt: skip
+def test_bytes_that_are_no_text_are_refused_but_for_names_of_files(
+    typed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    result = CliRunner().invoke(app, [word.format("\udcffx") for word in typed])
+    assert result.exit_code == 2
+    assert "'\\udcffx' is not UTF-8" in result.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_file_whose_name_is_no_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    path = tmp_path / "caf\udce9.toml"
+    path.write_text("name = ")
+    told = CliRunner().invoke(app, ["register", str(path)]).exception
+    assert "is not TOML" in str(told)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     settings = repairable.settings_of(tmp_path / "home")
