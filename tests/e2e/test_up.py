@@ -154,6 +154,33 @@ def test_port_of_the_broker_in_memory_that_is_taken_is_wrong_usage(tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_terminal_that_is_gone_ends_no_process(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    up = subprocess.Popen(
+        [sys.executable, "-m", "redistill", "up", "--port", str(port)],
+        env=environment(home=str(home)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert up.stdout is not None
+    try:
+        for line in up.stdout:
+            if line == b"Ctrl-C stops everything\n":
+                break
+        up.stdout.close()
+        eventually(lambda: alive(f"http://127.0.0.1:{port}/health/live"), "it goes on")
+        web = pid_of(home, "web")
+        assert web is not None
+        os.kill(web, signal.SIGKILL)  # of which nobody can be told
+        eventually(lambda: pid_of(home, "web") not in (None, web), "it is started again")
+        up.send_signal(signal.SIGTERM)
+        up.wait(PATIENCE_SECONDS)
+        assert pid_of(home, "web") is None
+    finally:
+        if up.poll() is None:
+            up.kill()
+            up.wait()
+
+
+@pytest.mark.slow
 def test_second_signal_kills_what_does_not_end(tmp_path: Path) -> None:
     home = tmp_path / "home"
     up = subprocess.Popen(

@@ -93,7 +93,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command, and refuse it where its libraries are missing; its help needs none."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=3)
+            near = difflib.get_close_matches(args[0].lower(), COMMANDS, n=3)
             told = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{told}")
         if (odd := next((arg for arg in args if not _is_text(arg)), None)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -183,8 +184,12 @@ def _run(
         if death.again_in is None and death.name != "alerts":  # repairs go on without it
             given.append(death)
 
+    def say(text: str, *, err: bool = False) -> None:
+        with suppress(OSError):  # a terminal that is gone, or a full disk, ends no process
+            common.echo(text, err=err)
+
     def complain(text: str) -> None:
-        common.echo(text, err=True)
+        say(text, err=True)
 
     def ready() -> str:
         broker = (settings.servers or "").partition("?")[0]
@@ -193,7 +198,7 @@ def _run(
 
     supervisor = Supervisor(settings.root / "logs", on_death=died)
     stop = threading.Event()
-    watch = ProcessWatch(database, supervisor, NAMES, say=common.echo, complain=complain, stop=stop)
+    watch = ProcessWatch(database, supervisor, NAMES, say=say, complain=complain, stop=stop)
     own = {
         "servers": settings.servers,
         "home": str(settings.root),
@@ -209,15 +214,15 @@ def _run(
             supervisor.start(
                 ProcessSpec(name=name, module="redistill", args=("run", name), env=env)
             )
-            common.echo(f"{name:<7} starts, log in {supervisor.log(name)}")
-        common.echo("Ctrl-C stops everything")
+            say(f"{name:<7} starts, log in {supervisor.log(name)}")
+        say("Ctrl-C stops everything")
         watch.start()
         while not signals.asked and not given:
             watch.tell_errors()
             supervisor.poll()
             watch.look(ready)
             time.sleep(POLL_SECONDS)
-        common.echo("stopping; Ctrl-C once more kills what is left")
+        say("stopping; Ctrl-C once more kills what is left")
     finally:
         stop.set()
         supervisor.stop(hurry=signals.hurry)

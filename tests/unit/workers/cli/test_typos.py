@@ -20,6 +20,7 @@ from redistill.workers.store import opening
     ("typed", "meant"),
     [
         ("modls", "'models'"),
+        ("UP", "'up'"),
         ("chek-history", "'check-history'"),
         ("incidents lst", "'list'"),
         ("topics aply", "'apply'"),
