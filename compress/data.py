@@ -163,8 +163,10 @@ def prepare(job: JobSpec, fresh: Rows, reference: Rows, trusted: Rows) -> Prepar
                 f"{len(train)} labelled training rows of {len(np.unique(train.y))} class: training"
                 " on labels needs rows of two classes"
             )
-    if len(train) > job.training.max_fresh_rows:  # the latest say most about now
-        latest = np.argsort(train.served_at, kind="stable")[-job.training.max_fresh_rows :]
+    if len(train) > job.training.max_fresh_rows:
+        # what somebody asked to learn from comes first; else the latest say most about now
+        own = np.array([job.source is not None and s == job.source for s in train.source])
+        latest = np.lexsort((train.served_at, own))[-job.training.max_fresh_rows :]
         train = train.take(np.sort(latest))
     if len(train) < MIN_TRAIN_ROWS:
         raise BadData(

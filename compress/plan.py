@@ -229,6 +229,8 @@ class JobSpec:
     mode: Mode = "repair"
     trigger: Literal["incident", "schedule", "actor"] = "incident"
     train_on: Literal["teacher", "labels"] = "teacher"
+    source: str | None = None
+    """With labels: the source that was asked for. Where rows are too many, its rows stay."""
     candidates: tuple[str, ...] = ("fp32", "static_int8", "dynamic_int8")
     graph: GraphSpec
     made_here: tuple[str, ...] = ()

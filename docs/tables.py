@@ -46,7 +46,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "alerts list": (alert.AlertLine, alert.DeliveryLine),
     "alerts test": (alert.TrialLine,),
     "incidents ack": (alert.HoldDocument,),
-    "jobs list": (job.JobLine, job.JobOutcome),
+    "jobs list": (job.JobLine, job.JobOutcome, job.JobWait),
     "jobs show": (job.JobDocument, job.JobStep),
     "topics apply": (installation.TopicLine,),
     "db show": (installation.DatabaseDocument,),

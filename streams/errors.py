@@ -7,6 +7,7 @@ import traceback
 from os.path import basename
 
 __all__ = [
+    "AddressError",
     "BrokerRefused",
     "BrokerUnavailable",
     "FileError",
@@ -129,6 +130,31 @@ class StoreUnavailable(StreamsError):
 class StoreUnusable(StreamsError):
     """The database cannot be used as it is: not upgraded, newer than this program, refused, or not
     a database."""
+
+
+class AddressError(StreamsError):
+    """An address of this machine cannot be listened on: it is taken, or not ours.
+
+    Parameters
+    ----------
+    error
+        Why not.
+    do
+        What helps.
+
+    Examples
+    --------
+    >>> taken = OSError(98, "Address already in use (while attempting to bind on ...)")
+    >>> print(AddressError("::1", 80, taken, do="choose another --port"))
+    cannot listen on ::1:80: Address already in use; choose another --port
+    """
+
+    exit_code = 2
+
+    def __init__(self, host: str, port: int, error: OSError, *, do: str) -> None:
+        # `socket.create_server` tells the address once more
+        why = (error.strerror or str(error)).partition(" (while attempting")[0]
+        super().__init__(f"cannot listen on {host}:{port}: {why}; {do}")
 
 
 class LeaseError(StreamsError):

@@ -144,14 +144,21 @@ class Housekeeper(threading.Thread):
         ):
             if self._ending.is_set():
                 return
-            try:
-                chore()
-            except StoreUnavailable:
-                continue  # it has been said; what is left is refused at once, or can be done
-            except Exception:
-                log.exception(
-                    "housekeeping_failed", action="housekeeping_failed", doing=chore.__name__
-                )
+            self._try(chore)
+
+    def _try(self, chore: Callable[[], None]) -> None:
+        try:
+            chore()
+        except StoreUnavailable:
+            return  # it has been said; what is left is refused at once, or can be done
+        except Exception:
+            log.exception("housekeeping_failed", action="housekeeping_failed", doing=chore.__name__)
+
+    def _keep_alive(self) -> None:
+        """Between the models of a long round: hundreds of them take longer than a lease lasts, and
+        than others take for death."""
+        self._try(self._renew)
+        self._try(self._tell)
 
     def _is_due(self, name: str, every: float) -> bool:
         now = self._monotonic()
@@ -190,6 +197,9 @@ class Housekeeper(threading.Thread):
 
     def _join_labels(self) -> None:
         for model, watched in self._watched().items():
+            self._keep_alive()
+            if self._ending.is_set():
+                return
             if self._monotonic() < self._resting.get(model, 0.0):
                 continue
             try:
@@ -221,6 +231,7 @@ class Housekeeper(threading.Thread):
     def _measure(self) -> None:
         if self._is_due("rates", MEASURE_SECONDS):
             for watched in self._watched().values():
+                self._keep_alive()
                 with self._database.begin() as conn:
                     self._raiser.measure(conn, watched.config, now=self._now())
         if self._is_due("metrics", 5.0):

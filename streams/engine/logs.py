@@ -76,7 +76,14 @@ class FloodLimit(logging.Filter):
         self._seen: dict[tuple[str, int, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record may pass."""
+        """Whether the record may pass. One that cannot be put in words does: the handler complains
+        of it, and who wrote it goes on."""
+        try:
+            return self._passes(record)
+        except Exception:
+            return True
+
+    def _passes(self, record: logging.LogRecord) -> bool:
         now = self._clock()
         ours = record.msg if isinstance(record.msg, dict) else None  # an event of structlog's
         if ours is not None and record.levelno < logging.WARNING:
@@ -113,7 +120,11 @@ def without_traceback(record: logging.LogRecord) -> bool:
     """
     if record.name.startswith(CONNECTIONS) and record.exc_info and record.exc_info[1] is not None:
         error = record.exc_info[1]
-        record.msg = f"{record.getMessage()}: {type(error).__name__}: {error}"
+        try:
+            said = f"{record.getMessage()}: {type(error).__name__}: {error}"
+        except Exception:  # the handler complains of it
+            return True
+        record.msg = said
         record.args = record.exc_info = record.exc_text = None
     return True
 

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from redistill.streams.engine.metric_names import BuildInfo, prefix
 from redistill.streams.engine.metrics_address import MetricsAddress
 from redistill.streams.engine.metrics_server import MetricsServer
-from redistill.streams.errors import StreamsError
 
 __all__ = ["StreamMetrics"]
 
@@ -89,10 +88,7 @@ class StreamMetrics:
 
         Raises
         ------
-        StreamsError
+        AddressError
             The port is taken, or not ours to take.
         """
-        try:
-            return MetricsServer(self.registry, address)
-        except OSError as error:
-            raise StreamsError(str(error)) from error
+        return MetricsServer(self.registry, address)

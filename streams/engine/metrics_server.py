@@ -12,17 +12,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import os
 import socket
 import threading
 import time
 from collections import deque
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from redistill.streams.engine.metrics_address import MetricsAddress
+from redistill.streams.errors import AddressError
 
 __all__ = ["MetricsServer"]
+
+log = structlog.get_logger(__name__)
 
 AT_ONCE = 8
 """Connections that are served: two Prometheus servers and a person use three."""
@@ -32,7 +35,9 @@ ANSWER_SECONDS = 10.0
 """For the numbers, which may come from SQL, and then again for a reader to take them; Prometheus
 gives up after ten by default."""
 PAUSE_SECONDS = 0.5
-"""Until descriptors that this process lacks may be free."""
+"""Until descriptors or threads that this process lacks may be free."""
+SAID_SECONDS = 60.0
+"""How often it is said that scrapes fail."""
 
 
 class MetricsServer:
@@ -52,8 +57,8 @@ class MetricsServer:
 
     Raises
     ------
-    OSError
-        The port is taken, or not ours to take: in words, with what to do.
+    AddressError
+        The port is taken, or not ours to take.
     """
 
     def __init__(self, registry: CollectorRegistry, address: MetricsAddress) -> None:
@@ -61,6 +66,7 @@ class MetricsServer:
         token, host = address.token, address.host
         self._token = None if token is None else hashlib.sha256(token.encode()).digest()
         self._collecting = threading.Lock()
+        self._quiet_until = float("-inf")
         self._waiting = threading.Semaphore(AT_ONCE)
         self._guard = threading.Lock()
         self._open: deque[socket.socket] = deque()
@@ -68,11 +74,8 @@ class MetricsServer:
         try:
             self._listening = socket.create_server((host, address.port), family=family, backlog=128)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)  # else the address twice
-            raise OSError(
-                f"metrics cannot be served on {host}:{address.port}: {why}; choose another"
-                " --metrics-port (0: a free one) or --metrics-host"
-            ) from error
+            do = "choose another --metrics-port (0: a free one) or --metrics-host"
+            raise AddressError(host, address.port, error, do=do) from error
         self.port = int(self._listening.getsockname()[1])
         self.url = address.url(self.port)
         threading.Thread(target=self._take_in, name="metrics", daemon=True).start()
@@ -100,9 +103,13 @@ class MetricsServer:
                 if oldest is not None:
                     with contextlib.suppress(OSError):
                         oldest.shutdown(socket.SHUT_RDWR)  # its thread closes it
-            threading.Thread(
-                target=self._serve, args=(sock,), name="metrics-scrape", daemon=True
-            ).start()
+            try:
+                threading.Thread(
+                    target=self._serve, args=(sock,), name="metrics-scrape", daemon=True
+                ).start()
+            except RuntimeError:  # no thread is left
+                self._leave(sock)
+                time.sleep(PAUSE_SECONDS)
 
     def _leave(self, sock: socket.socket) -> None:
         with self._guard:
@@ -153,11 +160,19 @@ class MetricsServer:
         try:
             text = generate_latest(self._registry)
         except Exception as error:  # a collector's; the next scrape may do
+            self._say_failed()
             return _message("500 Internal Server Error", f"{type(error).__name__}\n".encode())
         finally:
             self._collecting.release()
         answer = _message("200 OK", text, CONTENT_TYPE_LATEST)
         return answer if method == b"GET" else answer[: len(answer) - len(text)]
+
+    def _say_failed(self) -> None:
+        """Log the exception at hand, with its traceback; whoever scrapes sees its name alone."""
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + SAID_SECONDS
+            log.exception("scrape_failed", action="scrape_failed")
 
 
 def _request(sock: socket.socket) -> tuple[list[bytes], dict[bytes, bytes]]:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
-from redistill.streams.errors import StreamsError
+from redistill.streams.errors import AddressError
 
 __all__ = ["PortForward"]
 
 CHUNK = 65_536
+CONNECT_SECONDS = 5.0
+"""For a server on the same machine."""
+PAUSE_SECONDS = 0.5
+"""Until what this machine lacks (a descriptor, a thread) may be free."""
 
 
 class PortForward:
@@ -29,7 +35,7 @@ class PortForward:
 
     Raises
     ------
-    StreamsError
+    AddressError
         The port is taken, or may not be used.
     """
 
@@ -39,13 +45,15 @@ class PortForward:
         try:
             self._listening = socket.create_server(("127.0.0.1", port))
         except OSError as error:
-            raise StreamsError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}") from error
+            raise AddressError(
+                "127.0.0.1", port, error, do="choose another --broker-port"
+            ) from error
         self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         """Where it listens."""
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._stopped = False
-        threading.Thread(target=self._accept, name="forward", daemon=True).start()
+        self._thread(self._accept)
 
     def stop(self) -> None:
         """Stop listening, and end what is connected."""
@@ -62,29 +70,50 @@ class PortForward:
             try:
                 client, _ = self._listening.accept()
             except OSError:
-                return
-            try:
-                server = socket.create_connection(self._to, timeout=5.0)
-            except OSError:
-                client.close()
-                continue
-            server.settimeout(None)
-            with self._lock:
                 if self._stopped:
-                    client.close()
-                    server.close()
                     return
+                time.sleep(PAUSE_SECONDS)  # the peer was gone, or no descriptor is free
+                continue
+            try:
+                self._thread(self._connect, client)
+            except RuntimeError:  # no thread is left
+                client.close()
+                time.sleep(PAUSE_SECONDS)
+
+    def _connect(self, client: socket.socket) -> None:
+        """Serve one client, until either side ends."""
+        try:
+            server = socket.create_connection(self._to, timeout=CONNECT_SECONDS)
+        except OSError:
+            client.close()
+            return
+        server.settimeout(None)
+        with self._lock:
+            stopped = self._stopped
+            if not stopped:
                 self._open |= {client, server}
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=ends, daemon=True).start()
+        try:
+            if stopped:
+                raise RuntimeError("it was stopped")
+            self._thread(self._pump, server, client)
+        except RuntimeError:
+            self._end(client, server)
+        else:
+            self._pump(client, server)
+
+    def _thread(self, work: Callable[..., None], *sockets: socket.socket) -> None:
+        threading.Thread(target=work, args=sockets, name="forward", daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
                 sink.sendall(data)
-        for each in (source, sink):
+        self._end(source, sink)
+
+    def _end(self, *sockets: socket.socket) -> None:
+        for each in sockets:
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         with self._lock:
-            self._open -= {source, sink}
+            self._open -= {*sockets}

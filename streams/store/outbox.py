@@ -109,11 +109,13 @@ def ready(
     conn: sa.Connection,
     limit: int,
     *,
+    after: int | None = None,
     without_topics: Collection[str] = (),
     without_rows: Collection[int] = (),
 ) -> list[Mapping[str, Any]]:
     """Unsent rows that may go, oldest first: none that waits for a snapshot, nor what follows it
-    under its key; none of the topics and rows (by ``seq``) that are passed over.
+    under its key; none of the topics and rows (by ``seq``) that are passed over; where ``after`` is
+    given (microseconds since 1970), none that was added before.
     """
     published = properties.published_snapshot(conn)
     blocked = outbox.alias("blocked")
@@ -137,6 +139,8 @@ def ready(
         .order_by(outbox.c.seq)
         .limit(limit)
     )
+    if after is not None:
+        query = query.where(outbox.c.created_at > after)
     if without_topics:
         query = query.where(outbox.c.topic.not_in(sorted(without_topics)))
     if without_rows:

@@ -9,7 +9,7 @@ other process can measure.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from redistill.streams.store import properties as property_rows
 from redistill.streams.store.database import Database, upsert
+from redistill.streams.store.lease import AHEAD_US
 from redistill.streams.store.tables import processes, properties
 from redistill.times import SECOND
 
@@ -67,7 +68,8 @@ class ProcessRow:
     """Of its program: ``GENERATION``."""
 
     def lives(self, now: int) -> bool:
-        """Whether it was heard of lately.
+        """Whether it was heard of lately. In the future it was heard of by a clock that was ahead:
+        if it lives, it is heard of again.
 
         Examples
         --------
@@ -75,8 +77,10 @@ class ProcessRow:
         ...                  said="")
         >>> row.lives(SILENT_US), row.lives(SILENT_US + 1)
         (True, False)
+        >>> row.lives(-3_600 * SECOND)
+        False
         """
-        return now - self.seen_at <= SILENT_US
+        return -AHEAD_US <= now - self.seen_at <= SILENT_US
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,18 +170,39 @@ def seen(conn: sa.Connection) -> list[ProcessRow]:
     return [ProcessRow(**row) for row in rows.mappings()]
 
 
-def lags(conn: sa.Connection, process_ids: Collection[str]) -> list[dict[str, TopicLag]]:
-    """What those of the processes that know their lag have told, by topic."""
+def lags(
+    conn: sa.Connection,
+    process_ids: Collection[str],
+    *,
+    unreadable: Callable[[str], None] = lambda process_id: None,
+) -> list[dict[str, TopicLag]]:
+    """What those of the processes that know their lag have told, by topic.
+
+    Parameters
+    ----------
+    unreadable
+        Called for each process of which it cannot be read; the others count.
+    """
     names = [LAG + process_id for process_id in process_ids]
     told = conn.execute(
-        sa.select(properties.c.value)
+        sa.select(properties.c.name, properties.c.value)
         .where(properties.c.name.in_(names))
         .order_by(properties.c.name)
-    ).scalars()
-    return [
-        {t: TopicLag(behind=n, oldest_at=at) for t, (n, at) in json.loads(text).items()}
-        for text in told
-    ]
+    )
+    out = []
+    for name, text in told:
+        try:
+            out.append(_lag_of(text))
+        except (ValueError, TypeError, AttributeError):
+            unreadable(name.removeprefix(LAG))
+    return out
+
+
+def _lag_of(text: str) -> dict[str, TopicLag]:
+    return {
+        topic: TopicLag(behind=int(n), oldest_at=None if at is None else int(at))
+        for topic, (n, at) in json.loads(text).items()
+    }
 
 
 def forget(conn: sa.Connection, process_ids: Collection[str]) -> None:
@@ -187,11 +212,12 @@ def forget(conn: sa.Connection, process_ids: Collection[str]) -> None:
 
 
 def retire(conn: sa.Connection, before: int) -> int:
-    """Take away what was not heard of since ``before``; how many those were."""
-    old = conn.execute(
-        sa.select(processes.c.process_id).where(processes.c.seen_at < before)
-    ).scalars()
-    gone = list(old)
+    """Take away what was not heard of since ``before``; how many those were. The last of its kind
+    stays: it is missed until another one is started.
+    """
+    rows = seen(conn)
+    last = {row.kind: row.process_id for row in sorted(rows, key=lambda row: row.seen_at)}
+    gone = [r.process_id for r in rows if r.seen_at < before and r.process_id != last[r.kind]]
     if gone:
         forget(conn, gone)
     return len(gone)

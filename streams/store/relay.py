@@ -225,6 +225,7 @@ class Relay:
                 with self._database.read() as conn:
                     if outbox.backlog(conn).rows == 0:
                         return 0
+                self._say_at_work()
                 self._producer = self._make(self._broker)
                 self._used_at = now
             done = relay(
@@ -244,6 +245,15 @@ class Relay:
             return 0
         self._look_at(done)
         return done.sent
+
+    def _say_at_work(self) -> None:
+        """Take the lease and give it back: whoever looks for a sign of a relay (the dead man's
+        switch) sees one that tries, also while no broker is there to make a producer for."""
+        with self._database.begin() as conn:
+            now = to_us(self._clock())
+            token = lease.acquire(conn, LEASE, self._holder, now=now, seconds=LEASE_SECONDS)
+            if token is not None:
+                lease.release(conn, LEASE, token)
 
     def _look_at(self, done: Round) -> None:
         """Remember what failed, and say so."""

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -126,6 +127,85 @@ def test_up_says_at_once_what_is_wrong_with_the_settings(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "REDISTILL_DATABASE" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_up_says_at_once_that_metrics_may_not_be_served_there(tmp_path: Path) -> None:
+    env = environment(home=str(tmp_path), metrics_port="0", metrics_host="0.0.0.0")
+    done = redistill(["up"], env)
+    assert done.returncode == 2
+    assert "REDISTILL_METRICS_TOKEN" in done.stderr
+    assert "starts" not in done.stdout
+
+
+def test_up_says_at_once_that_there_are_too_few_ports(tmp_path: Path) -> None:
+    done = redistill(["up"], environment(home=str(tmp_path), metrics_port="65534"))
+    assert done.returncode == 2
+    assert "REDISTILL_METRICS_PORT = 65534: 3 ports are needed" in done.stderr
+    assert "starts" not in done.stdout
+
+
+def test_port_of_the_broker_in_memory_that_is_taken_is_wrong_usage(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        args = ["up", "--broker-port", str(port)]
+        done = redistill(args, environment(home=str(tmp_path)))
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port}: Address already in use; choose another" in done.stderr
+
+
+@pytest.mark.slow
+def test_terminal_that_is_gone_ends_no_process(tmp_path: Path) -> None:
+    home, port = tmp_path / "home", free_port()
+    up = subprocess.Popen(
+        [sys.executable, "-m", "redistill", "up", "--port", str(port)],
+        env=environment(home=str(home)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert up.stdout is not None
+    try:
+        for line in up.stdout:
+            if line == b"Ctrl-C stops everything\n":
+                break
+        up.stdout.close()
+        eventually(lambda: alive(f"http://127.0.0.1:{port}/health/live"), "it goes on")
+        web = pid_of(home, "web")
+        assert web is not None
+        os.kill(web, signal.SIGKILL)  # of which nobody can be told
+        eventually(lambda: pid_of(home, "web") not in (None, web), "it is started again")
+        up.send_signal(signal.SIGTERM)
+        up.wait(PATIENCE_SECONDS)
+        assert pid_of(home, "web") is None
+    finally:
+        if up.poll() is None:
+            up.kill()
+            up.wait()
+
+
+@pytest.mark.slow
+def test_second_signal_kills_what_does_not_end(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    up = subprocess.Popen(
+        [sys.executable, "-m", "redistill", "up", "--port", str(free_port())],
+        env=environment(home=str(home)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert up.stdout is not None
+    try:
+        until_ready(up)
+        hangs = pid_of(home, "stream")
+        assert hangs is not None
+        os.kill(hangs, signal.SIGSTOP)
+        up.send_signal(signal.SIGINT)
+        for line in up.stdout:
+            if line.startswith(b"stopping; Ctrl-C once more kills"):
+                break
+        # one that comes with the first is its echo, so it is sent until it is believed
+        eventually(
+            lambda: pid_of(home, "stream") is None or up.send_signal(signal.SIGINT), "it is killed"
+        )
+        assert up.wait(PATIENCE_SECONDS) == 0
+    finally:
+        if up.poll() is None:
+            up.kill()
+        up.communicate()
 
 
 def test_up_says_at_once_when_the_database_cannot_be_opened(tmp_path: Path) -> None:

@@ -52,6 +52,13 @@ def run(script: Path, broker: Broker, body: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What was said on standard error, but that for ten seconds nothing went out: true of a child
+    among sixty on a busy machine. That its rows arrive after all is asked elsewhere."""
+    slow = "redistill: nothing was sent to "
+    return [line for line in done.stderr.splitlines() if not line.startswith(slow)]
+
+
 def test_children_forked_at_any_moment_after_the_first_row_send_their_own(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -83,7 +90,7 @@ def test_children_forked_at_any_moment_after_the_first_row_send_their_own(
         assert len(os.listdir("/proc/self/fd")) < 20
         """,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, complaints(done)) == (0, "", [])
     moments = range(0, 3_001, 50)
     wanted = [f"child{ms}-{i}" for ms in moments for i in range(25)]
     wanted += [f"parent{ms}-{i}" for ms in moments for i in range(50)]
@@ -140,7 +147,7 @@ def test_children_of_multiprocessing_send_their_own(
             sys.exit(max(c.exitcode for c in children))
         """,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, complaints(done)) == (0, "", [])
     names = ("parent", "child0", "child1")
     assert sorted(ids(broker)) == sorted(f"{name}-{i}" for name in names for i in range(20))
 
@@ -198,5 +205,5 @@ def test_sigterm_ends_a_process_in_good_order_when_asked_for(
         time.sleep(60)
         """,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
+    assert (done.returncode, done.stdout, complaints(done)) == (143, "", [])
     assert sorted(ids(broker)) == sorted(f"r-{i}" for i in range(500))

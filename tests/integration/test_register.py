@@ -502,6 +502,36 @@ def test_from_traffic_does_not_overwrite_an_edited_file(
     assert path.read_text() == "edited"
 
 
+@pytest.mark.parametrize("kind", ["binary", "folder"])
+def test_from_traffic_overwrites_nothing_that_it_cannot_read(
+    database: Database, run: Run, tmp_path: Path, kind: str
+) -> None:
+    put_sample(database, sample(500))
+    path = tmp_path / "mine.toml"
+    path.mkdir() if kind == "folder" else path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="exists already"):
+        run("seen", "--from-traffic", "--out", path)
+
+
+def test_out_is_for_the_file_of_one_model(run: Run, tmp_path: Path) -> None:
+    for more in (("model.toml",), ("a", "b", "--from-traffic")):
+        with pytest.raises(UsageError, match="--out is where --from-traffic writes"):
+            run(*more, "--out", tmp_path / "mine.toml")
+
+
+def test_of_several_files_a_wrong_one_leaves_none_registered(
+    settings: Settings, database: Database, run: Run, tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    text = 'name = "good"\n[schema]\nfeatures = { a = "float" }\nclasses = ["y", "n"]\n'
+    good.write_text(text)
+    bad.write_text("name = ")
+    with pytest.raises(SpecError, match=r"bad\.toml is not TOML"):
+        run(good, bad)
+    with database.read() as conn:
+        assert conn.execute(sa.select(specs)).all() == []
+
+
 def test_from_traffic_says_what_was_seen_instead(database: Database, run: Run) -> None:
     with pytest.raises(UsageError, match="no model was seen at all"):
         run("sen", "--from-traffic")

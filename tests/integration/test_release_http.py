@@ -20,7 +20,7 @@ from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.model import ModelClient
-from redistill.streams.errors import ReleaseError
+from redistill.streams.errors import AddressError, ReleaseError
 from redistill.workers.errors import SettingsError
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
@@ -228,7 +228,7 @@ def test_off_loopback_it_refuses_to_listen_unprotected(
 def test_port_that_is_taken_is_told(shop: Installation) -> None:
     with web._listen("127.0.0.1", 0) as taken:
         loaded = Settings.load({"home": shop.layout.home})
-        with pytest.raises(SettingsError, match=r"cannot listen on 127\.0\.0\.1"):
+        with pytest.raises(AddressError, match=r"cannot listen on 127\.0\.0\.1"):
             web.serve(loaded, shop.database, port=taken.getsockname()[1])
 
 

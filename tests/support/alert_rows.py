@@ -39,12 +39,17 @@ class Recorder:
         self.gate = threading.Event()
         """While it is clear, the channel hangs."""
         self.gate.set()
+        self.busy = 0
+        """How many threads it is being told by."""
 
     def send(self, alert: Alert, *, seconds: float) -> None:
         """Remember it."""
-        self.gate.wait(seconds)
-        if not self.gate.is_set():
-            raise DeliveryFailed(f"no answer within {seconds:g} s")
-        if self.broken is not None:
-            raise self.broken
-        self.told.append(alert)
+        self.busy += 1
+        try:
+            if not self.gate.wait(seconds):
+                raise DeliveryFailed(f"no answer within {seconds:g} s")
+            if self.broken is not None:
+                raise self.broken
+            self.told.append(alert)
+        finally:
+            self.busy -= 1

@@ -190,12 +190,14 @@ def served_by_all(folder: Path) -> Iterator[dict[str, str]]:
         stop = threading.Event()
         task = PeriodicTask("sweep", lambda: False, every_seconds=1, stop=stop)
         fleet = FleetMetrics(database, holder="test")
-        fleet.refresh()
+        numbers = RepairMetrics(database)
+        for each in (fleet, numbers):
+            each.refresh()
         alerts = AlertMetrics(["team"])
         told = {
             "repair": (
                 TaskMetrics({"sweep": task}, process="repair"),
-                RepairMetrics(database),
+                numbers,
                 fleet,
             ),
             "alerts": (TaskMetrics({"plan": task}, process="alerts"), alerts),

@@ -37,3 +37,11 @@ def test_links_and_paths_lead_somewhere(document: Path) -> None:
             p for p in paths if not (ROOT / p).exists() and "NAME" not in p and "000N" not in p
         ]
     assert missing == []
+
+
+def test_every_shape_that_a_document_holds_has_its_table() -> None:
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    tables = set(re.findall(r"^\*\*(\w+)\*\*:", text, re.M))
+    kinds = re.findall(r"^\| `\w+` \| ([^|]+) \|", text, re.M)
+    held = {name for kind in kinds for name in re.findall(r"\b[A-Z][A-Za-z]+\b", kind)}
+    assert held - tables - {"Any"} == set()

@@ -11,6 +11,8 @@ from metric_scrapes import PROCESSES, families, scrape, served_by_all
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 ROWS = re.compile(r"(?:^\| (?!process|---).*\|\n)+", re.M)
+NO_METRICS = {"redistill_web", "redistill_key"}
+"""A role of PostgreSQL, and a key of a receiver."""
 UNITS = (
     (r"_timestamp_seconds$|_paused_until$", "seconds since 1970"),
     (r"_seconds$", "seconds"),
@@ -41,6 +43,16 @@ def table(folder: Path) -> str:
 def test_document_lists_what_is_told(tmp_path: Path) -> None:
     (listed,) = ROWS.findall(DOCUMENT.read_text())
     assert listed == table(tmp_path), f"run python {Path(__file__).name} and commit what it writes"
+
+
+def test_other_documents_name_only_metrics_that_there_are() -> None:
+    told = set(re.findall(r"^\| \w+ \| `(\w+)` \|", DOCUMENT.read_text(), re.M))
+    root = DOCUMENT.parents[1]
+    for path in (root / "README.md", root / "deploy" / "RUNBOOK.md", *DOCUMENT.parent.glob("*.md")):
+        if path.name == "decisions.md":  # what was once
+            continue
+        named = set(re.findall(r"`(redistill_\w+)(?:\{\w+\})?`", path.read_text())) - NO_METRICS
+        assert named <= told, path.name
 
 
 if __name__ == "__main__":

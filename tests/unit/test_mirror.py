@@ -48,7 +48,6 @@ ELSEWHERE: dict[str, str] = {
     "workers/web/connection.py": "tests/integration/test_web_doors.py",
     "workers/web/listener.py": "tests/integration/test_web_doors.py",
     # wiring of a whole process, and the demo's own processes
-    "workers/processes/alert_worker.py": "tests/integration/test_alerts.py",
     "workers/processes/repair_worker.py": "tests/integration/test_repair_kafka.py",
     "workers/demo/scenario.py": "tests/e2e/test_demo.py",
     "workers/demo/scenes/repair.py": "tests/e2e/test_demo.py",

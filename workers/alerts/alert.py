@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-__all__ = ["SEVERITIES", "Alert", "Kind", "Severity", "State", "digest"]
+__all__ = ["CHANNEL_FAILING", "SEVERITIES", "Alert", "Kind", "Severity", "State", "digest"]
 
 Severity = Literal["page", "warn", "info"]
 """``page``: a person is needed now; ``warn``: look when awake; ``info``: for the record."""
@@ -16,6 +16,10 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warn", "page")
 
 Kind = Literal["incident", "storm", "operational", "change", "heartbeat", "test"]
 State = Literal["firing", "acknowledged", "resolved"]
+
+CHANNEL_FAILING = "channel_failing"
+"""Class of the operational alert about a channel that takes nothing; ``where`` is its name. No
+message on that channel could tell it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,9 @@ in it: they are ``env:NAME`` or ``file:PATH``, which a channel reads.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +17,19 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from redistill import tomlfile
 from redistill.workers.alerts.alert import Severity
 from redistill.workers.errors import SettingsError
 from redistill.workers.models.spec_schema import unknown_key
 
-__all__ = ["AlertsConfig", "Quiet", "Route", "Storm", "parse", "read"]
+__all__ = ["AlertsConfig", "Quiet", "Route", "Storm", "near", "parse", "read"]
 
 
 def _zone(name: str) -> str:
@@ -37,16 +40,30 @@ def _zone(name: str) -> str:
     return name
 
 
-def _clock_time(text: str) -> str:
+def _clock_time(value: object) -> str:
     try:
-        time.fromisoformat(text)
+        found = time.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
-        raise ValueError("a time of day like '22:00' was expected") from None
-    return text
+        found = None
+    if not isinstance(value, str) or found is None or found.tzinfo is not None:
+        raise ValueError("a time of day like '22:00' was expected, of `timezone`")
+    return value
 
 
+def _channel_names(channels: Mapping[str, object]) -> Mapping[str, object]:
+    for name in channels:
+        if not NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is no name of a channel: it has 1 to 64 letters, digits, _ and -"
+            )
+    return channels
+
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Names of channels stand in commands, metrics and sentences."""
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
-ClockTime = Annotated[str, AfterValidator(_clock_time)]
+ClockTime = Annotated[str, BeforeValidator(_clock_time)]
+Channels = Annotated[Mapping[str, Mapping[str, object]], AfterValidator(_channel_names)]
 
 
 class _Section(BaseModel):
@@ -67,7 +84,7 @@ class Route(_Section):
     """Names of ``[channels.NAME]``."""
     severity: Severity | None = None
     """At which this route's channels are told, whatever the alert's own is."""
-    escalate_after_minutes: Annotated[float, Field(gt=0)] | None = None
+    escalate_after_minutes: Annotated[float, Field(gt=0, le=10_080)] | None = None
     """A page that nobody acknowledged for so long goes to ``escalate_to`` as well."""
     escalate_to: tuple[str, ...] = ()
 
@@ -87,11 +104,17 @@ class Quiet(_Section):
     only_below: Severity = "page"
     """Alerts below this wait."""
 
+    @model_validator(mode="after")
+    def _some(self) -> Quiet:
+        if time.fromisoformat(self.begin) == time.fromisoformat(self.end):
+            raise ValueError("from and to are the same: which hours are quiet?")
+        return self
+
 
 class Storm(_Section):
     """``[storm]``: when alerts of one class are told as one."""
 
-    within_seconds: Annotated[float, Field(gt=0)] = 120.0
+    within_seconds: Annotated[float, Field(gt=0, le=86_400)] = 120.0
     """Longest pause between two of them."""
     alerts: Annotated[int, Field(ge=2)] = 5
     """Models that it takes."""
@@ -104,13 +127,13 @@ class Heartbeat(_Section):
 
     channel: str
     """Name of a ``[channels.NAME]`` that is told so often that all is well."""
-    every_seconds: Annotated[float, Field(ge=5)] = 60.0
+    every_seconds: Annotated[float, Field(ge=5, le=86_400)] = 60.0
 
 
 class AlertsConfig(_Section):
     """All of ``alerts.toml``."""
 
-    channels: Mapping[str, Mapping[str, object]] = Field(default_factory=dict)
+    channels: Channels = Field(default_factory=dict)
     """Settings by name; each kind says which it takes."""
     routes: tuple[Route, ...] = ()
     quiet: Quiet | None = None
@@ -152,11 +175,11 @@ def read(path: Path) -> AlertsConfig:
         Naming everything that is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = tomlfile.read(path)
     except FileNotFoundError:
         return AlertsConfig()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} cannot be read: {error}") from error
+    except tomlfile.TomlError as error:
+        raise SettingsError(str(error)) from error
     return parse(text, path)
 
 
@@ -176,9 +199,9 @@ def parse(text: str, path: Path) -> AlertsConfig:
       [[routes]] 1: channels is missing
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from error
+        document = tomlfile.parse(text, path)
+    except tomlfile.TomlError as error:
+        raise SettingsError(str(error)) from error
     problems: list[str] = []
     made: AlertsConfig | None = None
     try:
@@ -198,6 +221,15 @@ _SECTIONS: Mapping[str, type[_Section]] = {
     "storm": Storm,
     "heartbeat": Heartbeat,
 }
+
+
+_FORMS: Mapping[str, str] = {"channels": "[channels.NAME]", "routes": "[[routes]]"}
+_EXPECTED: Mapping[str, str] = {
+    "tuple_type": 'a list like ["one", "two"] was expected',
+    "string_type": "a text in quotes was expected",
+    "too_short": "at least one was expected",
+}
+"""Kinds of pydantic's errors whose own words are about Python."""
 
 
 def _keys(section: type[_Section]) -> list[str]:
@@ -220,9 +252,15 @@ def _sentence(error: Any) -> str:
         return unknown_key(place, key, _keys(section))
     if error["type"] == "missing":
         return f"{place}{key} is missing"
+    wrong = error["type"]
+    if wrong in ("dict_type", "model_type") or (wrong == "tuple_type" and not place):
+        return f"{place}{key}: {_FORMS.get(top, f'[{top}]')} was expected"
     said = str(error["msg"]).removeprefix("Value error, ")
-    if place and not loc:
-        return f"{place}{said}"
+    said = _EXPECTED.get(wrong, said)
+    if wrong == "value_error" and not place and top in _SECTIONS:
+        return f"[{top}] {said}"
+    if (place and not loc) or top == "channels":  # a secret may stand there, although it must not
+        return f"{place or 'channels: '}{said}"
     return f"{place}{key} = {error.get('input')!r}: {said[:1].lower()}{said[1:]}"
 
 
@@ -240,7 +278,19 @@ def _unknown_channels(document: Mapping[str, Any]) -> list[str]:
         named.append(("[heartbeat] channel", beat["channel"]))
     there = known if isinstance(known, dict) else {}
     return [
-        f"{place} names {name!r}: there is no [channels.{name}]"
+        f"{place} names {name!r}: there is no [channels.{name}]{near(str(name), there)}"
         for place, name in named
-        if name not in there
+        if isinstance(name, str) and name not in there
     ]
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The name that was probably meant, as the end of a sentence; empty where none is near.
+
+    Examples
+    --------
+    >>> near("oncal", ["team", "oncall"]), near("x", ["team"])
+    ('; did you mean oncall?', '')
+    """
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
+from redistill.streams.wire.events import IncidentClass
 from redistill.workers.alerts import alerts_file
-from redistill.workers.alerts.alerts_file import AlertsConfig
+from redistill.workers.alerts.alerts_file import AlertsConfig, near
 from redistill.workers.alerts.channels import table
 from redistill.workers.alerts.channels.channel import Channel
+from redistill.workers.alerts.incident_alerts import CHANGES
+from redistill.workers.alerts.operational.table import SEVERITY_OF
 from redistill.workers.alerts.planning import Traits
 from redistill.workers.errors import SettingsError
 
 __all__ = ["ChannelSet"]
+
+WORDS = (
+    *("incident", "operational", "change"),
+    *get_args(IncidentClass),
+    *SEVERITY_OF,
+    *CHANGES,
+)
+"""What a route's ``classes`` may name: kinds, and classes of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ class ChannelSet:
             except SettingsError as error:
                 problems.append(str(error))
         problems += _heart_problems(config, traits)
+        problems += _route_problems(config, traits)
         if problems:
             listed = "".join(f"\n  {p}" for p in problems)
             raise SettingsError(f"{path} cannot be used:{listed}")
@@ -72,3 +86,21 @@ def _heart_problems(config: AlertsConfig, traits: Mapping[str, Traits]) -> list[
             " lasts_seconds"
         ]
     return []
+
+
+def _route_problems(config: AlertsConfig, traits: Mapping[str, Traits]) -> list[str]:
+    """Routes that could tell nobody: of classes that there are not, to channels that take none."""
+    problems = []
+    for number, route in enumerate(config.routes, 1):
+        for pattern in route.classes:
+            if not any(fnmatchcase(word, pattern) for word in WORDS):
+                hint = near(pattern, WORDS) or f"; there are {', '.join(WORDS)}"
+                problems.append(f"[[routes]] {number}: classes: nothing is {pattern!r}{hint}")
+        for name in (*route.channels, *route.escalate_to):
+            known = traits.get(name)
+            if known is not None and known.carries is not None and "incident" not in known.carries:
+                problems.append(
+                    f"[[routes]] {number}: {name} carries heartbeats only, and would tell nobody:"
+                    " write another channel"
+                )
+    return problems

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 from random import Random
+from typing import Literal
 
 from redistill.times import DAY, SECOND, to_us
 from redistill.workers.alerts.alert import Alert, digest
@@ -32,7 +33,9 @@ LONGEST_ASKED_SECONDS = 3_600.0
 FAILING_TRIES = 5
 """Failed tries in a row after which a channel counts as failing: half a minute of retries."""
 GIVE_UP_US = 3 * DAY
-"""A weekend: what could not be told for longer is news no more."""
+"""A weekend: what could not be told for longer is tried seldom, ..."""
+GIVEN_UP_PAUSE_SECONDS = LONGEST_ASKED_SECONDS
+"""... or once the channel has taken something else: it is told what is so by then."""
 UPDATE_PAUSE_US = 10 * SECOND
 """Between two updates that change neither state nor severity: figures move more often than anybody
 reads them."""
@@ -73,6 +76,7 @@ def owed(
     settle: int,
     now: int,
     repeat_seconds: float | None = None,
+    took_at: int = 0,
 ) -> Delivery:
     """The row of an alert that a channel should know, as it has to be by now.
 
@@ -84,7 +88,11 @@ def owed(
         Microseconds that a new alert waits, counted from when it opened.
     repeat_seconds
         After so long what is open has to be told again; ``None``: never.
+    took_at
+        When the channel last took anything; 0: it never did.
     """
+    if row is not None:  # whoever wrote it had a clock that was ahead
+        row = replace(row, not_before=min(row.not_before, now + to_us(LONGEST_ASKED_SECONDS)))
     period = 0 if repeat_seconds is None else now // to_us(repeat_seconds)
     wanted = telling(alert, in_place=in_place, again=again, period=period)
     if row is None:
@@ -106,7 +114,12 @@ def owed(
     if row.digest == wanted:
         if row.told == wanted:
             return replace(row, state="told", since=since)
-        return replace(row, state="given_up" if row.state == "given_up" else "owed", since=since)
+        if row.state == "given_up":
+            back = took_at > _tried_at(row)
+            again_at = _soon(row) if back else row.not_before
+            state: Literal["owed", "given_up"] = "owed" if back else "given_up"
+            return replace(row, state=state, since=since, not_before=again_at)
+        return replace(row, state="owed", since=since)
     return replace(
         row,
         state="told" if row.told == wanted else "owed",
@@ -121,12 +134,24 @@ def owed(
 
 def _next(row: Delivery, alert: Alert, now: int) -> int:
     """When a row whose digest has changed may be sent."""
+    if row.state == "given_up":
+        return _soon(row)
     if row.tries:
         return row.not_before  # the channel is in trouble: a newer text is no reason to hurry
     same = row.told_state == alert.state and row.severity == alert.severity
     if same and row.sent_at is not None:
-        return row.sent_at + UPDATE_PAUSE_US
+        return min(row.sent_at, now) + UPDATE_PAUSE_US
     return row.not_before if row.told is None else now
+
+
+def _tried_at(row: Delivery) -> int:
+    """When one that was given up was tried last."""
+    return row.not_before - to_us(GIVEN_UP_PAUSE_SECONDS)
+
+
+def _soon(row: Delivery) -> int:
+    """When one that was given up is tried again if there is reason to hope."""
+    return _tried_at(row) + to_us(LONGEST_PAUSE_SECONDS)
 
 
 def sent(row: Delivery, alert: Alert, *, now: int) -> Delivery:
@@ -149,9 +174,12 @@ def failed(row: Delivery, error: DeliveryFailed, *, now: int, rng: Random) -> De
     pause = pause_seconds(tries, rng) if error.retriable else LONGEST_PAUSE_SECONDS
     if error.after_seconds is not None:
         pause = max(pause, min(error.after_seconds, LONGEST_ASKED_SECONDS))
+    gives_up = now - row.wanted_at > GIVE_UP_US
+    if gives_up:
+        pause = GIVEN_UP_PAUSE_SECONDS
     return replace(
         row,
-        state="given_up" if now - row.wanted_at > GIVE_UP_US else "owed",
+        state="given_up" if gives_up else "owed",
         tries=tries,
         not_before=now + to_us(pause),
         error=str(error),

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from redistill.streams.store.database import Database
+from redistill.workers.alerts.alert import CHANNEL_FAILING
 from redistill.workers.alerts.delivery import FAILING_TRIES
 from redistill.workers.alerts.operational import book
-from redistill.workers.alerts.planning import CHANNEL_FAILING
 from redistill.workers.store import alert_deliveries
 from redistill.workers.store.alert_deliveries import Delivery
 

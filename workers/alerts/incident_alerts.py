@@ -18,7 +18,7 @@ from redistill.workers.alerts.words import (
 )
 from redistill.workers.store import alert_holds
 
-__all__ = ["of_change", "of_incident", "of_operational", "severity_of", "trial"]
+__all__ = ["CHANGES", "of_change", "of_incident", "of_operational", "severity_of", "trial"]
 
 Row = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
     why = one_line(str(incident["why"]))
     title = impact_title(impact) if impact.get("harmful") else ""
     title = title or one_line(str(main.get("reason") or why), 160).rstrip(".")
-    version = one_line(str(incident["version"]), 80)
+    model, version = (one_line(str(incident[name]), 80) for name in ("model", "version"))
     how_bad = impact_text(impact)
     return Alert(
         key=alert_holds.of_incident(number),
@@ -72,12 +72,12 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
         state="resolved" if resolved else "firing",
         severity=severity_of(incident),
         alert_class=str(incident["incident_class"]),
-        model=str(incident["model"]),
+        model=model,
         version=version,
-        title=f"{incident['model']} {version}: {title}",
-        how_bad=how_bad or "its effect on accuracy is not known: no label says so yet",
-        where=where_text(findings),
-        done=_done(incident, why),
+        title=one_line(f"{model} {version}: {title}", 300),
+        how_bad=one_line(how_bad) or "its effect on accuracy is not known: no label says so yet",
+        where=one_line(where_text(findings)),
+        done=one_line(_done(incident, why)),
         commands=() if resolved else _commands(incident, number[:8]),
         url=None if public_url is None else f"{public_url.rstrip('/')}/incidents/{number}",
         opened_at=int(incident["opened_at"]),

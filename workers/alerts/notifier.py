@@ -1,8 +1,9 @@
 """Notifier: a thread for each channel, so that a slow one holds nobody up.
 
 A channel has a list of what it is owed, which each plan replaces: nothing queues up behind what is
-not so any more. After a failure that may pass, the channel as a whole rests before the next try;
-each row remembers its own tries. A delivery is noted after it was made: at least once.
+not so any more. After a failure that may pass, or after several refusals in a row, the channel as a
+whole rests before the next try; each row remembers its own tries. A delivery is noted after it was
+made: at least once. Nothing that goes wrong with a channel or with a note ends a thread.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ NOTES, NOTE_SECONDS = 50, 0.2
 a delivery, and a process that dies tells so many twice at most."""
 LOOK_SECONDS = 1.0
 """How often a thread looks again by itself, whatever wakes it."""
+LONGEST_NOTE_REST_SECONDS = 5.0
+"""Between two tries to store what came of tries: a database that is back is noticed within this."""
 
 
 class ChannelThread:
@@ -51,6 +54,12 @@ class ChannelThread:
         Microseconds since 1970: the database's.
     rng
         Draws the pauses.
+    may
+        Whether this process is the one that tells people, as far as is known: while it is not, what
+        is owed may have been told by another one, and be true no more.
+    before
+        The thread that told the channel until now, and may have a delivery at work: nobody is told
+        before it has ended, and what it told is known.
     """
 
     def __init__(
@@ -61,22 +70,27 @@ class ChannelThread:
         note: Callable[[Sequence[Delivery]], None],
         clock: Callable[[], int],
         rng: Random,
+        may: Callable[[], bool] = lambda: True,
+        before: ChannelThread | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name, self.in_place = name, channel.in_place
-        self.sent = 0
-        """Deliveries that were made."""
-        self.failed = 0
-        """Tries that failed."""
+        self.name = name
         self._channel, self._note, self._clock, self._rng = channel, note, clock, rng
-        self._steady = steady
+        self._steady, self._may = steady, may
         self._change = threading.Condition()
         self._owed: list[Sending] = []
         self._known: dict[str, str] = {}
-        """Digest that was told last, by key: a plan may be older than the last delivery."""
+        """Digest that was told last, by key, until a plan is made that has read of it: one may be
+        older than the last delivery."""
+        self._noted: set[str] = set()
+        """Keys of which notes were stored since the last plan came, ..."""
+        self._read: set[str] = set()
+        """... and before that: the plan that comes next has read them."""
         self._unnoted: list[Delivery] = []
         self._noted_at = float("-inf")
-        self._failures, self._rest_until = 0, float("-inf")
+        self._note_failures, self._note_rest_until = 0, float("-inf")
+        self._before = before
+        self._failures, self._refusals, self._rest_until = 0, 0, float("-inf")
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"channel-{name}", daemon=True)
 
@@ -87,6 +101,9 @@ class ChannelThread:
     def offer(self, owed: Sequence[Sending]) -> None:
         """Replace what is owed, the most urgent first."""
         with self._change:
+            for key in self._read:
+                self._known.pop(key, None)
+            self._read, self._noted = self._noted, set()
             self._owed = list(owed)
             self._change.notify()
 
@@ -94,6 +111,18 @@ class ChannelThread:
         """Somebody else tells it now: nothing is owed, and what it was told is not known."""
         with self._change:
             self._owed, self._known = [], {}
+            self._noted, self._read = set(), set()
+
+    @property
+    def remembered(self) -> int:
+        """Alerts of which it is known what was told, beside what SQL says."""
+        with self._change:
+            return len(self._known)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """End after the delivery at work."""
@@ -101,40 +130,60 @@ class ChannelThread:
             self._stopped = True
             self._change.notify()
 
-    def join(self, seconds: float) -> bool:
-        """Wait for the end; false: a receiver takes its time."""
+    def join(self, seconds: float | None) -> bool:
+        """Wait for the end (``None``: as long as it takes); false: a receiver takes its time."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            with self._change:
-                if self._stopped:
-                    break
-                one = self._next()
-                if one is None and not self._unnoted:
-                    self._change.wait(self._pause())
-                    continue
-            if one is None:
-                self._note_all()
-                if self._unnoted:
-                    time.sleep(NOTE_SECONDS)
-                continue
-            self._tell(one)
-            if len(self._unnoted) >= NOTES or self._steady() - self._noted_at > NOTE_SECONDS:
-                self._note_all()
+        self._take_over()
+        while not self._stopped:
+            try:
+                self._once()
+            except Exception:  # whatever it is: the next time may do better
+                log.exception("channel_stuck", action="channel_stuck", channel=self.name)
+                with self._change:
+                    self._change.wait_for(lambda: self._stopped, LOOK_SECONDS)
         self._note_all()
+
+    def _take_over(self) -> None:
+        """Wait until the thread before has ended, and go on where it was."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        before.join(None)
+        self._unnoted = before._unnoted
+        with self._change:
+            self._known = before._known
+            self._noted = self._known.keys() - {row.alert_key for row in self._unnoted}
+
+    def _once(self) -> None:
+        """Tell one thing that is due, or wait for one; store what came of it."""
+        with self._change:
+            one = self._next()
+            if one is None and not self._may_note():
+                if not self._stopped:
+                    self._change.wait(self._pause())
+                return
+        if one is not None:
+            self._tell(one)
+        rest = self._steady() - self._noted_at
+        if self._may_note() and (one is None or len(self._unnoted) >= NOTES or rest > NOTE_SECONDS):
+            self._note_all()
 
     def _next(self) -> Sending | None:
         """What is told next; ``None``: nothing is due."""
-        if self._steady() < self._rest_until:
+        if self._stopped or self._steady() < self._rest_until or not self._may():
             return None
-        now = self._clock()
-        for place, one in enumerate(self._owed):
+        now, place = self._clock(), 0
+        while place < len(self._owed):
+            one = self._owed[place]
             if self._known.get(one.alert.key) == one.delivery.digest:
-                continue
-            if one.delivery.not_before <= now:
+                del self._owed[place]
+            elif one.delivery.not_before <= now:
                 return self._owed.pop(place)
+            else:
+                place += 1
         return None
 
     def _pause(self) -> float:
@@ -153,11 +202,12 @@ class ChannelThread:
             log.exception("channel_defect", action="channel_defect", channel=self.name)
             self._failed(one, DeliveryFailed(f"{type(error).__name__} in the channel itself"))
         else:
-            self.sent += 1
-            self._failures = 0
+            self._failures = self._refusals = 0
             now = self._clock()
             with self._change:
                 self._known[one.alert.key] = one.delivery.digest
+                self._noted.discard(one.alert.key)
+                self._read.discard(one.alert.key)
             self._unnoted.append(delivery.sent(one.delivery, one.alert, now=now))
             log.info(
                 "alert_sent",
@@ -170,13 +220,16 @@ class ChannelThread:
             )
 
     def _failed(self, one: Sending, error: DeliveryFailed) -> None:
-        self.failed += 1
         row = delivery.failed(one.delivery, error, now=self._clock(), rng=self._rng)
         if error.retriable:
             self._failures += 1
             pause = delivery.pause_seconds(self._failures, self._rng)
             asked = min(error.after_seconds or 0.0, LONGEST_REST_SECONDS)
             self._rest_until = self._steady() + max(min(pause, LONGEST_REST_SECONDS), asked)
+        else:
+            self._refusals += 1
+            if self._refusals >= delivery.FAILING_TRIES:  # it is not about one alert
+                self._rest_until = self._steady() + LONGEST_REST_SECONDS
         self._unnoted.append(row)
         log.warning(
             "alert_failed",
@@ -187,17 +240,45 @@ class ChannelThread:
             error=str(error),
         )
 
+    def _may_note(self) -> bool:
+        return bool(self._unnoted) and self._steady() >= self._note_rest_until
+
     def _note_all(self) -> None:
-        """Store what came of the tries; while the database is away it is kept, and a process that
-        ends with it will have told them twice."""
+        """Store what came of the tries; what cannot be stored is kept and tried again, and a
+        process that ends with it will have told it twice."""
+        rows = self._unnoted
         self._noted_at = self._steady()
-        if not self._unnoted:
-            return
+        self._unnoted = self._kept_of(rows)
+        kept = {row.alert_key for row in self._unnoted}
+        with self._change:
+            self._noted |= {row.alert_key for row in rows} - kept
+        self._note_failures = self._note_failures + 1 if kept else 0
+        pause = NOTE_SECONDS * 2 ** min(self._note_failures, 10) if kept else 0.0
+        self._note_rest_until = self._noted_at + min(pause, LONGEST_NOTE_REST_SECONDS)
+
+    def _kept_of(self, rows: list[Delivery]) -> list[Delivery]:
+        """Store rows; those that could not be. One that the database does not take keeps back those
+        behind it of its own alert, and no others."""
         try:
-            self._note(self._unnoted)
+            if rows:
+                self._note(rows)
+            return []
         except StreamsError:  # said once for all threads
-            return
-        self._unnoted = []
+            return rows
+        except Exception:
+            log.exception("note_failed", action="note_failed", channel=self.name, rows=len(rows))
+        kept: list[Delivery] = []
+        for place, row in enumerate(rows):
+            if any(row.alert_key == one.alert_key for one in kept):
+                kept.append(row)
+                continue
+            try:
+                self._note([row])
+            except StreamsError:
+                return [*kept, *rows[place:]]
+            except Exception:  # which was said
+                kept.append(row)
+        return kept
 
 
 class Notifier:
@@ -207,8 +288,11 @@ class Notifier:
     ----------
     channels
         By name.
-    note, clock, rng
+    note, clock, rng, may
         As of ``ChannelThread``.
+    before
+        The notifier that this one takes the place of; it is stopped. A channel of the same name is
+        told once that one's thread has ended.
     """
 
     def __init__(
@@ -218,13 +302,30 @@ class Notifier:
         note: Callable[[Sequence[Delivery]], None],
         clock: Callable[[], int],
         rng: Random | None = None,
+        may: Callable[[], bool] = lambda: True,
+        before: Notifier | None = None,
     ) -> None:
         rng = rng or Random()
-        self.threads = {
-            name: ChannelThread(name, channel, note=note, clock=clock, rng=rng)
+        ending: dict[str, ChannelThread] = {}
+        if before is not None:
+            before.stop(0.0)  # a receiver at work ends by itself, and notes what it was told
+            ending = {**before._ending, **before.threads}
+        self.threads: Mapping[str, ChannelThread] = {
+            name: ChannelThread(
+                name,
+                channel,
+                note=note,
+                clock=clock,
+                rng=rng,
+                may=may,
+                before=ending.pop(name, None),
+            )
             for name, channel in channels.items()
         }
-        self.in_place = {name: thread.in_place for name, thread in self.threads.items()}
+        self._ending: Mapping[str, ChannelThread] = {
+            name: thread for name, thread in ending.items() if thread.alive
+        }
+        """Threads of channels that are there no more; one may come back before its thread ended."""
 
     def start(self) -> None:
         """Start every thread."""
@@ -246,5 +347,6 @@ class Notifier:
         for thread in self.threads.values():
             thread.stop()
         end = time.monotonic() + seconds
-        late = [t.name for t in self.threads.values() if not t.join(max(0, end - time.monotonic()))]
+        threads = [*self.threads.values(), *self._ending.values()]
+        late = [t.name for t in threads if not t.join(max(0, end - time.monotonic()))]
         return not late

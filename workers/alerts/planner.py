@@ -1,12 +1,15 @@
 """Planner: one round of the alert process. It reads what is so, decides who is owed what, stores
 it, and says what is to be sent.
 
-Only SQL is believed: an event that nobody vouches for can wake a round, and changes nothing else.
+Only SQL is believed: an event that nobody vouches for can wake a round, and changes nothing else. A
+row that cannot be read costs what it would have said, and never what the others say.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -58,6 +61,8 @@ class Planner:
         self._stamp: tuple[Any, ...] = ()
         self._planned_at = 0
         self._said: set[str] = set()
+        self._unreadable: set[str] = set()
+        self._known_unreadable: set[str] = set()
 
     def due(self, now: int) -> bool:
         """Whether a round may find anything: something was written since the last one, or that was
@@ -96,13 +101,16 @@ class Planner:
     def alerts(self, conn: sa.Connection, now: int) -> list[Alert]:
         """All that is open, that ended lately, or that some channel believes to be open."""
         since = now - LATELY_US
+        self._known_unreadable, self._unreadable = self._unreadable, set()
         found = self._incidents(conn, alert_queries.live_incidents(conn, since))
         for row in alert_queries.live_operational(conn, since):
-            found.append(incident_alerts.of_operational(row))
+            key = f"operational:{row['alert_id']}"
+            found.append(self._first(key, partial(incident_alerts.of_operational, row)))
         begun = now if self._begun is None else self._begun  # what was before is no news
         for row in alert_queries.changes(conn, max(since, begun)):
-            found.append(incident_alerts.of_change(row, self._url))
-        return found
+            ways = [partial(incident_alerts.of_change, r, self._url) for r in (row, _bare(row))]
+            found.append(self._first(f"change:{row['model']}:{row['epoch']}", *ways))
+        return [alert for alert in found if alert is not None]
 
     def _read(self, config: AlertsConfig, now: int) -> Facts:
         with self._database.read() as conn:
@@ -118,7 +126,9 @@ class Planner:
                 alert_queries.join_storms(conn, joined, now)
         return Facts(alerts=found, storms=members | joined, holds=holds, deliveries=rows)
 
-    def _incidents(self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> list[Alert]:
+    def _incidents(
+        self, conn: sa.Connection, rows: Sequence[Mapping[str, Any]]
+    ) -> list[Alert | None]:
         """Alerts of incidents; those that did not change since they were last made are kept."""
         kept = {r["incident_id"]: made for r in rows if (made := self._kept(r)) is not None}
         changed = [r["incident_id"] for r in rows if r["incident_id"] not in kept]
@@ -127,12 +137,35 @@ class Planner:
         self._made = {}
         for row in rows:
             number = row["incident_id"]
-            alert = kept.get(number) or incident_alerts.of_incident(
-                row, bodies.get(number, []), self._url
+            alert = kept.get(number) or self._first(
+                alert_holds.of_incident(number),
+                partial(self._incident, row, bodies.get(number, ())),
+                partial(self._incident, row, ()),
             )
-            self._made[number] = (row, alert)
+            if alert is not None and alert.key not in self._unreadable:
+                self._made[number] = (row, alert)
             out.append(alert)
         return out
+
+    def _incident(self, row: Mapping[str, Any], bodies: Sequence[str]) -> Alert:
+        return incident_alerts.of_incident(row, [json.loads(body) for body in bodies], self._url)
+
+    def _first(self, key: str, *ways: Callable[[], Alert]) -> Alert | None:
+        """The alert by the first of several ways that works, the one that says most first. A row
+        that cannot be read is said in the log once, for as long as it is there."""
+        for way in ways:
+            try:
+                return way()
+            except Exception as error:  # whatever it holds, it holds up none of the others
+                if key not in self._known_unreadable | self._unreadable:
+                    log.error(
+                        "alert_unreadable",
+                        action="alert_unreadable",
+                        alert=key,
+                        error=f"{type(error).__name__}: {error}",
+                    )
+                self._unreadable.add(key)
+        return None
 
     def _kept(self, row: Mapping[str, Any]) -> Alert | None:
         before, alert = self._made.get(row["incident_id"], (None, None))
@@ -151,3 +184,8 @@ class Planner:
             if key not in self._said:
                 log.warning("alert_unrouted", action="alert_unrouted", alert=key)
         self._said = set(made.unrouted)
+
+
+def _bare(change: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A move of a pointer without what caused it."""
+    return {**change, "trigger": "{}"}

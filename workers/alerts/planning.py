@@ -13,16 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from redistill.times import to_us
 from redistill.workers.alerts import delivery, routes, storms
-from redistill.workers.alerts.alert import Alert, Kind, Severity
+from redistill.workers.alerts.alert import CHANNEL_FAILING, Alert, Kind, Severity
 from redistill.workers.alerts.alerts_file import AlertsConfig
 from redistill.workers.alerts.holds import again, held, rests
 from redistill.workers.store.alert_deliveries import Delivery
 from redistill.workers.store.alert_holds import Hold
 
-__all__ = ["CHANNEL_FAILING", "Facts", "Plan", "Sending", "Traits", "plan"]
-
-CHANNEL_FAILING = "channel_failing"
-"""Kind of the operational alert about a channel, which no message on that channel could tell."""
+__all__ = ["Facts", "Plan", "Sending", "Traits", "plan"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,9 +114,10 @@ class _Planner:
         self._plan, self._now = made, now
         self._rows = facts.deliveries
         self._rows_of: dict[str, list[Delivery]] = defaultdict(list)
+        self._took_at: dict[str, int] = defaultdict(int)
         for row in self._rows.values():
             self._rows_of[row.channel].append(row)
-        self._shown = {alert.key for alert in made.shown}
+            self._took_at[row.channel] = max(self._took_at[row.channel], row.sent_at or 0)
         self._members: dict[str, list[Alert]] = defaultdict(list)
         for alert in made.shown:
             if (key := facts.storms.get(alert.key)) is not None:
@@ -176,8 +174,10 @@ class _Planner:
                 last = storms.grouped(key, self._members[key])
                 over = replace(last, state="resolved", resolved_at=last.resolved_at or self._now)
                 self._one(name, over, row.severity)
-            elif row.told is None and key in self._shown and key not in touched:
-                self._plan.delete.append((name, key))  # no route gives it any more
+            elif row.told is None and key not in touched:
+                self._plan.delete.append((name, key))  # no route gives it, or it is long over
+            elif not row.told_open and key not in touched:
+                self._settle_for(row)
 
     def _is_grouped(self, name: str, key: str, those: Sequence[tuple[Alert, Severity]]) -> bool:
         models = {alert.model for alert, _ in those}
@@ -202,10 +202,11 @@ class _Planner:
             again=again(self._facts.holds.get(alert.key), self._now),
             settle=self._settle,
             now=self._now,
+            took_at=self._took_at[name],
         )
         if made != row:
             self._plan.write.append(made)
-        if made.state == "owed":
+        if made.state in ("owed", "given_up"):
             self._plan.owed[name].append(Sending(alert=alert, delivery=made))
 
     def _wants(self, name: str, alert: Alert, row: Delivery | None, *, only_its_end: bool) -> bool:
@@ -229,5 +230,13 @@ class _Planner:
             return
         if row.told is None and (alert.state == "resolved" or not keep):
             self._plan.delete.append((row.channel, row.alert_key))
-        elif row.state == "owed":
+        elif alert.state == "resolved" and not row.told_open:
+            self._settle_for(row)
+        elif row.state in ("owed", "given_up"):
             self._plan.write.append(replace(row, state="held"))
+
+    def _settle_for(self, row: Delivery) -> None:
+        """What the channel was told last is all that there is to tell: that it ended, before it
+        began anew and ended again untold."""
+        if row.told is not None and row.state != "told":
+            self._plan.write.append(replace(row, state="told", digest=row.told))

@@ -107,7 +107,7 @@ def where_text(findings: Sequence[Mapping[str, Any]]) -> str:
     ]
     columns = {c["column"]: c for f in findings for c in f.get("contributors") or []}
     moved = [
-        f"{one_line(c['column'], 60)} ({c['distance']} {c['value']:.3g},"
+        f"{one_line(c['column'], 60)} ({one_line(c['distance'], 20)} {c['value']:.3g},"
         f" chance gives {c['noise_floor']:.3g})"
         for c in columns.values()
     ]

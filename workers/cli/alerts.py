@@ -97,7 +97,7 @@ def send_test(
     made = ChannelSet.read(path)
     takes = {n for n, t in made.traits.items() if t.carries is None or "test" in t.carries}
     if strangers := sorted(set(channels or ()) - set(made.channels)):
-        there = ", ".join(made.channels)
+        there = ", ".join(made.channels) or "none"
         raise UsageError(f"{path} has no [channels.{strangers[0]}]: it has {there}")
     chosen = channels or sorted(takes)
     if not chosen:

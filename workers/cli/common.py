@@ -50,6 +50,7 @@ __all__ = [
     "table",
     "waived",
     "want_model",
+    "want_source",
 ]
 
 
@@ -118,6 +119,23 @@ def want_model(conn: sa.Connection, name: str | None) -> None:
 
     if name is not None and (told := names.no_such_model(conn, name)) is not None:
         raise UsageError(told)
+
+
+MAX_SOURCE = 80
+"""Characters of a label source's name."""
+
+
+def want_source(name: str) -> None:
+    """Refuse what is no name of a label source.
+
+    Raises
+    ------
+    UsageError
+    """
+    from redistill.workers.errors import UsageError
+
+    if not 0 < len(name) <= MAX_SOURCE:
+        raise UsageError(f"--source has {len(name)} characters: 1 to {MAX_SOURCE} are allowed")
 
 
 def complete_model(incomplete: str) -> list[str]:

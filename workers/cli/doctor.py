@@ -22,7 +22,8 @@ def doctor(as_json: bool = common.AS_JSON) -> None:
     """Check an installation, and say what to type where something is wrong.
 
     Looks at settings, versions of packages, disk, broker, its permissions and topics, database,
-    clock, keys and their expiry, processes, lag, and whether labels arrive; changes nothing. Exit
+    clock, keys and their expiry, processes, alerts.toml, open operational alerts, lag, and whether
+    labels arrive; changes nothing. Exit
     code 0: nothing fails (warnings may stand); 3: something does.
 
     \b

@@ -19,13 +19,6 @@ app = typer.Typer(
 )
 
 
-WAITED_FOR = {
-    "labelled": "labelled rows",
-    "gate_labelled": "labelled gate rows",
-    "train": "rows to train on",
-}
-"""What a job waits for, in words, by the name of the count."""
-
 NEXT = {
     "repair": "make a candidate",
     "gate": "judge the candidate again",
@@ -150,6 +143,7 @@ def _why(row: Mapping[str, Any]) -> str:
 
 def _print(found: Mapping[str, Any]) -> None:
     from redistill.workers.cli.judged import gap_lines, gate_table
+    from redistill.workers.documents.job import wait_of
     from redistill.workers.store.incident_queries import step_text
 
     console = common.console()
@@ -165,11 +159,8 @@ def _print(found: Mapping[str, Any]) -> None:
         f"  made {common.moment(found['created_at'])}, waits for labels until"
         f" {common.moment(found['deadline_at'])}"
     )
-    if found["state"] == "waiting_labels" and (wait := outcome.get("wait")):
-        common.echo(
-            f"  had {found['gate_rows']:,} {WAITED_FOR[wait['count']]} when it was last judged,"
-            f" is judged again at {wait['rows']:,}"
-        )
+    if wait := wait_of(found):
+        common.echo(f"  had {wait.have:,} {wait.said} at the last look, goes on at {wait.need:,}")
     for told in _remembered(found):
         common.echo(common.paragraph(told))
     for recipe in found["recipes"]:

@@ -32,7 +32,6 @@ app = typer.Typer(
     help="Import labels from a file.",
 )
 
-MAX_SOURCE = 80
 UNKNOWN_TOPIC = 3
 """Kafka's error code for a topic that is not there."""
 SEND_SECONDS = 60.0
@@ -94,8 +93,7 @@ def import_(
 
     if not re.fullmatch(MODEL_PATTERN, model):
         raise UsageError(f"{model!r} is no name of a model: a-z, 0-9 and ._- are, 80 at most")
-    if not 0 < len(source) <= MAX_SOURCE:
-        raise UsageError(f"--source has {len(source)} characters: 1 to {MAX_SOURCE} are allowed")
+    common.want_source(source)
     try:
         topic = bound_topic(source) if bound else TOPICS[LabelObserved]
     except ValueError as error:

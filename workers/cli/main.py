@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import Any, NamedTuple
 
@@ -64,6 +65,15 @@ def _need(name: str, *rest: str) -> Need:
     return Need(EXTRAS.get(words, "worker"), f"redistill {words}")
 
 
+def _is_text(argument: str) -> bool:
+    """Whether an argument can be stored and sent; the name of a file need not."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return os.path.lexists(argument)
+    return True
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is asked for, so that ``--help``
     stays fast."""
@@ -84,9 +94,11 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find a command, and refuse it where its libraries are missing; its help needs none."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=3)
+            near = difflib.get_close_matches(args[0].lower(), COMMANDS, n=3)
             told = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{told}")
+        if (odd := next((arg for arg in args if not _is_text(arg)), None)) is not None:
+            ctx.fail(f"{odd!r} is not UTF-8, and there is no file of that name.")
         if args[0] in COMMANDS:
             ctx.meta[NEED] = need = _need(*args)
             if not set(args) & set(ctx.help_option_names):

@@ -52,12 +52,13 @@ def move(
     from redistill.workers.releases import submission, versions
 
     settings = common.load()
-    given = {key: value for key, value in body.items() if value}
+    named = body.get("version", body.get("to"))
+    given = {key: value for key, value in body.items() if value not in (None, "")}
     with common.opened(settings) as database:
         with database.read() as conn:
             # a wrong name, and what has no releases, are said before keys that are missing
             versions.want_releases(conn, model)
-            if (named := given.get("version") or given.get("to")) is not None:
+            if named is not None:  # an empty one as well, as of an unset variable of a shell
                 versions.get(conn, model, named)
         writer = writer_of(settings, database, holder=f"{settings.instance}-cli")
         try:

@@ -68,11 +68,11 @@ def recompress(
     """Ask for a recompression of the last rows, and publish it if it is a gain.
 
     It has to pass the same gates as a repair: not worse than what serves by a point, on fresh and
-    on trusted rows, and better, smaller or faster by a tenth. Where the last such job could not
-    decide on trusted rows, --waive takes that gate upon you: its candidate is judged again without
-    it, with your name and reason in the report. Exit code with --wait: 0 published, 3 rejected
-    or cancelled, 4 it waits for labels or they did not come, 5 it needs a person, 6 it is not over
-    after --timeout, 1 it failed.
+    on trusted rows, and better, smaller or faster by a tenth. Where the last such job that asked
+    could not decide on trusted rows, --waive takes that gate upon you: its candidate is judged
+    again without it, with your name and reason in the report. Exit code with --wait: 0 published,
+    3 rejected or cancelled, 4 it waits for labels or they did not come, 5 it needs a person, 6 it
+    is not over after --timeout, 1 it failed.
 
     \b
     redistill recompress credit --wait
@@ -86,6 +86,8 @@ def recompress(
 
     if source is not None and train_on is not TrainOn.LABELS:
         raise UsageError("--source needs --train-on labels: a teacher reads no labels")
+    if source is not None:
+        common.want_source(source)
     settings = common.load()
     options: dict[str, Any] = {"train_on": train_on.value}
     if source is not None:
@@ -103,6 +105,8 @@ def recompress(
         )
         if not as_json:
             common.echo(f"job {number} of {model} is queued; `redistill jobs show {number}`")
+        if source is not None:
+            _warn_of_unseen(database, model, source, number)
         if not wait:
             if as_json:
                 with database.read() as conn:
@@ -128,7 +132,7 @@ def ask(
     now: int,
     waived: Mapping[str, str] | None = None,
 ) -> tuple[str, int]:
-    """Make the job, or take the last one up again that a waiver answers.
+    """Make the job, or take the last one up again whose question a waiver answers.
 
     Parameters
     ----------
@@ -165,13 +169,11 @@ def ask(
                 f" `redistill jobs cancel {live.number}`"
             )
         told = {gate: f"{actor}: {why}" for gate, why in (waived or {}).items()}
-        last = job_queue.last(conn, model, incident_id=None) if told else None
-        if (
-            last is not None
-            and _made_as(last.options, options)
-            and lifecycle.take_up(conn, last, found, waived=told, now=now)
-        ):
-            job_id = last.job_id
+        # not the last job only: a schedule, or another candidate, may have come between
+        asked = job_queue.questions(conn, model) if told else []
+        question = next((job for job in asked if _made_as(job.options, options)), None)
+        if question and lifecycle.take_up(conn, question, found, waived=told, now=now):
+            job_id = question.job_id
         else:
             job_id = job_queue.job_id_of(model, request)
             job_queue.create(
@@ -189,6 +191,25 @@ def ask(
     if made is None:
         raise UsageError(f"another job of {model} was made at the same moment: try again")
     return job_id, made.number
+
+
+def _warn_of_unseen(database: Database, model: str, source: str, number: int) -> None:
+    """A source that is mistyped would keep the model's one live job until its deadline. One that
+    is yet to come is none, and labels that were imported just now may not be stored yet: so the
+    job is made."""
+    from redistill.workers.incidents import model_context
+    from redistill.workers.store import names
+
+    with database.read() as conn:
+        found = model_context.load(conn, model)
+        believed = found.spec.labels.sources if found else ()
+        unseen = names.unseen_source(conn, model, source, believed)
+    if unseen is not None:
+        common.echo(
+            f"redistill: warning: {unseen}. The job waits until they are;"
+            f" `redistill jobs cancel {number}` takes it back",
+            err=True,
+        )
 
 
 def _made_as(options: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:

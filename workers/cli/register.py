@@ -68,27 +68,28 @@ def register(
     redistill register model.toml
     redistill register credit --from-traffic
     """
-    settings = common.load()
-    results = []
-    for item in what:
-        if from_traffic:
-            path = out or Path(f"{item}.toml")
-            spec, warnings = _learn(settings, item, path, write=not dry_run)
-        else:
-            from redistill.workers.models import spec_file
+    from redistill.workers.errors import UsageError
+    from redistill.workers.models import spec_file
 
-            spec = spec_file.read(Path(item))
-            warnings = spec_file.outdated(Path(item))
-        results.append(
-            _register(
-                settings,
-                spec,
-                warnings,
-                dry_run=dry_run,
-                distrust_past=distrust_past,
-                quiet=as_json,
-            )
+    if out is not None and (len(what) > 1 or not from_traffic):
+        raise UsageError("--out is where --from-traffic writes the file of one model")
+    settings = common.load()
+    if from_traffic:
+        learned = ((item, out or Path(f"{item}.toml")) for item in what)
+        read = [_learn(settings, item, path, write=not dry_run) for item, path in learned]
+    else:  # all of them before the first is stored: a wrong one leaves nothing half done
+        read = [(spec_file.read(Path(p)), spec_file.outdated(Path(p))) for p in what]
+    results = [
+        _register(
+            settings,
+            spec,
+            warnings,
+            dry_run=dry_run,
+            distrust_past=distrust_past,
+            quiet=as_json,
         )
+        for spec, warnings in read
+    ]
     if as_json:
         common.print_json(results if len(results) > 1 else results[0])
 
@@ -104,7 +105,11 @@ def _learn(
 
     with common.opened(settings) as database, database.read() as conn:
         text, warnings = traffic.to_toml(traffic.look(conn, name))
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    try:
+        other = path.exists() and not (path.is_file() and path.read_bytes() == text.encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; use --out") from error
+    if other:
         raise UsageError(
             f"{path} exists already: register it (`redistill register {path}`), or write elsewhere"
             " with --out"

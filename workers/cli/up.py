@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     from redistill.streams.kafka.broker import Broker
     from redistill.streams.store.database import Database
-    from redistill.workers.processes.supervisor import Death, Supervisor
+    from redistill.workers.processes.supervisor import Death
     from redistill.workers.settings.environment import Process
     from redistill.workers.settings.settings import Settings
 
@@ -29,10 +30,8 @@ app = typer.Typer(
 )
 
 POLL_SECONDS = 0.2
-LOOK_SECONDS = 1.0
-"""How often it is looked what the processes wait for: they say it every five seconds."""
-REMIND_SECONDS = 30.0
-"""How often what is waited for is said again."""
+AGAIN_SECONDS = 1.0
+"""Between the signal that stops and one that kills."""
 NAMES: tuple[Process, ...] = ("stream", "repair", "alerts", "web")
 
 
@@ -77,13 +76,14 @@ def up(
     from redistill.workers.store import opening
 
     settings = common.load(servers=broker, home=home, web_port=port)
-    stop = threading.Event()
+    signals = _Signals()
     for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, lambda *_: stop.set())
+        signal.signal(sign, signals)
     in_memory = not settings.has_broker or dev_address.is_short(settings.servers or "")
     if broker_port is not None and not in_memory:
         raise UsageError("--broker-port is of the broker in memory, and another one is set")
     # what is wrong with these is said here, not in a log
+    settings.metrics_address()
     secrets = ChannelSet.read(settings.alerts_path).config.variables
     database = opening.open(settings)
     memory = None
@@ -101,7 +101,7 @@ def up(
             _tell_memory(settings, servers.partition("?")[0] if fixed is not None else servers)
         else:
             _want_topics(settings.broker())
-        _run(settings, database, stop, secrets)
+        _run(settings, database, signals, secrets)
     finally:
         database.dispose()
         if memory is not None:
@@ -134,119 +134,98 @@ def _want_topics(broker: Broker) -> None:
         raise missing
 
 
+class _Signals:
+    """Handler of the signals that stop; it takes no lock, which whom it interrupts may hold.
+
+    Attributes
+    ----------
+    asked
+        Whether one came.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._first = self._last = 0.0
+
+    def __call__(self, *_: object) -> None:
+        self._last = time.monotonic()
+        if not self.asked:
+            self._first = self._last
+        self.asked = True
+
+    def hurry(self) -> bool:
+        """Whether another came later: of one Ctrl-C both a shell and what it runs may tell us."""
+        return self._last - self._first > AGAIN_SECONDS
+
+
 def _run(
-    settings: Settings, database: Database, stop: threading.Event, secrets: frozenset[str]
+    settings: Settings, database: Database, signals: _Signals, secrets: frozenset[str]
 ) -> None:
-    """Start the processes and keep them running until ``stop``; ``secrets`` are variables for the
+    """Start the processes and keep them running until a signal; ``secrets`` are variables for the
     alert process alone.
 
     Raises
     ------
-    WorkersError
-        One cannot be started.
+    UsageError
+        One cannot be started, and starting it again does not help.
     """
-    from redistill.workers.errors import WorkersError
+    from redistill.workers.errors import UsageError
     from redistill.workers.processes.metrics_endpoint import ports_of
+    from redistill.workers.processes.process_watch import ProcessWatch
     from redistill.workers.processes.supervisor import ProcessSpec, Supervisor
     from redistill.workers.settings.environment import environment
 
+    ports = ports_of(settings.metrics_port, [name for name in NAMES if name != "web"])
     given: list[Death] = []
 
     def died(death: Death) -> None:
-        common.echo(str(death), err=True)
+        complain(str(death))
+        watch.died(death.name)
         if death.again_in is None and death.name != "alerts":  # repairs go on without it
             given.append(death)
 
+    def say(text: str, *, err: bool = False) -> None:
+        with suppress(OSError):  # a terminal that is gone, or a full disk, ends no process
+            common.echo(text, err=err)
+
+    def complain(text: str) -> None:
+        say(text, err=True)
+
+    def ready() -> str:
+        broker = (settings.servers or "").partition("?")[0]
+        web = watch.web or "the address that its log says"
+        return f"broker {broker}, releases and metrics at {web}"
+
     supervisor = Supervisor(settings.root / "logs", on_death=died)
-    watch = _Watch(settings, database, supervisor)
+    stop = threading.Event()
+    watch = ProcessWatch(database, supervisor, NAMES, say=say, complain=complain, stop=stop)
     own = {
         "servers": settings.servers,
         "home": str(settings.root),
         "web_port": str(settings.web_port),
     }
     try:
-        ports = ports_of(settings.metrics_port, NAMES)
         for name in NAMES:
             env = environment(
-                {**own, "metrics_port": ports[name]},
+                {**own, "metrics_port": ports.get(name)},
                 process=name,
                 without=() if name == "alerts" else secrets,
             )
             supervisor.start(
                 ProcessSpec(name=name, module="redistill", args=("run", name), env=env)
             )
-            common.echo(f"{name:<7} starts, log in {supervisor.log(name)}")
-        common.echo("Ctrl-C stops everything")
-        while not stop.wait(POLL_SECONDS) and not given:
+            say(f"{name:<7} starts, log in {supervisor.log(name)}")
+        say("Ctrl-C stops everything")
+        watch.start()
+        while not signals.asked and not given:
             watch.tell_errors()
             supervisor.poll()
-            watch.look()
-        common.echo("stopping")
+            watch.look(ready)
+            time.sleep(POLL_SECONDS)
+        say("stopping; Ctrl-C once more kills what is left")
     finally:
-        supervisor.stop()
+        stop.set()
+        supervisor.stop(hurry=signals.hurry)
+        watch.close()
     if given:
-        raise WorkersError(f"{given[0].name} cannot be started: {given[0].last_words}")
-
-
-class _Watch:
-    """What the processes wait for and what goes wrong in them, told as it changes."""
-
-    def __init__(self, settings: Settings, database: Database, supervisor: Supervisor) -> None:
-        from redistill.workers.processes.log_lines import LogFollower
-
-        self._settings, self._database = settings, database
-        self._since = database.clock()
-        self._began = time.monotonic()
-        self._looked = self._told_at = self._began
-        self._told: dict[str, str] | None = None
-        self._web = "the address that its log says"
-        self._was_ready = False
-        self._logs = {name: LogFollower(supervisor.log(name)) for name in NAMES}
-
-    def tell_errors(self) -> None:
-        """Tell what the processes logged as an error since the last time."""
-        from redistill.workers.processes.log_lines import fields_of, line_for_people
-
-        for name, follower in self._logs.items():
-            for line in follower.lines():
-                found = fields_of(line)
-                if found is not None and found.get("action") == "web_started":
-                    self._web = str(found.get("address"))
-                if (said := line_for_people(line)) is not None:
-                    common.echo(f"{name}: {said}", err=True)
-
-    def look(self) -> None:
-        """Look what they wait for, if it is time."""
-        from redistill.streams.errors import StreamsError
-        from redistill.streams.store import process_rows
-        from redistill.workers.processes.readiness import waits
-
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        try:
-            with self._database.read() as conn:
-                rows = process_rows.seen(conn)
-            found = waits(rows, NAMES, since=self._since, now=self._database.clock())
-        except StreamsError as error:
-            found = {"database": str(error)}
-        if found == self._told and (not found or now - self._told_at < REMIND_SECONDS):
-            return
-        ready = (self._told or {}).keys() - found.keys()
-        if not found:
-            again = " again" if self._was_ready else ""
-            took = common.duration(now - self._began)
-            common.echo(f"ready{again} after {took}: {self._addresses()}")
-            self._was_ready = True
-        else:
-            for name in sorted(ready & set(NAMES)):
-                common.echo(f"{name:<7} ready")
-            for name, reason in found.items():
-                if self._told is None or self._told.get(name) != reason or found == self._told:
-                    common.echo(f"{name:<7} waits: {reason}")
-        self._told, self._told_at = found, now
-
-    def _addresses(self) -> str:
-        broker = (self._settings.servers or "").partition("?")[0]
-        return f"broker {broker}, releases and metrics at {self._web}"
+        raise UsageError(f"{given[0].name} cannot be started: {given[0].last_words}")

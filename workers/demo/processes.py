@@ -22,7 +22,7 @@ from redistill.workers.demo import world
 from redistill.workers.demo.teacher import MODEL
 from redistill.workers.demo.world import Config, ServiceStats, World
 from redistill.workers.errors import WorkersError
-from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, last_line, spawn
+from redistill.workers.processes.supervisor import Death, ProcessSpec, Supervisor, last_words, spawn
 from redistill.workers.settings.environment import Process, environment
 from redistill.workers.settings.settings import Settings
 
@@ -149,7 +149,7 @@ class DemoProcesses:
         done = bool(steps) and steps[-1]["step"] == "done"
         status = None if self._teacher is None else self._teacher.poll()
         if status not in (None, 0) and not done:
-            raise WorkersError(f"training ended with status {status}: {last_line(log)}")
+            raise WorkersError(f"training ended with status {status}: {last_words(log)}")
         return steps
 
     def start_workers(self, *names: Process) -> None:
@@ -219,7 +219,7 @@ class DemoProcesses:
         self.supervisor.poll()
         for name, process in zip(SERVICES, self._services, strict=False):
             if process.poll() not in (None, 0):
-                said = last_line(self.logs / f"{name}.log")
+                said = last_words(self.logs / f"{name}.log")
                 raise WorkersError(f"service {name} ended with status {process.poll()}: {said}")
 
     def services_ended(self) -> bool:

@@ -17,8 +17,7 @@ from redistill.workers.demo.scenario import play
 from redistill.workers.demo.screen import Screen
 from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.exit_codes import ExitCode
-from redistill.workers.processes.log_lines import in_words
-from redistill.workers.processes.supervisor import last_line
+from redistill.workers.processes.supervisor import last_words
 
 __all__ = ["run", "summary"]
 
@@ -58,8 +57,8 @@ def run(screen: Screen, *, seed: int, broker: str | None, keep: Path | None) -> 
         figures = play(runner)
     except (WorkersError, StreamsError) as why:
         for name in WORKERS:
-            if said := last_line(processes.supervisor.log(name)):
-                runner.say("last_words", f"{name}: {in_words(said)}")
+            if said := last_words(processes.supervisor.log(name)):
+                runner.say("last_words", f"{name}: {said}")
         runner.enter("the demo failed", "")
         runner.say("failed", f"{why} (logs in {processes.logs})", ok=False)
         return ExitCode.REFUSED

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redistill.times import DAY, HOUR, MINUTE, SECOND, to_seconds, utc
-from redistill.workers.doctor.facts import Facts
+from redistill.workers.doctor.facts import DatabaseState, Facts
 
 __all__ = ["CHECKS", "examine"]
 
@@ -28,6 +28,15 @@ SIGNED_WARN_US = 12 * HOUR
 LABELS_LATE_US = DAY
 NEEDED = ("stream", "repair", "alerts", "web")
 """Kinds of processes without which something is not done."""
+MOST_TROUBLES = 10
+"""Told one by one."""
+DATABASE_REMEDIES: Mapping[DatabaseState, str] = {
+    "missing": "redistill db upgrade makes it; or set REDISTILL_DATABASE or REDISTILL_HOME",
+    "away": "start it, or see what holds it up (RUNBOOK: A database that is away); or set"
+    " REDISTILL_DATABASE",
+    "unusable": "redistill db upgrade, if it is empty or older than this program; else mend what it"
+    " says, or set REDISTILL_DATABASE",
+}
 WITHOUT = {
     "stream": "nothing is counted",
     "repair": "no incident is opened, nothing is repaired or announced",
@@ -129,11 +138,8 @@ def topics(f: Facts) -> Iterator[Finding]:
 def database(f: Facts) -> Iterator[Finding]:
     """Whether the database can be read, and is of this program's revision."""
     if f.store is None:
-        yield Finding(
-            "fail",
-            f.database_fault or "it cannot be read",
-            "redistill db upgrade, if it is new or old",
-        )
+        said = f.database_fault or "it cannot be read"
+        yield Finding("fail", said, DATABASE_REMEDIES[f.database_state])
     else:
         yield Finding("ok", f"{f.database}, revision {f.store.revision}")
 
@@ -203,6 +209,51 @@ def processes(f: Facts) -> Iterator[Finding]:
         yield Finding("ok", ", ".join(f"{sum(r.kind == k for r in live)} {k}" for k in kinds))
 
 
+def alerts(f: Facts) -> Iterator[Finding]:
+    """Whether anybody is told of anything."""
+    a = f.alerts
+    if a.fault is not None:
+        ready = f.store is not None and any(
+            r.kind == "alerts" and r.ready and r.lives(f.now) for r in f.store.processes
+        )
+        if not a.absent:
+            yield Finding("fail", a.fault, "mend it; then redistill alerts test")
+            return
+        names = " ".join(f"{name}=..." for name in a.absent)
+        yield Finding(
+            # who tells people has them: they are kept from everybody else
+            "warn" if ready else "fail",
+            a.fault,
+            f"export {names} for `redistill run alerts`, and here; then redistill alerts test",
+        )
+    elif not a.channels:
+        said = "has no channel" if a.there else "is not there"
+        yield Finding(
+            "warn",
+            f"nobody is told of anything: {a.path} {said}",
+            "write it (docs/alerts.md); then redistill alerts test",
+        )
+    else:
+        beats = "with" if a.heartbeat else "without"
+        yield Finding("ok", f"{', '.join(a.channels)}; {beats} a dead man's switch")
+
+
+def troubles(f: Facts) -> Iterator[Finding]:
+    """What the alert process found wrong with the installation."""
+    if f.store is None:
+        return
+    found = f.store.troubles
+    for t in found[:MOST_TROUBLES]:
+        since = f"{utc(t.opened_at):%Y-%m-%d %H:%M}Z"
+        status: Status = "fail" if t.severity == "page" else "warn"
+        yield Finding(status, f"{t.said} ({t.kind}, since {since})", t.remedy)
+    if rest := found[MOST_TROUBLES:]:
+        worst: Status = "fail" if any(t.severity == "page" for t in rest) else "warn"
+        yield Finding(worst, f"{len(rest)} more operational alerts", "redistill alerts list")
+    if not found:
+        yield Finding("ok", "no operational alert is open")
+
+
 def lag(f: Facts) -> Iterator[Finding]:
     """How far the stream workers are behind."""
     if f.store is None or not f.store.lag:
@@ -257,6 +308,8 @@ CHECKS: Mapping[str, Check] = {
     "clock": clock,
     "keys": keys,
     "processes": processes,
+    "alerts": alerts,
+    "troubles": troubles,
     "lag": lag,
     "labels": labels,
 }

@@ -6,10 +6,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from redistill.streams.store.process_rows import ProcessRow, TopicLag
 
-__all__ = ["Disk", "Facts", "KeyFacts", "ModelFacts", "PackageFault", "StoreFacts", "TopicFacts"]
+__all__ = [
+    "AlertFacts",
+    "DatabaseState",
+    "Disk",
+    "Facts",
+    "KeyFacts",
+    "ModelFacts",
+    "PackageFault",
+    "StoreFacts",
+    "TopicFacts",
+    "Trouble",
+]
+
+DatabaseState = Literal["missing", "away", "unusable"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +81,33 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AlertFacts:
+    """What ``alerts.toml`` says, as it is read from here."""
+
+    path: Path
+    there: bool = True
+    fault: str | None = None
+    """Why nobody could be told by it."""
+    absent: tuple[str, ...] = ()
+    """Variables that it names as secrets and that are not set here."""
+    channels: tuple[str, ...] = ()
+    """Those that are told something; empty: nobody is."""
+    heartbeat: bool = False
+    """Whether there is a dead man's switch."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trouble:
+    """An operational alert that is open."""
+
+    kind: str
+    severity: str
+    said: str
+    remedy: str
+    opened_at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StoreFacts:
     """What the database says."""
 
@@ -81,6 +122,8 @@ class StoreFacts:
     models: tuple[ModelFacts, ...]
     bound: frozenset[str] = frozenset()
     """Sources of labels that some model binds."""
+    troubles: tuple[Trouble, ...] = ()
+    """The worst first, then the oldest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +150,11 @@ class Facts:
     database: str = ""
     """Its URL, without the password."""
     database_fault: str | None = None
+    """Why it says nothing."""
+    database_state: DatabaseState = "away"
+    """Where it says nothing: there is none yet, it may come back by itself, or somebody has to do
+    something first."""
     store: StoreFacts | None = None
     """``None``: the database cannot be read."""
+    alerts: AlertFacts = field(default=AlertFacts(path=Path("alerts.toml")))
     keys: KeyFacts = field(default=KeyFacts(fault=None, root_until=None, repository_until=None))

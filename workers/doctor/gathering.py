@@ -7,6 +7,7 @@ import importlib.metadata
 import platform
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,7 +21,11 @@ from redistill.streams.store.database import Database, connect
 from redistill.streams.store.process_rows import ProcessRow, TopicLag
 from redistill.streams.wire.events import bound_topic
 from redistill.times import microseconds, now_us
+from redistill.workers.alerts import alerts_file
+from redistill.workers.alerts.channel_set import ChannelSet
 from redistill.workers.doctor.facts import (
+    AlertFacts,
+    DatabaseState,
     Disk,
     Facts,
     KeyFacts,
@@ -28,13 +33,15 @@ from redistill.workers.doctor.facts import (
     PackageFault,
     StoreFacts,
     TopicFacts,
+    Trouble,
 )
-from redistill.workers.errors import KeysError, WorkersError
+from redistill.workers.errors import KeysError, SettingsError, WorkersError
 from redistill.workers.models import registered
 from redistill.workers.releases import keys, roles
-from redistill.workers.settings.environment import unknown_variables
+from redistill.workers.settings.environment import unknown_variables, variable
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import clock_problem, names, opening, queries
+from redistill.workers.store.tables import operational_alerts
 
 __all__ = ["gather"]
 
@@ -44,7 +51,7 @@ READ = ("predictions", "labels")
 
 def gather(settings: Settings) -> Facts:
     """Everything that can be known of an installation, from here."""
-    store, fault = _store(settings)
+    store, fault, state = _store(settings)
     found: dict[str, Any] = {} if store is None else {"store": store[0], "now": store[1]}
     bound = frozenset[str]() if store is None else store[0].bound
     return Facts(
@@ -56,6 +63,8 @@ def gather(settings: Settings) -> Facts:
         disk=_disk(settings),
         database=connect(settings.database_url).url.render_as_string(hide_password=True),
         database_fault=fault,
+        database_state=state,
+        alerts=_alerts(settings.alerts_path),
         keys=_keys(settings, None if store is None else store[2]),
     )
 
@@ -134,22 +143,41 @@ def _asked(settings: Settings, broker: Broker, bound: frozenset[str]) -> dict[st
     return told | {"broker_refuses": None if refused is None else str(refused)}
 
 
+def _alerts(path: Path) -> AlertFacts:
+    try:
+        config = alerts_file.read(path)
+    except SettingsError as error:
+        return AlertFacts(path=path, fault=str(error))
+    told = {name for way in config.ways for name in (*way.channels, *way.escalate_to)}
+    fault = None
+    try:
+        ChannelSet.read(path)
+    except SettingsError as error:
+        fault = str(error)
+    return AlertFacts(
+        path=path,
+        there=path.exists(),
+        fault=fault,
+        absent=tuple(sorted(n for n in config.variables if variable(n) is None)),
+        channels=tuple(sorted(told)),
+        heartbeat=config.heartbeat is not None,
+    )
+
+
 def _store(
     settings: Settings,
-) -> tuple[tuple[StoreFacts, int, int | None] | None, str | None]:
+) -> tuple[tuple[StoreFacts, int, int | None] | None, str | None, DatabaseState]:
     """What the database says, its time, and until when signatures hold; or why it says nothing."""
     try:
         if (file := opening.missing(settings)) is not None:
-            return None, f"there is none yet: {file}"
-        database = opening.open(settings)
+            return None, f"there is none yet: {file}", "missing"
+        database = opening.open_unchanged(settings)
+        try:
+            return _read(database), None, "away"
+        finally:
+            database.dispose()
     except (StreamsError, WorkersError) as error:
-        return None, str(error)
-    try:
-        return _read(database), None
-    except (StreamsError, WorkersError) as error:
-        return None, str(error)
-    finally:
-        database.dispose()
+        return None, str(error), "away" if error.retriable else "unusable"
 
 
 def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
@@ -166,10 +194,21 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
                 lag=_lag(conn, rows, now),
                 models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
                 bound=frozenset(registered.bound_sources(conn)),
+                troubles=_troubles(conn),
             ),
             now,
             roles.valid_until(conn),
         )
+
+
+def _troubles(conn: sa.Connection) -> tuple[Trouble, ...]:
+    o = operational_alerts.c
+    rows = conn.execute(
+        sa.select(o.kind, o.severity, o.said, o.remedy, o.opened_at)
+        .where(o.open_mark == 1)
+        .order_by(o.severity, o.opened_at, o.alert_id)  # `page` comes before `warn`
+    ).mappings()
+    return tuple(Trouble(**row) for row in rows)
 
 
 def _lag(conn: sa.Connection, rows: list[ProcessRow], now: int) -> dict[str, TopicLag]:

@@ -19,7 +19,7 @@ class DeliveryLine:
     channel: str
     """Its name in alerts.toml."""
     state: str
-    """`owed`, `held` (for now), `told` or `given_up`."""
+    """`owed`, `held` (for now), `told`, or `given_up` (it is tried once an hour)."""
     told_at: str | None
     """When it was told last; `null`: never."""
     owed_since: str | None

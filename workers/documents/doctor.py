@@ -13,7 +13,7 @@ class DoctorCheck:
 
     check: str
     """`settings`, `versions`, `disk`, `broker`, `permissions`, `topics`, `database`, `clock`,
-    `keys`, `processes`, `lag` or `labels`."""
+    `keys`, `processes`, `alerts`, `troubles`, `lag` or `labels`."""
     status: str
     """`ok`, `warn` or `fail`."""
     said: str

@@ -9,7 +9,40 @@ from typing import Any
 from redistill.workers.documents.document import iso
 from redistill.workers.store.incident_queries import step_text
 
-__all__ = ["JobDocument", "JobLine", "JobOutcome", "JobStep", "document_of_job", "line_of_job"]
+__all__ = [
+    "WAITED_FOR",
+    "JobDocument",
+    "JobLine",
+    "JobOutcome",
+    "JobStep",
+    "JobWait",
+    "document_of_job",
+    "line_of_job",
+    "wait_of",
+]
+
+WAITED_FOR = {
+    "labelled": "labelled rows",
+    "gate_labelled": "labelled gate rows",
+    "train": "rows to train on",
+    "train_labelled": "labelled rows to train on",
+    "asked": "rows to train on that the source asked for labelled",
+}
+"""What a job waits for, in words, by the name of the count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobWait:
+    """What a job waits for."""
+
+    count: str
+    """`labelled`, `gate_labelled`, `train`, `train_labelled` or `asked`."""
+    said: str
+    """The same in words."""
+    have: int
+    """How many there were at the last look."""
+    need: int
+    """At so many it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +86,13 @@ class JobLine:
     `needs_person`, `failed`, `expired` or `cancelled`."""
     train_on: str
     """`teacher` or `labels`."""
+    source: str | None
+    """Label source that was asked for."""
     waived: dict[str, str]
     """Gates that a person took upon themselves, with who and why."""
     outcome: JobOutcome
+    wait: JobWait | None
+    """`null`: it does not wait for rows or labels."""
     tries: int
     created_at: str
     started_at: str | None
@@ -94,6 +131,20 @@ class JobDocument(JobLine):
     faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused, `gates`."""
 
 
+def wait_of(row: Mapping[str, Any]) -> JobWait | None:
+    """What a job waits for now; ``None``: it is at work, or over."""
+    wait = row["outcome"].get("wait")
+    if row["state"] != "waiting_labels" or not wait:
+        return None
+    count = str(wait["count"])
+    return JobWait(
+        count=count,
+        said=WAITED_FOR.get(count, count),  # a worker may be newer than we
+        have=int(row["gate_rows"] or 0),
+        need=int(wait["rows"]),
+    )
+
+
 def line_of_job(row: Mapping[str, Any]) -> JobLine:
     """A job as ``incident_queries.jobs_listed`` reads it."""
     return JobLine(**_line(row))
@@ -119,6 +170,8 @@ def _line(row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: row[name] for name in (*own, "trigger_kind", "trigger_id")},
         **{name: iso(row[name]) for name in times},
         "train_on": row["options"].get("train_on", "teacher"),
+        "source": row["options"].get("source"),
+        "wait": wait_of(row),
         "waived": row["options"].get("waived", {}),
         "outcome": JobOutcome(**outcome),
     }

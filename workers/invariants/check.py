@@ -17,7 +17,7 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import offsets, outbox
 from redistill.workers.invariants import bounds, releases, streams
 from redistill.workers.invariants.log_offsets import event_ids, logs
-from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
+from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.models.registered import input_topics
 
 __all__ = ["RULES", "SHOWN", "CheckedInvariant", "check"]
@@ -42,7 +42,7 @@ class CheckedInvariant:
     number: int
     text: str
     holds: bool
-    figures: Figures
+    figures: dict[str, int | float | str]
     """What was counted, by name."""
     problems: tuple[str, ...]
     """At most ``SHOWN``."""

@@ -31,7 +31,7 @@ from redistill.workers.jobs.second_labels import differed_before, with_second_la
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.turn import Turn
 from redistill.workers.jobs.window_checks import check_window, profile_of
-from redistill.workers.store import checkpoints
+from redistill.workers.store import checkpoints, names
 
 __all__ = ["MIN_LABELS", "NEW_GATE_ROWS", "Phases", "window_since"]
 
@@ -42,6 +42,9 @@ MIN_LABELS = 20
 
 MIN_TRAIN_ROWS = 64
 """Training rows without which no repair is started: the pipeline wants 32 distinct ones."""
+
+MIN_LABELLED_TRAIN_ROWS = 32
+"""The same where labels are learned: fewer of them fail in the pipeline."""
 
 NEW_GATE_ROWS = 25
 """A candidate that could not be decided is judged again at each so many new gate rows."""
@@ -222,7 +225,8 @@ class Phases:
                 transaction.freeze(None)
         began, now = time.monotonic(), self._session.now()
         window = self._window(frozen_at=None, since=None)
-        have, asked = window.counts["train"], window.counts.get("asked", MIN_LABELS)
+        have, labelled = window.counts["train"], window.counts["train_labelled"]
+        asked = window.counts.get("asked", MIN_LABELS)
         if have < MIN_TRAIN_ROWS:
             why = f"{have} served rows to train on since the change, {MIN_TRAIN_ROWS} are needed"
             self._wait_for_rows("train", have, MIN_TRAIN_ROWS, why)
@@ -230,12 +234,26 @@ class Phases:
         if asked < MIN_LABELS:
             # To learn without them would be to do something else than was asked for, in silence.
             source, version = self._context.job.options["source"], self._context.version
+            with self._session.read() as conn:
+                believed = self._context.model_context.spec.labels.sources
+                unseen = names.unseen_source(conn, self._context.job.model, source, believed)
             why = (
                 f"{asked} rows to train on that {version} served have a label of {source!r},"
-                f" {MIN_LABELS} are needed: it labels rows of another version, or rows that are not"
-                " stored with their features"
+                f" {MIN_LABELS} are needed: "
+            ) + (
+                unseen
+                or "half of all rows only judge, and rows of other versions, rows that are not"
+                " stored with their features, and labels that name no class do not count either"
             )
             self._wait_for_rows("asked", asked, MIN_LABELS, why)
+            return False
+        by_labels = self._context.job.options.get("train_on") == "labels"
+        if by_labels and labelled < MIN_LABELLED_TRAIN_ROWS:
+            why = (
+                f"{labelled} rows to train on have a label, {MIN_LABELLED_TRAIN_ROWS} are needed;"
+                " half of all rows only judge"
+            )
+            self._wait_for_rows("train_labelled", labelled, MIN_LABELLED_TRAIN_ROWS, why)
             return False
         self._write_fresh(window)
         with self._session.fenced() as transaction:

@@ -208,13 +208,24 @@ def _delete_folders(database: Database, folder: Path, before: int) -> int:
         )
     n = 0
     for path in sorted(folder.iterdir()):  # what was cut short, ".gone-...", comes first
-        if not path.is_dir() or path.name in kept:
+        if path.name in kept:
             continue
-        if path.name.startswith(GONE):
-            shutil.rmtree(path, ignore_errors=True)
-        elif to_us(path.stat().st_mtime) < before:
-            # whole or not at all: a job that is taken up judges what lies in its folder
-            gone = path.rename(path.with_name(GONE + path.name))
-            shutil.rmtree(gone, ignore_errors=True)
-            n += 1
+        try:
+            n += _delete_folder(path, before)
+        except OSError as error:
+            log.warning("folder_kept", action="folder_kept", folder=path.name, error=str(error))
     return n
+
+
+def _delete_folder(path: Path, before: int) -> bool:
+    """Delete what is left of a folder, or one that was not changed since; whether it was that."""
+    if not path.is_dir():
+        return False
+    if path.name.startswith(GONE):
+        shutil.rmtree(path)
+        return False
+    if to_us(path.stat().st_mtime) >= before:
+        return False
+    # whole or not at all: a job that is taken up judges what lies in its folder
+    shutil.rmtree(path.rename(path.with_name(GONE + path.name)))
+    return True

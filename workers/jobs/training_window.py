@@ -1,5 +1,7 @@
 """Training window of a job: served rows of the incumbent since the change, with the labels that are
-known, divided into rows to train on and rows that only judge.
+known, divided into rows to train on and rows that only judge. Where a label source was asked for,
+rows to train on that it labelled are taken from before the window, too: on a busy service a person
+labels what was served long before the last rows.
 
 One salted bit of the id's hash, fixed per incident, decides to which side a row belongs, so that a
 row stays on its side however often the window is read again while labels come in. Training rows end
@@ -12,8 +14,8 @@ import hashlib
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from redistill.compress.plan import column_of
+from redistill.rownames import Names
 from redistill.streams.store.standing_label import standing_label
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.workers.errors import WorkersError
@@ -59,6 +62,8 @@ class WindowQuery:
     version: str
     """The incumbent: rows that it served."""
     features: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    """Labels of ``source`` that name none of them count for nothing; empty: all count."""
     segments: tuple[str, ...] = ()
     """Slices and groups that are no features: columns of labelled rows, null elsewhere."""
     salt: str
@@ -76,7 +81,8 @@ class WindowQuery:
     only: frozenset[int] | None = None
     """Hashes of the ids whose labels count; ``None``: all."""
     source: str | None = None
-    """A label source outside ``[labels] sources`` that an operator asked to be believed."""
+    """A label source outside ``[labels] sources`` that an operator asked to be believed: the newest
+    ``train_rows`` rows to train on with its label come whenever they were served."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +92,13 @@ class TrainingWindow:
     table: pa.Table
     """Columns as in ``redistill.compress.plan``: ``fresh.parquet``."""
     since: int | None
-    """Serving time of the first row of the window."""
+    """Serving time of the first row of the window; a source that was asked for may train from
+    before."""
     newest: int | None
     """Serving time of its last row."""
     counts: dict[str, int] = field(default_factory=dict)
     """``train``, ``train_labelled``, ``gate_labelled``, ``labelled``, and where a source was asked
-    for ``asked``: training rows with its label."""
+    for ``asked``: training rows with its label, naming a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,7 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
         Features that the model needs were not stored (``[privacy] store_features``).
     """
     known = _labels(conn, query)
+    believed = _asked(known, query)
     parts: list[pa.Table] = []
     seen: set[int] = set()
     scanned = taken = train = asked = 0
@@ -194,12 +202,17 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
             elif side or train >= query.train_rows:
                 continue
             train += not side
-            asked += not side and label is not None and label.source == query.source
+            asked += h in believed
             keep.append(i)
         if keep:
             parts.append(_rows(block.take(keep), gate[keep], known, query))
         if query.since is None and taken >= query.last_rows:
             break
+    older = _older(conn, query, believed - seen, min(query.train_rows, MAX_LABELLED) - asked)
+    for block, gate in older:
+        parts.append(_rows(block, gate, known, query))
+        train, asked = train + len(block), asked + len(block)
+        per_side[False] += len(block)
     table = pa.concat_tables(parts) if parts else _empty(query)
     table = table.sort_by([("served_at", "ascending"), ("id_hash", "ascending")])
     newest = table.column("served_at")[-1].value if len(table) else None
@@ -217,6 +230,44 @@ def read(conn: sa.Connection, query: WindowQuery) -> TrainingWindow:
             **({} if query.source is None else {"asked": asked}),
         },
     )
+
+
+def _asked(known: Mapping[int, _Label], query: WindowQuery) -> set[int]:
+    """Rows to train on whose label is one of the source that was asked for, by their hash."""
+    if query.source is None:
+        return set()
+    names = Names(query.classes)
+    own = [
+        h
+        for h, x in known.items()
+        if x.source == query.source and (not query.classes or names.find(x.label) >= 0)
+    ]
+    gate = split_is_gate(np.array(own, np.int64), query.salt).tolist()
+    return {h for h, only_judges in zip(own, gate, strict=True) if not only_judges}
+
+
+def _older(
+    conn: sa.Connection, query: WindowQuery, wanted: set[int], room: int
+) -> Iterator[tuple[pa.RecordBatch, NDArray[np.bool_]]]:
+    """Rows from before the window, the newest ``room`` of those that are wanted, with their side:
+    all of them train."""
+    scanned = 0
+    for block in _blocks(conn, replace(query, since=None)) if wanted else ():
+        hashes = block.column("id_hash").to_pylist()
+        served = block.column("served_at").cast(pa.int64()).to_pylist()
+        newest_first = sorted(range(len(hashes)), key=served.__getitem__, reverse=True)
+        keep: list[int] = []
+        for i in newest_first:
+            frozen = query.frozen_at is not None and served[i] > query.frozen_at
+            if len(keep) < room and hashes[i] in wanted and not frozen:
+                wanted.remove(hashes[i])
+                keep.append(i)
+        if keep:
+            room -= len(keep)
+            yield block.take(keep), np.zeros(len(keep), np.bool_)
+        scanned += len(hashes)
+        if not wanted or room <= 0 or scanned >= MAX_SCANNED:
+            break
 
 
 def write(window: TrainingWindow, path: Path) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from redistill import tomlfile
 from redistill.compress.judge.task import wrong_costs
 from redistill.compress.plan import Training
 from redistill.streams.wire.block import Schema
@@ -68,19 +68,19 @@ def read(path: Path) -> ModelSpec:
 
 def outdated(path: Path) -> tuple[str, ...]:
     """A sentence for each key of an older release in a ``model.toml`` that ``read`` took."""
-    _, text = _text(path)
-    return old_keys(tomllib.loads(text).get("gates"))
+    path, text = _text(path)
+    return old_keys(tomlfile.parse(text, path).get("gates"))
 
 
 def _text(path: Path) -> tuple[Path, str]:
     if path.is_dir():
         path = path / "model.toml"
     try:
-        return path, path.read_text(encoding="utf-8")
+        return path, tomlfile.read(path)
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error}") from error
+    except tomlfile.TomlError as error:
+        raise SpecError(str(error)) from error
 
 
 def parse(text: str, path: Path) -> ModelSpec:
@@ -92,9 +92,9 @@ def parse(text: str, path: Path) -> ModelSpec:
         Naming everything that is wrong.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path} is not TOML: {error}") from error
+        document = tomlfile.parse(text, path)
+    except tomlfile.TomlError as error:
+        raise SpecError(str(error)) from error
     problems: list[str] = []
     _unknown_keys(document, problems)
     schema = read_schema(document.get("schema"), problems)
@@ -234,6 +234,12 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
             problems.append(f"[teacher] torch = {torch!r}: package.module:Class was expected")
         if not has("teacher", "weights"):
             problems.append("[teacher] weights is missing: [teacher] torch needs it (safetensors)")
+    if has("labels", "sources") and isinstance(sources := document["labels"]["sources"], list):
+        twice = next((s for i, s in enumerate(sources) if s in sources[:i]), None)
+        if twice is not None:
+            problems.append(
+                f"[labels] sources: {twice!r} stands there twice: the best stands first"
+            )
     if has("repair", "schedule") and isinstance(document["repair"]["schedule"], str):
         schedule = document["repair"]["schedule"]
         if (wrong := cron.problem(schedule)) is not None:

@@ -62,6 +62,11 @@ HEART_SECONDS = 1.0
 BEAT_TIMEOUT_SECONDS = 10.0
 LATE_SECONDS = 30.0
 """Without a plan for so long the process says that it is not ready."""
+CHECKS_LATE_SECONDS = 120.0
+"""The same without a look at the installation: some eight in a row that failed."""
+WRONG_SECONDS = 30.0
+"""Until a file that was wrong is read again though it did not change: a secret that it names may
+have come since."""
 STOP_SECONDS = 20.0
 """Longer than a receiver may take, and than a connection that hangs and the one in its place."""
 
@@ -103,8 +108,11 @@ class AlertWorker:
         self._clock = clock or database.clock
         self._token: int | None = None
         self._renewed_at = 0
+        self._leads_until = 0.0
+        """Monotonic seconds: afterwards another process may tell people."""
         self._path = settings.alerts_path
         self._stamp = _stamp(self._path)
+        self._wrong, self._read_again_at = "", 0.0
         self._channels = ChannelSet.read(self._path)
         self._metrics = AlertMetrics(self._channels.channels, namespace=settings.namespace)
         self._metrics_address = settings.metrics_address()
@@ -176,7 +184,7 @@ class AlertWorker:
                 return
             made = self._planner.round(self._channels.config, self._channels.traits, now=now)
         except LeaseError:
-            self._token = None
+            self._token, self._leads_until = None, 0.0
             self._step_back()
             return
         self._notifier.offer(made.owed)
@@ -213,11 +221,13 @@ class AlertWorker:
         """Whether this process tells people, with the lease renewed where it is due."""
         if self._token is not None and 0 <= now - self._renewed_at < to_us(RENEW_SECONDS):
             return True
+        until = time.monotonic() + LEASE_SECONDS
         with self._database.begin() as conn:
             token = lease.acquire(conn, LEASE, self.holder, now=now, seconds=LEASE_SECONDS)
         if token is not None and self._token is None:
             log.info("alerts_lead", action="alerts_lead", holder=self.holder)
         self._token, self._renewed_at = token, now
+        self._leads_until = 0.0 if token is None else until
         return token is not None
 
     def _fence(self, conn: sa.Connection) -> None:
@@ -233,23 +243,32 @@ class AlertWorker:
         for row in rows:
             self._metrics.noted(row)
 
-    def _told(self) -> Notifier:
-        return Notifier(self._channels.channels, note=self._note, clock=self._clock)
+    def _told(self, before: Notifier | None = None) -> Notifier:
+        return Notifier(
+            self._channels.channels,
+            note=self._note,
+            clock=self._clock,
+            may=lambda: time.monotonic() < self._leads_until,
+            before=before,
+        )
 
     def _reload(self) -> None:
         """Take a changed ``alerts.toml``; one that is wrong changes nothing."""
         stamp = _stamp(self._path)
-        if stamp == self._stamp:
+        changed = stamp != self._stamp
+        if not changed and not (self._wrong and time.monotonic() >= self._read_again_at):
             return
-        self._stamp = stamp
+        self._stamp, said = stamp, self._wrong
         try:
             channels = ChannelSet.read(self._path)
         except SettingsError as error:
-            log.error("alerts_file_wrong", action="alerts_file_wrong", error=str(error))
+            self._wrong, self._read_again_at = str(error), time.monotonic() + WRONG_SECONDS
+            if changed or self._wrong != said:
+                log.error("alerts_file_wrong", action="alerts_file_wrong", error=self._wrong)
             return
-        old, self._channels = self._notifier, channels
-        old.stop(0.0)  # a receiver at work ends by itself, and notes what it was told
-        self._notifier = self._told()
+        self._wrong = ""
+        self._channels = channels
+        self._notifier = self._told(self._notifier)
         self._notifier.start()
         self._planner.reset()
         log.info("alerts_file_read", action="alerts_file_read", channels=sorted(channels.channels))
@@ -260,8 +279,12 @@ class AlertWorker:
         self.tasks["plan"].wake()
 
     def _say(self) -> None:
-        behind = late([self.tasks["plan"]], LATE_SECONDS)
-        self._presence.say("nothing was planned for half a minute" if behind else "")
+        said = []
+        if late([self.tasks["plan"]], LATE_SECONDS):
+            said.append("nothing was planned for half a minute")
+        if late([self.tasks["checks"]], CHECKS_LATE_SECONDS):
+            said.append("nobody could look at the installation for two minutes")
+        self._presence.say("; ".join(said))
 
     def _give_back(self) -> None:
         with self._database.begin() as conn:

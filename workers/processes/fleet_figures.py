@@ -16,7 +16,7 @@ from redistill.streams.store.tables import specs
 from redistill.workers.alerts.incident_alerts import severity_of
 from redistill.workers.alerts.operational.heart import state as heart_state
 from redistill.workers.store import event_counts
-from redistill.workers.store.model_figures import LabelMemory, ModelFigures, figures_of
+from redistill.workers.store.model_figures import FigureMemory, ModelFigures, figures_of
 from redistill.workers.store.tables import alert_deliveries, incidents, operational_alerts
 
 __all__ = ["FleetFigures", "read"]
@@ -48,7 +48,7 @@ class FleetFigures:
     """When the dead man's switch last heard a beat, microseconds since 1970; ``None``: never."""
 
 
-def read(conn: sa.Connection, memory: LabelMemory, *, most_models: int, now: int) -> FleetFigures:
+def read(conn: sa.Connection, memory: FigureMemory, *, most_models: int, now: int) -> FleetFigures:
     """Read everything.
 
     Parameters

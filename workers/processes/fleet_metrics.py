@@ -21,7 +21,7 @@ from redistill.streams.store.named_models import MOST
 from redistill.times import to_seconds
 from redistill.workers.processes import fleet_figures
 from redistill.workers.processes.fleet_figures import FleetFigures
-from redistill.workers.store.model_figures import LabelMemory, ModelFigures
+from redistill.workers.store.model_figures import FigureMemory, ModelFigures
 from redistill.workers.store.model_status import accuracy
 
 __all__ = ["READ_SECONDS", "FleetMetrics"]
@@ -30,9 +30,10 @@ LEASE = "metrics"
 LEASE_SECONDS = 60.0
 READ_SECONDS = 15.0
 """Prometheus asks every 15 to 60 seconds."""
-BELIEVED_SECONDS = 90.0
-"""Figures that could not be read anew for so long are told no more: a gap in a graph is true, a
-line that stands still is not."""
+BELIEVED_SECONDS = LEASE_SECONDS - 5.0
+"""Figures that are not read anew are told so long after the lease was asked for: no longer than it
+lasts, so that a worker that cannot renew it and the one that took over never both tell them. A gap
+in a graph is true, a line that stands still is not."""
 
 
 class FleetMetrics(Collector):
@@ -66,7 +67,7 @@ class FleetMetrics(Collector):
         self._prefix = prefix(namespace)
         self._most = most_models
         self._monotonic = monotonic
-        self._memory = LabelMemory()
+        self._memory = FigureMemory()
         self._guard = threading.Lock()
         self._read: tuple[float, FleetFigures] | None = None
 
@@ -76,14 +77,14 @@ class FleetMetrics(Collector):
         Raises
         ------
         StoreUnavailable
-            What was read before is told a while longer.
+            What was read before is told until the lease ends.
         """
+        began = self._monotonic()
         with self._database.begin() as conn:
             now = self._database.clock()
             mine = lease.acquire(conn, LEASE, self._holder, now=now, seconds=LEASE_SECONDS)
         told = None
         if mine is not None:
-            began = self._monotonic()
             with self._database.read() as conn:
                 figures = fleet_figures.read(
                     conn, self._memory, most_models=self._most, now=self._database.clock()

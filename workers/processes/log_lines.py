@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LogFollower", "fields_of", "in_words", "line_for_people"]
+__all__ = ["LogFollower", "fields_of", "in_words", "line_for_people", "shortened"]
 
 SHAPE = frozenset({"timestamp", "level", "event", "action", "logger", "process", "pid"})
 """What is in every line (``redistill.streams.engine.logs``); the rest are its fields."""
+MOST_WORDS = 400
+"""Characters of a line that people are told."""
 MOST_BYTES = 1_000_000
 """Of one look: who writes faster is not read word for word."""
 
@@ -27,29 +30,72 @@ class LogFollower:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rest = b""
-        try:
-            info = path.stat()
-        except OSError:
-            self._file, self._at = -1, 0
-        else:
-            self._file, self._at = info.st_ino, info.st_size
+        self._files: list[_Followed] = []
+        """The newest last. One that was put aside is read once more: its process writes to it until
+        it has the new one in its hands."""
+        if (file := self._opened()) is not None:
+            file.skip()
+            self._files.append(file)
 
     def lines(self) -> list[str]:
         """Lines that were finished since the last look."""
+        found = [line for file in self._files for line in file.lines()]
+        while len(self._files) > 1:
+            found += self._files.pop(0).close()
+        there = any(file.is_at(self._path) for file in self._files)
+        if not there and (file := self._opened()) is not None:
+            self._files.append(file)
+            found += file.lines()
+        return [line.decode("utf-8", "replace") for line in found if line.strip()]
+
+    def close(self) -> None:
+        """Follow it no more."""
+        while self._files:
+            self._files.pop().close()
+
+    def _opened(self) -> _Followed | None:
         try:
-            with self._path.open("rb") as file:
-                info = os.fstat(file.fileno())
-                if info.st_ino != self._file or info.st_size < self._at:
-                    self._file, self._at, self._rest = info.st_ino, 0, b""
-                self._at = max(self._at, info.st_size - MOST_BYTES)
-                file.seek(self._at)
-                data = file.read()
+            return _Followed(self._path.open("rb", buffering=0))
+        except OSError:
+            return None
+
+
+class _Followed:
+    """One file, wherever it is moved."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self._rest = b""
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the path leads here."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), os.stat(path))
+        except OSError:
+            return True  # it is being moved, or is gone: there is no other yet
+
+    def skip(self) -> None:
+        """Pass over what it holds."""
+        self._file.seek(0, os.SEEK_END)
+
+    def lines(self) -> list[bytes]:
+        """Lines that were finished since the last time."""
+        try:
+            size, at = os.fstat(self._file.fileno()).st_size, self._file.tell()
+            if size < at:  # somebody cut it
+                at, self._rest = 0, b""
+            self._file.seek(max(at, size - MOST_BYTES))
+            data = self._file.read()
         except OSError:
             return []
-        self._at += len(data)
-        *whole, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in whole if line.strip()]
+        *whole, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-MOST_BYTES:]
+        return whole
+
+    def close(self) -> list[bytes]:
+        """Read it no more; a line that was begun stays as it is."""
+        self._file.close()
+        return [self._rest]
 
 
 def fields_of(line: str) -> dict[str, Any] | None:
@@ -99,3 +145,14 @@ def in_words(line: str) -> str:
         fields["exception"] = exception.splitlines()[-1]
     told = ", ".join(f"{key}={value}" for key, value in fields.items())
     return f"{event}: {told}" if told else event
+
+
+def shortened(said: str) -> str:
+    """A line of ``MOST_WORDS`` characters at most.
+
+    Examples
+    --------
+    >>> len(shortened("word " * 1_000)), shortened("short")
+    (400, 'short')
+    """
+    return said if len(said) <= MOST_WORDS else said[: MOST_WORDS - 3] + "..."

@@ -15,17 +15,29 @@ from redistill.workers.errors import UsageError
 
 __all__ = ["ports_of", "registry_of", "serve"]
 
+LAST_PORT = 65_535
+
 log = structlog.get_logger(__name__)
 
 
 def ports_of(first: int | None, processes: Sequence[str]) -> dict[str, int | None]:
     """Ports for the processes of one machine: one each, in their order from the first on.
 
+    Raises
+    ------
+    UsageError
+        There are not so many.
+
     Examples
     --------
     >>> ports_of(9_101, ["stream", "repair"]), ports_of(0, ["stream", "repair"])
     ({'stream': 9101, 'repair': 9102}, {'stream': 0, 'repair': 0})
     """
+    if first and first + len(processes) - 1 > LAST_PORT:
+        raise UsageError(
+            f"REDISTILL_METRICS_PORT = {first}: {len(processes)} ports are needed from there on,"
+            f" and the last there is is {LAST_PORT}"
+        )
     return {name: first + place if first else first for place, name in enumerate(processes)}
 
 
@@ -44,12 +56,9 @@ def serve(registry: CollectorRegistry, address: MetricsAddress) -> MetricsServer
 
     Raises
     ------
-    UsageError
+    AddressError
         The port is taken, or not ours to take.
     """
-    try:
-        server = MetricsServer(registry, address)
-    except OSError as error:
-        raise UsageError(str(error)) from error
+    server = MetricsServer(registry, address)
     log.info("metrics", action="metrics", url=server.url, port=server.port)
     return server

@@ -1,15 +1,20 @@
-"""Prometheus metrics of a repair worker: read from SQL when asked, so no two workers disagree."""
+"""Prometheus metrics of a repair worker: incidents and jobs as SQL has them.
+
+They are read by a task of the worker and kept: a scrape asks no database, so one that hangs holds
+up no scrape.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from redistill.streams.engine.metric_names import prefix
-from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.named_models import MOST, NamedModels, named_models
@@ -17,11 +22,16 @@ from redistill.times import to_seconds
 from redistill.workers.store import clock_problem
 from redistill.workers.store.tables import incidents, jobs, monitored_releases, pauses
 
-__all__ = ["RepairMetrics"]
+__all__ = ["NUMBERS_SECONDS", "RepairMetrics"]
+
+NUMBERS_SECONDS = 5.0
+"""How often they are read: some counts over indexed rows."""
+BELIEVED_SECONDS = 30.0
+"""What could not be read anew for so long is told no more: the database hangs."""
 
 
 class RepairMetrics(Collector):
-    """Numbers of the fleet's incidents and jobs.
+    """Numbers of the fleet's incidents and jobs, as they were read last.
 
     Parameters
     ----------
@@ -31,12 +41,40 @@ class RepairMetrics(Collector):
         Prefix of every metric: ``redistill`` or ``<namespace>_redistill``.
     most_models
         So many models are named.
+    monotonic
+        Seconds.
     """
 
-    def __init__(self, database: Database, *, namespace: str = "", most_models: int = MOST) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        namespace: str = "",
+        most_models: int = MOST,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._most_models = most_models
         self._prefix = f"{prefix(namespace)}_repair_"
+        self._monotonic = monotonic
+        self._guard = threading.Lock()
+        self._read: tuple[float, list[GaugeMetricFamily]] | None = None
+
+    def refresh(self) -> None:
+        """Read them.
+
+        Raises
+        ------
+        StoreUnavailable
+            Nothing is told until they can be read again, but that the database is away.
+        """
+        began, found = self._monotonic(), None
+        try:
+            with self._database.read() as conn:
+                found = began, self._of_rows(conn, named_models(conn, self._most_models))
+        finally:
+            with self._guard:
+                self._read = found
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not need a database."""
@@ -44,17 +82,12 @@ class RepairMetrics(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """Called at each scrape."""
+        with self._guard:
+            told = self._read
+        fresh = told is not None and self._monotonic() - told[0] <= BELIEVED_SECONDS
         up = self._gauge("database_up", "Whether the database answered.")
-        try:
-            with self._database.read() as conn:
-                found = self._of_rows(conn, named_models(conn, self._most_models))
-        except StreamsError:
-            up.add_metric([], 0)
-            found = []
-        else:
-            up.add_metric([], 1)
-        yield up
-        yield from found
+        up.add_metric([], float(fresh))
+        return [up, *(told[1] if told is not None and fresh else [])]
 
     def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> GaugeMetricFamily:
         return GaugeMetricFamily(self._prefix + name, text, labels=labels)

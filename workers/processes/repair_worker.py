@@ -42,7 +42,7 @@ from redistill.workers.models import objects, registered
 from redistill.workers.processes import metrics_endpoint
 from redistill.workers.processes.fleet_metrics import READ_SECONDS, FleetMetrics
 from redistill.workers.processes.periodic_tasks import PeriodicTask, late
-from redistill.workers.processes.repair_metrics import RepairMetrics
+from redistill.workers.processes.repair_metrics import NUMBERS_SECONDS, RepairMetrics
 from redistill.workers.processes.task_metrics import TaskMetrics
 from redistill.workers.releases.post_release_monitor import BREAKER_SECONDS
 from redistill.workers.releases.release_files import RepositoryLayout
@@ -237,10 +237,13 @@ class RepairWorker:
             namespace=settings.namespace,
             most_models=settings.metrics_models,
         )
-        self._most_models = settings.metrics_models
+        self.numbers = RepairMetrics(
+            database, namespace=settings.namespace, most_models=settings.metrics_models
+        )
         self._metrics_address = settings.metrics_address()
         if self._metrics_address is not None:
             tasks.append(("figures", self.fleet.refresh, READ_SECONDS))
+            tasks.append(("numbers", self.numbers.refresh, NUMBERS_SECONDS))
         self.tasks = {
             name: PeriodicTask(name, work, every_seconds=seconds, stop=stop)
             for name, work, seconds in tasks
@@ -253,9 +256,7 @@ class RepairWorker:
         if self._metrics_address is not None:
             told = (
                 TaskMetrics(self.tasks, process="repair", namespace=self._namespace),
-                RepairMetrics(
-                    self._database, namespace=self._namespace, most_models=self._most_models
-                ),
+                self.numbers,
                 self.fleet,
             )
             registry = metrics_endpoint.registry_of("repair", told, namespace=self._namespace)

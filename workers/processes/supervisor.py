@@ -12,14 +12,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes.log_file import numbered, open_log
-from redistill.workers.processes.log_lines import in_words
+from redistill.workers.processes.log_lines import in_words, shortened
 
-__all__ = ["Death", "ProcessSpec", "Supervisor", "delay", "last_line", "spawn"]
+__all__ = [
+    "Death",
+    "ProcessSpec",
+    "Supervisor",
+    "delay",
+    "last_line",
+    "last_words",
+    "spawn",
+]
 
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 10.0
@@ -30,6 +39,10 @@ STOP_SECONDS = 30.0
 """Workers finish a flush or a step on SIGTERM, most in under two seconds; the stream worker gives
 itself ten while the broker is away, the repair worker 20 while the database hangs, and then tries
 once more to give its leases back."""
+TAIL_BYTES = 262_144
+"""Of a log, in which its last line is looked for: a traceback is a part of its line."""
+STOPPING_SECONDS = 0.1
+"""How often it is looked whether whoever stops them is in a hurry by now."""
 USAGE_STATUS = 2
 """Exit status of wrong settings or arguments: starting again cannot help."""
 
@@ -47,24 +60,43 @@ class ProcessSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Death:
-    """A process ended without being asked to."""
+    """A process ended without being asked to, or could not be started.
+
+    Examples
+    --------
+    >>> print(Death(name="web", status=1, seconds=2.0, last_words="no disk", again_in=0.4))
+    web ended with status 1 after 2.0 s: no disk; starting it again in 0.4 s
+    >>> print(Death(name="web", status=None, seconds=0.0, last_words="no memory", again_in=0.4))
+    web could not be started: no memory; starting it again in 0.4 s
+    >>> print(Death(name="web", status=2, seconds=1.0, last_words="no port", again_in=None))
+    web ended with status 2 after 1.0 s: no port; it is not started again
+    """
 
     name: str
-    status: int
-    """Exit status; minus the signal's number."""
+    status: int | None
+    """Exit status; minus the signal's number; ``None``: it could not be started."""
     seconds: float
     """How long it had run."""
     last_words: str
-    """Last line of its log, in words."""
+    """Last line of its log, in words; or why it could not be started."""
     again_in: float | None
     """Seconds until it is started again; ``None``: it is not."""
 
     def __str__(self) -> str:
-        how = f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
+        if self.status is None:
+            how = "could not be started"
+        else:
+            by = f"signal {-self.status}" if self.status < 0 else f"status {self.status}"
+            how = f"ended with {by} after {self.seconds:.1f} s"
         # what a killed process wrote last has nothing to do with its end
-        said = f": {self.last_words}" if self.last_words and self.status > 0 else ""
-        then = "" if self.again_in is None else f"; starting it again in {self.again_in:.1f} s"
-        return f"{self.name} ended with {how} after {self.seconds:.1f} s{said}{then}"
+        words = "" if self.status is not None and self.status <= 0 else self.last_words
+        said = f": {words}" if words else ""
+        then = (
+            "it is not started again"
+            if self.again_in is None
+            else f"starting it again in {self.again_in:.1f} s"
+        )
+        return f"{self.name} {how}{said}; {then}"
 
 
 @dataclass(slots=True)
@@ -154,39 +186,53 @@ class Supervisor:
         ------
         UsageError
             A task of this name runs already.
+        WorkersError
+            The folder of the logs cannot be made.
         """
         if task.name in self._children:
             raise UsageError(f"{task.name} runs already")
-        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkersError(
+                f"the folder {self._logs} cannot be made: {error.strerror}"
+            ) from error
         child = self._children[task.name] = _Child(task)
         self._spawn(child)
 
     def _spawn(self, child: _Child) -> None:
-        child.process = spawn(child.task, self.log(child.task.name))
+        """Start it; a machine that has no memory or process left for it may have some later."""
         child.started, child.due = self._clock(), None
-        child.starts += 1
+        try:
+            child.process = spawn(child.task, self.log(child.task.name))
+        except OSError as error:
+            self._ended(child, None, str(error))
+        else:
+            child.starts += 1
+
+    def _ended(self, child: _Child, status: int | None, words: str) -> None:
+        now = self._clock()
+        ran = now - child.started
+        child.process = None
+        child.deaths = 1 if ran >= STEADY_SECONDS else child.deaths + 1
+        wait = None if status == USAGE_STATUS else delay(child.deaths)
+        child.due = None if wait is None else now + wait
+        self._on_death(
+            Death(name=child.task.name, status=status, seconds=ran, last_words=words, again_in=wait)
+        )
 
     def poll(self) -> None:
         """Take note of processes that ended; start again those whose time has come."""
-        now = self._clock()
         for child in self._children.values():
             if child.process is not None and (status := child.process.poll()) is not None:
-                child.process = None
-                ran = now - child.started
-                child.deaths = 1 if ran >= STEADY_SECONDS else child.deaths + 1
-                wait = None if status == USAGE_STATUS else delay(child.deaths)
-                child.due = None if wait is None else now + wait
-                self._on_death(
-                    Death(
-                        name=child.task.name,
-                        status=status,
-                        seconds=ran,
-                        last_words=in_words(last_line(self.log(child.task.name))),
-                        again_in=wait,
-                    )
-                )
-            if child.process is None and child.due is not None and child.due <= now:
+                self._ended(child, status, last_words(self.log(child.task.name)))
+            if child.process is None and child.due is not None and child.due <= self._clock():
                 self._spawn(child)
+
+    def keeps(self, name: str) -> bool:
+        """Whether a task runs or is started again; false for one that is given up."""
+        child = self._children.get(name)
+        return child is not None and (child.process is not None or child.due is not None)
 
     def pid(self, name: str) -> int | None:
         """Process id of a task, ``None`` while it is down."""
@@ -216,10 +262,19 @@ class Supervisor:
         return pid
 
     def stop(
-        self, names: Sequence[str] | None = None, *, seconds: float = STOP_SECONDS
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        seconds: float = STOP_SECONDS,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> dict[str, int]:
         """Stop tasks (all if none are named): SIGTERM to each, SIGKILL to the sessions that do not
         end in time.
+
+        Parameters
+        ----------
+        hurry
+            Whether to wait no longer.
 
         Returns
         -------
@@ -238,24 +293,31 @@ class Supervisor:
         end = self._clock() + seconds
         out = {}
         for name, process in running:
-            try:
-                out[name] = process.wait(max(0.1, end - self._clock()))
-            except subprocess.TimeoutExpired:
+            while process.poll() is None and self._clock() < end and not hurry():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(STOPPING_SECONDS)
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-                out[name] = process.wait()
+            out[name] = process.wait()
         return out
 
 
-def last_line(path: Path, *, limit: int = 400) -> str:
-    """Last line of a log that is not empty, cut at ``limit`` characters; empty if there is none.
-    One that was just put aside is read where there is nothing yet in the new one."""
+def last_line(path: Path) -> str:
+    """Last line of a log that is not empty; empty if there is none, or none that begins in the last
+    ``TAIL_BYTES``. One that was just put aside is read where there is nothing yet in the new one.
+    """
     for each in (path, numbered(path, 1)):
         try:
             with each.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 8_192))
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
                 lines = file.read().decode("utf-8", "replace").split("\n")
-        except FileNotFoundError:
+        except OSError:
             continue
         if found := next((line.strip() for line in reversed(lines) if line.strip()), ""):
-            return found[:limit]
+            return found
     return ""
+
+
+def last_words(path: Path) -> str:
+    """Last line of a log in words, :func:`shortened`."""
+    return shortened(in_words(last_line(path)))  # afterwards: half a line of JSON says nothing

@@ -152,8 +152,11 @@ def rollback(
         raise RegistryError(f"{model} has no published version: there is nothing to roll back")
     target = publication_history.predecessor(conn, model) if to is None else to
     if target is None:
+        known = [v.version for v in publication_history.servable(conn, model)]
+        others = ", ".join(v for v in known if v != current.stable)
+        taken = f"; --to takes any that served: {others}" if others else ""
         raise RegistryError(
-            f"{model}: nothing that can serve was published before {current.stable}"
+            f"{model}: nothing that can serve was published before {current.stable}{taken}"
         )
     row = get(conn, model, target)
     if target == current.stable:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.workers.store.tables import alert_deliveries
 
-__all__ = ["Delivery", "delete", "note", "plan", "read"]
+__all__ = ["PLANNED", "Delivery", "delete", "note", "plan", "read"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ def read(conn: sa.Connection, *, since: int = 0) -> dict[tuple[str, str], Delive
         Of those that ended, only those told after this time; microseconds since 1970.
     """
     c = alert_deliveries.c
-    open_ = sa.or_(c.told_state.is_(None), c.told_state != "resolved", c.state == "owed")
+    open_ = sa.or_(c.told_state.is_(None), c.told_state != "resolved", c.state != "told")
     rows = conn.execute(sa.select(alert_deliveries).where(sa.or_(open_, c.sent_at > since)))
     return {(row["channel"], row["alert_key"]): Delivery(**row) for row in rows.mappings()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -68,10 +67,8 @@ def live_incidents(conn: sa.Connection, since: int) -> list[dict[str, Any]]:
     return [dict(row) for row in conn.execute(sa.select(incidents).where(live)).mappings()]
 
 
-def finding_bodies(
-    conn: sa.Connection, incident_ids: Collection[str]
-) -> dict[str, list[dict[str, Any]]]:
-    """Bodies of findings by incident, the oldest first."""
+def finding_bodies(conn: sa.Connection, incident_ids: Collection[str]) -> dict[str, list[str]]:
+    """Bodies of findings (JSON) by incident, the oldest first."""
     f = incident_findings.c
     rows = conn.execute(
         sa.select(f.incident_id, findings.c.body)
@@ -79,9 +76,9 @@ def finding_bodies(
         .where(f.incident_id.in_(list(incident_ids)))
         .order_by(f.attached_at, f.finding_id)
     )
-    out: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    out: dict[str, list[str]] = defaultdict(list)
     for incident_id, body in rows:
-        out[incident_id].append(json.loads(body))
+        out[incident_id].append(body)
     return out
 
 
@@ -106,9 +103,10 @@ def changes(conn: sa.Connection, since: int) -> list[dict[str, Any]]:
 
 
 def begun_at(conn: sa.Connection, now: int) -> int:
-    """Since when people are told: the first call says that it is now."""
+    """Since when people are told: the first call says that it is now, and so does one that finds
+    what cannot be read."""
     found = properties.get(conn, BEGUN)
-    if found is None:
+    if found is None or not found.isdecimal():
         properties.put(conn, BEGUN, str(now))
         return now
     return int(found)

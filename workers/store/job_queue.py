@@ -41,6 +41,7 @@ __all__ = [
     "live",
     "overdue",
     "park",
+    "questions",
     "release",
     "reopen",
     "requeue",
@@ -427,6 +428,15 @@ def last(conn: sa.Connection, model: str, *, incident_id: str | None) -> Job | N
         .one_or_none()
     )
     return None if row is None else job_of(row)
+
+
+def questions(conn: sa.Connection, model: str) -> list[Job]:
+    """Jobs of a model's schedule and people that ended with a question to a person, the newest
+    first."""
+    c = jobs.c
+    asked = sa.and_(c.model == model, c.incident_id.is_(None), c.state == "needs_person")
+    rows = conn.execute(sa.select(jobs).where(asked).order_by(c.number.desc()))
+    return [job_of(row) for row in rows.mappings()]
 
 
 def reopen(

@@ -7,8 +7,9 @@ registered.
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +21,12 @@ from redistill.times import MINUTE
 from redistill.workers.store import queries
 from redistill.workers.store.tables import activations, pointers
 
-__all__ = ["FEATURES_SHOWN", "VERSIONS_SHOWN", "LabelMemory", "ModelFigures", "figures_of"]
+__all__ = ["FEATURES_SHOWN", "VERSIONS_SHOWN", "FigureMemory", "ModelFigures", "figures_of"]
 
 FEATURES_SHOWN = 5
 """Those that drifted most: they explain, and a person reads no more of them."""
+FEATURE_CHARACTERS = 200
+"""Of a feature's name, which a service chose; those with the same beginning are told as one."""
 VERSIONS_SHOWN = 3
 """Of a model, by who activated them and by who served last: the current one, its predecessor, and
 one that somebody brought."""
@@ -31,6 +34,10 @@ one that somebody brought."""
 
 READ_AGAIN_US = 10 * MINUTE
 """Labels may be taken back, which no new outcome tells."""
+
+REST = 20.0
+"""Half a million activations take three seconds: at most a twentieth of the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +52,28 @@ class _Labels:
     lag_us: int | None
 
 
-class LabelMemory:
-    """What labels said of models, read again where there are new ones, or ten minutes passed.
+class FigureMemory:
+    """What was read of models, and is read again only where that is worth its price.
 
-    Two thousand outcomes of each of 500 models take two seconds of a processor; to see that there
-    is no new one, a twentieth of that.
+    What labels say: where there are new ones, or ten minutes passed. Two thousand outcomes of each
+    of 500 models take two seconds of a processor; to see that there is no new one, a twentieth of
+    that. Who serves what: all activations that are kept are looked at, so it is read again after
+    ``REST`` times as long as it took.
+
+    Parameters
+    ----------
+    monotonic
+        Seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._known: dict[str, _Labels] = {}
+        self._monotonic = monotonic
+        self._instances: dict[str, dict[str, int]] = {}
+        self._instances_of: frozenset[str] | None = None
+        self._instances_due = 0.0
 
-    def of(self, conn: sa.Connection, model: str, version: str | None, now: int) -> _Labels:
+    def labels(self, conn: sa.Connection, model: str, version: str | None, now: int) -> _Labels:
         """What they say of a model's version."""
         o = outcomes.c
         last = sa.select(sa.func.max(o.seq)).where(o.model == model, o.version == (version or ""))
@@ -68,6 +86,17 @@ class LabelMemory:
         lag = queries.label_lag(conn, model, version)
         self._known[model] = read = _Labels(version, seq, now, labelled, correct, lag)
         return read
+
+    def instances(
+        self, conn: sa.Connection, models: Collection[str]
+    ) -> Mapping[str, Mapping[str, int]]:
+        """How many instances of each model activated a version last."""
+        began, of = self._monotonic(), frozenset(models)
+        if of != self._instances_of or began >= self._instances_due:
+            self._instances = _instances(conn, of)
+            ended = self._monotonic()
+            self._instances_of, self._instances_due = of, ended + REST * (ended - began)
+        return self._instances
 
     def keep(self, models: Collection[str]) -> None:
         """Forget all others."""
@@ -97,7 +126,7 @@ class ModelFigures:
 
 
 def figures_of(
-    conn: sa.Connection, models: Sequence[str], memory: LabelMemory, *, now: int
+    conn: sa.Connection, models: Sequence[str], memory: FigureMemory, *, now: int
 ) -> list[ModelFigures]:
     """Figures of registered models, in their order.
 
@@ -111,13 +140,13 @@ def figures_of(
     stable: dict[str, str] = dict(pointed.all())
     errors = _base_errors(conn, models)
     psi = _psi(conn, models)
-    instances = _instances(conn, models)
+    instances = memory.instances(conn, models)
     served = _served(conn, models)
     out = []
     for model in models:
         last = served.get(model, {})
         version = stable.get(model) or max(last, key=lambda v: last[v], default=None)
-        told = memory.of(conn, model, version, now)
+        told = memory.labels(conn, model, version, now)
         out.append(
             ModelFigures(
                 model=model,
@@ -155,8 +184,8 @@ def _psi(conn: sa.Connection, models: Collection[str]) -> dict[str, dict[str, fl
         moved: list[dict[str, Any]] = json.loads(body).get("contributors", [])
         for one in moved:
             if one["distance"] == "psi":
-                before = told[model].get(one["column"], 0.0)
-                told[model][one["column"]] = max(before, float(one["value"]))
+                column = one["column"][:FEATURE_CHARACTERS]
+                told[model][column] = max(told[model].get(column, 0.0), float(one["value"]))
     return {model: _largest(found, FEATURES_SHOWN) for model, found in told.items()}
 
 

@@ -1,4 +1,4 @@
-"""Names of models and versions: what to say of one that there is not."""
+"""Names of models, versions and label sources: what to say of one that there is not."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from redistill.streams.store.tables import specs
+from redistill.streams.store.tables import labels, specs
 
-__all__ = ["did_you_mean", "model_names", "no_such_model"]
+__all__ = ["did_you_mean", "model_names", "no_such_model", "unseen_source"]
 
 SHOWN = 10
 
@@ -46,3 +46,22 @@ def no_such_model(conn: sa.Connection, name: str) -> str | None:
     if not known:
         return f"there is no model named {name!r}: register it first (`redistill register`)"
     return f"there is no model named {name!r}: register it first{did_you_mean(name, known)}"
+
+
+def unseen_source(
+    conn: sa.Connection, model: str, source: str, believed: Iterable[str]
+) -> str | None:
+    """What to say of a label source of which no label of the model is stored; ``None``: some are.
+
+    Parameters
+    ----------
+    believed
+        ``[labels] sources``.
+    """
+    c = labels.c
+    seen = sa.select(sa.literal(1)).where(c.model == model, c.source == source).limit(1)
+    if conn.execute(seen).first() is not None:
+        return None
+    stored = conn.execute(sa.select(c.source).where(c.model == model).distinct()).scalars()
+    known = sorted({*stored, *believed} - {source})
+    return f"no label of source {source!r} is stored for {model}{did_you_mean(source, known)}"

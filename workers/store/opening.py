@@ -22,7 +22,17 @@ from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import DatabaseError
 from redistill.workers.settings.settings import Settings
 
-__all__ = ["HEAD", "REVISIONS", "Upgraded", "check", "missing", "open", "revision", "upgrade"]
+__all__ = [
+    "HEAD",
+    "REVISIONS",
+    "Upgraded",
+    "check",
+    "missing",
+    "open",
+    "open_unchanged",
+    "revision",
+    "upgrade",
+]
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
@@ -56,18 +66,37 @@ def open(settings: Settings) -> Database:
     DatabaseError
         It is away, locked, not ours, newer than this program, or has to be upgraded first.
     """
+    with _connected(settings) as (database, stored):
+        if stored is None and database.is_sqlite:
+            stored = _migrate(database).after
+        check(stored, database)
+    return database
+
+
+def open_unchanged(settings: Settings) -> Database:
+    """The same for who only looks: nothing is made, and an empty file is told as such.
+
+    Raises
+    ------
+    DatabaseError
+    """
+    with _connected(settings) as (database, stored):
+        check(stored, database)
+    return database
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[tuple[Database, str | None]]:
+    """The database and its revision; closed where anything is wrong."""
     database = _connect(settings)
     try:
         with _as_database_errors():
             with database.read() as conn:
                 stored = revision(conn)
-            if stored is None and database.is_sqlite:
-                stored = _migrate(database).after
-        check(stored, database)
+            yield database, stored
     except BaseException:
         database.dispose()
         raise
-    return database
 
 
 def missing(settings: Settings) -> Path | None:

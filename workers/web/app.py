@@ -29,6 +29,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
+from redistill.streams.errors import AddressError
 from redistill.streams.store.database import Database
 from redistill.workers.errors import SettingsError
 from redistill.workers.releases.release_files import RepositoryLayout
@@ -173,7 +174,9 @@ def serve(
     Raises
     ------
     SettingsError
-        It would listen off loopback without a token or without TLS, or the address is taken.
+        It would listen off loopback without a token or without TLS.
+    AddressError
+        The address is taken, or not ours.
     """
     host = settings.web_host if host is None else host
     port = settings.web_port if port is None else port
@@ -278,7 +281,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise AddressError(host, port, error, do="choose another --port") from error
 
 
 def _plain(path: Path) -> os.stat_result | None:

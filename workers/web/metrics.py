@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from redistill.streams.engine.metric_names import BuildInfo, prefix
+from redistill.streams.errors import StreamsError
 from redistill.streams.store import outbox, properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.named_models import MOST, named_models
@@ -76,7 +77,7 @@ class _FromSql(Collector):
                     .where(jobs.c.live_mark == 1)
                     .group_by(jobs.c.model, jobs.c.state)
                 ).all()
-        except Exception:
+        except StreamsError:  # anything else is a defect, and the log says so
             yield _gauge(f"{name}_up", "Whether the database could be read.", 0)
             return
         yield _gauge(f"{name}_up", "Whether the database could be read.", 1)

@@ -89,6 +89,18 @@ def test_prepare_takes_the_latest_of_too_many_fresh_rows() -> None:
     assert roles.train.served_at.tolist() == list(range(121, 200, 2))
 
 
+def test_prepare_keeps_rows_of_the_source_that_was_asked_for_before_later_ones() -> None:
+    job = job_of(
+        train_on="labels", source="ann", training=Training(max_fresh_rows=40, min_replay_rows=0)
+    )
+    said_by = ["ann" if i < 60 else "clerks" for i in range(200)]
+    roles = data.prepare(
+        job, rows_of(200, source=said_by), rows_of(300, seed=1), rows_of(80, seed=2)
+    )
+    assert roles.train.source.count("ann") == 30  # the first 60 of 200, half of which only judge
+    assert roles.train.served_at.tolist() == [*range(1, 60, 2), *range(181, 200, 2)]
+
+
 def test_prepare_replays_at_least_so_many_and_at_most_what_there_is() -> None:
     job = job_of(training=Training(min_replay_rows=250))
     few = data.prepare(job, rows_of(80), rows_of(300, seed=1), rows_of(80, seed=2))

@@ -80,6 +80,8 @@ def parse(text: str) -> Address:
     if parts.fragment:
         raise ValueError("what stands behind # is never sent: leave it out")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if port == 0:
+        raise ValueError("there is no port 0")
     usual = 443 if parts.scheme == "https" else 80
     return Address(parts.scheme, host_name(parts.hostname), usual if port is None else port, target)
 

@@ -47,7 +47,7 @@ def labels_of(value: object) -> Mapping[str, str]:
         raise ValueError('a table of texts was expected, like { team = "ml" }')
     for name in value:
         if not LABEL.fullmatch(name) or name in RESERVED:
-            raise ValueError(f"{name} is no name of a label, or one that redistill sets")
+            raise ValueError(f"{name!r} is no name of a label, or one that redistill sets")
     return dict(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from redistill.workers.alerts.channels.address import (
     url_or_secret_of,
 )
 from redistill.workers.alerts.channels.channel import DeliveryFailed
-from redistill.workers.alerts.channels.egress import Network
+from redistill.workers.alerts.channels.egress import EgressRefused, Network, judge
 from redistill.workers.alerts.channels.exchange import Answer, exchange
 from redistill.workers.alerts.channels.option import option
 from redistill.workers.alerts.channels.secret import Secret, secret_of
@@ -29,6 +30,16 @@ def file_of(value: object) -> Path:
     if not isinstance(value, str) or not Path(value).is_absolute() or not Path(value).is_file():
         raise ValueError("the absolute path of a file that is there was expected")
     return Path(value)
+
+
+def authorities_of(value: object) -> Path:
+    """Reader of a file of CA certificates."""
+    found = file_of(value)
+    try:
+        ssl.create_default_context(cafile=str(found))
+    except (ssl.SSLError, OSError):
+        raise ValueError(f"{found} holds no certificates in PEM") from None
+    return found
 
 
 def proxy_of(value: object) -> Address:
@@ -50,7 +61,7 @@ class Called:
         default=(),
     )
     ca: Path | None = option(
-        file_of, "CA certificates in PEM in place of the system's", default=None
+        authorities_of, "CA certificates in PEM in place of the system's", default=None
     )
     proxy: Address | None = option(
         proxy_of,
@@ -58,6 +69,23 @@ class Called:
         " where they lead",
         default=None,
     )
+
+    def usable(self, to: Address) -> None:
+        """Nothing, if an address may be called, as far as that can be told without asking.
+
+        Raises
+        ------
+        ValueError
+            It would be refused each time.
+        """
+        if to.scheme == "http" and self.proxy is not None:
+            raise ValueError("http cannot be called through a proxy: write https")
+        if to.scheme == "http" and not self.allow_private:
+            raise ValueError("http is spoken to networks of `allow_private` only: write https")
+        try:
+            judge(to.host, self.allow_private)
+        except EgressRefused as error:
+            raise ValueError(f"{error}; `allow_private` names what may be called") from None
 
     def call(
         self,
@@ -102,8 +130,7 @@ class Url(Called):
     def __post_init__(self) -> None:
         if isinstance(self.url.given, Secret) and not self.hosts:
             raise ValueError("`hosts` is missing: the URL is not written here, so say its hosts")
-        if isinstance(self.url.given, Address):
-            self._within(self.url.given)
+        self._within(self.url.now())
 
     def address(self) -> Address:
         """Where it goes now.
@@ -115,14 +142,21 @@ class Url(Called):
         """
         try:
             found = self.url.now()
-            self._within(found)
         except ValueError as error:
             raise DeliveryFailed(f"url: {error}", retriable=False) from None
+        try:
+            self._within(found)
+        except ValueError as error:
+            raise DeliveryFailed(str(error), retriable=False) from None
         return found
 
     def _within(self, found: Address) -> None:
         if self.hosts and found.host not in self.hosts:
-            raise ValueError(f"its host {found.host} is none of `hosts`")
+            raise ValueError(f"url: its host {found.host} is none of `hosts`")
+        try:
+            self.usable(found)
+        except ValueError as error:
+            raise ValueError(f"url: {error}") from None
 
     def credentials(self) -> dict[str, str]:
         """The header ``Authorization``, where there is one."""
@@ -132,17 +166,14 @@ class Url(Called):
 
 
 def revealed(given: Secret) -> str:
-    """What a secret holds, fit for a header.
+    """What a secret holds, as ``Secret.read`` has it.
 
     Raises
     ------
     DeliveryFailed
-        It is gone, or cannot stand in a header. What it holds is not repeated.
+        It is gone, or no single line any more. What it holds is not repeated.
     """
     try:
-        value = given.read()
+        return given.read()
     except ValueError as error:
         raise DeliveryFailed(str(error), retriable=False) from None
-    if not value.isascii() or not value.isprintable():
-        raise DeliveryFailed(f"{given.place} holds more than one line of ASCII", retriable=False)
-    return value

@@ -36,8 +36,8 @@ METADATA = frozenset(
     )
 )
 """Where clouds hand credentials to whoever asks: refused also inside an allowed network."""
-SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24")))
-"""For protocols, not for hosts; not every Python counts them as such."""
+SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""For protocols or documents, not for hosts; not every Python counts them as such."""
 UNICAST = IPv6Network("2000::/3")
 """All of IPv6 that is given to hosts of the Internet (IANA's registry of the address space)."""
 EVERYWHERE: Sequence[Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
@@ -98,10 +98,9 @@ def refusal(address: str, allowed: Sequence[Network]) -> str | None:
     if is_allowed(given, allowed):
         return None
     public = reached.is_global and not reached.is_multicast
+    public = public and not any(reached in network for network in SPECIAL)
     if isinstance(reached, IPv6Address):
         public = public and reached in UNICAST
-    else:
-        public = public and not any(reached in network for network in SPECIAL)
     return None if public else f"{address} is no public address"
 
 

@@ -51,6 +51,9 @@ class Options(Called):
     )
     source: str = option(source_of, "what PagerDuty shows as the source", default="redistill")
 
+    def __post_init__(self) -> None:
+        self.usable(self.url)
+
 
 class PagerDuty:
     """One incident there per alert, found again by ``dedup_key``; releases are change events."""

@@ -28,18 +28,23 @@ class Secret:
         Raises
         ------
         ValueError
-            It is not there, empty, or not text. What it holds is not repeated.
+            It is not there, empty, or no single line of ASCII. What it holds is not repeated.
         """
         kind, _, name = self.place.partition(":")
         if kind == "env":
             value = variable(name)
             if value is None:
-                raise ValueError(f"the environment has no {name}")
+                raise ValueError(
+                    f"the environment of this process has no {name}: set it, or write file:/PATH"
+                )
         else:
             value = _content(Path(name))
-        if not value.strip():
+        value = value.strip()
+        if not value:
             raise ValueError(f"{self.place} is empty")
-        return value.strip()
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"{self.place} holds more than one line of ASCII")
+        return value
 
 
 def _content(path: Path) -> str:

@@ -28,6 +28,7 @@ __all__ = ["KIND"]
 
 PREFIX = "whsec_"
 FEWEST_BYTES, MOST_BYTES = 24, 64
+MOST_REMEMBERED = 10_000
 FORM = (
     "it must hold whsec_ and 24 to 64 random bytes in base64, for example from"
     ' `echo "whsec_$(openssl rand -base64 32)"`'
@@ -87,6 +88,8 @@ class Webhook:
         state, body = digest(alert), _body(alert)
         if self._open.get(alert.key, ("", ""))[0] != state:
             self._open[alert.key] = (state, f"msg_{uuid.uuid4().hex}")
+            if len(self._open) > MOST_REMEMBERED:  # most of these are over, and are tried no more
+                del self._open[next(iter(self._open))]
         answer = options.call(
             "POST",
             options.address(),

@@ -95,21 +95,27 @@ class Heart:
 
 
 def state(conn: sa.Connection) -> HeartState | None:
-    """What the heart did last; ``None``: it was never asked to beat."""
+    """What the heart did last; ``None``: it was never asked to beat, or nobody can read what it
+    did. It beats all the same, and writes it anew."""
     text = properties.get(conn, NAME)
     if text is None:
         return None
-    told = json.loads(text)
-    return HeartState(**{**told, "why": tuple(told["why"])})
+    try:
+        told = json.loads(text)
+        return HeartState(**{**told, "why": tuple(told["why"])})
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def signs(conn: sa.Connection, own_id: str) -> Signs:
     """The signs of life that SQL holds."""
     at = conn.execute(sa.select(leases.c.renewed_at).where(leases.c.name == relay.LEASE)).scalar()
-    waiting = outbox.ready(conn, 1)
+    relay_at = int(at) if at else None
+    waiting, untried = outbox.ready(conn, 1), outbox.ready(conn, 1, after=relay_at)
     return Signs(
         processes=tuple(process_rows.seen(conn)),
         own_id=own_id,
-        relay_at=None if not at else int(at),
+        relay_at=relay_at,
         waits_since=int(waiting[0]["created_at"]) if waiting else None,
+        untried_since=int(untried[0]["created_at"]) if untried else None,
     )

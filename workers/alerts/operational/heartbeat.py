@@ -16,7 +16,7 @@ from redistill.times import MINUTE
 from redistill.workers.alerts.alert import Alert
 from redistill.workers.alerts.operational.words import duration
 
-__all__ = ["KEY", "RELAY_US", "Signs", "beat", "why_silent"]
+__all__ = ["KEY", "RELAY_US", "UNTRIED_US", "Signs", "beat", "why_silent"]
 
 KEY = "heartbeat"
 """Of the alert that is the beat."""
@@ -26,6 +26,9 @@ RELAY_US = 11 * MINUTE
 """How long an announcement may wait while no relay takes its lease: one that the broker refuses is
 tried again every ten minutes. An idle relay takes none; whether its process lives is asked anyway.
 """
+UNTRIED_US = 3 * MINUTE
+"""The same of an announcement that was added since a relay last took its lease: what nobody has
+tried is tried within a minute, whatever is wrong with the broker or with other announcements."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,8 @@ class Signs:
     """When a relay last took or renewed its lease; ``None``: none ever did."""
     waits_since: int | None
     """When the oldest announcement was added that could be sent now; ``None``: there is none."""
+    untried_since: int | None = None
+    """The same of those that were added after ``relay_at``."""
 
 
 def why_silent(signs: Signs, now: int) -> tuple[str, ...]:
@@ -64,7 +69,8 @@ def why_silent(signs: Signs, now: int) -> tuple[str, ...]:
         why.append(f"this alert process is not ready: {own[0].said}")
     waited = 0 if signs.waits_since is None else now - signs.waits_since
     quiet = waited if signs.relay_at is None else now - signs.relay_at
-    if min(waited, quiet) > RELAY_US:
+    untried = 0 if signs.untried_since is None else now - signs.untried_since
+    if min(waited, quiet) > RELAY_US or min(untried, quiet) > UNTRIED_US:
         why.append(
             f"no relay is at work: an announcement has waited for {duration(waited)}, and none took"
             f" the lease for {duration(quiet)}"

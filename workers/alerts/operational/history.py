@@ -75,6 +75,19 @@ class History:
         began = min(self.since.setdefault(name, now), now)
         return now - began
 
+    def begins(self, name: str, now: int) -> bool:
+        """Whether a condition holds since this look, and did not in the rounds before.
+
+        Examples
+        --------
+        >>> h = History()
+        >>> [h.begins("unreadable:a", t) for t in (1, 1, 2)]
+        [True, False, False]
+        """
+        new = name not in self.since
+        self.lasted(name, True, now)
+        return new
+
     def keep(self, prefix: str) -> None:
         """Whatever begins so is kept, although this round did not ask for it: it is not known."""
         self._used |= {name for name in (*self.lows, *self.since) if name.startswith(prefix)}
@@ -105,7 +118,11 @@ class History:
             return cls()
         try:
             told = json.loads(text)
-            lows = {name: [(m, n) for m, n in kept] for name, kept in told["lows"].items()}
-            return cls(lows, dict(told["since"]), told["steady_since"], told["round_at"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+            lows = {
+                str(name): [(int(m), int(n)) for m, n in kept]
+                for name, kept in told["lows"].items()
+            }
+            since = {str(name): int(at) for name, at in told["since"].items()}
+            return cls(lows, since, int(told["steady_since"]), int(told["round_at"]))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return cls()

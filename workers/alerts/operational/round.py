@@ -11,11 +11,12 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import process_rows, properties
 from redistill.streams.store.database import Database
 from redistill.workers.alerts.operational import book
-from redistill.workers.alerts.operational.checks.silent_processes import replaced
+from redistill.workers.alerts.operational.checks.silent_processes import missed_no_more
 from redistill.workers.alerts.operational.history import History
 from redistill.workers.alerts.operational.look import Check, Look
 from redistill.workers.alerts.operational.reading import Reading, settle
 from redistill.workers.alerts.operational.table import CHECKS
+from redistill.workers.errors import WorkersError
 from redistill.workers.settings.settings import Settings
 
 __all__ = ["Changes", "run"]
@@ -24,6 +25,12 @@ log = structlog.get_logger(__name__)
 
 HISTORY = "operational_history"
 """Of the property."""
+
+
+class ChecksFailed(WorkersError):
+    """Most operational checks fail: a look at the installation that saw next to nothing."""
+
+    retriable = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +62,9 @@ def run(database: Database, settings: Settings, now: int) -> Changes:
     ------
     StoreUnavailable
         The database is away: nothing was changed.
+    ChecksFailed
+        Most checks could not look, so nobody knows whether the installation is in order. What the
+        others found was written down.
     """
     with database.read() as conn:
         history = History.from_json(properties.get(conn, HISTORY))
@@ -74,25 +84,32 @@ def run(database: Database, settings: Settings, now: int) -> Changes:
             began, over = book.enter(conn, kind, settled, severity=severity, now=now)
             opened += [(kind, subject) for subject in began]
             ended += [(kind, subject) for subject in over]
-        if gone := replaced(process_rows.seen(conn), now):
+        if gone := missed_no_more(process_rows.seen(conn), now):
             process_rows.forget(conn, gone)
     _log(opened, ended, found)
+    failed = [kind for kind in found if f"failed:{kind}" in history.since]
+    if 2 * len(failed) > len(found):
+        raise ChecksFailed(f"{len(failed)} of {len(found)} operational checks fail")
     return Changes(opened=tuple(opened), ended=tuple(ended))
 
 
 def _readings(
     database: Database, settings: Settings, history: History, now: int, kind: str, check: Check
 ) -> Sequence[Reading] | None:
-    """Of one check; one that fails says nothing, and holds up none of the others."""
+    """Of one check; one that fails says nothing, holds up none of the others, and is said once."""
+    failed = f"failed:{kind}"
     try:
         with database.read() as conn:
-            return check(Look(conn=conn, settings=settings, now=now, history=history))
+            found = check(Look(conn=conn, settings=settings, now=now, history=history))
     except StoreUnavailable:
         raise
     except Exception:
-        log.exception("check_failed", action="check_failed", kind=kind)
+        if history.begins(failed, now):
+            log.exception("check_failed", action="check_failed", kind=kind)
         history.keep("")
         return None
+    history.lasted(failed, False, now)
+    return found
 
 
 def _log(

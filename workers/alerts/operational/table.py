@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from redistill.workers.alerts.alert import Severity
+from redistill.workers.alerts.alert import CHANNEL_FAILING, Severity
 from redistill.workers.alerts.operational.checks import (
     consumer_lag,
     disk,
@@ -20,11 +20,7 @@ from redistill.workers.alerts.operational.checks import (
 )
 from redistill.workers.alerts.operational.look import Check
 
-__all__ = ["CHANNEL_FAILING", "CHECKS", "SEVERITY_OF", "Operational"]
-
-CHANNEL_FAILING = "channel_failing"
-"""What the alert process itself raises (:mod:`redistill.workers.alerts.operational.book`), by the
-name of the channel that takes nothing."""
+__all__ = ["CHECKS", "SEVERITY_OF", "Operational"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,4 +52,5 @@ SEVERITY_OF: dict[str, Severity] = {
     **{kind: operational.severity for kind, operational in CHECKS.items()},
     CHANNEL_FAILING: "page",
 }
-"""Of every kind that there is."""
+"""Of every kind that there is: those that a check looks for, and what the alert process raises by
+itself (:mod:`redistill.workers.alerts.failing`)."""

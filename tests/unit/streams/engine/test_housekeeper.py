@@ -20,6 +20,7 @@ from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox, process_rows
 from redistill.streams.store import tables as t
+from redistill.streams.store.clock import DatabaseClock
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import JoinStep
 from redistill.streams.store.process_rows import BEAT_SECONDS, Presence, TopicLag
@@ -311,3 +312,29 @@ def test_lag_that_was_measured_long_ago_is_not_told(rig: Rig) -> None:
     assert told(rig)[2] != []
     rig.later(BEAT_SECONDS)
     assert told(rig) == (True, "", [])
+
+
+def test_round_of_many_models_looks_alive_and_keeps_its_leases(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes two seconds, and all of them a minute: others would take the worker for dead."""
+    rig.hold("stream-file")
+    rig.watched = {f"m{n:02}": SimpleNamespace(config=CONFIG) for n in range(30)}
+    unheard: list[int] = []
+
+    def works(*_: Any, **__: Any) -> JoinStep:
+        rig.wall += 2.0
+        rig.elapsed += 2.0
+        with rig.database.read() as conn:
+            [row] = process_rows.seen(conn)
+        unheard.append(round(rig.wall * 1e6) - row.seen_at)
+        return JoinStep()
+
+    wall = DatabaseClock(shared=False, process=lambda: round(rig.wall * 1e6))
+    monkeypatch.setattr(rig.database, "clock", wall)
+    monkeypatch.setattr(module, "join_labels", works)
+    monkeypatch.setattr(rig.keeper._raiser, "measure", works)
+    rig.later(0.0)
+    assert len(unheard) == 60
+    assert max(unheard) <= 2 * BEAT_SECONDS * 1e6
+    assert rig.holder("stream-file") == "us"

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -74,6 +75,35 @@ def test_flood_of_one_kind_is_one_line(
         slow = f"Task <kafka.net.selector.Task at {hex(id(i))}> ran for {i / 999:.3f}s"
         logging.getLogger("kafka.net.selector").warning(slow)  # formatted before it is logged
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+class Mute:
+    """What cannot be put in words."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError("no words")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("name", ["aiokafka.x", "kafka.net.transport", "redistill.x"])
+@pytest.mark.parametrize(
+    ("said", "args"), [("%d records", ("x",)), ("%s %s", ("x",)), (Mute(), ()), ({"a": Mute()}, ())]
+)
+def test_line_that_cannot_be_put_in_words_reaches_nobody_who_wrote_it(
+    root: logging.Logger, monkeypatch: pytest.MonkeyPatch, name: str, said: object, args: Any
+) -> None:
+    logs.configure("info")
+    asked: list[logging.LogRecord] = []
+    monkeypatch.setattr(logging.Handler, "handleError", lambda self, record: asked.append(record))
+    for _ in range(3):
+        try:
+            raise OSError("gone")
+        except OSError:
+            logging.getLogger(name).error(said, *args, exc_info=True)
+    monkeypatch.setattr(logs.time, "monotonic", lambda: 1e12)
+    logging.getLogger(name).error(said, *args)  # the one that would say how many were held back
+    assert asked, "the handler complains as it always does"
 
 
 def test_connection_that_ended_is_a_line_and_no_traceback(

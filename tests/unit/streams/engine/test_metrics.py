@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.metrics_address import MetricsAddress
-from redistill.streams.errors import StreamsError
+from redistill.streams.errors import AddressError
 
 
 def page(metrics: StreamMetrics) -> str:
@@ -40,7 +40,7 @@ def test_page_is_served_and_a_port_that_is_taken_is_said() -> None:
         assert "redistill_stream_lag 7.0" in answer.read().decode()
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
-        with pytest.raises(StreamsError, match=f"{taken}.*--metrics-port"):
+        with pytest.raises(AddressError, match=f"{taken}.*--metrics-port"):
             metrics.serve(MetricsAddress(port=taken))
 
 

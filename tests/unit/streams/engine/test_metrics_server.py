@@ -8,14 +8,19 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from urllib.error import HTTPError
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from structlog.testing import capture_logs
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.engine import metrics_server
 from redistill.streams.engine.metrics_address import MetricsAddress
 from redistill.streams.engine.metrics_server import AT_ONCE, MetricsServer
+from redistill.streams.errors import AddressError
 
 
 @pytest.fixture
@@ -65,6 +70,54 @@ def said(sock: socket.socket) -> bytes:
 
 def test_numbers_are_told(server: MetricsServer) -> None:
     assert "rows 7.0" in scrape(server)
+
+
+class Broken(Collector):
+    """A collector with a defect."""
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> list[Metric]:
+        raise KeyError("column")
+
+
+def test_why_a_scrape_failed_is_logged_once_in_a_while(
+    registry: CollectorRegistry, server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.register(Broken())
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(HTTPError, match="500"):
+                scrape(server)
+    (line,) = logs
+    assert (line["action"], line["log_level"], line["exc_info"]) == ("scrape_failed", "error", True)
+    monkeypatch.setattr(metrics_server, "SAID_SECONDS", 0.0)
+    server._quiet_until = 0.0
+    with capture_logs() as logs, pytest.raises(HTTPError, match="500"):
+        scrape(server)
+    assert len(logs) == 1
+
+
+def test_scrapes_go_on_after_no_thread_was_left(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "metrics-scrape" and not refused.is_set():
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(metrics_server, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(OSError):
+        scrape(server)
+    assert refused.is_set()
+    assert "rows 7.0" in scrape(server)
+    eventually(lambda: not server._open, "both connections are closed")
 
 
 def _scraping() -> int:
@@ -202,10 +255,18 @@ def test_a_process_without_descriptors_serves_again_when_it_has_some() -> None:
     assert ran.stderr == ""
 
 
+def test_host_that_is_not_ours_is_told_in_words(registry: CollectorRegistry) -> None:
+    for host in ("nobody.invalid", "192.0.2.1"):
+        with pytest.raises(AddressError, match=f"cannot listen on {host}:7: .*--metrics-host") as e:
+            MetricsServer(registry, MetricsAddress(port=7, host=host, token="t" * 32))
+        assert "while" not in str(e.value)
+        assert e.value.exit_code == 2
+
+
 def test_who_closed_it_has_the_port_back(
     server: MetricsServer, registry: CollectorRegistry
 ) -> None:
-    with pytest.raises(OSError):
+    with pytest.raises(AddressError):
         MetricsServer(registry, MetricsAddress(port=server.port))
     server.close()
     server.close()
@@ -215,6 +276,6 @@ def test_who_closed_it_has_the_port_back(
 def again(port: int, registry: CollectorRegistry) -> bool:
     try:
         MetricsServer(registry, MetricsAddress(port=port)).close()
-    except OSError:
+    except AddressError:
         return False
     return True

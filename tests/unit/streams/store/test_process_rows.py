@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from stream_rows import new_database
 
 from redistill.streams.store import process_rows, properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.process_rows import LAG, Presence, ProcessRow, TopicLag
+from redistill.streams.store.tables import processes
 
 LAGS = {
     "labels": TopicLag(behind=3, oldest_at=7),
@@ -63,12 +65,17 @@ def test_lag_is_known_while_its_worker_knows_it_and_goes_with_it(db: Database) -
         assert properties.get(conn, LAG + "a") is None
 
 
-def test_processes_that_are_silent_for_long_are_retired(db: Database) -> None:
+def test_processes_that_are_silent_for_long_are_retired_but_the_last_of_a_kind(
+    db: Database,
+) -> None:
     Presence(db, "stream", "a").say(lag=LAGS)
     [row] = seen(db)
     with db.begin() as conn:
+        assert process_rows.retire(conn, row.seen_at + 1) == 0, "nothing else sees"
+        later = {"kind": "stream", "started_at": 0, "seen_at": row.seen_at + 1, "said": ""}
+        conn.execute(sa.insert(processes).values(process_id="b", ready=True, **later))
         assert process_rows.retire(conn, row.seen_at) == 0
-        assert process_rows.retire(conn, row.seen_at + 1) == 1
-    assert seen(db) == []
+        assert process_rows.retire(conn, row.seen_at + 9) == 1
+    assert [row.process_id for row in seen(db)] == ["b"]
     with db.read() as conn:
         assert properties.get(conn, LAG + "a") is None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from stream_rows import new_database
 from structlog.testing import capture_logs
 
@@ -23,6 +24,7 @@ from redistill.streams.store.relay import (
     Relay,
     relay,
 )
+from redistill.streams.store.tables import leases
 from redistill.streams.wire.events import PointerMoved, VersionActivated
 from redistill.times import to_seconds
 
@@ -244,6 +246,33 @@ def test_broker_that_is_away_is_asked_every_few_seconds_and_one_that_refuses_sel
             r.run_once()
     assert tries[0] <= asked <= tries[1]
     assert [x["action"] for x in said] == ["relay_failed"] * 4, "at once, after 1, 3 and 7 minutes"
+
+
+def test_relay_that_finds_no_broker_is_seen_to_try_and_holds_no_other_up(
+    db: Database, broker: list[Any]
+) -> None:
+    def away(_: Broker) -> Any:
+        raise BrokerUnavailable("nobody is there")
+
+    def renewed_at() -> int:
+        with db.read() as conn:
+            return conn.execute(sa.select(leases.c.renewed_at)).scalar() or 0
+
+    now = Now()
+    r = Relay(
+        db, Broker("none:1"), holder="h", make=away, monotonic=now,
+        clock=lambda: to_seconds(NOW) + now.seconds,
+    )  # fmt: skip
+    assert (r.run_once(), renewed_at()) == (0, 0), "an idle one writes nothing"
+    add(db, activated("a"))
+    seen = []
+    for _ in range(3):
+        r.run_once()
+        seen.append(renewed_at())
+        now.seconds += LONGEST_REFUSED_PAUSE
+        with db.read() as conn:
+            assert lease.holder_of(conn, LEASE, seen[-1]) is None
+    assert seen == sorted(set(seen)), "each try is a sign of life"
 
 
 class GuardedTopics(Sent):

@@ -83,7 +83,7 @@ def test_file_that_is_not_there_tells_nobody(tmp_path: Path) -> None:
         ('[[routes]]\nmodels = ["*"]', "[[routes]] 1: channels is missing"),
         (
             CHANNEL + '[[routes]]\nchannels = ["taem"]',
-            "[[routes]] 1: channels names 'taem': there is no [channels.taem]",
+            "[[routes]] 1: channels names 'taem': there is no [channels.taem]; did you mean team?",
         ),
         (
             CHANNEL + '[[routes]]\nchannels = ["team"]\nmin_severity = "pages"',
@@ -94,13 +94,36 @@ def test_file_that_is_not_there_tells_nobody(tmp_path: Path) -> None:
             "[[routes]] 1: escalate_after_minutes and escalate_to: set both or neither",
         ),
         ('[quiet]\nfrom = "22:00"', "[quiet] to is missing"),
-        ('[quiet]\nfrom = "22"\nto = "7h"', "[quiet] to = '7h': a time of day like '22:00' was expected"),
+        ('[quiet]\nfrom = "22"\nto = "7h"', "[quiet] to = '7h': a time of day like '22:00' was expected, of `timezone`"),
         (
             '[quiet]\nfrom = "22:00"\nto = "07:00"\ntimezone = "Berlin"',
             "[quiet] timezone = 'Berlin': there is no such time zone: write one like 'Europe/Berlin'",
         ),
         ("[storm]\nalert = 3", "[storm] alert: there is no such key; did you mean alerts?"),
         ("[storm]\nalerts = 1", "[storm] alerts = 1: input should be greater than or equal to 2"),
+        # a comparison with a time of another zone would end every round of the planner
+        ('[quiet]\nfrom = "22:00+02:00"\nto = "07:00"', "[quiet] from = '22:00+02:00': a time of day like '22:00' was expected, of `timezone`"),
+        ('[quiet]\nfrom = 22:00:00\nto = "07:00"', "[quiet] from = datetime.time(22, 0): a time of day like '22:00' was expected, of `timezone`"),
+        ('[quiet]\nfrom = "7:00:00"\nto = "07:00"', "[quiet] from = '7:00:00': a time of day like '22:00' was expected, of `timezone`"),
+        ('[quiet]\nfrom = "07:00"\nto = "07:00:00"', "[quiet] from and to are the same: which hours are quiet?"),
+        # and so would these
+        ("[storm]\nwithin_seconds = inf", "[storm] within_seconds = inf: input should be less than or equal to 86400"),
+        (
+            CHANNEL + '[[routes]]\nchannels = ["team"]\nescalate_after_minutes = inf\nescalate_to = ["team"]',
+            "[[routes]] 1: escalate_after_minutes = inf: input should be less than or equal to 10080",
+        ),
+        (CHANNEL + '[heartbeat]\nchannel = "team"\nevery_seconds = inf', "[heartbeat] every_seconds = inf: input should be less than or equal to 86400"),
+        # what was written in the place of a channel may be a secret
+        ('channels = "hunter2"', "channels: [channels.NAME] was expected"),
+        ('[channels]\nteam = "hunter2"', "[channels] team: [channels.NAME] was expected"),
+        ('[[channels]]\nsecret = "hunter2"', "channels: [channels.NAME] was expected"),
+        ('[channels."a b"]\nkind = "ping"', "channels: 'a b' is no name of a channel: it has 1 to 64 letters, digits, _ and -"),
+        ('routes = "team"', "routes: [[routes]] was expected"),
+        ('[routes]\nchannels = ["team"]', "routes: [[routes]] was expected"),
+        ("[[storm]]\nalerts = 3", "storm: [storm] was expected"),
+        (CHANNEL + '[[routes]]\nchannels = "team"', "[[routes]] 1: channels = 'team': a list like [\"one\", \"two\"] was expected"),
+        ("[[routes]]\nchannels = []", "[[routes]] 1: channels = []: at least one was expected"),
+        ('[heartbeat]\nchannel = 3', "[heartbeat] channel = 3: a text in quotes was expected"),
         ('[heartbeat]\nchannel = "x"', "[heartbeat] channel names 'x': there is no [channels.x]"),
     ],
 )  # fmt: skip
@@ -125,3 +148,11 @@ def test_file_that_is_no_toml_or_cannot_be_read_is_told(tmp_path: Path) -> None:
         alerts_file.parse("[", PATH)
     with pytest.raises(SettingsError, match="cannot be read"):
         alerts_file.read(tmp_path)
+    with pytest.raises(SettingsError, match="nested too deep"):
+        alerts_file.parse("a = " + "[" * 9_000 + "]" * 9_000, PATH)
+
+
+def test_file_of_an_editor_of_windows_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.toml"
+    path.write_bytes(b"\xef\xbb\xbf[storm]\r\nalerts = 3\r\n")
+    assert alerts_file.read(path).storm.alerts == 3

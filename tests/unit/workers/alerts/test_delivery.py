@@ -121,12 +121,25 @@ def test_receiver_that_asks_for_time_gets_it_up_to_an_hour() -> None:
         )
 
 
-def test_what_could_not_be_told_for_days_is_given_up_until_there_is_news() -> None:
+@pytest.mark.parametrize("asked", [None, 120.0, 1e9])
+def test_what_could_not_be_told_for_days_is_tried_once_an_hour(asked: float | None) -> None:
+    old = replace(owed(alert()), wanted_at=NOW - 4 * DAY, tries=500)
+    away = DeliveryFailed("503", after_seconds=asked)
+    row = delivery.failed(old, away, now=NOW, rng=Random(1))
+    assert (row.state, row.not_before) == ("given_up", NOW + HOUR)
+    assert owed(alert(), row, now=NOW + SECOND, took_at=NOW - 1) == row
+    again = delivery.failed(row, AWAY, now=NOW + HOUR, rng=Random(1))
+    assert (again.state, again.not_before) == ("given_up", NOW + 2 * HOUR)
+
+
+def test_what_was_given_up_is_told_soon_where_there_is_news_or_the_channel_is_back() -> None:
     old = replace(owed(alert()), wanted_at=NOW - 4 * DAY)
     row = delivery.failed(old, AWAY, now=NOW, rng=Random(1))
-    assert row.state == "given_up"
-    assert owed(alert(), row).state == "given_up"
-    assert owed(alert(state="resolved"), row).state == "owed"
+    soon = NOW + round(delivery.LONGEST_PAUSE_SECONDS * SECOND)
+    for more in ({"took_at": NOW + 1}, {}):
+        news = alert() if more else alert(state="resolved")
+        made = owed(news, row, now=NOW + SECOND, **more)
+        assert (made.state, made.not_before) == ("owed", soon)
 
 
 @given(st.integers(1, 10_000), st.integers(0, 2**31))
@@ -139,3 +152,11 @@ def test_what_was_kept_back_is_owed_from_when_it_may_be_told() -> None:
     held = replace(owed(alert()), state="held")
     assert owed(alert(), held, now=NOW + DAY).wanted_at == NOW + DAY
     assert owed(alert(severity="page"), held, now=NOW + DAY).wanted_at == NOW + DAY
+
+
+@pytest.mark.parametrize("changed", [{}, {"how_bad": "worse"}, {"severity": "page"}])
+def test_clock_that_was_ahead_keeps_nothing_back_for_long(changed: dict[str, Any]) -> None:
+    ahead = NOW + 30 * DAY
+    failed = delivery.failed(owed(alert(), now=ahead), AWAY, now=ahead, rng=Random(1))
+    assert owed(alert(**changed), failed).not_before <= NOW + HOUR
+    assert owed(alert(how_bad="x"), told(alert(), now=ahead)).not_before <= NOW + HOUR

@@ -108,6 +108,20 @@ def test_text_that_somebody_else_chose_is_one_line() -> None:
     assert made.done.isprintable()
 
 
+def test_nothing_of_a_finding_or_a_row_steers_a_terminal_or_a_database() -> None:
+    evil = "a\x00\x1b[2J\r\nb\u202e\ud800" * 400
+    found = body() | {"reason": evil}
+    found["impact"] = {**found["impact"], "metric": evil, "current": float("nan")}
+    found["contributors"] = [{"column": evil, "distance": evil, "value": 1e308, "noise_floor": 0.0}]
+    given = dict.fromkeys(("model", "version", "why", "stage", "resolution"), evil)
+    for status in ("open", "resolved"):
+        made = incident_alerts.of_incident(incident(**given, status=status), [found], None)
+        for name in ("title", "how_bad", "where", "done", "model", "version"):
+            text = getattr(made, name)
+            assert text.isprintable(), name
+            assert len(text) <= 600, name
+
+
 def test_trouble_with_the_installation_is_told_with_its_remedy() -> None:
     row = {
         "alert_id": "a1", "kind": "disk", "subject": "/data", "model": None, "severity": "warn",

@@ -7,17 +7,21 @@ from collections.abc import Iterator
 import incident_rows
 import loop
 import pytest
+import sqlalchemy as sa
 from loop import NOW
 from structlog.testing import capture_logs
 
 from redistill.streams.errors import LeaseError
 from redistill.streams.store.database import Database
+from redistill.streams.store.tables import findings
 from redistill.times import DAY, HOUR, SECOND
-from redistill.workers.alerts import delivery
+from redistill.workers.alerts import delivery, incident_alerts
 from redistill.workers.alerts.alerts_file import AlertsConfig, Route, Storm
+from redistill.workers.alerts.operational import book
 from redistill.workers.alerts.planner import AGAIN_US, LATELY_US, Planner
 from redistill.workers.alerts.planning import Plan, Traits
 from redistill.workers.store import alert_deliveries, alert_holds, alert_queries
+from redistill.workers.store.tables import pointer_history
 
 CONFIG = AlertsConfig(
     channels={"team": {}},
@@ -123,6 +127,54 @@ def test_moves_of_pointers_are_told_from_when_somebody_is_there_to_be_told(
     assert rounds(NOW + SECOND) == [("change", "resolved")]
     assert rounds(NOW + 2 * SECOND) == []
     assert rounds(NOW + SECOND + LATELY_US) == []
+
+
+@pytest.mark.parametrize(
+    "body", ["{", "[1]", '{"impact": [], "slices": 3}', '{"contributors": [{}]}']
+)
+def test_row_that_cannot_be_read_costs_nobody_else_their_alert(
+    database: Database, body: str
+) -> None:
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+        incident_rows.open_incident(conn, model="fraud", now=NOW)
+        f = findings.c
+        conn.execute(sa.update(findings).where(f.model == "credit").values(body=body))
+    rounds = Rounds(database)
+    with capture_logs() as lines:
+        told = {s.alert.model: s.alert for s in rounds.plan(NOW).owed["team"]}
+        assert rounds(NOW + SECOND) == [("incident", "firing")] * 2
+        assert told.keys() == {"credit", "fraud"}
+        assert told["credit"].how_bad == "its effect on accuracy is not known: no label says so yet"
+        assert "5.0% → 60.0%" in told["fraud"].title
+        with database.begin() as conn:
+            loop.point(conn, "credit", "r2", now=NOW + SECOND)
+            conn.execute(sa.update(pointer_history).values(trigger="rubbish"))
+            incident_rows.resolve(conn, number, now=NOW + 2 * SECOND)
+        later = [rounds(NOW + i * SECOND) for i in (3, 4)]
+    assert later == [[("incident", "resolved"), ("change", "resolved")], []]
+    said = [(x["action"], x["alert"]) for x in lines if x["log_level"] == "error"]
+    assert said == [
+        ("alert_unreadable", f"incident:{number}"),
+        ("alert_unreadable", "change:credit:2"),
+    ]
+
+
+def test_alert_that_cannot_be_made_at_all_holds_up_no_other(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.begin() as conn:
+        incident_rows.open_incident(conn, now=NOW)
+        now = {"said": "full", "remedy": "free some", "now": NOW}
+        book.open_alert(conn, "disk", "home", severity="page", **now)  # type: ignore[arg-type]
+
+    def cannot(*_: object) -> None:
+        raise OverflowError("a time that is none")
+
+    monkeypatch.setattr(incident_alerts, "of_incident", cannot)
+    with capture_logs() as lines:
+        assert Rounds(database)(NOW) == [("operational", "firing")]
+    assert [x["action"] for x in lines] == ["alert_unreadable"]
 
 
 def test_storm_lives_as_long_as_a_member_and_is_forgotten_afterwards(database: Database) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
 from alert_rows import NOW, alert
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redistill.times import HOUR, MINUTE, SECOND
+from redistill.times import DAY, HOUR, MINUTE, SECOND
 from redistill.workers.alerts import delivery, storms
-from redistill.workers.alerts.alert import Alert
+from redistill.workers.alerts.alert import CHANNEL_FAILING, Alert
 from redistill.workers.alerts.alerts_file import AlertsConfig, Quiet, Route, Storm
-from redistill.workers.alerts.planning import CHANNEL_FAILING, Facts, Plan, Traits, plan
-from redistill.workers.store.alert_deliveries import Delivery
+from redistill.workers.alerts.channels.channel import DeliveryFailed
+from redistill.workers.alerts.failing import failing
+from redistill.workers.alerts.planning import Facts, Plan, Traits, plan
+from redistill.workers.store.alert_deliveries import PLANNED, Delivery
 from redistill.workers.store.alert_holds import Hold
 
 CHANNELS: dict[str, dict[str, object]] = {"oncall": {}, "team": {}}
@@ -233,6 +237,93 @@ def test_storm_that_concerns_a_channel_no_more_is_over_for_it() -> None:
     assert world.round(forward=MINUTE) == []
 
 
+class Down(World):
+    """A channel that takes nothing while it is down, and rows as SQL keeps them: a plan and a note
+    write columns of their own."""
+
+    down = True
+
+    def tries(self, *alerts: Alert, forward: int = 0) -> list[str]:
+        """What it was told after one more round."""
+        self.now += forward
+        self.alerts |= {a.key: a for a in alerts}
+        made, told = self.plan(), []
+        for row in made.write:
+            old = self.rows.get((row.channel, row.alert_key))
+            planned = {name: getattr(row, name) for name in PLANNED}
+            self.rows[row.channel, row.alert_key] = replace(old, **planned) if old else row
+        for key in made.delete:
+            del self.rows[key]
+        for one in (s for s in made.owed["oncall"] if s.delivery.not_before <= self.now):
+            error = DeliveryFailed("away")
+            row = delivery.sent(one.delivery, one.alert, now=self.now)
+            if self.down:
+                row = delivery.failed(one.delivery, error, now=self.now, rng=Random(1))
+            else:
+                told.append(f"{one.alert.key} {one.alert.state} {one.alert.title}")
+                self.told.append(("oncall", one.alert))
+            self.rows["oncall", one.alert.key] = row
+        return told
+
+    def failing(self) -> bool:
+        return bool(failing(self.rows.values()))
+
+    def is_over(self, key: str) -> bool:
+        """Whether an alert is one that ended, and that nobody believes in."""
+        keys = (key, self.storms.get(key))
+        believed = any(row.told_open and row.alert_key in keys for row in self.rows.values())
+        return key in self.alerts and self.alerts[key].state == "resolved" and not believed
+
+
+def test_what_was_given_up_and_is_still_true_is_told_once_the_channel_is_back() -> None:
+    world = Down(config(), channels={"oncall": Traits(in_place=False)})
+    world.tries(alert("1"), alert("2"))
+    for _ in range(100):
+        world.tries(forward=HOUR)
+    assert {row.state for row in world.rows.values()} == {"given_up"}
+    assert world.failing()
+    world.tries(alert("1", title="error 4.4% → 40%"), alert("2", **ENDED), forward=MINUTE)
+    world.down = False
+    assert world.tries(alert("new"), forward=6 * MINUTE) == [
+        "incident:new firing error 4.4% → 18.7%"
+    ]
+    assert world.tries(forward=SECOND) == ["incident:1 firing error 4.4% → 40%"], "as it is now"
+    assert not world.failing()
+    assert world.rows.keys() == {("oncall", I1), ("oncall", "incident:new")}
+
+
+def test_channel_that_is_back_is_noticed_though_nothing_else_happens() -> None:
+    world = Down(config())
+    world.tries(alert())
+    for _ in range(100):
+        world.tries(forward=HOUR)
+    assert world.failing()
+    world.down = False
+    assert world.tries(forward=HOUR + SECOND)
+    assert not world.failing()
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_what_was_given_up_and_is_over_holds_no_channel_as_failing(told_before: bool) -> None:
+    world = Down(config())
+    if told_before:
+        world.down = False
+        world.tries(alert())
+        world.tries(alert(**ENDED), forward=HOUR)
+        world.down = True
+    for _ in range(100):
+        world.tries(alert(), forward=HOUR)
+    assert world.failing()
+    del world.alerts[I1]  # it ended, and that was long ago
+    world.tries(forward=HOUR)
+    assert not world.failing()
+    assert bool(world.rows) is told_before
+    for _ in range(100):
+        world.tries(alert(), forward=HOUR)
+    world.tries(alert(**ENDED), forward=HOUR)
+    assert not world.failing()
+
+
 def test_trouble_of_a_channel_goes_to_another_one() -> None:
     trouble = alert(
         key="operational:1", kind="operational", alert_class=CHANNEL_FAILING, model=None, where="oncall",
@@ -296,6 +387,69 @@ def test_whatever_happens_a_channel_knows_in_the_end_what_is_so(
     assert set(open_.values()) <= {"resolved"}, "nobody believes that anything still fires"
     assert not any(row.told_open or row.state == "owed" for row in world.rows.values())
     assert world.round(forward=HOUR) == [], "and it comes to rest"
+
+
+TROUBLE = st.lists(
+    st.tuples(
+        st.integers(0, 6),
+        st.sampled_from(["firing", "firing", "resolved", "gone"]),
+        st.sampled_from(["warn", "page"]),
+        st.sampled_from([None, None, "snooze", "clear"]),
+        st.sampled_from([0, SECOND, MINUTE, HOUR, DAY, 4 * DAY, -HOUR]),
+        st.sampled_from([None, None, "down", "up"]),
+    ),
+    max_size=30,
+)
+
+
+@pytest.mark.parametrize("quiet", [None, Quiet(begin="16:05", end="16:40")])
+@pytest.mark.parametrize("over", [True, False])
+@given(moves=TROUBLE)
+@example(  # what was given up joins a storm
+    moves=[
+        (0, "firing", "warn", None, 0, "up"),
+        (6, "firing", "warn", None, 0, None),
+        *[(6, "resolved", "warn", None, HOUR, "down")] * 5,
+        (1, "firing", "warn", None, 4 * DAY, None),
+        (6, "firing", "warn", None, 0, None),
+    ]
+)
+def test_channel_that_was_down_knows_once_it_is_back_what_is_so_and_fails_no_more(
+    quiet: Quiet | None, over: bool, moves: list[Any]
+) -> None:
+    world = Down(config(quiet=quiet))
+    for number, state, severity, hold, forward, link in moves:
+        one = alert(
+            str(number),
+            model=f"m{number}",
+            severity=severity,
+            opened_at=NOW + number * SECOND,
+            **(ENDED if state == "resolved" else {}),
+        )
+        if state != "gone":
+            world.alerts[one.key] = one
+        elif world.is_over(one.key):
+            del world.alerts[one.key]  # it ended long ago
+        if hold == "snooze":
+            world.holds[one.key] = Hold(snoozed_until=world.now + HOUR, snoozed_by="x")
+        elif hold == "clear":
+            world.holds.pop(one.key, None)
+        world.down = world.down if link is None else link == "down"
+        world.tries(forward=forward)
+    world.down = False
+    world.holds.clear()
+    if over:
+        world.alerts = {k: replace(a, **ENDED) for k, a in world.alerts.items()}
+    for _ in range(30):
+        world.tries(forward=61 * MINUTE)
+    assert not world.failing()
+    assert world.tries(forward=HOUR) == [], "it comes to rest"
+    waits = {row.alert_key for row in world.rows.values() if row.state != "told"}
+    assert waits <= world.storms.keys(), "but for what a storm tells"
+    believes = {a.key: a.state for _, a in world.told}
+    for key, one in world.alerts.items():
+        states = {believes.get(k) for k in (key, world.storms.get(key, ""))}
+        assert ("firing" in states) if one.state == "firing" else believes.get(key) != "firing"
 
 
 def test_receiver_that_forgets_is_reminded_while_it_fires() -> None:

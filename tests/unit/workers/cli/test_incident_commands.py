@@ -15,6 +15,7 @@ import repairable
 import sqlalchemy as sa
 from loop import LIMITS, NOW, Clock, finding
 from ports import free_port
+from served_rows import said
 from typer.testing import CliRunner, Result
 from waiting import eventually
 
@@ -52,7 +53,7 @@ def call(*args: str) -> Result:
 def done(*args: str) -> str:
     result = call(*args)
     assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
+    return result.stdout
 
 
 def refused(*args: str) -> str:
@@ -237,7 +238,10 @@ REMEMBERED: dict[str, tuple[Any, str]] = {
     "incumbent": ("v1", "compared with v1"),
     "why": ("few rows", "few rows"),
     "reasons": (["few rows"], "few rows"),
-    "wait": ({"count": "gate_labelled", "rows": 32}, "is judged again at 32"),
+    "wait": (
+        {"count": "gate_labelled", "rows": 32},
+        "had 7 labelled gate rows at the last look, goes on at 32",
+    ),
     "asked": (
         [
             {
@@ -300,6 +304,44 @@ def test_recompress_makes_a_job_or_says_why_not(database: Database) -> None:
     assert (job["job_id"], job["trigger_kind"]) == (found["job_id"], "actor")
     assert json.loads(job["options"]) == {"train_on": "labels", "source": "s"}
     assert "cancel it with" in refused("recompress", "credit")
+
+
+def test_recompress_warns_of_a_source_that_nobody_has_seen(database: Database) -> None:
+    """Mistyped, it would keep the model's one live job until its deadline."""
+    said(database, range(1, 3), "contractor", "default")
+    by_labels = ("recompress", "credit", "--train-on", "labels", "--json", "--source")
+    assert "--source has 0 characters" in refused(*by_labels, "")
+    assert "--source has 81 characters" in refused(*by_labels, "s" * 81)
+    mistyped = call(*by_labels, "contractr")
+    assert mistyped.exit_code == 0
+    assert json.loads(mistyped.stdout)["source"] == "contractr"
+    assert "no label of source 'contractr' is stored for credit" in mistyped.stderr
+    assert "did you mean 'contractor'?" in mistyped.stderr
+    assert "`redistill jobs cancel 1` takes it back" in mistyped.stderr
+    done("jobs", "cancel", "1")
+    known = call(*by_labels, "contractor")
+    assert (known.exit_code, known.stderr) == (0, "")
+
+
+def test_waiver_answers_the_question_that_was_asked_though_other_jobs_came_since(
+    database: Database,
+) -> None:
+    """A schedule goes on, and somebody tries another candidate: the question stays."""
+    asked = json.loads(done("recompress", "credit", "--json"))["job_id"]
+    ended = {"incumbent": "v1"}
+    for state, following in (
+        ("needs_person", ()),
+        ("rejected", ("--train-on", "labels")),
+        ("rejected", None),
+    ):
+        with database.begin() as conn:
+            job = job_queue.live(conn, "credit")
+            assert job is not None
+            job_queue.finish(conn, job, state, outcome=ended, now=NOW)
+        if following is not None:
+            done("recompress", "credit", *following)
+    taken = done("recompress", "credit", "--waive", "trusted", "--reason", "old rows", "--json")
+    assert json.loads(taken)["job_id"] == asked
 
 
 def test_only_gates_of_trusted_rows_are_waived_and_never_without_a_reason(

@@ -20,6 +20,7 @@ from redistill.workers.store import opening
     ("typed", "meant"),
     [
         ("modls", "'models'"),
+        ("UP", "'up'"),
         ("chek-history", "'check-history'"),
         ("incidents lst", "'list'"),
         ("topics aply", "'apply'"),
@@ -31,6 +32,30 @@ def test_mistyped_word_is_answered_with_the_one_that_was_meant(typed: str, meant
     result = CliRunner().invoke(app, typed.split())
     assert result.exit_code == 2
     assert meant in result.output
+
+
+@pytest.mark.parametrize(
+    "typed", [("jobs", "show", "{}"), ("recompress", "{}"), ("recompress", "a", "--source", "{}"),
+              ("publish", "a", "{}"), ("register", "{}", "--from-traffic")],
+)  # fmt: skip
+def test_bytes_that_are_no_text_are_refused_but_for_names_of_files(
+    typed: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    result = CliRunner().invoke(app, [word.format("\udcffx") for word in typed])
+    assert result.exit_code == 2
+    assert "'\\udcffx' is not UTF-8" in result.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_file_whose_name_is_no_text_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    path = tmp_path / "caf\udce9.toml"
+    path.write_text("name = ")
+    told = CliRunner().invoke(app, ["register", str(path)]).exception
+    assert "is not TOML" in str(told)
 
 
 @pytest.fixture
@@ -63,6 +88,17 @@ def test_watched_model_is_refused_for_its_level_and_not_for_missing_keys(
     monkeypatch.setenv("REDISTILL_HOME", str(home))
     told = CliRunner().invoke(app, typed.split()).exception
     assert "level watch" in str(told)
+
+
+@pytest.mark.parametrize("typed", [("publish", "credit", ""), ("rollback", "credit", "--to", "")])
+def test_empty_version_is_a_wrong_name_and_not_the_default(
+    typed: tuple[str, ...], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of ``--to "$PREVIOUS"`` where the shell's variable is not set."""
+    monkeypatch.setenv("REDISTILL_HOME", str(home))
+    told = CliRunner().invoke(app, typed).exception
+    assert getattr(told, "exit_code", None) == 2
+    assert str(told).startswith("credit has no version ''")
 
 
 AS_INSTALLED = """

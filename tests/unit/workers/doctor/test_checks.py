@@ -12,6 +12,7 @@ from redistill.streams.store.process_rows import ProcessRow, TopicLag
 from redistill.times import DAY, HOUR, MINUTE, SECOND
 from redistill.workers.doctor.checks import CHECKS, examine
 from redistill.workers.doctor.facts import (
+    AlertFacts,
     Disk,
     Facts,
     KeyFacts,
@@ -19,6 +20,7 @@ from redistill.workers.doctor.facts import (
     PackageFault,
     StoreFacts,
     TopicFacts,
+    Trouble,
 )
 
 NOW = 1_700_000_000_000_000
@@ -40,6 +42,7 @@ STORE = StoreFacts(
 WELL = Facts(
     now=NOW, version="0.1", python="3.11.7", disk=Disk(home=Path("h"), free=9 * 10**10, total=10**11),
     broker="kafka:9092", database="sqlite:///x", store=STORE,
+    alerts=AlertFacts(path=Path("alerts.toml"), channels=("team",)),
     keys=KeyFacts(fault=None, root_until=NOW + 300 * DAY, repository_until=NOW + 7 * DAY),
 )  # fmt: skip
 
@@ -55,6 +58,10 @@ def store(**changes: Any) -> dict[str, Any]:
 
 
 MIB = 2**20
+FILE = Path("alerts.toml")
+TROUBLE = Trouble(
+    kind="disk", severity="page", said="the disk is full", remedy="make room", opened_at=NOW
+)
 ILL: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("settings", {"unknown_settings": ("REDISTILL_X: no such",)}, "warn", "REDISTILL_X", "settings.md"),
     ("versions", {"packages": (PackageFault(name="tuf", installed=None, wanted=">=6"),)}, "fail", "tuf is missing", "pip install 'tuf>=6'"),
@@ -67,7 +74,9 @@ ILL: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("topics", {"topics": (TopicFacts(name="dlq", state="missing", notes=()),)}, "fail", "dlq", "redistill topics apply"),
     ("topics", {"topics": (TopicFacts(name="dlq", state="differs", notes=("few",)),)}, "warn", "few", "--dry-run"),
     ("topics", {"topics_unknown": "no"}, "warn", "not looked at", "--dry-run"),
-    ("database", {"store": None, "database_fault": "it is empty"}, "fail", "empty", "db upgrade"),
+    ("database", {"store": None, "database_fault": "it is empty", "database_state": "unusable"}, "fail", "empty", "db upgrade"),
+    ("database", {"store": None, "database_fault": "no file", "database_state": "missing"}, "fail", "no file", "redistill db upgrade makes it"),
+    ("database", {"store": None, "database_fault": "nobody listens"}, "fail", "nobody", "start it, or see what holds it up (RUNBOOK: A database that is away)"),
     ("clock", store(clock_offset_us=90 * SECOND), "fail", "90.0 s ahead of", "time service"),
     ("clock", store(clock_offset_us=-5 * SECOND), "warn", "5.0 s behind", "time service"),
     ("clock", store(clock_problem="clocks differ"), "fail", "differ", "RUNBOOK"),
@@ -77,6 +86,14 @@ ILL: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("processes", store(processes=()), "fail", "no stream process", "redistill run stream"),
     ("processes", store(processes=(row("stream", ready=False, said="the broker: away"),)), "fail", "stream waits: the broker", "log"),
     ("processes", store(processes=tuple(row(k, seen_at=NOW - HOUR) for k in ("stream", "repair", "alerts", "web"))), "fail", "no repair", "run repair"),
+    ("alerts", {"alerts": AlertFacts(path=FILE, there=False)}, "warn", "alerts.toml is not there", "docs/alerts.md"),
+    ("alerts", {"alerts": AlertFacts(path=FILE)}, "warn", "alerts.toml has no channel", "docs/alerts.md"),
+    ("alerts", {"alerts": AlertFacts(path=FILE, fault="it is not TOML")}, "fail", "not TOML", "redistill alerts test"),
+    ("alerts", {"alerts": AlertFacts(path=FILE, fault="no KEY", absent=("KEY", "URL"))}, "warn", "no KEY", "export KEY=... URL=... for `redistill run alerts`"),
+    ("alerts", {"alerts": AlertFacts(path=FILE, fault="no KEY", absent=("KEY",)), "store": None}, "fail", "no KEY", "export KEY=..."),
+    ("troubles", store(troubles=(TROUBLE,)), "fail", "the disk is full (disk, since 2023-11-14 22:13Z)", "make room"),
+    ("troubles", store(troubles=(replace(TROUBLE, severity="warn"),)), "warn", "disk", "make room"),
+    ("troubles", store(troubles=(TROUBLE,) * 9 + (replace(TROUBLE, severity="warn"),) * 6), "warn", "5 more", "redistill alerts list"),
     ("lag", store(lag={"labels": TopicLag(behind=9, oldest_at=NOW - 2 * MINUTE)}), "warn", "9 records", "more stream"),
     ("lag", store(lag={"labels": TopicLag(behind=9, oldest_at=NOW - HOUR)}), "fail", "3,600 s", "more stream"),
     ("labels", store(models=()), "warn", "no model", "register"),

@@ -201,7 +201,8 @@ def test_same_job_gives_the_same_bytes(database: Database) -> None:
 def test_spec_says_which_graph_a_repair_made_and_what_was_asked_for(manual: Database) -> None:
     change(manual, versions, kind="repaired")
     spec = job_spec.spec_of(context(manual), "gate", deadline_s=1.0)
-    assert (spec.made_here, spec.train_on, spec.mode) == (("incumbent",), "labels", "gate")
+    assert (spec.made_here, spec.mode) == (("incumbent",), "gate")
+    assert (spec.train_on, spec.source) == ("labels", "contractor")
 
 
 def published_before(database: Database, home: Path, **kinds: str) -> None:

@@ -17,6 +17,7 @@ from job_worker import ScriptedChild, diagnosis, report
 from loop import NOW, Clock
 from served_rows import labelled, said, served
 
+from redistill.compress import data as compress_data
 from redistill.compress.plan import Accepted, ColumnCheck
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import feature_rows, labels, specs
@@ -401,6 +402,7 @@ def test_source_that_was_asked_for_and_labels_no_row_of_the_window_is_waited_for
     job = manual.job
     assert (job.state, child.asked, job.gate_rows) == ("waiting_labels", [], 0)
     assert "0 rows to train on that v1 served have a label of 'contractor'" in job.outcome["why"]
+    assert "half of all rows only judge" in job.outcome["why"]
     waiting = WaitingJobs(manual.clock)
 
     def ready() -> bool:
@@ -413,6 +415,39 @@ def test_source_that_was_asked_for_and_labels_no_row_of_the_window_is_waited_for
     assert not ready()  # it was looked at just now
     manual.clock.forward(to_us(LOOK_SECONDS))
     assert ready()
+
+
+def test_source_that_nobody_has_seen_is_named_with_those_that_are_known(manual: World) -> None:
+    with manual.database.begin() as conn:
+        options = {"train_on": "labels", "source": "contractr"}
+        conn.execute(sa.update(jobs).values(options=json.dumps(options)))
+    traffic(manual, 300, 300)
+    said(manual.database, range(1, 3), "contractor", "default")
+    assert manual.claim(ScriptedChild(ACCEPTED)).repair() is None
+    why = manual.job.outcome["why"]
+    assert "no label of source 'contractr' is stored for credit; did you mean 'contractor'?" in why
+
+
+def test_job_that_learns_from_labels_waits_for_as_many_as_the_pipeline_wants(
+    manual: World,
+) -> None:
+    assert phases.MIN_LABELLED_TRAIN_ROWS == compress_data.MIN_TRAIN_ROWS
+    with manual.database.begin() as conn:
+        conn.execute(sa.update(jobs).values(options=json.dumps({"train_on": "labels"})))
+    traffic(manual, 200, 40)  # some 20 of them to train on
+    child = ScriptedChild(ACCEPTED)
+    assert manual.claim(child).repair() is None
+    job = manual.job
+    assert (job.state, job.outcome["wait"]["count"]) == ("waiting_labels", "train_labelled")
+    assert "rows to train on have a label, 32 are needed" in job.outcome["why"]
+    waiting = WaitingJobs(manual.clock)
+    manual.clock.forward(to_us(phases.LOOK_SECONDS))
+    with manual.database.read() as conn:
+        assert waiting.ready(conn) is None
+    labelled(manual.database, range(41, 201))
+    manual.clock.forward(to_us(LOOK_SECONDS))
+    with manual.database.read() as conn:
+        assert waiting.ready(conn) is not None
 
 
 def test_begin_of_the_window_is_read_from_its_step() -> None:

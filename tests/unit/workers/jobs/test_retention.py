@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import incident_rows
 import loop
 import pytest
 import sqlalchemy as sa
 from loop import NOW
+from structlog.testing import capture_logs
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import (
@@ -154,6 +157,48 @@ def test_folder_of_a_job_goes_whole_also_where_its_deletion_is_cut_short(
     assert not (folder / "over").exists()
     run(database, tmp_path)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTEMPTY, errno.EACCES])
+def test_folder_that_cannot_be_deleted_is_named_and_keeps_no_other(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    folder, old = tmp_path / "jobs", to_seconds(NOW - 20 * DAY)
+    for name in (".gone-a", ".gone-c", "b", "d"):
+        (folder / name / "work").mkdir(parents=True)
+        os.utime(folder / name, (old, old))
+    rmtree = retention.shutil.rmtree
+
+    def refusing(path: Path, **kwargs: Any) -> None:
+        if path.name in (".gone-a", ".gone-b"):
+            error = OSError(code, os.strerror(code), str(path))
+            if not kwargs.get("ignore_errors"):
+                raise error
+            return
+        rmtree(path, **kwargs)
+
+    monkeypatch.setattr(retention.shutil, "rmtree", refusing)
+    with capture_logs() as logged:
+        assert run(database, tmp_path).folders == 1
+    kept = {x["folder"]: x["error"] for x in logged if x["event"] == "folder_kept"}
+    assert kept.keys() == {".gone-a", "b"}
+    assert all(os.strerror(code) in error for error in kept.values())
+    assert {p.name for p in folder.iterdir()} == {".gone-a", ".gone-b"}
+
+
+def test_folder_whose_name_is_taken_is_named_and_keeps_no_other(
+    database: Database, tmp_path: Path
+) -> None:
+    """As where two workers are at it, or what was cut short could not be deleted."""
+    folder, old = tmp_path / "jobs", to_seconds(NOW - 20 * DAY)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        os.utime(folder / name, (old, old))
+    (folder / ".gone-a").write_text("no folder")
+    with capture_logs() as logged:
+        assert run(database, tmp_path).folders == 1
+    assert [x["folder"] for x in logged if x["event"] == "folder_kept"] == ["a"]
+    assert {p.name for p in folder.iterdir()} == {".gone-a", "a"}
 
 
 def test_names_that_no_longer_come_go_with_counters_that_no_longer_grow(

@@ -180,6 +180,63 @@ def test_source_that_was_asked_for_trains_and_the_believed_one_judges(database: 
     assert (found.counts["asked"], "asked" in plain.counts) == (trained, False)
 
 
+def test_rows_that_an_asked_source_labelled_train_from_before_the_window(
+    database: Database,
+) -> None:
+    """On a busy service a person labels what was served long before the last rows."""
+    served(database, range(1, 101))
+    served(database, range(101, 201), at=NOW + 100 * SECOND)
+    labelled(database, range(1, 201), label="repay")
+    said(database, range(1, 81), "contractor", "default")
+    said(database, range(301, 401), "contractor", "default")  # rows that nobody has stored
+    last = replace(WANTED, since=None, last_rows=100)
+    plain = read(database, last)
+    found = read(database, replace(last, source="contractor"))
+    old = [r for r in found.table.to_pylist() if r["id_hash"] <= 100]
+    assert {r["id_hash"] for r in old} == to_train_on(range(1, 81))
+    assert {(r["split"], r["source"], r["label"]) for r in old} == {
+        ("train", "contractor", "default")
+    }
+    assert found.counts["asked"] == len(old)
+    assert found.counts["train"] == plain.counts["train"] + len(old)
+    # what judges, and where the window begins and ends, is as without them
+    assert column(found, "id_hash", "gate") == column(plain, "id_hash", "gate")
+    assert (found.since, found.newest) == (plain.since, plain.newest)
+    again = read(database, replace(last, source="contractor", since=found.since))
+    assert again.table.equals(found.table)
+    frozen = read(database, replace(last, source="contractor", frozen_at=NOW + 40 * SECOND))
+    assert set(column(frozen, "id_hash", "train")) == to_train_on(range(1, 42))
+
+
+def test_of_older_rows_that_an_asked_source_labelled_the_newest_train(database: Database) -> None:
+    for first in (1, 101, 201):
+        served(database, range(first, first + 100), at=NOW + first * SECOND)
+    said(database, range(1, 221), "contractor", "default")
+    wanted = replace(WANTED, since=None, last_rows=100, train_rows=20, source="contractor")
+    own = sorted(to_train_on(range(1, 221)))[-20:]
+    found = read(database, wanted)
+    assert [h for h in column(found, "id_hash", "train") if h in to_train_on(range(1, 221))] == own
+    assert found.counts["asked"] == 20
+
+
+def test_labels_of_an_asked_source_that_name_no_class_do_not_count(database: Database) -> None:
+    served(database, range(1, 101))
+    served(database, range(101, 201), at=NOW + 100 * SECOND)
+    said(database, range(1, 41), "contractor", "default")
+    said(database, range(41, 81), "contractor", "defualt")
+    said(database, range(101, 141), "contractor", "defualt")
+    wanted = replace(WANTED, since=None, last_rows=100, source="contractor")
+    found = read(database, replace(wanted, classes=("repay", "default")))
+    assert found.counts["asked"] == len(to_train_on(range(1, 41)))
+    assert set(column(found, "id_hash")) & set(range(1, 101)) == to_train_on(range(1, 41))
+
+
+def to_train_on(hashes: range) -> set[int]:
+    """Those of the ids that do not only judge."""
+    gate = training_window.split_is_gate(np.array(hashes), WANTED.salt)
+    return {h for h, judges in zip(hashes, gate.tolist(), strict=True) if not judges}
+
+
 def test_source_may_take_a_label_back(database: Database) -> None:
     served(database, range(1, 21))
     said(database, range(1, 21), "contractor", "default")

@@ -121,6 +121,61 @@ def test_job_that_lacks_rows_looks_at_its_own_pace(database: Database) -> None:
     assert ready(database, waiting) == job_id
 
 
+def test_what_is_known_of_a_wait_delays_no_other_wait_of_the_job(database: Database) -> None:
+    job_id = parked(database, count="train", rows=10, outcomes=0)
+    clock = Clock()
+    waiting = WaitingJobs(clock)
+    assert ready(database, waiting) is None  # there are no rows: looked at again later
+    served(database, range(1, 201))
+    labelled(database, range(1, 101))
+    assert ready(database, waiting) is None
+    waits_for(database, count="gate_labelled", rows=5, outcomes=0)
+    assert ready(database, waiting) == job_id
+    waits_for(database, count="labelled", rows=130, outcomes=0)
+    assert ready(database, waiting) is None  # and not again before 130 outcomes
+    waits_for(database, count="labelled", rows=90, outcomes=0)  # another worker took it up
+    assert ready(database, waiting) == job_id
+
+
+def test_waits_that_are_over_are_forgotten(database: Database) -> None:
+    parked(database, count="train", rows=10, outcomes=0)
+    waiting = WaitingJobs(Clock())
+    assert ready(database, waiting) is None
+    waits_for(database, count="train", rows=11, outcomes=0)
+    assert ready(database, waiting) is None
+    assert len(waiting._next) == 1
+    with database.begin() as conn:
+        conn.execute(sa.update(jobs).values(state="expired"))
+    assert ready(database, waiting) is None
+    assert waiting._next == {}
+
+
+def test_looks_for_rows_take_a_small_share_of_the_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window with labels of a source may be half a million rows, and the wait a day."""
+    clock, reads, read = Clock(), [0], training_window.read
+
+    def slow(*args: Any) -> training_window.TrainingWindow:
+        reads[0] += 1
+        clock.forward(2 * SECOND)
+        return read(*args)
+
+    monkeypatch.setattr(training_window, "read", slow)
+    parked(database, count="train", rows=10, outcomes=0)
+    waiting = WaitingJobs(clock)
+    for _ in range(200):
+        assert ready(database, waiting) is None
+        clock.forward(SECOND)
+    assert reads[0] == 2
+
+
+def waits_for(database: Database, **wait: Any) -> None:
+    """Let the job wait for something else."""
+    with database.begin() as conn:
+        conn.execute(sa.update(jobs).values(outcome=json.dumps({"wait": wait})))
+
+
 def test_job_without_an_incident_counts_from_where_its_window_began(database: Database) -> None:
     with database.begin() as conn:
         conn.execute(sa.delete(jobs))

@@ -108,6 +108,7 @@ def test_all_problems_are_reported_together(folder: Path) -> None:
             "[gates]\nmin_agreement = 0.9",
             "[gates] min_agreement is also set as [gates.agreement]",
         ),
+        ("sources = [", 'sources = ["z", "y", "z", ', "[labels] sources: 'z' stands there twice"),
         ("[model]", "[model]\ncosts = [[0, 1]]", "[model] costs = [[0, 1]]: 2 lists of 2 numbers"),
         ("[model]", "[model]\ncosts = [[1, 1], [1, 0]]", "costs[0][0] = 1: 0 (the answer"),
         ("[model]", "[model]\ncosts = [[0, 0], [0, 0]]", "no mistake costs anything"),
@@ -147,6 +148,8 @@ def test_a_level_names_what_it_needs(tmp_path: Path, level: str, missing: list[s
 def test_a_file_that_is_no_toml_is_said(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is not TOML"):
         parse("name = ", tmp_path / "model.toml")
+    with pytest.raises(SpecError, match="nested too deeply"):
+        parse("name = " + "[" * 5_000, tmp_path / "model.toml")
     with pytest.raises(SpecError, match="no such file"):
         spec_file.read(tmp_path / "none.toml")
 

@@ -9,7 +9,7 @@ from metric_scrapes import add_incident
 
 from redistill.streams.store.process_rows import SILENT_US, Presence
 from redistill.workers.processes import fleet_figures
-from redistill.workers.store.model_figures import LabelMemory
+from redistill.workers.store.model_figures import FigureMemory
 
 
 def test_incidents_have_the_severity_of_their_alerts_and_strangers_no_name(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_incidents_have_the_severity_of_their_alerts_and_strangers_no_name(tmp_p
         add_incident(conn, "credit", "harm", status="resolved")
         add_incident(conn, "fraud", "harm", stage="awaiting_person")
         add_incident(conn, "gone", "harm", stage="awaiting_person")
-        told = fleet_figures.read(conn, LabelMemory(), most_models=1, now=loop.NOW)
+        told = fleet_figures.read(conn, FigureMemory(), most_models=1, now=loop.NOW)
     assert [m.model for m in told.models] == ["credit"]
     assert told.registered == {"repair": 2}
     assert told.incidents == {
@@ -40,8 +40,8 @@ def test_a_kind_of_which_no_process_lives_is_told_as_none(tmp_path: Path) -> Non
     Presence(database, "repair", "b").say("its tasks are late")
     with database.read() as conn:
         now = database.clock()
-        told = fleet_figures.read(conn, LabelMemory(), most_models=1, now=now)
-        later = fleet_figures.read(conn, LabelMemory(), most_models=1, now=now + 2 * SILENT_US)
+        told = fleet_figures.read(conn, FigureMemory(), most_models=1, now=now)
+        later = fleet_figures.read(conn, FigureMemory(), most_models=1, now=now + 2 * SILENT_US)
     assert {key for key, n in told.processes.items() if n} == {("stream", True), ("repair", False)}
     assert set(later.processes) == set(told.processes)
     assert not any(later.processes.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from metric_scrapes import add_incident, add_job, add_outcomes, families
 from prometheus_client import generate_latest
 
 from redistill.streams.errors import StreamsError
+from redistill.streams.store.clock import DatabaseClock
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, specs
+from redistill.times import SECOND
 from redistill.workers.processes.fleet_metrics import BELIEVED_SECONDS, FleetMetrics
 from redistill.workers.processes.metrics_endpoint import registry_of
 from redistill.workers.processes.repair_metrics import RepairMetrics
@@ -95,6 +98,36 @@ def test_figures_that_cannot_be_read_anew_are_told_a_while_and_no_longer(
     assert told(metrics) == {}
 
 
+def test_worker_that_lost_its_database_falls_silent_before_another_takes_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the answer to its last question took: the lease counts from before."""
+    time, wall = Time(), [loop.NOW]
+    clock = DatabaseClock(shared=False, process=lambda: wall[0])
+    monkeypatch.setattr(database, "clock", clock)
+    first, second = (FleetMetrics(database, holder=h, monotonic=time) for h in "ab")
+    begin = database.begin
+
+    @contextmanager
+    def slowly() -> Iterator[sa.Connection]:
+        with begin() as conn:
+            yield conn
+        time.now += 30  # until it knows of the commit
+
+    began = time.now
+    with monkeypatch.context() as slow:
+        slow.setattr(database, "begin", slowly)
+        first.refresh()
+    assert told(first)
+    while told(first):
+        time.now += 1
+    silent = time.now - began
+    while not told(second):
+        wall[0] += SECOND
+        second.refresh()
+    assert silent < (wall[0] - loop.NOW) / SECOND == 60
+
+
 def copies(conn: sa.Connection, table: sa.Table, count: int, **own: Callable[[int], Any]) -> None:
     """More rows like the one that is there."""
     row = dict(conn.execute(sa.select(table)).mappings().one())
@@ -118,8 +151,10 @@ def test_two_thousand_models_are_counted_and_few_of_them_named(
         copies(conn, jobs, 1_999, model=name, job_id=name, number=lambda n: n + 1)
         copies(conn, findings, 1_999, model=name, finding_id=name)
     fleet = FleetMetrics(database, holder="a", most_models=most)
-    fleet.refresh()
-    registry = registry_of("repair", [fleet, RepairMetrics(database, most_models=most)])
+    numbers = RepairMetrics(database, most_models=most)
+    for each in (fleet, numbers):
+        each.refresh()
+    registry = registry_of("repair", [fleet, numbers])
     text = generate_latest(registry).decode()
     text += generate_latest(WebMetrics(database, "", most_models=most).registry).decode()
     named: Counter[str] = Counter()

@@ -6,7 +6,7 @@ from typing import Any
 
 from redistill.streams.store.process_rows import ProcessRow
 from redistill.times import MINUTE
-from redistill.workers.processes.readiness import STARTING, waits
+from redistill.workers.processes.readiness import SILENT, STARTING, waits
 
 
 def row(**other: Any) -> ProcessRow:
@@ -23,10 +23,10 @@ def row(**other: Any) -> ProcessRow:
 
 def test_one_that_waits_says_for_what() -> None:
     own = row(ready=False, said="the broker: away")
-    assert waits([own], ["stream"], since=1, now=11) == {"stream": "the broker: away"}
-    assert waits([own, row(process_id="b")], ["stream"], since=1, now=11) == {}
+    assert waits([own], {"stream": 1}, now=11) == {"stream": "the broker: away"}
+    assert waits([own, row(process_id="b")], {"stream": 1}, now=11) == {}
 
 
 def test_one_that_was_there_before_or_fell_silent_does_not_count() -> None:
-    assert waits([row()], ["stream"], since=11, now=12) == {"stream": STARTING}
-    assert waits([row()], ["stream"], since=1, now=10 + MINUTE) == {"stream": STARTING}
+    assert waits([row()], {"stream": 11}, now=12) == {"stream": STARTING}
+    assert waits([row()], {"stream": 1}, now=10 + MINUTE) == {"stream": SILENT}

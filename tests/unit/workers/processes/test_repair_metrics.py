@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import loop
@@ -10,10 +11,11 @@ import pytest
 from loop import LIMITS, Clock, finding
 from prometheus_client import generate_latest
 
+from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database
 from redistill.workers.incidents import ingest
 from redistill.workers.processes.metrics_endpoint import registry_of
-from redistill.workers.processes.repair_metrics import RepairMetrics
+from redistill.workers.processes.repair_metrics import BELIEVED_SECONDS, RepairMetrics
 from redistill.workers.store import clock_problem
 from redistill.workers.store.clock_problem import ClockProblem
 
@@ -30,6 +32,13 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def scrape(metrics: RepairMetrics) -> str:
+    """What is told after a round of the task that reads."""
+    with suppress(StreamsError):
+        metrics.refresh()
+    return told(metrics)
+
+
+def told(metrics: RepairMetrics) -> str:
     return generate_latest(registry_of("repair", [metrics])).decode()
 
 
@@ -56,3 +65,22 @@ def test_metrics_go_on_when_the_database_is_gone(tmp_path: Path) -> None:
     assert "redistill_repair_database_up 0.0" in text
     assert "incidents_open{" not in text
     empty.dispose()
+
+
+def test_scrape_asks_no_database_and_old_numbers_are_not_told(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    metrics = RepairMetrics(database, monotonic=lambda: now)
+    assert "redistill_repair_database_up 0.0" in told(metrics)
+    metrics.refresh()
+
+    def hangs() -> None:
+        raise AssertionError("a scrape waits for the database")
+
+    monkeypatch.setattr(database, "read", hangs)
+    now += BELIEVED_SECONDS
+    assert 'redistill_repair_jobs{model="credit",state="queued"} 1.0' in told(metrics)
+    now += 1
+    assert "redistill_repair_database_up 0.0" in told(metrics)
+    assert "redistill_repair_jobs{" not in told(metrics)

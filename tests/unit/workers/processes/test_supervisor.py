@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,9 @@ from pids import gone
 from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.store.waits import CONNECT_SECONDS, SILENT_SECONDS
-from redistill.workers.errors import UsageError
+from redistill.workers.errors import UsageError, WorkersError
 from redistill.workers.processes import alert_worker, repair_worker
+from redistill.workers.processes import supervisor as module
 from redistill.workers.processes.supervisor import (
     STOP_SECONDS,
     Death,
@@ -25,6 +27,7 @@ from redistill.workers.processes.supervisor import (
     Supervisor,
     delay,
     last_line,
+    last_words,
     spawn,
 )
 
@@ -138,6 +141,14 @@ def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, 
     assert deaths == []
 
 
+def test_stop_in_a_hurry_waits_for_nobody(supervisor: Supervisor, env: dict[str, str]) -> None:
+    supervisor.start(ProcessSpec(name="deaf", module="deaf", env=env))
+    until(supervisor, lambda: last_line(supervisor.log("deaf")) == "up")
+    looks = iter([False, True, True])
+    stopped = supervisor.stop(seconds=10 * PATIENCE_SECONDS, hurry=lambda: next(looks))
+    assert stopped == {"deaf": -signal.SIGKILL}
+
+
 def test_same_name_is_refused(supervisor: Supervisor, env: dict[str, str]) -> None:
     supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
     with pytest.raises(UsageError, match="a runs already"):
@@ -174,6 +185,57 @@ def test_last_line_skips_empty_ones_and_survives_a_missing_file(tmp_path: Path) 
     assert last_line(tmp_path / "none.log") == ""
     (tmp_path / "a.log").write_bytes(b"one\ntwo \xff\n\n")
     assert last_line(tmp_path / "a.log") == "two \ufffd"
+
+
+def test_last_words_are_read_whole_before_they_are_cut(tmp_path: Path) -> None:
+    """Half a line of JSON is no line: fields and punctuation, and the error nowhere."""
+    log = tmp_path / "a.log"
+    line = {"action": "crashed", "event": "crashed", "level": "critical", "timestamp": "t" * 500}
+    trace = "Traceback\n" + "  File x\n" * 2_000
+    line["exception"] = trace + "OSError: disk full"
+    log.write_text(json.dumps(line) + "\n")
+    assert last_words(log) == "crashed: exception=OSError: disk full"
+    log.write_text(json.dumps({"event": "cannot_start", "error": "x" * 5_000}) + "\n")
+    assert last_words(log).startswith("cannot_start: error=xxx")
+    assert len(last_words(log)) == 400
+
+
+def test_process_that_cannot_be_started_is_tried_again(
+    tmp_path: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine out of processes or memory is no reason to stop the processes that run."""
+    deaths: list[Death] = []
+    supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append)
+
+    def refused(*_: object) -> subprocess.Popen[bytes]:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as full:
+        full.setattr(module, "spawn", refused)
+        supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
+        until(supervisor, lambda: len(deaths) == 2)
+    assert "a could not be started: [Errno 11]" in str(deaths[0])
+    assert [d.again_in for d in deaths] == [0.2, 0.4]
+    assert (supervisor.keeps("a"), supervisor.starts("a")) == (True, 0)
+    until(supervisor, lambda: supervisor.pid("a") is not None)
+    supervisor.stop()
+
+
+def test_what_is_given_up_is_not_kept(supervisor: Supervisor, env: dict[str, str]) -> None:
+    assert not supervisor.keeps("c")
+    for name, program in (("c", "misused"), ("b", "crasher")):
+        supervisor.start(ProcessSpec(name=name, module=program, env=env))
+    assert supervisor.keeps("c")
+    until(supervisor, lambda: not supervisor.keeps("c"))
+    until(supervisor, lambda: supervisor.starts("b") > 1)
+    assert supervisor.keeps("b")
+
+
+def test_logs_that_have_no_place_are_told(tmp_path: Path, env: dict[str, str]) -> None:
+    (tmp_path / "logs").touch()
+    supervisor = Supervisor(tmp_path / "logs")
+    with pytest.raises(WorkersError, match="logs cannot be made: File exists"):
+        supervisor.start(ProcessSpec(name="a", module="sleeper", env=env))
 
 
 def test_last_words_are_found_in_a_log_that_was_just_put_aside(tmp_path: Path) -> None:

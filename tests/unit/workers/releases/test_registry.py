@@ -181,10 +181,19 @@ def test_two_roll_backs_go_two_steps_and_a_third_has_nowhere_to_go(shop: Install
     three(shop)
     assert shop.rollback("credit").version == "v2"
     assert shop.rollback("credit").version == "v1"
-    with pytest.raises(RegistryError, match="before v1"):
+    with pytest.raises(RegistryError, match=r"before v1; --to takes any that served: v2, v3$"):
         shop.rollback("credit")
     assert shop.publish("credit", "v3").previous == "v1"  # forward again
     assert shop.rollback("credit").version == "v1"
+
+
+def test_roll_back_to_a_later_version_leaves_a_way_to_the_others(shop: Installation) -> None:
+    """What was gone back from is no default any more, but at night somebody may want it."""
+    three(shop)
+    shop.rollback("credit", to="v1")
+    shop.rollback("credit", to="v3")
+    with pytest.raises(RegistryError, match=r"before v3; --to takes any that served: v1, v2$"):
+        shop.rollback("credit")
 
 
 def test_roll_back_to_a_version_that_never_served_is_refused(shop: Installation) -> None:

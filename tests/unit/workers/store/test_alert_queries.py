@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import incident_rows
@@ -8,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from loop import NOW
 
+from redistill.streams.store import properties
 from redistill.times import DAY, HOUR
 from redistill.workers.store import alert_deliveries, alert_queries
 from redistill.workers.store.alert_deliveries import Delivery
@@ -42,7 +44,7 @@ def test_incident_lives_while_it_is_open_ended_lately_or_somebody_believes_in_it
     found = {row["incident_id"] for row in alert_queries.live_incidents(conn, NOW + DAY)}
     assert found == {open_, late, told, member}
     bodies = alert_queries.finding_bodies(conn, [open_, late])
-    assert {k: [f["kind"] for f in v] for k, v in bodies.items()} == {
+    assert {k: [json.loads(f)["kind"] for f in v] for k, v in bodies.items()} == {
         open_: ["accuracy"],
         late: ["accuracy"],
     }
@@ -75,6 +77,8 @@ def test_moves_of_pointers_know_what_served_before(conn: sa.Connection) -> None:
 def test_people_are_told_from_the_first_time_on(conn: sa.Connection) -> None:
     assert alert_queries.begun_at(conn, NOW) == NOW
     assert alert_queries.begun_at(conn, NOW + DAY) == NOW
+    properties.put(conn, "alerts_since", "yesterday")
+    assert alert_queries.begun_at(conn, NOW + DAY) == NOW + DAY
 
 
 def test_members_of_a_storm_stay_in_it_until_it_is_forgotten(conn: sa.Connection) -> None:

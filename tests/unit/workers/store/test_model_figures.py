@@ -14,10 +14,12 @@ from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outcomes
 from redistill.times import HOUR, SECOND
 from redistill.workers.store.model_figures import (
+    FEATURE_CHARACTERS,
     FEATURES_SHOWN,
     READ_AGAIN_US,
+    REST,
     VERSIONS_SHOWN,
-    LabelMemory,
+    FigureMemory,
     ModelFigures,
     figures_of,
 )
@@ -35,7 +37,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def of_credit(database: Database) -> ModelFigures:
     with database.read() as conn:
-        (found,) = figures_of(conn, ["credit"], LabelMemory(), now=loop.NOW)
+        (found,) = figures_of(conn, ["credit"], FigureMemory(), now=loop.NOW)
         return found
 
 
@@ -67,7 +69,7 @@ def test_level_watch_is_judged_by_the_version_that_served_last(database: Databas
         for version, at in (("old", loop.NOW - HOUR), ("new", loop.NOW)):
             served(conn, "seen", version, at=at)
         add_outcomes(conn, "seen", "new", [1])
-        (figures,) = figures_of(conn, ["seen"], LabelMemory(), now=loop.NOW)
+        (figures,) = figures_of(conn, ["seen"], FigureMemory(), now=loop.NOW)
     assert (figures.version, figures.labelled, figures.base_error) == ("new", 1, None)
 
 
@@ -80,6 +82,13 @@ def test_features_are_those_of_open_findings_that_drifted_most(database: Databas
     assert of_credit(database).psi == dict.fromkeys(sorted(columns)[:FEATURES_SHOWN], 1.0)
 
 
+def test_names_of_features_are_told_in_short(database: Database) -> None:
+    long = "x" * 10_000
+    with database.begin() as conn:
+        loop.store(conn, loop.finding(kind="input", contributors=(long + "1", long + "2")))
+    assert of_credit(database).psi == {"x" * FEATURE_CHARACTERS: 1.0}
+
+
 def test_an_instance_counts_for_what_it_activated_last(database: Database) -> None:
     with database.begin() as conn:
         for n in range(3):
@@ -87,6 +96,33 @@ def test_an_instance_counts_for_what_it_activated_last(database: Database) -> No
         activate(conn, "credit", "i0", "v2", at=loop.NOW + SECOND)
         activate(conn, "stranger", "i0", "v9", at=loop.NOW)
     assert of_credit(database).instances == {"v1": 2, "v2": 1}
+
+
+def test_activations_are_read_again_once_reading_them_has_paid_off(database: Database) -> None:
+    passed = [0.0]
+
+    def clock() -> float:
+        passed[0] += 3.0  # so long does each reading take
+        return passed[0]
+
+    memory = FigureMemory(monotonic=clock)
+
+    def instances(*models: str) -> dict[str, int]:
+        with database.read() as conn:
+            (found, *_) = figures_of(conn, models or ["credit"], memory, now=loop.NOW)
+        return dict(found.instances)
+
+    assert instances() == {}
+    with database.begin() as conn:
+        activate(conn, "credit", "i0", "v1", at=loop.NOW)
+    assert instances() == {}
+    passed[0] += 3.0 * REST
+    assert instances() == {"v1": 1}
+    with database.begin() as conn:
+        activate(conn, "credit", "i1", "v1", at=loop.NOW)
+        loop.register(conn, loop.spec("fraud"))
+    assert instances() == {"v1": 1}
+    assert instances("credit", "fraud") == {"v1": 2}
 
 
 def test_versions_are_few_however_many_activate_or_serve(database: Database) -> None:
@@ -102,7 +138,7 @@ def test_versions_are_few_however_many_activate_or_serve(database: Database) -> 
 def test_labels_are_read_again_where_there_is_a_new_one_or_time_has_passed(
     database: Database,
 ) -> None:
-    memory = LabelMemory()
+    memory = FigureMemory()
 
     def labelled(now: int = loop.NOW) -> tuple[int, int]:
         with database.read() as conn:

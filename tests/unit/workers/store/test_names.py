@@ -8,6 +8,7 @@ from pathlib import Path
 import loop
 import pytest
 import repairable
+from served_rows import said as says
 
 from redistill.streams.store.database import Database
 from redistill.workers.store import names, opening
@@ -43,3 +44,25 @@ def test_unknown_name_is_refused_with_names_that_there_are(
 
 def test_many_names_are_cut() -> None:
     assert names.did_you_mean("?", [f"m{n}" for n in range(30)]).endswith("m9, ...)")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("contractor", None),
+        ("contractr", "; did you mean 'contractor'?"),
+        ("ledger", " (there are: contractor)"),  # it is believed, and has said nothing yet
+        ("zzz", " (there are: contractor, ledger)"),
+    ],
+)
+def test_source_that_nobody_has_seen_is_named_with_those_that_are_known(
+    database: Database, given: str, told: str | None
+) -> None:
+    says(database, range(1, 3), "contractor", "default")
+    with database.read() as conn:
+        found = names.unseen_source(conn, "credit", given, ("ledger",))
+        assert names.unseen_source(conn, "other", "contractor", ()) is not None
+    if told is None:
+        assert found is None
+    else:
+        assert found == f"no label of source {given!r} is stored for credit{told}"

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from loop import NOW
 
+from redistill.streams.errors import AddressError
 from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import SettingsError
 from redistill.workers.releases import roles
@@ -272,5 +273,5 @@ def test_off_loopback_a_token_and_tls_are_needed(
 def test_an_address_that_is_taken_is_said(database: Database, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1:{port}"):
             web.serve(Settings.load({"home": tmp_path}), database, host="127.0.0.1", port=port)

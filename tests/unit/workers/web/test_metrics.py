@@ -11,8 +11,9 @@ import loop
 import pytest
 import sqlalchemy as sa
 from loop import NOW
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
+from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox
@@ -170,13 +171,26 @@ def test_a_database_that_cannot_be_read_is_down_and_nothing_else(
     metrics.requests.labels("metrics", "200").inc()
 
     def away(*_: Any) -> None:
-        raise OSError("the server is away")
+        raise StoreUnavailable("the server is away")
 
     monkeypatch.setattr(database, "read", away)
     names = {s.name for m in metrics.registry.collect() for s in m.samples}
     assert values_of(metrics.registry, "up") == {(): 0.0}
     assert names >= {"redistill_up", "redistill_web_requests_total"}
     assert not any("outbox" in n or "incidents" in n for n in names)
+
+
+def test_a_defect_is_not_taken_for_a_database_that_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = WebMetrics(database, "")
+
+    def broken(*_: Any) -> None:
+        raise KeyError("column")
+
+    monkeypatch.setattr(database, "read", broken)
+    with pytest.raises(KeyError):  # a scrape answers 500, and uvicorn logs why
+        generate_latest(metrics.registry)
 
 
 def test_names_begin_with_the_namespace(database: Database) -> None:

@@ -7,6 +7,7 @@ that does not live tells nothing, which is another trouble's matter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 from redistill.streams.store import process_rows
@@ -105,7 +106,7 @@ def _told(look: Look) -> dict[str, TopicLag] | None:
     """By topic; ``None``: no stream worker that lives knows its lag."""
     rows = process_rows.seen(look.conn)
     living = [r.process_id for r in rows if r.kind == "stream" and r.lives(look.now)]
-    told = process_rows.lags(look.conn, living)
+    told = process_rows.lags(look.conn, living, unreadable=partial(look.unreadable, "lag"))
     return by_topic(told) if told else None
 
 

@@ -43,7 +43,7 @@ def test_settings_of_ours_are_no_secrets_of_channels(monkeypatch: pytest.MonkeyP
 
 
 def test_secret_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="the environment has no NOT_THERE"):
+    with pytest.raises(ValueError, match="has no NOT_THERE: set it"):
         secret_of("env:NOT_THERE")
     monkeypatch.setenv("EMPTY_ONE", "  ")
     with pytest.raises(ValueError, match="env:EMPTY_ONE is empty"):

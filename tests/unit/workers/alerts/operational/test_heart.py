@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from redistill.streams.store import lease, relay
+from redistill.streams.store import lease, properties, relay
 from redistill.streams.store.database import Database
 from redistill.streams.store.process_rows import SILENT_US, Presence
 from redistill.streams.store.tables import outbox, processes
@@ -97,6 +97,18 @@ def test_nothing_is_known_before_the_first_beat(db: Database) -> None:
         assert module.state(conn) is None
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"why": 3}', '{"why": [], "more": 1}'])
+def test_heart_beats_although_what_it_did_last_cannot_be_read(db: Database, text: str) -> None:
+    for kind in ("stream", "repair", "alerts"):
+        Presence(db, kind, kind).say()  # type: ignore[arg-type]
+    with db.begin() as conn:
+        properties.put(conn, "heartbeat", text)
+    receiver = Receiver()
+    Heart(db, receiver, own_id="alerts").run_once()
+    assert len(receiver.beats) == 1
+    assert state(db).why == ()
+
+
 def test_signs_are_the_lease_of_the_relay_and_what_could_be_sent(db: Database) -> None:
     with db.begin() as conn:
         assert signs(conn, "a").relay_at is signs(conn, "a").waits_since is None
@@ -112,4 +124,10 @@ def test_signs_are_the_lease_of_the_relay_and_what_could_be_sent(db: Database) -
                 )
             )  # fmt: skip
         found = signs(conn, "a")
-    assert (found.relay_at, found.waits_since) == (loop.NOW, loop.NOW + HOUR)
+        again = lease.acquire(conn, relay.LEASE, "us", now=loop.NOW + HOUR, seconds=5)
+        assert again is not None
+        tried = signs(conn, "a")
+    assert (found.relay_at, found.waits_since, found.untried_since) == (
+        loop.NOW, loop.NOW + HOUR, loop.NOW + HOUR,
+    )  # fmt: skip
+    assert (tried.waits_since, tried.untried_since) == (loop.NOW + HOUR, None)

@@ -11,6 +11,7 @@ from redistill.times import MINUTE
 from redistill.workers.alerts.operational.heartbeat import (
     KEY,
     RELAY_US,
+    UNTRIED_US,
     Signs,
     beat,
     why_silent,
@@ -26,8 +27,10 @@ def row(kind: str, ago: int = 0, name: str | None = None, *, ready: bool = True)
     )
 
 
-def signs(*rows: ProcessRow, relay_at: int | None = None, waits_since: int | None = None) -> Signs:
-    return Signs(processes=rows, own_id="alerts", relay_at=relay_at, waits_since=waits_since)
+def signs(*rows: ProcessRow, **times: int | None) -> Signs:
+    return Signs(
+        **({"processes": rows, "own_id": "alerts", "relay_at": None, "waits_since": None} | times)
+    )  # type: ignore[arg-type]
 
 
 def test_it_beats_while_one_of_each_lives_ready_or_not() -> None:
@@ -64,6 +67,19 @@ def test_it_stops_when_no_relay_takes_up_what_waits() -> None:
     for relay_at in (long_ago, None):
         [why] = why_silent(signs(*alive, relay_at=relay_at, waits_since=long_ago), NOW)
         assert why.startswith("no relay is at work: an announcement has waited for 11 min")
+
+
+def test_it_stops_soon_when_no_relay_takes_up_what_nobody_has_tried() -> None:
+    alive = [row(k) for k in KINDS]
+    for relay_at, added, stops in (
+        (NOW - UNTRIED_US - 2, NOW - UNTRIED_US - 1, True),
+        (None, NOW - UNTRIED_US - 1, True),
+        (NOW - UNTRIED_US - 2, NOW - UNTRIED_US, False),
+        (NOW - UNTRIED_US, NOW - UNTRIED_US - 1, False),
+        (NOW - UNTRIED_US - 2, None, False),
+    ):
+        found = signs(*alive, relay_at=relay_at, waits_since=added, untried_since=added)
+        assert bool(why_silent(found, NOW)) is stops, (relay_at, added)
 
 
 @given(

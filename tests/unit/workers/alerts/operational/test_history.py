@@ -73,4 +73,17 @@ def test_rounds_are_steady_since_the_last_break() -> None:
 
 
 def test_a_history_that_cannot_be_read_begins_anew() -> None:
-    assert History.from_json(None) == History.from_json("[]") == History.from_json("{") == History()
+    wrong = '{"lows":{},"since":{},"steady_since":"x","round_at":0}'
+    for text in (None, "[]", "{", "null", wrong, wrong.replace('"x"', "Infinity")):
+        assert History.from_json(text) == History()
+
+
+def test_what_goes_on_begins_once_however_often_it_is_stored() -> None:
+    history = History()
+    begun = []
+    for t in (0, 1, 2):
+        history = History.from_json(history.to_json())
+        history.begin(T0 + t)
+        begun.append([history.begins("a", T0 + t) for _ in range(2)])
+        history.end()
+    assert begun == [[True, False], [False, False], [False, False]]

@@ -109,12 +109,20 @@ def test_a_check_that_fails_holds_up_none_of_the_others(
         look.conn.execute(sa.text("SELECT no_such_column FROM gaps"))
         return []
 
+    well = module.CHECKS["gap"]
     monkeypatch.setitem(module.CHECKS, "gap", Operational(severity="warn", check=broken))
     event = {"topic": "drift", "key": "", "headers": "{}", "value": b"", "event_id": "a"}
     world.insert(outbox, event | {"created_at": NOW - 3 * MINUTE})
     with capture_logs() as lines:
         assert turn(world, SECOND).opened == (("outbox_unsent", "drift"),)
-    assert "check_failed" in [line["action"] for line in lines]
+        turn(world, SECOND)
+        failed = [line["kind"] for line in lines if line["action"] == "check_failed"]
+        assert failed == ["gap"], "it is said once"
+        monkeypatch.setitem(module.CHECKS, "gap", well)
+        turn(world, SECOND)
+        monkeypatch.setitem(module.CHECKS, "gap", Operational(severity="warn", check=broken))
+        turn(world, SECOND)
+    assert [line["action"] for line in lines].count("check_failed") == 2, "and again if it is back"
     assert ("gap", "labels") in open_rows(world), "nothing is known of it, so it stays"
 
 

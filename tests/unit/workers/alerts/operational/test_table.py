@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from redistill.workers.alerts.operational.table import CHANNEL_FAILING, CHECKS, SEVERITY_OF
+from redistill.workers.alerts.alert import CHANNEL_FAILING
+from redistill.workers.alerts.operational.table import CHECKS, SEVERITY_OF
 
 ROOT = Path(__file__).resolve().parents[5]
 

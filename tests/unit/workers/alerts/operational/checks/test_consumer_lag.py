@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from operational import Watched, watched
+from structlog.testing import capture_logs
 
+from redistill.streams.store import properties as store
 from redistill.streams.store.process_rows import SILENT_US, TopicLag
 from redistill.times import MINUTE, SECOND
 from redistill.workers.alerts.operational.checks import consumer_lag
@@ -51,6 +53,19 @@ def test_nothing_is_known_of_the_lag_of_a_worker_that_died(world: Watched) -> No
     assert world.firing(consumer_lag.late) == ["labels"]
     assert world.firing(consumer_lag.late, later=2 * SILENT_US) == ["labels"]
     assert world.look(consumer_lag.growing) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": [1]}', '{"x": [{}, 1]}'])
+def test_lag_of_a_worker_that_cannot_be_read_hides_no_other(world: Watched, text: str) -> None:
+    world.lag("s", [("labels", 9, 5 * MINUTE)])
+    world.process("broken", "stream", started=MINUTE, seen=0)
+    with world.database.begin() as conn:
+        store.put(conn, "lag:broken", text)
+    with capture_logs() as lines:
+        assert world.firing(consumer_lag.late) == ["labels"]
+        assert world.look(consumer_lag.growing) is not None
+    said = [(x["action"], x["what"], x["row"]) for x in lines]
+    assert said == [("alert_unreadable", "lag", "broken")], "once for both checks"
 
 
 def test_growing_opens_after_five_minutes_and_ends_when_it_falls_as_often(world: Watched) -> None:

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from operational import Watched, watched
 
 from redistill.streams.store.process_rows import SILENT_US, ProcessRow
 from redistill.streams.store.tables import processes
-from redistill.times import MINUTE, SECOND
+from redistill.times import HOUR, MINUTE, SECOND
 from redistill.workers.alerts.operational.checks import silent_processes
-from redistill.workers.alerts.operational.checks.silent_processes import replaced
+from redistill.workers.alerts.operational.checks.silent_processes import MISSED_US, missed_no_more
 from redistill.workers.alerts.operational.history import BREAK_US
 
 
@@ -60,6 +61,46 @@ def test_silence_ends_with_the_row_or_when_another_takes_the_place(world: Watche
     assert world.firing(silent_processes.silent) == []
 
 
+def test_one_of_several_is_missed_for_an_hour_and_the_last_of_its_kind_for_longer(
+    world: Watched,
+) -> None:
+    settled_in(world)
+    for name in ("h:1", "h:2"):
+        world.process(name, "stream", started=HOUR, seen=SILENT_US)
+    world.process("h:0", "stream", started=2 * HOUR, seen=0)
+
+    def firing(later: int, *, ready: bool = True) -> list[str]:
+        """Rounds every half minute, while the first one lives."""
+        for _ in range(later // (30 * SECOND)):
+            world.now += 30 * SECOND
+            with world.database.begin() as conn:
+                mine = processes.c.process_id == "h:0"
+                conn.execute(
+                    sa.update(processes).where(mine).values(seen_at=world.now, ready=ready)
+                )
+            out = world.firing(silent_processes.silent)
+        return out
+
+    assert firing(HOUR - MINUTE) == ["h:1", "h:2"]
+    assert firing(2 * MINUTE, ready=False) == ["h:1", "h:2"], "the one that is left does no work"
+    assert firing(MINUTE) == []
+    last = world.look(silent_processes.silent, later=3 * HOUR)
+    assert last is not None
+    assert last.keys() == {"h:0", "h:1", "h:2"}, "none is left"
+
+
+def test_process_that_died_with_a_clock_that_was_ahead_is_silent_all_the_same(
+    world: Watched,
+) -> None:
+    world.now += 24 * HOUR
+    settled_in(world)
+    world.process("h:1", "stream", started=MINUTE, seen=0)
+    world.now -= 24 * HOUR
+    assert world.firing(silent_processes.silent) == [], "it may not have spoken since"
+    world.look(silent_processes.silent, later=SILENT_US - 1)
+    assert world.firing(silent_processes.silent, later=1) == ["h:1"]
+
+
 def test_what_nobody_could_say_is_held_against_nobody(world: Watched) -> None:
     settled_in(world)
     world.process("h:1", "stream", started=MINUTE, seen=0)
@@ -83,7 +124,8 @@ def test_each_that_died_needs_one_that_started_later(
                    seen_at=max(a, b) * SILENT_US, ready=True, said="")
         for i, (kind, a, b) in enumerate(told)
     ]  # fmt: skip
-    gone = replaced(rows, now)
+    assert now < MISSED_US
+    gone = missed_no_more(rows, now)
     for kind in ("stream", "repair"):
         dead = [r for r in rows if r.kind == kind and not r.lives(now)]
         living = [r for r in rows if r.kind == kind and r.lives(now)]
