@@ -138,7 +138,8 @@ def said(
     op: str = "upsert",
     slices: str | None = None,
 ) -> None:
-    """Labels of a source that no outcome was made of."""
+    """Labels of a source that no outcome was made of, later than those of ``labelled``."""
+    at = NOW + (2 if op == "retract" else 1)
     with database.begin() as conn:
         conn.execute(
             sa.insert(labels),
@@ -147,13 +148,13 @@ def said(
                     "model": "credit",
                     "id": str(h),
                     "source": source,
-                    "observed_at": NOW + (1 if op == "retract" else 0),
+                    "observed_at": at,
                     "id_hash": h,
                     "label": None if op == "retract" else label,
                     "op": op,
                     "slices": slices,
                     "uniform": True,
-                    "received_at": NOW,
+                    "received_at": at,
                     "state": "ignored",
                 }
                 for h in hashes
