@@ -42,7 +42,7 @@ from redistill.streams.errors import (
 from redistill.streams.kafka.broker import check
 from redistill.streams.store import lease, specs, state_key
 from redistill.streams.store.database import Database, connect
-from redistill.streams.store.label_topics import sources_read
+from redistill.streams.store.label_topics import BoundSources, sources_read
 from redistill.streams.store.process_rows import Presence
 from redistill.streams.store.relay import Relay
 from redistill.streams.wire.events import bound_topic
@@ -125,8 +125,9 @@ class _Run:
             database, state_key=config.state_key, kinds=self.topics, names=config.names
         )
         database.wait_out()
+        sources = BoundSources(database)
         bound = BoundTopics(
-            bound=lambda: self._topics_of(specs.bound_sources(accumulator.watched)),
+            bound=lambda: self._topics_of(sources.read()),
             once_bound=lambda: self._once_bound(database),
             ask=lambda topics: start.existing(self.broker, topics),
             topics=self.topics,

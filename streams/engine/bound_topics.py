@@ -36,10 +36,11 @@ class BoundTopics:
     Parameters
     ----------
     bound
-        Topics that have to be read, as the broker names them, with what each holds.
+        Topics that have to be read, as the broker names them, with what each holds (it may take
+        some seconds). Asked each second: a worker that has nothing to do reads no specifications.
     once_bound
-        The same of those that were read some day (it may take some seconds): they are read for as
-        long as they are there, since nobody knows what still comes.
+        The same of those that were read some day: they are read for as long as they are there,
+        since nobody knows what still comes.
     ask
         Which of some topics are there (it may take some seconds).
     topics
@@ -68,12 +69,12 @@ class BoundTopics:
 
     def find(self) -> bool:
         """Bring what is read into step; returns whether it changed. Blocks while it asks."""
-        bound = dict(self._bound())
-        new = frozenset(bound.keys() - self._topics.keys())
         now = self._monotonic()
-        if new <= self._looked_for and now < self._due:
-            return False
         try:
+            bound = dict(self._bound())
+            new = frozenset(bound.keys() - self._topics.keys())
+            if new <= self._looked_for and now < self._due:
+                return False
             wanted = {**self._once_bound(), **bound}
             there = self._ask(wanted) if wanted else {}
         except StoreUnavailable:

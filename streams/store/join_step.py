@@ -10,7 +10,7 @@ detector sees each outcome once. Everything here can be done again after a crash
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +40,7 @@ from redistill.streams.store.tables import (
     model_locks,
     outcomes,
     profiles,
+    specs,
 )
 from redistill.streams.wire.events import Contributor, DriftFound
 
@@ -113,6 +114,7 @@ def join_labels(
         lock = sa.select(model_locks.c.model).where(model_locks.c.model == model)
         if conn.execute(lock.with_for_update(skip_locked=True)).first() is None:
             return None
+        config = _as_registered(conn, config)
         c = labels.c
         conn.execute(  # labels that were there before their model was registered
             sa.update(labels)
@@ -140,6 +142,16 @@ def join_labels(
             counts[model, "states_rebuilt"] = len(rebuilt)
         add_counters(conn, counts, now=now)
     return JoinStep(outcomes=len(plan.outcomes), findings=stored, more=len(hashes) == limit)
+
+
+def _as_registered(conn: sa.Connection, config: WatchConfig) -> WatchConfig:
+    """With whose labels count as SQL has it now: the caller read it some time ago. Whoever changes
+    it holds the model's row, as we do."""
+    query = sa.select(specs.c.watch).where(specs.c.model == config.model)
+    if (text := conn.execute(query).scalar_one_or_none()) is None:
+        return config
+    now = WatchConfig.from_json(text)
+    return replace(config, label_sources=now.label_sources, bound_sources=now.bound_sources)
 
 
 def _account(

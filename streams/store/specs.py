@@ -16,7 +16,7 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.store.tables import profiles, specs
 
-__all__ = ["WatchedModel", "bound_sources", "load", "revisions"]
+__all__ = ["WatchedModel", "load", "revisions"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,11 +41,6 @@ class WatchedModel:
 def revisions(conn: sa.Connection) -> dict[str, int]:
     """Revision of each model: what to compare before loading anything."""
     return {m: int(r) for m, r in conn.execute(sa.select(specs.c.model, specs.c.revision))}
-
-
-def bound_sources(watched: Mapping[str, WatchedModel]) -> frozenset[str]:
-    """Sources that some model binds."""
-    return frozenset(s for w in watched.values() for s in w.config.bound_sources)
 
 
 def load(

@@ -120,8 +120,9 @@ def apply(
 def _bound(settings: Settings, files: Iterable[Path]) -> set[str]:
     """Sources that registered models bind, and those of files. Without a database there are no
     registered models."""
+    from redistill.streams.store.label_topics import bound_sources
     from redistill.workers.errors import DatabaseError
-    from redistill.workers.models import registered, spec_file
+    from redistill.workers.models import spec_file
     from redistill.workers.store import opening
 
     bound = {s for path in files for s in spec_file.read(path).labels.bound}
@@ -129,7 +130,7 @@ def _bound(settings: Settings, files: Iterable[Path]) -> set[str]:
         return bound
     try:
         with common.opened(settings) as database, database.read() as conn:
-            return bound | registered.bound_sources(conn)
+            return bound | bound_sources(conn)
     except DatabaseError as error:
         common.echo(f"topics of registered models' bound sources are left out: {error}", err=True)
         return bound

@@ -18,6 +18,7 @@ from redistill.streams.kafka import broker as brokers
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import process_rows
 from redistill.streams.store.database import Database, connect
+from redistill.streams.store.label_topics import bound_sources
 from redistill.streams.store.process_rows import ProcessRow, TopicLag
 from redistill.streams.wire.events import bound_topic
 from redistill.times import microseconds, now_us
@@ -36,7 +37,6 @@ from redistill.workers.doctor.facts import (
     Trouble,
 )
 from redistill.workers.errors import KeysError, SettingsError, WorkersError
-from redistill.workers.models import registered
 from redistill.workers.releases import keys, roles
 from redistill.workers.settings.environment import unknown_variables, variable
 from redistill.workers.settings.settings import Settings
@@ -193,7 +193,7 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
                 processes=tuple(rows),
                 lag=_lag(conn, rows, now),
                 models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
-                bound=frozenset(registered.bound_sources(conn)),
+                bound=bound_sources(conn),
                 troubles=_troubles(conn),
             ),
             now,

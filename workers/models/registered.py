@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.store.label_topics import sources_read
+from redistill.streams.store.label_topics import bound_sources, sources_read
 from redistill.streams.store.tables import specs
 from redistill.streams.wire.events import bound_topic
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.store.tables import versions
 
-__all__ = ["bound_sources", "input_topics", "known_files", "spec_of", "used_objects"]
+__all__ = ["input_topics", "known_files", "spec_of", "used_objects"]
 
 
 def spec_of(conn: sa.Connection, model: str) -> ModelSpec | None:
     """The specification of a model; ``None``: it is not registered."""
     text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one_or_none()
     return None if text is None else ModelSpec.from_json(text)
-
-
-def bound_sources(conn: sa.Connection) -> set[str]:
-    """Sources that some registered model binds."""
-    out: set[str] = set()
-    for text in conn.execute(sa.select(specs.c.watch)).scalars():
-        out |= set(WatchConfig.from_json(text).bound_sources)
-    return out
 
 
 def input_topics(conn: sa.Connection, namespace: str) -> list[str]:

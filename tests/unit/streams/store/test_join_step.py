@@ -387,3 +387,13 @@ def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
     assert mine == {"row-0": "waiting", "row-1": "joined", "row-2": "ignored"}
     assert {r.state for r in s.rows(t.labels) if r.model == "other"} == {"unregistered"}
     assert s.counters()["labels_null_word"] == 1
+
+
+def test_whose_labels_count_is_what_sql_says_when_they_are_joined(db: Database) -> None:
+    """A worker reads specifications after it flushed: what it took before is not joined by them."""
+    s = Stream(db)
+    watch(db, dataclasses.replace(CONFIG, bound_sources=("ledger",)))
+    s.send(prediction(1), label(1))  # taken by the old specification
+    assert [r.state for r in s.rows(t.labels)] == ["waiting"]
+    assert s.join().outcomes == 0
+    assert [r.state for r in s.rows(t.labels)] == ["ignored"]
