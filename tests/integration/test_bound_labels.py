@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,11 +103,15 @@ def test_running_workers_come_to_read_a_topic_that_is_bound_and_lose_nothing(
     wait_outcomes(lab, n)
     assert [w.starts for w in workers] == [1, 1]
     assert all(w.alive for w in workers)
-    assert {p for w in workers for p in held(w)} == {
+    everything = {
         f"{lab.broker.topic(topic)}/{p}"
         for topic in ("predictions", "labels", "labels.ledger")
         for p in range(PARTITIONS)
     }
+    eventually(  # the last of them may be joining still
+        lambda: {p for w in workers for p in held(w)} == everything,
+        "all of it is divided among them",
+    )
     rows = lab.offsets()
     assert sum(r.counted for (topic, _), r in rows.items() if topic == "predictions") == sent
     assert sum(r.skipped + r.dead for r in rows.values()) == 0
@@ -193,10 +198,9 @@ def test_forged_labels_change_nothing(sqlite_lab: Lab) -> None:
     ]
     assert after["labelled"] == n + 1
     assert after["window"].slice(0, n).equals(before["window"])
-    counted = dict(
-        lab.rows(sa.select(t.labels.c.state, sa.func.count()).group_by(t.labels.c.state))
-    )
-    assert counted == {"joined": n + 1, "ignored": 4 * n}
+    assert Counter(row.state for row in lab.rows(t.labels)) == {
+        "joined": n + 1, "ignored": 4 * n - 1,  # a true label took the place of one of them
+    }  # fmt: skip
 
 
 @pytest.mark.kafka
@@ -244,7 +248,10 @@ name = "credit"
 features = {{ income = "float", age = "float", region = ["EU", "US"] }}
 classes = ["repay", "default"]
 [labels]
+wait_days = 3650
 bound = [{bound}]
+[privacy]
+retention_days = 3650
 """
     )
     return path
