@@ -137,9 +137,11 @@ def said(
     label: str,
     op: str = "upsert",
     slices: str | None = None,
+    bound: bool = False,
 ) -> None:
-    """Labels of a source that no outcome was made of, later than those of ``labelled``."""
-    at = NOW + (2 if op == "retract" else 1)
+    """Labels of a source that no outcome was made of, later than those of ``labelled``; a bound one
+    is a second older."""
+    at = NOW + (2 if op == "retract" else 1) - SECOND * bound
     with database.begin() as conn:
         conn.execute(
             sa.insert(labels),
@@ -149,6 +151,7 @@ def said(
                     "id": str(h),
                     "source": source,
                     "observed_at": at,
+                    "bound": bound,
                     "id_hash": h,
                     "label": None if op == "retract" else label,
                     "op": op,

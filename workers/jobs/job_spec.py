@@ -223,6 +223,7 @@ def window_query(context: JobInputs, *, frozen_at: int | None, since: int | None
         frozen_at=frozen_at,
         raised_seq=context.raised_seq,
         source=context.job.options.get("source"),
+        bound_sources=spec.labels.bound,
     )
 
 

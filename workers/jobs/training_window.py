@@ -83,6 +83,8 @@ class WindowQuery:
     source: str | None = None
     """A label source outside ``[labels] sources`` that an operator asked to be believed: the newest
     ``train_rows`` rows to train on with its label come whenever they were served."""
+    bound_sources: tuple[str, ...] = ()
+    """``[labels] bound``: where there are any, another source that was asked for trains only."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -318,9 +320,15 @@ def _labels(conn: sa.Connection, query: WindowQuery) -> dict[int, _Label]:
             .outerjoin(join_rows, sa.and_(j.model == c.model, j.id_hash == c.id_hash))
             .where(c.model == query.model, c.source == query.source)
         )
+        if query.source in query.bound_sources:  # it, and nobody in its name
+            said = said.where(c.bound.is_(True))
         words: dict[int, list[Any]] = defaultdict(list)
         for row in conn.execute(said):
             words[row.id_hash].append(row)
+        if query.bound_sources and query.source not in query.bound_sources:
+            judging = split_is_gate(np.array(list(words), np.int64), query.salt)
+            for id_hash in np.array(list(words), np.int64)[judging].tolist():
+                del words[id_hash]
         for id_hash, rows in words.items():
             if (best := standing_label(rows, ())) is not None:
                 known[id_hash] = _Label(

@@ -237,6 +237,26 @@ def to_train_on(hashes: range) -> set[int]:
     return {h for h, judges in zip(hashes, gate.tolist(), strict=True) if not judges}
 
 
+def test_where_a_source_is_bound_no_other_judges_and_nobody_speaks_in_its_name(
+    database: Database,
+) -> None:
+    served(database, range(1, 101))
+    labelled(database, range(1, 51), label="repay")
+    said(database, range(1, 101), "contractor", "default")
+    bound = replace(WANTED, bound_sources=("ledger",))
+    rows = read(database, replace(bound, source="contractor")).table.to_pylist()
+    assert {(r["split"], r["source"]) for r in rows} == {
+        ("gate", "ledger"),
+        ("train", "contractor"),
+    }
+    said(database, range(51, 101), "ledger", "default")  # on the common topic
+    said(database, range(51, 61), "ledger", "repay", bound=True)
+    rows = read(database, replace(bound, source="ledger")).table.to_pylist()
+    asked = [r for r in rows if r["id_hash"] > 50 and r["label"] is not None]
+    assert {r["id_hash"] for r in asked} == set(range(51, 61))
+    assert {r["label"] for r in asked} == {"repay"}
+
+
 def test_source_may_take_a_label_back(database: Database) -> None:
     served(database, range(1, 21))
     said(database, range(1, 21), "contractor", "default")
