@@ -6,6 +6,7 @@ from redistill.workers.exit_codes import ExitCode
 
 __all__ = [
     "DatabaseError",
+    "Disagreement",
     "KeysError",
     "LeaseLost",
     "NotInTime",
@@ -13,6 +14,7 @@ __all__ = [
     "RegistryUsageError",
     "ReleaseFilesError",
     "SettingsError",
+    "SigningRefused",
     "SpecError",
     "UsageError",
     "WorkersError",
@@ -66,6 +68,15 @@ class RegistryUsageError(RegistryError, UsageError):
     has no releases because it is only watched."""
 
     exit_code = ExitCode.USAGE
+
+
+class Disagreement(RegistryError):
+    """Rows of a release are not what the audit says of it: somebody changed them in SQL."""
+
+
+class SigningRefused(RegistryError):
+    """What was to be signed does not agree with the audit: nothing was, and what clients have goes
+    on to be served."""
 
 
 class ReleaseFilesError(RegistryError):

@@ -113,6 +113,17 @@ class Database:
             statement_seconds=LONG_STATEMENT_SECONDS,
         )
 
+    def carrying(self, **options: Any) -> Database:
+        """The same database, whose connections have these among their execution options: what a
+        transaction needs far down (the audit key) and nobody in between should know of."""
+        return Database(
+            self.engine.execution_options(**options),
+            waits=self.waits,
+            availability=self.availability,
+            clock=self.clock,
+            statement_seconds=self._statement_seconds,
+        )
+
     def wait_out(self) -> None:
         """From now on this process waits for whatever somebody may mend outside, a changed password
         too, and logs when the database goes away and comes back. For those that run on; called once
@@ -143,8 +154,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A consistent view for reading; keep it short: an open reader lets SQLite's WAL grow."""
+        """For reading; keep it short: an open reader lets SQLite's WAL grow."""
         with self._transaction(self.engine, writing=False) as conn:
+            yield conn
+
+    @contextmanager
+    def view(self) -> Iterator[sa.Connection]:
+        """One moment for all statements, on PostgreSQL too: for what compares tables."""
+        engine = self.engine
+        if not self.is_sqlite:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with self._transaction(engine, writing=False) as conn:
             yield conn
 
     @contextmanager

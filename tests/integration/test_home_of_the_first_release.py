@@ -38,7 +38,6 @@ from redistill.workers.errors import DatabaseError
 from redistill.workers.models.traffic import look
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import opening
-from redistill.workers.store.sealing import seal_states
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-0.1.tar.xz"
 BASELINE, REPAIRED = "2026-03", "r1-7d47fd59"
@@ -65,9 +64,8 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    opening.upgrade(settings)
+    command("db", "upgrade")
     opened = opening.open(settings)
-    seal_states(opened, settings.state_key_here())
     yield opened
     opened.dispose()
 
@@ -96,11 +94,12 @@ def test_database_is_upgraded_by_a_person_and_loses_nothing(home: Path, settings
         opening.open(settings)
     said = command("db", "upgrade")
     assert "upgraded from revision 0002" in said
+    assert "took 10 audit entries and 2 versions of 1 models in as they stand" in said
     assert "sealed 4 stored states of detectors" in said
     assert command("db", "upgrade").endswith("nothing to do\n")
     counts = document("db", "show")["rows"]
     assert (counts["join_rows"], counts["outcomes"], counts["labels"]) == (2_650, 772, 772)
-    assert (counts["outbox"], counts["audit"], counts["job_steps"]) == (19, 10, 14)
+    assert (counts["outbox"], counts["audit"], counts["job_steps"]) == (19, 12, 14)
     assert all(i["holds"] for i in map(json.loads, history()))
 
 

@@ -18,16 +18,18 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.tables import metadata, specs
 from redistill.streams.wire.block import Feature, Schema
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
-from redistill.workers.releases import keys, registry
+from redistill.workers.releases import adoption, keys, registry
 from redistill.workers.releases.package import ReleasePackage, build_package
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store import audit, audit_key
 
 SCHEMA = Schema(
     features=(
@@ -181,6 +183,8 @@ class Installation:
                     updated_at=self.now,
                 )
             )
+            told = {"config_sha256": "0" * 64, "spec_sha256": sha256_of_bytes(b"{}")}
+            audit.append(conn, "cli:test", "model.registered", model, told, self.now)
 
     def package(
         self,
@@ -279,12 +283,31 @@ class Installation:
         self.tick()
         return moved
 
+    def accept_restore(self, *, vouch: bool = False, new_key: bool = False) -> None:
+        """Let what is in the database count, as ``redistill keys accept-restore`` does."""
+        with self.database.begin() as conn:
+            adoption.accept_restore(
+                conn,
+                self.layout,
+                reason="test",
+                vouch=vouch,
+                new_key=new_key,
+                actor="cli:test",
+                now=self.now,
+                lifetimes=self.lifetimes,
+            )
+
     def tick(self) -> Any:
         """One round of the writer, which must succeed."""
         done = self.writer.tick()
         if self.writer.problem is not None:
             raise self.writer.problem
         return done
+
+
+def opened(home: Path, url: str) -> Database:
+    """A database as commands and repair workers open it: with the audit key of the home."""
+    return audit_key.with_key(connect(url), home / "keys" / "audit.key")
 
 
 def copy_of(original: Installation, home: Path, url: str) -> Installation:
@@ -298,7 +321,7 @@ def copy_of(original: Installation, home: Path, url: str) -> Installation:
     original.database.checkpoint()
     shutil.copytree(original.layout.home, home)
     shutil.copyfile(str(original.database.url.database), url.removeprefix("sqlite:///"))
-    database, layout = connect(url), RepositoryLayout(home)
+    database, layout = opened(home, url), RepositoryLayout(home)
     writer = RepositoryWriter(
         database,
         layout,
@@ -321,7 +344,7 @@ def install(
     """A new installation in ``home``."""
     clock = clock or FakeClock()
     lifetimes = lifetimes or Lifetimes()
-    database = connect(url)
+    database = opened(home, url)
     metadata.create_all(database.engine)
     layout = RepositoryLayout(home)
     keys.init(layout.keys, passphrase=None, now=datetime.fromtimestamp(clock(), UTC))

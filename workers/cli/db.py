@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from redistill.workers.cli import common
+
+if TYPE_CHECKING:
+    from redistill.streams.store.database import Database
+    from redistill.workers.settings.settings import Settings
 
 __all__ = ["app"]
 
@@ -28,8 +34,9 @@ def upgrade(
 
     A SQLite file is made by the first command that needs it; PostgreSQL needs this once, and both
     after an upgrade of redistill: with the workers stopped, and where the state key of the stream
-    workers is, since what an older redistill stored of its detectors is sealed with it. It is safe
-    to run twice at the same time, and after it was killed.
+    workers is, since what an older redistill stored of its detectors is sealed with it, and where
+    the signed repository is, since what it wrote of releases is taken in under the audit key. It is
+    safe to run twice at the same time, and after it was killed.
     """
     from redistill.workers.store import opening
     from redistill.workers.store.sealing import seal_states, take_new_key
@@ -43,6 +50,7 @@ def upgrade(
     else:
         common.echo(f"revision {done.after}: nothing to do")
     with common.opened(settings) as database:
+        _take_in(settings, database)
         if new_state_key:
             take_new_key(database, settings.state_key_bytes(), actor=common.actor())
             common.echo("the state key that is here counts from now on: detectors start anew")
@@ -54,6 +62,23 @@ def upgrade(
             f"{states.refused} stored states of detectors were changed, moved or damaged: they stay"
             " closed, and their detectors start anew"
         )
+
+
+def _take_in(settings: Settings, database: Database) -> None:
+    """What an older redistill wrote without a MAC counts from now on, as it stands."""
+    from redistill.workers.releases import adoption
+    from redistill.workers.releases.release_files import RepositoryLayout
+
+    with database.begin() as conn:
+        if not adoption.is_due(conn):
+            return
+        layout = RepositoryLayout(settings.root)
+        taken = adoption.take_in(conn, layout, actor=common.actor(), now=database.clock())
+    common.echo(
+        f"took {taken.entries} audit entries and {taken.versions} versions of {taken.models} models"
+        f" in as they stand, under the audit key {settings.audit_key_path}: back it up, and give it"
+        " to every machine on which a repair worker or a command writes"
+    )
 
 
 @app.command(short_help="Show where it is, its revision, its rows.")

@@ -35,7 +35,7 @@ COMMANDS: dict[str, str] = {
     "recompress": "Ask for a recompression now.",
     "replay": "Run the monitor over a file: no broker, no registration.",
     "label": "Import labels from a file.",
-    "keys": "Make or export the keys that sign releases.",
+    "keys": "Make, replace or export signing keys.",
     "topics": "Create the topics on the broker, or say what is wrong with them.",
     "db": "Create or upgrade the database.",
     "doctor": "Check broker, topics, database, keys, clock, disk and the rest; say what to type.",

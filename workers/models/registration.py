@@ -229,7 +229,12 @@ def store(
             actor,
             "model.registered" if old is None else "model.changed",
             spec.name,
-            {"level": spec.level, "config_sha256": sha256, "objects": spec.objects}
+            {
+                "level": spec.level,
+                "config_sha256": sha256,
+                "objects": spec.objects,
+                "spec_sha256": sha256_of_bytes(str(values["spec"]).encode()),
+            }
             | _trust(before, spec, watch),
             now,
         )

@@ -49,7 +49,7 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import alarm_budget, future_times, opening
+from redistill.workers.store import alarm_budget, audit_key, future_times, opening
 
 __all__ = ["RepairWorker", "run"]
 
@@ -383,6 +383,8 @@ def run(
         No broker is set.
     DatabaseError
         The database is away, not upgraded, or newer than this program.
+    KeysError
+        The audit key is not here, or is another one than the database's.
     """
     logs.configure(settings.log_level, process="repair")
     logging.getLogger("apscheduler").setLevel(logging.WARNING)  # a line per wake-up otherwise
@@ -390,6 +392,7 @@ def run(
     with Child.start() as child:  # before any thread, connection or key
         database = opening.open(settings)
         try:
+            audit_key.check(database)  # here, not in the first job
             worker = RepairWorker(
                 settings, database=database, broker=broker, child=child, stop=stop
             )

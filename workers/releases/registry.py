@@ -18,18 +18,19 @@ from redistill.streams.client.release import KnownRelease, PointerFile
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
-from redistill.workers.errors import RegistryError, RegistryUsageError
-from redistill.workers.releases import publication_history, roles
+from redistill.workers.errors import Disagreement, RegistryError, RegistryUsageError
+from redistill.workers.releases import publication_history, roles, trail
 from redistill.workers.releases.announce import announce_pointer_move, announce_release
 from redistill.workers.releases.roles import Lifetimes, tuf_time
 from redistill.workers.releases.versions import (
     Version,
     add_version,
     get,
+    raw,
     revise,
     want_releases,
 )
-from redistill.workers.store import audit
+from redistill.workers.store import audit, audit_key
 from redistill.workers.store.tables import (
     barred,
     monitored_releases,
@@ -84,17 +85,25 @@ def publish(
     now: int,
     lifetimes: Lifetimes,
     monitor_seconds: float = MONITOR_SECONDS,
+    request: str | None = None,
 ) -> PointerMove:
     """Move a model's pointer to a version that passed its gates.
 
     Publishing what serves already changes nothing. From then on the version is compared with its
     predecessor (``post_release_monitor``).
 
+    Parameters
+    ----------
+    request
+        The release request by which it was asked for.
+
     Raises
     ------
     RegistryError
         There is no such version, it did not pass, its bytes are barred or gone, the model is only
         watched, or there are no signing keys. Nothing was changed.
+    Disagreement
+        Its rows are not what the audit says of it.
     """
     want_releases(conn, model)
     row = get(conn, model, version)
@@ -115,6 +124,7 @@ def publish(
         now=now,
         lifetimes=lifetimes,
         monitor_seconds=monitor_seconds,
+        request=request,
     )
 
 
@@ -130,6 +140,7 @@ def rollback(
     cool_down_seconds: float,
     to: str | None = None,
     change: Literal["rollback", "automatic_rollback"] = "rollback",
+    request: str | None = None,
 ) -> PointerMove:
     """Move a model's pointer back to bytes that served before, and pause automatic repair.
 
@@ -178,6 +189,7 @@ def rollback(
         reason=reason,
         now=now,
         lifetimes=lifetimes,
+        request=request,
     )
     pause(conn, model, until=now + to_us(cool_down_seconds), reason=f"rolled back: {reason}")
     return move
@@ -311,8 +323,10 @@ def _move(
     now: int,
     lifetimes: Lifetimes,
     monitor_seconds: float = 0.0,
+    request: str | None = None,
 ) -> PointerMove:
     model, previous = row.model, None if current is None else str(current.stable)
+    _want_agreement(conn, model, row.version, current)
     epoch = 1 if current is None else int(current.epoch) + 1
     conn.execute(
         upsert(pointers, ["model"]).values(
@@ -385,6 +399,8 @@ def _move(
             after=snapshot,
         )
     announce_pointer_move(conn, row, epoch, reason, now=now, after=snapshot)
+    taken_away = change == "automatic_rollback" and previous is not None
+    barred_sha256 = get(conn, model, str(previous)).sha256 if taken_away else None
     audit.append(
         conn,
         actor,
@@ -396,6 +412,8 @@ def _move(
             "sha256": row.sha256,
             "epoch": epoch,
             "reason": reason,
+            "request": request,
+            "barred": barred_sha256,
         },
         now,
     )
@@ -460,6 +478,24 @@ def _check_bytes(conn: sa.Connection, row: Version) -> None:
         )
     if not row.files:
         raise RegistryError(f"the files of {row.model} {row.version} were removed by retention")
+
+
+def _want_agreement(
+    conn: sa.Connection, model: str, version: str, current: sa.Row[Any] | None
+) -> None:
+    """Before a pointer moves: the audit knows where it stands, and everything that will be signed
+    with it. The repository writer asks again before it signs, of what was read in one view."""
+    key = audit_key.known(conn)
+    if key is None:  # opened without one: nobody will sign what is written
+        return
+    known = trail.read(conn, key, model)
+    known.want_pointer(model, None if current is None else current._asdict())
+    named = {version, *(v.version for v in publication_history.servable(conn, model))}
+    for name in sorted(named):
+        row = get(conn, model, name)
+        known.want(model, raw(conn, model, name) or {})
+        if row.sha256 in known.barred:
+            raise Disagreement(f"{model} {name} was barred, and its row in barred is gone")
 
 
 def _pointer(conn: sa.Connection, model: str) -> sa.Row[Any] | None:

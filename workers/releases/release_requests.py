@@ -12,11 +12,18 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from redistill.streams.store import properties
+from redistill.times import to_us
+from redistill.workers.store import audit_key
+from redistill.workers.store.audit_key import AuditKey
 from redistill.workers.store.tables import release_requests
 
 __all__ = ["Kind", "ReleaseRequest", "RequestResult", "finish", "pending", "result_of", "submit"]
 
 Kind = Literal["publish", "rollback"]
+
+LASTS_SECONDS = 3_600.0
+"""A request that nobody has answered for so long is obeyed no more: whoever asked has gone, and an
+old one may have been put back."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,6 +35,18 @@ class ReleaseRequest:
     model: str
     body: dict[str, Any]
     actor: str
+    created_at: int
+    mac: str
+    signed: tuple[str, ...]
+    """What its MAC is over."""
+
+    def is_authentic(self, key: AuditKey) -> bool:
+        """Whether somebody asked who has the audit key."""
+        return key.fits(self.mac, "release-request", *self.signed)
+
+    def is_over(self, now: int) -> bool:
+        """Whether it is too old to be obeyed, or of the future."""
+        return not -to_us(LASTS_SECONDS) < now - self.created_at < to_us(LASTS_SECONDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,15 +63,18 @@ def submit(
     conn: sa.Connection, kind: Kind, model: str, body: Mapping[str, Any], *, actor: str, now: int
 ) -> str:
     """Ask for a publish (``version``, ``reason``) or a roll back (``to``, ``reason``)."""
-    request_id = str(uuid.uuid4())
+    request_id, text = str(uuid.uuid4()), json.dumps(dict(body), sort_keys=True)
+    key = audit_key.claim(conn)
+    signed = _signed(request_id, kind, model, text, actor, now)
     conn.execute(
         sa.insert(release_requests).values(
             intent_id=request_id,
             kind=kind,
             model=model,
-            body=json.dumps(dict(body), sort_keys=True),
+            body=text,
             actor=actor,
             created_at=now,
+            mac="" if key is None else key.mac("release-request", *signed),
         )
     )
     return request_id
@@ -70,8 +92,11 @@ def pending(conn: sa.Connection) -> list[ReleaseRequest]:
             request_id=r.intent_id,
             kind=r.kind,
             model=r.model,
-            body=json.loads(r.body),
+            body=_object(r.body),
             actor=r.actor,
+            created_at=r.created_at,
+            mac=r.mac,
+            signed=_signed(r.intent_id, r.kind, r.model, r.body, r.actor, r.created_at),
         )
         for r in rows
     ]
@@ -104,3 +129,18 @@ def result_of(conn: sa.Connection, request_id: str) -> RequestResult | None:
     if snapshot is not None and properties.published_snapshot(conn) < snapshot:
         return None
     return RequestResult(ok=body.pop("ok"), message=body.pop("message"), body=body)
+
+
+def _signed(
+    request_id: str, kind: str, model: str, body: str, actor: str, created_at: int
+) -> tuple[str, ...]:
+    return request_id, kind, model, body, actor, str(created_at)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The body of a request; empty where it is none: its MAC says that it is forged."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import sqlalchemy as sa
 from tuf.api.metadata import (
     DelegatedRole,
     Delegations,
@@ -31,17 +32,20 @@ from redistill.files import unfinished
 from redistill.streams.client.release import POINTER_FILE
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
+from redistill.workers.releases.anchor import FIELD
 from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
-from redistill.workers.releases.roles import PREFIX, Role, read_roles, tuf_time, versions_of
+from redistill.workers.releases.roles import PREFIX, Role, anchored, tuf_time, versions_of
 
 __all__ = [
     "LEASE",
     "OLD_VERSIONS",
     "make_documents",
     "mend",
+    "outstanding",
     "publish_metadata",
     "published_versions",
+    "stamped_version",
 ]
 
 LEASE = "repository"
@@ -122,12 +126,13 @@ def make_documents(
         "snapshot",
         keys,
     )
-    stamp = roles["timestamp"]
+    stamp, anchor = roles["timestamp"], anchored(roles)
     metadata["timestamp.json"] = _sign(
         Timestamp(
             stamp.version,
             expires=tuf_time(stamp.expires_at),
             snapshot_meta=MetaFile(version=snapshot.version),
+            unrecognized_fields={} if anchor is None else {FIELD: anchor.to_json()},
         ),
         "timestamp",
         keys,
@@ -135,21 +140,34 @@ def make_documents(
     return Documents(metadata, pointers, snapshot.version)
 
 
+def outstanding(conn: sa.Connection, layout: RepositoryLayout) -> bool:
+    """Whether the rows ask for something that clients cannot read yet."""
+    newest = versions_of(conn, ("snapshot", "timestamp"))
+    if not newest:
+        return False
+    published = properties.published_snapshot(conn)
+    stamped = stamped_version(layout)
+    return published != newest["snapshot"] or stamped != newest["timestamp"]
+
+
 def publish_metadata(
     database: Database,
     layout: RepositoryLayout,
+    roles: Mapping[str, Role],
     keys: Keys,
     *,
     token: int,
     clock: Callable[[], int],
-) -> int | None:
-    """Write what the rows ask for, unless it is there already.
+) -> int:
+    """Write what the rows ask for.
 
     ``timestamp.json`` is replaced inside a transaction that holds the lease's row: a holder that
     was taken for dead cannot put an old one over a new one.
 
     Parameters
     ----------
+    roles
+        The rows, as the signing guard saw them.
     token
         Of the lease ``repository``.
     clock
@@ -157,8 +175,8 @@ def publish_metadata(
 
     Returns
     -------
-    int or None
-        Version of the snapshot that was published; ``None``: there was nothing to do.
+    int
+        Version of the snapshot that was published.
 
     Raises
     ------
@@ -167,15 +185,6 @@ def publish_metadata(
     RegistryError
         A file could not be written; the next call does it again.
     """
-    stamp = layout.metadata / "timestamp.json"
-    with database.read() as conn:
-        newest = versions_of(conn, ("snapshot", "timestamp"))
-        published = properties.published_snapshot(conn)
-        if not newest:
-            return None
-        if published == newest["snapshot"] and _stamped(stamp) == newest["timestamp"]:
-            return None
-        roles = read_roles(conn)
     present = {p.name for p in layout.metadata.glob("*.json")}
     documents = make_documents(roles, keys, present=present)
     for path, data in documents.pointers.items():
@@ -187,7 +196,7 @@ def publish_metadata(
             write_whole(layout.metadata / name, data)
     with database.begin() as conn:
         lease.check(conn, LEASE, token, clock())
-        write_whole(stamp, last)
+        write_whole(layout.metadata / "timestamp.json", last)
         properties.put(conn, properties.PUBLISHED_SNAPSHOT, str(documents.snapshot))
     _remove_old(layout.metadata, {r.name: r.version for r in roles.values()})
     return documents.snapshot
@@ -199,7 +208,7 @@ def mend(layout: RepositoryLayout, roles: Mapping[str, Role], keys: Keys) -> lis
     Returns
     -------
     list of str
-        Their names. A wrong ``timestamp.json`` is removed: :func:`publish_metadata` writes it.
+        Their names. A wrong ``timestamp.json`` is left: another one has to be signed.
     """
     if not roles:
         return []
@@ -217,9 +226,7 @@ def mend(layout: RepositoryLayout, roles: Mapping[str, Role], keys: Keys) -> lis
                 continue
             if name != "timestamp.json":
                 write_whole(path, data)
-            elif _stamped(path) == roles["timestamp"].version:
-                path.unlink()
-            else:
+            elif stamped_version(layout) != roles["timestamp"].version:
                 continue  # an older one, which publishing replaces
             bad.append(name)
     return bad
@@ -227,7 +234,7 @@ def mend(layout: RepositoryLayout, roles: Mapping[str, Role], keys: Keys) -> lis
 
 def published_versions(layout: RepositoryLayout) -> dict[str, int]:
     """Newest version of each role's metadata that clients may have seen."""
-    newest = {"timestamp": _stamped(layout.metadata / "timestamp.json")}
+    newest = {"timestamp": stamped_version(layout)}
     for path in layout.metadata.glob("*.*.json"):
         number, _, name = path.name.removesuffix(".json").partition(".")
         if number.isdigit():
@@ -241,8 +248,9 @@ def _sign(signed: _Signed, role: str, keys: Keys) -> bytes:
     return metadata.to_bytes(JSONSerializer(compact=True))
 
 
-def _stamped(path: Path) -> int:
+def stamped_version(layout: RepositoryLayout) -> int:
     """Version of the timestamp that clients see now; 0 if there is none that can be read."""
+    path = layout.metadata / "timestamp.json"
     try:
         return int(json.loads(path.read_bytes())["signed"]["version"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,9 +1,14 @@
 """Writer of the signed repository, one process at a time: requests, metadata, renewal,
-announcements."""
+announcements.
+
+It obeys requests with a MAC only, and signs what agrees with the audit (``signing_guard``). What
+does not is refused as a whole: clients keep what was signed before, and the refusal stands in SQL
+for the alert process to tell (``signing_refusal``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -14,7 +19,7 @@ from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
-from redistill.workers.errors import KeysError, RegistryError
+from redistill.workers.errors import Disagreement, KeysError, RegistryError, SigningRefused
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import registry, release_requests, repository, roles
 from redistill.workers.releases.keys import Keys
@@ -22,6 +27,9 @@ from redistill.workers.releases.release_files import RepositoryLayout, damaged
 from redistill.workers.releases.release_requests import ReleaseRequest, RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.releases.signing_guard import MEND, Seen, SigningGuard
+from redistill.workers.store import audit, audit_key, signing_refusal
+from redistill.workers.store.signing_refusal import SigningRefusal
 from redistill.workers.store.tables import pointers, repository_roles
 
 __all__ = ["RepositoryWriter"]
@@ -33,6 +41,24 @@ LEASE_SECONDS = 15.0
 
 ANNOUNCE_SECONDS = 60.0
 """How often a pointer is announced again."""
+
+ANCHOR_SECONDS = 3_600.0
+"""While the audit chain grows the timestamp is signed so often, for its anchor's sake: what was
+written since the last one could be cut off unseen."""
+
+LOOK_SECONDS = 5.0
+"""After a refusal it is looked so often whether all agrees again."""
+
+TOLD_SECONDS = 86_400.0
+"""For so long a forged request is told of: it is answered at once, and nothing else is wrong."""
+
+FORGED = (
+    "find out who can write the table intents, and take the right away; commands ask with the"
+    " audit key (REDISTILL_AUDIT_KEY)"
+)
+
+SIGHTS = 5
+"""How often it is looked anew because a pointer moved between the look and the signature."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +119,10 @@ class RepositoryWriter:
         self._token: int | None = None
         self._until = 0
         self._keys: Keys | None = None
+        self._keys_state: tuple[tuple[str, int, int], ...] = ()
+        self._guard = SigningGuard(layout, lifetimes=self.lifetimes)
         self._ready = False
+        self._refused_at: int | None = None
         self.problem: KeysError | RegistryError | None = None
         """Why the repository cannot be kept at present."""
 
@@ -120,7 +149,9 @@ class RepositoryWriter:
             return WriterRound(holds=False)
         except (KeysError, RegistryError) as error:
             if str(error) != str(self.problem):
-                log.error("repository_stuck", action="repository_stuck", error=str(error))
+                refused = isinstance(error, SigningRefused)
+                action = "signing_refused" if refused else "repository_stuck"
+                log.error(action, action=action, error=str(error))
             self.problem = error
             return WriterRound(holds=self.holds)
         self.problem = None
@@ -135,6 +166,8 @@ class RepositoryWriter:
             The keys are missing or cannot be read, and there is something to sign.
         RegistryError
             A file cannot be written, or the database belongs to other keys.
+        SigningRefused
+            Something does not agree with the audit: nothing is signed.
         LeaseError
             Another process has taken over meanwhile.
         """
@@ -146,8 +179,9 @@ class RepositoryWriter:
                 )
             if not needed:  # models that are only watched need no keys
                 return WriterRound(holds=False)
-        if self._keys is None:
+        if (state := keyring.state_of(self._layout.keys)) != self._keys_state or self._keys is None:
             self._keys = keyring.load(self._layout.keys, passphrase=self._passphrase)
+            self._keys_state, self._ready = state, False
         try:
             return self._work(self._keys, now) if self._hold(now) else WriterRound(holds=False)
         except LeaseError:
@@ -162,26 +196,19 @@ class RepositoryWriter:
             self._token, self._ready = None, False
 
     def _work(self, keys: Keys, now: int) -> WriterRound:
-        if not self._ready:
-            self._prepare(keys, now)
         with self._database.read() as conn:
             waiting = release_requests.pending(conn)
             due = self._due(conn, now)
+        if waiting or due.signing or not self._ready:
+            self._look(keys, waiting, now)
+        if not self._ready:
+            self._prepare(keys, now)
         for request in waiting:
             self._fulfil(request)
         renewed: list[str] = []
         if due.renewal:
-            with self._database.begin() as conn:
-                self._check(conn)
-                renewed = roles.renew(conn, keys, now=now, lifetimes=self.lifetimes)
-                left = roles.expiring(roles.read_roles(conn), now=now, lifetimes=self.lifetimes)
-            if (
-                left
-            ):  # the root, whose key is offline: told at each renewal until it is brought back
-                log.warning("roles_not_renewed", action="roles_not_renewed", roles=left)
-        snapshot = repository.publish_metadata(
-            self._database, self._layout, keys, token=self._token or 0, clock=self._now
-        )
+            renewed = self._renew(keys, now)
+        snapshot = self._sign(keys, now)
         for model in due.announcements:
             with self._database.begin() as conn:
                 self._check(conn)
@@ -195,20 +222,151 @@ class RepositoryWriter:
         )
 
     def _prepare(self, keys: Keys, now: int) -> None:
-        """The first round after the lease was taken: nobody knows what was left behind."""
+        """The first round after the lease was taken, or after keys were replaced: nobody knows what
+        was left behind."""
         with self._database.begin() as conn:
             self._check(conn)
-            roles.ensure(conn, keys.trust, now=now, lifetimes=self.lifetimes)
+            if roles.read_role(conn, "root") is None:
+                roles.ensure(conn, keys.documents[0], now=now, lifetimes=self.lifetimes)
+            replaced = roles.follow_keys(conn, keys, now=now, lifetimes=self.lifetimes)
             seen = repository.published_versions(self._layout)
             lifted = roles.lift(conn, seen, now=now, lifetimes=self.lifetimes)
+            if replaced:
+                audit.append(
+                    conn, f"worker:{self._holder}", "keys.replaced", "", {"roles": replaced}, now
+                )
+        if replaced:
+            log.warning("keys_replaced", action="keys_replaced", roles=replaced)
         if lifted:
             log.warning("repository_lifted", action="repository_lifted", roles=lifted)
         with self._database.read() as conn:
             by_name = roles.read_roles(conn)
+        self._keep_root(keys, by_name)
         restored = repository.mend(self._layout, by_name, keys)
         if restored:
             log.warning("repository_mended", action="repository_mended", files=restored)
+        if "timestamp.json" in restored:
+            with self._database.begin() as conn:
+                self._check(conn)
+                roles.touch(conn, now=now, lifetimes=self.lifetimes)
         self._ready = True
+
+    def _renew(self, keys: Keys, now: int) -> list[str]:
+        with self._database.begin() as conn:
+            self._check(conn)
+            renewed = roles.renew(conn, keys, now=now, lifetimes=self.lifetimes)
+            by_name = roles.read_roles(conn)
+            left = roles.expiring(by_name, now=now, lifetimes=self.lifetimes)
+        if left:  # the root, whose key is offline: told at each renewal until it is brought back
+            log.warning("roles_not_renewed", action="roles_not_renewed", roles=left)
+        if "root" in renewed:
+            self._keep_root(keys, by_name)
+        return renewed
+
+    def _keep_root(self, keys: Keys, by_name: Mapping[str, roles.Role]) -> None:
+        """The keys folder knows the newest root document: the next one is made from it."""
+        documents = [text.encode() for text in by_name["root"].body["documents"]]
+        if documents[-1] not in keys.documents:
+            keyring.keep(self._layout.keys, keyring.merged(documents, keys.documents))
+
+    def _look(self, keys: Keys, waiting: Sequence[ReleaseRequest], now: int) -> Seen:
+        """Whether all agrees.
+
+        Raises
+        ------
+        SigningRefused
+            It does not. Requests that wait are answered so.
+        """
+        refused, again = self.problem, self._refused_at
+        if (
+            isinstance(refused, SigningRefused)
+            and again is not None
+            and not waiting
+            and 0 <= now - again < to_us(LOOK_SECONDS)
+        ):
+            raise refused
+        with self._database.view() as conn:
+            seen = self._guard.look(conn, keys, now=now)
+            told = signing_refusal.get(conn)
+        if seen.problems:
+            self._refused_at = now
+            self._refuse(seen, waiting, told, now)
+        self._refused_at = None
+        if told is not None and (told.until is None or not told.lasts(now)):
+            with self._database.begin() as conn:
+                self._check(conn)
+                signing_refusal.clear(conn)
+            log.info("signing_agrees", action="signing_agrees")
+        if seen.behind:
+            self._ready = False
+        return seen
+
+    def _refuse(
+        self,
+        seen: Seen,
+        waiting: Sequence[ReleaseRequest],
+        told: SigningRefusal | None,
+        now: int,
+    ) -> None:
+        many = f", and {len(seen.problems) - 3} more" if len(seen.problems) > 3 else ""
+        why = "; ".join(seen.problems[:3]) + many
+        error = SigningRefused(
+            f"nothing is signed, clients keep what they have: {why}. What to do: {seen.remedy}"
+        )
+        since = now if told is None or told.until is not None else told.since
+        refusal = SigningRefusal(
+            why=why, remedy=seen.remedy, since=since, until=None, holder=self._holder
+        )
+        with self._database.begin() as conn:
+            self._check(conn)
+            if refusal != told:
+                signing_refusal.put(conn, refusal)
+            for request in waiting:
+                answer = RequestResult(ok=False, message=str(error))
+                release_requests.finish(conn, request.request_id, answer, now=now)
+        raise error
+
+    def _sign(self, keys: Keys, now: int) -> int | None:
+        """Sign and write what the rows ask for, if it is not there already and if it may be; the
+        snapshot that was published."""
+        for _ in range(SIGHTS):
+            with self._database.read() as conn:
+                wanted = repository.outstanding(conn, self._layout)
+                stale = not wanted and self._anchor_is_old(conn, now)
+            if stale:
+                with self._database.begin() as conn:
+                    self._check(conn)
+                    roles.touch(conn, now=now, lifetimes=self.lifetimes)
+            elif not wanted:
+                return None
+            seen = self._look(keys, (), now)
+            by_name, stamp = seen.by_name, seen.by_name["timestamp"]
+            if stamp.version != repository.stamped_version(self._layout):
+                with self._database.begin() as conn:
+                    self._check(conn)
+                    if not roles.anchor(conn, stamp, seen.head):
+                        continue  # a pointer moved meanwhile
+                by_name = roles.with_anchor(by_name, seen.head)
+            return repository.publish_metadata(
+                self._database,
+                self._layout,
+                by_name,
+                keys,
+                token=self._token or 0,
+                clock=self._now,
+            )
+        return None  # the next round
+
+    def _anchor_is_old(self, conn: sa.Connection, now: int) -> bool:
+        """Whether the audit chain has grown since an anchor of an hour ago."""
+        stamp = roles.read_role(conn, "timestamp")
+        if stamp is None:
+            return False
+        at = roles.anchored({"timestamp": stamp})
+        signed_at = stamp.expires_at - to_us(self.lifetimes.of("timestamp").total_seconds())
+        if at is not None and now - signed_at < to_us(ANCHOR_SECONDS):
+            return False
+        return at is None or audit.head(conn)[0] != at.length
 
     def _fulfil(self, request: ReleaseRequest) -> None:
         """Do what was asked, and answer, in one transaction; a refusal is an answer too."""
@@ -216,6 +374,7 @@ class RepositoryWriter:
         try:
             with self._database.begin() as conn:
                 self._check(conn)
+                self._want_authentic(conn, request, now)
                 move = self._move(conn, request, now)
                 row = registry.get(conn, move.model, move.version)
                 if move.snapshot is not None and (
@@ -240,10 +399,42 @@ class RepositoryWriter:
                 if not release_requests.finish(conn, request.request_id, answer, now=now):
                     raise RegistryError("the command gave up meanwhile")
         except RegistryError as error:
+            forged = isinstance(error, _Forged)
+            if forged:
+                log.error("request_refused", action="request_refused", error=str(error))
             with self._database.begin() as conn:
                 self._check(conn)
                 refusal = RequestResult(ok=False, message=str(error))
                 release_requests.finish(conn, request.request_id, refusal, now=now)
+                if forged or isinstance(error, Disagreement):
+                    signing_refusal.put(
+                        conn,
+                        SigningRefusal(
+                            why=str(error),
+                            remedy=FORGED if forged else MEND,
+                            since=now,
+                            until=now + to_us(TOLD_SECONDS),
+                            holder=self._holder,
+                        ),
+                    )
+
+    def _want_authentic(self, conn: sa.Connection, request: ReleaseRequest, now: int) -> None:
+        """Refuse a request that nobody made who has the audit key, or an old one put back.
+
+        Raises
+        ------
+        RegistryError
+            It is not obeyed.
+        """
+        key = audit_key.known(conn)
+        asked = f"{request.kind} of {request.model} by {request.actor}"
+        told = f"the row {request.request_id} of intents ({asked})"
+        if key is None or not request.is_authentic(key):
+            raise _Forged(f"{told} has no MAC of the audit key: it was not obeyed")
+        if self._guard.did(request.model, request.request_id):
+            raise _Forged(f"{told} was done before, and was put back: it was not obeyed")
+        if request.is_over(now):
+            raise RegistryError(f"{told} is over an hour old: ask again")
 
     def _move(self, conn: sa.Connection, request: ReleaseRequest, now: int) -> registry.PointerMove:
         trigger = Trigger(kind="actor", id=request.actor)
@@ -258,6 +449,7 @@ class RepositoryWriter:
                 reason=reason,
                 now=now,
                 lifetimes=self.lifetimes,
+                request=request.request_id,
             )
         if request.kind == "rollback":
             return registry.rollback(
@@ -270,6 +462,7 @@ class RepositoryWriter:
                 now=now,
                 lifetimes=self.lifetimes,
                 cool_down_seconds=self._cool_down_seconds,
+                request=request.request_id,
             )
         raise RegistryError(f"nobody knows how to {request.kind!r}: upgrade the repair worker")
 
@@ -307,7 +500,8 @@ class RepositoryWriter:
         models = conn.execute(
             sa.select(pointers.c.model).where(pointers.c.announced_at <= now - self._announce_us)
         ).scalars()
-        return _Due(renewal, list(models))
+        wanted = repository.outstanding(conn, self._layout)
+        return _Due(renewal, renewal or wanted or self._anchor_is_old(conn, now), list(models))
 
     def _now(self) -> int:
         return to_us(self._clock())
@@ -316,4 +510,9 @@ class RepositoryWriter:
 @dataclass(frozen=True, slots=True)
 class _Due:
     renewal: bool
+    signing: bool
     announcements: list[str]
+
+
+class _Forged(RegistryError):
+    """A request that nobody made who may."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from redistill.streams.client.release import FileEntry, PointerFile, target_name
 from redistill.streams.store.database import insert_ignore
 from redistill.times import microseconds, utc
-from redistill.workers.errors import RegistryError
-from redistill.workers.releases.keys import Keys, renewed_root
+from redistill.workers.errors import KeysError, RegistryError
+from redistill.workers.releases import keys as keyring
+from redistill.workers.releases.anchor import Anchor
+from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.release_files import PRIVATE_NAMES
 from redistill.workers.store.tables import repository_roles as roles
 
@@ -25,21 +27,33 @@ __all__ = [
     "PREFIX",
     "Lifetimes",
     "Role",
+    "anchor",
+    "anchored",
     "ensure",
     "expiring",
+    "follow_keys",
     "is_due",
     "lift",
+    "list_models",
     "point",
     "pointer_text",
+    "read_role",
     "read_roles",
     "renew",
+    "touch",
     "tuf_time",
     "valid_until",
     "versions_of",
+    "with_anchor",
 ]
 
 PREFIX = "m-"
 """Of the role of a model: names such as ``root`` are taken by TUF."""
+
+OTHER_KEYS = (
+    "this database's repository was made with other keys (its root metadata are not those of"
+    " keys/root.json): put the old keys back"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +94,12 @@ def read_roles(conn: sa.Connection) -> dict[str, Role]:
     return {r.role: Role(r.role, r.version, r.expires_at, json.loads(r.body)) for r in rows}
 
 
+def read_role(conn: sa.Connection, name: str) -> Role | None:
+    """One role; ``None`` before the first release."""
+    r = conn.execute(sa.select(roles).where(roles.c.role == name)).one_or_none()
+    return None if r is None else Role(r.role, r.version, r.expires_at, json.loads(r.body))
+
+
 def versions_of(conn: sa.Connection, names: Iterable[str]) -> dict[str, int]:
     """Versions of some roles, without their contents."""
     rows = conn.execute(sa.select(roles.c.role, roles.c.version).where(roles.c.role.in_(names)))
@@ -94,9 +114,8 @@ def ensure(conn: sa.Connection, trust: bytes, *, now: int, lifetimes: Lifetimes)
     RegistryError
         The database belongs to a repository with another root: its clients trust other keys.
     """
-    known = conn.execute(sa.select(roles.c.body).where(roles.c.role == "root")).scalar_one_or_none()
     text = trust.decode()
-    if known is None:
+    if (known := _root(conn)) is None:
         for name, version, body in (
             ("root", int(json.loads(text)["signed"]["version"]), {"documents": [text]}),
             ("targets", 1, {"models": []}),
@@ -111,11 +130,80 @@ def ensure(conn: sa.Connection, trust: bytes, *, now: int, lifetimes: Lifetimes)
                     body=_dump(body),
                 )
             )
-    elif json.loads(known)["documents"][0] != text:
-        raise RegistryError(
-            "this database's repository was made with other keys (its root metadata are not those "
-            "of keys/root.json): put the old keys back"
+    elif text not in known:
+        raise RegistryError(OTHER_KEYS)
+
+
+def follow_keys(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) -> list[str]:
+    """Take over what the keys folder has and the rows do not: a new root document, another key of a
+    role. What a replaced key signed is signed anew.
+
+    Returns
+    -------
+    list of str
+        The roles whose keys are others.
+
+    Raises
+    ------
+    RegistryError
+        The rows' root documents are not those of these keys, nor their predecessors.
+    """
+    if (known := _root(conn)) is None:
+        return []
+    try:
+        merged = keyring.merged([text.encode() for text in known], keys.documents)
+    except KeysError as error:
+        raise RegistryError(f"{OTHER_KEYS} ({error})") from error
+    changed = keyring.replaced(known[-1].encode(), merged[-1])
+    fresh = [document.decode() for document in merged]
+    signs_models, body = keys.models.public_key.keyid, _body(conn, "targets")
+    if body.get("models_key", signs_models) != signs_models:
+        changed.append("models")
+    raised = set(changed) & {"targets", "snapshot", "timestamp"}
+    if "models" in changed:
+        raised |= {"targets", *(PREFIX + model for model in body["models"])}
+    if fresh != known:
+        raised.add("timestamp")  # what is written is written for a new timestamp
+        values = {"version": _version_of(merged[-1]), "body": _dump({"documents": fresh})}
+        ends = microseconds(keyring.read_root(merged[-1]).signed.expires)
+        conn.execute(
+            sa.update(roles).where(roles.c.role == "root").values(expires_at=ends, **values)
         )
+    if raised:
+        for name in sorted({*raised, "snapshot", "timestamp"}, key=_lock_order):
+            _raise_version(conn, name, now, lifetimes)
+    if body.get("models_key") != signs_models:
+        text = _dump({**body, "models_key": signs_models})
+        conn.execute(sa.update(roles).where(roles.c.role == "targets").values(body=text))
+    return changed
+
+
+def anchored(by_name: Mapping[str, Role]) -> Anchor | None:
+    """What the timestamp's row anchors, or anchored when it was signed last."""
+    stamp = by_name.get("timestamp")
+    return None if stamp is None else Anchor.of(stamp.body.get("audit"))
+
+
+def with_anchor(by_name: Mapping[str, Role], at: Anchor) -> dict[str, Role]:
+    """Roles whose timestamp carries an anchor, as :func:`anchor` left the row."""
+    stamp = by_name["timestamp"]
+    return {**by_name, "timestamp": replace(stamp, body={**stamp.body, "audit": at.to_json()})}
+
+
+def anchor(conn: sa.Connection, stamp: Role, at: Anchor) -> bool:
+    """Put an anchor into the row of a timestamp that nobody has signed yet; false: it is another
+    one by now."""
+    done = conn.execute(
+        sa.update(roles)
+        .where(roles.c.role == "timestamp", roles.c.version == stamp.version)
+        .values(body=_dump({**stamp.body, "audit": at.to_json()}))
+    )
+    return done.rowcount == 1
+
+
+def touch(conn: sa.Connection, *, now: int, lifetimes: Lifetimes) -> None:
+    """Have the timestamp signed anew, with nothing else new."""
+    _raise_version(conn, "timestamp", now, lifetimes)
 
 
 def point(
@@ -167,11 +255,25 @@ def point(
         )
     )
     if inserted.rowcount == 1:
-        models = _body(conn, "targets")["models"]
-        _raise_version(conn, "targets", now, lifetimes, {"models": sorted({*models, model})})
+        top = _body(conn, "targets")
+        more = {**top, "models": sorted({*top["models"], model})}
+        _raise_version(conn, "targets", now, lifetimes, more)
     else:
         _raise_version(conn, role, now, lifetimes, body)
     return snapshot
+
+
+def list_models(conn: sa.Connection, *, now: int, lifetimes: Lifetimes) -> None:
+    """Make the list of models anew from the roles that there are, after rows were put right."""
+    if read_role(conn, "targets") is None:
+        return
+    names = conn.execute(sa.select(roles.c.role).where(roles.c.role.startswith(PREFIX))).scalars()
+    models = sorted(name.removeprefix(PREFIX) for name in names)
+    top = _body(conn, "targets")
+    if top["models"] != models:
+        _raise_version(conn, "targets", now, lifetimes, {**top, "models": models})
+        for name in ("snapshot", "timestamp"):
+            _raise_version(conn, name, now, lifetimes)
 
 
 def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) -> list[str]:
@@ -193,7 +295,7 @@ def renew(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetimes) ->
         if name == "root" and keys.root is not None:
             documents = list(by_name["root"].body["documents"])
             expires = tuf_time(_expiry("root", now, lifetimes))
-            fresh = renewed_root(documents[-1].encode(), keys.root, expires=expires)
+            fresh = keyring.renewed_root(documents[-1].encode(), *keys.roots, expires=expires)
             _raise_version(
                 conn, "root", now, lifetimes, {"documents": [*documents, fresh.decode()]}
             )
@@ -271,6 +373,16 @@ def _raise_version(
             "nothing can be published yet: there are no signing keys; run `redistill keys init`"
         )
     return int(version)
+
+
+def _root(conn: sa.Connection) -> list[str] | None:
+    """Root documents, oldest first; ``None`` before the repository was made."""
+    text = conn.execute(sa.select(roles.c.body).where(roles.c.role == "root")).scalar_one_or_none()
+    return None if text is None else list(json.loads(text)["documents"])
+
+
+def _version_of(document: bytes) -> int:
+    return int(json.loads(document)["signed"]["version"])
 
 
 def _body(conn: sa.Connection, role: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from redistill.streams.store.database import upsert
 from redistill.streams.store.tables import profiles, specs
 from redistill.streams.wire.events import Trigger
 from redistill.workers.errors import RegistryError, RegistryUsageError
+from redistill.workers.releases import trail
 from redistill.workers.releases.announce import announce_release
 from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.store import audit, names
@@ -23,9 +25,11 @@ __all__ = [
     "Version",
     "add_version",
     "all_versions",
+    "files_of",
     "find",
     "get",
     "level_of",
+    "raw",
     "revise",
     "want_releases",
 ]
@@ -142,7 +146,7 @@ def add_version(
         actor,
         f"release.{status}",
         manifest.model,
-        {"version": row.version, "sha256": row.sha256, "manifest": row.manifest_sha256},
+        trail.facts_of(raw(conn, row.model, row.version) or {}),
         now,
     )
     return row
@@ -150,6 +154,12 @@ def add_version(
 
 def find(conn: sa.Connection, model: str, version: str) -> Version | None:
     """A version's row; ``None`` if there is none."""
+    row = raw(conn, model, version)
+    return None if row is None else _version(row)
+
+
+def raw(conn: sa.Connection, model: str, version: str) -> dict[str, Any] | None:
+    """A version's row as it is stored, for ``trail``; ``None`` if there is none."""
     row = (
         conn.execute(
             sa.select(versions).where(versions.c.model == model, versions.c.version == version)
@@ -157,7 +167,12 @@ def find(conn: sa.Connection, model: str, version: str) -> Version | None:
         .mappings()
         .one_or_none()
     )
-    return None if row is None else _version(row)
+    return None if row is None else {str(k): v for k, v in row.items()}
+
+
+def files_of(row: Mapping[str, Any]) -> dict[str, FileEntry]:
+    """Files of a row of ``versions``."""
+    return msgspec.json.decode(row["files"], type=dict[str, FileEntry])
 
 
 def get(conn: sa.Connection, model: str, version: str) -> Version:
@@ -188,7 +203,7 @@ def all_versions(conn: sa.Connection, model: str) -> list[Version]:
         .where(versions.c.model == model)
         .order_by(versions.c.created_at.desc(), versions.c.version)
     )
-    return [_version(row) for row in conn.execute(query).mappings()]
+    return [_version({str(k): v for k, v in r.items()}) for r in conn.execute(query).mappings()]
 
 
 def level_of(conn: sa.Connection, model: str) -> str:
@@ -225,8 +240,8 @@ def revise(conn: sa.Connection, model: str, now: int) -> None:
     )
 
 
-def _version(row: sa.RowMapping) -> Version:
-    values: dict[str, Any] = {str(k): v for k, v in row.items()}
-    values["files"] = msgspec.json.decode(row["files"], type=dict[str, FileEntry])
+def _version(row: Mapping[str, Any]) -> Version:
+    values = dict(row)
+    values["files"] = files_of(row)
     values["report"] = json.loads(row["report"])
     return Version(**values)

@@ -19,7 +19,7 @@ __all__ = ["READ_BY", "Process", "environment", "unknown_variables", "variable",
 
 Process = Literal["stream", "repair", "web", "alerts", "command", "none"]
 
-_ALL = ("home", "database", "namespace")
+_ALL = ("home", "database", "namespace", "audit_key")
 _BROKER = (
     "servers", "kafka_security_protocol", "kafka_mechanism", "kafka_username", "kafka_password",
     "kafka_ca", "allow_plaintext",

@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         description="Hex key that authenticates stored detectors; default: made in the home.",
     )
 
+    audit_key: Path | None = Field(
+        None,
+        description="File of the key that authenticates audit entries and release requests;"
+        " default: keys/audit.key in the home.",
+    )
+
     # --- alarms and repairs, for the whole fleet ---
     alarms_per_week: Positive = Field(
         1.0, description="False alarms a week that the operator accepts, for the fleet."
@@ -332,6 +338,12 @@ class Settings(BaseSettings):
     def keys_folder(self) -> Path:
         """Where keys are kept (folder 0700, files 0600)."""
         return self.root / "keys"
+
+    @property
+    def audit_key_path(self) -> Path:
+        """File of the key without which nothing gets signed, whoever can write SQL."""
+        named = self.audit_key
+        return self.keys_folder / "audit.key" if named is None else named.expanduser().absolute()
 
     @property
     def objects_folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""State key: the file of the key that seals stored detectors."""
+"""Key files: the state key, which seals stored detectors, and the audit key."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ MEND = (
 )
 
 
-def stored_key(path: Path) -> bytes:
+def stored_key(path: Path, *, mend: str = MEND) -> bytes:
     """Read a key file, or make it: whole and never overwritten, whoever else makes it too.
+
+    Parameters
+    ----------
+    mend
+        What to do about one that holds no key.
 
     Raises
     ------
@@ -35,9 +40,9 @@ def stored_key(path: Path) -> bytes:
     except OSError as error:
         raise SettingsError(f"the key {path} cannot be read or made: {error.strerror}") from error
     except ValueError as error:
-        raise SettingsError(f"{path} does not hold a hexadecimal key: {MEND}") from error
+        raise SettingsError(f"{path} does not hold a hexadecimal key: {mend}") from error
     if len(key) < FEWEST_BYTES:  # an empty file is what a full disk leaves: anybody has that key
         raise SettingsError(
-            f"{path} holds a key of {len(key)} bytes, {FEWEST_BYTES} are the least: {MEND}"
+            f"{path} holds a key of {len(key)} bytes, {FEWEST_BYTES} are the least: {mend}"
         )
     return key

@@ -2,16 +2,16 @@
 
 Entries are written in the transaction of what they tell of, so that neither exists without the
 other. The chain's head stands in ``properties`` as well: it is what a writer locks, and it shows
-that the newest entries are still there. The chain is evidence against accidents and against whoever
-cannot rewrite all of it; keep a copy of the head elsewhere (``redistill check-history --json``
-prints it) to prove more.
+that the newest entries are still there. Each entry has a MAC made with the audit key
+(``audit_key``), without which whoever writes SQL can make none; length and head of the chain stand
+in the signed metadata (``releases.anchor``), so that it cannot be cut or put back unseen either.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,22 @@ import sqlalchemy as sa
 
 from redistill.streams.store.database import insert_ignore
 from redistill.streams.store.tables import properties
+from redistill.workers.store import audit_key
+from redistill.workers.store.audit_key import AuditKey
 from redistill.workers.store.tables import audit
 
-__all__ = ["GENESIS", "HEAD", "Verified", "append", "verify"]
+__all__ = [
+    "GENESIS",
+    "HEAD",
+    "Entry",
+    "Verified",
+    "after",
+    "append",
+    "hash_of",
+    "head",
+    "of_subject",
+    "verify",
+]
 
 HEAD = "audit_head"
 """Name of the property ``SEQ SHA256`` of the newest entry."""
@@ -36,6 +49,66 @@ def digest(
     """SHA-256 of an entry, over the canonical JSON of everything it says and the hash before it."""
     text = json.dumps([previous, seq, at, actor, action, subject, body], ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the chain."""
+
+    seq: int
+    at: int
+    actor: str
+    action: str
+    subject: str
+    body: str
+    """JSON."""
+    previous_sha256: str
+    sha256: str
+    mac: str
+
+    def is_whole(self) -> bool:
+        """Whether its hash is that of what it says."""
+        said = (self.seq, self.at, self.actor, self.action, self.subject, self.body)
+        return digest(self.previous_sha256, *said) == self.sha256
+
+    def is_authentic(self, key: AuditKey) -> bool:
+        """Whether it was written by somebody who has the key, at this place of the chain."""
+        return self.is_whole() and key.fits(self.mac, "audit-entry", str(self.seq), self.sha256)
+
+    def __str__(self) -> str:
+        return f"audit entry {self.seq} ({self.action} of {self.subject or '-'} by {self.actor})"
+
+
+def head(conn: sa.Connection) -> tuple[int, str]:
+    """Number and hash of the newest entry, as the chain's head says; (0, ``GENESIS``): none."""
+    value = conn.execute(
+        sa.select(properties.c.value).where(properties.c.name == HEAD)
+    ).scalar_one_or_none()
+    last, sha256 = (value or f"0 {GENESIS}").split(" ")
+    return int(last), sha256
+
+
+def hash_of(conn: sa.Connection, seq: int) -> str | None:
+    """Hash of an entry, ``GENESIS`` of number 0; ``None``: there is no such entry."""
+    if seq == 0:
+        return GENESIS
+    return conn.execute(sa.select(audit.c.sha256).where(audit.c.seq == seq)).scalar_one_or_none()
+
+
+def after(conn: sa.Connection, seq: int) -> Iterator[Entry]:
+    """Entries from number ``seq`` on, it included, in order and with bounded memory."""
+    query = sa.select(audit).where(audit.c.seq >= seq).order_by(audit.c.seq)
+    with conn.execution_options(yield_per=1_000).execute(query) as rows:
+        for row in rows:
+            yield Entry(*row)
+
+
+def of_subject(conn: sa.Connection, subject: str) -> Iterator[Entry]:
+    """Entries about one subject, oldest first."""
+    for row in conn.execute(
+        sa.select(audit).where(audit.c.subject == subject).order_by(audit.c.seq)
+    ).all():
+        yield Entry(*row)
 
 
 def append(
@@ -74,6 +147,7 @@ def append(
     conn.execute(insert_ignore(properties).values(name=HEAD, value=f"0 {GENESIS}"))
     locked = sa.select(properties.c.value).where(properties.c.name == HEAD).with_for_update()
     last, previous = conn.execute(locked).scalar_one().split(" ")
+    key = audit_key.claim(conn)
     seq = int(last) + 1
     text = json.dumps(body or {}, sort_keys=True, separators=(",", ":"), default=str)
     sha256 = digest(previous, seq, now, actor, action, subject, text)
@@ -87,6 +161,7 @@ def append(
             body=text,
             previous_sha256=previous,
             sha256=sha256,
+            mac="" if key is None else key.mac("audit-entry", str(seq), sha256),
         )
     )
     conn.execute(
@@ -106,26 +181,26 @@ class Verified:
     """Where the chain breaks first; ``None``: it is whole."""
 
 
-def verify(conn: sa.Connection) -> Verified:
-    """Walk along the whole chain, with bounded memory."""
-    row = conn.execute(
-        sa.select(properties.c.value).where(properties.c.name == HEAD)
-    ).scalar_one_or_none()
-    last, head = (row or f"0 {GENESIS}").split(" ")
+def verify(conn: sa.Connection, *, key: AuditKey | None = None) -> Verified:
+    """Walk along the whole chain, with bounded memory.
+
+    Parameters
+    ----------
+    key
+        Checks the MACs too: of every entry that has one.
+    """
+    last, newest = head(conn)
     previous, seq = GENESIS, 0
-    entries = conn.execution_options(yield_per=1_000).execute(
-        sa.select(audit).order_by(audit.c.seq)
-    )
-    with entries:
-        for e in entries:
-            if e.seq != seq + 1:
-                return Verified(seq, previous, f"entry {seq + 1} is missing")
-            if e.previous_sha256 != previous:
-                return Verified(seq, previous, f"entry {e.seq} does not follow entry {seq}")
-            expected = digest(previous, e.seq, e.at, e.actor, e.action, e.subject, e.body)
-            if expected != e.sha256:
-                return Verified(seq, previous, f"entry {e.seq} was changed")
-            previous, seq = e.sha256, e.seq
-    if (seq, previous) != (int(last), head):
+    for e in after(conn, 0):
+        if e.seq != seq + 1:
+            return Verified(seq, previous, f"entry {seq + 1} is missing")
+        if e.previous_sha256 != previous:
+            return Verified(seq, previous, f"entry {e.seq} does not follow entry {seq}")
+        if not e.is_whole():
+            return Verified(seq, previous, f"entry {e.seq} was changed")
+        if key is not None and e.mac and not e.is_authentic(key):
+            return Verified(seq, previous, f"entry {e.seq} has a MAC of another key, or none")
+        previous, seq = e.sha256, e.seq
+    if (seq, previous) != (last, newest):
         return Verified(seq, previous, f"the chain ends at entry {seq}, its head says {last}")
     return Verified(seq, previous, None)

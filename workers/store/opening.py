@@ -21,6 +21,7 @@ from redistill.streams.errors import StreamsError
 from redistill.streams.store.database import Database, connect
 from redistill.workers.errors import DatabaseError
 from redistill.workers.settings.settings import Settings
+from redistill.workers.store import audit_key
 
 __all__ = [
     "HEAD",
@@ -34,7 +35,7 @@ __all__ = [
     "upgrade",
 ]
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010")
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
 
 HEAD = REVISIONS[-1]
@@ -59,7 +60,8 @@ class Upgraded:
 
 
 def open(settings: Settings) -> Database:
-    """Open the database of the settings, checked; a SQLite file that is not there is made.
+    """Open the database of the settings, checked; a SQLite file that is not there is made. It
+    carries the audit key, which is read when somebody writes what needs it.
 
     Raises
     ------
@@ -88,7 +90,7 @@ def open_unchanged(settings: Settings) -> Database:
 @contextmanager
 def _connected(settings: Settings) -> Iterator[tuple[Database, str | None]]:
     """The database and its revision; closed where anything is wrong."""
-    database = _connect(settings)
+    database = audit_key.with_key(_connect(settings), settings.audit_key_path)
     try:
         with _as_database_errors():
             with database.read() as conn:

@@ -218,6 +218,7 @@ release_requests = sa.Table(  # what commands ask the holder of the lease "repos
     sa.Column("created_at", Big, nullable=False),
     sa.Column("done_at", Big, nullable=True),
     sa.Column("result", Text, nullable=True),  # JSON {"ok": bool, "message": str, ...}
+    sa.Column("mac", Text, nullable=False),  # HMAC of what is asked, under the audit key
 )
 
 monitored_releases = sa.Table(  # a new version against its predecessor until decided or seven days
@@ -267,6 +268,9 @@ audit = sa.Table(  # append-only hash chain
     sa.Column("body", Text, nullable=False),  # JSON
     sa.Column("previous_sha256", Text, nullable=False),
     sa.Column("sha256", Text, nullable=False, unique=True),
+    # HMAC under the audit key (redistill.workers.store.audit_key); "": written before there was one
+    sa.Column("mac", Text, nullable=False),
+    sa.Index("ix_audit_subject", "subject", "seq"),
 )
 
 operational_alerts = sa.Table(  # what is wrong with the installation itself, not with a model

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import loop
 import pytest
+import sqlalchemy as sa
 from loop import NOW
 
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.workers.releases import release_requests
 from redistill.workers.releases.release_requests import RequestResult
+from redistill.workers.store import audit_key
+from redistill.workers.store.audit_key import AuditKey
+from redistill.workers.store.tables import release_requests as rows
 
 
 @pytest.fixture
@@ -45,9 +50,47 @@ def test_requests_wait_in_the_order_in_which_they_came(database: Database) -> No
     with database.read() as conn:
         pending = release_requests.pending(conn)
     assert [r.request_id for r in pending] == [early, late]
-    assert pending[0] == release_requests.ReleaseRequest(
-        request_id=early, kind="publish", model="credit", body={"version": "v1"}, actor="cli:ann"
-    )
+    first = pending[0]
+    assert (first.kind, first.model, first.actor) == ("publish", "credit", "cli:ann")
+    assert (first.body, first.created_at) == ({"version": "v1"}, NOW)
+
+
+def test_request_is_authentic_as_it_was_made_and_not_otherwise(
+    database: Database, tmp_path: Path
+) -> None:
+    kept = audit_key.with_key(database, tmp_path / "audit.key")
+    request_id = submit(kept, "v1")
+    other = AuditKey(b"another key, of 32 bytes in all.")
+
+    def authentic(with_key: AuditKey | None = None) -> bool:
+        with kept.read() as conn:
+            (request,) = release_requests.pending(conn)
+            return request.is_authentic(with_key or audit_key.known(conn) or other)
+
+    assert authentic()
+    assert not authentic(other)
+    for column, value in (
+        ("kind", "rollback"), ("model", "loans"), ("actor", "cli:eve"), ("created_at", NOW + 1),
+        ("body", json.dumps({"version": "v2"})), ("body", "no JSON"), ("intent_id", "0"), ("mac", ""),
+    ):  # fmt: skip
+        with kept.begin() as conn:
+            before = conn.execute(sa.select(rows)).one()._asdict()
+            conn.execute(sa.update(rows).values({column: value}))
+        assert not authentic(), column
+        with kept.begin() as conn:
+            conn.execute(sa.update(rows).values(before))
+    assert authentic()
+    assert request_id
+
+
+def test_old_request_is_over(database: Database) -> None:
+    submit(database, "v1")
+    with database.read() as conn:
+        (request,) = release_requests.pending(conn)
+    hour = 3_600_000_000
+    assert [request.is_over(NOW + t) for t in (0, hour - 1, hour, -hour)] == [
+        False, False, True, True,
+    ]  # fmt: skip
 
 
 def test_request_is_answered_once(database: Database) -> None:

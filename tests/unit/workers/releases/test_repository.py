@@ -19,8 +19,9 @@ from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease, properties
 from redistill.streams.store.database import Database
 from redistill.workers.errors import RegistryError
+from redistill.workers.releases import anchor, repository, roles
 from redistill.workers.releases import keys as keyring
-from redistill.workers.releases import repository, roles
+from redistill.workers.releases.anchor import Anchor
 from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository import make_documents
@@ -62,9 +63,12 @@ class World:
             release_rows.publish(conn, version)
 
     def write(self) -> int | None:
-        """Write what the rows ask for."""
+        """Write what the rows ask for, as the writer does."""
+        with self.database.read() as conn:
+            if not repository.outstanding(conn, self.layout):
+                return None
         return repository.publish_metadata(
-            self.database, self.layout, self.keys, token=self.token, clock=self.clock
+            self.database, self.layout, self.roles, self.keys, token=self.token, clock=self.clock
         )
 
     @property
@@ -169,13 +173,25 @@ def test_changes_are_written_once(world: World) -> None:
     assert world.write() is None
 
 
-def test_empty_database_writes_nothing(tmp_path: Path, keys: Keys) -> None:
+def test_empty_database_asks_for_nothing(tmp_path: Path) -> None:
     database = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    layout = RepositoryLayout(tmp_path / "home")
-    done = repository.publish_metadata(database, layout, keys, token=1, clock=Clock())
-    assert done is None
-    assert not layout.repository.exists()
+    with database.read() as conn:
+        assert not repository.outstanding(conn, RepositoryLayout(tmp_path / "home"))
     database.dispose()
+
+
+def test_timestamp_carries_the_anchor_of_the_audit_chain(world: World) -> None:
+    at = Anchor(7, "ab" * 32)
+    with world.database.begin() as conn:
+        assert roles.anchor(conn, world.roles["timestamp"], at)
+        roles.touch(conn, now=NOW, lifetimes=release_rows.LIFETIMES)
+        assert not roles.anchor(conn, world.roles["timestamp"], at), "it is another one by now"
+    world.write()
+    found = anchor.published(world.layout, world.keys.documents)
+    assert (found.authentic, found.anchor) == (True, at)
+    other = world.layout.metadata / "timestamp.json"
+    other.write_bytes(other.read_bytes().replace(b'"length":7', b'"length":6'))
+    assert anchor.published(world.layout, world.keys.documents) == anchor.Stamp(there=True)
 
 
 def test_lost_timestamp_is_written_again(world: World) -> None:
@@ -269,16 +285,13 @@ def test_damaged_documents_are_made_again(world: World) -> None:
     assert world.files == before
 
 
-def test_wrong_timestamp_is_removed_for_publishing_to_write(world: World) -> None:
+def test_wrong_timestamp_is_told_and_left(world: World) -> None:
     world.publish("v1")
     world.write()
-    before = world.files
     stamp = world.layout.metadata / "timestamp.json"
     stamp.write_bytes(stamp.read_bytes() + b" ")
     assert mend(world) == ["timestamp.json"]
-    assert not stamp.exists()
-    world.write()
-    assert world.files == before
+    assert stamp.exists(), "it holds the anchor"
 
 
 def test_older_timestamp_is_left_for_publishing_to_replace(world: World) -> None:

@@ -152,9 +152,9 @@ def test_root_is_renewed_by_its_key_and_keeps_its_history(
         made.append((document, signer, expires))
         return b'{"signed":{"version":2}}'
 
-    monkeypatch.setattr(roles, "renewed_root", renewed)
+    monkeypatch.setattr(roles.keyring, "renewed_root", renewed)
     now = NOW + 501 * HOUR
-    with_root = cast(Keys, SimpleNamespace(root="the root's key"))
+    with_root = cast(Keys, SimpleNamespace(root="it", roots=("the root's key",)))
     assert "root" in roles.renew(conn, with_root, now=now, lifetimes=LIVES)
     ((document, signer, expires),) = made
     assert (document, signer) == (TRUST, "the root's key")

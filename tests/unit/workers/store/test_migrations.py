@@ -17,7 +17,13 @@ FIRST_RELEASE = "0002"
 """Revision of redistill 0.1."""
 
 
-NEW = {"offsets": {"tries": 0}, "leases": {"renewed_at": 0}, "labels": {"bound": False}}
+NEW = {
+    "offsets": {"tries": 0},
+    "leases": {"renewed_at": 0},
+    "labels": {"bound": False},
+    "audit": {"mac": ""},
+    "intents": {"mac": ""},
+}
 """What old rows are given in new columns, where it is not NULL."""
 
 
