@@ -79,3 +79,16 @@ def test_processes_that_are_silent_for_long_are_retired_but_the_last_of_a_kind(
     assert [row.process_id for row in seen(db)] == ["b"]
     with db.read() as conn:
         assert properties.get(conn, LAG + "a") is None
+
+
+def test_a_program_of_the_first_release_says_nothing_of_what_it_knows(db: Database) -> None:
+    Presence(db, "stream", "new").say()
+    with db.begin() as conn:
+        row = {"process_id": "old", "kind": "stream", "started_at": 0, "seen_at": 0, "ready": True}
+        names = ", ".join([*row, "said"])
+        values = ", ".join(f":{name}" for name in [*row, "said"])
+        conn.execute(
+            sa.text(f"INSERT INTO processes ({names}) VALUES ({values})"), row | {"said": ""}
+        )
+    generations = {row.process_id: row.generation for row in seen(db)}
+    assert generations == {"new": process_rows.GENERATION, "old": 1}
