@@ -85,7 +85,7 @@ def add_outcomes(
             {
                 "model": model, "version": version, "seq": seq, "id_hash": zlib.crc32(f"{version} {seq}".encode()), "id": f"r{seq}", "correct": right,
                 "prediction": "repay", "label": "repay" if right else "default", "served_at": loop.NOW,
-                "observed_at": loop.NOW + lag, "source": "ledger", "uniform": True, "made_at": loop.NOW,
+                "observed_at": loop.NOW + lag, "source": "ledger", "uniform": True, "made_at": loop.NOW + lag,
             }
             for seq, right in enumerate(correct)
         ],

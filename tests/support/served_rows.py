@@ -7,7 +7,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 from loop import NOW
 
-from redistill.streams.store.database import Database, insert_ignore
+from redistill.streams.store.database import Database
 from redistill.streams.store.tables import feature_rows, join_rows, labels, outcomes
 from redistill.times import SECOND
 
@@ -59,11 +59,12 @@ def labelled(
     version: str = "v1",
     slices: str | None = None,
     source: str = "ledger",
-    came: int = NOW,
+    came: int | None = None,
     every: int = 0,
 ) -> None:
-    """Outcomes of rows, and their labels: the trusted source said ``label`` (``None``: it took it
-    back). The first label came at ``came``, the others ``every`` so many microseconds."""
+    """Outcomes of rows: the trusted source said ``label`` (``None``: it took it back). With
+    ``came`` their labels as well: the first came then, the others ``every`` so many
+    microseconds."""
     with database.begin() as conn:
         conn.execute(
             sa.insert(outcomes),
@@ -83,13 +84,15 @@ def labelled(
                     "source": source,
                     "p_include": 0.25,
                     "uniform": True,
-                    "made_at": came + i * every,
+                    "made_at": (NOW if came is None else came) + i * every,
                 }
                 for i, h in enumerate(hashes)
             ],
         )
+        if came is None:
+            return
         conn.execute(
-            insert_ignore(labels),
+            sa.insert(labels),
             [
                 {
                     "model": "credit",
