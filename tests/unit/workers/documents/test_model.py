@@ -43,7 +43,13 @@ def test_document_has_the_versions() -> None:
     }
     version |= {"sha256": "a", "gate_passed": True, "failed_gates": [], "waived": {}, "bytes": 9}
     version |= {"predecessor": None, "published_at": None}
-    detail = {"versions": [version], "moves": [], "comparison": None, "stored": {"rows": 0}}
+    detail = {
+        "versions": [version],
+        "moves": [],
+        "comparison": None,
+        "labels": [],
+        "stored": {"rows": 0},
+    }
     made = document_of_model(SEEN, detail, NOW, schedule=None, trusted_rows=None)
     assert [v.version for v in made.versions] == ["7"]
     assert made.model == "credit"
