@@ -234,12 +234,6 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
             problems.append(f"[teacher] torch = {torch!r}: package.module:Class was expected")
         if not has("teacher", "weights"):
             problems.append("[teacher] weights is missing: [teacher] torch needs it (safetensors)")
-    if has("labels", "sources") and isinstance(sources := document["labels"]["sources"], list):
-        twice = next((s for i, s in enumerate(sources) if s in sources[:i]), None)
-        if twice is not None:
-            problems.append(
-                f"[labels] sources: {twice!r} stands there twice: the best stands first"
-            )
     if has("repair", "schedule") and isinstance(document["repair"]["schedule"], str):
         schedule = document["repair"]["schedule"]
         if (wrong := cron.problem(schedule)) is not None:
@@ -267,7 +261,9 @@ def _sources(table: Mapping[str, Any]) -> list[str]:
     }
     told = []
     for key, names in named.items():
-        told += [f"{key}: {s!r} stands there twice" for s in names if names.count(s) > 1][:1]
+        twice = next((s for s in names if names.count(s) > 1), None)
+        if twice is not None:
+            told.append(f"{key}: {twice!r} stands there twice: the best stands first")
     sources, bound = named.get("sources", []), named.get("bound", [])
     if sources:
         told += [
