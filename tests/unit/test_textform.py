@@ -338,7 +338,7 @@ def test_json_of_other_producers_is_called_so(name: str) -> None:
     )
     headers = headers_of(LabelObserved, source="/x", event_id="1")
     record = Record("l", 0, 0, 0, b"m", labelled.encode(), headers)
-    ((label, _),), dead = read_labels([record], now=2**60, salt=b"")
+    ((label, *_),), dead = read_labels([record], now=2**60, salt=b"")
     assert dead == []
     assert (label.id, label.label) == (block.ids[0], text)
     assert label.segment == {"s": text}

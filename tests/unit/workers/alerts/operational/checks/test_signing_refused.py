@@ -9,7 +9,7 @@ import pytest
 from operational import NOW, Watched, watched
 
 from redistill.times import DAY, MINUTE
-from redistill.workers.alerts.operational.checks.signing_refused import refused
+from redistill.workers.alerts.operational.checks import signing_refused
 from redistill.workers.store import signing_refusal
 from redistill.workers.store.signing_refusal import SigningRefusal
 
@@ -32,10 +32,10 @@ def put(world: Watched, until: int | None) -> None:
 
 
 def test_it_opens_at_once_and_ends_when_all_agrees(world: Watched) -> None:
-    assert world.firing(refused) == []
+    assert world.firing(signing_refused.refused) == []
     put(world, None)
-    assert world.firing(refused, later=MINUTE) == ["repository"]
-    found = world.look(refused)
+    assert world.firing(signing_refused.refused, later=MINUTE) == ["repository"]
+    found = world.look(signing_refused.refused)
     assert found is not None
     assert found["repository"].said == (
         "nothing has been signed for 1 min: the row of credit in pointers: it is at epoch 3"
@@ -43,13 +43,13 @@ def test_it_opens_at_once_and_ends_when_all_agrees(world: Watched) -> None:
     assert found["repository"].remedy == "put it back"
     with world.database.begin() as conn:
         signing_refusal.clear(conn)
-    assert world.firing(refused) == []
+    assert world.firing(signing_refused.refused) == []
 
 
 def test_one_request_is_told_for_its_time(world: Watched) -> None:
     put(world, NOW + DAY)
-    assert world.firing(refused, later=DAY - 1) == ["repository"]
-    found = world.look(refused)
+    assert world.firing(signing_refused.refused, later=DAY - 1) == ["repository"]
+    found = world.look(signing_refused.refused)
     assert found is not None
     assert found["repository"].said.startswith("a release was refused 23 h ago: ")
-    assert world.firing(refused, later=1) == []
+    assert world.firing(signing_refused.refused, later=1) == []
