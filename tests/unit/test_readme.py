@@ -19,7 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text()
 SHOWN = [
     TEXT,
-    *((ROOT / f).read_text() for f in ("deploy/RUNBOOK.md", "CONTRIBUTING.md", "docs/commands.md")),
+    *(
+        (ROOT / f).read_text()
+        for f in (
+            "deploy/RUNBOOK.md",
+            "CONTRIBUTING.md",
+            "docs/commands.md",
+            "docs/threat-model.md",
+        )
+    ),
 ]
 
 
