@@ -321,7 +321,9 @@ class _OncePerMinute(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is written."""
-        return self._quiet.ask(f"{record.name} {record.msg}") is not None
+        # what is no text may not have words; that is the handler's to complain of
+        said = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        return self._quiet.ask(f"{record.name} {said}") is not None
 
 
 _ONCE_PER_MINUTE = _OncePerMinute(Quiet())

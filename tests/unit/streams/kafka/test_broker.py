@@ -186,6 +186,16 @@ def test_consumer_reads_what_is_committed_unless_it_is_told_otherwise(
     assert whole["isolation_level"] == "read_uncommitted"
 
 
+def test_message_without_words_reaches_the_handler_and_not_who_wrote_it() -> None:
+    class Mute:
+        def __str__(self) -> str:
+            raise ZeroDivisionError("no words")
+
+    limit = module._OncePerMinute(Quiet())
+    line = logging.LogRecord("kafka.conn", logging.ERROR, "", 0, Mute(), (), None)
+    assert [limit.filter(line) for _ in range(2)] == [True, False]
+
+
 def test_client_that_repeats_itself_is_heard_once_a_minute() -> None:
     now = 0.0
     limit = module._OncePerMinute(Quiet(clock=lambda: now))
