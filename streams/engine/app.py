@@ -256,6 +256,7 @@ class _Run:
             positions=worker.positions,
             watch=self.watch,
             lag=Lag(self.health, self.metrics),
+            looked=worker.looked,
             health=self.health,
             clock=database.clock.seconds,
         )

@@ -47,6 +47,8 @@ class BrokerLooks:
         The bulk consumer, once there is one.
     positions
         SQL's next offset of each partition held.
+    looked
+        Told where the logs end.
     clock, monotonic
         Seconds since 1970; seconds between which waits are measured.
     """
@@ -59,6 +61,7 @@ class BrokerLooks:
         positions: Callable[[], Mapping[TP, int]],
         watch: BrokerWatch,
         lag: Lag,
+        looked: Callable[[Mapping[TP, LogEnd]], None],
         health: Health,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
@@ -68,6 +71,7 @@ class BrokerLooks:
         self._positions = positions
         self._watch = watch
         self._lag = lag
+        self._looked = looked
         self._health = health
         self._clock = clock
         self._monotonic = monotonic
@@ -97,6 +101,7 @@ class BrokerLooks:
             if error is None:
                 since = consumer.waiting_since(stored)
                 self._lag.measured(ends, stored, self._clock(), since=since)
+                self._looked(ends)
                 self._well()
                 return
         elif pending is None and self._health.joined and not self._watch.away:

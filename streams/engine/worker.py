@@ -28,13 +28,16 @@ from redistill.streams.engine.flusher import FIRST_DELAY, LONGEST_DELAY, Flusher
 from redistill.streams.engine.gaps import GapTracker
 from redistill.streams.engine.health import Health
 from redistill.streams.engine.intake import Intake
+from redistill.streams.engine.lag import LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.start import topic_ids
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from redistill.streams.kafka.broker import Broker
-from redistill.streams.store.batch import FlushBatch, Flushed, Partition
+from redistill.streams.store.batch import FlushBatch, Flushed, Gap, Partition
 from redistill.streams.store.database import Database
+from redistill.streams.store.replaced_topics import close_replaced
 from redistill.streams.store.tries import Mark, StoredOffset, stored_offsets
+from redistill.times import to_us
 
 __all__ = ["StreamWorker"]
 
@@ -93,6 +96,7 @@ class StreamWorker:
         self._lock = asyncio.Lock()
         self._partitions: dict[TP, Partition] = {}
         self._stored: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
         self._ids: dict[str, str] = {}
         self._gaps = GapTracker(accumulator, metrics)
         self._intake = Intake(accumulator, self._gaps, self._on_accumulator)
@@ -123,6 +127,7 @@ class StreamWorker:
                 partitions = {
                     tp: Partition(ids[tp.topic], tp.partition) for tp in wanted if tp.topic in ids
                 }
+                lost = await asyncio.to_thread(self._close_replaced, ids)
                 stored = await asyncio.to_thread(self._read_progress, partitions.values())
                 bounds = await self._consumer().bounds(*partitions)
             except (StoreUnavailable, BrokerUnavailable, BrokerRefused) as error:
@@ -133,7 +138,9 @@ class StreamWorker:
                 self._void = self._health.void = True
                 return {}
             self._watch.well("begin")
+            self._gaps.stored(lost)
             self._ids, self._stored = ids, {}
+            self._ends = {partition: bounds[tp][1] for tp, partition in partitions.items()}
             starts: dict[TP, int] = {}
             for tp, partition in partitions.items():
                 known = stored.get(partition)
@@ -234,6 +241,12 @@ class StreamWorker:
         """SQL's next offset of each partition that is read."""
         return {tp: self._stored.get(p, 0) for tp, p in self._partitions.items()}
 
+    def looked(self, ends: Mapping[TP, LogEnd]) -> None:
+        """Where the logs of partitions end: the next flush stores it."""
+        for tp, at in ends.items():
+            if (partition := self._partitions.get(tp)) is not None:
+                self._ends[partition] = at.end
+
     @property
     def topic_ids(self) -> Mapping[str, str]:
         """Ids of the topics that are read, by name."""
@@ -324,6 +337,7 @@ class StreamWorker:
         if batch is not None:
             for partition, p in batch.progress.items():
                 p.tries = self._intake.tries.after(partition, p.next_offset)
+                p.log_end = self._ends.get(partition)
             self._flushing = asyncio.create_task(self._flush(batch))
 
     async def _take(self) -> None:
@@ -402,6 +416,9 @@ class StreamWorker:
     def _read_progress(self, partitions: Iterable[Partition]) -> dict[Partition, StoredOffset]:
         with self._database.read() as conn:
             return stored_offsets(conn, partitions)
+
+    def _close_replaced(self, ids: Mapping[str, str]) -> list[Gap]:
+        return close_replaced(self._database, ids, now=to_us(self._clock()))
 
     async def _on_accumulator(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._compute, call)

@@ -57,6 +57,8 @@ class Progress:
     to other records."""
     tries: int = 1
     """Of the new offset: this process, and the deaths for which records are taken with caution."""
+    log_end: int | None = None
+    """Where the log ended when the broker was asked last; ``None``: it was not."""
 
 
 @dataclass(kw_only=True, slots=True)

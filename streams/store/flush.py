@@ -9,13 +9,21 @@ the second one writes nothing at all.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 import structlog
 
-from redistill.streams.store.batch import FlushBatch, Flushed, OffsetsMoved, Partition
+from redistill.streams.store import ledger
+from redistill.streams.store.batch import (
+    FlushBatch,
+    Flushed,
+    OffsetsMoved,
+    Partition,
+    Progress,
+)
 from redistill.streams.store.bulk import insert_new
 from redistill.streams.store.conflicting_rows import conflicting
 from redistill.streams.store.counters import add_counters
@@ -100,6 +108,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
             rows=p.rows,
             updated_at=now,
             tries=p.tries,
+            log_end=_log_end(p),
         )
         return conn.execute(new).rowcount == 1
     c = offsets.c
@@ -119,9 +128,15 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
             rows=c.rows + p.rows,
             updated_at=now,
             tries=c.tries if p.next_offset == p.expected else p.tries,
+            log_end=_log_end(p),
         )
     )
     return conn.execute(moved).rowcount == 1
+
+
+def _log_end(p: Progress) -> int:
+    """Where a partition's log ends at least: what was read stood in it."""
+    return max(p.next_offset, p.log_end or 0)
 
 
 def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
@@ -146,10 +161,13 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         )
     _write_states(conn, batch, now)
     counts = dict(batch.counters)
+    for w in batch.windows:
+        _add(counts, w.model, ledger.WINDOWS_STORED, 1)
     new_joins = other = 0
     for model, rows in sorted(batch.joins.items()):
         columns = rows.by_hash(model)
         new = insert_new(conn, join_rows, columns, same={"stored_at": now})
+        _add(counts, model, ledger.JOINS_STORED, new)
         if new < len(rows):
             _add(counts, model, "rows_duplicate", len(rows) - new)
             other += (differ := conflicting(conn, columns))
@@ -157,7 +175,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         new_joins += new
     offered = _with_room(conn, batch.labels)
     _add(counts, "", "labels_unregistered_left_out", len(batch.labels) - len(offered))
-    new_labels = _store_labels(conn, offered, now)
+    new_labels = _store_labels(conn, offered, now, counts)
     if batch.features:
         conn.execute(
             sa.insert(feature_rows),
@@ -175,12 +193,16 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
                 for b in batch.features
             ],
         )
+        for b in batch.features:
+            _add(counts, b.model, ledger.FEATURES_STORED, 1)
     announced = store_findings(conn, batch.findings, now=now)
     for letter in batch.dead:
         # its id follows from where it stood: sent twice, it is counted once
         where = f"{letter.topic}|{letter.partition}|{letter.offset}|{letter.at.isoformat()}"
         announce(conn, letter, str(uuid5(_NAMESPACE, where)), now)
-    _add(counts, "", "names_dropped", store_unregistered(conn, batch.unregistered, batch.names))
+    dropped = store_unregistered(conn, batch.unregistered, batch.names)
+    _add(counts, "", "names_dropped", dropped.names)
+    _add(counts, "", ledger.UNREGISTERED_EXPIRED, dropped.rows)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
     _add(counts, "", "labels_duplicate", len(offered) - new_labels)
@@ -201,7 +223,12 @@ def _with_room(conn: sa.Connection, offered: list[dict[str, Any]]) -> list[dict[
     return [row for row in offered if row["state"] != "unregistered" or next(numbers) <= room]
 
 
-def _store_labels(conn: sa.Connection, offered: list[dict[str, Any]], now: int) -> int:
+def _store_labels(
+    conn: sa.Connection,
+    offered: list[dict[str, Any]],
+    now: int,
+    counts: dict[tuple[str, str], int],
+) -> int:
     """Insert labels; returns how many are new.
 
     A label that came from the topic of its source takes the place of one with the same key that did
@@ -217,6 +244,8 @@ def _store_labels(conn: sa.Connection, offered: list[dict[str, Any]], now: int) 
     bound = [row for row in offered if row["bound"]]
     if bound and new < len(offered):
         key = [c.name for c in labels.primary_key]
+        for model, again in _decided_again(conn, bound).items():
+            _add(counts, model, ledger.DECIDED_EXPIRED, again)
         conn.execute(
             sa.update(labels)
             .where(labels.c.bound.is_(False), *(labels.c[k] == sa.bindparam(f"k_{k}") for k in key))
@@ -233,6 +262,19 @@ def _store_labels(conn: sa.Connection, offered: list[dict[str, Any]], now: int) 
 
 def _add(counts: dict[tuple[str, str], int], model: str, name: str, n: int) -> None:
     counts[model, name] = counts.get((model, name), 0) + n
+
+
+def _decided_again(conn: sa.Connection, bound: list[dict[str, Any]]) -> dict[str, int]:
+    """How many labels were decided about whose place bound ones take, by model."""
+    c = labels.c
+    replaced = sa.and_(c.bound.is_(False), c.state.in_(ledger.DECIDED))
+    some = replaced & c.model.in_({row["model"] for row in bound})
+    if conn.execute(sa.select(c.model).where(some).limit(1)).first() is None:
+        return {}  # as always, but for a while after a model binds its first source
+    key = [k.name for k in labels.primary_key]
+    query = sa.select(c.model).where(replaced, *(c[k] == sa.bindparam(f"k_{k}") for k in key))
+    found = (conn.execute(query, {f"k_{k}": row[k] for k in key}).first() for row in bound)
+    return dict(Counter(row.model for row in found if row is not None))
 
 
 def _write_states(conn: sa.Connection, batch: FlushBatch, now: int) -> None:

@@ -151,7 +151,7 @@ def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]
         ):
             fault = "ignored"
         elif row.op == "upsert" and is_missing(row.label, config.schema.classes):
-            fault = "null_word"
+            fault = "meaningless"
         if fault is None:
             out.append(row)
         else:

@@ -109,6 +109,9 @@ offsets = sa.Table(
     # processes that took records from next_offset on and neither stored them nor left in order
     sa.Column("tries", Integer, nullable=False, server_default="0"),
     sa.Column("alone", Big, nullable=True),  # the offset of which one had no other record in hand
+    # where the log ended when it was looked at last: what of it is lost with a topic that is
+    # deleted; null: before there was this column
+    sa.Column("log_end", Big, nullable=True),
 )
 
 gaps = sa.Table(

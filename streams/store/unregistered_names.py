@@ -4,6 +4,7 @@ those that were seen last."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -17,18 +18,26 @@ __all__ = ["store_unregistered"]
 log = structlog.get_logger(__name__)
 
 
+class Dropped(NamedTuple):
+    """Names that had to go for others, those that were not seen for longest."""
+
+    names: int = 0
+    rows: int = 0
+    """That they had."""
+
+
 def store_unregistered(
     conn: sa.Connection, seen: Mapping[tuple[str, str], Unregistered], limits: NameLimits
-) -> int:
+) -> Dropped:
     """Add what was seen to what is stored.
 
     Returns
     -------
-    int
-        Names that had to go for it, those that were not seen for longest.
+    Dropped
+        What had to go for it.
     """
     if not seen:
-        return 0
+        return Dropped()
     c = unregistered.c
     rows = sorted(seen.items())
     new = insert_new(
@@ -51,13 +60,14 @@ def store_unregistered(
     samples = [{"m": m, "v": v, "s": u.sample} for (m, v), u in rows if u.sample is not None]
     if samples:
         conn.execute(counted.values(sample=sa.bindparam("s")), samples)
-    gone = _drop(conn, {model for model, _ in seen}, limits) if new else 0
-    if gone:
-        log.warning("names_dropped", action="names_dropped", names=gone)
-    return gone
+    rows_gone = _drop(conn, {model for model, _ in seen}, limits) if new else []
+    if rows_gone:
+        log.warning("names_dropped", action="names_dropped", names=len(rows_gone))
+    return Dropped(len(rows_gone), sum(rows_gone))
 
 
-def _drop(conn: sa.Connection, models: Iterable[str], limits: NameLimits) -> int:
+def _drop(conn: sa.Connection, models: Iterable[str], limits: NameLimits) -> list[int]:
+    """Rows of each name that went."""
     c = unregistered.c
     crowded = (
         sa.select(c.model)
@@ -66,16 +76,14 @@ def _drop(conn: sa.Connection, models: Iterable[str], limits: NameLimits) -> int
         .having(sa.func.count() > limits.versions)
     )
     newest = (c.last_seen_at.desc(), c.model, c.version)
-    gone = 0
+    gone: list[int] = []
     for model in conn.execute(crowded).scalars().all():
         old = sa.select(c.version).where(c.model == model).order_by(*newest).offset(limits.versions)
-        gone += conn.execute(
-            sa.delete(unregistered).where(c.model == model, c.version.in_(old))
-        ).rowcount
+        crowd = sa.delete(unregistered).where(c.model == model, c.version.in_(old))
+        gone += conn.execute(crowd.returning(c.rows)).scalars()
     stored = conn.execute(sa.select(sa.func.count()).select_from(unregistered)).scalar_one()
     if stored > limits.unregistered:
         old = sa.select(c.model, c.version).order_by(*newest).offset(limits.unregistered)
-        gone += conn.execute(
-            sa.delete(unregistered).where(sa.tuple_(c.model, c.version).in_(old))
-        ).rowcount
+        crowd = sa.delete(unregistered).where(sa.tuple_(c.model, c.version).in_(old))
+        gone += conn.execute(crowd.returning(c.rows)).scalars()
     return gone

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from redistill.streams.kafka.broker import consumer
 from redistill.streams.store import tables as t
 from redistill.workers.invariants import streams
 from redistill.workers.invariants.log_offsets import logs
+from redistill.workers.invariants.rule import RuleResult
+from redistill.workers.invariants.topic_facts import TopicFacts
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -48,6 +51,13 @@ def producers(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Producers]:
         pytest.skip(str(why))
     yield made
     made.die()
+
+
+def against_logs(lab: Lab) -> RuleResult:
+    """What the logs of the broker say of what is counted; the two looks see two moments."""
+    held = TopicFacts(logs=logs(lab.broker, ("predictions", "labels")))
+    inputs: Any = SimpleNamespace(offsets=list(lab.offsets().values()))
+    return streams.against_logs(inputs).settled(held)
 
 
 class Feed:
@@ -82,9 +92,7 @@ class Feed:
 
     def settled(self) -> bool:
         """Whether all that counts is counted, exactly, and the whole log is accounted for."""
-        checked = streams.against_logs(
-            list(self.lab.offsets().values()), logs(self.lab.broker, ("predictions", "labels"))
-        )
+        checked = against_logs(self.lab)
         assert checked.violations == []
         return checked.figures["pending"] == 0 and self.exact()
 
@@ -200,9 +208,7 @@ def test_hung_transaction_is_waited_for_said_and_shown(lab: Lab, producers: Prod
     shown = _command(lab, "models")
     assert (shown["lag"], shown["held"]) == (0, 32)
     assert "32 more wait for open transactions" in _command(lab, "models", as_json=False)
-    checked = streams.against_logs(
-        list(lab.offsets().values()), logs(lab.broker, ("predictions", "labels"))
-    )
+    checked = against_logs(lab)
     assert (checked.violations, checked.figures["pending"], checked.figures["held"]) == ([], 0, 32)
     assert lab.counted() == lab.counted("labels") == 8
 

@@ -19,7 +19,7 @@ from redistill.streams.store.tables import accuracy_states, findings, gaps, offs
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.streams.wire.events import Detector, DriftFound, Impact, Statistic, Window
 from redistill.times import DAY, utc
-from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
+from redistill.workers.invariants.rule import Part, Rule, RuleInput, RuleResult
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store import audit
 from redistill.workers.store.tables import (
@@ -118,6 +118,11 @@ def fill(database: Database, home: Path, topic_id: str = "t1") -> None:
         put(
             conn, accuracy_states, model="credit", version="v1", state=b"", last_seq=20, n=20,
         )  # fmt: skip
+        for i in range(2):
+            put(
+                conn, outbox_table, event_id=f"d{i}", topic="dlq", key="", headers=json.dumps({"ce_id": f"d{i}"}), value=b"",
+                created_at=NOW,
+            )  # fmt: skip
         store_findings(conn, [finding()], now=NOW)
         conn.execute(sa.update(findings).values(intake_revision=0, intake_note="opened"))
         put(
@@ -209,17 +214,15 @@ def both(*changes: Change) -> Change:
 
 
 def holds(database: Database, home: Path, rule: Rule) -> RuleResult:
-    """What a rule finds in the history, two days later."""
+    """What a rule finds in the history, two days later, without a broker."""
     with database.read() as conn:
-        return rule.check(
-            RuleInput(
-                conn=conn,
-                now=NOW + 2 * DAY,
-                home=home,
-                outbox_kept_us=7 * DAY,
-                offsets=conn.execute(sa.select(offsets)).all(),
-            )
-        )
+        inputs = RuleInput(conn=conn, now=NOW + 2 * DAY, home=home, outbox_kept_us=7 * DAY)
+        return rule.check(inputs).settled(None)
+
+
+def own(number: int, *parts: Part) -> Rule:
+    """A rule of some parts only: the history is made up, and others ask for more than it has."""
+    return Rule(number=number, text="", parts=parts)
 
 
 class RuleChecks:

@@ -21,17 +21,8 @@ OBJECTS = {
 }
 TABLES = {name: {column.name for column in table.c} for name, table in OBJECTS.items()}
 
-ORIGIN = "tells where a label or an outcome came from: kept though nothing asks yet"
-
 UNREAD = {
     ("labels", "confidence"): "how sure the source was: kept as it was said",
-    ("outcomes", "topic_id"): ORIGIN,
-    ("outcomes", "partition"): ORIGIN,
-    ("outcomes", "window"): ORIGIN,
-    (
-        "outcomes",
-        "score",
-    ): "the confidence with which a row was right or wrong: kept with its outcome",
 }
 """Columns that are written and never read, each with the reason why it is stored all the same."""
 

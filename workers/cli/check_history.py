@@ -29,10 +29,12 @@ def check_history(
 ) -> None:
     """Prove that nothing was lost, doubled or forged.
 
-    Eight invariants, a line each with what was counted. With REDISTILL_BROKER set, what the
-    database says is also compared with the topics: produced = counted + dead letters + skipped
-    (markers, aborted transactions) + gaps + pending + held (by open transactions). Work that waits
-    is pending, not broken. Exit code 0: all hold; 3: one is broken, with what contradicts it.
+    Eleven invariants, a line each with what was counted. The database is compared with itself,
+    with the audit chain, with the states that detectors sealed, and with the repository as a client
+    sees it; with REDISTILL_BROKER set with the topics as well: produced = counted + dead letters +
+    skipped (markers, aborted transactions) + gaps + pending + held (by open transactions). Work
+    that waits is pending, not broken; so is what retention deleted. Exit code 0: all hold; 3: one
+    is broken, with what contradicts it.
     """
     from redistill.workers.invariants import check
 
@@ -45,6 +47,7 @@ def check_history(
             home=settings.root,
             outbox_kept_us=round(settings.outbox_kept_days * DAY),
             broker=broker,
+            state_key=settings.state_key_here(),
         )
     broken = sum(not c.holds for c in checked)
     if as_json:

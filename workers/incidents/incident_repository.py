@@ -13,6 +13,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.store import outbox
 from redistill.streams.store.database import insert_ignore
 from redistill.streams.wire.events import IncidentChanged, IncidentClass
@@ -280,6 +281,10 @@ def _changed(
         {
             "model": row["model"],
             "version": row["version"],
+            "incident_class": row["incident_class"],
+            "change_low": row["change_low"],
+            "change_high": row["change_high"],
+            "split_salt_sha256": sha256_of_bytes(row["split_salt"].encode()),
             "stage": row["stage"],
             "cause": row["cause"],
             "decision": row["decision"],

@@ -7,22 +7,48 @@ contradicts it. A backlog is no contradiction: what has not been done yet is cou
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from redistill.streams.kafka.broker import Broker
+from redistill.streams.store import properties
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import offsets, outbox
-from redistill.workers.invariants import bounds, releases, streams
-from redistill.workers.invariants.log_offsets import event_ids, logs
+from redistill.workers.errors import KeysError
+from redistill.workers.invariants import (
+    bounds,
+    log_offsets,
+    model_specs,
+    releases,
+    signed_registry,
+    signed_view,
+    streams,
+)
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
+from redistill.workers.invariants.signed_view import SignedView
+from redistill.workers.invariants.topic_facts import ANNOUNCED, Log, TopicFacts
 from redistill.workers.models.registered import input_topics
+from redistill.workers.releases.release_files import RepositoryLayout
+from redistill.workers.store import audit_key
+from redistill.workers.store.audit_key import AuditKey
 
 __all__ = ["RULES", "SHOWN", "CheckedInvariant", "check"]
 
-RULES = (*streams.RULES, *releases.RULES, *bounds.RULES)
+RULES = tuple(
+    sorted(
+        (
+            *streams.RULES,
+            *releases.RULES,
+            *bounds.RULES,
+            *signed_registry.RULES,
+            *model_specs.RULES,
+        ),
+        key=lambda rule: rule.number,
+    )
+)
 
 SHOWN = 20
 """Contradictions listed for one rule; the rest is counted."""
@@ -30,9 +56,6 @@ SHOWN = 20
 SETTLE_SECONDS = 10.0
 """Workers that were started a moment ago find what waited while nobody ran; connecting takes them
 seconds."""
-
-ANNOUNCED = ("drift", "incidents", "releases")
-"""Topics that hold every announcement of their kind; ``pointers`` is compacted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +80,7 @@ def check(
     home: Path,
     outbox_kept_us: int,
     broker: Broker | None = None,
+    state_key: bytes | None = None,
     settle_seconds: float = SETTLE_SECONDS,
 ) -> list[CheckedInvariant]:
     """Check every invariant.
@@ -72,6 +96,8 @@ def check(
         Where releases and objects lie.
     broker
         ``None``: only the database is looked at.
+    state_key
+        Seals the states of detectors; ``None``: it is not here, and they are not looked into.
     settle_seconds
         How long workers that run may take to send what waits too long, before it is held against
         them.
@@ -82,6 +108,12 @@ def check(
         With the cause.
     """
     _settle(database, now, settle_seconds)
+    layout = RepositoryLayout(home)
+    # What is signed, and what is announced, was in the database before: it is looked at first.
+    signed = signed_view.look(layout)
+    standing = [] if broker is None else log_offsets.logs(broker, ANNOUNCED)
+    if _is_behind(database, signed):  # it was signed again while it was read
+        signed = signed_view.look(layout)
     with database.read() as conn:
         if not database.is_sqlite:
             conn.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
@@ -91,29 +123,55 @@ def check(
             home=home,
             outbox_kept_us=outbox_kept_us,
             wal_bytes=_wal_bytes(database),
-            offsets=conn.execute(sa.select(offsets)).all(),
+            signed=signed,
+            audit_key=_audit_key(conn),
+            state_key=state_key,
         )
-        sent = conn.execute(
-            sa.select(outbox.c.event_id, outbox.c.topic).where(
-                outbox.c.topic.in_(ANNOUNCED), outbox.c.sent_at.is_not(None)
-            )
-        ).all()
+        found = _judge(inputs)
         read = [] if broker is None else input_topics(conn, broker.namespace)
-        results = {rule.number: rule.check(inputs) for rule in RULES}
-    if broker is not None:
-        announced = logs(broker, ANNOUNCED)
-        ids = event_ids(broker, announced) if all(x.begin == 0 for x in announced) else None
-        in_logs = streams.against_logs(inputs.offsets, logs(broker, read))
-        results[1] = results[1].with_more(in_logs)
-        results[2] = results[2].with_more(streams.against_topics(sent, ids))
-    return [_checked(rule, results[rule.number]) for rule in RULES]
+    # ... and what is counted, or marked as sent, is in the topics: these are read afterwards.
+    topics = None if broker is None else _facts(broker, read, standing)
+    return [_checked(rule, found[rule.number].settled(topics)) for rule in RULES]
+
+
+def _judge(inputs: RuleInput) -> dict[int, RuleResult]:
+    """What every rule found, by its number; what is left for the broker still to be settled."""
+    return {rule.number: rule.check(inputs) for rule in RULES}
+
+
+def _facts(broker: Broker, read: Sequence[str], standing: Sequence[Log]) -> TopicFacts:
+    """Ask the broker; ``read``: the topics that stream workers read."""
+    before = {(x.topic, x.partition): x.end for x in standing}
+    inputs = log_offsets.logs(broker, read)
+    announced, whole = [], []
+    for topic in ANNOUNCED:  # one that takes too long keeps no other from being read
+        partitions = log_offsets.logs(broker, [topic])
+        records = log_offsets.announced(broker, partitions, before=before)
+        announced += records or []
+        if records is not None and partitions and all(x.begin == 0 for x in partitions):
+            whole.append(topic)
+    return TopicFacts.of(inputs, announced, whole=whole)
+
+
+def _is_behind(database: Database, signed: SignedView) -> bool:
+    with database.read() as conn, suppress(ValueError):  # a rule says that it cannot be read
+        return signed.snapshot < properties.published_snapshot(conn)
+    return False
+
+
+def _audit_key(conn: sa.Connection) -> AuditKey | None:
+    """The key, if it is here: whoever only looks may do without."""
+    try:
+        return audit_key.known(conn)
+    except KeysError:
+        return None
 
 
 def _settle(database: Database, now: int, seconds: float) -> None:
     """Give workers that have only just started the time to send what waited."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with database.read() as conn:
+        with database.read() as conn, suppress(ValueError):
             if not bounds.unrelayed(conn, now):
                 return
         time.sleep(0.2)

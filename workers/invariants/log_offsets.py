@@ -1,48 +1,23 @@
 """Log offsets of the broker: where each partition's log begins and ends, where what is committed
-ends, and the ids of the events in it."""
+ends, and what is announced in it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from redistill.streams.kafka.broker import Broker, admin, cause, consumer
 from redistill.streams.kafka.dev_broker import topic_id as dev_topic_id
+from redistill.workers.invariants.topic_facts import Announced, Log, digest
 
-__all__ = ["Log", "event_ids", "logs"]
+__all__ = ["announced", "logs"]
 
 _EVERYTHING = "read_uncommitted"
 
 READ_SECONDS = 60.0
 """How long a topic is read at most; the announcements of a month are read in some seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Log:
-    """One partition's log."""
-
-    topic: str
-    """With its namespace."""
-    topic_id: str
-    """A topic that was deleted and made again has another one."""
-    partition: int
-    begin: int
-    """First offset that is still there."""
-    end: int
-    """Offset of the next record to be written."""
-    stable: int
-    """Where the oldest open transaction begins: nobody reads further until it ends."""
-
-    def pending(self, following: int) -> int:
-        """Offsets from ``following`` on that may be read."""
-        return max(0, self.stable - following)
-
-    def held(self, following: int) -> int:
-        """Offsets from ``following`` on that open transactions hold up."""
-        return max(0, self.end - max(self.stable, following))
 
 
 def logs(broker: Broker, topics: Iterable[str]) -> list[Log]:
@@ -87,16 +62,25 @@ def _client(broker: Broker, **over: Any) -> Iterator[Any]:
         client.close()
 
 
-def event_ids(
-    broker: Broker, partition_logs: Sequence[Log], *, seconds: float = READ_SECONDS
-) -> set[str] | None:
-    """``ce_id`` of every record in the given logs, which are of our own topics: what we wrote there
-    is in no transaction, and somebody else's does not hide it.
+def announced(
+    broker: Broker,
+    partition_logs: Sequence[Log],
+    *,
+    before: Mapping[tuple[str, int], int],
+    seconds: float = READ_SECONDS,
+) -> list[Announced] | None:
+    """Every record in the given logs, which are of our own topics: what we wrote there is in no
+    transaction, and somebody else's does not hide it.
+
+    Parameters
+    ----------
+    before
+        By topic and partition, where its log ended before the database was read.
 
     Returns
     -------
-    set of str, or None
-        ``None``: reading took longer than ``seconds``.
+    list of Announced, or None
+        In the order of each log; ``None``: reading took longer than ``seconds``.
 
     Raises
     ------
@@ -106,7 +90,7 @@ def event_ids(
     from kafka import TopicPartition
 
     left = {TopicPartition(x.topic, x.partition): x.end for x in partition_logs if x.end > x.begin}
-    out: set[str] = set()
+    out: list[Announced] = []
     if not left:
         return out
     deadline = time.monotonic() + seconds
@@ -116,13 +100,26 @@ def event_ids(
         while left:
             if time.monotonic() > deadline:
                 return None
-            for records in client.poll(timeout_ms=500).values():
-                for record in records:
-                    ids = (text for name, text in record.headers if name == "ce_id" and text)
-                    out |= {text.decode(errors="replace") for text in ids}
+            for tp, records in client.poll(timeout_ms=500).items():
+                end = before.get((tp.topic, tp.partition), 0)
+                topic = tp.topic.removeprefix(broker.topic(""))
+                out += [_announced(topic, r, before=r.offset < end) for r in records]
             # The position moves past control records too, which no poll returns.
             left = {tp: end for tp, end in left.items() if client.position(tp) < end}
     return out
+
+
+def _announced(topic: str, record: Any, *, before: bool) -> Announced:
+    """A record of one of our topics; one without an id has that of its place, which nobody gave."""
+    ids = [text for name, text in record.headers if name == "ce_id" and text]
+    event_id = ids[0].decode(errors="replace") if ids else f"{record.partition}:{record.offset}"
+    return Announced(
+        topic=topic,
+        event_id=event_id,
+        digest=digest(record.key, record.value, record.headers),
+        at=int(record.timestamp or 0) * 1_000,
+        before=before,
+    )
 
 
 def _ids(broker: Broker, names: Sequence[str]) -> dict[str, str]:

@@ -12,7 +12,13 @@ import sqlalchemy as sa
 from redistill.files import sha256_of
 from redistill.streams.client.release import FALLBACK
 from redistill.streams.store.tables import leases
-from redistill.workers.invariants import candidates, waivers
+from redistill.workers.invariants import (
+    candidates,
+    job_trail,
+    pointer_trail,
+    registry_trail,
+    waivers,
+)
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import (
@@ -213,10 +219,10 @@ def served_only_pointed(inputs: RuleInput) -> RuleResult:
     """Invariant 7."""
     violations: list[str] = []
     pointed: dict[tuple[str, str], int] = {}
-    at_epoch: dict[tuple[str, int], str] = {}
+    at_epoch: dict[tuple[str, int], tuple[str, str]] = {}
     for row in inputs.conn.execute(sa.select(pointer_history).order_by(pointer_history.c.epoch)):
         pointed.setdefault((row.model, row.sha256), row.at)
-        at_epoch[row.model, row.epoch] = row.sha256
+        at_epoch[row.model, row.epoch] = row.sha256, row.stable
     rows = inputs.conn.execute(sa.select(activations)).all()
     fallbacks = 0
     for row in rows:
@@ -229,7 +235,7 @@ def served_only_pointed(inputs: RuleInput) -> RuleResult:
             violations.append(f"{name}, which no pointer ever named")
         elif row.at < since - CLOCK_US:
             violations.append(f"{name} before a pointer named it")
-        elif row.epoch and at_epoch.get((row.model, row.epoch)) != row.sha256:
+        elif row.epoch and at_epoch.get((row.model, row.epoch)) != (row.sha256, row.version):
             violations.append(f"{name} under epoch {row.epoch}, which named other bytes")
     return RuleResult(
         figures={"activations": len(rows), "declared_fallbacks": fallbacks}, violations=violations
@@ -239,28 +245,41 @@ def served_only_pointed(inputs: RuleInput) -> RuleResult:
 RULES = (
     Rule(
         number=3,
-        text="one job per incident attempt, one live job per model, one release per job",
-        check=one_job,
+        text="one job per incident attempt, one live job per model, one release per job; who asked"
+        " for a job is recorded, and what came of it is in the registry",
+        parts=(one_job, job_trail.jobs_recorded, job_trail.jobs_led_to_releases),
     ),
     Rule(
         number=4,
         text="a published release passed its gates, for its bytes, under its policy, and is counted"
         " among the candidates of its incident; who waived a gate is recorded",
-        check=lambda inputs: (
-            passed_gates(inputs)
-            .with_more(candidates.counted(inputs))
-            .with_more(waivers.recorded(inputs))
+        parts=(
+            passed_gates,
+            candidates.counted,
+            job_trail.tests_recorded,
+            waivers.recorded,
+            registry_trail.versions_recorded,
         ),
     ),
     Rule(
         number=5,
-        text="pointers name existing, verified releases; epochs only grow; back is possible",
-        check=pointers_stand,
+        text="pointers name existing, verified releases; epochs only grow; back is possible; the"
+        " audit chain tells of every move",
+        parts=(
+            pointers_stand,
+            pointer_trail.moves_recorded,
+            pointer_trail.comparisons_follow,
+            pointer_trail.requests_answered,
+        ),
     ),
-    Rule(number=6, text="a worker whose lease was taken writes nothing more", check=fenced_writes),
+    Rule(
+        number=6,
+        text="a worker whose lease was taken writes nothing more",
+        parts=(fenced_writes,),
+    ),
     Rule(
         number=7,
         text="services serve only what was pointed to, or their declared fallback",
-        check=served_only_pointed,
+        parts=(served_only_pointed,),
     ),
 )

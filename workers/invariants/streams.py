@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
+from redistill.streams.store.ledger import OUTCOMES_EXPIRED
 from redistill.streams.store.tables import (
     accuracy_states,
-    counters,
     findings,
     gaps,
     outbox,
     outcomes,
 )
 from redistill.times import utc
-from redistill.workers.invariants.log_offsets import Log
+from redistill.workers.invariants import (
+    announcements,
+    feature_blocks,
+    incident_trail,
+    outcome_rows,
+    row_sums,
+    sealed_states,
+)
 from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
-from redistill.workers.store.queries import OUTCOMES_EXPIRED
+from redistill.workers.invariants.topic_facts import TopicFacts
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
-__all__ = ["RULES", "against_logs", "against_topics"]
+__all__ = ["RULES"]
 
 
 def counted_once(inputs: RuleInput) -> RuleResult:
@@ -52,13 +60,6 @@ def counted_once(inputs: RuleInput) -> RuleResult:
         totals["skipped"] += row.skipped - in_gaps
         totals["gaps"] += in_gaps
         totals["rows"] += row.rows
-    dead = inputs.conn.execute(
-        sa.select(sa.func.count()).where(outbox.c.topic == "dlq")
-    ).scalar_one()
-    if dead > totals["dead"]:
-        violations.append(
-            f"{dead:,} dead letters were written, {totals['dead']:,} records are counted dead"
-        )
     totals["outcomes"] = _outcomes(inputs, violations)
     figures: dict[str, int | float | str] = dict(totals)
     if last_gap is not None:
@@ -66,27 +67,76 @@ def counted_once(inputs: RuleInput) -> RuleResult:
     return RuleResult(figures=figures, violations=violations)
 
 
-def against_logs(kept: Sequence[Any], logs: Sequence[Log]) -> RuleResult:
-    """Invariant 1, the broker's half: what was produced and not yet passed is pending, or held by a
-    transaction that is open.
-    """
+def against_logs(inputs: RuleInput) -> RuleResult:
+    """Part of invariant 1: the logs of the inputs."""
+    compare = (partial(_against_logs, inputs.offsets), partial(_deleted_topics, inputs.offsets))
+    return RuleResult(later=compare)
+
+
+def _against_logs(offsets: Sequence[Any], topics: TopicFacts | None) -> RuleResult:
+    """What was produced and not yet passed is pending, or held by a transaction that is open, and
+    the equation of the rule holds."""
+    if topics is None:
+        return RuleResult()
     violations: list[str] = []
-    progress = {(r.topic_id, r.partition): r for r in kept}
+    progress = {(r.topic_id, r.partition): r for r in offsets}
     pending = held = produced = 0
-    for log in logs:
+    for log in topics.logs:
         row = progress.get((log.topic_id, log.partition))
         following = log.begin if row is None else row.next_offset
+        name = f"{log.topic}/{log.partition}"
         if following > log.end:
+            violations.append(f"{name}: counted up to {following:,}, the log ends at {log.end:,}")
+        if row is not None and row.log_end is not None and row.log_end > log.end >= following:
             violations.append(
-                f"{log.topic}/{log.partition}: counted up to {following:,}, the log ends at"
+                f"{name}: its log ended at {row.log_end:,} when it was looked at, it ends at"
                 f" {log.end:,}"
             )
+        if row is not None:
+            first, passed = row.first_offset, row.counted + row.dead + row.skipped
+            waiting = log.pending(following) + log.held(following)
+            if following <= log.end and first + passed + waiting != log.end:
+                violations.append(
+                    f"{name}: {log.end - first:,} offsets were produced, {passed + waiting:,} are"
+                    " counted, dead, skipped, pending or held"
+                )
+            if row.topic != log.topic:
+                violations.append(f"{name} is counted as {row.topic}")
         pending += log.pending(following)
         held += log.held(following)
         produced += log.end - (log.begin if row is None else row.first_offset)
     return RuleResult(
         figures={"pending": pending, "held": held, "produced": produced}, violations=violations
     )
+
+
+def _deleted_topics(offsets: Sequence[Any], topics: TopicFacts | None) -> RuleResult:
+    """What nobody had read of a topic when it was deleted stands in a gap.
+
+    A topic that was made again has the old one's name and another id. How far the log of the
+    old one went is known from when it was looked at last.
+    """
+    violations: list[str] = []
+    now = {log.topic: log.topic_id for log in topics.logs} if topics is not None else {}
+    for row in sorted(offsets, key=lambda r: r.updated_at, reverse=True):
+        now.setdefault(row.topic, row.topic_id)  # nobody asked: that which was counted last
+    ids: dict[str, set[str]] = {}
+    for row in offsets:
+        ids.setdefault(row.topic, set()).add(row.topic_id)
+        name = f"{row.topic}/{row.partition}"
+        if row.log_end is not None and row.log_end < row.next_offset:
+            violations.append(
+                f"{name}: counted up to {row.next_offset:,}, and its log was seen to end at"
+                f" {row.log_end:,}"
+            )
+        unread = (row.log_end or 0) - row.next_offset
+        if row.topic_id != now[row.topic] and unread > 0:
+            violations.append(
+                f"{name}: the topic was deleted with {unread:,} records that nobody had read, and"
+                " no gap says so: a stream worker notes it when it starts"
+            )
+    again = sum(len(of) - 1 for of in ids.values())
+    return RuleResult(figures={"recreated": again} if again else {}, violations=violations)
 
 
 def _gap_offsets(
@@ -98,12 +148,19 @@ def _gap_offsets(
     out: dict[tuple[str, int], int] = {}
     newest: int | None = None
     last: dict[tuple[str, int], int] = {}
+    known = {(r.topic_id, r.partition): r for r in inputs.offsets}
     query = sa.select(gaps).order_by(gaps.c.topic_id, gaps.c.partition, gaps.c.first)
     for row in inputs.conn.execute(query):
         partition = (row.topic_id, row.partition)
         if row.last < row.first or row.first <= last.get(partition, -1):
             violations.append(
                 f"{row.topic}/{row.partition}: the gap {row.first}-{row.last} overlaps another"
+            )
+        at = known.get(partition)
+        if at is None or row.topic != at.topic or row.first < at.first_offset:
+            violations.append(
+                f"{row.topic}/{row.partition}: the gap {row.first}-{row.last} is in no log that was"
+                " read"
             )
         last[partition] = row.last
         out[partition] = out.get(partition, 0) + row.last - row.first + 1
@@ -133,10 +190,7 @@ def _outcomes(inputs: RuleInput, violations: list[str]) -> int:
     violations += [
         f"{m} {v}: {rows} outcomes that no detector saw" for (m, v), (rows, _) in there.items()
     ]
-    query_expired = sa.select(counters.c.model, counters.c.value).where(
-        counters.c.name == OUTCOMES_EXPIRED
-    )
-    expired = {model: int(n) for model, n in inputs.conn.execute(query_expired)}
+    expired = inputs.counted.by_model(OUTCOMES_EXPIRED)
     for model, missing in missing_outcomes.items():
         if missing != expired.get(model, 0):
             violations.append(
@@ -211,35 +265,42 @@ def _incidents(inputs: RuleInput) -> list[str]:
     return violations
 
 
-def against_topics(sent: Sequence[Any], ids: set[str] | None) -> RuleResult:
-    """Invariant 2, the broker's half: what is marked as sent is in the topics.
-
-    Parameters
-    ----------
-    ids
-        ``ce_id`` of everything in them; ``None``: they do not go back to the first announcement, or
-        could not be read in time, so that nothing follows from an absence.
-    """
-    if ids is None:
-        return RuleResult(figures={})
-    violations = [
-        f"event {row.event_id[:8]} for {row.topic} is marked as sent, and is not in the topic"
-        for row in sent
-        if row.event_id not in ids
-    ]
-    return RuleResult(figures={"announcements": len(sent)}, violations=violations)
-
-
 RULES = (
     Rule(
         number=1,
         text="every input offset is counted once: counted + dead + skipped + gaps + pending + held"
-        " = produced",
-        check=counted_once,
+        " = produced; every row is with a detector, a label, a name, or expired",
+        parts=(
+            counted_once,
+            against_logs,
+            row_sums.rows_add_up,
+            row_sums.labels_add_up,
+            row_sums.samples_add_up,
+            row_sums.dead_letters,
+            feature_blocks.blocks_say_the_same,
+            sealed_states.states_say_the_same,
+        ),
     ),
     Rule(
         number=2,
-        text="no finding is lost: announced, and an incident or a reason why not",
-        check=nothing_lost,
+        text="no finding is lost: announced, and an incident or a reason why not; the topics hold"
+        " what was announced, and nothing else",
+        parts=(
+            nothing_lost,
+            announcements.findings_announced,
+            announcements.outbox_and_topics,
+            incident_trail.incidents_recorded,
+            incident_trail.incidents_told,
+            incident_trail.holds_recorded,
+        ),
+    ),
+    Rule(
+        number=9,
+        text="every outcome follows from its label and its prediction, and a detector saw it",
+        parts=(
+            outcome_rows.outcomes_follow,
+            outcome_rows.labels_lead_to_outcomes,
+            sealed_states.errors_add_up,
+        ),
     ),
 )

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.store import ledger
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database
 from redistill.streams.store.lease import AHEAD_US
@@ -31,9 +32,15 @@ from redistill.streams.store.tables import (
 )
 from redistill.times import DAY
 from redistill.workers.store import deletion_budget
-from redistill.workers.store.queries import OUTCOMES_EXPIRED
 
-__all__ = ["DeletedRows", "delete_beyond_size", "delete_expired", "delete_rows", "retired_models"]
+__all__ = [
+    "RETIRED_DAYS",
+    "DeletedRows",
+    "delete_beyond_size",
+    "delete_expired",
+    "delete_rows",
+    "retired_models",
+]
 
 BATCH = 2_000
 """Rows of one transaction: some 10 ms on SQLite."""
@@ -118,7 +125,14 @@ def delete_beyond_size(database: Database, model: str, megabytes: float, done: D
     _batches(
         database,
         feature_rows,
-        lambda conn: _delete(conn, feature_rows, feature_rows.c.block_id.in_(beyond), BATCH),
+        lambda conn: _delete(
+            conn,
+            feature_rows,
+            feature_rows.c.block_id.in_(beyond),
+            BATCH,
+            model=model,
+            now=database.clock(),
+        ),
         done,
     )
 
@@ -144,11 +158,8 @@ def delete_rows(
 
     def delete(conn: sa.Connection) -> int:
         most = min(BATCH, deletion_budget.left(conn, table, model, now=now))
-        n = _delete(conn, table, where, most) if most else 0
+        n = _delete(conn, table, where, most, model=model, now=now) if most else 0
         deletion_budget.spend(conn, table, model, n, now=now)
-        if table is outcomes and model is not None and n:
-            # `check-history` compares: outcomes that were made = there + expired
-            add_counters(conn, {(model, OUTCOMES_EXPIRED): n}, now=now)
         return n
 
     _batches(database, table, delete, done)
@@ -172,11 +183,28 @@ def _batches(
             return
 
 
-def _delete(conn: sa.Connection, table: sa.Table, where: sa.ColumnElement[bool], most: int) -> int:
+def _delete(
+    conn: sa.Connection,
+    table: sa.Table,
+    where: sa.ColumnElement[bool],
+    most: int,
+    *,
+    model: str | None,
+    now: int,
+) -> int:
     keys = list(table.primary_key.columns)
     old = sa.select(*keys).where(where).limit(most)
     match = keys[0].in_(old) if len(keys) == 1 else sa.tuple_(*keys).in_(old)
-    return conn.execute(sa.delete(table).where(match)).rowcount
+    deletion = sa.delete(table).where(match)
+    told = ledger.expired(table)
+    if told is None:
+        return conn.execute(deletion).rowcount
+    column, count = told
+    rows = conn.execute(deletion.returning(column)).all()
+    # `check-history` compares: what was made = there + expired
+    counts = {(model or "", name): n for name, n in count(rows).items()}
+    add_counters(conn, counts, now=now)
+    return len(rows)
 
 
 def _left_states(model: str, before: int) -> sa.ColumnElement[bool]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.streams.errors import StreamsError
-from redistill.streams.store import process_rows
+from redistill.streams.store import ledger, process_rows
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import counters, outbox, processes, unregistered
 from redistill.times import DAY, to_us
@@ -32,8 +32,8 @@ from redistill.workers.jobs.expired_rows import (
 from redistill.workers.releases import retention as releases
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
+from redistill.workers.store import event_counts
 from redistill.workers.store.job_queue import DONE
-from redistill.workers.store.queries import OUTCOMES_EXPIRED
 from redistill.workers.store.tables import (
     activations,
     alert_deliveries,
@@ -143,6 +143,7 @@ def run(
     c = counters.c
     with database.begin() as conn:
         conn.execute(sa.update(counters).where(c.updated_at.is_(None)).values(updated_at=now))
+        ledger.fold(conn, before=names)
     for table, expired in (
         (outbox, outbox.c.sent_at < now - round(keep.outbox_days * DAY)),
         (activations, activations.c.at < old),
@@ -151,8 +152,7 @@ def run(
         (alert_deliveries, _told_long_ago(old)),
         (alert_holds, _held_for_nothing(old)),
         (unregistered, unregistered.c.last_seen_at < names),
-        # but for those that `check-history` needs
-        (counters, sa.and_(c.name != OUTCOMES_EXPIRED, c.updated_at < names)),
+        (counters, sa.and_(_no_ledger(), c.updated_at < names)),
     ):
         delete_rows(database, table, expired, now=now, done=done)
     with database.begin() as conn:
@@ -174,6 +174,13 @@ def run(
             files=deletions.files,
         )
     return deletions
+
+
+def _no_ledger() -> sa.ColumnElement[bool]:
+    """Counters that `check-history` does not add up."""
+    starts = (ledger.OUTBOX_EXPIRED, event_counts.JOB_ENDS)
+    kept = (counters.c.name.startswith(start, autoescape=True) for start in starts)
+    return sa.and_(counters.c.name.not_in(ledger.KEPT), *(~k for k in kept))
 
 
 def _told_long_ago(before: int) -> sa.ColumnElement[bool]:

@@ -187,6 +187,9 @@ def count(transaction: JobTransaction, present: Turn, report: Report, context: J
             "job_id": test.job_id,
             "sha256": test.sha256,
             "recipe": test.recipe,
+            "number": test.number,
+            "version": test.version,
+            "since": test.since,
         }
         audit.append(
             transaction.conn,

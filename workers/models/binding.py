@@ -19,6 +19,8 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import Cutover, counts
 from redistill.streams.store import process_rows
+from redistill.streams.store.counters import add_counters
+from redistill.streams.store.ledger import DECIDED_EXPIRED
 from redistill.streams.store.tables import labels
 from redistill.streams.wire.events import bound_topic
 from redistill.workers.errors import SpecError
@@ -101,13 +103,15 @@ def next_cutover(
     return Cutover()
 
 
-def rebind(conn: sa.Connection, old: ModelSpec, new: ModelSpec, *, trust: bool) -> None:
+def rebind(conn: sa.Connection, old: ModelSpec, new: ModelSpec, *, trust: bool, now: int) -> None:
     """Bring the labels that are stored into line with a specification.
 
     Parameters
     ----------
     trust
         Labels of sources that are bound for the first time are as good as bound ones.
+    now
+        Microseconds since 1970.
     """
     if old.labels.bound == new.labels.bound:
         return
@@ -122,8 +126,9 @@ def rebind(conn: sa.Connection, old: ModelSpec, new: ModelSpec, *, trust: bool) 
     if new.labels.bound:
         counting = sa.and_(c.bound.is_(True), c.source.in_(new.labels.bound))
         # the join looks at them anew, and finds that they count no more
-        conn.execute(
+        again = conn.execute(
             sa.update(labels)
             .where(mine, c.state.in_(("joined", "superseded")), sa.not_(counting))
             .values(state="waiting", check_at=0)
         )
+        add_counters(conn, {(new.name, DECIDED_EXPIRED): again.rowcount}, now=now)

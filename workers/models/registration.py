@@ -21,6 +21,8 @@ from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.store import ledger
+from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.tables import model_locks, profiles, specs, unregistered
 from redistill.streams.wire.block import Codes, PredictionBlock
@@ -30,6 +32,7 @@ from redistill.workers.models.dataset import Dataset
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit, queries
+from redistill.workers.store.normal import hashes_of_normal
 from redistill.workers.store.tables import pointers
 
 __all__ = ["PreparedModel", "StoredModel", "keep_files", "prepare", "store"]
@@ -198,8 +201,8 @@ def store(
         watch = replace(watch, cutover=binding.next_cutover(before, was, spec, label_ends))
         if before is not None:
             _check_schema(conn, spec, before)
-            binding.rebind(conn, before, spec, trust=label_ends is not None)
-        values = {
+            binding.rebind(conn, before, spec, trust=label_ends is not None, now=now)
+        values: dict[str, Any] = {
             "model": spec.name,
             "revision": 1 if old is None else int(old.revision) + 1,
             "config_sha256": sha256,
@@ -223,7 +226,9 @@ def store(
                 )
             )
         # From now on its rows are counted as the model's own.
-        conn.execute(sa.delete(unregistered).where(unregistered.c.model == spec.name))
+        gone = sa.delete(unregistered).where(unregistered.c.model == spec.name)
+        rows = sum(conn.execute(gone.returning(unregistered.c.rows)).scalars())
+        add_counters(conn, {("", ledger.UNREGISTERED_EXPIRED): rows}, now=now)
         audit.append(
             conn,
             actor,
@@ -233,9 +238,16 @@ def store(
                 "level": spec.level,
                 "config_sha256": sha256,
                 "objects": spec.objects,
-                "spec_sha256": sha256_of_bytes(str(values["spec"]).encode()),
-            }
-            | _trust(before, spec, watch),
+                "spec_sha256": sha256_of_bytes(values["spec"].encode()),
+                "watch_sha256": sha256_of_bytes(values["watch"].encode()),
+                "version": version,
+                **hashes_of_normal(
+                    prepared.profile,
+                    None if prepared.base is None else prepared.base.to_json(),
+                    provisional=spec.origin == "traffic",
+                ),
+                **_trust(before, spec, watch),
+            },
             now,
         )
     return StoredModel(True, int(values["revision"]), None if old is None else str(old.level))

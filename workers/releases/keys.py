@@ -34,8 +34,10 @@ from redistill.modes import as_the_user_has_it, private_folder
 from redistill.workers.errors import KeysError, UsageError
 
 __all__ = [
+    "ONLINE",
     "ROOT_DAYS",
     "TOP_ROLES",
+    "TRUST_FILE",
     "Keys",
     "documents_in",
     "encryption_of",

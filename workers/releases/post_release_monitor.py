@@ -23,7 +23,16 @@ from redistill.workers.releases.registry import PointerMove
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store.tables import monitored_releases
 
-__all__ = ["BREAKER_SECONDS", "MonitoredRelease", "Settlement", "due", "expire", "note", "settle"]
+__all__ = [
+    "BREAKER_SECONDS",
+    "E_LIMIT",
+    "MonitoredRelease",
+    "Settlement",
+    "due",
+    "expire",
+    "note",
+    "settle",
+]
 
 log = structlog.get_logger(__name__)
 

@@ -414,6 +414,7 @@ def _move(
             "reason": reason,
             "request": request,
             "barred": barred_sha256,
+            "trigger": msgspec.to_builtins(trigger),
         },
         now,
     )

@@ -17,7 +17,16 @@ from redistill.workers.store import audit_key
 from redistill.workers.store.audit_key import AuditKey
 from redistill.workers.store.tables import release_requests
 
-__all__ = ["Kind", "ReleaseRequest", "RequestResult", "finish", "pending", "result_of", "submit"]
+__all__ = [
+    "Kind",
+    "ReleaseRequest",
+    "RequestResult",
+    "finish",
+    "of_row",
+    "pending",
+    "result_of",
+    "submit",
+]
 
 Kind = Literal["publish", "rollback"]
 
@@ -87,19 +96,21 @@ def pending(conn: sa.Connection) -> list[ReleaseRequest]:
         .where(release_requests.c.done_at.is_(None))
         .order_by(release_requests.c.created_at, release_requests.c.intent_id)
     )
-    return [
-        ReleaseRequest(
-            request_id=r.intent_id,
-            kind=r.kind,
-            model=r.model,
-            body=_object(r.body),
-            actor=r.actor,
-            created_at=r.created_at,
-            mac=r.mac,
-            signed=_signed(r.intent_id, r.kind, r.model, r.body, r.actor, r.created_at),
-        )
-        for r in rows
-    ]
+    return [of_row(row) for row in rows]
+
+
+def of_row(row: Any) -> ReleaseRequest:
+    """A row of the table as a request."""
+    return ReleaseRequest(
+        request_id=row.intent_id,
+        kind=row.kind,
+        model=row.model,
+        body=_object(row.body),
+        actor=row.actor,
+        created_at=row.created_at,
+        mac=row.mac,
+        signed=_signed(row.intent_id, row.kind, row.model, row.body, row.actor, row.created_at),
+    )
 
 
 def finish(conn: sa.Connection, request_id: str, result: RequestResult, *, now: int) -> bool:

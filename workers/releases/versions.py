@@ -19,6 +19,7 @@ from redistill.workers.releases import trail
 from redistill.workers.releases.announce import announce_release
 from redistill.workers.releases.package import ReleasePackage
 from redistill.workers.store import audit, names
+from redistill.workers.store.normal import hashes_of_normal
 from redistill.workers.store.tables import versions
 
 __all__ = [
@@ -146,7 +147,12 @@ def add_version(
         actor,
         f"release.{status}",
         manifest.model,
-        trail.facts_of(raw(conn, row.model, row.version) or {}),
+        {
+            **trail.facts_of(raw(conn, row.model, row.version) or {}),
+            "predecessor": row.predecessor,
+            "job_id": row.job_id,
+            **hashes_of_normal(profile, base_error, provisional=provisional),
+        },
         now,
     )
     return row

@@ -84,7 +84,7 @@ def head(conn: sa.Connection) -> tuple[int, str]:
     value = conn.execute(
         sa.select(properties.c.value).where(properties.c.name == HEAD)
     ).scalar_one_or_none()
-    last, sha256 = (value or f"0 {GENESIS}").split(" ")
+    last, _, sha256 = (value or f"0 {GENESIS}").partition(" ")
     return int(last), sha256
 
 

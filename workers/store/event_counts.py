@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.tables import counters
 
-__all__ = ["count_job_end", "count_refusals", "gate_refusals", "job_ends"]
+__all__ = ["JOB_ENDS", "count_job_end", "count_refusals", "gate_refusals", "job_ends"]
 
 JOB_ENDS, REFUSALS = "jobs_ended:", "gate_refused:"
 """Starts of the counters' names."""

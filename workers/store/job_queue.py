@@ -25,6 +25,7 @@ __all__ = [
     "LEASE_SECONDS",
     "LIVE",
     "MAX_DEATHS",
+    "NUMBER",
     "Claim",
     "Job",
     "JobEnded",

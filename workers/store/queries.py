@@ -34,7 +34,6 @@ from redistill.workers.store.tables import (
 
 __all__ = [
     "LEARNED_FROM",
-    "OUTCOMES_EXPIRED",
     "Overview",
     "Traffic",
     "UnregisteredModel",
@@ -51,8 +50,6 @@ WEEK = 7 * DAY
 RECENT_OUTCOMES = 2_000
 """Measured accuracy is that of so many of a version's last labelled rows."""
 RECENT_LAGS = 200
-OUTCOMES_EXPIRED = "outcomes_expired"
-"""Counter of the outcomes of a model that retention deleted."""
 MANY_REPORTS = 20
 """Gate reports that are looked through for one that compared: the first model's has none."""
 LEARNED_FROM = 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from faust.types import TP
@@ -34,6 +34,7 @@ class Rig:
         self.positions = {HERE: 5}
         self.assigned = {HERE}
         self.asked: list[Exception | None] = []
+        self.seen: list[Mapping[TP, LogEnd]] = []
         self.tried_again = 0
         self.said: list[str] = []
         self.looks = BrokerLooks(
@@ -42,6 +43,7 @@ class Rig:
             positions=lambda: self.positions,
             watch=self.watch,
             lag=Lag(self.health, self.metrics),
+            looked=self.seen.append,
             health=self.health,
             clock=lambda: 1_790_000_000.0,
             monotonic=lambda: self.now,

@@ -386,7 +386,7 @@ def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
     mine = {r.id: r.state for r in s.rows(t.labels) if r.model == "credit"}
     assert mine == {"row-0": "waiting", "row-1": "joined", "row-2": "ignored"}
     assert {r.state for r in s.rows(t.labels) if r.model == "other"} == {"unregistered"}
-    assert s.counters()["labels_null_word"] == 1
+    assert s.counters()["labels_meaningless"] == 1
 
 
 def test_whose_labels_count_is_what_sql_says_when_they_are_joined(db: Database) -> None:

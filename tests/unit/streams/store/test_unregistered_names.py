@@ -29,7 +29,9 @@ def store(db: Database, at: int, *names: tuple[str, str], sample: bytes | None =
         n: Unregistered(rows=2, first_seen_at=at, last_seen_at=at, sample=sample) for n in names
     }
     with db.begin() as conn:
-        return store_unregistered(conn, seen, LIMITS)
+        dropped = store_unregistered(conn, seen, LIMITS)
+    assert dropped.rows >= 2 * dropped.names
+    return dropped.names
 
 
 def stored(db: Database) -> dict[tuple[str, str], tuple[int, int, int, bytes | None]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import loop
 import pytest
 from history import RuleChecks, fill
+from proven import World
 
 from redistill.streams.store.database import Database
 
@@ -18,6 +19,14 @@ def database(tmp_path: Path) -> Iterator[Database]:
     fill(opened, tmp_path)
     yield opened
     opened.dispose()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A finished installation, which no test changes for the next."""
+    made = World(tmp_path_factory.mktemp("finished"))
+    yield made
+    made.close()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -53,7 +53,7 @@ def test_backlog_is_pending_where_nobody_runs(database: Database, tmp_path: Path
         conn.execute(sa.update(outbox_table).values(sent_at=None))
     found = holds(database, tmp_path, RULE[8])
     assert found.violations == []
-    assert (found.figures["unsent"], found.figures["workers"]) == (1, "nobody runs")
+    assert (found.figures["unsent"], found.figures["workers"]) == (3, "nobody runs")
     assert found.figures["outbox_lag_s"] == 2 * 86_400
 
 
@@ -89,7 +89,7 @@ def test_short_backlog_is_no_fault(database: Database) -> None:
 def test_last_time_that_something_was_sent_is_told(database: Database, tmp_path: Path) -> None:
     with database.begin() as conn:
         worker_that_does_not_relay(conn)
-        row = dict(conn.execute(sa.select(outbox_table)).mappings().one())
+        row = dict(conn.execute(sa.select(outbox_table).limit(1)).mappings().one())
         sent = row | {"seq": 99, "event_id": "x", "sent_at": NOW + 2 * DAY - 7_000_000}
         conn.execute(sa.insert(outbox_table).values(**sent))
     (violation,) = holds(database, tmp_path, RULE[8]).violations

@@ -3,38 +3,43 @@ topics."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import loop
 import pytest
 import sqlalchemy as sa
-from history import NOW, fill, put
+from history import NOW, put
 
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.times import DAY
-from redistill.workers.invariants import check
+from redistill.workers.invariants import announcements, bounds, check, releases, streams
 from redistill.workers.invariants.check import CheckedInvariant
-from redistill.workers.invariants.log_offsets import Log
-from redistill.workers.invariants.rule import Rule, RuleInput, RuleResult
+from redistill.workers.invariants.rule import RuleInput, RuleResult
+from redistill.workers.invariants.topic_facts import ANNOUNCED, Announced, Log, digest
 from redistill.workers.jobs.scheduler import LEASE as SCHEDULER
 from redistill.workers.store.tables import activations
 
 BROKER = Broker("127.0.0.1:1")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    fill(opened, tmp_path)
-    yield opened
-    opened.dispose()
+@pytest.fixture(autouse=True)
+def own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The history is made up: it has what these parts ask for."""
+    parts = {
+        1: (streams.counted_once, streams.against_logs),
+        2: (streams.nothing_lost, announcements.outbox_and_topics),
+        7: (releases.served_only_pointed,),
+        8: (bounds.bounded,),
+    }
+    rules = tuple(replace(rule, parts=parts.get(rule.number, ())) for rule in check.RULES)
+    monkeypatch.setattr(check, "RULES", rules)
 
 
 def checked(database: Database, home: Path, **more: Any) -> list[CheckedInvariant]:
@@ -42,13 +47,15 @@ def checked(database: Database, home: Path, **more: Any) -> list[CheckedInvarian
     return check.check(database, now=NOW + 2 * DAY, home=home, outbox_kept_us=7 * DAY, **more)
 
 
-def test_untouched_history_holds_in_all_eight(database: Database, tmp_path: Path) -> None:
-    found = checked(database, tmp_path)
-    assert [(c.number, c.holds, c.problems, c.more) for c in found] == [
-        (n, True, (), 0) for n in range(1, 9)
-    ]
-    assert len({c.text for c in found}) == 8
-    assert found[7].figures["wal_bytes"] == 0  # nobody has the file open
+def test_rules_are_numbered_and_say_what_they_prove() -> None:
+    assert [rule.number for rule in check.RULES] == list(range(1, len(check.RULES) + 1))
+    assert len({rule.text for rule in check.RULES}) == len(check.RULES)
+
+
+def test_only_sqlite_has_a_log_of_no_size_where_nobody_has_the_file_open(
+    database: Database, tmp_path: Path
+) -> None:
+    assert checked(database, tmp_path)[7].figures["wal_bytes"] == 0
 
 
 @pytest.mark.parametrize(
@@ -133,74 +140,90 @@ def test_nothing_is_waited_for_where_nothing_waits(
     assert slept == []
 
 
-def broker(
-    monkeypatch: pytest.MonkeyPatch, *, end: int, ids: set[str], begin: int = 0
-) -> list[str]:
-    """A broker with these logs; what is asked of it, in order."""
-    asked: list[str] = []
+@dataclass
+class FakeBroker:
+    """A broker with these logs, and what is asked of it, in order."""
 
-    def logs(_: Broker, topics: Any) -> list[Log]:
-        asked.extend(topics)
+    end: int = 150
+    begin: int = 0
+    records: list[Announced] | None = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def logs(self, _: Broker, topics: Any) -> list[Log]:
+        self.asked += topics
         if "predictions" in topics:
-            return [Log("predictions", "t1", 0, 0, end, end)]
-        return [Log("drift", "t2", 0, begin, 1, 1)]
+            return [Log("predictions", "t1", 0, 0, self.end, self.end)]
+        return [Log(t, "t2", 0, self.begin, 1, 1) for t in topics if t == "drift"]
 
-    def event_ids(_: Broker, announced: list[Log]) -> set[str]:
-        asked.append("events")
-        return ids
+    def announced(
+        self, _: Broker, logs: list[Log], *, before: dict[tuple[str, int], int]
+    ) -> list[Announced] | None:
+        self.asked.append("records")
+        assert before == {("drift", 0): 1}
+        return self.records if logs else []
 
-    monkeypatch.setattr(check, "logs", logs)
-    monkeypatch.setattr(check, "event_ids", event_ids)
-    return asked
+
+def use(monkeypatch: pytest.MonkeyPatch, fake: FakeBroker) -> FakeBroker:
+    monkeypatch.setattr(check.log_offsets, "logs", fake.logs)
+    monkeypatch.setattr(check.log_offsets, "announced", fake.announced)
+    return fake
 
 
-def event_id(database: Database) -> str:
+def row(database: Database) -> Any:
     with database.read() as conn:
-        return str(conn.execute(sa.select(outbox_table.c.event_id)).scalar_one())
+        return conn.execute(sa.select(outbox_table).where(outbox_table.c.topic == "drift")).one()
+
+
+def record(database: Database) -> Announced:
+    """Its announcement, as it stands in the topic."""
+    found = row(database)
+    headers = [(k, v.encode()) for k, v in json.loads(found.headers).items()]
+    content = digest(found.key.encode(), bytes(found.value), headers)
+    return Announced(topic="drift", event_id=found.event_id, digest=content, at=NOW)
 
 
 def test_topics_are_compared_where_a_broker_is_given(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker(monkeypatch, end=150, ids={event_id(database)})
+    use(monkeypatch, FakeBroker(records=[record(database)]))
     first, second, *_ = checked(database, tmp_path, broker=BROKER)
     assert (first.holds, first.figures["pending"], first.figures["counted"]) == (True, 40, 90)
-    assert (second.holds, second.figures["announcements"]) == (True, 1)
+    assert (second.holds, second.figures["announcements"]) == (True, 3)
     assert second.figures["findings"] == 1
 
 
 def test_what_the_topics_contradict_is_broken(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broker(monkeypatch, end=100, ids=set())
+    use(monkeypatch, FakeBroker(end=100))
     first, second, *_ = checked(database, tmp_path, broker=BROKER)
     assert first.problems == ("predictions/0: counted up to 110, the log ends at 100",)
     assert "is marked as sent, and is not in the topic" in second.problems[0]
 
 
-def test_topics_that_lost_their_beginning_are_not_read(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fake", [FakeBroker(begin=1), FakeBroker(records=None)])
+def test_topics_that_lost_their_beginning_or_take_too_long_prove_nothing(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake: FakeBroker
 ) -> None:
-    asked = broker(monkeypatch, end=150, ids=set(), begin=1)
+    use(monkeypatch, fake)
     assert checked(database, tmp_path, broker=BROKER)[1].holds
-    assert "events" not in asked
-    assert set(asked) == {"drift", "incidents", "releases", "predictions", "labels"}
+    assert set(fake.asked) == {*ANNOUNCED, "predictions", "labels", "records"}
 
 
-def test_rows_are_read_before_the_topics(
+def test_rows_are_read_between_the_ends_of_the_topics_and_their_records(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is counted or sent by then must be in them, not the other way round."""
-    asked = broker(monkeypatch, end=150, ids={event_id(database)})
+    """What stood in the topics before is in the rows; what is sent by then is in the topics."""
+    fake = use(monkeypatch, FakeBroker(records=[record(database)]))
 
-    def marked(rule: Rule) -> Rule:
-        def look(inputs: RuleInput) -> RuleResult:
-            asked.append("rule")
-            return rule.check(inputs)
+    def look(inputs: RuleInput) -> RuleResult:
+        fake.asked.append("rule")
+        return RuleResult()
 
-        return replace(rule, check=look)
-
-    monkeypatch.setattr(check, "RULES", tuple(marked(rule) for rule in check.RULES))
+    rules = tuple(replace(rule, parts=(look,)) for rule in check.RULES)
+    monkeypatch.setattr(check, "RULES", rules)
     checked(database, tmp_path, broker=BROKER)
-    assert asked[:8] == ["rule"] * 8
-    assert "rule" not in asked[8:]
+    begin, end = len(ANNOUNCED), len(ANNOUNCED) + len(rules)
+    assert fake.asked[:begin] == list(ANNOUNCED)
+    assert fake.asked[begin:end] == ["rule"] * len(rules)
+    assert "rule" not in fake.asked[end:]

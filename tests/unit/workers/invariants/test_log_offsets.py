@@ -13,7 +13,7 @@ from kafka import TopicPartition
 from redistill.streams.errors import BrokerUnavailable
 from redistill.streams.kafka.broker import Broker
 from redistill.workers.invariants import log_offsets
-from redistill.workers.invariants.log_offsets import Log
+from redistill.workers.invariants.topic_facts import Log
 
 BROKER = Broker("127.0.0.1:9", namespace="n")
 
@@ -79,7 +79,14 @@ class FakeClient:
             [("ce_id", i.encode()), ("ce_type", b"drift")] if i else [("ce_id", None), ("x", None)]
             for i in self.events.get((tp.topic, tp.partition), [])
         ]
-        return {tp: [SimpleNamespace(headers=h) for h in headers]}
+        return {
+            tp: [
+                SimpleNamespace(
+                    headers=h, key=None, value=b"v", offset=i, partition=tp.partition, timestamp=7
+                )
+                for i, h in enumerate(headers)
+            ]
+        }
 
     def position(self, tp: Any) -> int:
         """Behind what was read, control records among it."""
@@ -166,11 +173,11 @@ def test_broker_that_is_away_is_told_and_its_client_closed(
         log_offsets.logs(BROKER, ["drift"])
     assert client.closed == 3
     with pytest.raises(BrokerUnavailable):
-        log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5, 5)])
+        log_offsets.announced(BROKER, [Log("n.drift", "x", 0, 0, 5, 5)], before={})
     assert client.closed == 4
 
 
-def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_announcements_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     ends = {("n.drift", 0): (0, 4), ("n.drift", 1): (0, 1), ("n.incidents", 0): (0, 0)}
     events = {("n.drift", 0): ["a", "b", ""], ("n.drift", 1): ["c"]}  # "": its headers are null
     client = use(monkeypatch, FakeClient(ends, events=events))
@@ -179,18 +186,26 @@ def test_ids_of_all_events_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         Log("n.drift", "x", 1, 0, 1, 1),
         Log("n.incidents", "y", 0, 0, 0, 0),
     ]
-    assert log_offsets.event_ids(BROKER, logs) == {"a", "b", "c"}
+    found = log_offsets.announced(BROKER, logs, before={("n.drift", 0): 2}) or []
+    assert [(a.topic, a.event_id, a.at, a.before) for a in found] == [
+        ("drift", "a", 7_000, True),
+        ("drift", "b", 7_000, True),
+        ("drift", "0:2", 7_000, False),  # it has no id: that of its place, which nobody gave
+        ("drift", "c", 7_000, False),
+    ]
+    assert found[0].digest != found[2].digest
     assert client.assigned == [TopicPartition("n.drift", 0), TopicPartition("n.drift", 1)]
     assert client.closed == 1
 
 
 def test_empty_logs_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     client = use(monkeypatch, FakeClient({}))
-    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 5, 5, 5)]) == set()
+    assert log_offsets.announced(BROKER, [Log("n.drift", "x", 0, 5, 5, 5)], before={}) == []
     assert client.closed == 0
 
 
 def test_reading_that_takes_too_long_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     client = use(monkeypatch, FakeClient({("n.drift", 0): (0, 5)}, stuck=True))
-    assert log_offsets.event_ids(BROKER, [Log("n.drift", "x", 0, 0, 5, 5)], seconds=0.0) is None
+    logs = [Log("n.drift", "x", 0, 0, 5, 5)]
+    assert log_offsets.announced(BROKER, logs, before={}, seconds=0.0) is None
     assert client.closed == 1

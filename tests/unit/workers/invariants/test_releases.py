@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from history import NOW, SHA, Breaks, RuleChecks, add, holds, put, remove, report, set_
+from history import NOW, SHA, Breaks, RuleChecks, add, holds, own, put, remove, report, set_
 
 from redistill.streams.store.database import Database
 from redistill.times import DAY
-from redistill.workers.invariants import releases
+from redistill.workers.invariants import candidates, releases, waivers
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import (
     activations,
@@ -24,7 +24,14 @@ from redistill.workers.store.tables import (
     versions,
 )
 
-RULE = {rule.number: rule for rule in releases.RULES}
+RULES = (
+    own(3, releases.one_job),
+    own(4, releases.passed_gates, candidates.counted, waivers.recorded),
+    own(5, releases.pointers_stand),
+    own(6, releases.fenced_writes),
+    own(7, releases.served_only_pointed),
+)
+RULE = {rule.number: rule for rule in RULES}
 
 
 def second_live_job(conn: sa.Connection) -> None:
@@ -78,11 +85,12 @@ BREAKS: Breaks = {
     "unknown bytes served": (7, "which no pointer ever named", set_(activations, SERVED, sha256="9" * 64)),
     "served too early": (7, "before a pointer named it", set_(activations, SERVED, at=NOW)),
     "served under another epoch": (7, "which named other bytes", set_(activations, SERVED, epoch=1)),
+    "served under another name": (7, "which named other bytes", set_(activations, SERVED, version="v1")),
 }  # fmt: skip
 
 
 class TestReleases(RuleChecks):
-    RULES = releases.RULES
+    RULES = RULES
     BREAKS = BREAKS
 
 

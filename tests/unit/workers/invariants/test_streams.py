@@ -9,10 +9,11 @@ from typing import Any
 import history
 import pytest
 import sqlalchemy as sa
-from history import NOW, Breaks, RuleChecks, add, both, finding, holds, remove, set_
+from history import NOW, Breaks, RuleChecks, add, both, finding, holds, own, remove, set_
 
 from redistill.streams.store.database import Database
 from redistill.streams.store.findings import store_findings
+from redistill.streams.store.ledger import OUTBOX_EXPIRED, OUTCOMES_EXPIRED
 from redistill.streams.store.tables import (
     accuracy_states,
     counters,
@@ -23,12 +24,16 @@ from redistill.streams.store.tables import (
 )
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.times import DAY
-from redistill.workers.invariants import streams
-from redistill.workers.invariants.log_offsets import Log
-from redistill.workers.store.queries import OUTCOMES_EXPIRED
+from redistill.workers.invariants import announcements, row_sums, streams
+from redistill.workers.invariants.rule import RuleResult
+from redistill.workers.invariants.topic_facts import Announced, Log, TopicFacts
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
-RULE = {rule.number: rule for rule in streams.RULES}
+RULES = (
+    own(1, streams.counted_once, streams.against_logs, row_sums.dead_letters),
+    own(2, streams.nothing_lost),
+)
+RULE = {rule.number: rule for rule in RULES}
 
 BREAKS: Breaks = {
     "a lost offset": (1, "100 offsets were passed, 99 are accounted for", set_(offsets, counted=89)),
@@ -62,7 +67,7 @@ BREAKS: Breaks = {
 
 
 class TestStreams(RuleChecks):
-    RULES = streams.RULES
+    RULES = RULES
     BREAKS = BREAKS
 
 
@@ -105,12 +110,22 @@ def test_dead_letters_beyond_those_that_were_counted_are_reported(
     database: Database, tmp_path: Path
 ) -> None:
     with database.begin() as conn:
-        row = dict(conn.execute(sa.select(outbox_table)).mappings().one())
+        row = dict(conn.execute(sa.select(outbox_table)).mappings().first() or {})
         for i in range(3):
-            letter = row | {"seq": 100 + i, "event_id": f"d{i}", "topic": "dlq"}
+            letter = row | {"seq": 100 + i, "event_id": f"e{i}", "topic": "dlq"}
             conn.execute(sa.insert(outbox_table).values(**letter))
     (violation,) = holds(database, tmp_path, RULE[1]).violations
-    assert violation == "3 dead letters were written, 2 records are counted dead"
+    assert violation == "5 dead letters were written and 0 expired, 2 records are counted dead"
+
+
+def test_dead_letters_that_retention_deleted_are_not_missing(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.begin() as conn:
+        conn.execute(sa.delete(outbox_table).where(outbox_table.c.topic == "dlq"))
+        name = OUTBOX_EXPIRED + "dlq"
+        conn.execute(sa.insert(counters).values(model="", name=name, value=2))
+    assert holds(database, tmp_path, RULE[1]).violations == []
 
 
 def test_outcomes_that_retention_deleted_are_not_missing(
@@ -143,8 +158,18 @@ def test_announcement_that_retention_may_have_deleted_is_not_missed(
 
 
 def progress(**values: Any) -> SimpleNamespace:
-    row = {"topic_id": "t1", "partition": 0, "first_offset": 10, "next_offset": 110}
+    row = {
+        "topic": "predictions", "topic_id": "t1", "partition": 0, "first_offset": 10,
+        "next_offset": 110, "counted": 100, "dead": 0, "skipped": 0, "log_end": None,
+        "updated_at": NOW,
+    }  # fmt: skip
     return SimpleNamespace(**(row | values))
+
+
+def against(rows: list[Any], logs: list[Log] | None) -> RuleResult:
+    """What the logs say; ``None``: nobody asked the broker."""
+    inputs: Any = SimpleNamespace(offsets=rows)
+    return streams.against_logs(inputs).settled(None if logs is None else TopicFacts(logs=logs))
 
 
 def log(end: int, **values: Any) -> Log:
@@ -158,7 +183,7 @@ def log(end: int, **values: Any) -> Log:
 
 
 def test_what_was_produced_and_not_passed_is_pending() -> None:
-    found = streams.against_logs([progress()], [log(150), log(30, partition=1, begin=5)])
+    found = against([progress()], [log(150), log(30, partition=1, begin=5)])
     assert found.violations == []
     assert found.figures == {"pending": 40 + 25, "held": 0, "produced": 140 + 25}
 
@@ -167,39 +192,93 @@ def test_what_was_produced_and_not_passed_is_pending() -> None:
 def test_what_an_open_transaction_holds_up_is_not_pending(
     stable: int, pending: int, held: int
 ) -> None:
-    found = streams.against_logs([progress()], [log(150, stable=stable)])
+    found = against([progress()], [log(150, stable=stable)])
     assert found.violations == []
     assert found.figures == {"pending": pending, "held": held, "produced": 140}
 
 
 def test_what_was_counted_of_a_transaction_that_is_open_is_no_violation() -> None:
     # by a version before this one, which did not wait
-    found = streams.against_logs([progress()], [log(150, stable=90)])
+    found = against([progress()], [log(150, stable=90)])
     assert (found.violations, found.figures["pending"], found.figures["held"]) == ([], 0, 40)
 
 
 def test_counting_beyond_the_log_is_a_violation() -> None:
-    found = streams.against_logs([progress(next_offset=151)], [log(150)])
+    found = against([progress(next_offset=151, counted=141)], [log(150)])
     assert found.violations == ["predictions/0: counted up to 151, the log ends at 150"]
     assert found.figures["pending"] == 0
 
 
 def test_topic_that_was_made_again_is_another_one() -> None:
-    found = streams.against_logs([progress()], [log(5, topic_id="t2")])
-    assert (found.violations, found.figures) == ([], {"pending": 5, "held": 0, "produced": 5})
+    found = against([progress()], [log(5, topic_id="t2")])
+    assert found.violations == []
+    assert found.figures == {"pending": 5, "held": 0, "produced": 5}
+
+
+def test_equation_that_is_printed_is_evaluated() -> None:
+    (violation,) = against([progress(counted=99)], [log(150)]).violations
+    assert violation == (
+        "predictions/0: 140 offsets were produced, 139 are counted, dead, skipped, pending or held"
+    )
+
+
+@pytest.mark.parametrize("logs", [None, [log(5, topic_id="t2")]])
+def test_topic_that_was_deleted_with_unread_records_needs_a_gap(logs: list[Log] | None) -> None:
+    new = progress(topic_id="t2", first_offset=0, next_offset=0, counted=0, updated_at=NOW + 1)
+    (violation,) = against([progress(log_end=117), new], logs).violations
+    assert violation.startswith(
+        "predictions/0: the topic was deleted with 7 records that nobody had read, and no gap says so"
+    )
+    read = against([progress(log_end=110), new], logs)
+    assert (read.violations, read.figures["recreated"]) == ([], 1)
+
+
+def test_log_that_ended_further_than_it_does_is_a_violation() -> None:
+    (violation,) = against([progress(log_end=160)], [log(150)]).violations
+    assert violation == "predictions/0: its log ended at 160 when it was looked at, it ends at 150"
+    assert against([progress(log_end=150)], [log(150)]).violations == []
+    (violation,) = against([progress(log_end=100)], [log(150)]).violations
+    assert "was seen to end at 100" in violation
+
+
+def sent(*records: Announced, whole: tuple[str, ...] = ("drift",), kept: int = 0) -> RuleResult:
+    """What the topics say of the events a and b, which are marked as sent, and c, which waits."""
+    rows = [
+        announcements._Row(i * 8, "drift", b"x", marked)
+        for i, marked in (("a", True), ("b", True), ("c", False))
+    ]
+    return announcements._against_topics(rows, kept, TopicFacts.of([], records, whole=whole))
+
+
+def record(letter: str, **values: Any) -> Announced:
+    given = {"topic": "drift", "event_id": letter * 8, "digest": b"x", "at": NOW}
+    return Announced(**(given | values))
 
 
 def test_event_that_is_marked_as_sent_must_be_in_the_topics() -> None:
-    sent = [SimpleNamespace(event_id=i * 8, topic="drift") for i in ("a", "b")]
-    assert streams.against_topics(sent, {"a" * 8, "b" * 8}).violations == []
-    found = streams.against_topics(sent, {"a" * 8})
-    assert found.violations == [
+    assert sent(record("a"), record("b")).violations == []
+    assert sent(record("a")).violations == [
         "event bbbbbbbb for drift is marked as sent, and is not in the topic"
     ]
-    assert found.figures == {"announcements": 2}
 
 
-def test_topics_that_do_not_go_back_prove_nothing() -> None:
-    sent = [SimpleNamespace(event_id="a", topic="drift")]
-    found = streams.against_topics(sent, None)
-    assert (found.violations, found.figures) == ([], {})
+def test_topics_that_do_not_go_back_prove_nothing_by_what_they_do_not_hold() -> None:
+    assert sent(record("a"), whole=()).violations == []
+    assert sent(record("a", digest=b"y"), whole=()).violations == [
+        "event aaaaaaaa for drift has another content in the topic"
+    ]
+
+
+def test_event_that_nobody_announced_is_reported_unless_the_outbox_has_expired() -> None:
+    both = record("a"), record("b")
+    assert sent(*both, record("z")).violations == [
+        "drift holds event zzzzzzzz, which nobody announced"
+    ]
+    assert sent(*both, record("z"), kept=NOW).violations == []
+    assert sent(*both, record("z", before=False)).violations == []  # not in the database yet
+
+
+def test_event_of_another_topic_is_reported() -> None:
+    assert sent(record("a"), record("b", topic="incidents")).violations == [
+        "event bbbbbbbb for drift is in the topic incidents"
+    ]

@@ -217,14 +217,14 @@ def test_names_that_no_longer_come_go_with_counters_that_no_longer_grow(
                     sa.insert(counters).values(model=name, name=counter, value=1, updated_at=at)
                 )
         conn.execute(sa.insert(counters).values(model="", name="of a time unknown", value=1))
-    assert run(database, tmp_path).rows == {"unregistered": 1, "counters": 1}
+    assert run(database, tmp_path).rows == {"unregistered": 1}
     with database.read() as conn:
         assert conn.execute(sa.select(unregistered.c.model)).scalars().all() == ["new"]
         kept = {(r.model, r.name) for r in conn.execute(sa.select(counters))}
     assert kept == {
         ("old", "outcomes_expired"), ("new", "outcomes_expired"), ("new", "rows_unknown"),
-        ("", "of a time unknown"),
-    }  # fmt: skip
+        ("", "of a time unknown"), ("", "rows_unknown"), ("", "unregistered_rows_expired"),
+    }, "what a stranger's name had is counted under none"  # fmt: skip
 
 
 def test_alerts_that_are_over_go_and_what_somebody_believes_or_holds_stays(

@@ -94,7 +94,7 @@ def test_labels_that_counted_are_as_good_as_bound_and_others_are_looked_at_anew(
     conn: sa.Connection,
 ) -> None:
     filled(conn)
-    rebind(conn, spec(), spec("ledger"), trust=True)
+    rebind(conn, spec(), spec("ledger"), trust=True, now=0)
     assert there(conn) == {
         ("credit", "row-0"): (True, "waiting"), ("credit", "row-1"): (True, "joined"),
         ("credit", "row-2"): (True, "superseded"), ("credit", "row-3"): (True, "orphan"),
@@ -105,7 +105,7 @@ def test_labels_that_counted_are_as_good_as_bound_and_others_are_looked_at_anew(
 
 def test_where_the_past_is_not_trusted_all_of_it_is_looked_at_anew(conn: sa.Connection) -> None:
     filled(conn)
-    rebind(conn, spec(), spec("ledger"), trust=False)
+    rebind(conn, spec(), spec("ledger"), trust=False, now=0)
     found = there(conn)
     assert {bound for bound, _ in found.values()} == {False}
     assert [found["credit", f"row-{i}"][1] for i in range(7)] == [
@@ -120,8 +120,8 @@ def test_what_is_unbound_again_changes_no_label(conn: sa.Connection) -> None:
     put(conn, 0, "ledger", "joined", bound=True)
     put(conn, 1, "ledger", "ignored")
     before = there(conn)
-    rebind(conn, spec("ledger"), spec(), trust=True)
-    rebind(conn, spec(), spec(), trust=True)
+    rebind(conn, spec("ledger"), spec(), trust=True, now=0)
+    rebind(conn, spec(), spec(), trust=True, now=0)
     assert there(conn) == before
 
 
