@@ -44,6 +44,15 @@ def _missing(name: str, why: Exception) -> NoReturn:
 
 
 @pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """A command that runs within a test makes the process' files private, for this test only."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    yield
+    os.umask(mask)
+
+
+@pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """A test that sets logging up, as a process does, leaves none of it to those that follow."""
     before = structlog.get_config()
