@@ -95,6 +95,11 @@ def test_lag_is_what_sql_has_not_seen_and_how_old_it_is(rig: Rig) -> None:
     assert rig.asked == []
 
 
+def test_who_stores_it_is_told_where_logs_end(rig: Rig) -> None:
+    rig.look()
+    assert rig.seen == [{HERE: LogEnd(8, 8)}]
+
+
 def test_broker_that_is_away_is_said_in_its_own_words_and_lag_stays_as_it_was(rig: Rig) -> None:
     rig.look()
     rig.error, rig.broker = TimeoutError(), BrokerUnavailable("kafka:9092 does not answer")

@@ -22,6 +22,7 @@ from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import QueuedChunk
 from redistill.streams.engine.fetched import Chunk
 from redistill.streams.engine.health import Health
+from redistill.streams.engine.lag import LogEnd
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.worker import StreamWorker
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
@@ -41,6 +42,7 @@ class FakeConsumer:
     def __init__(self, worker: StreamWorker) -> None:
         self.worker = worker
         self.earliest = dict.fromkeys(ALL, 0)
+        self.end = 10**9
         self.stored_at: dict[TP, int] = {}
         self.sought: list[dict[TP, int]] = []
         self.assigned: tuple[TP, ...] = ALL
@@ -56,7 +58,7 @@ class FakeConsumer:
     async def bounds(self, *tps: TP) -> dict[TP, tuple[int, int]]:
         if self.unasked is not None:
             raise self.unasked
-        return {tp: (self.earliest[tp], 10**9) for tp in tps}
+        return {tp: (self.earliest[tp], self.end) for tp in tps}
 
     async def seek_wait(self, offsets: dict[TP, int]) -> None:
         self.sought.append(offsets)
@@ -361,6 +363,33 @@ def test_topic_that_was_made_again_is_begun_anew(rig: Rig, monkeypatch: pytest.M
     with rig.database.read() as conn:
         read = {r.topic_id: r.counted for r in conn.execute(sa.select(t.offsets))}
     assert read == {"old": 3, "new": 2}
+
+
+def test_what_nobody_had_read_of_a_topic_that_was_made_again_is_a_gap(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = {"predictions": "old", "labels": "l"}
+    monkeypatch.setattr(module, "topic_ids", lambda *_: dict(ids))
+
+    async def story() -> None:
+        rig.consumer.assigned, rig.consumer.end = (P0,), 5
+        await rig.worker.start_offsets([P0])
+        async with rig.running():
+            rig.worker.looked({P0: LogEnd(7, 8), P1: LogEnd(9, 9)})
+            rig.put(P0, rows(0, 3))
+            await rig.until_stored(P0, 3)
+            ids["predictions"] = "new"
+            rig.worker.distrust()
+            await rig.until(lambda: {P0: 0} in rig.consumer.sought)
+
+    with capture_logs() as said:
+        asyncio.run(story())
+    with rig.database.read() as conn:
+        (gap,) = conn.execute(sa.select(t.gaps)).all()
+    assert (gap.topic_id, gap.partition, gap.first, gap.last) == ("old", 0, 3, 7)
+    (told,) = [line for line in said if line["event"] == "gap"]
+    assert (told["topic"], told["lost"]) == ("predictions", 5)
+    assert gap_offsets(rig) == 5
 
 
 # --- the end ------------------------------------------------------------------------------------
