@@ -49,7 +49,7 @@ def rows(database: Database, table: sa.Table) -> list[Any]:
 def test_bytes_may_be_published_again(database: Database) -> None:
     result = call("credit", SHA[:12], "--reason", "the labels were forged")
     assert result.exit_code == 0, result.output
-    assert result.output == "credit: v1 may be published again (barred for: it was worse)\n"
+    assert result.stdout == "credit: v1 may be published again (barred for: it was worse)\n"
     assert rows(database, barred) == []
     (entry,) = rows(database, audit)
     assert entry["action"] == "release.unbar"
@@ -59,7 +59,7 @@ def test_bytes_may_be_published_again(database: Database) -> None:
 
 def test_document_tells_what_was_barred_and_why(database: Database) -> None:
     result = call("credit", SHA, "--reason", "forged", "--json")
-    assert json.loads(result.output) == {
+    assert json.loads(result.stdout) == {
         "model": "credit", "sha256": SHA, "versions": ["v1"], "barred_for": "it was worse",
         "reason": "forged",
     }  # fmt: skip
