@@ -193,7 +193,9 @@ def _delete(
     now: int,
 ) -> int:
     keys = list(table.primary_key.columns)
-    old = sa.select(*keys).where(where).limit(most)
+    # a row that somebody writes just now is left for the next round: two that wait for each
+    # other's rows would be a deadlock
+    old = sa.select(*keys).where(where).limit(most).with_for_update(skip_locked=True)
     match = keys[0].in_(old) if len(keys) == 1 else sa.tuple_(*keys).in_(old)
     deletion = sa.delete(table).where(match)
     told = ledger.expired(table)
@@ -263,10 +265,10 @@ def _set(
     database: Database, table: sa.Table, where: sa.ColumnElement[bool], values: dict[Any, Any]
 ) -> None:
     keys = list(table.primary_key.columns)
-    found = sa.select(*keys).where(where).limit(BATCH)
+    found = sa.select(*keys).where(where).limit(BATCH).with_for_update(skip_locked=True)
     match = keys[0].in_(found) if len(keys) == 1 else sa.tuple_(*keys).in_(found)
     with database.read() as conn:
-        if conn.execute(found.limit(1)).first() is None:
+        if conn.execute(sa.select(*keys).where(where).limit(1)).first() is None:
             return
     for _ in range(ROUNDS):
         with database.begin() as conn:
