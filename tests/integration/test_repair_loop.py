@@ -276,6 +276,7 @@ def second_recipe(world: World) -> None:
         spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
         spec["repair"]["max_bytes"] = 12_000
         conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
+        loop.told(conn, now=0)
     harm(world)
     world.start()
     eventually(
@@ -533,6 +534,7 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
         spec = json.loads(row)
         spec["repair"]["approval"] = "on_request"
         conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
+        loop.told(conn, now=0)
     harm(world)
     world.start()
     eventually(
@@ -553,6 +555,7 @@ def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(wor
         spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
         spec["gates"]["trusted"] = {"margin_points": 0.0}  # nothing is ever that certain
         conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
+        loop.told(conn, now=0)
     harm(world)
     world.start()
     job = world.job("succeeded", "failed", "rejected", "needs_person", "waiting_labels")

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.findings import store_findings
@@ -34,6 +35,7 @@ from redistill.workers.models.spec import (
     TeacherSection,
     WatchSection,
 )
+from redistill.workers.store import audit
 from redistill.workers.store.tables import pointer_history, pointers, versions
 
 NOW = 1_764_000_000 * SECOND
@@ -113,6 +115,18 @@ def register(
     )
     if version is not None:
         point(conn, model.name, version, now=now - HOUR, kind="baseline")
+
+
+def told(conn: sa.Connection, *, now: int) -> None:
+    """Let the audit chain tell of the models as they stand, where a test wrote their rows."""
+    for row in conn.execute(sa.select(specs)).all():
+        body = {
+            "level": row.level,
+            "config_sha256": row.config_sha256,
+            "spec_sha256": sha256_of_bytes(row.spec.encode()),
+            "watch_sha256": sha256_of_bytes(row.watch.encode()),
+        }
+        audit.append(conn, "test", "model.changed", row.model, body, now)
 
 
 def point(

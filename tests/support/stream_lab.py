@@ -24,7 +24,7 @@ from redistill.streams.store import tables as t
 from redistill.streams.store.database import Database
 from redistill.streams.wire.events import LabelObserved, PredictionMade
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import opening
+from redistill.workers.store import audit_key, opening
 
 PARTITIONS = 4
 
@@ -72,9 +72,11 @@ class Lab:
             labels=replace(spec.labels, wait_days=days),
             privacy=replace(spec.privacy, retention_days=days),
         )
-        with self.db.begin() as conn:
+        home = Settings.load({"home": str(self.folder / "home")})
+        with audit_key.with_key(self.db, home.audit_key_path).begin() as conn:
             values = {"spec": spec.to_json(), "watch": config.to_json().decode()}
             conn.execute(sa.update(t.specs).values(values))
+            loop.told(conn, now=0)
         return self
 
     def delete_topics(self, *names: str) -> None:
