@@ -109,13 +109,13 @@ def test_the_command_prints_a_line_each_and_exits_1_when_broken(
     monkeypatch.setenv("REDISTILL_STATE_KEY", finished.KEY)
     result = CliRunner().invoke(app, [])
     assert result.exit_code == 0, result.output
-    assert len(result.output.splitlines()) == 12
+    assert len(result.stdout.splitlines()) == 12
     assert "11 of 11 invariants hold (database only: no broker given)" in result.output
     with installation.database.begin() as conn:
         properties.put(conn, audit.HEAD, f"9 {'0' * 64}")
     result = CliRunner().invoke(app, ["--json"])
     assert result.exit_code == 3
-    lines = [json.loads(line) for line in result.output.splitlines()]
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [x["number"] for x in lines if x.get("holds") is False] == [8]
     assert lines[-1] == {"summary": {"invariants": 11, "broken": 1, "topics": False}}
 

@@ -15,6 +15,7 @@ from waiting import eventually
 
 from redistill.streams.kafka.dev_broker import DevBroker
 from redistill.streams.store import tables as t
+from redistill.workers.invariants import check
 
 ROWS = 80
 
@@ -65,6 +66,14 @@ def letters(lab: Lab) -> list[Any]:
     return [r for r in lab.rows(t.outbox) if r.topic == "dlq"]
 
 
+def broken(lab: Lab) -> list[str]:
+    """Invariants that do not hold, but for the one on registration: nobody registered this model."""
+    told = redistill(["check-history"], lab.env)
+    lines = [line for line in told.stdout.splitlines() if line.startswith(("holds", "BROKEN"))]
+    assert len(lines) == len(check.RULES), told.stdout + told.stderr
+    return [line for line in lines if line.startswith("BROKEN") and "BROKEN 11." not in line]
+
+
 def assert_all_but_one_counted(lab: Lab, topic: str, partition: int) -> None:
     where = lab.logs()
     for (name, number), row in lab.offsets().items():
@@ -75,8 +84,7 @@ def assert_all_but_one_counted(lab: Lab, topic: str, partition: int) -> None:
     assert b'"kills"' in letter.value
     counted = lab.scalar(sa.select(sa.func.sum(t.input_states.c.rows)))
     assert counted == ROWS - (topic == "predictions")
-    told = redistill(["check-history"], lab.env)
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert broken(lab) == []
 
 
 @pytest.mark.parametrize(
@@ -123,8 +131,7 @@ def test_kill_from_outside_with_rows_in_hand_costs_none_of_them(lab: Lab) -> Non
     assert letters(lab) == []
     assert {r.dead for r in lab.offsets().values()} == {0}
     assert lab.scalar(sa.select(sa.func.sum(t.unregistered.c.rows))) == 1
-    told = redistill(["check-history"], lab.env)
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert broken(lab) == []
 
 
 @pytest.mark.kafka
