@@ -126,7 +126,10 @@ def told(conn: sa.Connection, *, now: int) -> None:
             "spec_sha256": sha256_of_bytes(row.spec.encode()),
             "watch_sha256": sha256_of_bytes(row.watch.encode()),
         }
-        audit.append(conn, "test", "model.changed", row.model, body, now)
+        known = conn.execute(sa.select(profiles.c.version).where(profiles.c.model == row.model))
+        for version in known.scalars().all() or [None]:
+            told_of = body | {"version": version}
+            audit.append(conn, "test", "model.changed", row.model, told_of, now)
 
 
 def point(
