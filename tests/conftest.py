@@ -45,9 +45,11 @@ def _missing(name: str, why: Exception) -> NoReturn:
 
 @pytest.fixture(autouse=True)
 def own_umask() -> Iterator[None]:
-    """A command that runs within a test makes the process' files private, for this test only."""
-    mask = os.umask(0o022)
-    os.umask(mask)
+    """Files are private from a test's first fixture on, as commands make them: none has to warn.
+
+    What a test sets, or a command within it, is gone with the test.
+    """
+    mask = os.umask(0o077)
     yield
     os.umask(mask)
 

@@ -77,7 +77,7 @@ def invoke(*args: str) -> Result:
 
 
 def command(*args: str) -> str:
-    return invoke(*args).output
+    return invoke(*args).stdout
 
 
 def document(*args: str) -> Any:

@@ -209,19 +209,19 @@ def test_the_command_lists_models_for_people_and_for_programs(
     assert "90.0% [82.4%, 95.1%] on 100" in result.output
     assert "linear: error 10% -> 40%" in result.output
     assert "not registered: new, 70 rows seen since 1970-01-02 00:00:00Z" in result.output
-    document = json.loads(CliRunner().invoke(app, ["--json"]).output)
+    document = json.loads(CliRunner().invoke(app, ["--json"]).stdout)
     (model,) = document["models"]
     assert model["state"] == "repairing"
     assert model["accuracy"]["basis"] == "measured"
     assert model["accuracy"]["n"] == 100
     assert document["unregistered"] == {"new": 70}
-    detail = CliRunner().invoke(app, ["linear"], env={"COLUMNS": "200"}).output
+    detail = CliRunner().invoke(app, ["linear"], env={"COLUMNS": "200"}).stdout
     assert (
         "v2 against its predecessor v1 on the same labelled rows: worse, 3 won, 30 lost" in detail
     )
     assert "2026-09-21 14:13:20 rollback v1: r" in detail
     assert "a repair can draw on 1 rows served since 2026-09-21 14:13:20" in detail
-    shown = json.loads(CliRunner().invoke(app, ["linear", "--json"]).output)
+    shown = json.loads(CliRunner().invoke(app, ["linear", "--json"]).stdout)
     assert shown["comparison"]["result"]["losses"] == 30
     assert [m["change"] for m in shown["moves"]] == ["rollback"]
     assert shown["stored"]["rows"] == 1
@@ -242,11 +242,11 @@ def test_what_the_trusted_rows_can_show_is_shown_and_who_waived_a_gate(database:
             }
         )
         conn.execute(sa.update(versions).where(versions.c.model == "proven").values(report=report))
-    said = CliRunner().invoke(app, ["proven"], env={"COLUMNS": "200"}).output
+    said = CliRunner().invoke(app, ["proven"], env={"COLUMNS": "200"}).stdout
     (line,) = [line for line in said.splitlines() if line.startswith("450 trusted rows")]
     assert "360 show a margin of 4.3 points at a churn of 10.0% (measured on the newest" in line
     assert "gates passed; trusted waived by cli:ann: old rows" in said
-    document = json.loads(CliRunner().invoke(app, ["proven", "--json"]).output)
+    document = json.loads(CliRunner().invoke(app, ["proven", "--json"]).stdout)
     assert document["trusted_rows"] == line
 
 
@@ -260,11 +260,11 @@ def test_what_judged_one_version_is_shown(database: Database) -> None:
         variant = {"name": "fp32", "sha256": row.sha256, "bytes": 9, "p50_ms": 0.01}
         report = json.dumps({"gates": [gate], "variants": [variant]})
         conn.execute(sa.update(versions).where(versions.c.model == "proven").values(report=report))
-    said = CliRunner().invoke(app, ["proven", row.version], env={"COLUMNS": "200"}).output
+    said = CliRunner().invoke(app, ["proven", row.version], env={"COLUMNS": "200"}).stdout
     assert said.startswith(f"{row.version}: {row.status}, {row.kind}, sha256 {row.sha256[:8]}")
     assert "9 bytes, p50 0.0100 ms" in said
     assert "small" in said
-    document = json.loads(CliRunner().invoke(app, ["proven", row.version, "--json"]).output)
+    document = json.loads(CliRunner().invoke(app, ["proven", row.version, "--json"]).stdout)
     assert (document["gates"], document["gaps"]) == ([gate], [])
     with pytest.raises(UsageError, match="proven has no version 'v9'"):
         raise CliRunner().invoke(app, ["proven", "v9"]).exception or AssertionError
@@ -275,10 +275,10 @@ def test_the_next_scheduled_run_is_shown_with_its_day_of_the_week(database: Data
 
     with database.begin() as conn:
         loop.register(conn, loop.spec(name="planned", schedule="0 3 * * 7"), now=NOW)
-    said = CliRunner().invoke(app, ["planned"], env={"COLUMNS": "200"}).output
+    said = CliRunner().invoke(app, ["planned"], env={"COLUMNS": "200"}).stdout
     (line,) = [line for line in said.splitlines() if line.startswith("next scheduled")]
     assert line.startswith("next scheduled recompression: Sunday ")
     assert line.endswith(", 03:00 UTC (0 3 * * 7)")
-    document = json.loads(CliRunner().invoke(app, ["planned", "--json"]).output)
+    document = json.loads(CliRunner().invoke(app, ["planned", "--json"]).stdout)
     assert document["schedule"] == line
-    assert json.loads(CliRunner().invoke(app, ["linear", "--json"]).output)["schedule"] is None
+    assert json.loads(CliRunner().invoke(app, ["linear", "--json"]).stdout)["schedule"] is None

@@ -50,7 +50,7 @@ def run() -> Run:
         result = CliRunner().invoke(app, [str(a) for a in args])
         if result.exception is not None:
             raise result.exception
-        return result.output
+        return result.stdout
 
     return call
 

@@ -51,7 +51,7 @@ def call(*args: str) -> Result:
 def done(*args: str) -> str:
     result = call(*args)
     assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
+    return result.stdout
 
 
 def incident(database: Database, model: str = "credit") -> str:

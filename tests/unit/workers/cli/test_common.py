@@ -32,7 +32,7 @@ def test_a_bare_group_lists(words: list[str], expected: str) -> None:
 
 
 def test_help_of_a_group_is_still_its_help() -> None:
-    assert "show" in CliRunner().invoke(app, ["--help"]).output
+    assert "show" in CliRunner().invoke(app, ["--help"]).stdout
 
 
 def test_say_is_a_sentence_or_one_document(capsys: pytest.CaptureFixture[str]) -> None:

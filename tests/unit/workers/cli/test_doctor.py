@@ -23,7 +23,7 @@ def test_what_fails_is_told_with_what_to_type(
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 3
     assert "export REDISTILL_BROKER=host:port" in result.output
-    told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).output)
+    told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert told["well"] is False
     assert {c["check"] for c in told["checks"]} <= set(CHECKS)
     assert {c["do"] for c in told["checks"] if c["status"] == "ok"} == {None}

@@ -424,7 +424,7 @@ def test_waiting_for_a_job_ends_with_the_status_that_is_documented(
     assert result.exit_code == status, (result.output, result.exception)
     assert said in " ".join(done("recompress", "--help").split())
     if as_json:
-        assert json.loads(result.output)["state"] == state
+        assert json.loads(result.stdout)["state"] == state
     else:
         assert f": {state}: so it is" in result.output
 

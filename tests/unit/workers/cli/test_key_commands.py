@@ -28,7 +28,7 @@ def said(*args: str) -> str:
     result = CliRunner().invoke(main.app, list(args))
     if result.exception is not None:
         raise result.exception
-    return result.output
+    return result.stdout
 
 
 def test_key_is_replaced_where_the_root_key_is(home: Path) -> None:
