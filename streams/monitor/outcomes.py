@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest
 from redistill.streams.monitor.memory import Memory
 from redistill.streams.monitor.seal import Place, seal, unseal
+from redistill.streams.wire.block import Codes
 from redistill.streams.wire.events import DriftFound
 
 __all__ = ["AccuracyState", "Outcomes"]
@@ -35,6 +37,24 @@ class Outcomes:
     confidence: NDArray[np.float32] | None = None  # (n,) largest score; NaN = unknown
     uniform: NDArray[np.bool_] | None = None  # (n,) drawn uniformly; None = all
     p_include: NDArray[np.float64] | None = None  # (n,) NaN = the service chose
+    slices: Mapping[str, Codes] = field(default_factory=dict)
+    """Value of each row per column of slices, ``(n,)`` each; missing: in none of its slices."""
+    slice_only: Codes | None = None
+    """``(n,)`` ``column=value`` of the request for labels of one slice that asked for the row:
+    it feeds the test of that slice and nothing else, and ``uniform`` is false of it."""
+
+    def __post_init__(self) -> None:
+        n = len(self.error)
+        for name, codes in self.slices.items():
+            if len(codes.codes) != n:
+                raise ValueError(f"slices of {name!r} are of {len(codes.codes)} rows, not of {n}")
+        if self.slice_only is None:
+            return
+        asked = self.slice_only.codes >= 0
+        if len(asked) != n:
+            raise ValueError(f"slice_only is of {len(asked)} rows, not of {n}")
+        if asked.any() and (self.uniform is None or (self.uniform & asked).any()):
+            raise ValueError("a row asked for by a request of one slice is not drawn uniformly")
 
     def __len__(self) -> int:
         return len(self.error)

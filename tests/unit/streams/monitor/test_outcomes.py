@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.harm import HarmTest
-from redistill.streams.monitor.outcomes import AccuracyState
+from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.seal import Place, seal, unseal
+from redistill.streams.wire.block import Codes
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 KEY = b"state key"
@@ -135,3 +137,36 @@ def test_state_refuses_newer_and_broken_bytes() -> None:
 
 def test_state_of_many_outcomes_stays_small() -> None:
     assert len(data_of(state_of(40_000, 0.1))) < 100_000
+
+
+ROWS = {
+    "error": np.array([0, 1], np.uint8),
+    "served_at": np.array([1, 2]),
+    "received_at": np.array([3, 4]),
+}
+
+
+def test_outcomes_carry_their_slices_and_what_one_slice_asked_for() -> None:
+    regions = Codes.of(["EU", None])
+    asked = Codes.of([None, "region=EU"])
+    uniform = np.array([True, False])
+    rows = Outcomes(**ROWS, uniform=uniform, slices={"region": regions}, slice_only=asked)
+    assert rows.slices["region"].strings() == ["EU", None]
+    assert dict(Outcomes(**ROWS).slices) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"slices": {"region": Codes.of(["EU"])}}, "slices of 'region' are of 1 rows, not of 2"),
+        ({"slice_only": Codes.of([None])}, "slice_only is of 1 rows, not of 2"),
+        ({"slice_only": Codes.of([None, "region=EU"])}, "not drawn uniformly"),
+        (
+            {"slice_only": Codes.of([None, "a=b"]), "uniform": np.array([False, True])},
+            "not drawn uniformly",
+        ),
+    ],
+)
+def test_outcomes_that_contradict_themselves_are_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Outcomes(**ROWS, **given)
