@@ -9,7 +9,6 @@ the second one writes nothing at all.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -30,6 +29,7 @@ from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.findings import announce, store_findings
 from redistill.streams.store.rates import set_rate
+from redistill.streams.store.stored_labels import store_labels
 from redistill.streams.store.tables import (
     feature_rows,
     gaps,
@@ -175,7 +175,9 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         new_joins += new
     offered = _with_room(conn, batch.labels)
     _add(counts, "", "labels_unregistered_left_out", len(batch.labels) - len(offered))
-    new_labels = _store_labels(conn, offered, now, counts)
+    stored = store_labels(conn, offered, now=now)
+    for model, again in stored.items():
+        _add(counts, model, ledger.DECIDED_EXPIRED, again)
     if batch.features:
         conn.execute(
             sa.insert(feature_rows),
@@ -205,9 +207,9 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     _add(counts, "", ledger.UNREGISTERED_EXPIRED, dropped.rows)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
-    _add(counts, "", "labels_duplicate", len(offered) - new_labels)
+    _add(counts, "", "labels_duplicate", len(offered) - stored.new)
     add_counters(conn, counts, now=now)
-    return Flushed(join_rows=new_joins, labels=new_labels, findings=announced, conflicting=other)
+    return Flushed(join_rows=new_joins, labels=stored.new, findings=announced, conflicting=other)
 
 
 def _with_room(conn: sa.Connection, offered: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -223,58 +225,8 @@ def _with_room(conn: sa.Connection, offered: list[dict[str, Any]]) -> list[dict[
     return [row for row in offered if row["state"] != "unregistered" or next(numbers) <= room]
 
 
-def _store_labels(
-    conn: sa.Connection,
-    offered: list[dict[str, Any]],
-    now: int,
-    counts: dict[tuple[str, str], int],
-) -> int:
-    """Insert labels; returns how many are new.
-
-    A label that came from the topic of its source takes the place of one with the same key that did
-    not: else whoever guesses the key could keep it out.
-    """
-    if not offered:
-        return 0
-    # a label is looked up at intervals that grow with its age: a flush that waited for the
-    # database must not make it old
-    names = [n for n in offered[0] if n != "received_at"]
-    columns = {n: [row[n] for row in offered] for n in names}
-    new = insert_new(conn, labels, columns, same={"received_at": now})
-    bound = [row for row in offered if row["bound"]]
-    if bound and new < len(offered):
-        key = [c.name for c in labels.primary_key]
-        for model, again in _decided_again(conn, bound).items():
-            _add(counts, model, ledger.DECIDED_EXPIRED, again)
-        conn.execute(
-            sa.update(labels)
-            .where(labels.c.bound.is_(False), *(labels.c[k] == sa.bindparam(f"k_{k}") for k in key))
-            .values(
-                {n: sa.bindparam(f"v_{n}") for n in names if n not in key} | {"received_at": now}
-            ),
-            [
-                {f"k_{k}": row[k] for k in key} | {f"v_{n}": row[n] for n in names if n not in key}
-                for row in bound
-            ],
-        )
-    return new
-
-
 def _add(counts: dict[tuple[str, str], int], model: str, name: str, n: int) -> None:
     counts[model, name] = counts.get((model, name), 0) + n
-
-
-def _decided_again(conn: sa.Connection, bound: list[dict[str, Any]]) -> dict[str, int]:
-    """How many labels were decided about whose place bound ones take, by model."""
-    c = labels.c
-    replaced = sa.and_(c.bound.is_(False), c.state.in_(ledger.DECIDED))
-    some = replaced & c.model.in_({row["model"] for row in bound})
-    if conn.execute(sa.select(c.model).where(some).limit(1)).first() is None:
-        return {}  # as always, but for a while after a model binds its first source
-    key = [k.name for k in labels.primary_key]
-    query = sa.select(c.model).where(replaced, *(c[k] == sa.bindparam(f"k_{k}") for k in key))
-    found = (conn.execute(query, {f"k_{k}": row[k] for k in key}).first() for row in bound)
-    return dict(Counter(row.model for row in found if row is not None))
 
 
 def _write_states(conn: sa.Connection, batch: FlushBatch, now: int) -> None:

@@ -56,7 +56,7 @@ FEATURES_STORED, FEATURES_EXPIRED = "feature_blocks_stored", "feature_blocks_exp
 LABELS_EXPIRED = "labels_expired"
 DECIDED_EXPIRED = "labels_decided_expired"
 """Those of them that were not waited with any more; and those that wait again, since another
-specification holds, or a label of the same key came from the topic of its source."""
+specification holds, or another label took their place (``stored_labels``)."""
 WINDOWS_STORED, WINDOWS_EXPIRED = "windows_stored", "windows_expired"
 STATES_EXPIRED = "state_rows_expired"
 """Rows that deleted input states had counted."""

@@ -264,23 +264,6 @@ def test_what_a_log_lost_after_it_was_counted_stays_counted(db: Database) -> Non
     assert row.next_offset - row.first_offset == row.counted, "as check-history adds it up"
 
 
-def test_label_of_its_sources_topic_takes_the_place_of_one_that_anybody_wrote(db: Database) -> None:
-    """Whoever guesses the key (id, source, time) cannot keep the label out, before or after."""
-    true = label_row(label(0, label="repay"), 0, state="waiting", bound=True)
-    forged = label_row(label(0, label="default"), 0, state="ignored")
-    batches = [[forged, true], [forged], [true], [forged | {"state": "waiting"}]]
-    end = None
-    for n, rows in enumerate(batches):
-        at = {L0: progress((end or 0) + 2, expected=end)}
-        end = (end or 0) + 2
-        flushed = flush(db, FlushBatch(progress=at, labels=rows), now=NOW + n)
-        assert flushed == Flushed(join_rows=0, labels=int(n == 0), findings=0)
-        row = row_of(db, t.labels)
-        assert (row.label, row.bound, row.state) == ("repay", True, "waiting")
-        assert row.received_at == NOW, "sent again, it is the same"
-    assert row_of(db, t.counters, name="labels_duplicate").value == 4
-
-
 def test_labels_of_unregistered_models_have_room_and_no_more(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
