@@ -78,10 +78,10 @@ class World:
             watch = json.loads(conn.execute(sa.select(specs.c.watch)).scalar_one())
             conn.execute(sa.update(specs).values(watch=json.dumps(watch | settings)))
 
-    def usual(self, labels: int, *, days: int = 5) -> None:
+    def usual(self, labels: int, *, days: int = 5, first: int = 10_000, **how: Any) -> None:
         """So many labels a day came before the release."""
-        rows = range(10_000, 10_000 + labels * days)
-        labelled(self.database, rows, came=NOW - days * DAY, every=DAY // labels)
+        rows = range(first, first + labels * days)
+        labelled(self.database, rows, came=NOW - days * DAY, every=DAY // labels, **how)
 
     @property
     def compared(self) -> set[int]:
@@ -186,6 +186,24 @@ def test_labels_beyond_three_times_the_usual_rate_do_not_count(world: World) -> 
     assert len(world.child.asked) == 1
     assert world.compared == {1, 2, 3, *range(61, 91)}
     assert json.loads(world.row["result"])["left_out"] == 57
+
+
+def test_flood_before_a_release_does_not_make_a_flood_after_it_usual(world: World) -> None:
+    """Two days of forged labels raised the mean to hundreds a day."""
+    world.usual(24, days=7)
+    world.usual(2_000, days=2, first=20_000)
+    assert forged_losses(world, every=3 * SECOND, came=NOW + HOUR) == 0
+    assert json.loads(world.row["result"])["left_out"] == 57
+
+
+def test_flood_of_one_source_leaves_the_others_what_they_usually_give(world: World) -> None:
+    world.usual(24)
+    world.usual(24, first=20_000, source="gossip")
+    world.label(1, 1_001, source="gossip", came=NOW + HOUR, every=SECOND)
+    world.label(1_001, 1_031, came=NOW + HOUR, every=HOUR)
+    world.look(OPEN)
+    assert set(range(1_001, 1_031)) <= world.compared
+    assert len(world.compared) < 40
 
 
 def test_nightly_labels_count_as_usual(world: World) -> None:
