@@ -178,6 +178,8 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     stored = store_labels(conn, offered, now=now)
     for model, again in stored.items():
         _add(counts, model, ledger.DECIDED_EXPIRED, again)
+    for model, n in stored.left_out.items():
+        _add(counts, model, ledger.LABELS_OVER_LIMIT, n)
     if batch.features:
         conn.execute(
             sa.insert(feature_rows),
@@ -207,7 +209,7 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
     _add(counts, "", ledger.UNREGISTERED_EXPIRED, dropped.rows)
     for row in batch.profiles:
         _learned(conn, row.model, row.version, row.profile)
-    _add(counts, "", "labels_duplicate", len(offered) - stored.new)
+    _add(counts, "", "labels_duplicate", len(offered) - stored.new - stored.left_out.total())
     add_counters(conn, counts, now=now)
     return Flushed(join_rows=new_joins, labels=stored.new, findings=announced, conflicting=other)
 

@@ -36,6 +36,7 @@ __all__ = [
     "JOINS_STORED",
     "KEPT",
     "LABELS_EXPIRED",
+    "LABELS_OVER_LIMIT",
     "OUTBOX_EXPIRED",
     "OUTCOMES_EXPIRED",
     "STATES_EXPIRED",
@@ -54,6 +55,8 @@ OUTCOMES_EXPIRED = "outcomes_expired"
 JOINS_STORED, JOINS_EXPIRED = "join_rows_stored", "join_rows_expired"
 FEATURES_STORED, FEATURES_EXPIRED = "feature_blocks_stored", "feature_blocks_expired"
 LABELS_EXPIRED = "labels_expired"
+LABELS_OVER_LIMIT = "labels_over_limit"
+"""Labels that were left out since there are so many of their id (``stored_labels``)."""
 DECIDED_EXPIRED = "labels_decided_expired"
 """Those of them that were not waited with any more; and those that wait again, since another
 specification holds, or another label took their place (``stored_labels``)."""
@@ -73,6 +76,7 @@ KEPT = frozenset(
         FEATURES_STORED,
         FEATURES_EXPIRED,
         LABELS_EXPIRED,
+        LABELS_OVER_LIMIT,
         DECIDED_EXPIRED,
         WINDOWS_STORED,
         WINDOWS_EXPIRED,

@@ -94,13 +94,18 @@ def labels_add_up(inputs: RuleInput) -> RuleResult:
         by_state[model][state] = int(n)
     there = sum(sum(of.values()) for of in by_state.values())
     strangers = ("labels_unknown", "labels_unregistered_left_out")
-    names = ("labels_duplicate", "labels_null_word", ledger.LABELS_EXPIRED)
+    names = (
+        "labels_duplicate",
+        "labels_null_word",
+        ledger.LABELS_EXPIRED,
+        ledger.LABELS_OVER_LIMIT,
+    )
     if read != there + counted.sum(*names, *strangers):
-        twice, empty, gone = (counted.sum(n) for n in names)
+        twice, empty, gone, over = (counted.sum(n) for n in names)
         violations.append(
             f"{read:,} labels were counted: {there:,} are there, {twice:,} were there already,"
             f" {counted.sum(*strangers):,} are of unregistered models, {empty:,} say nothing,"
-            f" retention deleted {gone:,}"
+            f" {over:,} were too many of one id, retention deleted {gone:,}"
         )
     decided = [f"labels_{state}" for state in ledger.DECIDED]
     models = {*by_state, *(m for name in decided for m in counted.by_model(name))}

@@ -88,6 +88,54 @@ def test_nobody_takes_a_label_back_that_stands_on_its_sources_topic(
     assert (found.op, found.label, found.bound, found.state) == ("upsert", "repay", True, "waiting")
 
 
+def many(n: int, *, first: int = 0, bound: bool = False, **how: Any) -> list[dict[str, Any]]:
+    """Labels of one id, each of another time."""
+    return [
+        label_row(label(0, seconds=60.0 + first + k, **how), 0, state="waiting", bound=bound)
+        for k in range(n)
+    ]
+
+
+def flushed(db: Database, rows: list[dict[str, Any]]) -> None:
+    flush(db, FlushBatch(labels=rows), now=NOW)
+
+
+def there(db: Database) -> Counter[tuple[str, bool]]:
+    with db.read() as conn:
+        rows = conn.execute(sa.select(t.labels.c.source, t.labels.c.bound)).all()
+    return Counter((r.source, r.bound) for r in rows)
+
+
+def test_of_one_id_there_are_so_many_labels_and_no_more(db: Database) -> None:
+    """The join read a hundred thousand of them with each one that was new: six seconds in which
+    nobody else could write."""
+    for first in range(0, 400, 80):
+        flushed(db, many(80, first=first))
+    assert there(db) == {("ledger", False): 100}
+    assert counted(db)["labels_over_limit"] == 300
+    flushed(db, many(80) + many(5, source="analyst") + many(5, bound=True))
+    assert there(db) == {("ledger", False): 95, ("ledger", True): 5, ("analyst", False): 5}
+    flushed(db, many(200, first=5, bound=True))
+    assert there(db)["ledger", True] == 100
+    others = [label_row(label(1), 1, state="waiting")]
+    flushed(db, others)
+    assert there(db).total() == 106
+
+
+def test_names_that_are_made_up_have_no_room_of_their_own(db: Database) -> None:
+    for first in range(0, 1_200, 400):
+        flushed(db, [many(1, source=f"made-up-{k}")[0] for k in range(first, first + 400)])
+    assert there(db).total() == 1_000
+    flushed(db, many(1, source="ledger", bound=True))
+    assert there(db)["ledger", True] == 1
+
+
+def test_labels_sent_twice_in_one_flush_use_up_no_room(db: Database) -> None:
+    flushed(db, many(1) * 500 + many(50))
+    assert there(db).total() == 50
+    assert "labels_over_limit" not in counted(db)
+
+
 def test_outcome_of_a_label_that_was_taken_back_loses_it(db: Database) -> None:
     """``label import FILE --retract`` of the file that gave the labels changed nothing."""
     with db.begin() as conn:
