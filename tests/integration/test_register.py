@@ -23,7 +23,7 @@ from redistill.workers.errors import SpecError, UsageError
 from redistill.workers.models import objects, registration, spec_file
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import audit, opening
+from redistill.workers.store import audit_chain, opening
 from redistill.workers.store.tables import pointers
 
 Run = Callable[..., Any]
@@ -80,7 +80,7 @@ def test_register_stores_what_stream_workers_and_jobs_need(
     with database.read() as conn:
         row = conn.execute(sa.select(specs)).one()
         profile = conn.execute(sa.select(profiles)).one()
-        assert audit.verify(conn).entries == 1
+        assert audit_chain.verify(conn).entries == 1
     assert WatchConfig.from_json(row.watch).tolerance_points == 2.0
     assert (row.revision, profile.version, profile.provisional) == (1, "v1", False)
     assert Profile.from_bytes(profile.profile).rows == 2_000
@@ -102,7 +102,7 @@ def test_register_changes_nothing_the_second_time(
     run(spec)
     assert "unchanged, revision 1" in run(spec)
     with database.read() as conn:
-        assert audit.verify(conn).entries == 1
+        assert audit_chain.verify(conn).entries == 1
     spec.write_text(spec.read_text().replace("tolerance_points = 2.0", "tolerance_points = 3.0"))
     assert "changed, revision 2" in run(spec)
     with database.read() as conn:

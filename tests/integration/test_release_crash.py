@@ -23,7 +23,7 @@ from redistill.workers.errors import RegistryError
 from redistill.workers.releases import registry, release_files, release_requests, roles
 from redistill.workers.releases.package import ReleasePackage, build_package
 from redistill.workers.releases.repository_writer import RepositoryWriter
-from redistill.workers.store import audit
+from redistill.workers.store import audit_chain
 from redistill.workers.store.tables import pointer_history, pointers
 
 TABLES = (pointers, pointer_history)
@@ -103,7 +103,7 @@ def check(shop: Installation, tmp_path: Path) -> PointerFile:
         assert (
             properties.published_snapshot(conn) == roles.versions_of(conn, ["snapshot"])["snapshot"]
         )
-        audit.verify(conn)
+        assert audit_chain.verify(conn).problem is None
         waiting = conn.execute(sa.select(sa.func.max(outbox.c.after_snapshot))).scalar_one()
         assert waiting <= properties.published_snapshot(conn)
         epochs = conn.execute(sa.select(pointer_history.c.epoch)).scalars().all()

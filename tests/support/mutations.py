@@ -17,6 +17,8 @@ __all__ = ["Copy", "Mutation", "mutations"]
 
 TIMES = 10**14
 """Larger numbers are microseconds since 1970: they are moved by an hour."""
+EACH = {"facts": "name", "repository_roles": "role"}
+"""Tables each of whose rows is of a kind of its own, and the column that says which."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,17 +32,19 @@ class Mutation:
     """Its rowid, or its number where the table has none."""
     statement: str
     values: tuple[Any, ...]
+    of: str = ""
+    """The row's name and a dot, in a table each of whose rows is of a kind of its own."""
 
     @property
     def name(self) -> str:
         """As it stands on the list of what cannot be proven."""
-        return f"{self.table}.{self.what}"
+        return f"{self.table}.{self.of}{self.what}"
 
 
 class Copy:
     """A database in memory, whose rows are those of a file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, **options: Any) -> None:
         self._raw = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         with sqlite3.connect(file) as source:
             source.backup(self._raw)
@@ -49,7 +53,7 @@ class Copy:
         self.engine = sa.create_engine(
             "sqlite://", creator=lambda: self._raw, poolclass=sa.pool.StaticPool
         )
-        self.conn = self.engine.connect()
+        self.conn = self.engine.connect().execution_options(**options)
 
     @contextmanager
     def mutated(self, mutation: Mutation) -> Iterator[bool]:
@@ -97,11 +101,14 @@ def mutations(table: sa.Table, rows: Sequence[dict[str, Any]]) -> Iterator[Mutat
     """All mutations of a table that are tried."""
     keys = [c.name for c in table.primary_key.columns]
     distinct = {*keys, *(c.name for c in unique(table))}
-    for number in sorted({0, len(rows) // 2, len(rows) - 1} if rows else ()):
+    each = table.name in EACH
+    some = range(len(rows)) if each else sorted({0, len(rows) // 2, len(rows) - 1} if rows else ())
+    for number in some:
         row = rows[number]
         where = " AND ".join(f'"{k}" = ?' for k in keys)
         key = tuple(row[k] for k in keys)
-        common = {"table": table.name, "row": number}
+        of = f"{row[EACH[table.name]]}." if each else ""
+        common = {"table": table.name, "row": number, "of": of}
         for column in table.c:
             others = [r[column.name] for r in rows if r[column.name] != row[column.name]]
             value = another(column, row[column.name], others, is_key=column.name in distinct)

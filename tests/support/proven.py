@@ -16,7 +16,6 @@ from redistill.workers.invariants import check, signed_view
 from redistill.workers.invariants.rule import Part, RuleInput, looked_at
 from redistill.workers.invariants.signed_view import SignedView
 from redistill.workers.invariants.topic_facts import TopicFacts
-from redistill.workers.store import audit_key
 from redistill.workers.store.tables import metadata
 
 __all__ = ["PARTS", "World"]
@@ -30,13 +29,14 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.installation: Finished = finished.build(folder)
         self.topics: TopicFacts = finished.facts(self.installation)
-        with self.installation.database.read() as conn:
-            self.audit_key = audit_key.known(conn)
         self.signed: SignedView = signed_view.look(self.installation.layout)
         database = self.installation.database
+        with database.read() as conn:  # the audit key goes with the connection
+            options = conn.get_execution_options().items()
+            carried = {k: v for k, v in options if k.startswith("redistill_")}
         database.checkpoint()
         database.dispose()
-        self.copy = Copy(Path(str(database.url.database)))
+        self.copy = Copy(Path(str(database.url.database)), **carried)
         self.reads = {part: self._reads(part) for part in PARTS}
 
     def table(self, name: str) -> sa.Table:
@@ -53,7 +53,6 @@ class World:
             home=home or self.installation.home,
             outbox_kept_us=30 * DAY,
             signed=signed or self.signed,
-            audit_key=self.audit_key,
             state_key=self.installation.settings.state_key_bytes(),
         )
         return looked_at(part, inputs).settled(self.topics).violations

@@ -131,7 +131,7 @@ UNPROVEN: dict[str, str] = {
     "pauses.reason": WORDS,
     "pauses.(duplicate)": WORK + "no repair of a model that there is not",
     "pointers.announced_at": WORK + "when a pointer is announced again",
-    "repository_roles.version": LAWFUL + "the timestamp is to be signed anew; no other role",
+    "repository_roles.timestamp.version": LAWFUL + "it is to be signed anew",
     "specs.revision": WORK + "tells workers to read the model again",
     "specs.updated_at": TIME,
     "unregistered.model": SINGLE + "a name from the wire; how many rows there were is added up",
@@ -145,4 +145,7 @@ UNPROVEN: dict[str, str] = {
 
 def reason(name: str) -> str | None:
     """Why a mutation is not noticed; ``None``: it has to be."""
-    return UNPROVEN.get(name) or UNPROVEN.get(f"{name.split('.')[0]}.*")
+    table, *_, what = name.split(".")
+    return next(
+        (UNPROVEN[n] for n in (name, f"{table}.{what}", f"{table}.*") if n in UNPROVEN), None
+    )

@@ -11,7 +11,8 @@ from redistill.streams.store.relay import LEASE
 from redistill.streams.store.tables import leases, offsets, outbox
 from redistill.times import MINUTE, to_seconds
 from redistill.workers.invariants.rule import Figures, Rule, RuleInput, RuleResult
-from redistill.workers.store import audit
+from redistill.workers.store import audit, audit_chain, audit_key
+from redistill.workers.store.tables import audit as audit_entries
 
 __all__ = ["RELAY_LAG_US", "RULES", "unrelayed"]
 
@@ -24,8 +25,9 @@ SIGN_OF_LIFE_US = MINUTE
 
 def bounded(inputs: RuleInput) -> RuleResult:
     """Invariant 8."""
-    verified = audit.verify(inputs.conn, key=inputs.audit_key)
+    verified = audit_chain.verify(inputs.conn, key=inputs.audit_key)
     violations = [] if verified.problem is None else [f"the audit chain breaks: {verified.problem}"]
+    violations += _keyed(inputs)
     violations += _anchored(inputs)
     unsent, oldest = _waiting(inputs.conn)
     lag = 0 if oldest is None else max(0, inputs.now - oldest)
@@ -43,7 +45,9 @@ def bounded(inputs: RuleInput) -> RuleResult:
         "audit_head": verified.head[:16],
         "audit_macs": "not checked: the audit key is not here"
         if inputs.audit_key is None
-        else "fit",
+        else "fit"
+        if verified.problem is None
+        else "do not fit",
         "unsent": unsent,
         "outbox_lag_s": round(to_seconds(lag), 1),
         "workers": "run" if at_work else "nobody runs",
@@ -56,6 +60,23 @@ def bounded(inputs: RuleInput) -> RuleResult:
                 " reader stays open"
             )
     return RuleResult(figures=figures, violations=violations)
+
+
+def _keyed(inputs: RuleInput) -> list[str]:
+    """Whether it is said which key counts, and it is the one that is here: MACs that nobody checks
+    prove nothing."""
+    if inputs.other_key is not None:
+        return [f"no MAC can be checked: {inputs.other_key}"]
+    if properties.get(inputs.conn, audit_key.AUDIT_KEY) is not None:
+        return []
+    anchored = inputs.signed is not None and inputs.signed.anchor is not None
+    some = sa.select(audit_entries.c.seq).where(audit_entries.c.mac != "").limit(1)
+    if not anchored and inputs.conn.execute(some).first() is None:
+        return []
+    return [
+        "no MAC can be checked: the row audit_key of facts, which says by which key entries were"
+        " made, is gone"
+    ]
 
 
 def _anchored(inputs: RuleInput) -> list[str]:

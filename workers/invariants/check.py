@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
-from redistill.workers.errors import KeysError
 from redistill.workers.invariants import (
     bounds,
     log_offsets,
@@ -32,8 +31,6 @@ from redistill.workers.invariants.signed_view import SignedView
 from redistill.workers.invariants.topic_facts import ANNOUNCED, Log, TopicFacts
 from redistill.workers.models.registered import input_topics
 from redistill.workers.releases.release_files import RepositoryLayout
-from redistill.workers.store import audit_key
-from redistill.workers.store.audit_key import AuditKey
 
 __all__ = ["RULES", "SHOWN", "CheckedInvariant", "check"]
 
@@ -124,7 +121,6 @@ def check(
             outbox_kept_us=outbox_kept_us,
             wal_bytes=_wal_bytes(database),
             signed=signed,
-            audit_key=_audit_key(conn),
             state_key=state_key,
         )
         found = _judge(inputs)
@@ -157,14 +153,6 @@ def _is_behind(database: Database, signed: SignedView) -> bool:
     with database.read() as conn, suppress(ValueError):  # a rule says that it cannot be read
         return signed.snapshot < properties.published_snapshot(conn)
     return False
-
-
-def _audit_key(conn: sa.Connection) -> AuditKey | None:
-    """The key, if it is here: whoever only looks may do without."""
-    try:
-        return audit_key.known(conn)
-    except KeysError:
-        return None
 
 
 def _settle(database: Database, now: int, seconds: float) -> None:

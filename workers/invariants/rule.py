@@ -15,11 +15,13 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store import properties
 from redistill.streams.store.tables import offsets, outbox, specs
 from redistill.times import DAY
+from redistill.workers.errors import KeysError
 from redistill.workers.invariants.audit_trail import AuditTrail, read_trail
 from redistill.workers.invariants.counted import Counted, read_counters
 from redistill.workers.invariants.signed_view import SignedView
 from redistill.workers.invariants.topic_facts import TopicFacts
 from redistill.workers.jobs.expired_rows import RETIRED_DAYS
+from redistill.workers.store import audit_key
 from redistill.workers.store.audit_key import AuditKey
 
 __all__ = ["Figures", "Rule", "RuleInput", "RuleResult", "looked_at"]
@@ -42,10 +44,30 @@ class RuleInput:
     """Size of SQLite's write-ahead log; ``None``: not SQLite."""
     signed: SignedView | None = None
     """The repository as a client sees it; ``None``: nobody looked."""
-    audit_key: AuditKey | None = None
-    """Under which audit entries and release requests have a MAC; ``None``: it is not here."""
     state_key: bytes | None = None
     """Seals the states of detectors; ``None``: it is not here."""
+
+    @property
+    def audit_key(self) -> AuditKey | None:
+        """Under which audit entries and release requests have a MAC; ``None``: it is not here."""
+        return self._key[0]
+
+    @property
+    def other_key(self) -> str | None:
+        """Why the audit key that is here is not the one of the database; ``None``: it is, or none
+        is here."""
+        return self._key[1]
+
+    @cached_property
+    def _key(self) -> tuple[AuditKey | None, str | None]:
+        """The key: whoever only looks may do without, but not with another one."""
+        file = audit_key.of_file(self.conn)
+        if file is None or not file.path.exists():
+            return None, None
+        try:
+            return audit_key.known(self.conn), None
+        except KeysError as error:
+            return None, str(error)
 
     @cached_property
     def offsets(self) -> Sequence[Any]:

@@ -87,7 +87,7 @@ def _roles(rows: dict[str, Any], view: SignedView) -> list[str]:
         )
     elif view.root is not None and documents[-1].encode() != view.root:
         out.append("role root: another document is noted than clients see")
-    elif root.version > 1 and root.expires_at != view.roles["root"][1]:
+    elif root.expires_at != view.roles["root"][1]:
         out.append("role root: another expiry is noted than clients see")
     if models != set(view.files):
         out.append("role targets: other models are noted than clients see")

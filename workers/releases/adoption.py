@@ -18,10 +18,10 @@ from redistill.workers.releases import anchor as anchors
 from redistill.workers.releases import keys as keyring
 from redistill.workers.releases import registry, roles, trail
 from redistill.workers.releases.anchor import Stamp
-from redistill.workers.releases.audit_book import ACCEPTED, TAKEN_IN, AuditBook
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
-from redistill.workers.store import audit, audit_key
+from redistill.workers.store import audit, audit_chain, audit_key
+from redistill.workers.store.audit_chain import ACCEPTED, TAKEN_IN, AuditChain
 from redistill.workers.store.audit_key import AUDIT_KEY
 from redistill.workers.store.tables import audit as entries
 from redistill.workers.store.tables import pointers, repository_roles, versions
@@ -85,7 +85,7 @@ def take_in(
             " accept-restore --vouch --reason TEXT` takes the rows as they are"
         )
     _use_key_here(conn)
-    done = audit.verify(conn)
+    done = audit_chain.verify(conn)
     body = {"vouched": True, "entries": done.entries, "head": done.head, "problem": done.problem}
     audit.append(conn, actor, TAKEN_IN, "", body, now)
     return _vouch(conn, done.entries, actor, now)
@@ -151,6 +151,7 @@ def _vouch(conn: sa.Connection, length: int, actor: str, now: int) -> Adopted:
         body = trail.as_it_stands(conn, model)
         count += len(body["versions"])
         audit.append(conn, actor, trail.ADOPTED, model, body, now)
+    roles.follow_root(conn)  # an older redistill wrote another end
     return Adopted(entries=length, models=len(models), versions=count)
 
 
@@ -169,13 +170,13 @@ def _use_key_here(conn: sa.Connection) -> None:
 
 
 def _want_sound(conn: sa.Connection) -> None:
-    key, book = audit_key.known(conn), AuditBook()
+    key, chain = audit_key.known(conn), AuditChain()
     if key is None:
         raise KeysError("no audit key counts in this database: run `redistill db upgrade` first")
-    book.read(conn, key)
-    if book.problem is not None:
+    chain.read(conn, key)
+    if chain.problem is not None:
         raise KeysError(
-            f"{book.problem}: restore a sound backup; or, with --vouch, all rows count as they are"
+            f"{chain.problem}: restore a sound backup; or, with --vouch, all rows count as they are"
         )
 
 

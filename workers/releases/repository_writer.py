@@ -285,6 +285,7 @@ class RepositoryWriter:
             and 0 <= now - again < to_us(LOOK_SECONDS)
         ):
             raise refused
+        self._read_audit()
         with self._database.view() as conn:
             seen = self._guard.look(conn, keys, now=now)
             told = signing_refusal.get(conn)
@@ -300,6 +301,22 @@ class RepositoryWriter:
         if seen.behind:
             self._ready = False
         return seen
+
+    def _read_audit(self) -> None:
+        """Read what is new in the audit, and keep the lease meanwhile: after a start it is all of
+        it, which takes longer than the lease where there are very many entries.
+
+        Raises
+        ------
+        LeaseError
+            Another process has taken over meanwhile.
+        """
+        more = True
+        while more:
+            with self._database.read() as conn:
+                more = self._guard.read_ahead(conn)
+            if more and not self._hold(self._now()):
+                raise LeaseError("another process keeps the repository now")
 
     def _refuse(
         self,

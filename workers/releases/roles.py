@@ -32,6 +32,7 @@ __all__ = [
     "ensure",
     "expiring",
     "follow_keys",
+    "follow_root",
     "is_due",
     "lift",
     "list_models",
@@ -40,6 +41,7 @@ __all__ = [
     "read_role",
     "read_roles",
     "renew",
+    "root_end",
     "touch",
     "tuf_time",
     "valid_until",
@@ -165,10 +167,8 @@ def follow_keys(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetim
     if fresh != known:
         raised.add("timestamp")  # what is written is written for a new timestamp
         values = {"version": _version_of(merged[-1]), "body": _dump({"documents": fresh})}
-        ends = microseconds(keyring.read_root(merged[-1]).signed.expires)
-        conn.execute(
-            sa.update(roles).where(roles.c.role == "root").values(expires_at=ends, **values)
-        )
+        conn.execute(sa.update(roles).where(roles.c.role == "root").values(**values))
+    follow_root(conn)
     if raised:
         for name in sorted({*raised, "snapshot", "timestamp"}, key=_lock_order):
             _raise_version(conn, name, now, lifetimes)
@@ -176,6 +176,19 @@ def follow_keys(conn: sa.Connection, keys: Keys, *, now: int, lifetimes: Lifetim
         text = _dump({**body, "models_key": signs_models})
         conn.execute(sa.update(roles).where(roles.c.role == "targets").values(body=text))
     return changed
+
+
+def follow_root(conn: sa.Connection) -> None:
+    """The root's row ends when its newest document does: renewal is due by the row, and a row that
+    ended later would keep the root from being renewed until clients refuse it."""
+    if (known := _root(conn)) is not None:
+        ends = _end_of(known[-1].encode())
+        conn.execute(sa.update(roles).where(roles.c.role == "root").values(expires_at=ends))
+
+
+def root_end(root: Role) -> int:
+    """When the newest root document of a row ends, microseconds."""
+    return _end_of(root.body["documents"][-1].encode())
 
 
 def anchored(by_name: Mapping[str, Role]) -> Anchor | None:
@@ -379,6 +392,10 @@ def _root(conn: sa.Connection) -> list[str] | None:
     """Root documents, oldest first; ``None`` before the repository was made."""
     text = conn.execute(sa.select(roles.c.body).where(roles.c.role == "root")).scalar_one_or_none()
     return None if text is None else list(json.loads(text)["documents"])
+
+
+def _end_of(document: bytes) -> int:
+    return microseconds(keyring.read_root(document).signed.expires)
 
 
 def _version_of(document: bytes) -> int:

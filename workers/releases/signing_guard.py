@@ -22,6 +22,7 @@ from redistill.workers.releases.keys import Keys
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes, Role
 from redistill.workers.store import audit, audit_key
+from redistill.workers.store.audit_key import AuditKey
 
 __all__ = ["MEND", "Seen", "SigningGuard"]
 
@@ -33,6 +34,9 @@ MEND = (
     "put the rows back as the audit has them, or restore a backup, and see to it that nobody else"
     " can write them. `redistill keys accept-restore --vouch --reason TEXT` takes them as they are"
 )
+
+READ_AT_ONCE = 10_000
+"""Entries of the audit between two renewals of the lease: some tenths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +74,17 @@ class SigningGuard:
     def did(self, model: str, request_id: str) -> bool:
         """Whether a release request was done before, as far as was read."""
         return model in self._book.trails and request_id in self._book.trails[model].requests
+
+    def read_ahead(self, conn: sa.Connection) -> bool:
+        """Read on in the audit before a look, so that the look itself is short; whether there is
+        more."""
+        try:
+            key = audit_key.known(conn)
+        except KeysError:  # the look tells
+            return False
+        if key is None or not self._stands(conn, key):
+            return False
+        return self._book.read(conn, key, most=READ_AT_ONCE)
 
     def look(self, conn: sa.Connection, keys: Keys, *, now: int) -> Seen:
         """Compare rows, audit and anchor.
@@ -122,24 +137,28 @@ class SigningGuard:
                     " upgrade of redistill run `redistill db upgrade`"
                 ]
             return []
-        if not self._book.knows(conn):
-            fresh = AuditBook()
-            fresh.read(conn, key)
-            if set(fresh.accepted) <= set(self._book.accepted):
-                return [
-                    f"the audit chain was cut, changed or put back: entry {self._book.seq},"
-                    " which was"
-                    " there before, is not"
-                ]
-            self._book = fresh
-        book = self._book if self._book.problem is None else AuditBook()
+        if not self._stands(conn, key):
+            return [
+                f"the audit chain was cut, changed or put back: entry {self._book.seq}, which was"
+                " there before, is not"
+            ]
+        book = self._book
         book.read(conn, key)
-        self._book = book
         if book.problem is not None:
             return [book.problem]
         if (book.seq, book.sha256) != (head.length, head.head):
             return [f"the audit chain ends at entry {book.seq}, the row audit_head says {head}"]
         return []
+
+    def _stands(self, conn: sa.Connection, key: AuditKey) -> bool:
+        """Whether what was read is still there, or a person has given it up: then all is read
+        anew."""
+        if self._book.knows(conn):
+            return True
+        if not self._book.was_given_up(conn, key):
+            return False
+        self._book = AuditBook()
+        return True
 
     def _anchored(
         self, conn: sa.Connection, stamp: Stamp, by_name: Mapping[str, Role]
@@ -182,4 +201,6 @@ def _documents(root: Role, keys: Keys) -> list[str]:
         keyring.merged([text.encode() for text in root.body["documents"]], keys.documents)
     except KeysError as error:
         return [f"the row of root in repository_roles: {error}"]
+    if root.expires_at != roles.root_end(root):
+        return ["the row of root in repository_roles: it ends otherwise than its document"]
     return []

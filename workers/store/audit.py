@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,12 @@ __all__ = [
     "GENESIS",
     "HEAD",
     "Entry",
-    "Verified",
     "after",
     "append",
+    "by_action",
     "hash_of",
     "head",
     "of_subject",
-    "verify",
 ]
 
 HEAD = "audit_head"
@@ -95,12 +94,21 @@ def hash_of(conn: sa.Connection, seq: int) -> str | None:
     return conn.execute(sa.select(audit.c.sha256).where(audit.c.seq == seq)).scalar_one_or_none()
 
 
-def after(conn: sa.Connection, seq: int) -> Iterator[Entry]:
-    """Entries from number ``seq`` on, it included, in order and with bounded memory."""
-    query = sa.select(audit).where(audit.c.seq >= seq).order_by(audit.c.seq)
-    with conn.execution_options(yield_per=1_000).execute(query) as rows:
+def after(
+    conn: sa.Connection, seq: int, *, most: int | None = None
+) -> Generator[Entry, None, None]:
+    """Entries from number ``seq`` on, it included, in order and with bounded memory; ``most`` of
+    them."""
+    query = sa.select(audit).where(audit.c.seq >= seq).order_by(audit.c.seq).limit(most)
+    with conn.execute(query, execution_options={"yield_per": 1_000}) as rows:
         for row in rows:
             yield Entry(*row)
+
+
+def by_action(conn: sa.Connection, actions: Collection[str], *, after: int) -> list[Entry]:
+    """Entries of some actions, newer than number ``after``, oldest first."""
+    query = sa.select(audit).where(audit.c.seq > after, audit.c.action.in_(actions))
+    return [Entry(*row) for row in conn.execute(query.order_by(audit.c.seq))]
 
 
 def of_subject(conn: sa.Connection, subject: str) -> Iterator[Entry]:
@@ -168,39 +176,3 @@ def append(
         sa.update(properties).where(properties.c.name == HEAD).values(value=f"{seq} {sha256}")
     )
     return seq
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a walk along the chain found."""
-
-    entries: int
-    head: str
-    """Hash of the newest entry."""
-    problem: str | None
-    """Where the chain breaks first; ``None``: it is whole."""
-
-
-def verify(conn: sa.Connection, *, key: AuditKey | None = None) -> Verified:
-    """Walk along the whole chain, with bounded memory.
-
-    Parameters
-    ----------
-    key
-        Checks the MACs too: of every entry that has one.
-    """
-    last, newest = head(conn)
-    previous, seq = GENESIS, 0
-    for e in after(conn, 0):
-        if e.seq != seq + 1:
-            return Verified(seq, previous, f"entry {seq + 1} is missing")
-        if e.previous_sha256 != previous:
-            return Verified(seq, previous, f"entry {e.seq} does not follow entry {seq}")
-        if not e.is_whole():
-            return Verified(seq, previous, f"entry {e.seq} was changed")
-        if key is not None and e.mac and not e.is_authentic(key):
-            return Verified(seq, previous, f"entry {e.seq} has a MAC of another key, or none")
-        previous, seq = e.sha256, e.seq
-    if (seq, previous) != (last, newest):
-        return Verified(seq, previous, f"the chain ends at entry {seq}, its head says {last}")
-    return Verified(seq, previous, None)

@@ -21,7 +21,7 @@ from redistill.streams.wire.events import DriftFound, IncidentChanged
 from redistill.times import HOUR, SECOND
 from redistill.workers.incidents import ingest
 from redistill.workers.incidents.routing import Ingested, Router
-from redistill.workers.store import audit, incident_queries
+from redistill.workers.store import audit_chain, incident_queries
 from redistill.workers.store.tables import incidents, jobs
 
 
@@ -97,7 +97,7 @@ def test_harm_opens_an_incident_and_its_job_with_event_and_audit(
     assert row["intake_revision"] == 0
     assert row["intake_note"].startswith("repair:")
     with database.read() as conn:
-        assert audit.verify(conn).problem is None
+        assert audit_chain.verify(conn).problem is None
         steps = [s["what"] for s in incident_queries.audit_trail(conn, incident["incident_id"])]
     assert steps == ["incident.opened", "incident.job_made"]
 

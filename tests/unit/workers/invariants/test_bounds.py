@@ -37,7 +37,7 @@ def stream_worker_that_does_not_relay(conn: sa.Connection) -> None:
 
 
 BREAKS: Breaks = {
-    "a changed audit entry": (8, "entry 2 was changed", set_(audit_table, audit_table.c.seq == 2, actor="cli:you")),
+    "a changed audit entry": (8, "(release.publish of credit by cli:you) was changed", set_(audit_table, audit_table.c.seq == 2, actor="cli:you")),
     "a worker that does not relay": (8, "workers run (lease scheduler) and do not relay", worker_that_does_not_relay),
     "a stream worker that does not": (8, "offsets stored 5 s ago) and do not relay", stream_worker_that_does_not_relay),
 }  # fmt: skip

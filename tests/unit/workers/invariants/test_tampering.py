@@ -14,6 +14,7 @@ from proven import World
 
 from redistill.workers.invariants import signed_view
 from redistill.workers.releases.release_files import RepositoryLayout
+from redistill.workers.store import audit
 
 P0 = "topic = 'predictions' AND partition = 0"
 LAST_AUDIT = "seq = (SELECT MAX(seq) FROM audit)"
@@ -155,6 +156,17 @@ TAMPERINGS: dict[str, Sequence[str]] = {
     "the whole audit chain is gone, with its head": [
         "DELETE FROM audit", f"DELETE FROM facts WHERE {HEAD}"
     ],
+    "nobody says by which key entries were made": ["DELETE FROM facts WHERE name = 'audit_key'"],
+    "another key is said to count": [
+        "UPDATE facts SET value = hex(zeroblob(16)) WHERE name = 'audit_key'"
+    ],
+    "entries have no MAC": ["UPDATE audit SET mac = '' WHERE seq > 10"],
+    "entries have no MAC, and none is said to count": [
+        "UPDATE audit SET mac = ''", "DELETE FROM facts WHERE name = 'audit_key'"
+    ],
+    "the root is said to last longer": [
+        "UPDATE repository_roles SET expires_at = expires_at * 2 WHERE role = 'root'"
+    ],
     "a detector is deaf": [
         "UPDATE profiles SET base_error = replace(base_error, '0.', '0.9') WHERE version = '2026-03'"
     ],
@@ -177,6 +189,21 @@ def test_tampering_with_rows_is_reported(world: World, statements: Sequence[str]
 
 def test_untouched_rows_are_not_reported(world: World) -> None:
     assert world.said() == []
+
+
+def test_entry_that_was_added_without_the_key_is_reported(world: World) -> None:
+    """Its hash and its place are right, and the head names it: only the MAC is not to be had."""
+    last = world.copy.rows(world.table("audit"))[-1]
+    said = (last["seq"] + 1, last["at"], "cli:ann", "release.unbar", "credit", '{"sha256":"ab"}')
+    sha256 = audit.digest(last["sha256"], *said)
+    values = ", ".join(repr(v) for v in (*said, last["sha256"], sha256, ""))
+    found = world.said(
+        [
+            f"INSERT INTO audit VALUES ({values})",
+            f"UPDATE facts SET value = '{said[0]} {sha256}' WHERE {HEAD}",
+        ]
+    )
+    assert [w for w in found if "has no MAC" in w] != []
 
 
 def _values(report: dict[str, Any]) -> None:

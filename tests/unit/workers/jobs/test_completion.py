@@ -20,7 +20,7 @@ from redistill.times import SECOND, to_us
 from redistill.workers.jobs import completion, job_spec
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.turn import Turn
-from redistill.workers.store import audit, job_queue
+from redistill.workers.store import audit_chain, job_queue
 from redistill.workers.store.tables import audit as audit_table
 from redistill.workers.store.tables import pointers
 
@@ -139,7 +139,7 @@ def test_publish_is_written_as_two_steps_and_one_end(world: World) -> None:
     assert job_worker.incident(world.database)["stage"] == "guarding"
     with world.database.read() as conn:
         actors = set(conn.execute(sa.select(audit_table.c.actor)).scalars())
-        assert audit.verify(conn).problem is None
+        assert audit_chain.verify(conn).problem is None
     assert "worker:w1" in actors
 
 

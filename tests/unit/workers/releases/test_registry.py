@@ -16,7 +16,7 @@ from redistill.streams.wire.events import Trigger
 from redistill.times import HOUR
 from redistill.workers.errors import RegistryError, RegistryUsageError
 from redistill.workers.releases import publication_history, registry
-from redistill.workers.store import audit
+from redistill.workers.store import audit_chain
 from redistill.workers.store.tables import audit as audit_table
 from redistill.workers.store.tables import (
     barred,
@@ -82,7 +82,7 @@ def test_publish_is_one_change_of_everything(shop: Installation) -> None:
     assert rows(shop, monitored_releases) == []  # nothing to be compared with
     assert rows(shop, specs)[0]["revision"] == 2
     with shop.database.read() as conn:
-        assert audit.verify(conn).entries == 3  # registered, entered, published
+        assert audit_chain.verify(conn).entries == 3  # registered, entered, published
 
 
 def test_publishing_what_serves_changes_nothing(shop: Installation) -> None:
@@ -248,7 +248,7 @@ def test_bar_is_lifted_by_a_person_and_audited(shop: Installation) -> None:
         "reason": "forged labels",
     }  # fmt: skip
     with shop.database.read() as conn:
-        assert audit.verify(conn).problem is None
+        assert audit_chain.verify(conn).problem is None
         assert registry.get(conn, "credit", "v3").status == "rolledback"
     assert rows(shop, pointers)[0]["stable"] == "v2", "no pointer moves"
     assert shop.publish("credit", "v3").version == "v3"

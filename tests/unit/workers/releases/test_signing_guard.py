@@ -23,9 +23,12 @@ from forged_rows import (
 )
 from release_kit import Installation, copy_of, install
 
-from redistill.streams.store import properties
+from redistill.streams.store import lease, properties
 from redistill.workers.errors import SigningRefused
-from redistill.workers.store import audit, audit_key
+from redistill.workers.releases import repository_writer, signing_guard
+from redistill.workers.releases.repository import LEASE
+from redistill.workers.releases.signing_guard import SigningGuard
+from redistill.workers.store import audit, audit_chain, audit_key
 
 
 def test_audit_tail_cut_with_its_head_is_refused(shop: Installation) -> None:
@@ -171,6 +174,8 @@ def test_audit_key_that_is_gone_or_another_one_is_told(shop: Installation) -> No
     request_id = ask(again)
     tick(again)
     assert answer(again, request_id).ok
+    with again.database.read() as conn:  # as check-history asks
+        assert audit_chain.verify(conn, key=audit_key.known(conn)).problem is None
     away.rename(key)
     for text in (str(again.writer.problem), repr(audit_key.AuditKeyFile(other))):
         assert "abab" not in text
@@ -185,3 +190,53 @@ def test_writer_of_a_database_without_a_key_signs_nothing(shop: Installation) ->
     tick(restarted(shop))
     refused(shop, "without an audit key")
     assert files(shop) == before
+
+
+def test_forged_entry_that_is_taken_away_again_was_no_cut(shop: Installation) -> None:
+    with shop.database.read() as conn:
+        length, _ = audit.head(conn)
+    sql(
+        shop,
+        "INSERT INTO audit SELECT seq + 1, at, actor, action, subject, body, sha256, hex(seq), ''"
+        f" FROM audit WHERE seq = {length}",
+    )
+    tick(restarted(shop), 13 * HOUR)
+    assert isinstance(shop.writer.problem, SigningRefused)
+    sql(shop, f"DELETE FROM audit WHERE seq = {length + 1}")
+    tick(shop)
+    assert shop.writer.problem is None
+
+
+def test_lease_is_kept_while_a_long_audit_is_read(
+    shop: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each part of the audit takes longer than a third of the lease, all of it longer than the
+    lease."""
+    monkeypatch.setattr(signing_guard, "READ_AT_ONCE", 2)
+    read, parts = SigningGuard.read_ahead, list[int]()
+
+    def slowly(guard: SigningGuard, conn: sa.Connection) -> bool:
+        shop.clock.advance(6.0)
+        parts.append(1)
+        return read(guard, conn)
+
+    monkeypatch.setattr(SigningGuard, "read_ahead", slowly)
+    request_id = ask(restarted(shop))
+    tick(shop)
+    assert len(parts) * 6.0 > repository_writer.LEASE_SECONDS
+    assert shop.writer.problem is None
+    assert answer(shop, request_id).ok
+    with shop.database.read() as conn:
+        assert lease.holder_of(conn, LEASE, shop.now) == shop.writer._holder
+
+
+def test_root_that_is_said_to_last_longer_is_refused_until_it_is_put_right(
+    shop: Installation,
+) -> None:
+    """Else nobody would renew it, and clients would refuse everything once it has ended."""
+    sql(shop, "UPDATE repository_roles SET expires_at = expires_at * 2 WHERE role = 'root'")
+    tick(shop, 13 * HOUR)
+    refused(shop, "it ends otherwise than its document")
+    sql(shop, "UPDATE repository_roles SET expires_at = expires_at / 2 WHERE role = 'root'")
+    tick(shop)
+    assert shop.writer.problem is None

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import properties
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import audit, opening
+from redistill.workers.store import audit, audit_chain, opening
 from redistill.workers.store.tables import audit as table
 
 
@@ -31,18 +31,18 @@ def fill(database: Database, entries: int) -> None:
 
 def problem(database: Database) -> str | None:
     with database.read() as conn:
-        return audit.verify(conn).problem
+        return audit_chain.verify(conn).problem
 
 
 def test_an_empty_chain_verifies(database: Database) -> None:
     with database.read() as conn:
-        assert audit.verify(conn) == audit.Verified(0, audit.GENESIS, None)
+        assert audit_chain.verify(conn) == audit_chain.Verified(0, audit.GENESIS, None)
 
 
 def test_entries_are_numbered_and_verify(database: Database) -> None:
     fill(database, 5)
     with database.read() as conn:
-        verified = audit.verify(conn)
+        verified = audit_chain.verify(conn)
         assert (verified.entries, verified.problem) == (5, None)
         assert conn.execute(sa.select(table.c.seq).order_by(table.c.seq)).scalars().all() == [
             1,
@@ -58,14 +58,15 @@ def test_a_changed_entry_breaks_the_chain(database: Database, column: str) -> No
     fill(database, 3)
     with database.begin() as conn:
         conn.execute(sa.update(table).where(table.c.seq == 2).values({column: "forged"}))
-    assert problem(database) == "entry 2 was changed"
+    assert "audit entry 2 (" in str(problem(database))
+    assert str(problem(database)).endswith("was changed")
 
 
 def test_a_removed_entry_breaks_the_chain(database: Database) -> None:
     fill(database, 3)
     with database.begin() as conn:
         conn.execute(sa.delete(table).where(table.c.seq == 2))
-    assert problem(database) == "entry 2 is missing"
+    assert problem(database) == "audit entry 2 is missing"
 
 
 def test_a_cut_end_is_seen(database: Database) -> None:
@@ -93,7 +94,7 @@ def test_an_entry_goes_with_its_transaction(database: Database) -> None:
     with pytest.raises(RuntimeError):
         fail()
     with database.read() as conn:
-        assert audit.verify(conn).entries == 1
+        assert audit_chain.verify(conn).entries == 1
 
 
 def test_concurrent_writers_make_one_chain(database: Database) -> None:
@@ -114,5 +115,5 @@ def test_concurrent_writers_make_one_chain(database: Database) -> None:
         thread.join()
     assert failures == []
     with database.read() as conn:
-        verified = audit.verify(conn)
+        verified = audit_chain.verify(conn)
     assert (verified.entries, verified.problem) == (80, None)

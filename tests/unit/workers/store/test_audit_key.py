@@ -11,7 +11,7 @@ import pytest
 from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.workers.errors import KeysError
-from redistill.workers.store import audit, audit_key
+from redistill.workers.store import audit, audit_chain, audit_key
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_key_is_made_by_the_first_who_writes_and_counts_from_then_on(
         key = audit_key.known(conn)
         assert key is not None
         assert all(e.is_authentic(key) for e in audit.after(conn, 1))
-        assert audit.verify(conn, key=key).problem is None
+        assert audit_chain.verify(conn, key=key).problem is None
         assert properties.get(conn, audit_key.AUDIT_KEY) == key.fingerprint
         assert path.read_text() not in repr(key)
 
