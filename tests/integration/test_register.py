@@ -551,3 +551,24 @@ def test_a_failure_of_the_store_registers_nothing(
         run(linear.build(tmp_path / "m", level="watch"))
     with database.read() as conn:
         assert conn.execute(sa.select(specs)).all() == []
+
+
+def test_past_that_cannot_be_told_apart_any_more_is_not_silently_trusted(
+    database: Database, run: Run, tmp_path: Path
+) -> None:
+    """``--distrust-past`` did nothing where a source was bound before, and said nothing."""
+    spec = linear.build(tmp_path / "m", level="watch")
+    run(spec)
+    with pytest.raises(
+        UsageError, match=r"--distrust-past does nothing for linear, which binds no"
+    ):
+        run(spec, "--distrust-past")
+    text = spec.read_text()
+    assert "[labels]" not in text
+    spec.write_text(text + '\n[labels]\nbound = ["ledger"]\n')
+    with database.begin() as conn:
+        stored = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
+        stored["labels"]["bound"] = ["ledger"]
+        conn.execute(sa.update(specs).values(spec=json.dumps(stored)))
+    with pytest.raises(UsageError, match=r"binds sources already \(ledger\)"):
+        run(spec, "--distrust-past")

@@ -4,7 +4,7 @@ far."""
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,8 @@ def register(
         read = [_learn(settings, item, path, write=not dry_run) for item, path in learned]
     else:  # all of them before the first is stored: a wrong one leaves nothing half done
         read = [(spec_file.read(Path(p)), spec_file.outdated(Path(p))) for p in what]
+    if distrust_past:
+        _want_new_bound(settings, [spec for spec, _ in read])
     results = [
         _register(
             settings,
@@ -189,6 +191,35 @@ def _register(
         "sentences": list(said.sentences),
         "warnings": list(found),
     }
+
+
+def _want_new_bound(settings: Settings, specs: Iterable[ModelSpec]) -> None:
+    """Refuse ``--distrust-past`` where it would do nothing: what counts already was taken in with
+    the label of a bound source, or counts of everybody.
+
+    Raises
+    ------
+    UsageError
+        A model binds nothing, or bound its first sources before.
+    """
+    from redistill.workers.errors import UsageError
+    from redistill.workers.models import registered
+
+    with common.opened(settings) as database, database.read() as conn:
+        for spec in specs:
+            old = registered.spec_of(conn, spec.name)
+            if not spec.labels.bound:
+                raise UsageError(
+                    f"--distrust-past does nothing for {spec.name}, which binds no source: name"
+                    " those that you trust in [labels] bound"
+                )
+            if old is not None and old.labels.bound:
+                raise UsageError(
+                    f"--distrust-past does nothing for {spec.name}, which binds sources already"
+                    f" ({', '.join(old.labels.bound)}): what was said before that is one with what"
+                    " they said since. Send what is right to their topics (`redistill label import"
+                    " FILE --bound`): the newest label of a source stands"
+                )
 
 
 def _may_bind(database: Database, settings: Settings, spec: ModelSpec, now: int) -> tuple[str, ...]:
