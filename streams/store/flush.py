@@ -28,6 +28,7 @@ from redistill.streams.store.conflicting_rows import conflicting
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
 from redistill.streams.store.findings import announce, store_findings
+from redistill.streams.store.late_logs import look_again
 from redistill.streams.store.rates import set_rate
 from redistill.streams.store.stored_labels import store_labels
 from redistill.streams.store.tables import (
@@ -168,6 +169,8 @@ def _write(conn: sa.Connection, batch: FlushBatch, now: int) -> Flushed:
         columns = rows.by_hash(model)
         new = insert_new(conn, join_rows, columns, same={"stored_at": now})
         _add(counts, model, ledger.JOINS_STORED, new)
+        if again := look_again(conn, model, columns["id_hash"], now=now) if new else 0:
+            _add(counts, model, ledger.DECIDED_EXPIRED, again)
         if new < len(rows):
             _add(counts, model, "rows_duplicate", len(rows) - new)
             other += (differ := conflicting(conn, columns))

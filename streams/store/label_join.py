@@ -14,6 +14,7 @@ from redistill.rownames import Names
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import counts, ranking
 from redistill.streams.monitor.missing_words import is_missing
+from redistill.streams.store.late_logs import BROUGHT
 from redistill.streams.store.standing_label import standing_label
 from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
 from redistill.times import DAY, SECOND
@@ -82,12 +83,12 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     done = {
         row.id_hash: row
         for row in conn.execute(
-            sa.select(c.id_hash, c.version, c.seq, c.label, c.source, c.observed_at).where(
-                c.model == model, c.id_hash.in_(hashes)
-            )
+            sa.select(
+                c.id_hash, c.version, c.seq, c.label, c.source, c.observed_at, c.topic_id
+            ).where(c.model == model, c.id_hash.in_(hashes))
         )
     }
-    missing = [h for h in hashes if h not in done]
+    missing = [h for h in hashes if h not in done or done[h].topic_id is None]
     exponent = _largest_rate(conn, model, now - wait)
     order = ranking(config.label_sources, config.bound_sources)
     joins = {
@@ -102,6 +103,7 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
         rows = _counting(plan, by_id[h], config)
         best = standing_label(rows, order)
         if (outcome := done.get(h)) is not None:
+            _logged_late(plan, outcome, rows, joins.get(h), names)
             _correct(plan, outcome, best, names)
             _settle(plan, rows, best)
             continue
@@ -177,6 +179,7 @@ def _outcome(
     plan.received[label.id_hash] = int(label.received_at)
     truth = _named(label.label, names)
     if join is None:
+        plan.counts[BROUGHT] += 1
         prediction = _named(label.prediction, names)
         served_at = min(label.observed_at, label.received_at)
     else:
@@ -224,6 +227,18 @@ def _compare(plan: JoinPlan, label: Any, join: Any, names: Names) -> None:
                 brought=str(brought),
             )
         )
+
+
+def _logged_late(
+    plan: JoinPlan, outcome: Any, rows: list[Any], join: Any | None, names: Names
+) -> None:
+    """Compare what a label brought with what was logged after it had counted."""
+    if join is None or outcome.topic_id is not None:
+        return
+    for row in rows:
+        mine = (row.source, row.observed_at) == (outcome.source, outcome.observed_at)
+        if mine and row.state == "waiting":  # it is looked at again since its log came
+            _compare(plan, row, join, names)
 
 
 def _named(text: str | None, names: Names) -> str | None:
