@@ -40,6 +40,7 @@ __all__ = [
     "console",
     "duration",
     "echo",
+    "echo_text",
     "load",
     "moment",
     "one_line",
@@ -50,6 +51,7 @@ __all__ = [
     "table",
     "waived",
     "want_model",
+    "want_reason",
     "want_source",
 ]
 
@@ -94,7 +96,7 @@ def waived(gates: Iterable[str], reason: str | None, allowed: Collection[str]) -
     from redistill.workers.errors import UsageError
 
     names = list(dict.fromkeys(gates))
-    told = (reason or "").strip()
+    told = want_reason(reason) if reason and reason.strip() else ""
     if wrong := [name for name in names if name not in allowed]:
         raise UsageError(
             f"--waive {wrong[0]}: only gates of trusted rows can be waived:"
@@ -136,6 +138,41 @@ def want_source(name: str) -> None:
 
     if not 0 < len(name) <= MAX_SOURCE:
         raise UsageError(f"--source has {len(name)} characters: 1 to {MAX_SOURCE} are allowed")
+    if one_line(name) != name:
+        raise UsageError(f"--source has a character that cannot be printed: {one_line(name)}")
+
+
+MAX_REASON = 1_000
+"""Characters of what somebody gives as the reason."""
+
+
+def want_reason(reason: str, ask: str = "say why, for the record") -> str:
+    """What ``--reason`` says, without blanks around it: one line of text.
+
+    Parameters
+    ----------
+    ask
+        What is to be said, where nothing is.
+
+    Raises
+    ------
+    UsageError
+    """
+    from redistill.workers.errors import UsageError
+
+    told = reason.strip()
+    if not told:
+        raise UsageError(f"--reason is empty: {ask}")
+    if len(told) > MAX_REASON:
+        raise UsageError(f"--reason has {len(told):,} characters, {MAX_REASON:,} are allowed")
+    if one_line(told) != told:
+        raise UsageError(f"--reason is one line of text, without: {_unprintable(told)}")
+    return told
+
+
+def _unprintable(text: str) -> str:
+    found = dict.fromkeys(one_line(c) for c in text if one_line(c) != c)
+    return ", ".join(found)
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -290,8 +327,14 @@ def one_line(name: str) -> str:
     return plain(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def echo(text: str, *, err: bool = False) -> None:
-    """Print a line for people or programs, ``plain``."""
+def echo(line: str, *, err: bool = False) -> None:
+    """Print one line for people, ``one_line``: nothing that somebody wrote in it looks like a line
+    of ours."""
+    typer.echo(one_line(line), err=err)
+
+
+def echo_text(text: str, *, err: bool = False) -> None:
+    """Print a text of several lines, whose breaks are ours, ``plain``."""
     typer.echo(plain(text), err=err)
 
 
@@ -302,10 +345,10 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     class Plain(Console):
-        """Shows strings ``plain``."""
+        """Shows each string, and each cell of a table, on one line."""
 
         def render_str(self, text: str, **options: Any) -> Any:
-            return super().render_str(plain(text), **options)
+            return super().render_str(one_line(text), **options)
 
     return Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
 
@@ -336,7 +379,7 @@ def print_json(value: Any) -> None:
     value
         JSON's own values, and documents (``redistill.workers.documents``) among them.
     """
-    echo(json.dumps(value, indent=2, sort_keys=False, default=_plain))
+    echo_text(json.dumps(value, indent=2, sort_keys=False, default=_plain))
 
 
 def _plain(value: Any) -> Any:

@@ -105,8 +105,7 @@ def resolve(
     from redistill.workers.errors import UsageError
     from redistill.workers.incidents import incident_repository, lifecycle, model_context
 
-    if not reason.strip():
-        raise UsageError("--reason is empty: say why the incident is over")
+    reason = common.want_reason(reason, "say why the incident is over")
     with common.opened(common.load()) as database, database.begin() as conn:
         row = incident_repository.find(conn, incident)
         model_context.load(conn, row["model"], lock=True)
@@ -114,7 +113,7 @@ def resolve(
         if row["status"] != "open":
             raise UsageError(f"incident {row['incident_id']} is resolved already: {row['why']}")
         done = lifecycle.resolve(
-            conn, row, "person", why=reason.strip(), actor=common.actor(), now=database.clock()
+            conn, row, "person", why=reason, actor=common.actor(), now=database.clock()
         )
     common.say(
         line_of_incident(done), f"incident {done['incident_id']} is resolved", as_json=as_json
@@ -241,7 +240,7 @@ def _print(found: Mapping[str, Any]) -> None:
     say = common.echo
     state = found["resolution"] or found["stage"]
     say(f"{found['incident_class']} of {found['model']} {found['version']}: {state}")
-    say(common.paragraph(found["why"]))
+    common.echo_text(common.paragraph(found["why"]))
     say(f"  id {found['incident_id']}")
     say(
         f"  cause {found['cause'] or 'not known yet'}, decision {found['decision'] or '-'},"
@@ -251,13 +250,14 @@ def _print(found: Mapping[str, Any]) -> None:
         low, high = common.moment(found["change_low"]), common.moment(found["change_high"])
         say(f"  the change began between {low} and {high}")
     for finding in found["findings"]:
+        say("")
         say(
-            f"\nfinding {finding['kind']} ({common.one_line(finding['scope'])}),"
-            f" {finding['status']}: {finding['reason']}"
+            f"finding {finding['kind']} ({finding['scope']}), {finding['status']}:"
+            f" {finding['reason']}"
         )
         for c in finding["contributors"][:5]:
             say(
-                f"    {common.one_line(c['column'])}: {c['distance']} {c['value']:.3g}"
+                f"    {c['column']}: {c['distance']} {c['value']:.3g}"
                 f" (chance gives {c['noise_floor']:.3g})"
             )
     say("")

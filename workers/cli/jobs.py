@@ -106,6 +106,7 @@ def cancel(
     from redistill.workers.store import audit, job_queue
     from redistill.workers.store import incident_queries as queries
 
+    reason = common.want_reason(reason)
     settings = common.load()
     with common.opened(settings) as database, database.begin() as conn:
         actor, now = common.actor(), database.clock()
@@ -153,7 +154,7 @@ def _print(found: Mapping[str, Any]) -> None:
         + (f", {outcome['version']}" if "version" in outcome else "")
     )
     if why := _why(found):
-        common.echo(common.paragraph(why))
+        common.echo_text(common.paragraph(why))
     common.echo(f"  id {found['job_id']}, asked by {_trigger(found)}")
     common.echo(
         f"  made {common.moment(found['created_at'])}, waits for labels until"
@@ -162,7 +163,7 @@ def _print(found: Mapping[str, Any]) -> None:
     if wait := wait_of(found):
         common.echo(f"  had {wait.have:,} {wait.said} at the last look, goes on at {wait.need:,}")
     for told in _remembered(found):
-        common.echo(common.paragraph(told))
+        common.echo_text(common.paragraph(told))
     for recipe in found["recipes"]:
         for line in _recipe(recipe, of_incident=found["incident_id"] is not None):
             common.echo(f"  {line}")

@@ -64,7 +64,7 @@ def export(
 
     settings = common.load()
     if str(file) == "-":
-        common.echo(keys.trust(settings.keys_folder).decode())
+        common.echo_text(keys.trust(settings.keys_folder).decode())
         return
     keys.export(settings.keys_folder, file)
     common.echo(f"wrote {file}")
@@ -158,19 +158,17 @@ def accept_restore(
     nothing is signed until somebody who knows of the restore says so here. Look at `redistill
     check-history` and `redistill models` first: with --vouch you take upon yourself what they show.
     """
-    from redistill.workers.errors import UsageError
     from redistill.workers.releases import adoption
     from redistill.workers.releases.release_files import RepositoryLayout
     from redistill.workers.releases.roles import Lifetimes
 
-    if not reason.strip():
-        raise UsageError("--reason: say why, for the record")
+    reason = common.want_reason(reason)
     settings = common.load()
     with common.opened(settings) as database, database.begin() as conn:
         done = adoption.accept_restore(
             conn,
             RepositoryLayout(settings.root),
-            reason=reason.strip(),
+            reason=reason,
             vouch=vouch or new_audit_key,
             new_key=new_audit_key,
             actor=common.actor(),

@@ -153,10 +153,10 @@ def main(argv: list[str] | None = None) -> Any:
     try:
         return app(args=argv)
     except extras.ExtraError as error:
-        common.echo(str(error), err=True)
+        common.echo_text(str(error), err=True)
         sys.exit(error.exit_code)
     except (StreamsError, WorkersError) as error:
-        common.echo(f"redistill: {error}", err=True)
+        common.echo_text(f"redistill: {error}", err=True)
         sys.exit(getattr(error, "exit_code", ExitCode.FAILED))
 
 

@@ -32,4 +32,9 @@ def publish(
     """
     from redistill.workers.cli.pointer import move
 
-    move("publish", model, {"version": version, "reason": reason}, as_json=as_json)
+    move(
+        "publish",
+        model,
+        {"version": version, "reason": reason and common.want_reason(reason)},
+        as_json=as_json,
+    )

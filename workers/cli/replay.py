@@ -306,7 +306,7 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     )
     for s in summary["slices"]:
         console.print(
-            f"{common.one_line(s['key'])} = {common.one_line(s['value'])}:"
+            f"{s['key']} = {s['value']}:"
             f" accuracy {s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
             soft_wrap=True,
         )
@@ -315,5 +315,5 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
 
 
 def _what(finding: dict[str, Any]) -> str:
-    scope = "" if finding["scope"] == "all" else f" {common.one_line(finding['scope'])}"
+    scope = "" if finding["scope"] == "all" else f" {finding['scope']}"
     return f"{finding['kind']}{scope}" + (" HARM" if finding["impact"]["harmful"] else "")

@@ -35,4 +35,9 @@ def rollback(
     """
     from redistill.workers.cli.pointer import move
 
-    move("rollback", model, {"to": to, "reason": reason}, as_json=as_json)
+    move(
+        "rollback",
+        model,
+        {"to": to, "reason": reason and common.want_reason(reason)},
+        as_json=as_json,
+    )

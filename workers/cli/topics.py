@@ -108,7 +108,8 @@ def apply(
             common.echo(f"{f.name:<{width}}  {f.state:<8} {f.partitions:>3} partitions")
             for note in f.notes:
                 common.echo(f"{'':<{width}}  - {note}")
-        common.echo("\nwho may write, by the broker's ACLs (and who reads):")
+        common.echo("")
+        common.echo("who may write, by the broker's ACLs (and who reads):")
         for t in wanted:
             common.echo(f"{t.name:<{width}}  {t.writers} ({t.readers})")
         for line in topics.grants(broker, wanted):

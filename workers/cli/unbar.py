@@ -39,8 +39,7 @@ def unbar(
     from redistill.workers.errors import UsageError
     from redistill.workers.releases import registry
 
-    if not reason.strip():
-        raise UsageError("--reason is empty: say why these bytes may be published again")
+    reason = common.want_reason(reason, "say why these bytes may be published again")
     if not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256):
         raise UsageError(f"{sha256!r} is no SHA-256: give 8 to 64 hexadecimal digits")
     with common.opened(common.load()) as database, database.begin() as conn:
@@ -49,7 +48,7 @@ def unbar(
             model,
             sha256,
             actor=common.actor(),
-            reason=reason.strip(),
+            reason=reason,
             now=database.clock(),
         )
     told = UnbarredBytes(
@@ -57,7 +56,7 @@ def unbar(
         sha256=done.sha256,
         versions=list(done.versions),
         barred_for=done.barred_for,
-        reason=reason.strip(),
+        reason=reason,
     )
     names = " and ".join(done.versions) or "these bytes"
     common.say(

@@ -109,7 +109,7 @@ def up(
 
 
 def _tell_memory(settings: Settings, address: str) -> None:
-    common.echo(
+    common.echo_text(
         "no broker is set, so this one is in memory: IT FORGETS EVERYTHING WHEN IT STOPS.\n"
         f"  for your services: PredictionLogger({address!r})\n"
         "  for other commands: "

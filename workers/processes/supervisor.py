@@ -44,7 +44,8 @@ TAIL_BYTES = 262_144
 STOPPING_SECONDS = 0.1
 """How often it is looked whether whoever stops them is in a hurry by now."""
 USAGE_STATUS = 2
-"""Exit status of wrong settings or arguments: starting again cannot help."""
+"""Exit status of wrong settings or arguments, which a process finds at its start: starting again
+cannot help. One that had run steadily is started again, and finds them then, if that is it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,7 +216,8 @@ class Supervisor:
         ran = now - child.started
         child.process = None
         child.deaths = 1 if ran >= STEADY_SECONDS else child.deaths + 1
-        wait = None if status == USAGE_STATUS else delay(child.deaths)
+        given_up = status == USAGE_STATUS and ran < STEADY_SECONDS
+        wait = None if given_up else delay(child.deaths)
         child.due = None if wait is None else now + wait
         self._on_death(
             Death(name=child.task.name, status=status, seconds=ran, last_words=words, again_in=wait)

@@ -76,9 +76,64 @@ def test_nothing_that_is_shown_steers_a_terminal(
     said = capsys.readouterr()
     assert said.out.split() == [SHOWN, SHOWN]
     assert said.err.split() == [SHOWN] * 3
-    common.echo("two\nlines of\tone")
+    common.echo_text("two\nlines of\tone")
     assert capsys.readouterr().out == "two\nlines of\tone\n"
     assert common.one_line("a\n\tb\x1b") == r"a\n\tb\x1b"
+
+
+def test_nothing_that_is_shown_looks_like_a_line_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reason with a line break forged the next line of what it stood in."""
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "ledger\n12 of 12 invariants hold\tok"
+    common.echo(name)
+    table = common.table("SOURCE")
+    table.add_row(name)
+    common.console().print(table)
+    common.console().print(name)
+    shown = r"ledger\n12 of 12 invariants hold\tok"
+    assert [x.strip() for x in capsys.readouterr().out.splitlines()] == [
+        shown, "SOURCE", shown, shown,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["jobs", "cancel", "1"],
+        ["incidents", "resolve", "abc"],
+        ["unbar", "credit", "0" * 64],
+        ["keys", "accept-restore"],
+        ["publish", "credit", "v1"],
+        ["rollback", "credit"],
+    ],
+)
+@pytest.mark.parametrize(
+    "reason", ["", "  ", "mended\nrelease v2 is fine", "red\x1b[31m", "x" * 1_001]
+)
+def test_reason_is_one_line_that_says_something(
+    command: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
+    optional = command[0] in ("publish", "rollback") and not reason.strip()
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--reason", reason])
+    if not optional:
+        assert stopped.value.code == 2
+        assert "--reason" in capsys.readouterr().err
+        assert not (tmp_path / "home").exists(), "nothing was looked at"
+
+
+def test_source_is_a_name_that_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["label", "import", "f.csv", "--model", "m", "--source", "a\nb"])
+    assert stopped.value.code == 2
+    assert r"cannot be printed: a\nb" in capsys.readouterr().err
 
 
 def test_an_error_about_an_odd_name_is_shown_as_it_is(

@@ -127,6 +127,24 @@ def test_wrong_usage_is_not_tried_again(tmp_path: Path, env: dict[str, str]) -> 
     assert supervisor.starts("c") == 1
 
 
+def test_process_that_ran_steadily_is_started_again_whatever_its_status(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    """What it was given was right: one wrong file in mid-run stopped the whole installation."""
+    now = [0.0]
+    deaths: list[Death] = []
+    supervisor = Supervisor(tmp_path / "logs", on_death=deaths.append, clock=lambda: now[0])
+    supervisor.start(ProcessSpec(name="c", module="misused", env=env))
+    eventually(lambda: supervisor.pid("c") is None)
+    now[0] += 100.0
+    until(supervisor, lambda: len(deaths) == 1)
+    assert (deaths[0].status, deaths[0].again_in) == (2, 0.2)
+    now[0] += 1.0
+    until(supervisor, lambda: len(deaths) == 2)
+    assert deaths[1].again_in is None, "it is not there at the start either"
+    assert supervisor.starts("c") == 2
+
+
 def test_stop_terminates_and_kills_only_the_deaf(tmp_path: Path, env: dict[str, str]) -> None:
     deaths: list[Death] = []
     # while it stops, all its time is gone once the polite one has ended
