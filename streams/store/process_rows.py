@@ -9,7 +9,7 @@ other process can measure.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +30,7 @@ __all__ = [
     "ProcessRow",
     "TopicLag",
     "forget",
+    "lag_by_topic",
     "lags",
     "retire",
     "seen",
@@ -196,6 +197,18 @@ def lags(
         except (ValueError, TypeError, AttributeError):
             unreadable(name.removeprefix(LAG))
     return out
+
+
+def lag_by_topic(told: Iterable[Mapping[str, TopicLag]]) -> dict[str, TopicLag]:
+    """Lag of each topic over all workers, by the names of topics."""
+    out: dict[str, TopicLag] = {}
+    for lags in told:
+        for topic, lag in lags.items():
+            known = out.get(topic, TopicLag(behind=0, oldest_at=None))
+            ages = [at for at in (known.oldest_at, lag.oldest_at) if at is not None]
+            behind = known.behind + lag.behind
+            out[topic] = TopicLag(behind=behind, oldest_at=min(ages, default=None))
+    return dict(sorted(out.items()))
 
 
 def _lag_of(text: str) -> dict[str, TopicLag]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -140,6 +141,7 @@ class Planner:
             alert = kept.get(number) or self._first(
                 alert_holds.of_incident(number),
                 partial(self._incident, row, bodies.get(number, ())),
+                partial(self._of_readable, row, bodies.get(number, ())),
                 partial(self._incident, row, ()),
             )
             if alert is not None and alert.key not in self._unreadable:
@@ -149,6 +151,15 @@ class Planner:
 
     def _incident(self, row: Mapping[str, Any], bodies: Sequence[str]) -> Alert:
         return incident_alerts.of_incident(row, [json.loads(body) for body in bodies], self._url)
+
+    def _of_readable(self, row: Mapping[str, Any], bodies: Sequence[str]) -> Alert:
+        """Without those findings of which no alert can be made."""
+        readable = []
+        for body in bodies:
+            with suppress(Exception):  # whatever its body holds, the others say what they say
+                self._incident(row, [body])
+                readable.append(body)
+        return self._incident(row, readable)
 
     def _first(self, key: str, *ways: Callable[[], Alert]) -> Alert | None:
         """The alert by the first of several ways that works, the one that says most first. A row

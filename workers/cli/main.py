@@ -4,9 +4,11 @@ called."""
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import typer
@@ -74,6 +76,10 @@ def _is_text(argument: str) -> bool:
     return True
 
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why standard output may take nothing; that nobody reads it is no error (EPIPE)."""
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command's module when the command is asked for, so that ``--help``
     stays fast."""
@@ -98,7 +104,9 @@ class LazyGroup(TyperGroup):
             told = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {args[0]!r}.{told}")
         if (odd := next((arg for arg in args if not _is_text(arg)), None)) is not None:
-            ctx.fail(f"{odd!r} is not UTF-8, and there is no file of that name.")
+            ctx.fail(
+                f"{odd!r} is not UTF-8: only the name of a file that is there already need not be."
+            )
         if args[0] in COMMANDS:
             ctx.meta[NEED] = need = _need(*args)
             if not set(args) & set(ctx.help_option_names):
@@ -158,6 +166,23 @@ def main(argv: list[str] | None = None) -> Any:
     except (StreamsError, WorkersError) as error:
         common.echo_text(f"redistill: {error}", err=True)
         sys.exit(getattr(error, "exit_code", ExitCode.FAILED))
+    except OSError as error:
+        # of a file it would say which one
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        _tell_unwritable(error)
+        sys.exit(ExitCode.FAILED)
+
+
+def _tell_unwritable(error: OSError) -> None:
+    """Say that standard output takes nothing; what the command was to do may be done."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter tries once more at its end
+        os.close(nowhere)
+    with suppress(OSError):
+        told = f"standard output cannot be written: {error.strerror}"
+        common.echo(f"redistill: {told}; what was asked for may be done", err=True)
 
 
 if __name__ == "__main__":

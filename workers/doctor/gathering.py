@@ -19,7 +19,6 @@ from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import process_rows
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.label_topics import bound_sources
-from redistill.streams.store.process_rows import ProcessRow, TopicLag
 from redistill.streams.wire.events import bound_topic
 from redistill.times import microseconds, now_us
 from redistill.workers.alerts import alerts_file
@@ -184,6 +183,7 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
     with database.read() as conn:
         now, here = database.clock(), now_us()
         rows = process_rows.seen(conn)
+        streams = [r.process_id for r in rows if r.kind == "stream" and r.lives(now)]
         problem = clock_problem.get(conn)
         return (
             StoreFacts(
@@ -191,7 +191,7 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
                 clock_offset_us=here - now,
                 clock_problem=None if problem is None else problem.why,
                 processes=tuple(rows),
-                lag=_lag(conn, rows, now),
+                lag=process_rows.lag_by_topic(process_rows.lags(conn, streams)),
                 models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
                 bound=bound_sources(conn),
                 troubles=_troubles(conn),
@@ -209,19 +209,6 @@ def _troubles(conn: sa.Connection) -> tuple[Trouble, ...]:
         .order_by(o.severity, o.opened_at, o.alert_id)  # `page` comes before `warn`
     ).mappings()
     return tuple(Trouble(**row) for row in rows)
-
-
-def _lag(conn: sa.Connection, rows: list[ProcessRow], now: int) -> dict[str, TopicLag]:
-    live = [r.process_id for r in rows if r.kind == "stream" and r.lives(now)]
-    out: dict[str, TopicLag] = {}
-    for told in process_rows.lags(conn, live):
-        for topic, lag in told.items():
-            before = out.get(topic, TopicLag(behind=0, oldest_at=None))
-            ages = [at for at in (before.oldest_at, lag.oldest_at) if at is not None]
-            out[topic] = TopicLag(
-                behind=before.behind + lag.behind, oldest_at=min(ages, default=None)
-            )
-    return out
 
 
 def _model(conn: sa.Connection, name: str, now: int) -> ModelFacts:

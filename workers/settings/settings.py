@@ -256,10 +256,18 @@ class Settings(BaseSettings):
         # init values are looked up by alias where there is one
         arguments = {_alias(cls, name): value for name, value in given.items()}
         try:
-            return cls(**arguments)
+            made = cls(**arguments)
         except ValidationError as error:
             problems = [_describe(item, keys) for item in error.errors(include_url=False)]
             raise SettingsError("; ".join(problems)) from None
+        try:  # it is told, stored and part of an address
+            str(made.root).encode()
+        except UnicodeEncodeError:
+            raise SettingsError(
+                f"{keys['home']}: the folder {str(made.root)!r} has a name that is not UTF-8:"
+                " choose, or rename to, one that is"
+            ) from None
+        return made
 
     @property
     def protocol(self) -> Protocol:

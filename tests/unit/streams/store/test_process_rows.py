@@ -92,3 +92,15 @@ def test_a_program_of_the_first_release_says_nothing_of_what_it_knows(db: Databa
         )
     generations = {row.process_id: row.generation for row in seen(db)}
     assert generations == {"new": process_rows.GENERATION, "old": 1}
+
+
+def test_lag_of_a_topic_is_that_of_all_its_workers() -> None:
+    one = {
+        "labels": process_rows.TopicLag(behind=3, oldest_at=7),
+        "drift": process_rows.TopicLag(behind=0, oldest_at=None),
+    }
+    other = {"labels": process_rows.TopicLag(behind=4, oldest_at=5)}
+    assert process_rows.lag_by_topic([one, other]) == {
+        "drift": process_rows.TopicLag(behind=0, oldest_at=None),
+        "labels": process_rows.TopicLag(behind=7, oldest_at=5),
+    }

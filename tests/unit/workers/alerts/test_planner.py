@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import incident_rows
 import loop
@@ -21,7 +22,7 @@ from redistill.workers.alerts.operational import book
 from redistill.workers.alerts.planner import AGAIN_US, LATELY_US, Planner
 from redistill.workers.alerts.planning import Plan, Traits
 from redistill.workers.store import alert_deliveries, alert_holds, alert_queries
-from redistill.workers.store.tables import pointer_history
+from redistill.workers.store.tables import incident_findings, pointer_history
 
 CONFIG = AlertsConfig(
     channels={"team": {}},
@@ -158,6 +159,27 @@ def test_row_that_cannot_be_read_costs_nobody_else_their_alert(
         ("alert_unreadable", f"incident:{number}"),
         ("alert_unreadable", "change:credit:2"),
     ]
+
+
+@pytest.mark.parametrize("body", ["rubbish", "[]", '{"impact": {"harmful": true}}', "null"])
+def test_finding_that_cannot_be_read_costs_no_other_of_its_incident(
+    database: Database, body: str
+) -> None:
+    """All that was measured was left out of the alert for one finding of another shape."""
+    with database.begin() as conn:
+        number = incident_rows.open_incident(conn, now=NOW)
+        f = findings.c
+        one = dict(conn.execute(sa.select(findings)).mappings().one())
+        other = one | {"finding_id": str(uuid4()), "body": body}
+        conn.execute(sa.insert(findings), [other])
+        attached = incident_findings.c
+        row = dict(conn.execute(sa.select(incident_findings)).mappings().one())
+        conn.execute(sa.insert(incident_findings), [row | {"finding_id": other["finding_id"]}])
+        assert conn.execute(sa.select(sa.func.count(f.finding_id))).scalar() == 2
+        assert conn.execute(sa.select(attached.incident_id)).scalars().all() == [number] * 2
+    with capture_logs():
+        (owed,) = Rounds(database).plan(NOW).owed["team"]
+    assert "5.0% → 60.0%" in owed.alert.title
 
 
 def test_alert_that_cannot_be_made_at_all_holds_up_no_other(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import environment
 from rich.console import Console
 
 from redistill.workers.cli import common
@@ -134,6 +138,45 @@ def test_source_is_a_name_that_can_be_printed(capsys: pytest.CaptureFixture[str]
         main(["label", "import", "f.csv", "--model", "m", "--source", "a\nb"])
     assert stopped.value.code == 2
     assert r"cannot be printed: a\nb" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has such a device")
+@pytest.mark.parametrize("words", [["models"], ["doctor", "--json"], ["--help"], ["jobs", "list"]])
+def test_output_that_cannot_be_written_is_told_in_a_sentence(
+    words: list[str], tmp_path: Path
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "redistill", *words],
+            env=environment(home=str(tmp_path / "home")),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1:] == [
+        "redistill: standard output cannot be written: No space left on device; what was asked for"
+        " may be done"
+    ]
+    assert "Traceback" not in done.stderr
+
+
+def test_home_that_is_not_utf8_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(odd).mkdir()
+    monkeypatch.setenv("REDISTILL_HOME", odd)
+    for words in (["models"], ["doctor"], ["db", "upgrade"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        told = capsys.readouterr().err
+        assert "REDISTILL_HOME: the folder" in told
+        assert "not UTF-8: choose" in told
+    assert list(Path(odd).iterdir()) == []
 
 
 def test_an_error_about_an_odd_name_is_shown_as_it_is(

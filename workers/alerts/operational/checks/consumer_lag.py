@@ -6,7 +6,7 @@ that does not live tells nothing, which is another trouble's matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 
@@ -90,24 +90,12 @@ def trend(lows: Sequence[tuple[int, int]]) -> int:
     return out
 
 
-def by_topic(told: Iterable[Mapping[str, TopicLag]]) -> dict[str, TopicLag]:
-    """Lag of each topic over all workers."""
-    out: dict[str, TopicLag] = {}
-    for lags in told:
-        for topic, lag in lags.items():
-            known = out.get(topic, TopicLag(behind=0, oldest_at=None))
-            ages = [at for at in (known.oldest_at, lag.oldest_at) if at is not None]
-            behind = known.behind + lag.behind
-            out[topic] = TopicLag(behind=behind, oldest_at=min(ages, default=None))
-    return dict(sorted(out.items()))
-
-
 def _told(look: Look) -> dict[str, TopicLag] | None:
     """By topic; ``None``: no stream worker that lives knows its lag."""
     rows = process_rows.seen(look.conn)
     living = [r.process_id for r in rows if r.kind == "stream" and r.lives(look.now)]
     told = process_rows.lags(look.conn, living, unreadable=partial(look.unreadable, "lag"))
-    return by_topic(told) if told else None
+    return process_rows.lag_by_topic(told) if told else None
 
 
 def _late(topic: str, lag: TopicLag, look: Look) -> Reading:

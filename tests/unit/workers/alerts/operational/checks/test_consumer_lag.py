@@ -12,10 +12,10 @@ from operational import Watched, watched
 from structlog.testing import capture_logs
 
 from redistill.streams.store import properties as store
-from redistill.streams.store.process_rows import SILENT_US, TopicLag
+from redistill.streams.store.process_rows import SILENT_US
 from redistill.times import MINUTE, SECOND
 from redistill.workers.alerts.operational.checks import consumer_lag
-from redistill.workers.alerts.operational.checks.consumer_lag import STEPS, by_topic, trend
+from redistill.workers.alerts.operational.checks.consumer_lag import STEPS, trend
 
 
 @pytest.fixture
@@ -95,12 +95,3 @@ def test_a_lag_without_trend_or_a_small_one_never_grows(noise: list[int]) -> Non
     falling = [(m, 10_000 - 1_000 * m + n) for m, n in enumerate(noise)]
     assert trend(falling) <= 0
     assert trend([(m, n) for m, n in enumerate(noise) if m % 2]) == 0, "minutes are missing"
-
-
-def test_lag_of_a_topic_is_that_of_all_its_workers() -> None:
-    one = {"labels": TopicLag(behind=3, oldest_at=7), "drift": TopicLag(behind=0, oldest_at=None)}
-    other = {"labels": TopicLag(behind=4, oldest_at=5)}
-    assert by_topic([one, other]) == {
-        "drift": TopicLag(behind=0, oldest_at=None),
-        "labels": TopicLag(behind=7, oldest_at=5),
-    }
