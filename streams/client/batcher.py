@@ -6,6 +6,7 @@ No threads and no clock here: the logger's encoding thread feeds rows in and tak
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from redistill.streams.wire.events import (
     LabelObserved,
     PredictionMade,
 )
+from redistill.streams.wire.failures import FAILURES
 from redistill.streams.wire.messages import encode
 from redistill.textform import text_of
 
@@ -68,6 +70,8 @@ class Logged(NamedTuple):
     segment: Mapping[str, Any] | None
     latency_ms: Any
     sample_rate: Any
+    failed: Any = None
+    prediction_interval: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class _Group:
 
 
 class Batcher:
-    """Gathers rows by (model, version, names of the features, number of scores).
+    """Gathers rows by (model, version, names of the features, number of scores, failure).
 
     Parameters
     ----------
@@ -138,7 +142,7 @@ class Batcher:
             return []
         names = tuple(row.features) if row.features is not None else ()
         width = len(row.scores) if row.scores is not None else -1
-        key = (row.model, row.version, names, width)
+        key = (row.model, row.version, names, width, row.failed)  # answers may be of another kind
         if (group := self._groups.get(key)) is None:
             if (fault := _group_fault(row)) is not None:
                 self.invalid(fault, 1)
@@ -244,6 +248,7 @@ class Batcher:
         segments: dict[str, list[str | None]] = {}
         for key in {k: None for r in rows if r.segment for k in r.segment}:
             segments[key] = [text_of((r.segment or {}).get(key)) for r in rows]
+        intervals = [r.prediction_interval for r in rows]
         latency = [r.latency_ms for r in rows]
         rates = [r.sample_rate for r in rows]
         value = encode_batch(
@@ -265,6 +270,10 @@ class Batcher:
             if latency.count(None) == len(rows)
             else np.array(latency, np.float64).astype(np.float32),
             sample_rate=None if rates.count(1.0) == len(rows) else np.array(rates, np.float32),
+            failed=None if first.failed is None else [first.failed] * len(rows),
+            prediction_interval=None
+            if intervals.count(None) == len(rows)
+            else np.array([_UNKNOWN if i is None else i for i in intervals], np.float64),
         )
         return value, []
 
@@ -296,6 +305,7 @@ class Batcher:
 
 
 _TOPIC = TOPICS[PredictionMade]
+_UNKNOWN = (np.nan, np.nan)
 
 
 def _fault(row: Logged) -> str | None:
@@ -316,6 +326,19 @@ def _fault(row: Logged) -> str | None:
         return f"sample_rate is a {type(row.sample_rate).__name__}"
     if row.latency_ms is not None and not isinstance(row.latency_ms, (int, float, np.number)):
         return f"latency_ms is a {type(row.latency_ms).__name__}"
+    if row.failed is not None and row.failed not in FAILURES:
+        return f"failed is {str(row.failed)[:80]!r}: {' or '.join(FAILURES)}, or None"
+    if row.prediction_interval is not None:
+        return _interval_fault(row.prediction_interval)
+    return None
+
+
+def _interval_fault(ends: tuple[Any, ...]) -> str | None:
+    if len(ends) != 2 or not are_numbers(ends) or None in ends:
+        return "prediction_interval: two numbers, the lower end first"
+    low, high = ends
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        return f"prediction_interval is {low:g} to {high:g}: finite, the lower end first"
     return None
 
 

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
-from typing import Any, Self
+from typing import Any, Literal, Self
+from uuid import UUID
 
 from redistill import extras
 from redistill.streams.client import forks
@@ -120,6 +121,8 @@ class PredictionLogger:
         scores: Sequence[float] | None = None,
         latency_ms: float | None = None,
         sample_rate: float = 1.0,
+        failed: Literal["error", "fallback"] | None = None,
+        prediction_interval: tuple[float, float] | None = None,
     ) -> str:
         """Log one prediction.
 
@@ -140,6 +143,11 @@ class PredictionLogger:
             As in ``out``.
         sample_rate
             Share of the predictions that the service logs at all.
+        failed
+            The answer was not the model's: the service met an ``error``, or answered with a
+            ``fallback``. The row is counted, and compared with nothing; it needs no prediction.
+        prediction_interval
+            Lower and upper end of a regression's own prediction interval.
 
         Returns
         -------
@@ -161,6 +169,8 @@ class PredictionLogger:
                 row_id = named_text("id", id) or f"{self._prefix}{next(self._numbers):x}"
             if version == FALLBACK:  # no known release answered: nothing could be said of it
                 return row_id
+            if failed is not None and prediction is None:
+                prediction = ""
             pipe = self._pipe
             queue = pipe.queue
             waiting = len(queue)
@@ -176,7 +186,8 @@ class PredictionLogger:
             queue.append(
                 Logged(
                     model, version, row_id, now_us(), prediction, scores, features,
-                    dict(segment) if segment else None, latency_ms, sample_rate,
+                    dict(segment) if segment else None, latency_ms, sample_rate, failed,
+                    None if prediction_interval is None else tuple(prediction_interval),
                 )
             )  # fmt: skip
             if pipe.asleep:
@@ -201,6 +212,8 @@ class PredictionLogger:
         prediction: str | float | None = None,
         segment: Mapping[str, str] | None = None,
         inclusion_probability: float | None = None,
+        uniform: bool = True,
+        request_id: UUID | str | None = None,
         bound: bool = False,
     ) -> None:
         """Tell the truth about a prediction, from any process and at any time.
@@ -225,7 +238,12 @@ class PredictionLogger:
         segment
             As for ``log``.
         inclusion_probability
-            Probability with which this row was chosen to be labelled.
+            Probability with which this row was chosen to be labelled, in your own draw; of a
+            label that answers a request redistill knows it.
+        uniform
+            All rows of the model had that probability; ``False``: they were picked for their worth.
+        request_id
+            The request (``label-request.v1``) that this label answers.
         bound
             The source is bound (``[labels] bound`` of the model): the label goes to the topic
             ``labels.SOURCE``, where only this source may write, and counts there only. A topic that
@@ -241,6 +259,9 @@ class PredictionLogger:
                 confidence=plain(confidence),
                 op=op,  # type: ignore[arg-type]  # checked when it is encoded
                 inclusion_probability=plain(inclusion_probability),
+                uniform=uniform,
+                request_id=UUID(str(request_id)) if request_id else None,
+                arrival="api",
                 version=version,
                 prediction=named_text("prediction", prediction),
                 segment=named_texts("segment", segment or {}),

@@ -304,6 +304,8 @@ class Accumulator:
         self._sampler.add(
             block, hashes, observed.row_windows, config=watched.config, partition=partition
         )
+        if block.failed is not None:
+            self._batch.count(block.model, "rows_failed", int((block.failed.codes >= 0).sum()))
         for name, n in block.invalid.items():
             self._batch.count(block.model, f"invalid_{name}", n)
         self._keep(cached, observed, block.model, block.version, partition)

@@ -86,13 +86,15 @@ def label_row(
         "op": event.op,
         "confidence": event.confidence,
         "p_include": event.inclusion_probability,
-        "uniform": True,
+        "uniform": event.uniform,
         "version": event.version,
         "prediction": event.prediction,
         "slices": _json(event.segment) if event.segment else None,
         "state": state,
         "check_at": 0,
         "bound": bound,
+        "request_id": None if event.request_id is None else str(event.request_id),
+        "arrival": event.arrival,
     }
 
 

@@ -131,6 +131,10 @@ class Sampler:
         joins.topic_id += [partition.topic_id] * len(rows)
         joins.partition += [partition.number] * len(rows)
         joins.window += row_windows[rows].tolist()
+        joins.failed += _failed(block, rows)
+        low, high = _interval(block, rows)
+        joins.predicted_low += low
+        joins.predicted_high += high
         self._add_features(block, hashes, rows, prediction, score, config=config, exponent=e)
 
     def _add_features(
@@ -146,6 +150,8 @@ class Sampler:
     ) -> None:
         e = max(exponent, self.feature_exponents.get(block.model, 0))
         inside = kept(hashes[rows], e)
+        if block.failed is not None:  # nothing can be learned from them, and no label asked for
+            inside &= block.failed.codes[rows] < 0
         if not inside.any():
             return
         allowed = config.store_features
@@ -248,6 +254,22 @@ def _best_score(block: PredictionBlock, rows: NDArray[np.intp]) -> NDArray[np.fl
         return np.full(len(rows), np.nan, np.float32)
     best: NDArray[np.float32] = np.fmax.reduce(block.scores[rows], axis=1)
     return best
+
+
+def _failed(block: PredictionBlock, rows: NDArray[np.intp]) -> list[str | None]:
+    if block.failed is None:
+        return [None] * len(rows)
+    return Codes(block.failed.codes[rows], block.failed.values).strings()
+
+
+def _interval(
+    block: PredictionBlock, rows: NDArray[np.intp]
+) -> tuple[list[float | None], list[float | None]]:
+    """Lower and upper ends of the rows' prediction intervals."""
+    if (given := block.prediction_interval) is None:
+        return [None] * len(rows), [None] * len(rows)
+    pairs = [(low, high) if low == low else (None, None) for low, high in given[rows].tolist()]
+    return [low for low, _ in pairs], [high for _, high in pairs]
 
 
 def _slices(

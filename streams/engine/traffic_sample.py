@@ -85,8 +85,9 @@ class TrafficSample:
         return left_out
 
     def add(self, row: dict[str, Any]) -> int:
-        """Take a row, or what of it has room; how many of its values were left out."""
-        if self.full:
+        """Take a row, or what of it has room; how many of its values were left out. What failed
+        shows nothing of a model."""
+        if self.full or row["failed"] is not None:
             return 0
         rows = len(self._rows)
         given = [(k, _value(v)) for k, v in row["features"].items()]
@@ -102,7 +103,7 @@ class TrafficSample:
         if scores is not None and len(scores) > room:
             scores = None
             left_out += 1
-        row = row | {
+        row = {k: v for k, v in row.items() if k != "failed"} | {
             "prediction": _value(row["prediction"]),
             "features": features,
             "segment": segment,
@@ -184,6 +185,7 @@ def _rows_of(record: Any, most: int) -> Iterator[dict[str, Any]]:
             "scores": row.scores,
             "features": row.features or {},
             "segment": row.segment or {},
+            "failed": row.failed,
         }
 
 

@@ -113,12 +113,17 @@ class JoinRows:
     topic_id: list[str] = field(default_factory=list)
     partition: list[int] = field(default_factory=list)
     window: list[int] = field(default_factory=list)
+    failed: list[str | None] = field(default_factory=list)
+    """This one and those below: a value a row, or empty, where no row has one."""
+    predicted_low: list[float | None] = field(default_factory=list)
+    predicted_high: list[float | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.id_hash)
 
     def by_hash(self, model: str) -> dict[str, list[Any]]:
-        """Columns as the table has them, in the order of the key.
+        """Columns as the table has them, in the order of the key; without the last three where no
+        row has a value.
 
         Two flushes that insert the same rows then never wait for each other crosswise; of two rows
         with one id the first stays the first.
@@ -127,6 +132,8 @@ class JoinRows:
         out: dict[str, list[Any]] = {"model": [model] * len(self)}
         for name in JoinRows.__slots__:
             values = getattr(self, name)
+            if name in _SELDOM and values.count(None) == len(values):
+                continue
             out[name] = [values[i] for i in order]
         return out
 
@@ -134,7 +141,12 @@ class JoinRows:
         """Drop the rows that are not wanted."""
         for name in JoinRows.__slots__:
             values = getattr(self, name)
-            setattr(self, name, [v for v, w in zip(values, wanted, strict=True) if w])
+            if values:
+                setattr(self, name, [v for v, w in zip(values, wanted, strict=True) if w])
+
+
+_SELDOM = frozenset(("failed", "predicted_low", "predicted_high"))
+"""Columns that most services never fill: 2% of a flush."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -18,7 +18,10 @@ __all__ = ["conflicting"]
 PIECE = 2_000
 """Ids of one query."""
 
-CONTENT = ("prediction", "score", "slices", "served_at")
+CONTENT = (
+    *("prediction", "score", "slices", "served_at"),
+    *("failed", "predicted_low", "predicted_high"),
+)
 """What a row says; where it stood in the log may differ."""
 
 
@@ -35,7 +38,8 @@ def conflicting(conn: sa.Connection, columns: Mapping[str, Sequence[Any]]) -> in
         return 0
     c, found = join_rows.c, 0
     names = ("version", *CONTENT)
-    offered = list(zip(hashes, *(columns[n] for n in names), strict=True))
+    none = [None] * len(hashes)  # of a column that was not offered
+    offered = list(zip(hashes, *(columns.get(n, none) for n in names), strict=True))
     for start in range(0, len(offered), PIECE):
         piece = offered[start : start + PIECE]
         query = sa.select(c.id_hash, *(c[n] for n in names)).where(

@@ -114,6 +114,9 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
         inside = exponent == 0 or ((h & 0xFFFF_FFFF_FFFF_FFFF) >> (64 - exponent)) == 0
         until = min(r.received_at for r in rows if _brings(r)) + LOG_WAIT_US if _brings(best) else 0
         waits = inside and now < until
+        if join is not None and join.failed is not None:  # what was served was not the model's
+            _settle(plan, rows, None, left="failed")
+            continue
         if join is not None or (_brings(best) and not waits):
             plan.outcomes.append(_outcome(plan, best, join, names, now))
             _settle(plan, rows, best)
@@ -205,6 +208,11 @@ def _outcome(
         "partition": join.partition if join is not None else None,
         "window": join.window if join is not None else None,
         "made_at": now,
+        "request_id": label.request_id,
+        "arrival": label.arrival,
+        "slice_only": None,
+        "predicted_low": join.predicted_low if join is not None else None,
+        "predicted_high": join.predicted_high if join is not None else None,
     }
 
 
@@ -266,9 +274,9 @@ def _correct(plan: JoinPlan, outcome: Any, best: Any | None, names: Names) -> No
         plan.counts["corrected"] += 1
 
 
-def _settle(plan: JoinPlan, rows: list[Any], best: Any | None) -> None:
+def _settle(plan: JoinPlan, rows: list[Any], best: Any | None, *, left: str = "superseded") -> None:
     for row in rows:
-        state = "joined" if row is best else "superseded"
+        state = "joined" if row is best else left
         if row.state != state:
             plan.states[row.id, row.source, row.observed_at] = state
             plan.counts[state] += row.state == "waiting"

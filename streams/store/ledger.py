@@ -47,7 +47,7 @@ __all__ = [
     "fold",
 ]
 
-DECIDED = ("joined", "superseded", "unsampled", "orphan")
+DECIDED = ("joined", "superseded", "unsampled", "orphan", "failed")
 """States of labels that are not waited with any more; ``labels_STATE`` counts how each came there
 from waiting."""
 

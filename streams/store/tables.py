@@ -85,6 +85,7 @@ profiles = sa.Table(
         "base_error", Text, nullable=True
     ),  # redistill.streams.monitor.accuracy.BaseError.to_json()
     sa.Column("provisional", sa.Boolean, nullable=False, default=False),
+    sa.Column("expected_error", Text, nullable=True),  # how often what kind of row is wrong: JSON
 )
 
 # --- offsets ---
@@ -205,6 +206,10 @@ join_rows = sa.Table(
     # by the database's clock: how long a row is kept follows from it, since anybody may say when
     # it was served; null: before there was this column
     sa.Column("stored_at", Big, nullable=True),
+    # error | fallback: the answer was not the model's, and a label of it makes no outcome
+    sa.Column("failed", Text, nullable=True),
+    sa.Column("predicted_low", Float, nullable=True),  # the model's own prediction interval
+    sa.Column("predicted_high", Float, nullable=True),
     sqlite_with_rowid=False,
 )
 sa.Index("ix_join_rows_stored_at", join_rows.c.stored_at)
@@ -220,7 +225,7 @@ labels = sa.Table(
     sa.Column("label", Text, nullable=True),
     sa.Column("op", Text, nullable=False),
     sa.Column("confidence", Float, nullable=True),
-    sa.Column("p_include", Float, nullable=True),
+    sa.Column("p_include", Float, nullable=True),  # in the draw of whoever labels
     sa.Column("uniform", sa.Boolean, nullable=False, default=True),
     sa.Column("version", Text, nullable=True),  # of a label that brings its own prediction
     sa.Column("prediction", Text, nullable=True),
@@ -228,12 +233,14 @@ labels = sa.Table(
     sa.Column("received_at", Big, nullable=False),
     sa.Column(
         "state", Text, nullable=False
-    ),  # waiting | joined | unsampled | orphan | superseded | ignored | unregistered
+    ),  # waiting | joined | unsampled | orphan | superseded | failed | ignored | unregistered
     # when a waiting label is looked up again: each time twice as late, so that one without a
     # prediction costs some twenty look-ups in its life, not one a flush
     sa.Column("check_at", Big, nullable=False, default=0),
     # it came from the topic of its source; a worker of an older release does not say
     sa.Column("bound", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("request_id", Text, nullable=True),  # that it says it answers
+    sa.Column("arrival", Text, nullable=True),  # topic | api | import; null: nobody said yet
 )
 sa.Index(
     "ix_labels_waiting", labels.c.model, labels.c.state, labels.c.check_at, labels.c.received_at
@@ -292,6 +299,12 @@ outcomes = sa.Table(
     sa.Column("partition", Integer, nullable=True),
     sa.Column("window", Big, nullable=True),
     sa.Column("made_at", Big, nullable=False),
+    sa.Column("request_id", Text, nullable=True),  # that its first label answered
+    sa.Column("arrival", Text, nullable=True),  # how that label came in, as in labels
+    # "column=value": a request about one slice asked for it, and only that slice's test may see it
+    sa.Column("slice_only", Text, nullable=True),
+    sa.Column("predicted_low", Float, nullable=True),  # as in join_rows
+    sa.Column("predicted_high", Float, nullable=True),
     sa.UniqueConstraint("model", "id_hash"),
 )
 sa.Index("ix_outcomes_model_served_at", outcomes.c.model, outcomes.c.served_at)

@@ -25,6 +25,7 @@ from redistill.streams.wire.arrow_columns import (
     is_text,
     is_words,
     lists,
+    pairs,
 )
 from redistill.streams.wire.arrow_encode import FORMAT, TIME
 from redistill.streams.wire.block import (
@@ -44,12 +45,14 @@ from redistill.streams.wire.columns import (
     clean,
     count,
     finite,
+    intervals,
     of_both_classes,
     printable,
     rates,
     storable,
 )
 from redistill.streams.wire.envelope import checked_names
+from redistill.streams.wire.failures import failure_codes, failure_of, without_answers
 from redistill.streams.wire.ids import Ids
 from redistill.textform import category_text
 
@@ -123,6 +126,11 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
         if column.startswith("feature."):
             columns.read_column(column.removeprefix("feature."), batch.column(column))
     latency, rate = (floats(batch, name, invalid) for name in ("latency_ms", "sample_rate"))
+    prediction = _prediction(batch.column("prediction"), schema.classes)
+    scores = _scores(batch, len(schema.classes), invalid)
+    if (failed := _failed(batch, invalid)) is not None:
+        prediction, scores = without_answers(prediction, scores, failed)
+    interval = pairs(batch, "prediction_interval", invalid)
     return PredictionBlock(
         model=model,
         version=version,
@@ -130,11 +138,13 @@ def _decode(batch: Any, schema_of: Callable[[str], Schema | None]) -> Prediction
         served_at=served_at,
         feature_names=schema.names,
         features=columns.out,
-        prediction=_prediction(batch.column("prediction"), schema.classes),
-        scores=_scores(batch, len(schema.classes), invalid),
+        prediction=prediction,
+        scores=scores,
         segments=_segments(batch, schema.divisions, invalid),
         latency_ms=None if latency is None else finite(latency, "latency_ms", invalid),
         sample_rate=None if rate is None else rates(rate, invalid),
+        failed=failed,
+        prediction_interval=None if interval is None else intervals(interval, invalid),
         wrong_type=columns.wrong,
         invalid=invalid,
         unseen=columns.unseen,
@@ -339,6 +349,24 @@ def _scores(batch: Any, width: int, invalid: dict[str, int]) -> NDArray[np.float
         count(invalid, "scores", len(values))
         return None
     return finite(values, "scores", invalid)
+
+
+def _failed(batch: Any, invalid: dict[str, int]) -> Codes | None:
+    if (at := batch.schema.get_field_index("failed")) < 0:
+        return None
+    column = batch.column(at)
+    if column.null_count == len(column):
+        return None
+    if is_single(column.type):
+        codes, values = codes_of(column, "failed")
+        found = list(map(failure_of, values))
+    else:
+        codes, found = np.where(column.is_valid(), 0, -1), [failure_of(...)]
+    found.append((None, True))  # code -1 = not given = the last one
+    rows = [found[code] for code in codes.tolist()]
+    if wrong := sum(not good for _, good in rows):
+        count(invalid, "failed", wrong)
+    return failure_codes([failure for failure, _ in rows])
 
 
 def _segments(batch: Any, slices: tuple[str, ...], invalid: dict[str, int]) -> dict[str, Codes]:

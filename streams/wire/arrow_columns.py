@@ -25,6 +25,7 @@ __all__ = [
     "is_text",
     "is_words",
     "lists",
+    "pairs",
 ]
 
 MAX_ID_CHARACTERS = 200
@@ -78,7 +79,7 @@ def lists(batch: Any, name: str, width: int) -> NDArray[np.float32]:
     if column.type == pa.null():  # what pandas and polars write where nothing is known
         return np.full((n, max(width, 0)), np.nan, np.float32)
     if not pa.types.is_fixed_size_list(column.type) or column.type.value_type != pa.float32():
-        column = _of_one_length(column, name, width)
+        column = _of_one_length(column, name, width, pa.float32())
     kind = column.type
     if width not in (kind.list_size, -1):
         raise WireError("invalid_field", f"{width} names, but {name} is of type {kind}")
@@ -90,8 +91,31 @@ def lists(batch: Any, name: str, width: int) -> NDArray[np.float32]:
     return out  # type: ignore[no-any-return]
 
 
-def _of_one_length(column: Any, name: str, width: int) -> Any:
-    """Lists of numbers as FixedSizeList<float32>."""
+def pairs(batch: Any, name: str, invalid: dict[str, int]) -> NDArray[np.float64] | None:
+    """A column of pairs of numbers as ``(n, 2) float64``, null as NaN; ``None`` if it is not there,
+    or holds something else: that is counted in ``invalid``."""
+    if (at := batch.schema.get_field_index(name)) < 0:
+        return None
+    column = batch.column(at)
+    if column.null_count == len(column):
+        return None
+    try:
+        column = _of_one_length(column, name, 2, pa.float64())
+    except WireError:
+        count(invalid, name, len(column) - column.null_count)
+        return None
+    if column.type.list_size != 2:
+        count(invalid, name, len(column) - column.null_count)
+        return None
+    child = column.values.slice(2 * column.offset, 2 * len(column))
+    out: NDArray[np.float64] = child.to_numpy(zero_copy_only=False).reshape(-1, 2)
+    if column.null_count:
+        out = np.where(_is_true(pc.is_null(column))[:, None], np.nan, out)
+    return out
+
+
+def _of_one_length(column: Any, name: str, width: int, of: Any) -> Any:
+    """Lists of numbers as FixedSizeList<of>."""
     if isinstance(column.type, pa.BaseExtensionType):  # a tensor
         column = column.storage
     kind, t = column.type, pa.types
@@ -107,7 +131,7 @@ def _of_one_length(column: Any, name: str, width: int) -> Any:
             "invalid_field", f"column {name} has lists of {min(sizes)} and of {max(sizes)} numbers"
         )
     size = sizes[0] if sizes else max(width, 0)
-    return column.cast(pa.list_(pa.float32(), size), safe=False)
+    return column.cast(pa.list_(of, size), safe=False)
 
 
 def floats(batch: Any, name: str, invalid: dict[str, int]) -> NDArray[Any] | None:

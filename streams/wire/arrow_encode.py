@@ -17,6 +17,8 @@ column                    type                                         meaning
 ``segment.KEY``           dictionary<utf8> or utf8                     optional
 ``latency_ms``            float32                                      optional
 ``sample_rate``           float32                                      optional
+``failed``                dictionary<utf8> or utf8                     optional: error, fallback
+``prediction_interval``   FixedSizeList<float64>[2]                    optional: low, high
 ========================  ===========================================  =============================
 
 Other columns are ignored. Booleans are 1 and 0 of a number, ``true`` and ``false`` of a category,
@@ -56,6 +58,8 @@ def encode_batch(
     segments: Mapping[str, Sequence[str | None]] | None = None,
     latency_ms: NDArray[np.float32] | None = None,
     sample_rate: NDArray[np.float32] | None = None,
+    failed: Sequence[str | None] | None = None,
+    prediction_interval: NDArray[np.float64] | None = None,
 ) -> bytes:
     """Write ``n`` predictions of one model version as one Arrow IPC stream.
 
@@ -81,6 +85,10 @@ def encode_batch(
         Key -> ``n`` values.
     latency_ms, sample_rate
         ``(n,) float32``.
+    failed
+        ``n`` of ``error``, ``fallback`` or ``None``.
+    prediction_interval
+        ``(n, 2) float64``, low and high; NaN = not given.
 
     Examples
     --------
@@ -108,6 +116,10 @@ def encode_batch(
     for name, optional in (("latency_ms", latency_ms), ("sample_rate", sample_rate)):
         if optional is not None:
             columns[name] = pa.array(optional, pa.float32())
+    if failed is not None:
+        columns["failed"] = _words(failed)
+    if prediction_interval is not None:
+        columns["prediction_interval"] = _lists(prediction_interval, np.float64)
     has_features = "features" in columns
     metadata = {
         "redistill.format": FORMAT,
@@ -135,6 +147,6 @@ def _column(values: Sequence[Any]) -> Any:
     return pa.array(values, pa.float64()) if kinds and kinds <= {int, float} else _words(values)
 
 
-def _lists(values: NDArray[np.float32]) -> Any:
-    flat = pa.array(np.ascontiguousarray(values, np.float32).reshape(-1), pa.float32())
+def _lists(values: NDArray[Any], kind: type[np.floating[Any]] = np.float32) -> Any:
+    flat = pa.array(np.ascontiguousarray(values, kind).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])

@@ -26,7 +26,10 @@ MAX_REFERRED = 4 * MAX_EVENT_BYTES
 """Bytes to which the columns of one batch may refer, together: they may share some, as columns
 with one dictionary do."""
 _COLUMNS = frozenset(
-    ("id", "served_at", "prediction", "features", "scores", "latency_ms", "sample_rate")
+    (
+        *("id", "served_at", "prediction", "features", "scores", "latency_ms", "sample_rate"),
+        *("failed", "prediction_interval"),
+    )
 )
 _NEEDED = frozenset(("id", "served_at", "prediction", "features"))
 _PREFIXES = ("feature.", "segment.")

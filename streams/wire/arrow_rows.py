@@ -13,6 +13,7 @@ from redistill.streams.errors import WireError
 from redistill.streams.wire.arrow import numeric_names
 from redistill.streams.wire.arrow_columns import codes_of, lists
 from redistill.streams.wire.arrow_encode import TIME
+from redistill.streams.wire.failures import failure_of
 
 __all__ = ["rows_of_batch"]
 
@@ -33,7 +34,7 @@ def rows_of_batch(batch: Any, most: int) -> Iterator[dict[str, Any]]:
     ------
     dict
         ``id``, ``served_at`` (microseconds since 1970), ``prediction``, ``scores``, ``features``,
-        ``segment``; ``None`` is missing. A feature of a type that none has is left out.
+        ``segment``, ``failed``; ``None`` is missing. A feature of a type that none has is left out.
 
     Raises
     ------
@@ -54,6 +55,8 @@ def rows_of_batch(batch: Any, most: int) -> Iterator[dict[str, Any]]:
         if dot and (at := _column(batch.column(name), name)) is not None:
             columns[kind][rest] = at
     ids, predictions = (_column(batch.column(n), n) for n in ("id", "prediction"))
+    at = batch.schema.get_field_index("failed")
+    failed = None if at < 0 else batch.column(at).to_pylist()
     served_at = batch.column("served_at").cast(TIME).cast(pa.int64()).to_pylist()
     for i in range(batch.num_rows):
         features = dict(zip(names, matrix[i].tolist(), strict=True))
@@ -62,6 +65,7 @@ def rows_of_batch(batch: Any, most: int) -> Iterator[dict[str, Any]]:
             "served_at": served_at[i],
             "prediction": predictions and predictions(i),
             "scores": None if scores is None else scores[i].tolist(),
+            "failed": None if failed is None else failure_of(failed[i])[0],
             "features": features | {k: at(i) for k, at in columns["feature"].items()},
             "segment": {k: v for k, at in columns["segment"].items() if (v := at(i)) is not None},
         }

@@ -148,12 +148,14 @@ class PredictionBlock:
     segments: dict[str, Codes] = field(default_factory=dict)  # key -> (n,)
     latency_ms: NDArray[np.float32] | None = None  # (n,); NaN = unknown
     sample_rate: NDArray[np.float32] | None = None  # (n,); None = all 1
+    failed: Codes | None = None  # (n,) of failures.FAILURES; None = no row failed
+    prediction_interval: NDArray[np.float64] | None = None  # (n, 2) low, high; NaN = not given
     wrong_type: dict[str, int] = field(default_factory=dict)
     """Values of a wrong type, infinite or beyond float32, per feature (NaN in ``features``)."""
     invalid: dict[str, int] = field(default_factory=dict)
     """What was wrong outside the features, per field: rows of a batch that were left out (``id``,
     ``served_at``, ``prediction``), values taken as missing (``scores``, ``latency_ms``,
-    ``segment``, ``sample_rate``)."""
+    ``segment``, ``sample_rate``, ``prediction_interval``), and ``failed`` taken as an error."""
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
     """Category values outside the schema per feature (they are -1 in ``features``), at most 20
     names each."""
@@ -223,6 +225,8 @@ def joined(blocks: Sequence[PredictionBlock]) -> PredictionBlock:
         segments={key: _codes([b.segments[key] for b in blocks]) for key in first.segments},
         latency_ms=_rows([b.latency_ms for b in blocks]),
         sample_rate=_rows([b.sample_rate for b in blocks]),
+        failed=None if first.failed is None else _codes([b.failed for b in blocks if b.failed]),
+        prediction_interval=_rows([b.prediction_interval for b in blocks]),
     )
 
 
@@ -238,11 +242,13 @@ def some_rows(block: PredictionBlock, keep: NDArray[np.bool_]) -> PredictionBloc
         ids=Ids.of([block.ids[i] for i in np.flatnonzero(keep).tolist()]),
         served_at=block.served_at[keep],
         features=block.features[keep],
-        prediction=Codes(p.codes[keep], p.values) if isinstance(p, Codes) else p[keep],
+        prediction=_kept(p, keep) if isinstance(p, Codes) else p[keep],
         scores=part(block.scores),
-        segments={k: Codes(c.codes[keep], c.values) for k, c in block.segments.items()},
+        segments={k: _kept(c, keep) for k, c in block.segments.items()},
         latency_ms=part(block.latency_ms),
         sample_rate=part(block.sample_rate),
+        failed=None if block.failed is None else _kept(block.failed, keep),
+        prediction_interval=part(block.prediction_interval),
     )
 
 
@@ -254,10 +260,16 @@ def _form(block: PredictionBlock) -> tuple[Any, ...]:
         tuple(block.segments),
         block.latency_ms is None,
         block.sample_rate is None,
+        block.failed is None,
+        block.prediction_interval is None,
     )
 
 
-def _rows(parts: Sequence[NDArray[np.float32] | None]) -> NDArray[np.float32] | None:
+def _kept(column: Codes, keep: NDArray[np.bool_]) -> Codes:
+    return Codes(column.codes[keep], column.values)
+
+
+def _rows(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
     given = [p for p in parts if p is not None]
     return np.concatenate(given) if given else None
 

@@ -35,6 +35,7 @@ __all__ = [
     "count",
     "finite",
     "infer_schema",
+    "intervals",
     "of_both_classes",
     "printable",
     "rates",
@@ -108,6 +109,27 @@ def rates(values: NDArray[Any], invalid: dict[str, int]) -> NDArray[np.float32] 
         count(invalid, "sample_rate", wrong)
     out = np.where(good, values, 1.0).astype(np.float32)
     return None if (out == 1.0).all() else out
+
+
+def intervals(values: NDArray[np.float64], invalid: dict[str, int]) -> NDArray[np.float64] | None:
+    """Prediction intervals: what is not finite, or has its ends crossed, is counted and taken as
+    missing; ``None`` if none is left.
+
+    Parameters
+    ----------
+    values
+        ``(n, 2)`` low, high; NaN = missing.
+
+    Examples
+    --------
+    >>> given = np.array([[1, 2], [3, 2], [np.nan, np.nan], [np.nan, 2]])
+    >>> intervals(given, invalid := {}).tolist(), invalid
+    ([[1.0, 2.0], [nan, nan], [nan, nan], [nan, nan]], {'prediction_interval': 2})
+    """
+    good = np.isfinite(values).all(1) & (values[:, 0] <= values[:, 1])
+    if wrong := int((~good & ~np.isnan(values).all(1)).sum()):
+        count(invalid, "prediction_interval", wrong)
+    return np.where(good[:, None], values, np.nan) if good.any() else None
 
 
 def printable(text: str) -> str:

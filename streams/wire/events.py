@@ -86,6 +86,8 @@ Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 Basis = Literal["measured", "estimated"]
+Failure = Literal["error", "fallback"]
+Arrival = Literal["topic", "api", "import"]
 FindingStatus = Literal["open", "update", "resolved"]
 FindingKind = Literal[
     "quality", "input", "prediction", "confidence", "accuracy", "latency", "calibration"
@@ -139,7 +141,7 @@ class PredictionMade:
     """Tensors in place of ``features``."""
     prediction: ClassText | float | bool
     """The class name (``true`` and ``false`` name the classes of booleans); a number for a
-    regression."""
+    regression. Of a row that ``failed`` it is not read: empty where there was none."""
     scores: list[float | None] | None = None
     """``scores[i]`` belongs to ``classes[i]`` of the model's specification."""
     segment: dict[str, str] = field(default_factory=dict)
@@ -148,6 +150,13 @@ class PredictionMade:
     """Wall-clock milliseconds of this prediction."""
     sample_rate: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
     """Share of the service's predictions that are logged at all."""
+    failed: Failure | None = None
+    """The answer was not the model's: the service met an ``error``, or answered with a
+    ``fallback``. The row is counted; its prediction and scores are not read, and a label of it
+    makes no outcome."""
+    prediction_interval: tuple[float, float] | None = None
+    """Lower and upper end of the model's own prediction interval of a regression, both finite, the
+    lower first. It is checked and stored; no monitor reads it yet."""
 
 
 SERVED_AHEAD = timedelta(days=1)
@@ -177,7 +186,16 @@ class LabelObserved:
     """How sure the source is."""
     op: Literal["upsert", "retract"] = "upsert"
     inclusion_probability: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
-    """Probability with which this row was chosen to be labelled; ``None``: the service chose."""
+    """Probability with which this row was chosen to be labelled, in the draw that whoever labels
+    made; ``None``: the service chose, or answers a request, of which redistill knows it."""
+    uniform: bool = True
+    """All rows of the model had that probability. ``False``: rows were picked for their worth, or
+    of some kind; such a label never feeds a test."""
+    request_id: UUID | None = None
+    """The request (``label-request.v1``) that this label answers."""
+    arrival: Arrival = "topic"
+    """How the label came in: written by ``PredictionLogger.label`` (``api``), by ``redistill label
+    import``, or by a program of its own (``topic``)."""
     version: VersionName | None = None
     """With ``version`` and ``prediction`` no join is needed."""
     prediction: ClassText | int | float | bool | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from redistill.streams.errors import WireError
+from redistill.streams.wire import failures
 from redistill.streams.wire.columns import MAX_TEXT, MAX_UNKNOWN, count, printable
 from redistill.textform import NoText, text_of
 
@@ -66,6 +67,25 @@ class Faults:
             if item is not None:
                 count(self.invalid, "segment")
         return out
+
+    def failure_of(self, value: Any) -> str | None:
+        """What ``failed`` says of a row; what it may not say is counted, and taken as an error."""
+        failure, good = failures.failure_of(value)
+        if not good:
+            count(self.invalid, "failed")
+        return failure
+
+    def pair_of(self, name: str, value: Any) -> tuple[float, float] | None:
+        """Two numbers of a row that did not fit, NaN where one is missing; ``None`` and counted
+        where they are no such pair."""
+        if value is None:
+            return None
+        if isinstance(value, list) and len(value) == 2:
+            low, high = (np.nan if v is None else _number(v) for v in value)
+            if low is not None and high is not None:
+                return low, high
+        count(self.invalid, name)
+        return None
 
     def number_of(self, name: str, value: Any) -> float | None:
         """A number of a row that did not fit; ``None`` and counted where it is none."""

@@ -21,11 +21,13 @@ from redistill.streams.wire.columns import (
     clean,
     count,
     finite,
+    intervals,
     of_both_classes,
     rates,
     storable,
     times,
 )
+from redistill.streams.wire.failures import failure_codes, without_answers
 from redistill.streams.wire.faults import Faults, as_float
 from redistill.streams.wire.ids import Ids
 from redistill.streams.wire.rows import AnyPlan, Plan, Row
@@ -50,6 +52,8 @@ class Group:
         "segment",
         "latency_ms",
         "sample_rate",
+        "failed",
+        "interval",
     )
 
     def __init__(self, model: str, version: str) -> None:
@@ -67,6 +71,8 @@ class Group:
         self.segment: list[dict[str, str] | None] = []
         self.latency_ms: list[float | None] = []
         self.sample_rate: list[float] = []
+        self.failed: list[str | None] = []
+        self.interval: list[tuple[float, float] | None] = []
         self.faults = Faults()
 
     def add(self, rows: Sequence[Row], index: Sequence[int], features: list[Any]) -> None:
@@ -80,6 +86,8 @@ class Group:
         self.segment += [r.segment or None for r in rows]
         self.latency_ms += [r.latency_ms for r in rows]
         self.sample_rate += [r.sample_rate for r in rows]
+        self.failed += [r.failed for r in rows]
+        self.interval += [r.prediction_interval for r in rows]
 
     def drop(self, rows: Container[int]) -> None:
         """Leave rows out."""
@@ -133,6 +141,10 @@ def finish(
         whole = bare(group.model, group.version, ids, served_at, prediction)
         return whole, group.index, []
     unseen: dict[str, dict[str, int]] = {}
+    prediction = _predictions(group.prediction, schema.classes)
+    scores = _scores(group, len(schema.classes))
+    if (failed := failure_codes(group.failed)) is not None:
+        prediction, scores = without_answers(prediction, scores, failed)
     block = PredictionBlock(
         model=group.model,
         version=group.version,
@@ -140,11 +152,13 @@ def finish(
         served_at=served_at,
         feature_names=plan.names,
         features=_feature_columns(group, plan, unseen),
-        prediction=_predictions(group.prediction, schema.classes),
-        scores=_scores(group, len(schema.classes)),
+        prediction=prediction,
+        scores=scores,
         segments=_segments(group.segment, schema.divisions),
         latency_ms=_latency(group),
         sample_rate=_sample_rate(group),
+        failed=failed,
+        prediction_interval=_intervals(group),
         wrong_type=group.faults.wrong,
         invalid=group.faults.invalid,
         unseen=unseen,
@@ -267,3 +281,12 @@ def _sample_rate(group: Group) -> NDArray[np.float32] | None:
     if values.count(1.0) == len(values):
         return None
     return rates(np.array(values, np.float64), group.faults.invalid)
+
+
+def _intervals(group: Group) -> NDArray[np.float64] | None:
+    values = group.interval
+    if values.count(None) == len(values):
+        return None
+    none = (np.nan, np.nan)
+    wide = np.array([none if v is None else v for v in values], np.float64)
+    return intervals(wide, group.faults.invalid)

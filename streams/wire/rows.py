@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import starmap
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -58,6 +58,8 @@ class Row(msgspec.Struct, gc=False):
     segment: dict[SegmentText, SegmentText] | None = None
     latency_ms: float | None = None
     sample_rate: float = 1.0
+    failed: Literal["error", "fallback"] | None = None
+    prediction_interval: tuple[float, float] | None = None
 
 
 class Plan:
@@ -216,6 +218,7 @@ def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
         raise WireError("invalid_field", "tensor inputs are not read by this version")
     scores, segment = raw.pop("scores", None), raw.pop("segment", None)
     latency, rate = raw.pop("latency_ms", None), raw.pop("sample_rate", None)
+    failed, interval = raw.pop("failed", None), raw.pop("prediction_interval", None)
     if "id" in raw:
         raw["id"] = id_text(raw["id"])
     try:
@@ -230,6 +233,8 @@ def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
     row.latency_ms = faults.number_of("latency_ms", latency)
     rate = faults.number_of("sample_rate", rate)
     row.sample_rate = 1.0 if rate is None else rate
+    row.failed = faults.failure_of(failed)  # type: ignore[assignment]
+    row.prediction_interval = faults.pair_of("prediction_interval", interval)
     return row
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -94,7 +95,7 @@ def new_database(url: str) -> Database:
 
 
 def prediction(
-    i: int, *, model: str = "credit", version: str = "7", right: bool = True
+    i: int, *, model: str = "credit", version: str = "7", right: bool = True, **changes: Any
 ) -> PredictionMade:
     """Row ``i``; its truth is ``truth(i)``."""
     label = truth(i)
@@ -111,6 +112,7 @@ def prediction(
         },
         prediction=label if right else other,
         scores=[0.75, 0.25] if (label == "repay") == right else [0.25, 0.75],
+        **changes,
     )
 
 

@@ -98,6 +98,7 @@ def normal(inputs: RuleInput) -> RuleResult:
         for what, value in (
             ("profile", row.profile),
             ("base_error", row.base_error),
+            ("expected_error", row.expected_error),
         ):
             digest = known.body.get(f"{what}_sha256")
             if digest is not None and digest != _sha(value):

@@ -43,7 +43,7 @@ def outcomes_follow(inputs: RuleInput) -> RuleResult:
             ),
             *(
                 of_label[n].label(f"label_{n}")
-                for n in ("p_include", "uniform", "slices", "received_at")
+                for n in ("p_include", "uniform", "slices", "received_at", "request_id", "arrival")
             ),
             j.version.label("row_version"),
             j.prediction.label("row_prediction"),
@@ -53,9 +53,12 @@ def outcomes_follow(inputs: RuleInput) -> RuleResult:
                 o.topic_id.is_distinct_from(j.topic_id),
                 o.partition.is_distinct_from(j.partition),
                 o.window.is_distinct_from(j.window),
+                o.predicted_low.is_distinct_from(j.predicted_low),
+                o.predicted_high.is_distinct_from(j.predicted_high),
                 # nothing was served after it was stored
                 o.served_at.not_in((j.served_at, sa.func.coalesce(j.stored_at, o.made_at))),
             ).label("copied_otherwise"),
+            j.failed,
             count.label("labels"),
         )
         .select_from(outcomes)
@@ -129,6 +132,10 @@ def _wrong(inputs: RuleInput, row: Any) -> str | None:
             )
         if there and (row.label_p_include, row.label_uniform) != (row.p_include, row.uniform):
             return "it was drawn otherwise than its label says"
+        if there and (row.label_request_id, row.label_arrival) != (row.request_id, row.arrival):
+            return "its label came in by another way, or answers another request"
+    if row.slice_only is not None and (row.request_id is None or row.uniform):
+        return "only one slice's test may see it, and nobody asked for that"
     return _prediction(inputs, row, names)
 
 
@@ -142,6 +149,8 @@ def _prediction(inputs: RuleInput, row: Any, names: Names) -> str | None:
         return None  # its label brought the prediction, and expired
     if logged and row.topic_id is not None and row.copied_otherwise:
         return "its prediction was served at another time or place, or with another score"
+    if row.failed is not None and row.topic_id is not None:  # not one that was logged afterwards
+        return "what was served was not the model's answer"
     said = {
         (row.row_version, row.row_prediction if not logged else names.name(row.row_prediction)),
         (row.label_version, names.name(row.label_prediction) if brought else None),
@@ -163,7 +172,7 @@ def _names(classes: tuple[str, ...]) -> Names:
 def labels_lead_to_outcomes(inputs: RuleInput) -> RuleResult:
     """Part of invariant 9: what became of each label."""
     violations: list[str] = []
-    o, of_label = outcomes.c, labels.c
+    o, of_label, j = outcomes.c, labels.c, join_rows.c
     query = (
         sa.select(
             *(
@@ -174,9 +183,19 @@ def labels_lead_to_outcomes(inputs: RuleInput) -> RuleResult:
             o.seq,
             o.source.label("of_source"),
             o.observed_at.label("of_time"),
+            j.failed,
+            j.id_hash.is_not(None).label("served"),
         )
         .select_from(labels)
         .outerjoin(outcomes, sa.and_(o.model == of_label.model, o.id_hash == of_label.id_hash))
+        .outerjoin(
+            join_rows,
+            sa.and_(
+                of_label.state == "failed",
+                j.model == of_label.model,
+                j.id_hash == of_label.id_hash,
+            ),
+        )
     )
     salt = _salt(inputs.conn)
     waiting = 0
@@ -216,7 +235,9 @@ def _astray(inputs: RuleInput, row: Any) -> str | None:
             return "it is joined, and there is no outcome"
         if row.seq is not None and (row.of_source, row.of_time) != (row.source, row.observed_at):
             return "it is joined, and its outcome has another label"
-    if row.state in ("unsampled", "orphan") and row.seq is not None:
+    if row.state == "failed" and row.served and row.failed is None:
+        return "it is failed, and what was served was the model's answer"
+    if row.state in ("unsampled", "orphan", "failed") and row.seq is not None:
         return f"it is {row.state}, and there is an outcome"
     # it is looked up again when it is twice as old; a day for clocks that were ahead
     latest = inputs.now + max(DAY, 2 * (inputs.now - row.received_at))

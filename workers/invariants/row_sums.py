@@ -121,7 +121,7 @@ def labels_add_up(inputs: RuleInput) -> RuleResult:
         violations += [
             f"{model}: {by_state[model][state]:,} labels are {state},"
             f" {counted.of(model, f'labels_{state}'):,} ever became so"
-            for state in ("unsampled", "orphan")
+            for state in ("unsampled", "orphan", "failed")
             if by_state[model][state] > counted.of(model, f"labels_{state}")
         ]
     return RuleResult(figures={"labels": there}, violations=violations)

@@ -224,6 +224,7 @@ class _Rows:
             confidence=shares.get("confidence"),
             op="retract" if self.retract else "upsert",
             inclusion_probability=shares.get("inclusion"),
+            arrival="import",
         )
 
     def _observed(self, i: int) -> datetime | str:

@@ -35,7 +35,7 @@ __all__ = [
     "upgrade",
 ]
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011")
+REVISIONS = tuple(f"{number:04}" for number in range(1, 13))
 """Every revision, oldest first (a test compares them with the scripts: Alembic costs .5 s)."""
 
 HEAD = REVISIONS[-1]

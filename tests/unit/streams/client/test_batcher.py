@@ -313,3 +313,47 @@ def test_label_goes_to_the_topic_of_its_source_where_that_can_be_one() -> None:
         assert made.event(dataclasses.replace(event, source=source), bound=True) == []
     assert len(faults) == 5
     assert "cannot be part of a topic's name" in faults[0][0]
+
+
+@pytest.mark.parametrize("n", [1, 2 * MIN_BATCH_ROWS])
+def test_rows_that_failed_say_so_in_both_encodings(n: int) -> None:
+    rows = [row(i) for i in range(n)]
+    rows += [row(n + i, failed="error", prediction="", scores=None) for i in range(n)]
+    records, refused = gather(rows)
+    assert refused == []
+    assert all(is_arrow(r) == (n > 1) for r in records)
+    got = blocks(records)
+    said = [f for b in got for f in (b.failed.strings() if b.failed else [None] * len(b))]
+    assert said == [None] * n + ["error"] * n
+    assert [p for b in got for p in b.prediction.strings()] == ["no"] * n + [None] * n  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("n", [1, MIN_BATCH_ROWS])
+def test_intervals_are_read_back_as_they_were_logged(n: int) -> None:
+    rows = [
+        row(i, prediction=0.5, prediction_interval=(0.25, i + 0.75) if i % 2 == 0 else None)
+        for i in range(n)
+    ]
+    records, refused = gather(rows)
+    assert refused == []
+    (block,) = blocks(records, Schema(features=SCHEMA.features))
+    wanted = [[0.25, i + 0.75] if i % 2 == 0 else [np.nan] * 2 for i in range(n)]
+    np.testing.assert_array_equal(block.prediction_interval, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"failed": "timeout"}, "failed is 'timeout': error or fallback, or None"),
+        ({"prediction_interval": (2.0, 1.0)}, "prediction_interval is 2 to 1: finite"),
+        ({"prediction_interval": (1.0, math.inf)}, "prediction_interval is 1 to inf: finite"),
+        ({"prediction_interval": (1.0,)}, "prediction_interval: two numbers"),
+        ({"prediction_interval": ("a", 1.0)}, "prediction_interval: two numbers"),
+    ],
+)
+def test_what_no_reader_would_take_is_refused_with_its_reason(
+    change: dict[str, Any], why: str
+) -> None:
+    records, refused = gather([row(1, **change), row(2)])
+    assert [r.rows for r in records] == [1]
+    assert refused[0][0].startswith(why)

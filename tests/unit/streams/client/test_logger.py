@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -155,10 +156,30 @@ def test_label_is_an_event_with_now_as_its_time(log: PredictionLogger) -> None:
     log.label("m", id=7, label=None, op="retract")  # type: ignore[arg-type]
     first, second = pipe(log).queue
     assert first == LabelObserved(
-        id="a", model="m", label="true", source="ledger", observed_at=at, prediction="3"
-    )
+        id="a", model="m", label="true", source="ledger", observed_at=at, prediction="3",
+        arrival="api",
+    )  # fmt: skip
     assert (second.id, second.op) == ("7", "retract")
     assert abs((datetime.now(UTC) - second.observed_at).total_seconds()) < 60
+
+
+def test_label_that_answers_a_request_says_which(log: PredictionLogger) -> None:
+    request = UUID(int=7)
+    log.label("m", id="a", label="x", request_id=str(request), uniform=False)
+    log.label("m", id="a", label="x", request_id=request)
+    log.label("m", id="a", label="x", request_id="seven")
+    first, second = pipe(log).queue
+    assert (first.request_id, first.uniform) == (request, False)
+    assert (second.request_id, second.uniform) == (request, True)
+    assert pipe(log).ledger.invalid == 1
+
+
+def test_answer_of_a_failed_row_need_not_be_told(log: PredictionLogger) -> None:
+    log.log(model="m", version="1", features={"x": 1}, id="a", failed="error")
+    log.log(model="m", version="1", prediction=2.0, id="b", prediction_interval=[1, 3])  # type: ignore[arg-type]
+    first, second = pipe(log).queue
+    assert (first.prediction, first.failed) == ("", "error")
+    assert (second.failed, second.prediction_interval) == (None, (1, 3))
 
 
 def test_label_of_a_bound_source_is_marked_for_its_topic(log: PredictionLogger) -> None:

@@ -147,6 +147,24 @@ def test_slices_of_a_row_are_json_from_its_segments_and_its_categories() -> None
     assert slices == ['{"region": "B"}', '{"region": "A"}', None]
 
 
+def test_rows_that_failed_are_kept_for_the_join_and_their_features_are_not() -> None:
+    failed = Codes(np.array([-1, 0, 1], np.int32), ("error", "fallback"))
+    interval = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])
+    b = dataclasses.replace(block(3), failed=failed, prediction_interval=interval)
+    batch = run(Sampler(total_cap=None), b, now=0)
+    joins = batch.joins["credit"]
+    assert joins.failed == [None, "error", "fallback"]
+    assert (joins.predicted_low, joins.predicted_high) == ([1.0, None, 3.0], [2.0, None, 4.0])
+    assert read(batch)["id"].to_pylist() == ["row-0"]
+
+
+def test_columns_that_no_row_fills_are_not_written() -> None:
+    joins = run(Sampler(total_cap=None), block(3), now=0).joins["credit"]
+    assert not joins.by_hash("credit").keys() & {"failed", "predicted_low", "predicted_high"}
+    joins.failed[1] = "error"
+    assert joins.by_hash("credit")["failed"].count("error") == 1
+
+
 def test_rows_of_a_model_that_was_unregistered_meanwhile_are_dropped() -> None:
     sampler, b = Sampler(total_cap=None), block(3)
     sampler.add(b, id_hashes(b.ids, SALT), np.zeros(3, np.int64), config=CONFIG, partition=P)

@@ -25,7 +25,12 @@ def test_join_rows_are_dropped_in_every_column() -> None:
     kept.keep([True, False, True])
     assert len(kept) == 2
     assert (kept.id_hash, kept.prediction, kept.served_at) == ([5, 0], ["0th", "2th"], [0, 2])
-    assert {len(getattr(kept, name)) for name in JoinRows.__slots__} == {2}
+    lengths = {name: len(getattr(kept, name)) for name in JoinRows.__slots__}
+    seldom = dict.fromkeys(("failed", "predicted_low", "predicted_high"), 0)  # empty: no values
+    assert lengths == dict.fromkeys(lengths, 2) | seldom
+    kept.failed = ["error", None]
+    kept.keep([False, True])
+    assert kept.failed == [None]
 
 
 def test_counters_add_up_and_nothing_is_no_counter() -> None:

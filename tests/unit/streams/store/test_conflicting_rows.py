@@ -30,6 +30,7 @@ def rows(*ids: int, **over: Any) -> JoinRows:
         id_hash=list(ids), version=["7"] * len(ids), prediction=["repay"] * len(ids),
         score=[0.75] * len(ids), slices=[None] * len(ids), served_at=[NOW] * len(ids),
         topic_id=["t"] * len(ids), partition=[0] * len(ids), window=[0] * len(ids),
+        failed=[None] * len(ids), predicted_low=[None] * len(ids), predicted_high=[None] * len(ids),
     )  # fmt: skip
     for name, value in over.items():
         setattr(made, name, [value] * len(ids))
@@ -55,6 +56,8 @@ def offered(db: Database, *parts: JoinRows) -> int:
         ({"score": None}, 1),
         ({"slices": '{"region": "EU"}'}, 1),
         ({"served_at": 7}, 1),
+        ({"failed": "error"}, 1),
+        ({"predicted_low": 0.0, "predicted_high": 1.0}, 1),
     ],
 )
 def test_second_row_with_an_id_is_counted_where_it_says_something_else(

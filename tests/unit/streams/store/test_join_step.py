@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from structlog.testing import capture_logs
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.label_rows import label_row
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.outcomes import AccuracyState
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
@@ -114,6 +116,32 @@ def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -
     assert looked < 30
     assert s.now == NOW + round(CONFIG.wait_days * DAY)
     assert s.counters()["labels_orphan"] == 1
+
+
+def test_label_of_a_row_that_failed_makes_no_outcome(db: Database) -> None:
+    s = Stream(db)
+    s.send(prediction(1), prediction(2, failed="fallback"), prediction(3, failed="error"))
+    s.send(label(1), label(2), label(3, version="7", prediction="repay"))
+    assert s.join().outcomes == 1
+    assert {r.id: r.state for r in s.rows(t.labels)} == {
+        "row-1": "joined", "row-2": "failed", "row-3": "failed",
+    }  # fmt: skip
+    assert s.counters()["labels_failed"] == 2
+    assert s.counters()["rows_failed"] == 2
+
+
+def test_outcome_says_how_its_label_came_in_and_what_was_predicted(db: Database) -> None:
+    s = Stream(db)
+    request = UUID(int=7)
+    s.send(prediction(1, prediction_interval=(0.5, 1.5)), prediction(2))
+    s.send(label(1, request_id=request, arrival="import", uniform=False), label(2, arrival="api"))
+    s.join()
+    first, second = sorted(s.rows(t.outcomes), key=lambda o: o.id)
+    assert (first.request_id, first.arrival, first.uniform) == (str(request), "import", False)
+    assert (first.predicted_low, first.predicted_high) == (0.5, 1.5)
+    assert (second.request_id, second.arrival, second.uniform) == (None, "api", True)
+    (state,) = s.rows(t.accuracy_states)
+    assert AccuracyState.from_bytes(state.state, KEY, model="credit", version="7").uniform_n == 1
 
 
 def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -> None:

@@ -16,14 +16,16 @@ def test_rows_are_as_they_would_stand_in_json() -> None:
         feature_names=["x"], features=np.array([[1.5], [2], [3]], np.float32),
         categories={"c": ["EU", None, "US"], "b": [True, False, None]},
         prediction=np.array([1.0, 0.0, 1.0]), scores=np.full((3, 2), 0.5, np.float32),
-        segments={"s": ["web", None, "app"]},
+        segments={"s": ["web", None, "app"]}, failed=[None, "fallback", None],
     )  # fmt: skip
     rows = list(rows_of_batch(open_batch(raw), 2))
     assert rows == [
         {"id": "a", "served_at": 5, "prediction": 1.0, "scores": [0.5, 0.5],
-         "features": {"x": 1.5, "c": "EU", "b": True}, "segment": {"s": "web"}},
+         "features": {"x": 1.5, "c": "EU", "b": True}, "segment": {"s": "web"},
+             "failed": None},
         {"id": "b", "served_at": 6, "prediction": 0.0, "scores": [0.5, 0.5],
-         "features": {"x": 2.0, "c": None, "b": False}, "segment": {}},
+         "features": {"x": 2.0, "c": None, "b": False}, "segment": {},
+             "failed": "fallback"},
     ]  # fmt: skip
 
 

@@ -91,6 +91,22 @@ EXPECTED: dict[str, Any] = {
     ),
 }  # fmt: skip
 
+LATER: dict[str, Any] = {
+    "prediction.v1.failed": events.PredictionMade(
+        id="req-2", model="credit", version="7", served_at=AT, features={"income": 1250.5},
+        prediction="repay", failed="fallback",
+    ),
+    "prediction.v1.interval": events.PredictionMade(
+        id="req-3", model="price", version="7", served_at=AT, features={"income": 1250.5},
+        prediction=4.25, prediction_interval=(3.5, 5.0),
+    ),
+    "label.v1.answer": events.LabelObserved(
+        id="req-1", model="credit", label="default", observed_at=AT, source="ledger",
+        uniform=False, request_id=ID, arrival="import",
+    ),
+}  # fmt: skip
+"""With fields that an event got after its first version: by the event, and what is new."""
+
 SCHEMA = Schema(
     features=(
         Feature(name="income"),
@@ -116,25 +132,47 @@ def test_every_type_has_a_golden_file() -> None:
     assert {f"{n}.json" for n in names} <= {p.name for p in GOLDEN.glob("*.json")}
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [*EXPECTED, *LATER])
 def test_golden_event_decodes_to_what_it_meant(name: str) -> None:
-    assert decode(_read(name)) == EXPECTED[name]
+    assert decode(_read(name)) == (EXPECTED | LATER)[name]
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [*EXPECTED, *LATER])
 def test_golden_event_agrees_with_its_schema(name: str) -> None:
-    schema = describe.load(name)
+    schema = describe.load(".".join(name.split(".")[:2]))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads(_read(name).value or b""), schema)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [*EXPECTED, *LATER])
 def test_encode_writes_the_golden_bytes(name: str) -> None:
     golden = _read(name)
-    made = encode(EXPECTED[name], source="/golden", event_id="golden-1")
+    made = encode((EXPECTED | LATER)[name], source="/golden", event_id="golden-1")
     assert made.headers == golden.headers
     assert made.key == golden.key
-    assert json.loads(made.value) == json.loads(golden.value or b"")
+    written, old = json.loads(made.value), json.loads(golden.value or b"")
+    new = _since(written, old)
+    assert not new if name in LATER else new <= NEW_FIELDS[name]
+
+
+NEW_FIELDS = {name: frozenset[str]() for name in EXPECTED} | {
+    "prediction.v1": {"failed", "prediction_interval"},
+    "label.v1": {"uniform", "request_id", "arrival"},
+}
+"""Fields that an event got since its golden file was written."""
+
+
+def _since(written: Any, old: Any) -> set[str]:
+    """Names of the fields that only the newer of two objects has; all others are as they were."""
+    if isinstance(written, dict) and isinstance(old, dict):
+        assert written.keys() >= old.keys()
+        within = [_since(written[key], old[key]) for key in old]
+        return (written.keys() - old.keys()).union(*within)
+    if isinstance(written, list) and isinstance(old, list):
+        assert len(written) == len(old)
+        return set().union(*map(_since, written, old))
+    assert written == old
+    return set()
 
 
 def test_structured_mode_decodes() -> None:
@@ -160,9 +198,24 @@ def test_golden_batch_decodes_to_what_it_meant() -> None:
     np.testing.assert_array_equal(block.sample_rate, np.full(3, 0.5, np.float32))
 
 
+def test_golden_batch_with_failed_rows_decodes_to_what_it_meant() -> None:
+    decoded = decode_predictions([_read("prediction-batch.v1.failed")], lambda model: SCHEMA)
+    assert decoded.dead == []
+    (block,) = decoded.blocks
+    assert block.failed is not None
+    assert block.failed.strings() == [None, "error", "fallback"]
+    assert block.prediction.strings() == ["repay", None, None]  # type: ignore[union-attr]
+    np.testing.assert_array_equal(
+        block.scores, np.array([[0.75, 0.25], [np.nan] * 2, [np.nan] * 2])
+    )
+    np.testing.assert_array_equal(
+        block.prediction_interval, [[1.5, 2.5], [np.nan] * 2, [-1e300, 1e300]]
+    )
+
+
 def make_golden() -> None:
     """Write the files that do not exist yet (by hand, once per new version of an event)."""
-    for name, event in EXPECTED.items():
+    for name, event in (EXPECTED | LATER).items():
         made = encode(event, source="/golden", event_id="golden-1")
         _write(name, made.key, made.headers, json.loads(made.value))
     label = encode(EXPECTED["label.v1"], source="/golden", event_id="golden-1")
@@ -199,6 +252,19 @@ def make_golden() -> None:
         events.PredictionMade, source="/golden", event_id="golden-1", content_type=ARROW
     )
     _write("prediction-batch.v1", b"credit", headers, base64.b64encode(batch).decode())
+    failed = encode_batch(
+        model="credit",
+        version="7",
+        ids=["d", "e", "f"],
+        served_at=np.array([start, start + 1, start + 2]),
+        feature_names=["age", "income"],
+        features=np.array([[41, 1250.5], [42, nan], [43, 3]], np.float32),
+        prediction=["repay", "", "default"],
+        scores=np.array([[0.75, 0.25], [nan, nan], [0.5, 0.5]], np.float32),
+        failed=[None, "error", "fallback"],
+        prediction_interval=np.array([[1.5, 2.5], [nan, nan], [-1e300, 1e300]]),
+    )
+    _write("prediction-batch.v1.failed", b"credit", headers, base64.b64encode(failed).decode())
 
 
 def _write(name: str, key: bytes | None, headers: list[tuple[str, bytes]], value: Any) -> None:

@@ -442,6 +442,11 @@ _number = st.one_of(st.none(), st.floats(width=32), st.integers(-1000, 1000))
 _word = st.sampled_from(["EU", "US", "3", "MARS", "", "é", None])
 _floats32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
+_failed = st.sampled_from(["error", "fallback", "timeout", "", None])
+_interval = st.one_of(
+    st.none(), st.tuples(*[st.one_of(st.none(), st.floats(), st.integers(-9, 9))] * 2)
+)
+
 
 @st.composite
 def _rows(draw: st.DrawFn) -> list[dict[str, Any]]:
@@ -450,6 +455,7 @@ def _rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     names = draw(st.sets(st.sampled_from(["age", "income", "extra"])))
     words = draw(st.sets(st.sampled_from(["region", "sort"])))
     with_scores, with_segment, with_latency, with_rate = (draw(st.booleans()) for _ in range(4))
+    with_failed, with_interval = draw(st.booleans()), draw(st.booleans())
     scores = draw(st.integers(1, 3))
     return [
         {
@@ -463,6 +469,8 @@ def _rows(draw: st.DrawFn) -> list[dict[str, Any]]:
             "segment": {"channel": draw(st.sampled_from(["web", "app"]))} if with_segment else {},
             "latency_ms": draw(st.one_of(st.none(), _floats32)) if with_latency else None,
             "sample_rate": 0.5 if with_rate else 1.0,
+            "failed": draw(_failed) if with_failed else None,
+            "prediction_interval": draw(_interval) if with_interval else None,
         }
         for _ in range(n)
     ]
@@ -495,6 +503,10 @@ def _as_arrow(rows: Sequence[dict[str, Any]]) -> Record:
             segments={k: [r["segment"][k] for r in rows] for k in first["segment"]},
             latency_ms=np.array([r["latency_ms"] for r in rows], np.float32),
             sample_rate=np.array([r["sample_rate"] for r in rows], np.float32),
+            failed=[r.get("failed") for r in rows],
+            prediction_interval=np.array(
+                [r.get("prediction_interval") or (None, None) for r in rows], np.float64
+            ),
         )
     )
 

@@ -69,7 +69,22 @@ TAMPERINGS: dict[str, Sequence[str]] = {
     "an outcome is there twice": [
         "INSERT INTO outcomes SELECT model, version, 99999, id_hash + 1, id, correct, prediction,"
         " label, score, slices, served_at, observed_at, source, p_include, uniform, topic_id,"
-        f' partition, "window", made_at FROM outcomes WHERE {OUTCOME}'
+        ' partition, "window", made_at, request_id, arrival, slice_only, predicted_low,'
+        f" predicted_high FROM outcomes WHERE {OUTCOME}"
+    ],
+    "an answer to a request is one to none": [
+        f"UPDATE outcomes SET request_id = 'other' WHERE {OUTCOME}"
+    ],
+    "an outcome feeds one slice, and nobody asked": [
+        f"UPDATE outcomes SET slice_only = 'region=EU' WHERE {OUTCOME}"
+    ],
+    "an outcome is of a row that failed": [
+        "UPDATE join_rows SET failed = 'error' WHERE id_hash ="
+        f" (SELECT id_hash FROM outcomes WHERE {OUTCOME})"
+    ],
+    "a label failed, and its row did not": [
+        "UPDATE labels SET state = 'failed' WHERE id ="
+        f" (SELECT id FROM outcomes WHERE {OUTCOME})"
     ],
     "the state of harm is another one": [
         "UPDATE accuracy_states SET state = (SELECT state FROM accuracy_states LIMIT 1)"
