@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ import receivers
 import structlog
 import wheels as wheel_builds
 from hypothesis import HealthCheck, settings
+
+# what a shell runs in the background ignores interrupts, and so would all that the tests start
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # before torch is imported anywhere: two of its threads on a busy machine are slower than one
 os.environ.setdefault("OMP_NUM_THREADS", "1")

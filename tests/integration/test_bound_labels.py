@@ -265,7 +265,7 @@ def cli(lab: Lab, *words: str) -> str:
     result = CliRunner().invoke(app, list(words[1:]), env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result.stdout
+    return result.output
 
 
 @pytest.mark.kafka

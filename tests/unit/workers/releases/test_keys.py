@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ NOW = datetime(2026, 11, 25, 12, 30, 15, 999, tzinfo=UTC)
 
 
 def test_keys_are_private_and_root_is_signed_by_itself(tmp_path: Path) -> None:
+    os.umask(0o022)
     trust = keys.init(tmp_path / "keys", passphrase=None, now=NOW)
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
     modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "keys").iterdir()}
