@@ -59,6 +59,8 @@ BACKLOG = 2_048
 FOR_EVER = "private, max-age=31536000, immutable"
 """For what never changes under its name: versioned metadata, files named by their hash."""
 
+KEPT_SECONDS = 1.0
+"""How long a scrape is told again: nobody makes the database work by scraping all the time."""
 SCRAPE_SECONDS = 5.0
 """How long a scrape waits for the database; Prometheus gives up after ten."""
 
@@ -84,7 +86,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     layout = RepositoryLayout(settings.root)
     metrics = WebMetrics(database, settings.namespace, most_models=settings.metrics_models)
     readiness = Readiness(database, layout)
-    scrapes = SharedCall(lambda: generate_latest(metrics.registry))
+    scrapes = SharedCall(lambda: generate_latest(metrics.registry), keep_seconds=KEPT_SECONDS)
     token = settings.web_token.get_secret_value() if settings.web_token is not None else None
     app = FastAPI(title="redistill", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(

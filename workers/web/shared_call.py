@@ -25,6 +25,9 @@ class SharedCall(Generic[T]):
     ----------
     call
         Asks; may take any time, or for ever.
+    keep_seconds
+        How long an answer is as good as a new one: whoever asks all the time costs no more than
+        one question in that time.
     clock
         Monotonic seconds.
     """
@@ -33,6 +36,7 @@ class SharedCall(Generic[T]):
         self,
         call: Callable[[], T],
         *,
+        keep_seconds: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._call = call
@@ -40,6 +44,7 @@ class SharedCall(Generic[T]):
         self._lock = threading.Lock()
         self._asked: Future[T] | None = None
         self._asked_at = 0.0
+        self._keep_seconds = keep_seconds
 
     def waiting_seconds(self) -> float:
         """How long the call under way has taken; 0 where there is none."""
@@ -67,7 +72,7 @@ class SharedCall(Generic[T]):
 
     def _share(self) -> Future[T]:
         with self._lock:
-            if self._asked is not None and not self._asked.done():
+            if self._asked is not None and (not self._asked.done() or self._is_new(self._asked)):
                 return self._asked
             made: Future[T] = Future()
             self._asked = made
@@ -75,6 +80,10 @@ class SharedCall(Generic[T]):
         made.set_running_or_notify_cancel()
         threading.Thread(target=self._ask, args=(made,), name="asks", daemon=True).start()
         return made
+
+    def _is_new(self, asked: Future[T]) -> bool:
+        age = self._clock() - self._asked_at
+        return age < self._keep_seconds and asked.exception() is None
 
     def _ask(self, made: Future[T]) -> None:
         try:

@@ -43,6 +43,10 @@ UNICAST = IPv6Network("2000::/3")
 EVERYWHERE: Sequence[Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 HOLD_IPV4 = {96: ("::/96", "::ffff:0:0/96", "64:ff9b::/96"), 16: ("2002::/16",)}
 """Bits in front of an IPv4 address -> networks in which an address holds one."""
+ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+"""In front of the IPv4 address at the end of an ISATAP one (RFC 5214), whatever its network is: a
+router may take it out of its tunnel there. What an operator's own prefix leads to (NAT64 of RFC
+6052, 6rd) nobody can tell by the address."""
 
 
 class EgressRefused(Exception):
@@ -56,6 +60,13 @@ def _reached(address: Ip) -> Ip:
             if any(address in IPv6Network(n) for n in networks):
                 return IPv4Address(int(address) >> (128 - front - 32) & 0xFFFF_FFFF)
     return address
+
+
+def _tunnelled(address: Ip) -> IPv4Address | None:
+    """The IPv4 address at the end of an ISATAP one."""
+    if isinstance(address, IPv6Address) and int(address) >> 32 & 0xFFFF_FFFF in ISATAP:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
 
 
 def is_allowed(address: Ip, allowed: Sequence[Network]) -> bool:
@@ -95,6 +106,9 @@ def refusal(address: str, allowed: Sequence[Network]) -> str | None:
     reached = _reached(given)
     if given in METADATA or reached in METADATA:
         return f"{address} is where a cloud keeps credentials"
+    behind = _tunnelled(given)
+    if behind is not None and refusal(str(behind), allowed) is not None:
+        return f"{address} leads to {behind}, which is no public address"
     if is_allowed(given, allowed):
         return None
     public = reached.is_global and not reached.is_multicast

@@ -35,6 +35,29 @@ def test_who_asks_while_a_call_is_under_way_shares_it() -> None:
     assert asyncio.run(shared.answer(within=60)) == 2
 
 
+def test_answer_is_kept_for_a_while_and_a_failure_is_not() -> None:
+    """Whoever scraped in a loop had the database read without end."""
+    now, calls = [0.0], list[float]()
+
+    def count() -> int:
+        calls.append(now[0])
+        if now[0] == 2.0:
+            raise OSError("no")
+        return len(calls)
+
+    shared = SharedCall(count, keep_seconds=1.0, clock=lambda: now[0])
+    assert [asyncio.run(shared.answer(within=60)) for _ in range(100)] == [1] * 100
+    now[0] = 0.9
+    assert asyncio.run(shared.answer(within=60)) == 1
+    now[0] = 1.0
+    assert asyncio.run(shared.answer(within=60)) == 2
+    now[0] = 2.0
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            asyncio.run(shared.answer(within=60))
+    assert calls == [0.0, 1.0, 2.0, 2.0]
+
+
 def test_what_a_call_raises_reaches_who_asked() -> None:
     def broken() -> int:
         raise OSError("no")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
+import threading
 import time
 from typing import Any
 
@@ -111,6 +114,28 @@ def test_service_that_hangs_is_ended_in_time(to: Any) -> None:
             sender.send(told(), seconds=3)
     assert caught.value.retriable
     assert time.monotonic() - since < 60
+
+
+@pytest.mark.parametrize("says", [b"", b"220 mail.example ESMTP\r\n"])
+def test_mail_server_that_hangs_is_left_in_time(to: Any, says: bytes) -> None:
+    """Before its greeting, or after it: it takes the connection and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held: list[socket.socket] = []
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(server.accept()[0])
+                    held[-1].sendall(says)
+
+        threading.Thread(target=accept, daemon=True).start()
+        sender, since = to(mail_url(server.getsockname()[1], "&rto=600")), time.monotonic()
+        with pytest.raises(DeliveryFailed, match="not done within 3 s") as caught:
+            sender.send(told(), seconds=3)
+    assert caught.value.retriable
+    assert time.monotonic() - since < 60
+    for each in held:
+        each.close()
 
 
 def test_proxy_of_the_channel_is_asked_for_what_goes_out(to: Any) -> None:

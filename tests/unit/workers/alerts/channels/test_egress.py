@@ -25,7 +25,8 @@ ALLOWED = [ip_network(n) for n in LOOPBACK]
         "240.0.0.1", "255.255.255.255", "::", "::1", "::7f00:1", "::ffff:127.0.0.1",
         "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::10.0.0.1", "64:ff9b:1::1", "2002:7f00:1::",
         "2002:a00:1::1", "2001:0:1::1", "2001:db8::1", "fc00::1", "fd12::1", "fe80::1", "fec0::1",
-        "fe80::1%eth0", "ff02::1", "100::1", "5f00::1",
+        "fe80::1%eth0", "ff02::1", "100::1", "5f00::1", "2001:4860::5efe:10.0.0.1",
+        "2001:4860::200:5efe:127.0.0.1", "fd12::5efe:8.8.8.8", "2001:4860:0:1:0:5efe:a9fe:a9fe",
     ],
 )  # fmt: skip
 def test_what_is_not_public_is_refused(address: str) -> None:
@@ -33,7 +34,14 @@ def test_what_is_not_public_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"]
+    "address",
+    [
+        "8.8.8.8",
+        "2001:4860:4860::8888",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+        "2001:4860::5efe:8.8.8.8",
+    ],
 )
 def test_what_is_public_may_be_called(address: str) -> None:
     assert refusal(address, []) is None
