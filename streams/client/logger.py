@@ -193,7 +193,7 @@ class PredictionLogger:
             if pipe.asleep:
                 pipe.wake()
             return row_id
-        except Exception as exc:
+        except Exception as exc:  # whatever a service logs, logging raises nothing into it
             return self._refuse(id, exc)
 
     # --------------------------------------------------------------------------- all the rest
@@ -266,7 +266,7 @@ class PredictionLogger:
                 prediction=named_text("prediction", prediction),
                 segment=named_texts("segment", segment or {}),
             )
-        except Exception as exc:
+        except Exception as exc:  # whatever a service says, its label raises nothing into it
             self._refuse(None, exc)
         else:
             self._report(BoundLabel(event) if bound else event)

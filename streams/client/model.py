@@ -336,7 +336,7 @@ class ModelClient:
         """What the thread does each time it wakes; whether it goes on."""
         for wait in HURRY_SECONDS:
             if wait:
-                time.sleep(wait)
+                self._poller.pause(wait)
             if self._closed:
                 self._attempt(self._revive)  # what serves goes on serving, in a child as well
                 return False

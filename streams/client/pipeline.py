@@ -236,7 +236,7 @@ class Pipeline:
         if self._wanted > self._done or self._stopping.is_set():
             return
         if self.queue or batcher.next_due() is not None:
-            time.sleep(_TICK_SECONDS)
+            self._stopping.wait(_TICK_SECONDS)
             return
         self.asleep = True
         if not self.queue:  # looked at again now that callers see that we sleep

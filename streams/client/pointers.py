@@ -124,5 +124,5 @@ class PointerListener:
         for event, callback in calls:
             try:
                 callback(event)
-            except Exception as exc:
+            except Exception as exc:  # the caller's; the others are called all the same
                 self.failed(event.model, exc)

@@ -42,6 +42,11 @@ class Poller:
         """Work now, or once more after the work that is under way."""
         self._woken.set()
 
+    def pause(self, seconds: float) -> None:
+        """Wait within the work, not longer than until somebody wakes us."""
+        if self._woken.wait(seconds):
+            self._woken.clear()
+
     @property
     def alive(self) -> bool:
         """Whether it was started and has not ended."""

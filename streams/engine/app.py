@@ -330,7 +330,7 @@ class _Run:
         try:
             async with asyncio.timeout(LEAVE_SECONDS - 1):
                 await app.stop()
-        except Exception as error:
+        except Exception as error:  # Faust's; it ends all the same, and the group forgets us
             log.warning("left", action="left", error=repr(error))
         worker.close()
         log.info("stopped", action="stopped")

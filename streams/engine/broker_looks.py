@@ -126,7 +126,7 @@ class BrokerLooks:
         try:
             async with asyncio.timeout(ENDS_SECONDS):
                 return await consumer.ends(*stored), None
-        except Exception as error:
+        except Exception as error:  # aiokafka's; a lag that is not known is none
             log.debug("lag_unknown", action="lag_unknown", error=repr(error))
             return {}, error
 

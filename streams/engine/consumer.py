@@ -353,7 +353,7 @@ class BulkConsumer(driver.Consumer):
     async def _read_again(self) -> None:
         try:
             await self.perform_seek()
-        except Exception as error:
+        except Exception as error:  # aiokafka's; what reads next finds out anew
             log.warning("seek_failed", action="seek_failed", error=repr(error))
 
 

@@ -102,7 +102,7 @@ class Flusher:
                 await self._until_asked(delay)
                 delay = min(LONGEST_DELAY, delay * 2)
                 continue
-            except Exception as error:
+            except Exception as error:  # a defect: told, and the worker ends by it
                 log.exception("flush_failed", action="flush_failed")
                 self._health.fatal = f"a flush failed: {type(error).__name__}: {error}"
                 return None

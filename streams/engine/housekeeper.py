@@ -151,7 +151,7 @@ class Housekeeper(threading.Thread):
             chore()
         except StoreUnavailable:
             return  # it has been said; what is left is refused at once, or can be done
-        except Exception:
+        except Exception:  # a defect in one chore stops no other
             log.exception("housekeeping_failed", action="housekeeping_failed", doing=chore.__name__)
 
     def _keep_alive(self) -> None:
@@ -220,7 +220,7 @@ class Housekeeper(threading.Thread):
                     self._wake.set()
             except StoreUnavailable:
                 raise
-            except Exception:
+            except Exception:  # a defect in one model stops no other
                 log.exception("join_failed", action="join_failed", model=model)
                 self._resting[model] = self._monotonic() + REST_SECONDS
 

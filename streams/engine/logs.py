@@ -80,7 +80,7 @@ class FloodLimit(logging.Filter):
         of it, and who wrote it goes on."""
         try:
             return self._passes(record)
-        except Exception:
+        except Exception:  # what cannot be put in words may pass
             return True
 
     def _passes(self, record: logging.LogRecord) -> bool:

@@ -69,6 +69,7 @@ class MetricsServer:
         self._quiet_until = float("-inf")
         self._waiting = threading.Semaphore(AT_ONCE)
         self._guard = threading.Lock()
+        self._closed = threading.Event()
         self._open: deque[socket.socket] = deque()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -82,6 +83,7 @@ class MetricsServer:
 
     def close(self) -> None:
         """Serve no more."""
+        self._closed.set()
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
         self._listening.close()
@@ -93,9 +95,8 @@ class MetricsServer:
             except ConnectionError:
                 continue  # the peer was gone before it was taken in
             except OSError:
-                if self._listening.fileno() < 0:
+                if self._closed.wait(PAUSE_SECONDS):
                     return
-                time.sleep(PAUSE_SECONDS)
                 continue
             with self._guard:
                 self._open.append(sock)
@@ -109,7 +110,7 @@ class MetricsServer:
                 ).start()
             except RuntimeError:  # no thread is left
                 self._leave(sock)
-                time.sleep(PAUSE_SECONDS)
+                self._closed.wait(PAUSE_SECONDS)
 
     def _leave(self, sock: socket.socket) -> None:
         with self._guard:

@@ -134,7 +134,7 @@ def why_not(
             client.close()
     except StreamsError as refused:
         return refused
-    except Exception as raised:
+    except Exception as raised:  # kafka-python has no base class; it is told as what it is
         return cause(raised, broker)
     return None
 
@@ -189,7 +189,7 @@ def _broker_settings(client: Any) -> Mapping[str, str]:
         )
         settings: dict[str, str] = {}
         _collect(answer, settings)
-    except Exception as error:
+    except Exception as error:  # a broker may refuse to tell its settings
         log.info("session_not_checked", action="session_not_checked", error=repr(error))
         return {}
     return settings

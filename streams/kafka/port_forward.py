@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -52,13 +51,13 @@ class PortForward:
         """Where it listens."""
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._thread(self._accept)
 
     def stop(self) -> None:
         """Stop listening, and end what is connected."""
         with self._lock:
-            self._stopped = True
+            self._stopped.set()
             ending = [self._listening, *self._open]
         for each in ending:
             with suppress(OSError):
@@ -70,15 +69,15 @@ class PortForward:
             try:
                 client, _ = self._listening.accept()
             except OSError:
-                if self._stopped:
+                # the peer was gone, or no descriptor is free
+                if self._stopped.wait(PAUSE_SECONDS):
                     return
-                time.sleep(PAUSE_SECONDS)  # the peer was gone, or no descriptor is free
                 continue
             try:
                 self._thread(self._connect, client)
             except RuntimeError:  # no thread is left
                 client.close()
-                time.sleep(PAUSE_SECONDS)
+                self._stopped.wait(PAUSE_SECONDS)
 
     def _connect(self, client: socket.socket) -> None:
         """Serve one client, until either side ends."""
@@ -89,7 +88,7 @@ class PortForward:
             return
         server.settimeout(None)
         with self._lock:
-            stopped = self._stopped
+            stopped = self._stopped.is_set()
             if not stopped:
                 self._open |= {client, server}
         try:

@@ -74,7 +74,7 @@ def send(
                 key=row["key"].encode() or None,
                 headers=headers,
             )
-        except Exception as error:
+        except Exception as error:  # kafka-python has no base class; it is sent again
             _not_sent(row, error, out)
         else:
             pending.append((row, sent))
@@ -82,7 +82,7 @@ def send(
     for row, future in pending:
         try:
             future.get(timeout=max(0.0, began + SEND_SECONDS - time.monotonic()))
-        except Exception as error:
+        except Exception as error:  # kafka-python has no base class; it is sent again
             _not_sent(row, error, out)
         else:
             acknowledged.append(row["seq"])

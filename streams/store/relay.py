@@ -240,7 +240,7 @@ class Relay:
             )
         except StoreUnavailable:
             raise  # which says so itself; nothing is wrong with the producer
-        except Exception as error:
+        except Exception as error:  # kafka-python has no base class; all is sent again
             self._failed("", error)
             return 0
         self._look_at(done)
@@ -334,7 +334,7 @@ class Relay:
                     token = lease.acquire(conn, LEASE, self._holder, now=now, seconds=1.0)
                     if token is not None:
                         lease.release(conn, LEASE, token)
-        except Exception as error:
+        except Exception as error:  # it ends, and a lease runs out by itself
             log.info("relay_lease_kept", action="relay_lease_kept", error=str(error))
 
     def _drop_producer(self) -> None:

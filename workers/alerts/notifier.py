@@ -265,7 +265,7 @@ class ChannelThread:
             return []
         except StreamsError:  # said once for all threads
             return rows
-        except Exception:
+        except Exception:  # a defect must not end its thread; rows are tried alone
             log.exception("note_failed", action="note_failed", channel=self.name, rows=len(rows))
         kept: list[Delivery] = []
         for place, row in enumerate(rows):

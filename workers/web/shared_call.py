@@ -88,5 +88,5 @@ class SharedCall(Generic[T]):
     def _ask(self, made: Future[T]) -> None:
         try:
             made.set_result(self._call())
-        except BaseException as error:
+        except BaseException as error:  # it is raised where the answer is waited for
             made.set_exception(error)

@@ -103,7 +103,7 @@ def _readings(
             found = check(Look(conn=conn, settings=settings, now=now, history=history))
     except StoreUnavailable:
         raise
-    except Exception:
+    except Exception:  # a defect in one check stops no other
         if history.begins(failed, now):
             log.exception("check_failed", action="check_failed", kind=kind)
         history.keep("")

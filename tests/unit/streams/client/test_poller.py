@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 
 from waiting import PATIENCE_SECONDS, eventually
@@ -71,3 +72,14 @@ def test_the_thread_itself_may_join() -> None:
     owner.poller.start()
     owner.poller.join()
     assert (owner.done, owner.poller.alive) == (1, False)
+
+
+def test_who_pauses_in_its_work_is_woken() -> None:
+    """Closing a model client waited for up to two seconds."""
+    owner = Owner()
+    poller = owner.poller
+    since = time.monotonic()
+    threading.Timer(0.05, poller.wake).start()
+    poller.pause(60.0)
+    assert time.monotonic() - since < 30.0
+    poller.pause(0.01)  # that wake is used up: it lasts as long as it should
