@@ -41,6 +41,7 @@ from redistill.workers.processes import metrics_endpoint
 from redistill.workers.processes.alert_metrics import AlertMetrics
 from redistill.workers.processes.periodic_tasks import PeriodicTask, late
 from redistill.workers.processes.task_metrics import TaskMetrics
+from redistill.workers.processes.until_stopped import until_stopped
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import alert_deliveries, opening
 from redistill.workers.store.alert_deliveries import Delivery
@@ -326,13 +327,6 @@ def run(
     try:
         worker = AlertWorker(settings, database=database, broker=broker, stop=stop)
         database.wait_out()
-        worker.start()
-        log.info("alerts_started", action="alerts_started", holder=worker.holder)
-        if ready is not None:
-            ready(worker)
-        stop.wait()
-        well = worker.finish()
+        return until_stopped(worker, "alerts", stop=stop, ready=ready)
     finally:
         database.dispose()
-    log.info("alerts_stopped", action="alerts_stopped", well=well)
-    return 0 if well else 1

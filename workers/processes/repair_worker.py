@@ -44,6 +44,7 @@ from redistill.workers.processes.fleet_metrics import READ_SECONDS, FleetMetrics
 from redistill.workers.processes.periodic_tasks import PeriodicTask, late
 from redistill.workers.processes.repair_metrics import NUMBERS_SECONDS, RepairMetrics
 from redistill.workers.processes.task_metrics import TaskMetrics
+from redistill.workers.processes.until_stopped import until_stopped
 from redistill.workers.releases.post_release_monitor import BREAKER_SECONDS
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
@@ -397,19 +398,13 @@ def run(
                 settings, database=database, broker=broker, child=child, stop=stop
             )
             database.wait_out()
-            worker.start()
-            log.info(
-                "repair_started",
-                action="repair_started",
-                holder=worker.holder,
+            return until_stopped(
+                worker,
+                "repair",
+                stop=stop,
+                ready=ready,
                 home=str(settings.root),
                 broker=broker.servers,
             )
-            if ready is not None:
-                ready(worker)
-            stop.wait()
-            well = worker.finish()
         finally:
             database.dispose()
-    log.info("repair_stopped", action="repair_stopped", well=well)
-    return 0 if well else 1
