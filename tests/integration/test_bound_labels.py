@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -69,13 +68,9 @@ def wait_outcomes(lab: Lab, n: int) -> None:
         raise AssertionError(f"{late}; they are {lab.scalar(OUTCOMES)}\n{lab.logs()}") from None
 
 
-def subscribed(worker: Worker) -> bool:
-    return re.search(r'"action": "subscribed"', worker.tail(50_000)) is not None
-
-
 def held(worker: Worker) -> list[str]:
     """What a worker was assigned last."""
-    lines = [json.loads(x) for x in worker.tail(50_000).splitlines() if '"assigned"' in x]
+    lines = [json.loads(x) for x in worker.log.read_text().splitlines() if '"assigned"' in x]
     return [p.partition("@")[0] for p in lines[-1]["partitions"]] if lines else []
 
 
@@ -85,6 +80,8 @@ def test_running_workers_come_to_read_a_topic_that_is_bound_and_lose_nothing(
 ) -> None:
     lab = postgres_lab.make_topics()
     workers = [lab.worker(name).start() for name in ("a", "b")]
+    # one that starts later reads the topic from its start on, and subscribes to nothing anew
+    eventually(lambda: all(map(held, workers)), "both hold something")
     n = 400
     lab.send(prediction(i) for i in range(n))
     lab.send(label(i) for i in range(n // 2))
@@ -94,10 +91,14 @@ def test_running_workers_come_to_read_a_topic_that_is_bound_and_lose_nothing(
     lab.send((label(i) for i in range(n // 2, n)), topic="labels.ledger")
     bind(lab)
     sent = n
-    while not all(map(subscribed, workers)):  # the group's other work goes on
+
+    def all_subscribed() -> bool:  # the group's other work goes on
+        nonlocal sent
         lab.send(prediction(i) for i in range(sent, sent + 40))
         sent += 40
-        time.sleep(0.1)
+        return all(w.says("subscribed") for w in workers)
+
+    eventually(all_subscribed, "both come to read it", every=0.1)
     lab.wait_counted(n // 2, "ledger")
     lab.wait_counted(sent)
     wait_outcomes(lab, n)
@@ -228,7 +229,7 @@ def test_dev_broker_has_topics_of_bound_sources_too(tmp_path: Path) -> None:
             told = cli(lab, "topics", "apply", str(model_toml(tmp_path)))
             assert "the dev broker has all topics" in told
             bind(lab)
-            eventually(lambda: subscribed(worker), "it is subscribed")
+            eventually(lambda: worker.says("subscribed"), "it is subscribed")
             lab.send((label(i) for i in range(40)), topic="labels.ledger")
             wait_outcomes(lab, 40)
             assert worker.stop() == 0, worker.tail()
