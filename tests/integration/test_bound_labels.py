@@ -292,6 +292,7 @@ def test_a_source_is_bound_from_the_command_line(kafka_server: Any, tmp_path: Pa
         assert f"--operation Write --topic {topic}" in told
         said = " ".join(cli(lab, "register", bound).split())
         assert "until now counts as before" in said
+        assert f"everybody may write to {topic}" in said, "this broker has no ACLs"
         file = tmp_path / "labels.csv"
         file.write_text("id,label\n" + "".join(f"row-{i},{truth(i)}\n" for i in range(20, 40)))
         words = ("label", "import", str(file), "--model", "credit", "--source", "ledger")

@@ -62,14 +62,15 @@ class Lab:
         client.close()
         return self
 
-    def register(self) -> Lab:
-        """Let repair workers read the model, too; no row is too old to be kept."""
+    def register(self, *, bound: tuple[str, ...] = ()) -> Lab:
+        """Let repair workers read the model, too, which may bind sources; no row is too old to be
+        kept."""
         days = 3_650.0
-        config = replace(CONFIG, wait_days=days, retention_days=days)
+        config = replace(CONFIG, wait_days=days, retention_days=days, bound_sources=bound)
         spec = loop.spec(level="rollback")
         spec = replace(
             spec,
-            labels=replace(spec.labels, wait_days=days),
+            labels=replace(spec.labels, wait_days=days, bound=bound),
             privacy=replace(spec.privacy, retention_days=days),
         )
         home = Settings.load({"home": str(self.folder / "home")})

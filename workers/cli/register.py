@@ -144,7 +144,7 @@ def _register(
     with ExitStack() as stack:
         database = stack.enter_context(common.opened(settings))
         now, actor = database.clock(), f"cli:{getpass.getuser()}"
-        may_bind = _may_bind(database, settings, spec, now)
+        may_bind, doubts = _may_bind(database, settings, spec, now)
         first = None
         if spec.level != "watch" and not dry_run:
             first = _first_release(stack, database, settings, spec, now)
@@ -164,6 +164,7 @@ def _register(
             later = _differences(database, prepared)
             if may_bind:
                 later += (_bound_first(may_bind, distrust_past),)
+            later += tuple(doubts)
             if judged is not None:
                 published = _publish(database, settings, judged, actor)
                 later += judged.report.warnings
@@ -222,17 +223,22 @@ def _want_new_bound(settings: Settings, specs: Iterable[ModelSpec]) -> None:
                 )
 
 
-def _may_bind(database: Database, settings: Settings, spec: ModelSpec, now: int) -> tuple[str, ...]:
-    """Make sure that the sources that are bound now can be; those whose labels counted so far."""
+def _may_bind(
+    database: Database, settings: Settings, spec: ModelSpec, now: int
+) -> tuple[tuple[str, ...], list[str]]:
+    """Make sure that the sources that are bound now can be; those whose labels counted so far, and
+    why those that are new may not be alone on their topics."""
     if not spec.labels.bound:
-        return ()
+        return (), []
     from redistill.workers.models import binding, registered
+    from redistill.workers.processes import topic_writers
 
     broker = settings.broker()
     with database.read() as conn:
         old = registered.spec_of(conn, spec.name)
         binding.check(conn, broker, old, spec, now=now)
-    return binding.first_bound(old, spec)
+    new = [s for s in spec.labels.bound if old is None or s not in old.labels.bound]
+    return binding.first_bound(old, spec), topic_writers.doubts(broker, new)
 
 
 def _label_ends(settings: Settings) -> dict[str, int]:

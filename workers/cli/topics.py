@@ -60,7 +60,7 @@ def apply(
     from redistill.streams.kafka import dev_broker
     from redistill.streams.kafka.dev_broker import PARTITIONS as DEV_PARTITIONS
     from redistill.workers.documents.installation import TopicLine
-    from redistill.workers.processes import topics
+    from redistill.workers.processes import topic_writers, topics
 
     settings = common.load()
     broker = settings.broker()
@@ -112,7 +112,7 @@ def apply(
         common.echo("who may write, by the broker's ACLs (and who reads):")
         for t in wanted:
             common.echo(f"{t.name:<{width}}  {t.writers} ({t.readers})")
-        for line in topics.grants(broker, wanted):
+        for line in (*topics.grants(broker, wanted), *topic_writers.doubts(broker, sorted(bound))):
             common.echo(line)
     if any(f.state in ("differs", "missing") for f in found):
         raise typer.Exit(ExitCode.REFUSED)

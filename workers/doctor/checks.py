@@ -131,7 +131,9 @@ def topics(f: Facts) -> Iterator[Finding]:
             yield Finding(
                 "warn", f"{t.name}: {'; '.join(t.notes)}", "redistill topics apply --dry-run"
             )
-    if not f.topics:
+    for doubt in f.writers_doubted:
+        yield Finding("warn", doubt, "grant Write there to the source's user alone (kafka-acls)")
+    if not f.topics and not f.writers_doubted:
         yield Finding("ok", "every topic is there, as it should be")
 
 

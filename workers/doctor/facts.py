@@ -145,6 +145,8 @@ class Facts:
     broker_refuses: str | None = None
     """What it does not let a worker do."""
     topics: tuple[TopicFacts, ...] = ()
+    writers_doubted: tuple[str, ...] = ()
+    """Why bound sources may not be alone on their topics."""
     topics_unknown: str | None = None
     """Why the topics could not be compared."""
     database: str = ""

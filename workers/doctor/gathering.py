@@ -123,7 +123,7 @@ def _broker(settings: Settings, bound: frozenset[str]) -> dict[str, Any]:
 
 def _asked(settings: Settings, broker: Broker, bound: frozenset[str]) -> dict[str, Any]:
     from redistill.streams.engine import start
-    from redistill.workers.processes import topics
+    from redistill.workers.processes import topic_writers, topics
 
     told: dict[str, Any] = {}
     try:
@@ -139,7 +139,11 @@ def _asked(settings: Settings, broker: Broker, bound: frozenset[str]) -> dict[st
     missing = {t.name for t in told.get("topics", ()) if t.state == "missing"}
     read = {broker.topic(name) for name in (*READ, *map(bound_topic, bound))} - missing
     refused = start.why_not(broker, read, group=settings.consumer_group)
-    return told | {"broker_refuses": None if refused is None else str(refused)}
+    there = [s for s in sorted(bound) if broker.topic(bound_topic(s)) not in missing]
+    return told | {
+        "broker_refuses": None if refused is None else str(refused),
+        "writers_doubted": tuple(topic_writers.doubts(broker, there)),
+    }
 
 
 def _alerts(path: Path) -> AlertFacts:

@@ -74,6 +74,7 @@ ILL: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("topics", {"topics": (TopicFacts(name="dlq", state="missing", notes=()),)}, "fail", "dlq", "redistill topics apply"),
     ("topics", {"topics": (TopicFacts(name="dlq", state="differs", notes=("few",)),)}, "warn", "few", "--dry-run"),
     ("topics", {"topics_unknown": "no"}, "warn", "not looked at", "--dry-run"),
+    ("topics", {"writers_doubted": ("everybody may write to labels.ledger",)}, "warn", "everybody may write", "source's user alone"),
     ("database", {"store": None, "database_fault": "it is empty", "database_state": "unusable"}, "fail", "empty", "db upgrade"),
     ("database", {"store": None, "database_fault": "no file", "database_state": "missing"}, "fail", "no file", "redistill db upgrade makes it"),
     ("database", {"store": None, "database_fault": "nobody listens"}, "fail", "nobody", "start it, or see what holds it up (RUNBOOK: A database that is away)"),
