@@ -259,6 +259,11 @@ retention_days = 3650
 
 
 def cli(lab: Lab, *words: str) -> str:
+    """What a command answers."""
+    return str(run(lab, *words).stdout)
+
+
+def run(lab: Lab, *words: str) -> Any:
     import importlib
 
     app = importlib.import_module(f"redistill.workers.cli.{words[0]}").app
@@ -266,7 +271,7 @@ def cli(lab: Lab, *words: str) -> str:
     result = CliRunner().invoke(app, list(words[1:]), env=env)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result.output
+    return result
 
 
 @pytest.mark.kafka
@@ -296,10 +301,10 @@ def test_a_source_is_bound_from_the_command_line(kafka_server: Any, tmp_path: Pa
         file = tmp_path / "labels.csv"
         file.write_text("id,label\n" + "".join(f"row-{i},{truth(i)}\n" for i in range(20, 40)))
         words = ("label", "import", str(file), "--model", "credit", "--source", "ledger")
-        assert "stored, and feed no detector" in cli(lab, *words)
-        told = cli(lab, *words, "--bound")
-        assert "20 labels sent" in told
-        assert "feed no detector" not in told
+        assert "stored, and feed no detector" in run(lab, *words).stderr
+        told = run(lab, *words, "--bound")
+        assert "20 labels sent" in told.stdout
+        assert "feed no detector" not in told.stderr
         wait_outcomes(lab, 40)
         config = msgspec.json.decode(lab.scalar(sa.select(t.specs.c.watch)))
         assert config["cutover"]["sources"] == ["ledger"]
