@@ -221,6 +221,8 @@ def _compare(plan: JoinPlan, label: Any, join: Any, names: Names) -> None:
     if not _brings(label):
         return
     logged, brought = _named(join.prediction, names), _named(label.prediction, names)
+    if join.failed is not None:
+        logged = f"no answer of the model ({join.failed})"
     if label.version != join.version:
         logged, brought = f"version {join.version}", f"version {label.version}"
     if logged != brought:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,18 @@ def test_log_that_comes_after_its_minute_is_compared_and_changes_nothing(
     assert len(told) == (clashes is not None)
     decided = sum(stream.counters.get(f"labels_{s}", 0) for s in ledger.DECIDED)
     assert decided - stream.counters[ledger.DECIDED_EXPIRED] == 2 * N
+
+
+def test_log_of_a_prediction_that_failed_contradicts_a_label_that_brings_one(
+    stream: Stream,
+) -> None:
+    stream.send(L0, [brought(i, truth(i)) for i in range(N)])
+    stream.join()
+    stream.send(P0, [dataclasses.replace(prediction(i), failed="error") for i in range(N)])
+    stream.join()
+    assert stream.counters["labels_clash"] == N
+    (told,) = [str(f.body) for f in stream.rows(t.findings) if "brought another" in str(f.body)]
+    assert "logged was no answer of the model (error)" in told
 
 
 def test_nothing_is_looked_for_where_nobody_brings_predictions(stream: Stream) -> None:
