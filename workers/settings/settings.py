@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         repr=False,  # it may hold a password
         description="sqlite:///PATH or postgresql://...; default: a SQLite file in the home.",
     )
-    namespace: str = Field(
+    namespace: Annotated[str, AfterValidator(values.namespace)] = Field(
         "",
         pattern=r"^([a-z0-9][a-z0-9._-]{0,39})?$",
         description="Put in front of topics, consumer groups and metrics.",

@@ -18,6 +18,7 @@ __all__ = [
     "database",
     "hex_key",
     "is_loopback",
+    "namespace",
     "servers",
     "token",
     "web_url",
@@ -47,6 +48,23 @@ def is_loopback(server: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def namespace(value: str) -> str:
+    """What is put in front of topics: no name with which they would be the topics of bound sources
+    of another installation, ``labels.SOURCE``.
+
+    Examples
+    --------
+    >>> namespace("staging"), namespace("")
+    ('staging', '')
+    """
+    if value.rpartition(".")[2] == "labels":
+        raise ValueError(
+            "topics behind it, such as labels.drift, would be those of bound sources of another"
+            " installation: choose another one"
+        )
+    return value
 
 
 def servers(value: str | None) -> str | None:

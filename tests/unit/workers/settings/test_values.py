@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from redistill.workers.errors import SettingsError
 from redistill.workers.settings import values
+from redistill.workers.settings.settings import Settings
 
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
@@ -132,3 +134,14 @@ def test_tokens_that_are_none_are_refused_without_being_repeated(token: str, why
 def test_no_password_of_a_url_is_said(url: str) -> None:
     assert "canary" not in values.without_password(url)
     assert "host" in values.without_password(url)
+
+
+@pytest.mark.parametrize("name", ["labels", "prod.labels", "a.b.labels"])
+def test_namespace_whose_topics_are_anothers_bound_sources_is_refused(name: str) -> None:
+    """``labels.drift`` is the topic of a source ``drift`` for whoever has no namespace."""
+    with pytest.raises(ValueError, match="bound sources of another installation"):
+        values.namespace(name)
+    with pytest.raises(SettingsError, match="REDISTILL_NAMESPACE = "):
+        Settings.load({"namespace": name})
+    assert values.namespace("my-labels") == "my-labels"
+    assert values.namespace("labels.prod") == "labels.prod"
