@@ -1,13 +1,15 @@
-"""Exact interval of a window's accuracy from the part of it that has labels."""
+"""Exact interval of a window's accuracy from the parts of it that have labels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import gammaln
 
 from redistill.stats import MISS
 
-__all__ = ["window_interval"]
+__all__ = ["stratified_interval", "window_interval"]
 
 
 def window_interval(
@@ -70,6 +72,43 @@ def window_interval(
         middle = (a + b + 1) // 2
         a, b = (middle, b) if at_most(middle) > miss / 2 else (a, middle - 1)
     return bottom / rows, a / rows
+
+
+def stratified_interval(
+    strata: Sequence[tuple[int, int, int]], miss: float = MISS
+) -> tuple[float, float]:
+    """Interval of the share of correct rows in one realised window whose parts were labelled with
+    different probabilities: after a suspicion more labels are asked for.
+
+    Each part that is not labelled to the last row has its own exact interval, which misses with an
+    equal share of ``miss`` (Bonferroni), so together they miss with ``miss`` at most.
+
+    Parameters
+    ----------
+    strata
+        ``(correct, labelled, rows)`` of each part, as in ``window_interval``.
+
+    Returns
+    -------
+    tuple of float
+        ``(low, high)``, both a share of all rows; ``(0, 1)`` without rows.
+
+    Examples
+    --------
+    >>> stratified_interval([(180, 200, 2000)]) == window_interval(180, 200, 2000)
+    True
+    >>> stratified_interval([(90, 100, 1000), (900, 1000, 1000)])
+    (0.864, 0.924)
+    """
+    total = sum(rows for _, _, rows in strata)
+    if total == 0:
+        return 0.0, 1.0
+    unsure = sum(labelled < rows for _, labelled, rows in strata)
+    low = high = 0.0
+    for correct, labelled, rows in strata:
+        a, b = window_interval(correct, labelled, rows, miss / max(unsure, 1))
+        low, high = low + a * rows, high + b * rows
+    return low / total, high / total
 
 
 def _hypergeometric(k: np.ndarray, rows: int, hits: int, drawn: int) -> float:

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from redistill.stats import clopper_pearson
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.intervals import window_interval
+from redistill.streams.monitor.intervals import stratified_interval
+from redistill.streams.replay.label_flow import LabelUse
+from redistill.streams.replay.windows import ReplayWindow
 from redistill.streams.wire.events import DriftFound
 from redistill.times import SECOND, microseconds
 
-__all__ = ["Line", "Replay", "ReplayWindow"]
+__all__ = ["Line", "Replay"]
 
 Line = dict[str, Any]
-
-
-@dataclass(slots=True)
-class ReplayWindow:
-    """A window of accuracy: closed rows wait here for their labels."""
-
-    first: int
-    last: int
-    rows: int = 0
-    """Rows with a prediction."""
-    labelled: int = 0
-    wrong: int = 0
-    closed: bool = False
 
 
 @dataclass(slots=True)
@@ -45,7 +37,17 @@ class Replay:
     budget: str = "option"
     """Who said so: ``option`` or ``fleet``."""
     labels: int = 0
+    """Labels that came, at random or because they were asked for."""
     wrong: int = 0
+    random: list[int] = field(default_factory=lambda: [0, 0])
+    """Of those that came at random: labels, wrong ones. What is asked for on suspicion says how bad
+    it is where it is bad, and nothing of the whole stream."""
+    requests: LabelUse | None = None
+    requests_beside: LabelUse | None = None
+    """The same with a budget that is earned row by row."""
+    beside: list[int] = field(default_factory=list)
+    """Rows at which harm opened there."""
+    beside_open: bool = False
     opened: dict[str, int] = field(default_factory=dict)
     """Findings opened, by kind."""
     harm_opened: int = 0
@@ -82,14 +84,38 @@ class Replay:
         self.findings.append(line)
         return line
 
-    def window(self, row: int, window: ReplayWindow) -> Line:
-        """The measured accuracy of a window whose labels can be there by ``row``."""
+    def count(self, error: NDArray[np.uint8], random: NDArray[np.bool_]) -> None:
+        """Labels came; ``random``: which would have come without being asked for."""
+        self.labels += len(error)
+        self.wrong += int(error.sum())
+        self.random[0] += int(random.sum())
+        self.random[1] += int(error[random].sum())
+
+    def count_beside(self, found: Iterable[tuple[int, DriftFound]]) -> None:
+        """What would have been found with a budget that is earned row by row."""
+        for row, f in found:
+            if f.impact.harmful:
+                self.beside += [row] if f.status == "open" else []
+                self.beside_open = f.status != "resolved"
+
+    def window(
+        self, row: int, window: ReplayWindow, strata: Sequence[tuple[int, int, int]]
+    ) -> Line:
+        """The measured accuracy of a window whose labels can be there by ``row``.
+
+        Parameters
+        ----------
+        strata
+            ``(correct, labelled, rows)`` of its parts; the labelled ones stand for their part.
+        """
         self.windows += 1
         current = low = high = None
-        if window.labelled:
-            correct = window.labelled - window.wrong
-            current = correct / window.labelled
-            low, high = window_interval(correct, window.labelled, window.rows)
+        labelled, rows = (sum(s[i] for s in strata) for i in (1, 2))
+        if labelled:
+            mean = sum(s[0] for s in strata) / labelled
+            parts = [s[2] * (s[0] / s[1] if s[1] else mean) for s in strata]
+            current = sum(parts) / rows
+            low, high = stratified_interval(strata)
         return {
             "row": row,
             "from": window.first,
@@ -99,7 +125,7 @@ class Replay:
                 "current": current,
                 "low": low,
                 "high": high,
-                "n": window.labelled,
+                "n": labelled,
             },
         }
 
@@ -119,7 +145,9 @@ class Replay:
                 "seconds": round(seconds, 3),
                 "rows_per_second": round(self.rows / seconds) if seconds > 0 else None,
                 "labels": self.labels,
-                "accuracy": 1 - self.wrong / self.labels if self.labels else None,
+                "accuracy": 1 - self.random[1] / self.random[0] if self.random[0] else None,
+                "label_share": self.labels / self.rows if self.rows else None,
+                "label_requests": self._requests(),
                 "rows_per_alarm": self.rows_per_alarm,
                 "rows_per_alarm_from": self.budget,
                 "windows": self.windows,
@@ -139,6 +167,22 @@ class Replay:
                 ],
                 "notes": [*self.notes, *([self.base_note] if self.base_note else [])],
             }
+        }
+
+    def _requests(self) -> Line | None:
+        """What was asked for, and what came of it; beside it, with a budget earned row by row."""
+        if self.requests is None or self.requests_beside is None:
+            return None
+        return {
+            **self.requests.line(self.rows),
+            "earned_row_by_row": {
+                **self.requests_beside.line(self.rows),
+                "harm": {
+                    "opened": len(self.beside),
+                    "open": self.beside_open,
+                    "rows": self.beside,
+                },
+            },
         }
 
 

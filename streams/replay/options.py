@@ -34,6 +34,8 @@ class ReplayOptions:
     """Random share of the labels that is kept."""
     label_delay: int = 0
     """Rows after which a label arrives."""
+    label_requests: float = 0.0
+    """Share of all rows whose labels may be asked for on suspicion, beside those at random."""
     seed: int = 0
     tolerance_points: float = 1.0
     strictness: float = 0.0
@@ -51,6 +53,8 @@ class ReplayOptions:
             wrong.append(f"label rate {self.label_rate} is not within 0 and 1")
         if not 0 <= self.label_delay <= MOST_ROWS:
             wrong.append(f"label delay {self.label_delay} is not within 0 and {MOST_ROWS:,} rows")
+        if not 0 <= self.label_requests <= 1:
+            wrong.append(f"label requests {self.label_requests} are not within 0 and 1")
         if self.seed < 0:
             wrong.append(f"seed {self.seed} is negative")
         if not 0 <= self.tolerance_points < 100:

@@ -78,7 +78,12 @@ def replay(
         1.0, "--label-rate", help="Random share of the labels that is kept, 0 to 1."
     ),
     label_delay: int = typer.Option(0, "--label-delay", help="Rows after which a label arrives."),
-    seed: int = typer.Option(0, "--seed", help="Of the draw of labels."),
+    label_requests: float = typer.Option(
+        0.0,
+        "--label-requests",
+        help="Share of the rows whose label may be asked for once harm is suspected, 0 to 1.",
+    ),
+    seed: int = typer.Option(0, "--seed", help="Of the draws of labels."),
     tolerance: float = typer.Option(
         1.0, "--tolerance", help="Loss of accuracy, in points, that nobody need be woken for."
     ),
@@ -104,6 +109,12 @@ def replay(
     Every column that is not named in an option is a feature. The base error comes from the
     reference's labels and predictions, in the order of the file. Labels are drawn with a seed and
     arrive late; those still on their way when the file ends come in after its last row.
+
+    With --label-requests labels are asked for where harm is suspected: of rows served since the
+    likeliest change, and of the next ones. No more than that share of all rows is asked for; the
+    file answers --label-delay rows later, and a row without a label is spent. The whole budget is
+    there from the first row on; the summary shows beside it what comes of one that is earned row
+    by row.
 
     --json writes a line per finding as it would have been published, with its row; a line per
     window with its measured accuracy; and a summary, last. Exit code 0 whatever was found; 2: a
@@ -135,6 +146,7 @@ def replay(
         classes=_names(classes),
         label_rate=label_rate,
         label_delay=label_delay,
+        label_requests=label_requests,
         seed=seed,
         tolerance_points=tolerance,
         strictness=strictness,
@@ -299,6 +311,7 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         + (" (the fleet's)" if summary["rows_per_alarm_from"] == "fleet" else ""),
         soft_wrap=True,
     )
+    _tell_requests(console, summary)
     console.print(
         "no harm found"
         if not harm["opened"]
@@ -312,6 +325,25 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _tell_requests(console: Console, summary: dict[str, Any]) -> None:
+    """What was asked for, and what would have come of a budget earned row by row."""
+    used = summary["label_requests"]
+    if used is None:
+        return
+    earned = used["earned_row_by_row"]
+    rows = ", ".join(f"{row:,}" for row in earned["harm"]["rows"])
+    console.print(
+        f"labels asked for: {used['asked_share']:.1%} of the rows ({used['answered']:,} answered);"
+        f" labels in all: {summary['label_share']:.1%}",
+        soft_wrap=True,
+    )
+    console.print(
+        f"with the budget earned row by row: {earned['asked_share']:.1%} asked for, "
+        + (f"harm found in row {rows}" if rows else "no harm found"),
+        soft_wrap=True,
+    )
 
 
 def _what(finding: dict[str, Any]) -> str:

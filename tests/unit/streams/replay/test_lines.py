@@ -7,10 +7,13 @@ import json
 
 import loop
 import numpy as np
+import pytest
 from loop import NOW
 
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.replay.lines import Replay, ReplayWindow
+from redistill.streams.replay.label_flow import LabelUse
+from redistill.streams.replay.lines import Replay
+from redistill.streams.replay.windows import ReplayWindow
 from redistill.times import SECOND
 
 
@@ -54,7 +57,7 @@ def test_harm_is_over_when_its_finding_is_resolved() -> None:
 
 
 def test_a_window_whose_every_row_is_labelled_is_measured_exactly() -> None:
-    line = Replay().window(20, ReplayWindow(first=0, last=9, rows=10, labelled=10, wrong=2))
+    line = Replay().window(20, ReplayWindow(0, 9), [(8, 10, 10)])
     assert (line["row"], line["from"], line["to"]) == (20, 0, 9)
     assert line["accuracy"] == {
         "basis": "measured", "current": 0.8, "low": 0.8, "high": 0.8, "n": 10,
@@ -63,25 +66,58 @@ def test_a_window_whose_every_row_is_labelled_is_measured_exactly() -> None:
 
 def test_a_window_with_few_labels_has_a_wide_interval_and_one_without_has_none() -> None:
     replay = Replay()
-    few = replay.window(0, ReplayWindow(first=0, last=99, rows=100, labelled=20, wrong=2))[
-        "accuracy"
-    ]
+    few = replay.window(0, ReplayWindow(0, 99), [(18, 20, 100)])["accuracy"]
     assert few["low"] < few["current"] < few["high"]
     assert few["current"] == 0.9
-    none = replay.window(0, ReplayWindow(first=0, last=99, rows=100))["accuracy"]
+    none = replay.window(0, ReplayWindow(0, 99), [(0, 0, 100)])["accuracy"]
     assert (none["current"], none["low"], none["high"], none["n"]) == (None, None, None, 0)
     assert replay.windows == 2
 
 
+def test_parts_of_a_window_count_for_their_rows() -> None:
+    line = Replay().window(0, ReplayWindow(0, 99), [(18, 20, 80), (10, 20, 20)])["accuracy"]
+    assert line["current"] == pytest.approx(0.8 * 0.9 + 0.2 * 0.5)
+    assert line["low"] < line["current"] < line["high"]
+    assert line["n"] == 40
+
+
+def test_what_was_asked_for_stands_beside_what_a_budget_earned_row_by_row_gives() -> None:
+    replay = Replay(rows=1_000, requests=LabelUse(70, 40, 30), requests_beside=LabelUse(70, 20, 5))
+    replay.count_beside(
+        [
+            (400, loop.finding(status="open")),
+            (500, loop.finding(kind="input", status="open", harmful=False)),
+        ]
+    )
+    told = replay.summary(1.0, None)["summary"]["label_requests"]
+    assert told == {
+        "budget_rows": 70,
+        "asked": 40,
+        "asked_share": 0.04,
+        "answered": 30,
+        "earned_row_by_row": {
+            "budget_rows": 70,
+            "asked": 20,
+            "asked_share": 0.02,
+            "answered": 5,
+            "harm": {"opened": 1, "open": True, "rows": [400]},
+        },
+    }
+
+
 def test_the_summary_adds_up() -> None:
     base = BaseError.from_errors(np.tile([0] * 9 + [1], 100))
-    replay = Replay(rows=500, labels=40, wrong=10, notes=["odd"], base_note="small")
+    replay = Replay(
+        rows=500, labels=60, wrong=30, random=[40, 10], notes=["odd"], base_note="small"
+    )
     replay.rows_per_alarm, replay.budget = 5e4, "fleet"
     replay.slices[("region", "EU")] = [20, 5]
     replay.finding(0, loop.finding(at=NOW + SECOND), timed=True)
     told = replay.summary(2.0, base)["summary"]
     assert (told["rows"], told["rows_per_second"], told["accuracy"]) == (500, 250, 0.75)
+    assert (told["labels"], told["label_share"]) == (60, 0.12)  # asked for where it was bad: 20
     assert told["findings"] == {"accuracy": 1}
+    assert told["label_requests"] is None
     assert told["harm"] == {"opened": 1, "open": True}
     assert (told["base_error"]["rate"], told["base_error"]["n"]) == (0.1, 1_000)
     assert (told["rows_per_alarm"], told["rows_per_alarm_from"]) == (5e4, "fleet")

@@ -31,6 +31,7 @@ def test_what_can_be_done_is_taken(options: dict[str, Any]) -> None:
     [
         ({"label_rate": 1.1}, "label rate 1.1 is not within 0 and 1"),
         ({"label_rate": float("nan")}, "label rate nan is not within 0 and 1"),
+        ({"label_requests": 1.5}, "label requests 1.5 are not within 0 and 1"),
         ({"label_delay": -1}, "label delay -1 is not within 0 and 1,099,511,627,776 rows"),
         ({"seed": -1}, "seed -1 is negative"),
         ({"tolerance_points": 100}, "tolerance 100 is not within 0 and 100 points"),
