@@ -137,9 +137,9 @@ class ModelDocument(ModelLine):
     comparison: dict[str, Any] | None
     """The newest version against its predecessor on the same rows: `version`, `predecessor`,
     `state`, `until`, and `result` (`wins`, `losses`, `ties`, `e_better`, `e_worse`; `labels` that
-    counted, those that were `left_out` since they were more than three times as many as usual,
-    and `usual_per_day`; before anything was compared `waits_for` says for what; `null` before the
-    first look)."""
+    counted, those that were `left_out` since they were more than three times as many as their
+    source usually gives, and `usual_per_day` of all sources; before anything was compared
+    `waits_for` says for what; `null` before the first look)."""
     labels: list[dict[str, Any]]
     """Who labelled within the last day: `source`, `bound` (to its topic), `counts`, `labels`."""
     stored: dict[str, Any]
