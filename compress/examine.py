@@ -69,6 +69,9 @@ def examine(context: JobContext, fresh: Rows, trusted: Rows | None) -> Symptoms:
         "labelled": int(has.sum()),
         "tolerance_points": job.tolerance_points,
         "raised_points": job.raised_points,
+        "mix_moved": job.mix_moved,
+        "got_worse": job.got_worse,
+        "harmed_slices": job.harmed_slices,
         "checks": job.checks,
         "disagreement": _disagreement(answered),
     }

@@ -270,6 +270,12 @@ class JobSpec:
     ``None``: not known."""
     raised_points: float | None = None
     """Loss that the findings of the incident measured; ``None``: not known."""
+    mix_moved: Measure | None = None
+    """Points of it that harder rows explain, by the reference's errors; ``None``: not known."""
+    got_worse: Measure | None = None
+    """Points of it that they do not explain."""
+    harmed_slices: tuple[str, ...] = ()
+    """``region=EU``: slices with open findings of harm, where there is none of all rows."""
     seed: int = 0
     deadline_s: float = 600.0
 
@@ -351,6 +357,7 @@ Cause = Literal[
     "compression_gap",
     "stale_quantization",
     "prior_shift",
+    "harder_mix",
     "unknown_covariate",
     "concept_change",
     "labels_suspect",

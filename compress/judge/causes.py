@@ -183,6 +183,11 @@ def no_loss(s: Symptoms) -> Verdict | None:
     small = SMALL_POINTS if s.raised_points is None else s.raised_points / 2
     small = max(s.tolerance_points, small)
     said = f"the student lost {points(lost)} on {s.labelled} labelled rows"
+    if s.harmed_slices and not shown:  # of all rows a small slice is little, however bad it is
+        where = ", ".join(s.harmed_slices[:3])
+        return Verdict(
+            cause="unclear", why=f"{said}: the harm lies in {where}, which is part of them"
+        )
     quiet = s.raised_points is not None if shown else not surely(s.recoverable)
     if quiet and s.lost_at_most is not None and s.lost_at_most < small:
         return Verdict(cause="none", why=f"{said}: surely less than {small:.1f}")
@@ -241,6 +246,23 @@ def compression_gap(s: Symptoms) -> Verdict | None:
     )
 
 
+def harder_mix(s: Symptoms) -> Verdict | None:
+    """Rows on which the model always was wrong more often are frequent now; on rows of the same
+    kind it is as good as it was."""
+    moved, worse = s.mix_moved, s.got_worse
+    if moved is None or worse is None or not surely(moved) or surely(worse):
+        return None
+    if moved.value < HALF * (moved.value + max(worse.value, 0.0)):
+        return None
+    if worse.high is None or worse.high >= max(s.tolerance_points, HALF * moved.value):
+        return None  # as much again may be hidden in it
+    return Verdict(
+        cause="harder_mix",
+        why=f"{_told(s)}; the mix of rows moved to those on which it always was wrong more often,"
+        f" which explains {points(moved)}, and on rows of the same kind it lost {points(worse)}",
+    )
+
+
 def world(s: Symptoms) -> Verdict | None:
     """The teacher lost it too: at inputs that it did not know, or at those that it knew."""
     if s.recoverable is None or not surely(s.teacher_lost):
@@ -287,6 +309,7 @@ RULES: Sequence[Rule] = (
     stale_quantization,
     prior_shift,
     compression_gap,
+    harder_mix,
     world,
     unclear,
 )

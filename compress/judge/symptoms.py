@@ -24,6 +24,13 @@ class Symptoms:
     """Loss that nobody need be woken for."""
     raised_points: float | None = None
     """Loss that raised the alarm."""
+    mix_moved: Measure | None = None
+    """Points of it that harder rows explain: those of slices and confidence on which the reference
+    has more errors."""
+    got_worse: Measure | None = None
+    """Points of it that they do not explain."""
+    harmed_slices: tuple[str, ...] = ()
+    """Slices that are harmed where all rows together are not known to be."""
     lost: Measure | None = None
     """What the student lost."""
     lost_at_most: float | None = None

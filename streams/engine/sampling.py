@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.slice_columns import slice_columns, slices_of
 from redistill.streams.store.batch import FeatureBlob, FlushBatch, JoinRows, Partition
 from redistill.streams.wire.block import Codes, PredictionBlock
 from redistill.textform import number_text
@@ -275,24 +276,16 @@ def _interval(
 def _slices(
     block: PredictionBlock, rows: NDArray[np.intp], config: WatchConfig
 ) -> list[str | None]:
-    """JSON of each row's slices; rows with the same slices share one string."""
-    keys: list[str] = []
-    columns: list[list[int]] = []
-    values: list[tuple[str, ...]] = []
-    for key in config.schema.divisions or tuple(block.segments):
-        if (codes := block.segments.get(key)) is not None:
-            keys.append(key)
-            columns.append(codes.codes[rows].tolist())
-            values.append(codes.values)
-            continue
-        for j, f in enumerate(config.schema.features):
-            if f.name == key and f.kind == "category" and j < block.features.shape[1]:
-                codes_of = np.nan_to_num(block.features[rows, j], nan=-1.0).astype(np.int64)
-                keys.append(key)
-                columns.append(codes_of.tolist())
-                values.append(f.values)
-    if not keys:
+    """JSON of each row's slices; rows with the same slices share one string. Where none is declared
+    all segments are slices, and categories beside them."""
+    known = slice_columns(config.schema, config.store_features)
+    if not config.schema.divisions:
+        known = (*dict.fromkeys((*block.segments, *known)),)
+    found = slices_of(block, config.schema, known)
+    if not found:
         return [None] * len(rows)
+    keys, values = list(found), [codes.values for codes in found.values()]
+    columns = [codes.codes[rows].tolist() for codes in found.values()]
     made: dict[tuple[int, ...], str | None] = {}
     out: list[str | None] = []
     for row in zip(*columns, strict=True):

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 
 from redistill.stats import clopper_pearson
+from redistill.streams.monitor import alarm_budget
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.findings import finding_id
 from redistill.streams.monitor.harm import HarmChange, HarmTest
 from redistill.streams.monitor.memory import Memory
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
+from redistill.streams.monitor.slice_accounting import SliceAccount
 from redistill.streams.wire.events import (
     ChangePoint,
     Contributor,
@@ -49,6 +52,7 @@ def account(
     version: str,
     base: BaseError | None,
     config: WatchConfig,
+    expected: ExpectedError | None = None,
     label_share: float | None = None,
     contributors: Sequence[Contributor] = (),
 ) -> tuple[AccuracyState, list[DriftFound], list[int]]:
@@ -66,6 +70,9 @@ def account(
         Its base error; ``None`` (or fewer than 100 rows): the first 1,000 outcomes make a
         provisional one, and until then River's ADWIN may open a finding that does not say whether
         it is harmful.
+    expected
+        What errors to expect of which rows, by slices and confidence; with a base error it makes a
+        test per slice. ``None``: slices are not told apart.
     label_share
         Labels per served row, as known before these outcomes; ``None``: as if every row had one,
         which is slower.
@@ -81,7 +88,7 @@ def account(
     """
     s = state.copy() if state is not None else AccuracyState(version=version)
     run = _Run(s, outcomes, config, contributors)
-    run.prepare(base, label_share)
+    run.prepare(base, expected, label_share)
     run.all()
     return s, run.findings, run.positions
 
@@ -102,8 +109,11 @@ class _Run:
         self.contributors = list(contributors)
         self.findings: list[DriftFound] = []
         self.positions: list[int] = []
+        self.slices = SliceAccount(state, outcomes, config, self.contributors, self._emit)
 
-    def prepare(self, base: BaseError | None, label_share: float | None) -> None:
+    def prepare(
+        self, base: BaseError | None, expected: ExpectedError | None, label_share: float | None
+    ) -> None:
         """Follow the label share, the base error and the settings."""
         s = self.state
         if label_share is not None:
@@ -114,6 +124,8 @@ class _Run:
             self._start_again(base, "the base error was replaced")
         elif s.base is not None and s.test is not None and self._retold(s.test):
             self._start_again(s.base, "tolerance or strictness was changed")
+        known = base is not None and base.n >= SMALLEST_BASE
+        self.slices.prepare(expected if known else None)
 
     def _retold(self, test: HarmTest) -> bool:
         """Whether the settings are no longer those of the test."""
@@ -139,17 +151,25 @@ class _Run:
             s.share = share
             if s.test:
                 s.test.retune(share=share)
+            if s.slices:
+                s.slices.retune(share=share)
             return
         s.share = share
         s.settled = s.uniform_n >= SETTLED_OUTCOMES
-        if s.test and ratio != 1:
-            s.test.retune(labels_per_alarm=self.config.rows_per_alarm * share, share=share)
+        if ratio == 1:
+            return
+        if s.test:
+            labels = alarm_budget.whole_model(self.config, share)
+            s.test.retune(labels_per_alarm=labels, share=share)
+        if s.slices:
+            labels = alarm_budget.slice_tests(self.config, share, s.slices.columns)
+            s.slices.retune(labels_per_alarm=labels, share=share)
 
     def _new_test(self, base: BaseError) -> HarmTest:
         return HarmTest(
             base,
             tolerance=self.config.tolerance_points / 100,
-            labels_per_alarm=self.config.rows_per_alarm * self.state.share,
+            labels_per_alarm=alarm_budget.whole_model(self.config, self.state.share),
             strictness=self.config.strictness,
             share=self.state.share,
         )
@@ -170,7 +190,12 @@ class _Run:
                 continue
             change = s.test.update(e, served[i])
             if change is not None:
+                self.slices.take(i + 1)
                 self._changed(change, i)
+        self.slices.end()
+
+    def _received(self, i: int) -> int:
+        return int(self.outcomes.received_at[i])
 
     def _learn(self, error: int, at: int, i: int) -> None:
         from redistill.streams.monitor.detectors import error_changes
@@ -232,8 +257,8 @@ class _Run:
                     " is not known"
                 ),
                 provisional=True,
-                opened_at=utc(int(self.outcomes.received_at[i])),
-                at=utc(int(self.outcomes.received_at[i])),
+                opened_at=utc(self._received(i)),
+                at=utc(self._received(i)),
             ),
         )
 
@@ -259,7 +284,7 @@ class _Run:
                 resolution=resolution,
                 severity="info",
                 revision=finding.revision + 1,
-                at=utc(int(self.outcomes.received_at[i])),
+                at=utc(self._received(i)),
                 reason=why,
             ),
         )
@@ -269,7 +294,7 @@ class _Run:
         s, base = self.state, self.state.base
         if base is None:  # a test never runs without one
             return
-        at = utc(int(self.outcomes.received_at[i]))
+        at = utc(self._received(i))
         low, high = clopper_pearson(change.n - change.errors, change.n)
         ended = change.status == "resolved"
         impact = Impact(
@@ -303,6 +328,9 @@ class _Run:
             f"error {base.rate:.1%} -> {change.rate:.1%} (measured on {change.n} labels)"
             f" since {_when(utc(change.high))}"
         )
+        where, words = ({}, "") if ended else self.slices.where(change.n)
+        if words:
+            text = f"{text}; {words}"
         if s.finding is None:
             self._open(
                 i,
@@ -323,6 +351,7 @@ class _Run:
                     provisional=base.provisional,
                     opened_at=at,
                     at=at,
+                    **where,
                 ),
             )
             return
@@ -334,6 +363,7 @@ class _Run:
             statistic=statistic,
             window=window,
             impact=impact,
+            **where,
             contributors=self.contributors or s.finding.contributors,
             revision=s.finding.revision + 1,
             at=at,
@@ -348,6 +378,7 @@ class _Run:
         s.finding = None if ended else finding
         if ended:
             s.settled = False
+            self.slices.restart()
         self._emit(i, finding)
 
 

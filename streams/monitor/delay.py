@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from redistill.streams.monitor import alarm_budget
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.sequential import upward
@@ -41,7 +42,7 @@ def delay(base: BaseError, config: WatchConfig, drop_points: float, label_share:
     mixture = upward(
         min(base.upper + config.strictness * tolerance, 0.95),
         smallest=max(0.01, tolerance * (1 - config.strictness)),
-        threshold=max(1_000.0, config.rows_per_alarm * label_share),
+        threshold=alarm_budget.whole_model(config, label_share),
         share=label_share,
         curve=base.inflation,
     )

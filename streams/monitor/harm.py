@@ -8,7 +8,7 @@ it says.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,7 @@ from redistill.streams.monitor.sequential import (
     upward,
 )
 
-__all__ = ["HarmChange", "HarmTest"]
+__all__ = ["EVER", "HarmChange", "HarmTest"]
 
 MINIMUM_ERRORS = 5
 """Wrong rows since the change that an alarm needs. A model without errors in its reference would
@@ -78,7 +78,8 @@ class HarmTest:
     tolerance
         Loss of accuracy, as a share, that nobody need be woken for.
     labels_per_alarm
-        Labels per promised false alarm, the threshold of the statistic; at least 1,000 is used.
+        Labels per promised false alarm of this test, the threshold of the statistic
+        (``alarm_budget``).
     strictness
         Null of the test = upper base error + strictness x tolerance. 0 promises its run length
         against *no* drop only; .5 holds for drops up to half the tolerance and finds less.
@@ -118,7 +119,7 @@ class HarmTest:
         self.tolerance = tolerance
         self.strictness = strictness
         self.share = share
-        self.threshold = max(1_000.0, labels_per_alarm)
+        self.threshold = labels_per_alarm
         self.memory = Memory()
         self.seen = 0  # labels since the last reset
         self.behind = 0  # labels before it to which a change may be dated back
@@ -152,7 +153,7 @@ class HarmTest:
     def retune(self, *, labels_per_alarm: float | None = None, share: float | None = None) -> None:
         """Another threshold or label share from now on; evidence collected so far is kept."""
         if labels_per_alarm is not None:
-            self.threshold = max(1_000.0, labels_per_alarm)
+            self.threshold = labels_per_alarm
         if share is not None:
             self.share = share
         statistic = self.mixture.statistic
@@ -215,6 +216,31 @@ class HarmTest:
         change = self._change("open", found.n, found.errors)
         self.open = True
         self._new_level(found.rate, carry=0)
+        return change
+
+    def stand(
+        self, errors: list[int], times: list[int], *, low: int, high: int, value: float
+    ) -> HarmChange:
+        """Take up harm that another test found: from now on a recovery is looked for.
+
+        Parameters
+        ----------
+        errors, times
+            Labelled rows since the change: whether each was wrong, and when it was served.
+        low, high
+            Serving times, microseconds, between which it began.
+        value
+            The other test's statistic; its threshold is taken to be this one's.
+        """
+        for error, at in zip(errors, times, strict=True):
+            self.memory.append(error, at)
+        self.seen = self.since_n = len(errors)
+        self.since_errors, self.next_update = sum(errors), 2 * len(errors)
+        self.low, self.high = low, high
+        self.begin = int(np.median(times))
+        change = replace(self._change("open", self.since_n, self.since_errors), value=value)
+        self.open = True
+        self._new_level(change.rate, carry=0)
         return change
 
     def _small(self, found: Suffix | Episode) -> bool:

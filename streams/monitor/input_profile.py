@@ -128,11 +128,11 @@ class Profile:
     def digest(self) -> str:
         """Names this profile: state counted under another one cannot be added to.
 
-        Groups of people have no part in what is counted: state of before they could be declared
-        goes on, and so does that of before they are.
+        Groups of people, and columns that are no slices, have no part in what is counted: state of
+        before they could be declared goes on, and so does that of before they are.
         """
         told = msgspec.msgpack.decode(_encode(self))
-        told["schema"].pop("groups")
+        del told["schema"]["groups"], told["schema"]["no_slices"]
         return hashlib.sha256(msgspec.msgpack.encode(told)).hexdigest()[:16]
 
     @cached_property

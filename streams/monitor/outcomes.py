@@ -14,17 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.streams.errors import StateError
+from redistill.streams.monitor import alarm_budget
 from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.harm import HarmTest
 from redistill.streams.monitor.memory import Memory
 from redistill.streams.monitor.seal import Place, seal, unseal
+from redistill.streams.monitor.slice_memory import SliceMemory
+from redistill.streams.monitor.slice_tests import SliceTests
 from redistill.streams.wire.block import Codes
 from redistill.streams.wire.events import DriftFound
 
 __all__ = ["AccuracyState", "Outcomes"]
 
-FORMAT = 2
-"""1 forgot with each recovery what was before it; it is still read."""
+FORMAT = 3
+"""1 forgot with each recovery what was before it, 2 had no tests of slices; both are still read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -84,6 +88,10 @@ class AccuracyState:
     test: HarmTest | None = None
     learning: Memory = field(default_factory=Memory)
     """First outcomes of a version without a base error."""
+    slices: SliceTests | None = None
+    """Tests of the slices; ``None``: what to expect of them is not known."""
+    slice_findings: dict[int, DriftFound] = field(default_factory=dict)
+    """Open findings of slices, by their index."""
 
     def copy(self) -> AccuracyState:
         """An independent copy."""
@@ -91,6 +99,8 @@ class AccuracyState:
             self,
             test=self.test.copy() if self.test else None,
             learning=self.learning.copy(),
+            slices=self.slices.copy() if self.slices else None,
+            slice_findings=dict(self.slice_findings),
         )
 
     def to_bytes(self, key: bytes, *, model: str) -> bytes:
@@ -115,13 +125,9 @@ class AccuracyState:
             "share": self.share,
             "settled": self.settled,
             "test": self._test_numbers(),
-            "memory": {
-                "errors": np.packbits(np.array(memory.errors, np.uint8)).tobytes(),
-                "n": len(memory.errors),
-                "times": _pack_times(memory.times),
-                "folded_errors": np.array(memory.folded_errors, np.uint8).tobytes(),
-                "folded_times": _pack_times(memory.folded_times),
-            },
+            "memory": _plain_memory(memory),
+            "slices": None if self.slices is None else _plain_slices(self.slices),
+            "slice_findings": self.slice_findings,
         }
         return seal(msgspec.msgpack.encode(header), key, Place("accuracy", model, self.version))
 
@@ -154,13 +160,7 @@ class AccuracyState:
                     f"a stored accuracy state has format {d['format']}, this program knows"
                     f" {FORMAT}: upgrade redistill"
                 )
-            memory = Memory()
-            m = d["memory"]
-            bits = np.unpackbits(np.frombuffer(m["errors"], np.uint8), count=m["n"])
-            memory.errors = bits.tolist()
-            memory.times = _unpack_times(m["times"])
-            memory.folded_errors = np.frombuffer(m["folded_errors"], np.uint8).tolist()
-            memory.folded_times = _unpack_times(m["folded_times"])
+            memory = _memory_of(d["memory"])
             base = None if d["base"] is None else msgspec.convert(d["base"], BaseError)
             state = cls(
                 version=version,
@@ -179,18 +179,94 @@ class AccuracyState:
                 numbers = dict(d["test"])
                 if base is None:
                     raise StateError("a stored accuracy state has a test without a base error")
+                labels = numbers.pop("_threshold")
+                if d["format"] < 3:  # it had the whole budget
+                    labels /= alarm_budget.SHARES["whole model"]
                 test = HarmTest(
                     base,
                     tolerance=numbers.pop("_tolerance"),
-                    labels_per_alarm=numbers.pop("_threshold"),
+                    labels_per_alarm=labels,
                     strictness=numbers.pop("_strictness"),
                     share=state.share,
                 )
                 test.restore(numbers, memory)
                 state.test = test
+            if base is not None and (plain := d.get("slices")) is not None:  # format 2 had none
+                state.slices = _slices_of(plain, base)
+                state.slice_findings = msgspec.convert(d["slice_findings"], dict[int, DriftFound])
         except (msgspec.MsgspecError, KeyError, TypeError, ValueError, zlib.error) as error:
             raise StateError(f"a stored accuracy state cannot be read: {error}") from error
         return state
+
+
+def _plain_memory(memory: Memory) -> dict[str, Any]:
+    return {
+        "errors": np.packbits(np.array(memory.errors, np.uint8)).tobytes(),
+        "n": len(memory.errors),
+        "times": _pack_times(memory.times),
+        "folded_errors": np.array(memory.folded_errors, np.uint8).tobytes(),
+        "folded_times": _pack_times(memory.folded_times),
+    }
+
+
+def _memory_of(plain: dict[str, Any]) -> Memory:
+    memory = Memory()
+    bits = np.unpackbits(np.frombuffer(plain["errors"], np.uint8), count=plain["n"])
+    memory.errors = bits.tolist()
+    memory.times = _unpack_times(plain["times"])
+    memory.folded_errors = np.frombuffer(plain["folded_errors"], np.uint8).tolist()
+    memory.folded_times = _unpack_times(plain["folded_times"])
+    return memory
+
+
+_ARRAYS = {
+    "powers": np.float64,
+    "statistic": np.float64,
+    "seen": np.int64,
+    "wait": np.int64,
+    "since": np.int64,
+    "begin": np.int64,
+}
+
+
+def _plain_slices(tests: SliceTests) -> dict[str, Any]:
+    return {
+        "expected": tests.expected,
+        "threshold": tests.threshold,
+        "share": tests.share,
+        "arrays": {name: getattr(tests, name).tobytes() for name in _ARRAYS},
+        "memory": tests.memory.plain(),
+        "open": {
+            s: {
+                "base": test.base,
+                "numbers": test.numbers(),
+                "memory": _plain_memory(test.memory),
+                "expected": tests.levels[s],
+            }
+            for s, test in tests.open.items()
+        },
+    }
+
+
+def _slices_of(plain: dict[str, Any], base: BaseError) -> SliceTests:
+    expected = msgspec.convert(plain["expected"], ExpectedError)
+    powers = np.frombuffer(plain["arrays"]["powers"]).reshape(len(expected.slices), -1)
+    tests = SliceTests(
+        expected,
+        base,
+        labels_per_alarm=plain["threshold"],
+        share=plain["share"],
+        powers=powers,
+    )
+    for name, kind in _ARRAYS.items():
+        stored = np.frombuffer(plain["arrays"][name], kind)
+        setattr(tests, name, stored.reshape(getattr(tests, name).shape).copy())
+    tests.memory = SliceMemory.of(plain["memory"], len(expected.columns))
+    for s, one in plain["open"].items():
+        test = tests.watching(msgspec.convert(one["base"], BaseError))
+        test.restore(one["numbers"], _memory_of(one["memory"]))
+        tests.open[s], tests.levels[s] = test, one["expected"]
+    return tests
 
 
 def _pack_times(times: list[int]) -> bytes:

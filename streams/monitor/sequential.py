@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "CEILING",
+    "INTERVAL_LOG",
     "Inflation",
     "Mixture",
     "Suffix",

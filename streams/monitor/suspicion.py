@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from redistill.streams.monitor import alarm_budget
 from redistill.streams.monitor.outcomes import AccuracyState
 from redistill.streams.monitor.sequential import change_point
 from redistill.streams.wire.events import DriftFound
@@ -16,9 +19,12 @@ from redistill.times import microseconds
 
 __all__ = ["CONFIDENCE", "Suspicion", "slice_of", "suspicions"]
 
-LEVEL = 0.01
-"""Of the threshold of the whole model's test: errors without a change get there once in a hundredth
-of the rows per alarm, so that what is asked for nothing stays a small part of the budget."""
+LEVEL = alarm_budget.SHARES["whole model"] / 100
+"""Of the threshold of the whole model's test, which makes a hundredth of the labels per alarm:
+errors without a change get there once in so many, so that what is asked for nothing stays a small
+part of the budget."""
+SLICE_LEVEL = 1 / 300
+"""Of the threshold of a slice's test."""
 HARM = "harm"
 CONFIDENCE = "confidence"
 SLICE = "slice:"
@@ -59,7 +65,7 @@ def suspicions(state: AccuracyState | None, inputs: Sequence[DriftFound] = ()) -
     """
     if state is not None and state.finding is not None:
         return []
-    found = [] if state is None else _whole_model(state)
+    found = [] if state is None else _whole_model(state) + _slices(state)
     for f in inputs:
         if f.kind == CONFIDENCE and f.status != "resolved":
             since = min(f.window.start, f.opened_at)
@@ -75,3 +81,15 @@ def _whole_model(state: AccuracyState) -> list[Suspicion]:
     counts, errors, times = test.memory.entries(test.seen)
     start = change_point(counts, errors, test.mixture.null, upwards=True).start
     return [Suspicion(HARM, int(times[start]))]
+
+
+def _slices(state: AccuracyState) -> list[Suspicion]:
+    tests = state.slices
+    if tests is None:
+        return []
+    level = tests.statistics / tests.threshold
+    return [
+        Suspicion(f"{SLICE}{tests.expected.slices[i].name}", tests.suspected(i))
+        for i in np.argsort(-level, kind="stable").tolist()
+        if level[i] >= SLICE_LEVEL and i not in tests.open
+    ]

@@ -16,6 +16,7 @@ from redistill.rowtimes import times
 from redistill.rowvalues import float32, is_single, numbers, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.counts import confidence
+from redistill.streams.monitor.slice_columns import slice_columns, slices_of
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import answers, codes_of, indices, wrong_rows
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
@@ -23,7 +24,7 @@ from redistill.streams.wire.columns import of_both_classes
 from redistill.textform import category_index
 from redistill.times import SECOND
 
-__all__ = ["ColumnLayout", "ReplayRows", "block_of", "stream_blocks"]
+__all__ = ["ColumnLayout", "ReplayRows", "block_of", "slices_in", "stream_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class ReplayRows:
     predicted: NDArray[np.bool_]  # (n,) prediction is known
     confidence: NDArray[np.float32]  # (n,)
     slices: dict[str, Codes]
+    """By the columns that were asked for, and by categories."""
     wrong: dict[str, NDArray[np.bool_]]  # (n,) per feature that has values of a wrong type
 
 
@@ -80,11 +82,20 @@ def stream_blocks(
             known,
             prediction.codes >= 0 if isinstance(prediction, Codes) else ~np.isnan(prediction),
             confidence(block),
-            {s: codes_of(texts(batch[s])) for s in options.slices},
+            slices_in(batch, block, layout.schema, options),
             wrong,
         )
         for i in range(0, len(block), size):
             yield _cut(whole, i, min(len(block), i + size))
+
+
+def slices_in(
+    batch: Batch, block: PredictionBlock, schema: Schema, options: ReplayOptions
+) -> dict[str, Codes]:
+    """Slices of rows: by the columns that were asked for, and by categories of 2 to 50 values."""
+    asked = {s: codes_of(texts(batch[s])) for s in options.slices if s in batch.columns}
+    others = [name for name in slice_columns(schema) if name not in options.slices]
+    return {**asked, **slices_of(block, schema, others)}
 
 
 def _served(stream: RowFile, batch: Batch, column: str) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.label_requests import (
     RequestState,
     decide,
@@ -107,10 +108,12 @@ class LabelFlow:
         config: WatchConfig,
         base: BaseError | None,
         budget: Budget | None,
+        expected: ExpectedError | None = None,
     ) -> None:
         self.options = options
         self.config = config
         self.base = base
+        self.expected = expected
         self.budget = budget
         self.rng = np.random.default_rng([options.seed, 1])  # of bursts
         self.state: AccuracyState | None = None
@@ -228,6 +231,7 @@ class LabelFlow:
             labels.outcomes(received_at),
             version=self.options.version,
             base=self.base,
+            expected=self.expected,
             config=self.config,
             label_share=self._share(),
             contributors=contributors,

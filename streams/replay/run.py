@@ -109,7 +109,7 @@ def _replayed(
     budget = None
     if options.label_requests:
         budget = Budget(options.label_requests, _rows_of(rows, options))
-    run = _Run(options, config, profile, table.base, result, budget)
+    run = _Run(options, config, profile, table, result, budget)
     for block in stream_blocks(rows, table.kinds, table.layout, options, BLOCK_ROWS):
         for line in run.block(block):
             write(line)
@@ -136,21 +136,23 @@ class _Run:
         options: ReplayOptions,
         config: WatchConfig,
         profile: Profile,
-        base: BaseError | None,
+        table: Table,
         result: Replay,
         budget: Budget | None,
     ) -> None:
         self.options = options
         self.config = config
         self.profile = profile
-        self.base = base
+        self.base = table.base
         self.result = result
         self.rng = np.random.default_rng(options.seed)
         self.input: InputState | None = None
         self.windows = WaitingWindows(options.label_rate, options.label_delay)
-        self.labels = LabelFlow(options, config, base, budget)
+        self.labels = LabelFlow(options, config, table.base, budget, table.expected)
         earned = None if budget is None else Budget(budget.share, None)
-        self.beside = None if earned is None else LabelFlow(options, config, base, earned)
+        self.beside: LabelFlow | None = None
+        if earned is not None:
+            self.beside = LabelFlow(options, config, table.base, earned, table.expected)
         self.last_time = 0
         self.backwards = 0  # rows served before the row above them
         self.slice_values: dict[str, set[str]] = {}
@@ -203,8 +205,8 @@ class _Run:
         """The rows, with the draw of labels at random."""
         drawn = self.rng.random(len(rows.block)) < self.options.label_rate
         keep = np.flatnonzero(drawn & rows.labelled).tolist()
-        for column, codes in rows.slices.items():
-            values = codes.strings()
+        for column in self.options.slices:
+            values = rows.slices[column].strings()
             for i in keep:
                 value = values[i]
                 if value is not None:

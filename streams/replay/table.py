@@ -16,11 +16,13 @@ from redistill.rownames import Names, nearly
 from redistill.rowvalues import is_number, joined, numbers, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.replay.blocks import ColumnLayout, block_of
+from redistill.streams.monitor.counts import confidence
+from redistill.streams.monitor.expected_error import ExpectedError
+from redistill.streams.replay.blocks import ColumnLayout, block_of, slices_in
 from redistill.streams.replay.labels import base_error, check_labels
 from redistill.streams.replay.options import ReplayOptions
-from redistill.streams.replay.rows import MAX_VALUES, answers
-from redistill.streams.wire.block import Feature, PredictionBlock, Schema
+from redistill.streams.replay.rows import MAX_VALUES, answers, wrong_rows
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
 __all__ = ["Table"]
 
@@ -49,6 +51,8 @@ class Table:
     reference: PredictionBlock
     base: BaseError | None
     base_note: str
+    expected: ExpectedError | None
+    """What errors to expect of which rows; ``None``: slices have no tests."""
     notes: tuple[str, ...]
 
     @classmethod
@@ -107,6 +111,7 @@ class Table:
         schema = Schema(
             features=tuple(_feature(n, kind, sample[n], notes) for n, kind in features.items()),
             classes=names.names,
+            slices=tuple(options.slices),
         )
         layout = ColumnLayout(schema, names, numeric)
         kinds = _stream_kinds(stream, features, layout, options)
@@ -118,7 +123,32 @@ class Table:
         counted = [n for n, kind in features.items() if kind == "number"]
         notes += sentinels.said(counted, (numbers(sample[n])[0] for n in counted))
         block, _ = block_of(sample, layout, prediction, options)
-        return cls(layout, kinds, block, base, base_note, tuple(notes))
+        expected = None
+        if base is not None:
+            expected = _expected(sample, block, layout, options, (label, prediction))
+        return cls(layout, kinds, block, base, base_note, expected, tuple(notes))
+
+
+def _expected(
+    sample: Batch,
+    block: PredictionBlock,
+    layout: ColumnLayout,
+    options: ReplayOptions,
+    answered: tuple[str, str],
+) -> ExpectedError | None:
+    """What errors to expect, from the rows of the reference that the profile is learned from."""
+    label, prediction = answered
+    errors, known = wrong_rows(sample[label], sample[prediction], layout.names)
+    if not known.any():
+        return None
+    return ExpectedError.fit(
+        errors[known],
+        {
+            name: Codes(codes.codes[known], codes.values)
+            for name, codes in slices_in(sample, block, layout.schema, options).items()
+        },
+        confidence(block)[known],
+    )
 
 
 def _require(file: RowFile, columns: Sequence[str], option: str, *, numeric: bool = False) -> None:

@@ -23,9 +23,11 @@ from redistill.streams.errors import StateError
 from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.findings import superseded
 from redistill.streams.monitor.observe import contributors
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
+from redistill.streams.monitor.slice_columns import slices_from_json
 from redistill.streams.monitor.state import InputState
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
@@ -42,6 +44,7 @@ from redistill.streams.store.tables import (
     profiles,
     specs,
 )
+from redistill.streams.wire.block import Codes
 from redistill.streams.wire.events import Contributor, DriftFound
 
 __all__ = ["JoinStep", "join_labels"]
@@ -176,8 +179,11 @@ def _account(
             o["seq"] = number
         before = int(row.n) if row is not None else 0
         known = None if row is None else _known(row, key, rebuilt)
-        columns = _columns(of_version, plan.received)
-        state, found, positions = _detect(conn, config, version, known, columns, before, key)
+        normal = _normal(conn, config.model, version)
+        columns = _columns(of_version, plan.received, normal[1])
+        state, found, positions = _detect(
+            conn, config, version, known, columns, before, normal, key
+        )
         changes += found
         raised |= {
             f.finding_id: of_version[i]["seq"]
@@ -204,17 +210,20 @@ def _detect(
     known: AccuracyState | None,
     new: Outcomes,
     before: int,
+    normal: tuple[BaseError | None, ExpectedError | None],
     key: bytes,
 ) -> tuple[AccuracyState, list[DriftFound], list[int]]:
     """Show one version's outcomes to its detectors."""
     served = _served(conn, config.model, version)
+    base, expected = normal
 
     def run(moved: Sequence[Contributor]) -> tuple[AccuracyState, list[DriftFound], list[int]]:
         return account(
             known,
             new,
             version=version,
-            base=_base(conn, config.model, version),
+            base=base,
+            expected=expected,
             config=config,
             # after 100 outcomes; a share of three labels in four rows says nothing
             label_share=before / served if served and before >= 100 else None,
@@ -301,17 +310,24 @@ def _rank(c: Contributor) -> float:
     return c.value / max(c.noise_floor, 1e-9)
 
 
-def _columns(rows: list[dict[str, Any]], received: Mapping[int, int]) -> Outcomes:
+def _columns(
+    rows: list[dict[str, Any]], received: Mapping[int, int], expected: ExpectedError | None
+) -> Outcomes:
     def column(name: str, kind: type) -> Any:
         return np.array([r[name] for r in rows], dtype=kind)
 
+    slice_only = Codes.of([r["slice_only"] for r in rows])
     return Outcomes(
         error=(1 - column("correct", np.int64)).astype(np.uint8),
         confidence=column("score", np.float32),
         served_at=column("served_at", np.int64),
         received_at=np.array([received[r["id_hash"]] for r in rows], np.int64),
-        uniform=column("uniform", np.bool_),
+        uniform=column("uniform", np.bool_) & (slice_only.codes < 0),
         p_include=column("p_include", np.float64),
+        slices={}
+        if expected is None
+        else slices_from_json([r["slices"] for r in rows], expected.ratios),
+        slice_only=slice_only,
     )
 
 
@@ -326,12 +342,20 @@ def _last_seq(conn: sa.Connection, model: str, version: str) -> int:
     )
 
 
-def _base(conn: sa.Connection, model: str, version: str) -> BaseError | None:
+def _normal(
+    conn: sa.Connection, model: str, version: str
+) -> tuple[BaseError | None, ExpectedError | None]:
+    """How often a version is wrong, and on which rows, where that is known."""
     c = profiles.c
-    text = conn.execute(
-        sa.select(c.base_error).where(c.model == model, c.version == version)
-    ).scalar_one_or_none()
-    return None if text is None else BaseError.from_json(text)
+    row = conn.execute(
+        sa.select(c.base_error, c.expected_error).where(c.model == model, c.version == version)
+    ).one_or_none()
+    if row is None:
+        return None, None
+    return (
+        None if row.base_error is None else BaseError.from_json(row.base_error),
+        None if row.expected_error is None else ExpectedError.from_json(row.expected_error),
+    )
 
 
 def _write(conn: sa.Connection, model: str, plan: JoinPlan) -> None:

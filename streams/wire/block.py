@@ -59,6 +59,8 @@ class Schema:
     """Segment keys or categorical features by which accuracy is broken down."""
     groups: tuple[str, ...] = ()
     """Segment keys or features whose groups of people no release may treat worse unseen."""
+    no_slices: tuple[str, ...] = ()
+    """Categorical features that are no slices; each other one of 2 to 50 values is."""
 
     @property
     def divisions(self) -> tuple[str, ...]:

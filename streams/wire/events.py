@@ -29,6 +29,7 @@ __all__ = [
     "TEXT_CHARACTERS",
     "TOPICS",
     "TYPES",
+    "Basis",
     "ChangePoint",
     "ClassText",
     "Contributor",
@@ -44,6 +45,7 @@ __all__ = [
     "IncidentClass",
     "LabelObserved",
     "LabelsRequested",
+    "LossPart",
     "ModelName",
     "PointerMoved",
     "PredictionMade",
@@ -100,6 +102,7 @@ Cause = Literal[
     "compression_gap",
     "stale_quantization",
     "prior_shift",
+    "harder_mix",
     "unknown_covariate",
     "concept_change",
     "labels_suspect",
@@ -249,6 +252,23 @@ class SliceEffect:
     current: float
     low: float
     high: float
+    expected: float | None = None
+    """Accuracy that the reference leads to expect of these very rows."""
+    share: float | None = None
+    """Part of the errors above those expected that lies in the slice; slices of different columns
+    overlap, so shares do not add up to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossPart:
+    """A part of a loss of accuracy: a proportion of the rows, with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+    basis: Basis
+    n: int
+    """Labelled rows behind it."""
 
 
 @decodable
@@ -305,6 +325,16 @@ class DriftFound:
     change_point: ChangePoint | None = None
     window: Window
     slices: list[SliceEffect] = field(default_factory=list)
+    """Slices with errors above those expected, the clearest first."""
+    localised_to: str | None = None
+    """``key=value`` of the slice that explains the loss; ``None``: everywhere, or not localised
+    yet."""
+    outside: LossPart | None = None
+    """Errors above those expected in the rows outside that slice."""
+    mix_moved: LossPart | None = None
+    """Part of the loss because harder rows came: estimated, from the labelled rows."""
+    got_worse: LossPart | None = None
+    """Part that the mix of rows does not explain; with ``mix_moved`` it adds up to the loss."""
     contributors: list[Contributor] = field(default_factory=list)
     impact: Impact
     reason: str

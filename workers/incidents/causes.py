@@ -39,6 +39,14 @@ def _prior_shift(d: Diagnosis) -> Remedy:
     )
 
 
+def _harder_mix(d: Diagnosis) -> Remedy:
+    return _recoverable(d, "a harder mix of rows") or AskPerson(
+        "a harder mix of rows: the model is as good as it was on rows of the same kind, so neither"
+        " a repair nor a roll back brings the loss back; see which slices grew, and whether that"
+        f" traffic belongs here: {d.why}"
+    )
+
+
 def _unknown_covariate(d: Diagnosis) -> Remedy:
     return _recoverable(d, "inputs that the teacher does not know") or AskPerson(
         "inputs that the teacher does not know, it cannot teach them: label rows like these and"
@@ -85,6 +93,7 @@ REMEDIES: dict[Cause, Callable[[Diagnosis], Remedy]] = {
     "compression_gap": _compression_gap,
     "stale_quantization": _stale_quantization,
     "prior_shift": _prior_shift,
+    "harder_mix": _harder_mix,
     "unknown_covariate": _unknown_covariate,
     "concept_change": _concept_change,
     "labels_suspect": _labels_suspect,

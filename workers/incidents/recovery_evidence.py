@@ -4,6 +4,7 @@ harmed one.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.daily_cycle import daily_cycle
+from redistill.streams.monitor.expected_error import ExpectedError
+from redistill.streams.monitor.slice_tests import TOLERANCE
 from redistill.streams.store.tables import (
     accuracy_states,
     findings,
@@ -27,6 +30,8 @@ from redistill.workers.store.tables import incident_findings, pointers
 
 __all__ = ["MAX_OUTCOMES", "RecoveryEvidence", "gather"]
 
+SLICE = "slice:"
+"""``slice:COLUMN=VALUE``, the scope of a finding of a slice."""
 MAX_OUTCOMES = 8_192
 """Outcomes of a version that are looked at; of more, every so many-th, and so they last as long."""
 
@@ -59,19 +64,22 @@ def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvi
     if pointer is None or pointer.stable == incident["version"]:
         return None
     o = outcomes.c
+    harm = _harm(conn, incident)
+    if harm is None:
+        return None
     served = sa.and_(
         o.model == model,
         o.version == pointer.stable,
         o.served_at >= pointer.moved_at,
         o.uniform,
         o.label.is_not(None),
+        _within(harm),
     )
     n = int(conn.execute(sa.select(sa.func.count()).where(served)).scalar_one())
     if n == seen and incident["stage"] == "guarding":
         return None
     context = load(conn, model)
-    harm = _harm(conn, incident)
-    if context is None or harm is None:
+    if context is None:
         return None
     base = _base(conn, incident, harm)
     if base is None or harm.impact.current is None or harm.impact.high is None:
@@ -86,7 +94,7 @@ def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvi
         base=base,
         harmed=1 - harm.impact.current,
         level=1 - harm.impact.high,
-        tolerance=context.watch.tolerance_points / 100,
+        tolerance=context.watch.tolerance_points / 100 if harm.scope == "all" else TOLERANCE,
         share=_share(conn, model, pointer.stable) / every,
     )
 
@@ -108,7 +116,8 @@ def _outcomes(
 
 
 def _harm(conn: sa.Connection, incident: IncidentRow) -> DriftFound | None:
-    """The finding of harm that the incident is about: the worst one."""
+    """The finding of harm that the incident is about: the worst one of the whole model, else of a
+    slice."""
     rows = conn.execute(
         sa.select(findings.c.body)
         .join(incident_findings, incident_findings.c.finding_id == findings.c.finding_id)
@@ -120,19 +129,37 @@ def _harm(conn: sa.Connection, incident: IncidentRow) -> DriftFound | None:
     ).scalars()
     attached = [msgspec.json.decode(body, type=DriftFound) for body in rows]
     known = [f for f in attached if f.impact.current is not None]
-    return min(known, key=lambda f: f.impact.current or 0.0, default=None)
+    return min(known, key=lambda f: (f.scope != "all", f.impact.current or 0.0), default=None)
+
+
+def _within(harm: DriftFound) -> sa.ColumnElement[bool]:
+    """Which outcomes a finding is about: all, or those of its slice."""
+    if not harm.scope.startswith(SLICE):
+        return sa.true()
+    key, _, value = harm.scope.removeprefix(SLICE).partition("=")
+    one = {key: value}
+    pairs = {json.dumps(one)[1:-1], msgspec.json.encode(one).decode()[1:-1]}  # of rows, of labels
+    return sa.or_(*(outcomes.c.slices.contains(p, autoescape=True) for p in sorted(pairs)))
 
 
 def _base(conn: sa.Connection, incident: IncidentRow, harm: DriftFound) -> BaseError | None:
     """The error that was promised for the harmed version."""
-    text = conn.execute(
-        sa.select(profiles.c.base_error).where(
+    row = conn.execute(
+        sa.select(profiles.c.base_error, profiles.c.expected_error).where(
             profiles.c.model == incident["model"], profiles.c.version == incident["version"]
         )
-    ).scalar_one_or_none()
-    if text is not None:
-        base = BaseError.from_json(text)
-        return base if base.daily is not None else replace(base, daily=_daily(conn, incident))
+    ).one_or_none()
+    if row is not None and row.base_error is not None:
+        base = BaseError.from_json(row.base_error)
+        if base.daily is None:
+            base = replace(base, daily=_daily(conn, incident))
+        if not harm.scope.startswith(SLICE):
+            return base
+        if row.expected_error is None:
+            return None
+        name = harm.scope.removeprefix(SLICE)
+        slices = ExpectedError.from_json(row.expected_error).slices
+        return next((s.base(base) for s in slices if s.name == name), None)
     if harm.impact.reference is None:
         return None
     # Learned from traffic and never stored: the finding tells the rate, a thousand rows taught it.

@@ -12,10 +12,10 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
-from redistill.compress.plan import JobSpec, Mode, to_json
+from redistill.compress.plan import JobSpec, Measure, Mode, to_json
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.store.tables import findings, profiles
-from redistill.streams.wire.events import DriftFound
+from redistill.streams.wire.events import DriftFound, LossPart
 from redistill.workers.errors import WorkersError
 from redistill.workers.incidents import incident_repository
 from redistill.workers.incidents.model_context import ModelContext, load
@@ -66,7 +66,12 @@ class JobInputs:
     broken_columns: tuple[str, ...] = ()
     """Columns with an open contract finding."""
     raised_points: float | None = None
-    """Largest loss that a finding of the incident measured."""
+    """Largest loss of the whole model that a finding of the incident measured."""
+    mix_moved: Measure | None = None
+    got_worse: Measure | None = None
+    """The two parts of that loss by its newest finding, in points."""
+    harmed_slices: tuple[str, ...] = ()
+    """Slices with open findings of harm, where there is none of the whole model."""
     raised_seq: int | None = None
     """Number of the outcome that raised the newest alarm of the incident."""
     cause: str | None = None
@@ -130,6 +135,8 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
             profiles.c.model == job.model, profiles.c.version == stable
         )
     ).scalar_one_or_none()
+    harm = [] if incident is None else _whole_model(conn, incident)
+    newest = max(harm, key=lambda f: f.at, default=None)
     return JobInputs(
         job=job,
         model_context=model_context,
@@ -138,7 +145,10 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
         incident=incident,
         base_error=None if base is None else BaseError.from_json(base),
         broken_columns=() if incident is None else _broken_columns(conn, incident),
-        raised_points=None if incident is None else _raised_points(conn, incident),
+        raised_points=_raised_points(harm),
+        mix_moved=None if newest is None else _points(newest.mix_moved),
+        got_worse=None if newest is None else _points(newest.got_worse),
+        harmed_slices=() if incident is None or harm else _harmed_slices(conn, incident),
         raised_seq=None if incident is None else _raised_seq(conn, incident),
         cause=_cause_beside(conn, job, stable),
     )
@@ -176,14 +186,32 @@ def _raised_seq(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
     return conn.execute(newest).scalar_one_or_none()
 
 
-def _raised_points(conn: sa.Connection, incident: Mapping[str, Any]) -> float | None:
+def _whole_model(conn: sa.Connection, incident: Mapping[str, Any]) -> list[DriftFound]:
+    """Those of them that are about the whole model: a slice's loss is none of all rows."""
+    whole = _raised(incident, findings.c.body).where(findings.c.scope == "all")
+    return [msgspec.json.decode(b, type=DriftFound) for b in conn.execute(whole).scalars()]
+
+
+def _harmed_slices(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:
+    """Slices of which a finding of harm is open."""
+    still = _raised(incident, findings.c.scope).where(findings.c.status != "resolved")
+    return tuple(sorted({scope.removeprefix("slice:") for scope in conn.execute(still).scalars()}))
+
+
+def _raised_points(harm: Sequence[DriftFound]) -> float | None:
     """The largest loss that they measured, in points."""
-    losses = []
-    for body in conn.execute(_raised(incident, findings.c.body)).scalars():
-        impact = msgspec.json.decode(body, type=DriftFound).impact
-        if impact.reference is not None and impact.current is not None:
-            losses.append(100.0 * (impact.reference - impact.current))
+    losses = [
+        100.0 * (f.impact.reference - f.impact.current)
+        for f in harm
+        if f.impact.reference is not None and f.impact.current is not None
+    ]
     return max(losses, default=None)
+
+
+def _points(part: LossPart | None) -> Measure | None:
+    if part is None:
+        return None
+    return Measure(value=100 * part.value, low=100 * part.low, high=100 * part.high, n=part.n)
 
 
 def _broken_columns(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:
@@ -249,6 +277,9 @@ def spec_of(context: JobInputs, mode: Mode, *, deadline_s: float) -> JobSpec:
         base_rows=None if base is None else base.n,
         teacher_base_error=spec.measured.get("teacher_error"),
         raised_points=context.raised_points,
+        mix_moved=context.mix_moved,
+        got_worse=context.got_worse,
+        harmed_slices=context.harmed_slices,
         seed=UUID(context.job.job_id).int % 2**31,
         deadline_s=deadline_s,
     )

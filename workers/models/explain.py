@@ -9,6 +9,8 @@ from redistill.stats import clopper_pearson, upper_bound
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.delay import delay
+from redistill.streams.monitor.expected_error import ExpectedError, SliceReference
+from redistill.streams.monitor.slice_delay import LABELS, smallest_change
 from redistill.times import utc
 from redistill.workers.models import cron, trusted_power
 from redistill.workers.models.registration import PreparedModel
@@ -76,6 +78,8 @@ def explain(
             found = delay(base, config, drop, share)
             delays[f"{drop:g}"] = None if math.isinf(found) else round(found, 1)
             sentences.append(_found(drop, found, share, traffic, config.tolerance_points))
+        if prepared.expected is not None and prepared.expected.slices:
+            sentences.append(_slices(prepared.expected, base, config, share))
         warnings += _slow(base, config, share)
     if prepared.spec.level == "repair":
         warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)
@@ -138,6 +142,22 @@ def _found(
     return (
         f"a {drop:g}-point drop is found after {count}"
         f" ({labels / share:,.0f} rows if {share:.0%} of them get a label)"
+    )
+
+
+def _slices(expected: ExpectedError, base: BaseError, config: WatchConfig, share: float) -> str:
+    """What the tests of slices can see: of the largest and of the smallest."""
+
+    def seen(s: SliceReference) -> str:
+        points = smallest_change(s, expected, base, config, share)
+        what = "no rise" if points is None else f"a rise of {points:g} points or more"
+        return f"{s.name} ({s.n:,} reference rows) {what}"
+
+    largest, smallest = expected.slices[0], expected.slices[-1]
+    told = seen(largest) if largest is smallest else f"{seen(largest)}, {seen(smallest)}"
+    return (
+        f"{len(expected.slices)} slices of {', '.join(expected.columns)} have tests of their own,"
+        f" which see within {LABELS:,} labels of the slice: {told}"
     )
 
 

@@ -20,7 +20,10 @@ from redistill import sentinels
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.counts import confidence
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.slice_columns import slice_columns, slices_of
 from redistill.streams.store import ledger
 from redistill.streams.store.counters import add_counters
 from redistill.streams.store.database import Database, insert_ignore, upsert
@@ -56,6 +59,8 @@ class PreparedModel:
     warnings: tuple[str, ...]
     contents: tuple[bytes, ...]
     """The files themselves, for the object store."""
+    expected: ExpectedError | None = None
+    """How often that version is wrong on which rows; ``None``: its slices have no tests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ())
 
     measured: dict[str, float] = {}
     base = _base_error(spec, data, scores, measured, warnings)
+    expected = None if base is None else _expected_error(spec, data, scores)
     if (trusted := data.get("trusted")) is not None and trusted.labels is not None:
         measured |= trusted_power.count(trusted.features, trusted.labels).measured
     profile = _profile(spec, data, scores, warnings)
@@ -136,6 +142,7 @@ def prepare(spec: ModelSpec, settings: Settings, *, known: Collection[str] = ())
         base=base,
         warnings=tuple(dict.fromkeys(warnings)),
         contents=tuple(contents.values()),
+        expected=expected,
     )
 
 
@@ -182,7 +189,7 @@ def store(
     keep_files(prepared, settings)
     spec = prepared.spec
     sha256 = spec.config_sha256()
-    version = spec.model.version
+    version, expected = spec.model.version, prepared.expected
     with database.begin() as conn:
         conn.execute(insert_ignore(model_locks).values(model=spec.name))
         # Two registrations of one model wait for each other here.
@@ -216,12 +223,15 @@ def store(
         if version is not None and (prepared.profile is not None or prepared.base is not None):
             conn.execute(
                 upsert(
-                    profiles, ["model", "version"], update=["profile", "base_error", "provisional"]
+                    profiles,
+                    ["model", "version"],
+                    update=["profile", "base_error", "expected_error", "provisional"],
                 ).values(
                     model=spec.name,
                     version=version,
                     profile=prepared.profile,
                     base_error=None if prepared.base is None else prepared.base.to_json(),
+                    expected_error=None if expected is None else expected.to_json(),
                     provisional=spec.origin == "traffic",
                 )
             )
@@ -244,6 +254,7 @@ def store(
                 **hashes_of_normal(
                     prepared.profile,
                     None if prepared.base is None else prepared.base.to_json(),
+                    None if expected is None else expected.to_json(),
                     provisional=spec.origin == "traffic",
                 ),
                 **_trust(before, spec, watch),
@@ -401,6 +412,41 @@ def _base_error(
     return base
 
 
+def _expected_error(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> ExpectedError:
+    """What errors to expect of which rows, from those that the base error is measured on."""
+    rows = data.get("trusted") or data["reference"]
+    given = scores("model", rows)
+    predicted = _predicted(rows, given)
+    assert rows.labels is not None  # as for the base error
+    assert predicted is not None
+    known = np.flatnonzero(rows.labels >= 0)
+    block = _block(spec, rows, given)
+    found = slices_of(block, spec.schema, slice_columns(spec.schema, spec.privacy.store_features))
+    return ExpectedError.fit(
+        (predicted != rows.labels)[known].astype(np.int64),
+        {name: Codes(c.codes[known], c.values) for name, c in found.items()},
+        confidence(block)[known],
+        ordered=spec.data.ordered,
+    )
+
+
+def _block(spec: ModelSpec, rows: Dataset, scores: NDArray[np.float32] | None) -> PredictionBlock:
+    """Rows of a file as the monitor takes them."""
+    predicted = _predicted(rows, scores)
+    codes = np.full(len(rows), -1, np.int32) if predicted is None else np.maximum(predicted, -1)
+    return PredictionBlock(
+        model=spec.name,
+        version=spec.model.version or "",
+        ids=[str(i) for i in range(len(rows))],
+        served_at=rows.served_at,
+        feature_names=spec.schema.names,
+        features=rows.features,
+        prediction=Codes(codes.astype(np.int32), spec.schema.classes),
+        scores=scores,
+        segments={k: Codes.of(v) for k, v in rows.segments.items()},
+    )
+
+
 def _predicted(rows: Dataset, scores: NDArray[np.float32] | None) -> NDArray[np.int32] | None:
     if scores is not None:
         best: NDArray[np.int32] = np.nan_to_num(scores, nan=-1.0).argmax(axis=1).astype(np.int32)
@@ -417,21 +463,7 @@ def _profile(
     rows = data.get("reference") or data.get("trusted")
     if rows is None or spec.model.version is None:
         return None
-    given = scores("model", rows)
-    predicted = _predicted(rows, given)
-    classes = spec.schema.classes
-    codes = np.full(len(rows), -1, np.int32) if predicted is None else np.maximum(predicted, -1)
-    block = PredictionBlock(
-        model=spec.name,
-        version=spec.model.version,
-        ids=[str(i) for i in range(len(rows))],
-        served_at=rows.served_at,
-        feature_names=spec.schema.names,
-        features=rows.features,
-        prediction=Codes(codes.astype(np.int32), classes),
-        scores=given,
-        segments={k: Codes.of(v) for k, v in rows.segments.items()},
-    )
+    block = _block(spec, rows, scores("model", rows))
     profile = build_profile(block, spec.schema)
     warnings.extend(f"{rows.role}: {what}" for what in profile.uncompared)
     data_bytes = profile.to_bytes()

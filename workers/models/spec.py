@@ -19,6 +19,7 @@ from redistill.compress.judge import policy
 from redistill.compress.plan import GraphSpec, Training
 from redistill.decodable import decodable
 from redistill.streams.monitor.config import Level, WatchConfig
+from redistill.streams.monitor.slice_columns import slice_columns
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import MODEL_PATTERN, SOURCE_PATTERN
 from redistill.workers.errors import SpecError
@@ -275,7 +276,10 @@ class ModelSpec:
             output_kind=self.model.output_kind,
             teacher_output=self.teacher.output if self.teacher else None,
             teacher_output_kind=self.teacher.output_kind if self.teacher else "logits",
-            slices={k: categories.get(k, ()) for k in self.schema.divisions},
+            slices={
+                k: categories.get(k, ())
+                for k in slice_columns(self.schema, self.privacy.store_features)
+            },
             groups=self.schema.groups,
             categories=categories,
             costs=self.model.costs,

@@ -18,7 +18,7 @@ from redistill.streams.wire.events import TEXT_CHARACTERS
 
 __all__ = ["MAX_VALUES", "SCHEMA_KEYS", "expand", "members", "read_schema", "unknown_key"]
 
-SCHEMA_KEYS = ("features", "order", "classes", "slices", "groups")
+SCHEMA_KEYS = ("features", "order", "classes", "slices", "groups", "no_slices")
 FEATURE_KEYS = ("name", "type", "min", "max", "values")
 KINDS = ("float", "int", "category")
 RANGE = re.compile(r"^(?P<head>.*)\[(?P<low>\d+)-(?P<high>\d+)\](?P<tail>[^\[\]]*)$")
@@ -56,9 +56,21 @@ def read_schema(table: Any, problems: list[str]) -> Schema | None:
         problems.append(f"[schema] classes = {list(classes)!r}: at least two were expected")
     slices = _names(table.get("slices"), "[schema] slices", problems)
     groups = _names(table.get("groups"), "[schema] groups", problems)
+    no_slices = _names(table.get("no_slices"), "[schema] no_slices", problems)
+    for name in no_slices:
+        if name in slices or name in groups:
+            problems.append(f"[schema] no_slices: {name!r} is declared under slices or groups")
+        elif name not in features:
+            problems.append(f"[schema] no_slices: {name!r} is no feature")
     if len(problems) > before:
         return None
-    return Schema(features=tuple(features.values()), classes=classes, slices=slices, groups=groups)
+    return Schema(
+        features=tuple(features.values()),
+        classes=classes,
+        slices=slices,
+        groups=groups,
+        no_slices=no_slices,
+    )
 
 
 def _features(value: Any, problems: list[str]) -> dict[str, Feature]:

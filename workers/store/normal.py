@@ -10,7 +10,11 @@ __all__ = ["hashes_of_normal"]
 
 
 def hashes_of_normal(
-    profile: bytes | None, base_error: str | None, *, provisional: bool
+    profile: bytes | None,
+    base_error: str | None,
+    expected_error: str | None = None,
+    *,
+    provisional: bool,
 ) -> dict[str, Any]:
     """Hashes of what is stored in ``profiles``, for the entry that says who stored it; nothing
     where it is to be learned from traffic.
@@ -21,12 +25,15 @@ def hashes_of_normal(
     {}
     >>> told = hashes_of_normal(None, "{}", provisional=True)
     >>> sorted(told), told["profile_sha256"]
-    (['base_error_sha256', 'profile_sha256', 'provisional'], None)
+    (['base_error_sha256', 'expected_error_sha256', 'profile_sha256', 'provisional'], None)
     """
     if profile is None and base_error is None:
         return {}
     return {
         "profile_sha256": None if profile is None else sha256_of_bytes(profile),
         "base_error_sha256": None if base_error is None else sha256_of_bytes(base_error.encode()),
+        "expected_error_sha256": None
+        if expected_error is None
+        else sha256_of_bytes(expected_error.encode()),
         "provisional": provisional,
     }

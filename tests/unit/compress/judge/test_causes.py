@@ -274,3 +274,34 @@ def test_worst_break_is_told() -> None:
 def test_every_rule_has_its_turn_and_the_last_one_an_opinion() -> None:
     assert len({r.__name__ for r in causes.RULES}) == len(causes.RULES)
     assert causes.RULES[-1](HARMED) is not None
+
+
+@pytest.mark.parametrize(
+    ("moved", "worse", "over", "expected"),
+    [
+        (m(10.0), m(0.2, 3.0), {}, "harder_mix"),
+        (m(10.0), m(-1.0, 3.0), {}, "harder_mix"),
+        (m(10.0), m(6.0, 3.0), {}, "unknown_covariate"),  # it got worse as well
+        (m(10.0), m(0.2, 9.0), {}, "unknown_covariate"),  # it may have
+        (m(2.0), m(0.2, 3.0), {}, "unknown_covariate"),  # a mix that may not have moved
+        (None, None, {}, "unknown_covariate"),
+        (m(10.0), m(0.2, 3.0), {"checks": (check(open=True),)}, "data_bug"),  # it wins
+        (m(10.0), m(0.2, 3.0), {"teacher_lost": m(1.0), "recoverable": m(11.0),
+                                "recoverable_at_least": 5.7}, "compression_gap"),
+    ],
+)  # fmt: skip
+def test_a_harder_mix_is_the_cause_where_it_explains_the_loss_and_nothing_got_worse(
+    moved: Measure | None, worse: Measure | None, over: dict[str, Any], expected: str
+) -> None:
+    symptoms = replace(SHARED, mix_moved=moved, got_worse=worse)
+    assert cause(symptoms, **over) == expected
+    if expected == "harder_mix":
+        assert "on rows of the same kind it lost" in diagnose(symptoms).why
+
+
+def test_harm_of_a_slice_that_all_rows_hardly_show_is_not_called_none() -> None:
+    assert cause(UNHARMED, raised_points=None) == "none"
+    slices = replace(UNHARMED, raised_points=None, harmed_slices=("region=EU",))
+    assert cause(slices) == "unclear"
+    assert "the harm lies in region=EU" in diagnose(slices).why
+    assert cause(HARMED, raised_points=None, harmed_slices=("region=EU",)) == "compression_gap"

@@ -180,3 +180,29 @@ def test_bucket_is_full_at_first_and_never_more() -> None:
     assert bucket.refill(5, 1e9, 1e9) == 50
     bucket.tokens = 0
     assert bucket.refill(5, 1e9 - 5, 0) == 0  # clocks that go back give nothing
+
+
+def test_categories_are_slices_unless_the_model_or_its_privacy_says_no() -> None:
+    b = dataclasses.replace(
+        block(2),
+        features=np.array([[1, 1, 0], [1, 1, 1]], np.float32),
+        segments={"channel": Codes(np.array([0, 1]), ("web", "app"))},
+    )
+
+    def slices(**changes: Any) -> list[str | None]:
+        schema = dataclasses.replace(CONFIG.schema, slices=(), **changes.pop("schema", {}))
+        config = dataclasses.replace(CONFIG, schema=schema, **changes)
+        sampler = Sampler(total_cap=None)
+        sampler.add(b, id_hashes(b.ids, SALT), np.zeros(2, np.int64), config=config, partition=P)
+        batch = FlushBatch()
+        sampler.close(batch, {"credit": config}, now=0)
+        return batch.joins["credit"].slices
+
+    assert slices() == [
+        '{"channel": "web", "region": "EU"}',
+        '{"channel": "app", "region": "US"}',
+    ]
+    only = ['{"channel": "web"}', '{"channel": "app"}']
+    assert slices(schema={"no_slices": ("region",)}) == only
+    assert slices(store_features=("income",)) == only
+    assert slices(schema={"groups": ("channel",)}, store_features=()) == only

@@ -66,7 +66,7 @@ def test_every_event_names_the_test_whose_statistic_it_shows() -> None:
     for f in found:
         up = f.status == "open"
         assert f.detector.parameters["test"] == ("upward" if up else "downward")
-        assert f.statistic.threshold == (1e5 if up else 1e4)
+        assert f.statistic.threshold == (2e5 if up else 1e4)  # half of the budget
         null = f.detector.parameters["null"]
         assert null == BASE.upper if up else BASE.upper < null < 0.5
         if f.status != "update":
@@ -221,14 +221,14 @@ def test_threshold_follows_the_label_share_until_a_hundred_outcomes_and_then_fre
     state, _, _ = account(
         None, outcomes(STORY[:50]), version="7", base=BASE, config=TIGHT, label_share=1.0
     )
-    assert state.test.threshold == 1e5
+    assert state.test.threshold == 2e5
     state, _, _ = account(
         state, outcomes(STORY[50:150], 50), version="7", base=BASE, config=TIGHT, label_share=0.1
     )
-    assert state.test.threshold == 1e4
+    assert state.test.threshold == 2e4
     for share, expected in ((0.11, 0.11), (0.09, 0.11), (0.03, 0.03)):
         state, _, _ = account(
             state, outcomes(STORY[150:151]), version="7", base=BASE, config=TIGHT, label_share=share
         )
-        assert state.test.threshold == pytest.approx(1.1e4)
+        assert state.test.threshold == pytest.approx(2.2e4)
         assert state.test.share == expected

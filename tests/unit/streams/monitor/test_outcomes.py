@@ -69,7 +69,7 @@ def test_state_of_the_first_format_is_read_and_goes_on(was_open: bool) -> None:
     assert test.open == was_open == (state.finding is not None)
     assert len(test.memory) == test.seen == state.n == (1_500 if was_open else 900)
     assert (test.behind, test.ended) == (0, None)
-    assert test.mixture.threshold == (1e4 if was_open else 5e4)
+    assert test.mixture.threshold == (1e4 if was_open else 1e5)  # half of the budget, not all
     harm, health = np.tile([0, 1], 100), np.tile([0] * 9 + [1], 400)
     said = [
         change.status
@@ -77,6 +77,18 @@ def test_state_of_the_first_format_is_read_and_goes_on(was_open: bool) -> None:
         if (change := test.update(error, 1_000_000 * (state.n + i))) is not None
     ]
     assert ("resolved" if was_open else "open") in said
+    again = read(data_of(state))
+    assert data_of(again) == data_of(state)
+
+
+@pytest.mark.parametrize("was_open", [False, True], ids=["closed", "open"])
+def test_state_of_before_there_were_tests_of_slices_is_read(was_open: bool) -> None:
+    name = f"accuracy-state.2.{'open' if was_open else 'closed'}.msgpack"
+    state = read(seal((GOLDEN / name).read_bytes(), KEY, PLACE))
+    assert (state.slices, state.slice_findings) == (None, {})
+    assert state.test is not None
+    assert (state.n, state.test.open) == (600, was_open)
+    assert state.test.threshold == 2e5
     again = read(data_of(state))
     assert data_of(again) == data_of(state)
 
@@ -128,7 +140,7 @@ def test_state_refuses_newer_and_broken_bytes() -> None:
     with pytest.raises(StateError, match="not sealed"):
         read(body)
     plain = msgspec.msgpack.decode(body)
-    assert plain["format"] == 2
+    assert plain["format"] == 3
     with pytest.raises(StateError, match="format 99"):
         read(seal(msgspec.msgpack.encode({**plain, "format": 99}), KEY, PLACE))
     with pytest.raises(StateError, match="without a base error"):

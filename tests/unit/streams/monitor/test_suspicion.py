@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from sliced_errors import REFERENCE_ROWS, World, reference
 
 from redistill.streams.monitor.accuracy import account
 from redistill.streams.monitor.base_error import BaseError
@@ -76,3 +77,31 @@ def test_a_fall_of_the_confidence_is_a_suspicion_until_it_is_over() -> None:
     assert suspected.why == "confidence"
     assert 1_900 <= suspected.since // SECOND <= 3_100
     assert suspicions(None, [dataclasses.replace(finding, status="resolved")]) == []
+
+
+def test_a_slice_is_suspected_before_it_is_found_and_dated_to_its_change() -> None:
+    rng = np.random.default_rng(0)
+    world = World.drawn(rng, 0.1)
+    base, expected = reference(world.rows(rng, REFERENCE_ROWS))
+    rows = world.rows(rng, 2_000, harmed=("small", 5), harm="flip", since=1_000)
+    state, suspected = None, []
+    for i in range(0, 2_000, 10):
+        at = np.arange(i, i + 10)
+        outcomes = Outcomes(
+            error=rows.wrong[at],
+            served_at=at * SECOND,
+            received_at=at * SECOND,
+            confidence=rows.confidence[at],
+            slices=rows.codes(at),
+        )
+        state, found, _ = account(
+            state, outcomes, version="1", base=base, expected=expected, config=CONFIG
+        )
+        if found:
+            assert found[0].scope == "slice:small=v5"
+            break
+        suspected += [s for s in suspicions(state) if s.why == "slice:small=v5"]
+    assert found
+    assert suspected
+    assert 950 <= suspected[-1].since // SECOND <= 1_100
+    assert all(s.why != "slice:small=v5" for s in suspicions(state))

@@ -107,3 +107,28 @@ def test_a_stream_without_rows_has_a_summary_only() -> None:
 def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"gone\.csv cannot be read: there is no file"):
         run.run_replay(tmp_path / "gone.csv", table(), ReplayOptions(), write=lambda _: None)
+
+
+def test_categories_are_slices_with_tests_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    names = np.array(["a", "b", "c", "d"])
+
+    def rows(n: int, flipped: int) -> pa.Table:
+        """From row ``flipped`` on the model is mostly wrong in one region."""
+        region, prediction = names[rng.integers(0, 4, n)], rng.integers(0, 2, n)
+        late = (region == "c") & (np.arange(n) >= flipped)
+        wrong = rng.random(n) < np.where(late, 0.8, 0.1)
+        label = np.where(wrong, 1 - prediction, prediction)
+        shop = [f"shop {i % 60}" for i in range(n)]  # too many values
+        return pa.table({"region": region, "shop": shop, "label": label, "prediction": prediction})
+
+    lines: list[dict[str, Any]] = []
+    reference, stream = rows(20_000, 20_000), rows(6_000, 3_000)
+    options = ReplayOptions(label_rate=0.3, label_delay=100, tolerance_points=40)
+    run.run_replay(stream, reference, options, write=lines.append)
+    found = [x for x in lines if x.get("kind") == "accuracy"]
+    assert {x["scope"] for x in found} == {"slice:region=c"}
+    assert 3_000 < found[0]["row"] < 4_000
+    assert found[0]["detector"]["parameters"]["columns"] == 1
+    assert "region=c: error 1" in found[0]["reason"]
+    assert "since row " in found[0]["reason"]

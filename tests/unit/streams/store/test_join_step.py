@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from stream_rows import (
@@ -23,15 +25,18 @@ from structlog.testing import capture_logs
 
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.label_rows import label_row
+from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.outcomes import AccuracyState
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
-from redistill.streams.store.database import Database
+from redistill.streams.store.database import Database, upsert
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import JoinStep, join_labels
 from redistill.streams.store.rates import RateRaiser, set_rate
-from redistill.streams.wire.events import LabelObserved, PredictionMade
+from redistill.streams.wire.block import Codes
+from redistill.streams.wire.events import DriftFound, LabelObserved, PredictionMade
 from redistill.times import DAY, SECOND, microseconds, to_seconds
 
 P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
@@ -425,3 +430,39 @@ def test_whose_labels_count_is_what_sql_says_when_they_are_joined(db: Database) 
     assert [r.state for r in s.rows(t.labels)] == ["waiting"]
     assert s.join().outcomes == 0
     assert [r.state for r in s.rows(t.labels)] == ["ignored"]
+
+
+def test_slices_of_outcomes_have_tests_where_what_to_expect_of_them_is_known(db: Database) -> None:
+    rng = np.random.default_rng(0)
+    region = Codes(rng.integers(0, 2, 4_000).astype(np.int32), ("EU", "US"))
+    wrong = (rng.random(4_000) < 0.05).astype(int)
+    expected = ExpectedError.fit(wrong, {"region": region})
+    with db.begin() as conn:
+        conn.execute(
+            upsert(t.profiles, ["model", "version"]).values(
+                model="credit",
+                version="7",
+                base_error=BaseError.from_errors(wrong).to_json(),
+                expected_error=expected.to_json(),
+                provisional=False,
+            )
+        )
+    s = Stream(db)
+    rows = [prediction(i, right=i % 2 == 0 or i < 80) for i in range(200)]
+    s.send(*rows, *(label(i) for i in range(200)))
+    s.now += 2 * SECOND
+    while s.join().more:
+        pass
+    (row,) = s.rows(t.accuracy_states)
+    state = AccuracyState.from_bytes(bytes(row.state), KEY, model="credit", version="7")
+    assert state.slices is not None
+    assert state.slices.memory.total == 200
+    assert state.slices.seen.sum() + sum(x.since_n for x in state.slices.open.values()) > 0
+    stored = [json.loads(o.slices)["region"] for o in s.rows(t.outcomes)]
+    ids = state.slices.memory.rows.slices[:, 0].tolist()
+    names = [x.value for x in expected.slices]
+    assert sorted(names[i] for i in ids) == sorted(stored)
+    found = [msgspec.json.decode(f.body, type=DriftFound) for f in s.rows(t.findings)]
+    harm = [f for f in found if f.kind == "accuracy"]
+    assert harm
+    assert all(f.got_worse is not None for f in harm if f.scope == "all")

@@ -100,6 +100,23 @@ LATER: dict[str, Any] = {
         id="req-3", model="price", version="7", served_at=AT, features={"income": 1250.5},
         prediction=4.25, prediction_interval=(3.5, 5.0),
     ),
+    "drift.v1.localised": events.DriftFound(
+        finding_id=ID, model="credit", version="7", status="update", severity="critical",
+        kind="accuracy", detector=events.Detector(name="harm"),
+        statistic=events.Statistic(value=1234.5, threshold=1000.0),
+        window=events.Window(start=AT, end=AT, rows=2000, labelled=200),
+        slices=[events.SliceEffect(
+            key="region", value="EU", n=90, reference=0.9, current=0.7, low=0.6, high=0.8,
+            expected=0.875, share=0.75)],
+        localised_to="region=EU",
+        outside=events.LossPart(value=0.01, low=-0.02, high=0.04, basis="measured", n=110),
+        mix_moved=events.LossPart(value=0.02, low=0.01, high=0.03, basis="estimated", n=200),
+        got_worse=events.LossPart(value=0.08, low=0.05, high=0.12, basis="measured", n=200),
+        impact=events.Impact(
+            metric="accuracy", reference=0.9, current=0.8, low=0.75, high=0.85,
+            basis="measured", n=200, harmful=True),
+        reason="error 10% -> 20%", opened_at=AT, at=AT, revision=1,
+    ),
     "label.v1.answer": events.LabelObserved(
         id="req-1", model="credit", label="default", observed_at=AT, source="ledger",
         uniform=False, request_id=ID, arrival="import",
@@ -158,6 +175,7 @@ def test_encode_writes_the_golden_bytes(name: str) -> None:
 NEW_FIELDS = {name: frozenset[str]() for name in EXPECTED} | {
     "prediction.v1": {"failed", "prediction_interval"},
     "label.v1": {"uniform", "request_id", "arrival"},
+    "drift.v1": {"localised_to", "outside", "mix_moved", "got_worse", "expected", "share"},
 }
 """Fields that an event got since its golden file was written."""
 

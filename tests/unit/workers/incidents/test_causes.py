@@ -43,6 +43,7 @@ def test_every_cause_has_its_word_on_the_wire() -> None:
         ("compression_gap", Repair, "compression gap"),
         ("stale_quantization", Repair, "ranges of fresh rows"),
         ("prior_shift", AskPerson, "new mix of classes"),
+        ("harder_mix", AskPerson, "see which slices grew"),
         ("unknown_covariate", AskPerson, "label rows like these"),
         ("concept_change", AskPerson, "teacher trained on new labels"),
         ("labels_suspect", AskPerson, "suspect"),
@@ -57,7 +58,9 @@ def test_cause_leads_to_its_remedy(cause: str, expected: type, says: str) -> Non
     assert says in remedy.why
 
 
-@pytest.mark.parametrize("cause", ["prior_shift", "unknown_covariate", "concept_change"])
+@pytest.mark.parametrize(
+    "cause", ["prior_shift", "harder_mix", "unknown_covariate", "concept_change"]
+)
 def test_recoverable_part_is_repaired_though_the_world_changed(cause: Any) -> None:
     remedy = REMEDIES[cause](of(cause, lost=12.0, kept=5.5))
     assert isinstance(remedy, Repair)

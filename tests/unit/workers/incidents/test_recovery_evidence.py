@@ -15,6 +15,7 @@ from loop import NOW, finding
 
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.store.tables import (
     accuracy_states,
     input_states,
@@ -22,6 +23,7 @@ from redistill.streams.store.tables import (
     profiles,
     specs,
 )
+from redistill.streams.wire.block import Codes
 from redistill.times import HOUR
 from redistill.workers.incidents import incident_repository, recovery_evidence
 from redistill.workers.incidents.incident_repository import IncidentRow
@@ -133,7 +135,7 @@ def test_worst_finding_of_harm_tells_how_bad_it_was(
     publish(conn)
     serve(conn, 0)
     for known in (
-        finding(current=0.25, scope="slice"), finding(current=0.7), finding(current=0.1, version="v2"),
+        finding(current=0.25), finding(current=0.7), finding(current=0.05, scope="slice:a=b"), finding(current=0.1, version="v2"),
         finding(kind="input", current=0.01),
     ):  # fmt: skip
         loop.store(conn, known)
@@ -141,6 +143,41 @@ def test_worst_finding_of_harm_tells_how_bad_it_was(
     found = gather(conn, incident)
     assert found is not None
     assert found.harmed == pytest.approx(0.75)
+
+
+def test_harm_of_a_slice_is_judged_by_the_outcomes_and_the_promise_of_that_slice(
+    conn: sa.Connection, incident: IncidentRow
+) -> None:
+    rng = np.random.default_rng(0)
+    region = Codes(rng.integers(0, 2, 4_000).astype(np.int32), ("EU", "US"))
+    wrong = rng.random(4_000) < np.where(region.codes == 0, 0.2, 0.02)
+    expected = ExpectedError.fit(wrong.astype(int), {"region": region})
+    conn.execute(
+        sa.update(profiles)
+        .where(profiles.c.version == "v1")
+        .values(expected_error=expected.to_json())
+    )
+    publish(conn)
+    serve(conn, 0, slices='{"channel": "web", "region": "EU"}')  # as rows are stored
+    serve(conn, 1, slices='{"region":"EU"}')  # as labels are
+    serve(conn, 1, 1, slices='{"region": "US", "subregion": "EU"}')
+    serve(conn, 1, slices=None)
+    of_slice = finding(current=0.1, scope="slice:region=EU")
+    loop.store(conn, of_slice)
+    incident_repository.attach(conn, incident["incident_id"], str(of_slice.finding_id), NOW)
+    whole = gather(conn, incident)
+    assert whole is not None
+    assert (whole.n, whole.harmed) == (5, pytest.approx(0.6))  # the whole model's is the measure
+    conn.execute(sa.text("DELETE FROM findings WHERE scope = 'all'"))
+    found = gather(conn, incident)
+    assert found is not None
+    assert (found.n, found.errors.tolist()) == (2, [0, 1])
+    assert found.harmed == pytest.approx(0.9)
+    assert found.tolerance == 0.05
+    assert found.base.rate == pytest.approx(wrong[region.codes == 0].mean())
+    assert found.base.upper > found.base.rate
+    conn.execute(sa.update(profiles).values(expected_error=None))
+    assert gather(conn, incident) is None
 
 
 def test_incident_without_a_measured_harm_cannot_be_judged(

@@ -14,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 from loop import NOW
 
-from redistill.compress.plan import read_job_spec, to_json
+from redistill.compress.plan import Measure, read_job_spec, to_json
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles, specs
+from redistill.streams.wire.events import LossPart
 from redistill.times import SECOND
 from redistill.workers.jobs import job_spec
 from redistill.workers.jobs.folder import JobFolderError
@@ -61,10 +62,17 @@ def change(database: Database, table: sa.Table, **values: Any) -> None:
         conn.execute(sa.update(table).values(**values))
 
 
-def attach(database: Database, *, raised_seq: int | None = None, **finding: Any) -> str:
+def attach(
+    database: Database,
+    *,
+    raised_seq: int | None = None,
+    parts: dict[str, LossPart] | None = None,
+    **finding: Any,
+) -> str:
     """Store a finding that belongs to the incident; its id."""
+    harm = replace(loop.finding(**finding), **(parts or {}))
     with database.begin() as conn:
-        (finding_id,) = loop.store(conn, loop.finding(**finding), now=NOW, raised_seq=raised_seq)
+        (finding_id,) = loop.store(conn, harm, now=NOW, raised_seq=raised_seq)
         conn.execute(
             sa.insert(incident_findings).values(
                 incident_id=job_worker.INCIDENT, finding_id=finding_id, attached_at=NOW
@@ -152,6 +160,36 @@ def test_largest_loss_of_the_versions_alarms_raised_the_incident(database: Datab
     assert context(database).raised_points == pytest.approx(65.0)
     spec = job_spec.spec_of(context(database), "diagnose", deadline_s=1.0)
     assert (spec.raised_points, spec.base_rows) == (pytest.approx(65.0), 1_000)
+
+
+def test_parts_of_the_loss_are_those_of_the_newest_finding_of_the_whole_model(
+    database: Database,
+) -> None:
+    assert (context(database).mix_moved, context(database).got_worse) == (None, None)
+    attach(database, current=0.01, scope="slice:region=EU", at=NOW + 9)
+    assert context(database).raised_points == pytest.approx(55.0)  # a slice is not all rows
+    for at, moved in ((NOW + 2, 0.09), (NOW + 1, 0.5)):
+        part = LossPart(value=moved, low=0.05, high=0.6, basis="estimated", n=400)
+        worse = LossPart(value=0.01, low=-0.02, high=0.04, basis="measured", n=400)
+        attach(database, at=at, parts={"mix_moved": part, "got_worse": worse})
+    spec = job_spec.spec_of(context(database), "diagnose", deadline_s=1.0)
+    assert spec.mix_moved == Measure(value=9.0, low=5.0, high=60.0, n=400)
+    assert spec.got_worse is not None
+    assert (spec.got_worse.value, spec.got_worse.low) == (1.0, -2.0)
+
+
+def test_slices_alone_are_what_an_incident_is_about_only_without_harm_of_all_rows(
+    database: Database,
+) -> None:
+    attach(database, scope="slice:region=EU")
+    attach(database, scope="slice:region=US", status="resolved")
+    assert context(database).harmed_slices == ()
+    with database.begin() as conn:
+        conn.execute(sa.text("DELETE FROM findings WHERE scope = 'all'"))
+    assert context(database).harmed_slices == ("region=EU",)
+    assert context(database).raised_points is None
+    spec = job_spec.spec_of(context(database), "diagnose", deadline_s=1.0)
+    assert spec.harmed_slices == ("region=EU",)
 
 
 def test_window_of_an_incident_begins_at_its_change(database: Database) -> None:

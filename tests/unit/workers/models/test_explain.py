@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.wire.block import Feature, Schema
+from redistill.streams.monitor.expected_error import ExpectedError
+from redistill.streams.wire.block import Codes, Feature, Schema
 from redistill.times import microseconds
 from redistill.workers.models.explain import Said, explain, next_run
 from redistill.workers.models.registration import PreparedModel
@@ -29,14 +31,16 @@ def base(rows: int, *, every: int = 10) -> BaseError:
     return BaseError.from_errors((np.arange(rows) % every == 0).astype(np.int64))
 
 
-def said(known: BaseError | None, traffic: Traffic | None = None) -> Said:
+def said(known: BaseError | None, traffic: Traffic | None = None, *, alarms: float = 1.0) -> Said:
     prepared = PreparedModel(spec=SPEC, profile=None, base=known, warnings=(), contents=())
-    return explain(prepared, Settings.load({"home": "/nowhere"}), traffic, now=NOW)
+    settings = Settings.load({"home": "/nowhere", "alarms_per_week": alarms})
+    return explain(prepared, settings, traffic, now=NOW)
 
 
 def test_the_delays_are_those_that_were_measured() -> None:
-    """Base error 10%, 10% labels, tolerance 1: 558 labels with 20,000 base rows, 1,818 with 450."""
-    enough, few = said(base(20_000)), said(base(450))
+    """Base error 10%, 10% labels, tolerance 1: 558 labels with 20,000 base rows, 1,818 with 450,
+    where the whole model's test, which has half of the budget, is promised 100,000 labels."""
+    enough, few = said(base(20_000), alarms=2), said(base(450), alarms=2)
     assert enough.delays["5"] == pytest.approx(558, rel=0.15)
     assert few.delays["5"] == pytest.approx(1_818, rel=0.25)
     assert enough.warnings == ()
@@ -44,10 +48,31 @@ def test_the_delays_are_those_that_were_measured() -> None:
 
 
 def test_delays_are_told_in_time_where_the_rate_is_known() -> None:
-    sentences = said(base(20_000), WEEK).sentences
+    sentences = said(base(20_000), WEEK, alarms=2).sentences
     assert any("labels, 13" in s and "hours at your rate" in s for s in sentences), sentences
     slow = replace(WEEK, labels=100)
     assert any("days at your rate" in s for s in said(base(20_000), slow).sentences)
+
+
+def test_it_says_what_the_tests_of_slices_can_see() -> None:
+    rng = np.random.default_rng(0)
+    wrong = (rng.random(20_000) < 0.1).astype(int)
+    region = Codes(rng.choice(3, 20_000, p=[0.9, 0.09, 0.01]).astype(np.int32), ("a", "b", "c"))
+    expected = ExpectedError.fit(wrong, {"region": region})
+    prepared = PreparedModel(
+        spec=SPEC,
+        profile=None,
+        base=BaseError.from_errors(wrong),
+        warnings=(),
+        contents=(),
+        expected=expected,
+    )
+    found = explain(prepared, Settings.load({"home": "/nowhere"}), None, now=NOW).sentences
+    (sentence,) = [s for s in found if "slices of region have tests of their own" in s]
+    assert sentence.startswith("3 slices of region")
+    large, small = re.findall(r"region=(\w) \(([\d,]+) reference rows\) a rise of (\d+)", sentence)
+    assert (large[0], small[0]) == ("a", "c")
+    assert 5 <= int(large[2]) < int(small[2]) < 30
 
 
 def test_without_a_base_error_it_says_what_will_be_learned() -> None:

@@ -19,8 +19,10 @@ from onnx import TensorProto, helper, numpy_helper
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import profiles, specs, unregistered
+from redistill.streams.wire.block import Codes
 from redistill.workers.errors import SpecError
 from redistill.workers.models import objects, registration, spec_file
 from redistill.workers.models.registration import PreparedModel, StoredModel
@@ -73,6 +75,19 @@ def test_what_stream_workers_and_jobs_read_is_stored(
     assert (profile.version, bytes(profile.profile)) == ("v1", b"profile")
     assert BaseError.from_json(profile.base_error) == BASE
     assert not profile.provisional
+
+
+def test_what_to_expect_of_slices_is_stored_and_told_to_the_audit(
+    database: Database, settings: Settings
+) -> None:
+    region = Codes(np.arange(1_000, dtype=np.int32) % 2, ("EU", "US"))
+    expected = ExpectedError.fit(np.tile([0] * 9 + [1], 100), {"region": region})
+    store(database, prepared(expected=expected), settings)
+    with database.read() as conn:
+        text = conn.execute(sa.select(profiles.c.expected_error)).scalar_one()
+        told = conn.execute(sa.select(audit.c.body)).scalars().all()
+    assert ExpectedError.from_json(text) == expected
+    assert sha256_of_bytes(text.encode()) in str(told)
 
 
 def test_the_same_again_changes_nothing_and_anything_else_is_a_revision(
@@ -190,6 +205,23 @@ def test_predictions_of_the_data_make_base_error_and_profile(
     assert made.profile is not None
     assert made.spec.objects == {"trusted": sha256_of_bytes(made.contents[0])}
     assert not settings.objects_folder.exists()  # nothing was written
+
+
+def test_predictions_of_the_data_tell_what_to_expect_of_each_slice(
+    tmp_path: Path, settings: Settings
+) -> None:
+    rng = np.random.default_rng(0)
+    region = np.array(["EU", "US"])[rng.integers(0, 2, 2_000)]
+    wrong = rng.random(2_000) < np.where(region == "EU", 0.3, 0.05)
+    given = columns(2_000) | {"region": region}
+    other = np.where(given["label"] == "yes", "no", "yes")
+    given["prediction"] = np.where(wrong, other, given["label"])
+    found = registration.prepare(spec_of(tmp_path, columns=given), settings)
+    assert found.base is not None
+    assert found.expected is not None
+    assert found.expected.errors == found.base.errors == wrong.sum()
+    rates = {s.value: s.errors / s.n for s in found.expected.slices}
+    assert rates == {v: wrong[region == v].mean() for v in ("EU", "US")}
 
 
 def test_without_predictions_the_base_error_is_to_be_learned(

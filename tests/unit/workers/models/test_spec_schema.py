@@ -183,3 +183,19 @@ def test_an_unknown_key_is_said_with_the_nearest_one_or_all() -> None:
     known = ("min", "max")
     assert unknown_key("[x] ", "mim", known) == "[x] mim: there is no such key; did you mean min?"
     assert unknown_key("", "unit", known) == "unit: there is no such key; known are min, max"
+
+
+def test_categories_that_are_no_slices_are_features_that_are_declared_as_nothing_else() -> None:
+    features = {"x": "float", "region": ["EU", "US"]}
+    given = {"features": features, "no_slices": ["region"]}
+    schema = read_schema(GOOD | given, [])
+    assert schema is not None
+    assert schema.no_slices == ("region",)
+    for wrong, why in (
+        ({"no_slices": ["shop"]}, "[schema] no_slices: 'shop' is no feature"),
+        ({"slices": ["region"]}, "'region' is declared under slices or groups"),
+        ({"groups": ["region"]}, "'region' is declared under slices or groups"),
+    ):
+        problems: list[str] = []
+        assert read_schema(GOOD | given | wrong, problems) is None
+        assert why in problems[-1]

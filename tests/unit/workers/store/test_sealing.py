@@ -65,7 +65,7 @@ def old_input(
 def old_accuracy(version: str = "1", **changes: Any) -> bytes:
     place = Place("accuracy", "m", version)
     body = unseal(AccuracyState(version=version, n=3).to_bytes(KEY, model="m"), KEY, place)
-    return msgspec.msgpack.encode({**msgspec.msgpack.decode(body), **changes})
+    return msgspec.msgpack.encode({**msgspec.msgpack.decode(body), "format": 2, **changes})
 
 
 def put(db: Database, state: bytes, version: str = "1", partition: int | None = 0) -> None:
