@@ -24,7 +24,7 @@ SERIES := $(firstword $(FOUND))
 UV     := $(VENV)/lib/python$(SERIES)/site-packages/uv
 STAMP  := $(VENV)/.installed-$(SERIES)-
 
-.PHONY: demo test test-fast lint docs bench bench-gates faults soak locks clean help
+.PHONY: demo test test-fast lint docs bench bench-detection bench-gates faults soak locks clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -83,6 +83,9 @@ docs: $(STAMP)dev ## tables and picture that the documents take from the code
 
 bench: $(STAMP)dev ## measured speed and quality, each beside a baseline in the same run
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+bench-detection: $(STAMP)dev ## how well harm is found, beside others (hours; a stopped run goes on; ARGS="--seeds 1 --suites real" for a glance)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/detection.py --ablation --peers --costs $(ARGS)
 
 bench-gates: $(STAMP)dev ## what the gates let through and hold up, beside the bars (minutes; ARGS="fresh --effort 0.1" for a glance)
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/gates.py $(ARGS)
