@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 import structlog
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.config import Level, WatchConfig
 from redistill.streams.store.tables import specs
 from redistill.times import HOUR, MINUTE
@@ -53,6 +54,8 @@ class ModelContext:
     """Cron expression of regular recompressions."""
     watch: WatchConfig
     spec: ModelSpec
+    spec_sha256: str
+    """Of the specification as it is stored."""
     registered_at: int
     updated_at: int
 
@@ -87,6 +90,7 @@ def context_of(row: Mapping[Any, Any]) -> ModelContext:
         schedule=spec.repair.schedule,
         watch=watch,
         spec=spec,
+        spec_sha256=sha256_of_bytes(row["spec"].encode()),
         registered_at=row["registered_at"],
         updated_at=row["updated_at"],
     )

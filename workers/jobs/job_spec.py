@@ -22,7 +22,7 @@ from redistill.workers.incidents.model_context import ModelContext, load
 from redistill.workers.jobs.folder import fetch
 from redistill.workers.jobs.training_window import WindowQuery
 from redistill.workers.models import objects
-from redistill.workers.releases import best_release, versions
+from redistill.workers.releases import best_release, versions, vouched
 from redistill.workers.releases.release_files import RepositoryLayout, write_whole
 from redistill.workers.releases.versions import Version
 from redistill.workers.store.job_queue import Job
@@ -36,6 +36,7 @@ __all__ = [
     "read_inputs",
     "roles_made_here",
     "spec_of",
+    "want_vouched",
     "window_query",
 ]
 
@@ -152,6 +153,20 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
         raised_seq=None if incident is None else _raised_seq(conn, incident),
         cause=_cause_beside(conn, job, stable),
     )
+
+
+def want_vouched(conn: sa.Connection, inputs: JobInputs) -> None:
+    """Refuse a specification (gates, objects, believed sources) or versions to be beaten that
+    somebody changed in SQL: what is put back before the release is signed nobody would see.
+
+    Raises
+    ------
+    Disagreement
+        Naming the row.
+    """
+    beaten = [inputs.version, *(v.version for v in inputs.earlier)]
+    spec_sha256 = inputs.model_context.spec_sha256
+    vouched.want_vouched(conn, inputs.job.model, named=beaten, spec_sha256=spec_sha256)
 
 
 def _cause_beside(conn: sa.Connection, job: Job, stable: str) -> str | None:

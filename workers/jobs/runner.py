@@ -17,7 +17,7 @@ from redistill.files import disk_refuses, is_full
 from redistill.quiet import Quiet
 from redistill.streams.errors import StreamsError
 from redistill.times import to_us
-from redistill.workers.errors import LeaseLost, WorkersError
+from redistill.workers.errors import Disagreement, LeaseLost, WorkersError
 from redistill.workers.jobs import completion, job_spec, retry
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
@@ -25,8 +25,9 @@ from redistill.workers.jobs.next_step import Ask, JudgeAgain, Publish, Reject, n
 from redistill.workers.jobs.phases import Phases
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.waiting import WaitingJobs
-from redistill.workers.store import job_queue
+from redistill.workers.store import job_queue, signing_refusal
 from redistill.workers.store.job_queue import Claim
+from redistill.workers.store.signing_refusal import SigningRefusal
 
 __all__ = ["Runner"]
 
@@ -124,6 +125,17 @@ class Runner:
             raise
         except job_spec.JobObsolete as error:
             completion.end(session, fleet_limits, "cancelled", why=str(error))
+        except Disagreement as error:
+            log.error("rows_refused", action="rows_refused", error=str(error))
+            with session.fenced() as transaction:
+                refusal = SigningRefusal.once(
+                    str(error),
+                    now=transaction.now,
+                    holder=self._deps.holder,
+                    before=signing_refusal.get(transaction.conn),
+                )
+                signing_refusal.put(transaction.conn, refusal)
+            completion.end(session, fleet_limits, "failed", why=str(error))
         except (WorkersError, OSError) as error:
             if disk_refuses(error):
                 self._wait_for_disk(session, error)
@@ -144,6 +156,7 @@ class Runner:
         deps = self._deps
         with session.read() as conn:
             context = job_spec.read_inputs(conn, session.job)
+            job_spec.want_vouched(conn, context)
         phases = Phases(session, deps, context)
         phase = session.job.outcome.get("phase")
         if phase is None and context.incident is not None and not phases.diagnose():

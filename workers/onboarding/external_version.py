@@ -45,9 +45,10 @@ from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.jobs.question import question
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
-from redistill.workers.releases import best_release, versions
+from redistill.workers.releases import best_release, trail, versions
 from redistill.workers.releases.release_files import RepositoryLayout, restore
 from redistill.workers.releases.versions import Version
+from redistill.workers.releases.vouched import want_vouched
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit
 from redistill.workers.store.tables import pointers
@@ -117,8 +118,10 @@ def add(
             " characters are"
         )
     with database.read() as conn:
-        spec, incumbent = _known(conn, model)
+        spec, spec_sha256, incumbent = _known(conn, model)
         earlier = best_release.contenders(conn, model)
+        beaten = [incumbent.version, *(v.version for v in earlier)]
+        want_vouched(conn, model, named=beaten, spec_sha256=spec_sha256)
         taken = versions.find(conn, model, version)
     try:
         data = onnxfile.read(file)
@@ -230,7 +233,8 @@ def why(report: Report, *, again: str = "redistill add MODEL VERSION FILE") -> s
             return "the report decides nothing"
 
 
-def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, Version]:
+def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, str, Version]:
+    """Specification, its hash as it is stored, and what serves."""
     versions.want_releases(conn, model)
     text = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one()
     stable = conn.execute(
@@ -240,7 +244,8 @@ def _known(conn: sa.Connection, model: str) -> tuple[ModelSpec, Version]:
         raise RegistryError(
             f"{model} serves nothing yet that a version could be compared with: register it again"
         )
-    return ModelSpec.from_json(text), versions.get(conn, model, stable)
+    serving = versions.get(conn, model, stable)
+    return ModelSpec.from_json(text), trail.text_sha256(text), serving
 
 
 def _fill_fresh(

@@ -18,19 +18,19 @@ from redistill.streams.client.release import KnownRelease, PointerFile
 from redistill.streams.store.database import insert_ignore, upsert
 from redistill.streams.wire.events import Trigger
 from redistill.times import to_us
-from redistill.workers.errors import Disagreement, RegistryError, RegistryUsageError
-from redistill.workers.releases import publication_history, roles, trail
+from redistill.workers.errors import RegistryError, RegistryUsageError
+from redistill.workers.releases import publication_history, roles
 from redistill.workers.releases.announce import announce_pointer_move, announce_release
 from redistill.workers.releases.roles import Lifetimes, tuf_time
 from redistill.workers.releases.versions import (
     Version,
     add_version,
     get,
-    raw,
     revise,
     want_releases,
 )
-from redistill.workers.store import audit, audit_key
+from redistill.workers.releases.vouched import want_vouched
+from redistill.workers.store import audit
 from redistill.workers.store.tables import (
     barred,
     monitored_releases,
@@ -326,7 +326,9 @@ def _move(
     request: str | None = None,
 ) -> PointerMove:
     model, previous = row.model, None if current is None else str(current.stable)
-    _want_agreement(conn, model, row.version, current)
+    # The repository writer asks again before it signs, of what was read in one view.
+    servable = [v.version for v in publication_history.servable(conn, model)]
+    want_vouched(conn, model, named=[row.version, *servable])
     epoch = 1 if current is None else int(current.epoch) + 1
     conn.execute(
         upsert(pointers, ["model"]).values(
@@ -479,24 +481,6 @@ def _check_bytes(conn: sa.Connection, row: Version) -> None:
         )
     if not row.files:
         raise RegistryError(f"the files of {row.model} {row.version} were removed by retention")
-
-
-def _want_agreement(
-    conn: sa.Connection, model: str, version: str, current: sa.Row[Any] | None
-) -> None:
-    """Before a pointer moves: the audit knows where it stands, and everything that will be signed
-    with it. The repository writer asks again before it signs, of what was read in one view."""
-    key = audit_key.known(conn)
-    if key is None:  # opened without one: nobody will sign what is written
-        return
-    known = trail.read(conn, key, model)
-    known.want_pointer(model, None if current is None else current._asdict())
-    named = {version, *(v.version for v in publication_history.servable(conn, model))}
-    for name in sorted(named):
-        row = get(conn, model, name)
-        known.want(model, raw(conn, model, name) or {})
-        if row.sha256 in known.barred:
-            raise Disagreement(f"{model} {name} was barred, and its row in barred is gone")
 
 
 def _pointer(conn: sa.Connection, model: str) -> sa.Row[Any] | None:

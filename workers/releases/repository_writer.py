@@ -27,9 +27,9 @@ from redistill.workers.releases.release_files import RepositoryLayout, damaged
 from redistill.workers.releases.release_requests import ReleaseRequest, RequestResult
 from redistill.workers.releases.repository import LEASE
 from redistill.workers.releases.roles import Lifetimes
-from redistill.workers.releases.signing_guard import MEND, Seen, SigningGuard
+from redistill.workers.releases.signing_guard import Seen, SigningGuard
 from redistill.workers.store import audit, audit_key, signing_refusal
-from redistill.workers.store.signing_refusal import SigningRefusal
+from redistill.workers.store.signing_refusal import MEND, SigningRefusal
 from redistill.workers.store.tables import pointers, repository_roles
 
 __all__ = ["RepositoryWriter"]
@@ -48,9 +48,6 @@ written since the last one could be cut off unseen."""
 
 LOOK_SECONDS = 5.0
 """After a refusal it is looked so often whether all agrees again."""
-
-TOLD_SECONDS = 86_400.0
-"""For so long a forged request is told of: it is answered at once, and nothing else is wrong."""
 
 FORGED = (
     "find out who can write the table intents, and take the right away; commands ask with the"
@@ -424,16 +421,14 @@ class RepositoryWriter:
                 refusal = RequestResult(ok=False, message=str(error))
                 release_requests.finish(conn, request.request_id, refusal, now=now)
                 if forged or isinstance(error, Disagreement):
-                    signing_refusal.put(
-                        conn,
-                        SigningRefusal(
-                            why=str(error),
-                            remedy=FORGED if forged else MEND,
-                            since=now,
-                            until=now + to_us(TOLD_SECONDS),
-                            holder=self._holder,
-                        ),
+                    told = SigningRefusal.once(
+                        str(error),
+                        now=now,
+                        holder=self._holder,
+                        remedy=FORGED if forged else MEND,
+                        before=signing_refusal.get(conn),
                     )
+                    signing_refusal.put(conn, told)
 
     def _want_authentic(self, conn: sa.Connection, request: ReleaseRequest, now: int) -> None:
         """Refuse a request that nobody made who has the audit key, or an old one put back.

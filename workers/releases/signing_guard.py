@@ -23,18 +23,14 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes, Role
 from redistill.workers.store import audit, audit_key
 from redistill.workers.store.audit_key import AuditKey
+from redistill.workers.store.signing_refusal import MEND
 
-__all__ = ["MEND", "Seen", "SigningGuard"]
+__all__ = ["Seen", "SigningGuard"]
 
 ACCEPT = (
     "if somebody restored a backup, `redistill keys accept-restore --reason TEXT` lets what is"
     " there count"
 )
-MEND = (
-    "put the rows back as the audit has them, or restore a backup, and see to it that nobody else"
-    " can write them. `redistill keys accept-restore --vouch --reason TEXT` takes them as they are"
-)
-
 READ_AT_ONCE = 10_000
 """Entries of the audit between two renewals of the lease: some tenths of a second."""
 

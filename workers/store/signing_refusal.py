@@ -8,11 +8,21 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from redistill.streams.store import properties
+from redistill.times import to_us
 
-__all__ = ["SigningRefusal", "clear", "get", "put"]
+__all__ = ["MEND", "SigningRefusal", "clear", "get", "put"]
 
 NAME = "signing_refused"
 """Of the property."""
+
+
+TOLD_SECONDS = 86_400.0
+"""For so long something is told of that was refused at once, and nothing else is wrong."""
+
+MEND = (
+    "put the rows back as the audit has them, or restore a backup, and see to it that nobody else"
+    " can write them. `redistill keys accept-restore --vouch --reason TEXT` takes them as they are"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +39,18 @@ class SigningRefusal:
     agrees again."""
     holder: str
     """The process that found it."""
+
+    @classmethod
+    def once(
+        cls, why: str, *, now: int, holder: str, remedy: str = MEND, before: SigningRefusal | None
+    ) -> SigningRefusal:
+        """Of something that was refused at once: told for a day, or for as long as what is told
+        ``before`` it, which it does not hide."""
+        if before is not None and before.until is None:
+            return before
+        return cls(
+            why=why, remedy=remedy, since=now, until=now + to_us(TOLD_SECONDS), holder=holder
+        )
 
     def lasts(self, now: int) -> bool:
         """Whether it is to be told still."""

@@ -19,6 +19,7 @@ from served_rows import labelled, served
 
 from redistill.compress.plan import Accepted, Gate, Measure, NeedsPerson, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
+from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
 from redistill.times import SECOND, to_us
@@ -28,7 +29,9 @@ from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs import retry
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.runner import DISK_SECONDS, Runner
-from redistill.workers.store import fresh_tests, job_queue
+from redistill.workers.releases import trail
+from redistill.workers.store import audit as audit_log
+from redistill.workers.store import audit_key, fresh_tests, job_queue, signing_refusal
 from redistill.workers.store.fresh_tests import FreshTest
 from redistill.workers.store.tables import audit, jobs, pointers
 
@@ -694,3 +697,45 @@ def test_third_candidate_about_which_a_person_was_asked_is_judged_again_as_the_t
     warm.run(faced(3, GOOD))
     assert warm.child.asked[-1].faced["33" * 32] == 3
     assert (warm.job.state, len(numbers(warm))) == ("succeeded", 3)
+
+
+@pytest.fixture
+def vouched(world: World, tmp_path: Path) -> World:
+    """The same, whose rows a person has registered under an audit key."""
+    database = audit_key.with_key(world.database, tmp_path / "audit.key")
+    with database.begin() as conn:
+        conn.execute(sa.delete(audit))
+        properties.drop(conn, audit_log.HEAD)
+        audit_log.append(
+            conn, "cli:ann", trail.ADOPTED, "credit", trail.as_it_stands(conn, "credit"), NOW
+        )
+    return World(database, world.home, world.job_id)
+
+
+TAMPERED = {
+    "weaker gates": ("UPDATE specs SET spec = replace(spec, '\"gates\":{}', '\"gates\":{\"agreement\":{\"least\":0.1}}')", "specs"),
+    "other bytes to beat": ("UPDATE versions SET sha256 = hex(zeroblob(32))", "versions"),
+    "another pointer": ("UPDATE pointers SET reason = 'me'", "pointers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("statement", "row"), TAMPERED.values(), ids=TAMPERED)
+def test_job_does_not_work_with_rows_that_the_audit_does_not_know(
+    vouched: World, statement: str, row: str
+) -> None:
+    """Whoever writes SQL could loosen the gates while a job runs, and put them back before its release is
+    signed."""
+    with vouched.database.begin() as conn:
+        assert conn.exec_driver_sql(statement).rowcount == 1
+    assert vouched.run(GAP, ACCEPTED)
+    assert (vouched.job.state, vouched.modes) == ("failed", [])
+    assert row in str(vouched.job.outcome["why"])
+    with vouched.database.read() as conn:
+        told = signing_refusal.get(conn)
+    assert told is not None
+    assert (row in told.why, told.lasts(NOW)) == (True, True)
+
+
+def test_job_works_with_rows_that_the_audit_knows(vouched: World) -> None:
+    assert vouched.run(GAP, ACCEPTED)
+    assert (vouched.job.state, vouched.modes) == ("succeeded", ["diagnose", "repair"])
