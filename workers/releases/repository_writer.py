@@ -46,6 +46,10 @@ ANCHOR_SECONDS = 3_600.0
 """While the audit chain grows the timestamp is signed so often, for its anchor's sake: what was
 written since the last one could be cut off unseen."""
 
+ANCHOR_PERSON_SECONDS = 60.0
+"""The same where a person did something: commands are few, and what they did is what somebody would
+want to cut off."""
+
 LOOK_SECONDS = 5.0
 """After a refusal it is looked so often whether all agrees again."""
 
@@ -372,15 +376,19 @@ class RepositoryWriter:
         return None  # the next round
 
     def _anchor_is_old(self, conn: sa.Connection, now: int) -> bool:
-        """Whether the audit chain has grown since an anchor of an hour ago."""
+        """Whether the audit chain has grown since an anchor of an hour ago, or of a minute ago if a
+        person did something."""
         stamp = roles.read_role(conn, "timestamp")
         if stamp is None:
             return False
         at = roles.anchored({"timestamp": stamp})
         signed_at = stamp.expires_at - to_us(self.lifetimes.of("timestamp").total_seconds())
-        if at is not None and now - signed_at < to_us(ANCHOR_SECONDS):
+        if at is None:
+            return True
+        if audit.head(conn)[0] == at.length or now - signed_at < to_us(ANCHOR_PERSON_SECONDS):
             return False
-        return at is None or audit.head(conn)[0] != at.length
+        hour = now - signed_at >= to_us(ANCHOR_SECONDS)
+        return hour or audit.has_persons(conn, after=at.length)
 
     def _fulfil(self, request: ReleaseRequest) -> None:
         """Do what was asked, and answer, in one transaction; a refusal is an answer too."""

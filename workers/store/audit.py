@@ -30,6 +30,7 @@ __all__ = [
     "after",
     "append",
     "by_action",
+    "has_persons",
     "hash_of",
     "head",
     "of_subject",
@@ -37,6 +38,9 @@ __all__ = [
 
 HEAD = "audit_head"
 """Name of the property ``SEQ SHA256`` of the newest entry."""
+
+PERSON = "cli:"
+"""Start of an actor's name: a person, by a command."""
 
 GENESIS = "0" * 64
 """What the first entry names as its predecessor."""
@@ -117,6 +121,12 @@ def of_subject(conn: sa.Connection, subject: str) -> Iterator[Entry]:
         sa.select(audit).where(audit.c.subject == subject).order_by(audit.c.seq)
     ).all():
         yield Entry(*row)
+
+
+def has_persons(conn: sa.Connection, *, after: int) -> bool:
+    """Whether a person's command wrote an entry that is newer than number ``after``."""
+    query = sa.select(audit.c.seq).where(audit.c.seq > after, audit.c.actor.startswith(PERSON))
+    return conn.execute(query.limit(1)).first() is not None
 
 
 def append(

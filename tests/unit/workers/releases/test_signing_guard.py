@@ -124,7 +124,7 @@ def test_anchor_follows_a_growing_chain_within_the_hour_and_is_quiet_otherwise(
 
     version, _ = stamp()
     with shop.database.begin() as conn:
-        audit.append(conn, "cli:ann", "incident.closed", "i1", None, shop.now)
+        audit.append(conn, "worker:w1", "incident.closed", "i1", None, shop.now)
         head = audit.head(conn)
     tick(shop, 1_800)
     assert stamp()[0] == version
@@ -132,6 +132,17 @@ def test_anchor_follows_a_growing_chain_within_the_hour_and_is_quiet_otherwise(
     assert stamp() == (version + 1, {"length": head[0], "head": head[1]})
     tick(shop, 2 * HOUR)
     assert stamp()[0] == version + 1
+
+
+def test_what_a_person_did_is_anchored_within_a_minute(shop: Installation) -> None:
+    tick(shop, 61)
+    with shop.database.begin() as conn:
+        audit.append(conn, "cli:ann", "release.unbar", "credit", {"sha256": "ab"}, shop.now)
+        length, _ = audit.head(conn)
+    tick(shop, 61)
+    cut(shop, length - 1)
+    tick(restarted(shop))
+    refused(shop, f"is not the one of the signed anchor: it had entry {length}")
 
 
 def test_installation_that_only_watches_is_anchored_too(tmp_path: Path) -> None:
