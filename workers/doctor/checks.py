@@ -193,6 +193,22 @@ def keys(f: Facts) -> Iterator[Finding]:
         yield Finding("ok", "releases can be signed")
 
 
+def audit_key(f: Facts) -> Iterator[Finding]:
+    """Whether what is written from here counts: each audit entry and request has a MAC of one key,
+    which is the same on every machine that writes."""
+    if f.store is None:
+        return
+    fault = f.store.audit_key_fault
+    if fault is None:
+        yield Finding("ok", "what is written from here counts")
+    elif not f.store.audit_key_here:
+        yield Finding(
+            "warn", fault, "nothing, on a machine that only looks; else see the line above"
+        )
+    else:
+        yield Finding("fail", fault, "until then a repair worker does not start here")
+
+
 def processes(f: Facts) -> Iterator[Finding]:
     """Whether each kind of process lives and is ready."""
     if f.store is None:
@@ -309,6 +325,7 @@ CHECKS: Mapping[str, Check] = {
     "database": database,
     "clock": clock,
     "keys": keys,
+    "audit key": audit_key,
     "processes": processes,
     "alerts": alerts,
     "troubles": troubles,

@@ -120,6 +120,10 @@ class StoreFacts:
     lag: Mapping[str, TopicLag]
     """By topic, of all stream workers that are alive together."""
     models: tuple[ModelFacts, ...]
+    audit_key_here: bool = True
+    """Whether there is an audit key on this machine, or none is needed yet."""
+    audit_key_fault: str | None = None
+    """Why it cannot be used with this database."""
     bound: frozenset[str] = frozenset()
     """Sources of labels that some model binds."""
     troubles: tuple[Trouble, ...] = ()

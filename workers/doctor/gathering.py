@@ -16,7 +16,7 @@ from redistill import extras
 from redistill.streams.errors import StreamsError
 from redistill.streams.kafka import broker as brokers
 from redistill.streams.kafka.broker import Broker
-from redistill.streams.store import process_rows
+from redistill.streams.store import process_rows, properties
 from redistill.streams.store.database import Database, connect
 from redistill.streams.store.label_topics import bound_sources
 from redistill.streams.wire.events import bound_topic
@@ -39,7 +39,7 @@ from redistill.workers.errors import KeysError, SettingsError, WorkersError
 from redistill.workers.releases import keys, roles
 from redistill.workers.settings.environment import unknown_variables, variable
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import clock_problem, names, opening, queries
+from redistill.workers.store import audit_key, clock_problem, names, opening, queries
 from redistill.workers.store.tables import operational_alerts
 
 __all__ = ["gather"]
@@ -198,11 +198,24 @@ def _read(database: Database) -> tuple[StoreFacts, int, int | None]:
                 lag=process_rows.lag_by_topic(process_rows.lags(conn, streams)),
                 models=tuple(_model(conn, name, now) for name in names.model_names(conn)),
                 bound=bound_sources(conn),
+                **_audit_key(conn),
                 troubles=_troubles(conn),
             ),
             now,
             roles.valid_until(conn),
         )
+
+
+def _audit_key(conn: sa.Connection) -> dict[str, Any]:
+    """Whether what is written from here would count."""
+    file = audit_key.of_file(conn)
+    needed = properties.get(conn, audit_key.AUDIT_KEY) is not None
+    try:
+        audit_key.known(conn)
+    except KeysError as error:
+        here = file is not None and file.path.exists()
+        return {"audit_key_here": here or not needed, "audit_key_fault": str(error)}
+    return {}
 
 
 def _troubles(conn: sa.Connection) -> tuple[Trouble, ...]:

@@ -50,7 +50,7 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import alarm_budget, audit_key, future_times, opening
+from redistill.workers.store import alarm_budget, future_times, opening, signing_refusal
 
 __all__ = ["RepairWorker", "run"]
 
@@ -393,7 +393,7 @@ def run(
     with Child.start() as child:  # before any thread, connection or key
         database = opening.open(settings)
         try:
-            audit_key.check(database)  # here, not in the first job
+            signing_refusal.want_key(database, holder=settings.instance)  # not in the first job
             worker = RepairWorker(
                 settings, database=database, broker=broker, child=child, stop=stop
             )

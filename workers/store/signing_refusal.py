@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 
 from redistill.streams.store import properties
+from redistill.streams.store.database import Database
 from redistill.times import to_us
+from redistill.workers.errors import KeysError
+from redistill.workers.store import audit_key
 
-__all__ = ["MEND", "SigningRefusal", "clear", "get", "put"]
+__all__ = ["MEND", "SigningRefusal", "clear", "get", "put", "want_key"]
 
 NAME = "signing_refused"
 """Of the property."""
@@ -71,3 +74,29 @@ def put(conn: sa.Connection, refusal: SigningRefusal) -> None:
 def clear(conn: sa.Connection) -> None:
     """All agrees again."""
     properties.drop(conn, NAME)
+
+
+def want_key(database: Database, *, holder: str) -> None:
+    """Refuse to begin with an audit key that is not the database's, and tell everybody: two hosts
+    with a key each look well, until one of them is to sign.
+
+    Raises
+    ------
+    KeysError
+        See ``audit_key.claim``.
+    """
+    try:
+        audit_key.check(database)
+    except KeysError as error:
+        with database.begin() as conn:
+            put(
+                conn,
+                SigningRefusal.once(
+                    f"the repair worker {holder} did not start: {error}",
+                    now=database.clock(),
+                    holder=holder,
+                    remedy="see to it that all hosts have one audit key",
+                    before=get(conn),
+                ),
+            )
+        raise

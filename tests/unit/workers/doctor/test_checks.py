@@ -84,6 +84,8 @@ ILL: list[tuple[str, dict[str, Any], str, str, str]] = [
     ("keys", {"keys": KeyFacts(fault="no signing keys", root_until=None, repository_until=None)}, "fail", "no signing", "keys init"),
     ("keys", {"keys": replace(WELL.keys, root_until=NOW + DAY)}, "warn", "trust file expires", "root.pem"),
     ("keys", {"keys": replace(WELL.keys, repository_until=NOW - DAY)}, "fail", "expired", "run repair"),
+    ("audit key", store(audit_key_fault="it is of another database"), "fail", "another", "does not start here"),
+    ("audit key", store(audit_key_fault="it is not here", audit_key_here=False), "warn", "not here", "only looks"),
     ("processes", store(processes=()), "fail", "no stream process", "redistill run stream"),
     ("processes", store(processes=(row("stream", ready=False, said="the broker: away"),)), "fail", "stream waits: the broker", "log"),
     ("processes", store(processes=tuple(row(k, seen_at=NOW - HOUR) for k in ("stream", "repair", "alerts", "web"))), "fail", "no repair", "run repair"),

@@ -19,7 +19,7 @@ from redistill.workers.alerts.operational import book
 from redistill.workers.doctor.gathering import gather, package_faults
 from redistill.workers.releases import keys
 from redistill.workers.settings.settings import Settings
-from redistill.workers.store import opening
+from redistill.workers.store import audit, opening
 
 
 def test_nothing_is_there_and_nothing_is_made(tmp_path: Path) -> None:
@@ -120,6 +120,26 @@ def test_keys_say_until_when_they_are_believed(tmp_path: Path) -> None:
     assert facts.keys.fault is None
     assert facts.keys.root_until is not None
     assert facts.keys.root_until > now_us()
+
+
+def test_audit_key_that_is_not_the_databases_is_told(tmp_path: Path) -> None:
+    settings = Settings.load({"home": tmp_path / "home"})
+    with opening.open(settings).begin() as conn:
+        audit.append(conn, "cli:ann", "x.y", "", None, 1)
+    (store,) = [gather(settings).store]
+    assert store is not None
+    assert (store.audit_key_here, store.audit_key_fault) == (True, None)
+    settings.audit_key_path.rename(tmp_path / "away")
+    store = gather(settings).store
+    assert store is not None
+    assert not store.audit_key_here
+    assert "is not here" in str(store.audit_key_fault)
+    settings.audit_key_path.write_text("cd" * 32)
+    settings.audit_key_path.chmod(0o600)
+    store = gather(settings).store
+    assert store is not None
+    assert store.audit_key_here
+    assert "is not the one of this database" in str(store.audit_key_fault)
 
 
 def test_package_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def refused(look: Look) -> Sequence[Reading]:
     lasted = duration(max(0, look.now - found.since))
     said = f"nothing has been signed for {lasted}"
     if found.until is not None:
-        said = f"a release was refused {lasted} ago"
+        said = f"something was refused {lasted} ago"
     return [
         Reading(
             subject="repository",

@@ -51,5 +51,5 @@ def test_one_request_is_told_for_its_time(world: Watched) -> None:
     assert world.firing(signing_refused.refused, later=DAY - 1) == ["repository"]
     found = world.look(signing_refused.refused)
     assert found is not None
-    assert found["repository"].said.startswith("a release was refused 23 h ago: ")
+    assert found["repository"].said.startswith("something was refused 23 h ago: ")
     assert world.firing(signing_refused.refused, later=1) == []
