@@ -123,6 +123,7 @@ def _move(conn: sa.Connection, partition: Partition, batch: FlushBatch, now: int
         .values(
             first_offset=c.first_offset - p.rewound,  # so that what was produced is counted whole
             next_offset=p.next_offset,
+            fence=p.next_offset,
             counted=c.counted + p.counted,
             dead=c.dead + p.dead,
             skipped=c.skipped + p.skipped,

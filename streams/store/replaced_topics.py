@@ -56,6 +56,7 @@ def close_replaced(database: Database, ids: Mapping[str, str], *, now: int) -> l
                 )
                 .values(
                     next_offset=row.log_end,
+                    fence=row.log_end,
                     skipped=c.skipped + row.log_end - row.next_offset,
                     updated_at=now,
                 )

@@ -9,6 +9,8 @@ workers write those two and read all.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 __all__ = [
@@ -90,6 +92,12 @@ profiles = sa.Table(
 
 # --- offsets ---
 
+
+def _next_offset(context: Any) -> int:
+    """Of the row that is inserted."""
+    return int(context.get_current_parameters()["next_offset"])
+
+
 offsets = sa.Table(
     "offsets",
     metadata,
@@ -113,6 +121,9 @@ offsets = sa.Table(
     # where the log ended when it was looked at last: what of it is lost with a topic that is
     # deleted; null: before there was this column
     sa.Column("log_end", Big, nullable=True),
+    # next_offset once more: a worker of a release that does not write it can move no offset
+    sa.Column("fence", Big, nullable=False, default=_next_offset),
+    sa.CheckConstraint("fence = next_offset", name="ck_offsets_fence"),
 )
 
 gaps = sa.Table(
@@ -398,7 +409,7 @@ leases = sa.Table(
     sa.Column("token", Big, nullable=False),
     sa.Column("expires_at", Big, nullable=False),
     # also of one that was given back: the newest of all tells what time it was when somebody worked
-    sa.Column("renewed_at", Big, nullable=False, default=0, server_default="0"),
+    sa.Column("renewed_at", Big, nullable=False, default=0),
 )
 
 processes = sa.Table(  # which processes are alive, as each says of itself every few seconds

@@ -181,7 +181,12 @@ def test_worker_that_was_killed_takes_up_in_the_middle_of_transactions(
             conn.execute(
                 sa.update(t.offsets)
                 .where(c.partition == 0)
-                .values(next_offset=c.next_offset + 3, skipped=c.skipped + 3, log_end=c.log_end + 3)
+                .values(
+                    next_offset=c.next_offset + 3,
+                    fence=c.next_offset + 3,
+                    skipped=c.skipped + 3,
+                    log_end=c.log_end + 3,
+                )
             )
     worker.start()
     feed.check()

@@ -23,6 +23,7 @@ TABLES = {name: {column.name for column in table.c} for name, table in OBJECTS.i
 
 UNREAD = {
     ("labels", "confidence"): "how sure the source was: kept as it was said",
+    ("offsets", "fence"): "the database itself compares it with next_offset",
 }
 """Columns that are written and never read, each with the reason why it is stored all the same."""
 

@@ -99,7 +99,7 @@ def test_account_is_even_when_everything_is_there_once(tmp_path: Path) -> None:
         ("UPDATE offsets SET rows = rows - 1 WHERE topic_id = 't'", "lost"),
         ("UPDATE offsets SET rows = rows + 1 WHERE topic_id = 't'", "doubled"),
         ("UPDATE offsets SET dead = 0, counted = 3 WHERE topic_id = 't'", "lost"),
-        ("UPDATE offsets SET next_offset = 2 WHERE topic_id = 't'", "broken"),
+        ("UPDATE offsets SET next_offset = 2, fence = 2 WHERE topic_id = 't'", "broken"),
         ("DELETE FROM offsets WHERE topic_id = 'l'", "lost"),
         ("UPDATE input_states SET rows = rows + 2", "doubled"),
         ("DELETE FROM join_rows WHERE id_hash = 3", "lost"),

@@ -296,7 +296,7 @@ def test_gap_that_another_worker_read_over_is_not_said(rig: Rig) -> None:
     async def story() -> None:
         await rig.worker.start_offsets([P0])  # finds a gap
         with rig.database.begin() as conn:  # another one had fetched it, and stores it
-            conn.execute(sa.update(t.offsets).values(next_offset=9, counted=9, skipped=0))
+            conn.execute(sa.update(t.offsets).values(next_offset=9, fence=9, counted=9, skipped=0))
         async with rig.running():
             await rig.until(lambda: {P0: 9} in rig.consumer.sought)
 

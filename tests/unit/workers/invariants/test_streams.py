@@ -38,7 +38,7 @@ RULE = {rule.number: rule for rule in RULES}
 BREAKS: Breaks = {
     "a lost offset": (1, "100 offsets were passed, 99 are accounted for", set_(offsets, counted=89)),
     "a doubled offset": (1, "101 are accounted for", set_(offsets, counted=91)),
-    "a moved offset": (1, "99 offsets were passed", set_(offsets, next_offset=109)),
+    "a moved offset": (1, "99 offsets were passed", set_(offsets, next_offset=109, fence=109)),
     "an unrecorded gap": (1, "gaps of 80 offsets, only 8", set_(gaps, last=99)),
     "overlapping gaps": (
         1,
@@ -101,7 +101,9 @@ def test_count_may_be_nothing_and_never_less(
     database: Database, tmp_path: Path, counted: int, broken: bool
 ) -> None:
     with database.begin() as conn:
-        conn.execute(sa.update(offsets).values(counted=counted, next_offset=20 + counted))
+        conn.execute(
+            sa.update(offsets).values(counted=counted, next_offset=20 + counted, fence=20 + counted)
+        )
     violations = holds(database, tmp_path, RULE[1]).violations
     assert ("predictions/0: a count is negative" in violations) is broken
 

@@ -36,7 +36,8 @@ TWIN_JOB = (
 TAMPERINGS: dict[str, Sequence[str]] = {
     "a record more is counted": [f"UPDATE offsets SET counted = counted + 1 WHERE {P0}"],
     "a record that was never read is counted": [
-        f"UPDATE offsets SET counted = counted + 1, next_offset = next_offset + 1 WHERE {P0}"
+        "UPDATE offsets SET counted = counted + 1, next_offset = next_offset + 1,"
+        f" fence = next_offset + 1 WHERE {P0}"
     ],
     "a record becomes a dead letter": [
         f"UPDATE offsets SET counted = counted - 1, dead = dead + 1 WHERE {P0}"

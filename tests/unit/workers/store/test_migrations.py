@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ NEW = {
     "intents": {"mac": ""},
 }
 """What old rows are given in new columns, where it is not NULL."""
+
+
+CHANGED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "offsets": lambda row: {"fence": row["next_offset"]},
+    "leases": lambda row: {"holder": "", "token": row["token"] + 1, "expires_at": 0},
+}
+"""What depends on what old rows have."""
 
 
 def migrate(conn: sa.Connection, revision: str) -> None:
@@ -136,6 +144,7 @@ def test_database_of_the_first_release_keeps_all_that_is_read(
             dict.fromkeys(columns[table])
             | NEW.get(table, {})
             | {k: v for k, v in row.items() if k in columns[table]}
+            | CHANGED.get(table, lambda row: {})(row)
             for row in rows
         ]
         for table, rows in before.items()
@@ -165,4 +174,42 @@ def test_upgrade_that_fails_leaves_the_database_as_it_was(
     with old.read() as conn:
         assert opening.revision(conn) == FIRST_RELEASE
         assert contents(conn) == before
+    old.dispose()
+
+
+INSERTED = (
+    "INSERT INTO offsets (topic_id, partition, topic, first_offset, next_offset, counted, dead, skipped, rows,"
+    " updated_at) VALUES ('t', 1, 'predictions', 0, 9, 9, 0, 0, 9, 1) ON CONFLICT DO NOTHING"
+)
+MOVED = (
+    "UPDATE offsets SET next_offset = 9, counted = counted + 4, dead = dead + 0, skipped = skipped + 0,"
+    " rows = rows + 4, updated_at = 2 WHERE topic_id = 't' AND partition = 0 AND next_offset = 5"
+)
+LEASED = "INSERT INTO leases (name, holder, token, expires_at) VALUES ('{}', '', 0, 0) ON CONFLICT DO NOTHING"
+RENEWED = (
+    "UPDATE leases SET expires_at = 99 WHERE name = 'scheduler' AND token = 4 AND holder <> ''"
+)
+
+
+def test_workers_of_the_first_release_that_still_run_store_nothing_more(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Their statements, as 0.1.0 sends them; what they stored would be in no sum for ever."""
+    settings = Settings.load({"database": database_url, "home": tmp_path})
+    old = connect(database_url)
+    with old.begin() as conn:
+        migrate(conn, FIRST_RELEASE)
+        conn.execute(
+            sa.text(
+                INSERTED.replace("1, 'pred", "0, 'pred").replace("9, 9, 0, 0, 9", "5, 5, 0, 0, 5")
+            )
+        )
+        conn.execute(sa.text("INSERT INTO leases VALUES ('scheduler', 'old', 4, 90)"))
+    opening.upgrade(settings)
+    for refused in (INSERTED, MOVED, LEASED.format("scheduler"), LEASED.format("job:1")):
+        with pytest.raises(sa.exc.IntegrityError), old.begin() as conn:
+            conn.execute(sa.text(refused))
+    with old.begin() as conn:
+        assert conn.execute(sa.text(RENEWED)).rowcount == 0, "nobody holds a lease after an upgrade"
+        assert conn.execute(sa.text("SELECT next_offset FROM offsets")).scalars().all() == [5]
     old.dispose()
