@@ -22,7 +22,7 @@ WORDS = "words: nothing follows from them"
 PROGRESS = WORK + "how far a job is; a worker that takes it up does over what is not there"
 UNLABELLED = SINGLE + "a prediction without a label; with one it is compared with its outcome"
 UNUSED = SINGLE + "a label that made no outcome (waiting, of a stranger, given up)"
-TOLD = WORK + "what channels are owed; the planner makes it anew, and people may hear it twice"
+TOLD = SINGLE + "what channels were told: only they know. One marked as told is never told"
 LEASE = (
     WORK + "a lease runs out or is taken by the next process; steps of jobs are compared with it"
 )
@@ -54,7 +54,8 @@ UNPROVEN: dict[str, str] = {
     "feature_rows.stored_at": TIME,
     "findings.stored_at": TIME,
     "findings.intake_note": WORDS,
-    "findings.raised_seq": SINGLE + "which outcome raised an alarm",
+    "findings.raised_seq": SINGLE
+    + "which outcome raised an alarm; that it is no earlier one is compared by flushes",
     "gaps.found_at": TIME,
     "gaps.(delete)": LAWFUL + "markers of transactions are skipped as well, and no gaps",
     "guards.last_seq": WORK + "how far a comparison has looked",

@@ -46,7 +46,6 @@ ELSEWHERE: dict[str, str] = {
     "workers/cli/up.py": "tests/e2e/test_up.py",
     # parts of rules: each column that they look at is changed on a finished installation
     "workers/invariants/announcements.py": "tests/unit/workers/invariants/test_mutations.py",
-    "workers/invariants/audit_trail.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/counted.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/feature_blocks.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/incident_trail.py": "tests/unit/workers/invariants/test_mutations.py",

@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from redistill.streams.store import ledger
-from redistill.streams.store.tables import findings, outbox
+from redistill.streams.store.tables import accuracy_states, findings, outbox, outcomes
 from redistill.streams.wire.events import DriftFound
 from redistill.times import HOUR, microseconds
 from redistill.workers.invariants.rule import RuleInput, RuleResult
@@ -62,6 +62,7 @@ def findings_announced(inputs: RuleInput) -> RuleResult:
             violations.append(f"{name}: revision {row.revision} was announced with another content")
         if row.intake_revision is not None and row.intake_revision > row.revision:
             violations.append(f"{name}: a revision was taken in that it does not have")
+    violations += _raised(inputs.conn)
     violations += [f"event {e[:8]} announces a finding that there is not" for e in sorted(unknown)]
     gone = inputs.counted.sum(ledger.OUTBOX_EXPIRED + "drift")
     if made != len(drift) + gone:
@@ -90,6 +91,40 @@ def _revisions_in_topic(
             for e in sorted(revisions - topics.announced.keys() - unsent)
         ]
     return RuleResult(violations=violations)
+
+
+def _raised(conn: sa.Connection) -> list[str]:
+    """The outcome that raised an alarm was not made before the alarm was announced first: no gate
+    judges by it, nor by those before it: whoever moves it back has an alarm judge itself."""
+    first = {
+        r.event_id: r.created_at
+        for r in conn.execute(
+            sa.select(outbox.c.event_id, outbox.c.created_at).where(outbox.c.topic == "drift")
+        )
+    }
+    f, o = findings.c, outcomes.c
+    made = sa.select(f.finding_id, f.model, f.raised_seq, o.made_at, accuracy_states.c.last_seq)
+    made = made.select_from(
+        findings.outerjoin(
+            outcomes,
+            sa.and_(o.model == f.model, o.version == f.version, o.seq == f.raised_seq),
+        ).outerjoin(
+            accuracy_states,
+            sa.and_(accuracy_states.c.model == f.model, accuracy_states.c.version == f.version),
+        )
+    ).where(f.raised_seq.is_not(None))
+    violations = []
+    for row in conn.execute(made):
+        announced = first.get(str(uuid5(UUID(row.finding_id), "0")))
+        # later is lawful: 0.1 did not say it, and the upgrade takes the last that it may have been
+        early = None not in (announced, row.made_at) and row.made_at < announced
+        never = row.raised_seq < 1 or (row.last_seq is not None and row.raised_seq > row.last_seq)
+        if early or never:
+            violations.append(
+                f"finding {row.finding_id[:8]} of {row.model}: outcome {row.raised_seq} did not"
+                " raise it"
+            )
+    return violations
 
 
 def outbox_and_topics(inputs: RuleInput) -> RuleResult:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,6 +88,7 @@ def _sort(trail: AuditTrail, told: Told) -> None:
         trail.registered[told.subject].append(told)
     elif told.action == "release.adopted":
         trail.adopted[told.subject] = told.at
+        _adopt(trail, told)
     elif told.action == "release.unbar":
         trail.lifted.add((told.subject, str(body.get("sha256"))))
     elif told.action == "incident.candidate_tested":
@@ -100,3 +101,46 @@ def _sort(trail: AuditTrail, told: Told) -> None:
         trail.jobs.setdefault(str(body.get("job_id")), told)  # asked again: it was taken up
     else:
         trail.others.append(told)
+
+
+def _adopt(trail: AuditTrail, told: Told) -> None:
+    """What a person vouched for takes the place of entries that say otherwise, or are gone."""
+    model, body = told.subject, told.body
+    versions = {(model, str(v["version"])): v for v in body.get("versions", ())}
+    for key in [k for k in trail.entered if k[0] == model and k not in versions]:
+        del trail.entered[key]
+    for key, facts in versions.items():
+        if not _agree(trail.entered.get(key, ()), facts):
+            trail.entered[key] = [replace(told, body=facts)]
+    moves: dict[tuple[str, int], Told] = {}
+    previous = None
+    for move in body.get("moves", ()):
+        said = {"version": move["version"], "sha256": move["sha256"], "reason": move["reason"]}
+        moves[model, int(move["epoch"])] = replace(
+            told,
+            at=move["at"],
+            action=f"release.{move['change']}",
+            body={**said, "previous": previous},
+        )
+        previous = move["version"]
+    for place in [p for p in trail.moves if p[0] == model and p not in moves]:
+        del trail.moves[place]
+    for place, move_told in moves.items():
+        known = trail.moves.get(place, [])
+        same = [(t.action, t.at) for t in known] == [(move_told.action, move_told.at)]
+        if not same or not _agree(known, move_told.body):
+            trail.moves[place] = [move_told]
+    registered = trail.registered[model]
+    spec = {
+        n: body[n] for n in ("level", "config_sha256", "spec_sha256", "watch_sha256") if body.get(n)
+    }
+    if spec and not _agree(registered[-1:], spec):
+        before = registered[-1] if registered else replace(told, at=0, body={})
+        registered.append(replace(before, body={**before.body, **spec}))
+    if not registered:
+        del trail.registered[model]
+
+
+def _agree(known: Sequence[Told], facts: Mapping[str, Any]) -> bool:
+    """Whether the first entry says what was vouched for, as far as it says anything of it."""
+    return bool(known) and all(known[0].body.get(n, v) == v for n, v in facts.items())

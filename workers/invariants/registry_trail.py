@@ -81,7 +81,9 @@ def _statuses(conn: sa.Connection) -> dict[tuple[str, str], str]:
 def _differences(row: Any, told: Told) -> list[str]:
     body = told.body
     other = []
-    if (told.action == "release.candidate") != bool(row.gate_passed):
+    vouched = told.action == "release.adopted"
+    passed = body.get("gate_passed") if vouched else told.action == "release.candidate"
+    if passed != bool(row.gate_passed):
         other.append("its gates")
     said = {"sha256": row.sha256, "manifest": row.manifest_sha256}
     since = {  # entries of older programs do not say these
@@ -93,7 +95,7 @@ def _differences(row: Any, told: Told) -> list[str]:
     }
     other += [n for n, value in said.items() if body.get(n) != value]
     other += [n for n, value in since.items() if body.get(n, value) != value]
-    if row.created_at != told.at:
+    if row.created_at != told.at and not vouched:
         other.append("created_at")
     return other
 

@@ -200,9 +200,12 @@ def as_it_stands(conn: sa.Connection, model: str) -> dict[str, Any]:
         .where(pointer_history.c.model == model)
         .order_by(pointer_history.c.epoch)
     )
-    spec = conn.execute(sa.select(specs.c.spec).where(specs.c.model == model)).scalar_one_or_none()
+    spec = conn.execute(sa.select(specs).where(specs.c.model == model)).one_or_none()
     return {
-        "spec_sha256": None if spec is None else text_sha256(spec),
+        "spec_sha256": None if spec is None else text_sha256(spec.spec),
+        "watch_sha256": None if spec is None else text_sha256(spec.watch),
+        "config_sha256": None if spec is None else spec.config_sha256,
+        "level": None if spec is None else spec.level,
         "versions": [facts_of(row) for row in rows],
         "moves": [
             {

@@ -113,6 +113,8 @@ TAMPERINGS: dict[str, Sequence[str]] = {
     ],
     "findings are gone": ["DELETE FROM findings", "DELETE FROM incident_findings"],
     "findings are gone, their incident stays": ["DELETE FROM findings"],
+    "an alarm was raised by an earlier outcome": ["UPDATE findings SET raised_seq = 1"],
+    "an alarm was raised by an outcome that there is not": ["UPDATE findings SET raised_seq = 9999"],
     "findings are resolved": ["UPDATE findings SET status = 'open'"],
     "a finding is forged": ["UPDATE findings SET body = '{}'"],
     "findings were taken in for nothing": [

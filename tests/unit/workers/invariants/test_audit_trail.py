@@ -1,0 +1,59 @@
+"""What a person vouched for is what the audit says from then on: check-history holds again, and goes on to
+look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import finished
+import sqlalchemy as sa
+from proven import World
+
+from redistill.workers.invariants import check
+from redistill.workers.releases import adoption
+from redistill.workers.store import audit_chain, audit_key
+
+CHANGES = (
+    "DELETE FROM audit WHERE action = 'release.candidate' AND body LIKE '%2026-04%'",
+    "DELETE FROM audit WHERE action = 'release.automatic_rollback'",
+    "UPDATE versions SET report = replace(report, '\"passed\":true', '\"passed\": true') WHERE kind = 'repaired'",
+    "UPDATE specs SET config_sha256 = 'restored', spec = spec || ' ' WHERE model = 'credit'",
+)
+"""As a backup that was restored table by table leaves it."""
+
+
+def problems(installation: finished.Finished) -> list[str]:
+    checked = check.check(
+        installation.database, now=installation.now + 10_000_000, home=installation.home,
+        outbox_kept_us=10**15, state_key=installation.settings.state_key_bytes(),
+        settle_seconds=0.0,
+    )  # fmt: skip
+    return [f"{c.number}: {p}" for c in checked for p in c.problems]
+
+
+def test_rows_that_a_person_vouched_for_are_no_violation_and_later_changes_are(
+    world: World, tmp_path: Path
+) -> None:
+    mine = finished.copied(world.installation, tmp_path / "home")
+    assert problems(mine) == []
+    with mine.database.begin() as conn:
+        for statement in CHANGES:
+            assert conn.exec_driver_sql(statement).rowcount == 1, statement
+    assert len(problems(mine)) >= len(CHANGES)
+    with mine.database.begin() as conn:
+        adoption.accept_restore(
+            conn, mine.layout, reason="restored", vouch=True, new_key=False, actor="cli:ann",
+            now=mine.now + 1, lifetimes=finished.LIFETIMES,
+        )  # fmt: skip
+    with mine.database.read() as conn:
+        assert audit_chain.verify(conn, key=audit_key.known(conn)).problem is None
+    mine.writer.tick()
+    assert mine.writer.problem is None
+    assert problems(mine) == []
+    with mine.database.begin() as conn:
+        conn.execute(sa.text("UPDATE versions SET policy_sha256 = 'ab' WHERE kind = 'repaired'"))
+        conn.execute(sa.text("UPDATE specs SET level = 'watch' WHERE model = 'credit'"))
+    found = problems(mine)
+    assert any("policy_sha256" in p for p in found)
+    assert any("about level" in p for p in found)
+    mine.database.dispose()
