@@ -31,6 +31,12 @@ ACCEPT = (
     "if somebody restored a backup, `redistill keys accept-restore --reason TEXT` lets what is"
     " there count"
 )
+BRING_BACK = (
+    "put home/repository/metadata/timestamp.json back from a backup of the home. If there is none:"
+    " nothing outside SQL says any more how long the audit chain was, so look at `redistill"
+    " check-history` and `redistill models`; `redistill keys accept-restore --reason TEXT` lets the"
+    " audit count as it is, and signs again"
+)
 READ_AT_ONCE = 10_000
 """Entries of the audit between two renewals of the lease: some tenths of a second."""
 
@@ -99,6 +105,7 @@ class SigningGuard:
         problems, remedy = self._chain(conn, head), ACCEPT
         if not problems:
             problems = self._anchored(conn, stamp, by_name)
+            remedy = ACCEPT if stamp.anchor is not None else BRING_BACK
         if not problems and by_name:
             remedy = MEND
             problems = _documents(by_name["root"], keys) if "root" in by_name else []

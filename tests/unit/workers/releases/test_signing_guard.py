@@ -251,3 +251,18 @@ def test_root_that_is_said_to_last_longer_is_refused_until_it_is_put_right(
     sql(shop, "UPDATE repository_roles SET expires_at = expires_at / 2 WHERE role = 'root'")
     tick(shop)
     assert shop.writer.problem is None
+
+
+def test_damaged_timestamp_is_refused_and_it_is_said_what_to_bring_back(
+    shop: Installation,
+) -> None:
+    """It alone says, outside SQL, how long the audit chain was."""
+    path = shop.layout.metadata / "timestamp.json"
+    good = path.read_bytes()
+    path.write_bytes(good[: len(good) // 2])
+    tick(restarted(shop), 13 * HOUR)
+    refused(shop, "timestamp.json is damaged")
+    assert "timestamp.json back from a backup of the home" in str(shop.writer.problem)
+    path.write_bytes(good)
+    tick(shop)
+    assert shop.writer.problem is None
