@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from redistill.stats import upper_bound
 from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.input_profile import Column, Profile
+from redistill.streams.monitor.unit_map import Interval, UnitMap
 from redistill.streams.monitor.units import (
     CONTINUOUS,
+    OUTSIDE,
     SCALE,
     SMALLEST_ROWS,
     UnitChange,
@@ -57,7 +59,7 @@ class Breach:
     name: str
     """Of the column."""
     value: float
-    """Share of rows; for ``unit_change`` the slope, for ``constant`` the value."""
+    """Share of rows; for ``unit_change`` the slope if it is known, for ``constant`` the value."""
     reference: float
     """Share in the reference; for ``unit_change`` 1, for ``constant`` its distinct values."""
     hits: int
@@ -65,6 +67,8 @@ class Breach:
     rows: int
     threshold: float
     """What ``value`` had to exceed, in its unit."""
+    interval: tuple[float, float] | None = None
+    """Bounds of the slope of a ``unit_change``; ``None``: these rows cannot tell it."""
     detail: str = ""
 
     @property
@@ -285,15 +289,45 @@ def _stuck(counts: Counts, allowed: Allowed) -> NDArray[np.bool_]:
 
 
 def _unit(change: UnitChange, profile: Profile) -> Breach:
-    sign = "+" if change.intercept >= 0 else "-"
+    told = change.told
+    slope = told[0].slope if len(told) == 1 else None
     return Breach(
         rule="unit_change",
         column=change.column,
         name=profile.columns[change.column].name,
-        value=change.slope,
+        value=change.outside if slope is None else slope.value,
         reference=1.0,
         hits=round(change.outside * change.rows),
         rows=change.rows,
-        threshold=SCALE,
-        detail=f"about {change.slope:.3g} x the usual value {sign} {abs(change.intercept):.3g}",
+        threshold=OUTSIDE if slope is None else SCALE,
+        interval=None if slope is None else (slope.low, slope.high),
+        detail=" or ".join(map(_mapped, told)) or "by which factor these rows cannot tell",
     )
+
+
+def _mapped(found: UnitMap) -> str:
+    """A map, in words."""
+    by, plus = found.slope, found.intercept
+    if found.kind == "factor":
+        return f"about {_with_bounds(by)} x the usual value"
+    sign = "+" if plus.value >= 0 else "-"
+    if sign == "-":
+        plus = Interval(-plus.value, -plus.high, -plus.low)
+    if found.kind == "offset":
+        return f"about the usual value {sign} {_with_bounds(plus)}"
+    return f"about {_with_bounds(by)} x the usual value {sign} {_with_bounds(plus)}"
+
+
+def _with_bounds(x: Interval) -> str:
+    return f"{_figure(x.value)} [{_figure(x.low)}, {_figure(x.high)}]"
+
+
+def _figure(x: float) -> str:
+    """Three digits, without an exponent where there is no need.
+
+    Examples
+    --------
+    >>> _figure(1024.3), _figure(0.0098), _figure(2.541), _figure(3.2e-7)
+    ('1,024', '0.0098', '2.54', '3.2e-07')
+    """
+    return f"{x:,.0f}" if 100 <= abs(x) < 1e7 else f"{x:.3g}"

@@ -190,12 +190,17 @@ class FindingTracker:
         """Open findings for what is broken and was not before."""
         for rule, group in groupby(breaches, key=lambda breach: breach.rule):
             known = {
-                column
+                column: key
                 for key, open_ in self._open.items()
                 if key.startswith(f"quality|{rule}|")
                 for column in open_.columns
             }
-            new = [breach for breach in group if breach.column not in known]
+            new = []
+            for breach in group:
+                if breach.column not in known:
+                    new.append(breach)
+                elif breach.interval is not None:
+                    self._yet_another_unit(known[breach.column], breach, span)
             if len(new) > TOGETHER:
                 self._open_breach(new, "all", span)
             else:
@@ -224,6 +229,30 @@ class FindingTracker:
                 reason=self._breach_text(breaches),
             ),
             tuple(breach.column for breach in breaches),
+        )
+
+    def _yet_another_unit(self, key: str, breach: Breach, span: Span) -> None:
+        """Tell a finding again whose column now has a unit that is neither the usual one nor the
+        one told."""
+        known = self._open[key]
+        low, high = breach.interval or (0.0, 0.0)
+        told = known.finding.impact
+        if len(known.columns) > 1 or (
+            told.low is not None and told.high is not None and low <= told.high and told.low <= high
+        ):
+            return
+        self._put(
+            key,
+            changed(
+                known.finding,
+                span,
+                status="update",
+                reason=self._breach_text([breach]),
+                statistic=breach_statistic(breach),
+                impact=breach_impact(breach),
+                contributors=breach_contributors([breach]),
+            ),
+            known.columns,
         )
 
     def _breach_text(self, breaches: Sequence[Breach]) -> str:

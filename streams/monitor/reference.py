@@ -32,9 +32,11 @@ WIDE_MODEL = 500
 """Features from which on there are only half as many, to stay below 1 MB."""
 CATEGORY_BINS = 20
 """Most frequent values of a category that have a bin of their own in the distances."""
-SPREAD = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 32.0, 100.0, 1000.0)
-"""Edges around the median, in interquartile ranges: where a column lands that changed its unit."""
-CENTRE = (0.01, 0.03, 0.1, 0.25)
+SPREAD = (0.25, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+"""Edges around the median, in interquartile ranges: where a column lands that moved."""
+OCTAVES = 20
+"""Powers of two above and below, where it lands that changed its unit: a factor of up to a million
+has edges on both sides of it, close enough to tell it."""
 LARGEST = float(np.finfo(np.float32).max) / 4
 """Numbers beyond it count as it when quantiles are drawn."""
 MANY_DISTINCT = 1_000
@@ -195,17 +197,31 @@ def _edges(
     marks = np.unique(
         np.concatenate([marks, np.nextafter(marks, np.float32(np.inf))[_heavy(valid, marks)]])
     )
-    q1, median, q3 = np.quantile(valid, (0.25, 0.5, 0.75))
-    width = q3 - q1
-    if width > 0:
-        steps = np.array(SPREAD + CENTRE) * width
-        extra = np.concatenate([median - steps, median + steps])
-    else:
-        extra = np.array([], np.float64)
+    extra = _far_edges(valid, 2 if bins < COARSE_BINS else 1)
     with np.errstate(over="ignore"):
         extra = extra.astype(np.float32)
     edges = np.unique(np.concatenate([marks, extra[np.isfinite(extra)], declared]))
     return edges, np.searchsorted(edges, marks)
+
+
+def _far_edges(valid: NDArray[np.float32], step: int) -> NDArray[np.float64]:
+    """Where values lie that changed their unit. Those of one sign keep it, whatever the factor, and
+    zeros stay zeros; ``step``: powers of two from edge to edge."""
+    q1, median, q3 = np.quantile(valid.astype(np.float64), (0.25, 0.5, 0.75))
+    near = np.array(SPREAD) * (q3 - q1)
+    around = np.concatenate([median - near, median + near])
+    some = valid[valid != 0]
+    if not len(some) or some.min() == some.max():
+        return np.array([], np.float64)
+    if some.min() > 0 or some.max() < 0:
+        usual = float(np.median(some))
+        around = around[around / usual > 0]
+        return np.append(around, usual * 2.0 ** np.arange(-OCTAVES, OCTAVES + 1, step))
+    if q3 <= q1:
+        return np.array([], np.float64)
+    far = (q3 - q1) * 2.0 ** np.arange(5, OCTAVES + 1, step)
+    close = (q3 - q1) * 2.0 ** -np.arange(4, OCTAVES + 1, 2.0 * step)
+    return np.concatenate([around, median - far, median + far, median - close, median + close])
 
 
 def _heavy(valid: NDArray[np.float32], marks: NDArray[np.float32]) -> NDArray[np.bool_]:

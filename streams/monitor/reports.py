@@ -134,8 +134,11 @@ def breach_impact(breach: Breach) -> Impact:
     """How large a breach is; whether it does harm only labels can say."""
     low: float | None
     high: float | None
+    reference: float
+    current: float | None
     if breach.rule == "unit_change":
-        reference, current, low, high = 1.0, breach.value, None, None
+        reference, current = 1.0, None if breach.interval is None else breach.value
+        low, high = breach.interval or (None, None)
     else:
         low, high = clopper_pearson(breach.hits, breach.rows)
         current = breach.hits / breach.rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -177,6 +178,25 @@ def test_a_changed_unit_or_a_stuck_column_cannot_become_worse(rule: str) -> None
     first, later = breach(3, 0.3, rule=rule), breach(3, 0.9, rule=rule)
     step = tracked(subwindow(499, first), window(1_999, later))
     assert [f.status for f in step.findings] == ["open"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [((50.0, 70.0), (900.0, 1_100.0), 2), ((50.0, 70.0), (60.0, 80.0), 1), (None, (2.0, 3.0), 2)],
+)
+def test_a_unit_that_changes_once_more_is_told_again(
+    first: tuple[float, float] | None, second: tuple[float, float], told: int
+) -> None:
+    step = tracked(
+        *(
+            subwindow(row, dataclasses.replace(breach(3, rule="unit_change"), interval=interval))
+            for row, interval in ((499, first), (2_499, second))
+        )
+    )
+    assert [f.status for f in step.findings] == ["open", "update"][:told]
+    if told == 2:
+        assert (step.findings[-1].impact.low, step.findings[-1].impact.high) == second
+        assert step.findings[0].finding_id == step.findings[1].finding_id
 
 
 def test_a_finding_about_unseen_values_names_them() -> None:

@@ -106,10 +106,12 @@ def test_a_share_has_an_exact_interval_and_says_nothing_about_harm() -> None:
     assert breach_statistic(BREACH) == Statistic(value=0.4, threshold=0.2)
 
 
-def test_a_change_of_unit_is_a_factor_without_an_interval() -> None:
-    impact = breach_impact(UNIT)
+def test_a_change_of_unit_is_a_factor_between_its_bounds_or_none() -> None:
+    impact = breach_impact(dataclasses.replace(UNIT, interval=(1.5, 2.1)))
     assert (impact.metric, impact.reference, impact.current) == ("scale_ratio", 1.0, 1.8)
-    assert (impact.low, impact.high) == (None, None)
+    assert (impact.low, impact.high) == (1.5, 2.1)
+    impact = breach_impact(UNIT)
+    assert (impact.current, impact.low, impact.high) == (None, None, None)
 
 
 def test_a_stuck_column_is_told_as_a_share_of_rows_and_not_by_its_value() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from monitor_blocks import NUMBERS, REGION, SCHEMA, SHARE, block, features
 
+from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.counts import Counts, columns, count
+from redistill.streams.monitor.observe import observe
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.units import (
     STEP_SUBWINDOWS,
@@ -18,6 +22,8 @@ from redistill.streams.monitor.units import (
     suspects,
     unit_changes,
 )
+from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.events import DriftFound
 
 PROFILE = build_profile(block(features(20_000, 0)), SCHEMA)
 SHAPED = shaped_by(PROFILE)
@@ -50,8 +56,8 @@ def test_quartiles_of_values_beyond_all_edges_stay_within_the_values() -> None:
 
 def test_too_few_values_have_no_quartiles() -> None:
     x = features(500, 1)
-    x[:401, 3] = np.nan
-    x[:400, 4] = np.nan
+    x[:451, 3] = np.nan
+    x[:450, 4] = np.nan
     missing = np.isnan(quartiles(counted(x), PROFILE)).all(axis=0)
     assert missing.tolist() == [j == 3 for j in range(NUMBERS)]
 
@@ -140,3 +146,93 @@ def test_healthy_and_constant_columns_are_no_suspects() -> None:
     x[:450, 6] = np.nan
     x[450:, 6] = 99.5
     assert not suspects(counted(x), PROFILE).any()
+
+
+SKEWED: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "normal": lambda rng, n: rng.normal(50, 10, n),
+    "lognormal": lambda rng, n: rng.lognormal(3, 1.2, n),
+    "long tail": lambda rng, n: rng.lognormal(3, 2, n),
+    "exponential": lambda rng, n: rng.exponential(1, n),
+    "half zeros": lambda rng, n: np.where(rng.random(n) < 0.5, 0, rng.exponential(5, n)),
+    "mostly zeros": lambda rng, n: np.where(rng.random(n) < 0.7, 0, rng.lognormal(1, 1, n)),
+    "cents": lambda rng, n: np.round(rng.lognormal(3, 1, n), 2),
+    "counts": lambda rng, n: rng.poisson(40, n).astype(float),
+}
+FACTORS = (1_024.0, 60.0, 0.01, 1 / 1_024)
+
+
+def watched(x: np.ndarray) -> list[DriftFound]:
+    """Findings about inputs of a version that nobody registered."""
+    names = tuple(f"x{i}" for i in range(x.shape[1]))
+    schema = Schema(features=tuple(Feature(name=name) for name in names), classes=("a",))
+    config = WatchConfig(model="credit", schema=schema)
+    state, profile, found = None, None, []
+    for first in range(0, len(x), 700):
+        rows = x[first : first + 700].astype(np.float32)
+        n = len(rows)
+        observed = observe(
+            state,
+            PredictionBlock(
+                model="credit",
+                version="7",
+                ids=[str(first + i) for i in range(n)],
+                served_at=np.arange(first, first + n) * 1_000_000,
+                feature_names=names,
+                features=rows,
+                prediction=Codes(np.zeros(n, np.int32), ("a",)),
+                scores=np.ones((n, 1), np.float32),
+            ),
+            profile=profile,
+            config=config,
+            partition=("topic", 0),
+        )
+        state, profile = observed.state, observed.learned or profile
+        found += observed.findings
+    return [f for f in found if f.kind == "quality"]
+
+
+@pytest.mark.parametrize("name", SKEWED)
+def test_units_are_told_by_a_profile_from_traffic_after_an_incident(name: str) -> None:
+    rng = np.random.default_rng(12)
+    x = SKEWED[name](rng, (22_000, len(FACTORS)))
+    x[11_300:12_900] = np.where(rng.random((1_600, len(FACTORS))) < 0.6, np.nan, x[11_300:12_900])
+    x[18_137:] *= FACTORS
+    found = [f for f in watched(x) if f.window.start.timestamp() > 16_000]
+    assert [(f.detector.name, f.scope) for f in found] == [
+        ("contract.unit_change", f"x{i}") for i in range(len(FACTORS))
+    ]
+    for f, factor in zip(found, FACTORS, strict=True):
+        assert f.window.end.timestamp() < 18_137 + 1_500
+        if f.impact.current is not None:  # half a column of zeros may be too little to tell
+            assert f.impact.low is not None
+            assert f.impact.high is not None
+            assert f.impact.low <= factor <= f.impact.high
+            assert f.impact.high <= 4 * f.impact.low
+    told = [f for f in found if f.impact.current is not None]
+    assert len(told) == len(found) or name == "mostly zeros"
+
+
+@pytest.mark.parametrize("name", SKEWED)
+def test_skewed_columns_that_stay_or_breathe_have_no_other_unit(name: str) -> None:
+    x = SKEWED[name](np.random.default_rng(5), (30_000, 2))
+    x[:, 1] *= np.exp(np.sin(np.arange(30_000) * 2 * np.pi / 4_000))
+    assert watched(x) == []
+
+
+def test_a_second_unit_is_told_after_the_first_was_mended() -> None:
+    x = np.random.default_rng(3).lognormal(0, 1, (34_000, 1))
+    x[12_137:16_211] *= 100
+    x[26_137:] *= 1_024
+    found = watched(x)
+    assert [f.status for f in found] == ["open", "resolved", "open"]
+    assert found[2].impact.low is not None
+    assert found[2].impact.high is not None
+    assert found[2].impact.low <= 1_024 <= found[2].impact.high
+
+
+def test_kelvins_and_celsius_are_told_apart_by_what_lies_between_them() -> None:
+    x = np.random.default_rng(3).normal(310, 1, (24_000, 1))
+    x[16_137:] -= 273.15
+    (found,) = watched(x)
+    assert "about the usual value - 273 [27" in found.reason
+    assert " x the usual value" not in found.reason
