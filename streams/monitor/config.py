@@ -12,8 +12,11 @@ from redistill.decodable import decodable
 from redistill.streams.monitor.label_trust import Cutover
 from redistill.streams.wire.block import Schema
 
-__all__ = ["Level", "WatchConfig"]
+__all__ = ["CompareWith", "DistanceName", "Level", "WatchConfig"]
 
+DistanceName = Literal["psi", "js", "wasserstein", "ks"]
+"""Of ``distance.DISTANCES``."""
+CompareWith = Literal["profile", "recent"]
 Level = Literal["watch", "rollback", "repair"]
 
 
@@ -43,6 +46,11 @@ class WatchConfig:
     """Rows of one window of distances and accuracy."""
     window_seconds: float = 3_600.0
     """A window also closes after this much event time, so that stopped traffic is seen."""
+    distance: DistanceName = "psi"
+    """By which the features that a finding names are compared."""
+    compare_with: CompareWith = "profile"
+    """What they are compared with: the profile of the version, which is of its registration or its
+    release; or the last windows without a finding."""
     confidence_delta: float = 1e-5
     """River ADWIN on confidence."""
     error_delta: float = 1e-3

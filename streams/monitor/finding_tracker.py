@@ -74,7 +74,7 @@ class Tracked(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     before: int = 0
     """Numbers that a state before this one, which was lost, may have given to findings."""
     drifted: tuple[Contributor, ...] = ()
-    """Columns that drifted in the newest window, those that drifted most first."""
+    """Contributors in the newest window, those with the largest part in the shift first."""
 
     def restarted(self) -> Tracked:
         """Without what was seen under another profile; open findings go on until they end."""
@@ -154,7 +154,8 @@ class FindingTracker:
     def _window(self, verdict: WindowVerdict) -> None:
         self._break(verdict.breaches, verdict.span)
         self._follow(verdict)
-        self._drifted = tuple(m.contributor for m in verdict.drifted[:LISTED] if m.ratio > 1)
+        clear = [feature for feature in verdict.drifted if feature.clear]
+        self._drifted = tuple(feature.contributor for feature in clear[:LISTED])
         for drift in verdict.drifts:
             self._drift(drift, verdict.span)
 

@@ -12,17 +12,33 @@ from typing import Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import chdtri
 
 from redistill.decodable import decodable
 from redistill.streams.errors import StateError
 from redistill.streams.monitor.counts import EdgeLayout
 from redistill.streams.wire.block import Schema
 
-__all__ = ["QUANTILES", "Bins", "Column", "Profile", "ReferenceVariability", "Role", "between"]
+__all__ = [
+    "QUANTILES",
+    "WINDOW_ROWS",
+    "Bins",
+    "Column",
+    "Profile",
+    "ReferenceVariability",
+    "Role",
+    "between",
+]
 
 FORMAT = 1
 MAX_BYTES = 1_000_000
 """A profile is a row in SQL that every stream worker reads."""
+
+WINDOW_ROWS = 2_000
+"""Rows of a window of distances, as in ``WatchConfig.window_rows``."""
+LARGEST_SHIFT = 0.11
+"""Largest distance of the median of 500 independent normal rows from that of all, in interquartile
+ranges, in 40 subwindows."""
 
 Role = Literal["number", "category", "clock", "identifier"]
 """``clock``: grows from row to row in the reference, so it is expected to leave every range;
@@ -159,6 +175,21 @@ class Profile:
     def usual_distances(self) -> NDArray[np.float64]:
         """PSI that the reference's own windows stay below, ``(C,)``."""
         return np.array([c.variability.distance for c in self.columns])
+
+    @cached_property
+    def inflation(self) -> NDArray[np.float64]:
+        """By how much the reference's own windows are further from the whole than independent rows
+        would be, ``(C,)``, at least 1."""
+        n = np.array([max(1, c.valid) for c in self.columns])
+        chance = (1 / n + 1 / WINDOW_ROWS) * chdtri(np.maximum(self.bins.sizes - 1, 1), 0.05)
+        return np.asarray(np.maximum(self.usual_distances / chance, 1.0))
+
+    @cached_property
+    def level_inflation(self) -> NDArray[np.float64]:
+        """By how much the medians of subwindows vary more than those of independent rows, as a
+        ratio of variances, ``(C,)``, at least 1 and no less than ``inflation``."""
+        largest = np.array([c.variability.shift for c in self.columns])
+        return np.asarray(np.maximum((largest / LARGEST_SHIFT) ** 2, self.inflation))
 
     def to_bytes(self) -> bytes:
         """As stored in ``profiles.profile``.

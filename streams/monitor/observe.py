@@ -104,9 +104,7 @@ def _observed(
     config: WatchConfig,
 ) -> Observed:
     """Judge what was counted, track what was judged, and put the next state together."""
-    judged = judge(
-        before.recent, counted.segments, profile=profile, confidence_delta=config.confidence_delta
-    )
+    judged = judge(before.recent, counted.segments, profile=profile, config=config)
     origin = Origin(
         model=before.model,
         version=before.version,
@@ -131,5 +129,6 @@ def _observed(
 
 
 def contributors(state: InputState) -> list[Contributor]:
-    """Columns that drifted in the newest closed window, ranked by distance over noise floor."""
+    """Columns clearly above chance in the newest closed window, ranked by their part in the
+    shift."""
     return list(state.tracked.drifted)

@@ -8,9 +8,10 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from redistill.streams.monitor.counts import Counts, EdgeLayout, columns, count
-from redistill.streams.monitor.distance import distances
+from redistill.streams.monitor.distance import DISTANCES, Histograms
 from redistill.streams.monitor.input_profile import (
     QUANTILES,
+    WINDOW_ROWS,
     Bins,
     Column,
     Profile,
@@ -24,8 +25,6 @@ __all__ = ["SUBWINDOW_ROWS", "build_profile", "outside", "quantiles_of", "slope"
 
 SUBWINDOW_ROWS = 500
 """Rows of a subwindow, after which blatant breaks of the contract are looked for."""
-WINDOW_ROWS = 2_000
-"""Rows of a window of distances, as in ``WatchConfig.window_rows``."""
 COARSE_BINS = 20
 """Quantile bins of the distances of a number."""
 WIDE_MODEL = 500
@@ -274,7 +273,8 @@ def _usual_distances(
             weights=between(window.below, window.valid, layout.offsets),
             minlength=len(bins.reference),
         ).astype(np.float64)
-        psi.append(distances(bins.reference, histogram, bins.starts, bins.sizes).psi)
+        compared = Histograms(bins.reference, histogram, bins.starts, bins.sizes)
+        psi.append(DISTANCES["psi"].of(compared))
     if not psi:
         return np.zeros(layout.columns)
     return np.asarray(np.quantile(np.array(psi), 0.95, axis=0))

@@ -13,12 +13,12 @@ from typing import Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri
 
 from redistill.streams.monitor.contract import breaches
 from redistill.streams.monitor.counts import Counts, count
-from redistill.streams.monitor.distance import distances
-from redistill.streams.monitor.input_profile import Column, Profile, between
+from redistill.streams.monitor.distance import DISTANCES, Histograms
+from redistill.streams.monitor.drifted_features import histogram_of
+from redistill.streams.monitor.input_profile import Column, Profile
 from redistill.streams.monitor.units import (
     CONTINUOUS,
     SAME_SHAPE,
@@ -156,20 +156,11 @@ def _rule(rule: str) -> Rule:
 def _distances(counts: Counts, profile: Profile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """PSI of each column, and what it has to exceed: ``(C,)`` each."""
     bins = profile.bins
-    histogram = np.bincount(
-        bins.source,
-        weights=between(counts.below, counts.valid, profile.layout.offsets),
-        minlength=len(bins.reference),
-    ).astype(np.float64)
-    psi = distances(bins.reference, histogram, bins.starts, bins.sizes).psi
-    n = np.add.reduceat(bins.reference, bins.starts)
-    m = np.add.reduceat(histogram, bins.starts)
-    usable = bins.compared & (n > 0) & (m > 0)
-    columns = max(1, int(usable.sum()))
-    with np.errstate(divide="ignore"):
-        size = 1.0 / n + 1.0 / m
-    chance = size * chdtri(np.maximum(bins.sizes - 1, 1), FALSE_SHARE / columns)
-    return psi, np.where(usable, np.maximum(chance, profile.usual_distances), np.inf)
+    now = histogram_of(counts, profile)
+    h, psi = Histograms(bins.reference, now, bins.starts, bins.sizes), DISTANCES["psi"]
+    usable = bins.compared & h.known
+    chance = psi.floor(h, FALSE_SHARE / max(1, int(usable.sum())))
+    return psi.of(h), np.where(usable, np.maximum(chance, profile.usual_distances), np.inf)
 
 
 def _repeated(x: NDArray[np.float32], column: Column) -> RowCheck | None:

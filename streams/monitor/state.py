@@ -3,6 +3,7 @@ no pickle but River's. Stored names are older than the names in the program, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -133,6 +134,7 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 "moving": recent.drifting,
                 "unseen": counted.unseen,
                 "confidence": None if confidence is None else confidence.plain(),
+                "healthy": [_plain_counts(counts) for counts in recent.healthy],
                 "sample": None if sample is None else sample.plain(),
                 "learned": self.learning.done,
             }
@@ -188,6 +190,7 @@ class InputState(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                     streaks=plain["streaks"],
                     drifting=plain["moving"],
                     confidence=_confidence_of(plain["confidence"]),
+                    healthy=_several(plain.get("healthy", ())),  # not in states of 0.1
                 ),
                 tracked=Tracked(
                     open=msgspec.convert(plain["open"], dict[str, OpenFinding]),
@@ -232,6 +235,10 @@ _TYPES = {
     "high": np.float32,
     "wrong": np.int64,
 }
+
+
+def _several(plain: Sequence[dict[str, Any]]) -> tuple[Counts, ...]:
+    return tuple(counts for p in plain if (counts := _counts_of(p)) is not None)
 
 
 def _counts_of(plain: dict[str, Any] | None) -> Counts | None:

@@ -4,6 +4,7 @@ and with the confidence of every row, given those before them. Pure."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.contract import SUBWINDOWS_NEEDED, Breach, breaches, quiet
 from redistill.streams.monitor.counts import Counts
 from redistill.streams.monitor.drifted_features import DriftedFeature, drifted_features
@@ -36,6 +38,10 @@ __all__ = [
 ]
 
 
+HEALTHY_WINDOWS = 5
+"""Windows that are remembered to be compared with."""
+
+
 class Recent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What this stage remembers of the subwindows and windows before. A value."""
 
@@ -46,6 +52,9 @@ class Recent(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     drifting: Mapping[str, int] = {}
     """Kind of drift -> windows in a row in which some column had drifted."""
     confidence: ConfidenceWatch | None = None
+    healthy: tuple[Counts, ...] = ()
+    """The last windows in which nothing was broken and nothing had drifted; kept where they are
+    what contributors are compared with."""
 
     def restarted(self) -> Recent:
         """Without what was seen under another profile."""
@@ -125,7 +134,7 @@ def judge(
     segments: Sequence[Segment],
     *,
     profile: Profile | None,
-    confidence_delta: float,
+    config: WatchConfig,
 ) -> Judged:
     """Judge the segments of a block.
 
@@ -135,17 +144,18 @@ def judge(
         What is remembered of the segments before; it is not changed.
     profile
         The one under which they were counted; ``None``: only the confidence is judged.
-    confidence_delta
-        ADWIN's significance; another one than before starts it again.
+    config
+        The model's settings. Another ``confidence_delta`` than before starts ADWIN again.
     """
     if not segments:
         return Judged(before, [])
     verdicts: list[Verdict] = []
     confidence = None if before.confidence is None else before.confidence.copy()
     last, streaks, drifting = before.quartiles, before.streaks, before.drifting
+    healthy = before.healthy if config.compare_with == "recent" else ()
     screened = iter(_screened([s.subwindow for s in segments if s.subwindow is not None], profile))
     for segment in segments:
-        confidence, falls = _falls(confidence, segment, confidence_delta)
+        confidence, falls = _falls(confidence, segment, config.confidence_delta)
         verdicts += falls
         if not segment.ends_subwindow:
             continue
@@ -171,10 +181,20 @@ def judge(
         if segment.ends_window:
             whole = segment.window.complete
             if profile is not None and whole is not None and whole.rows >= SMALLEST_WINDOW:
-                verdict = _window(segment, whole, profile, drifting)
+                verdict = _window(segment, whole, profile, drifting, healthy, config)
                 drifting = {d.kind: d.windows for d in verdict.drifts}
                 verdicts.append(verdict)
-    after = Recent(quartiles=last, streaks=streaks, drifting=drifting, confidence=confidence)
+                if config.compare_with == "recent" and not (
+                    verdict.lasting or any(drifting.values())
+                ):
+                    healthy = (*healthy[1 - HEALTHY_WINDOWS :], whole)
+    after = Recent(
+        quartiles=last,
+        streaks=streaks,
+        drifting=drifting,
+        confidence=confidence,
+        healthy=healthy,
+    )
     return Judged(after, verdicts)
 
 
@@ -234,12 +254,18 @@ def _screened(
 
 
 def _window(
-    segment: Segment, whole: Counts, profile: Profile, drifting: Mapping[str, int]
+    segment: Segment,
+    whole: Counts,
+    profile: Profile,
+    drifting: Mapping[str, int],
+    healthy: Sequence[Counts],
+    config: WatchConfig,
 ) -> WindowVerdict:
     lasting = breaches(whole, profile, whole_window=True, relaxed=True)
     # what breaks no relaxed limit breaks no other one
     broken = breaches(whole, profile, whole_window=True) if lasting else []
-    drifted = drifted_features(whole, profile)
+    recent = reduce(Counts.plus, healthy) if healthy else None
+    drifted = drifted_features(whole, profile, distance=config.distance, recent=recent)
     features = len(profile.columns) - 2
     drifts = (
         _drift("input", [m for m in drifted if m.index < features], drifting, profile),

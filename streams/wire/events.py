@@ -274,15 +274,17 @@ class LossPart:
 @decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contributor:
-    """A column that moved, ranked by ``value / noise_floor``: explains, never accuses."""
+    """A column that moved, listed by its part in the shift: explains, never accuses."""
 
     column: str
     """Feature name, ``prediction`` or ``score``."""
     distance: str
-    """``psi``, ``js`` or ``ks``; or a contract rule such as ``missing`` or ``unit_change``."""
+    """``psi``, ``js``, ``wasserstein`` or ``ks``; or a contract rule such as ``missing`` or
+    ``unit_change``."""
     value: float
     noise_floor: float
-    """The distance that samples of this size show without any change (95% quantile)."""
+    """The distance that samples of this size show without any change: any column at all is beyond
+    its own in 1% of them (until 0.1: the 95% quantile of each column)."""
     direction: Literal["up", "down", "mixed"] | None = None
 
 

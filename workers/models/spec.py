@@ -18,7 +18,7 @@ from pydantic import Field
 from redistill.compress.judge import policy
 from redistill.compress.plan import GraphSpec, Training
 from redistill.decodable import decodable
-from redistill.streams.monitor.config import Level, WatchConfig
+from redistill.streams.monitor.config import CompareWith, DistanceName, Level, WatchConfig
 from redistill.streams.monitor.slice_columns import slice_columns
 from redistill.streams.wire.block import Schema
 from redistill.streams.wire.events import MODEL_PATTERN, SOURCE_PATTERN
@@ -125,6 +125,8 @@ class WatchSection:
     strictness: Share = 0.0
     window_rows: Annotated[int, Field(ge=50, le=1_000_000)] = 2_000
     window_minutes: Positive = 60.0
+    distance: DistanceName = "psi"
+    compare_with: CompareWith = "profile"
     join_rows_per_second: Positive = 2_000.0
     feature_rows_per_second: Positive = 500.0
     feature_megabytes: Positive = 256.0
@@ -258,6 +260,8 @@ class ModelSpec:
             strictness=self.watch.strictness,
             window_rows=self.watch.window_rows,
             window_seconds=self.watch.window_minutes * 60,
+            distance=self.watch.distance,
+            compare_with=self.watch.compare_with,
             rows_per_alarm=max(1_000.0, budget),
             join_rows_per_second=self.watch.join_rows_per_second,
             feature_rows_per_second=self.watch.feature_rows_per_second,

@@ -82,6 +82,9 @@ def feature(index: int, psi: float, floor: float = 0.02) -> DriftedFeature:
         floor=floor,
         threshold=0.25,
         rising=0.2,
+        value=psi,
+        noise=2 * floor,
+        part=0.5,
     )
 
 
@@ -229,8 +232,8 @@ def test_drift_opens_after_two_windows_and_ends_after_three_without_it() -> None
     assert (opened.statistic.value, opened.statistic.threshold) == (0.9, 0.25)
 
 
-def test_columns_beyond_their_noise_floor_are_what_drifted_in_the_newest_window() -> None:
-    drifted = [feature(4, 0.9), feature(1, 0.03), feature(2, 0.019)]
+def test_columns_beyond_what_chance_gives_are_contributors_of_the_newest_window() -> None:
+    drifted = [feature(4, 0.9), feature(1, 0.041), feature(2, 0.039)]
     step = tracked(window(1_999, drifted=drifted))
     assert [c.column for c in step.after.drifted] == ["x4", "x1"]
     many = tracked(window(1_999, drifted=[feature(0, 1.0)] * 12))

@@ -84,6 +84,7 @@ def full() -> InputState:
             streaks={"constant|2": 1},
             drifting={"input": 1, "prediction": 0},
             confidence=confidence,
+            healthy=(counts(200), counts(201)),
         ),
         tracked=Tracked(
             open={"input|psi|all": OpenFinding(finding=FINDING, columns=(1,), quiet_windows=2)},
@@ -134,6 +135,7 @@ def test_a_state_is_stored_under_the_names_that_it_always_had() -> None:
         "moving",
         "unseen",
         "confidence",
+        "healthy",
         "sample",
         "learned",
     ]

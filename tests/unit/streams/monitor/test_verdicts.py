@@ -3,10 +3,13 @@ confidence."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from monitor_blocks import SCHEMA, block, features
+from monitor_blocks import CONFIG, SCHEMA, block, features
 
+from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.input_profile import Profile
 from redistill.streams.monitor.reference import build_profile
 from redistill.streams.monitor.subwindows import Counted, close_overdue, count_rows
@@ -30,11 +33,11 @@ def judged(
     confidence: np.ndarray | None = None,
     profile: Profile | None = PROFILE,
     window_rows: int = 2_000,
-    delta: float = 1e-5,
+    config: WatchConfig = CONFIG,
 ) -> Judged:
     rows = block(x, 1, confidence=confidence)
     parts = count_rows(Counted(), rows, profile=profile, window_rows=window_rows).segments
-    return judge(before or Recent(), parts, profile=profile, confidence_delta=delta)
+    return judge(before or Recent(), parts, profile=profile, config=config)
 
 
 def of(step: Judged, kind: type) -> list:  # type: ignore[type-arg]
@@ -133,7 +136,7 @@ def test_a_window_that_the_clock_closed_is_judged_with_its_unfinished_subwindow(
     x[:, 2] = np.nan
     counted = count_rows(Counted(), block(x), profile=PROFILE, window_rows=2_000).after
     closed = close_overdue(counted, 10**12, window_seconds=60).segments
-    step = judge(Recent(), closed, profile=PROFILE, confidence_delta=1e-5)
+    step = judge(Recent(), closed, profile=PROFILE, config=CONFIG)
     assert [(type(v), v.row) for v in step.verdicts] == [
         (SubwindowVerdict, -1),
         (WindowVerdict, -1),
@@ -170,7 +173,9 @@ def test_rows_without_a_score_are_passed_over() -> None:
 
 def test_another_delta_starts_the_watch_again() -> None:
     before = judged(features(500, 1)).after
-    after = judged(features(100, 2), before=before, delta=1e-3).after
+    after = judged(
+        features(100, 2), before=before, config=replace(CONFIG, confidence_delta=1e-3)
+    ).after
     assert before.confidence is not None
     assert after.confidence is not None
     assert (before.confidence.n, after.confidence.n, after.confidence.delta) == (500, 100, 1e-3)
@@ -183,7 +188,7 @@ def test_without_a_profile_only_the_confidence_is_judged() -> None:
 
 def test_no_segments_change_nothing() -> None:
     before = judged(features(500, 1)).after
-    step = judge(before, [], profile=PROFILE, confidence_delta=1e-5)
+    step = judge(before, [], profile=PROFILE, config=CONFIG)
     assert step.after is before
     assert step.verdicts == []
 
@@ -193,3 +198,28 @@ def test_what_was_seen_under_another_profile_is_forgotten_but_for_the_confidence
     again = before.restarted()
     assert (again.quartiles, again.streaks, again.drifting) == ((), {}, {})
     assert again.confidence is before.confidence
+
+
+RECENT = replace(CONFIG, compare_with="recent")
+
+
+def test_windows_without_a_finding_are_remembered_where_contributors_need_them() -> None:
+    x = features(12_000, 2)
+    x[4_000:6_000, 3] = np.nan
+    assert judged(x).after.healthy == ()
+    after = judged(x, config=RECENT).after
+    assert [w.rows for w in after.healthy] == [2_000] * 5
+    assert all(w.valid[3] == 2_000 for w in after.healthy)
+    assert len(judged(features(2_000, 3), before=after, config=RECENT).after.healthy) == 5
+    assert after.restarted().healthy == ()
+
+
+def test_contributors_are_compared_with_recent_windows_where_that_is_asked_for() -> None:
+    x = features(14_000, 2)
+    x[:, 4] += 0.25  # since long ago, and no finding
+    x[12_000:, 5] += 0.25
+    first, *_, last = of(judged(x, config=RECENT), WindowVerdict)
+    assert [d.column.name for d in first.drifted if d.clear] == ["x4"]
+    assert [d.column.name for d in last.drifted if d.clear] == ["x5"]
+    *_, last = of(judged(x), WindowVerdict)
+    assert {d.column.name for d in last.drifted if d.clear} == {"x4", "x5"}
