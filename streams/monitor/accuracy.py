@@ -23,6 +23,7 @@ from redistill.streams.monitor.harm import HarmChange, HarmTest
 from redistill.streams.monitor.memory import Memory
 from redistill.streams.monitor.outcomes import AccuracyState, Outcomes
 from redistill.streams.monitor.slice_accounting import SliceAccount
+from redistill.streams.wire import sentences
 from redistill.streams.wire.events import (
     ChangePoint,
     Contributor,
@@ -252,9 +253,8 @@ class _Run:
                     harmful=None,
                 ),
                 reason=(
-                    f"error {before:.1%} -> {now:.1%} (measured on {width} labels)"
-                    f" since {_when(start)}; no base error is known yet, so whether that is harm"
-                    " is not known"
+                    sentences.loss(before, now, (1 - high, 1 - low), width, _when(start))
+                    + "; no base error is known yet, so whether that is harm is not known"
                 ),
                 provisional=True,
                 opened_at=utc(self._received(i)),
@@ -324,10 +324,8 @@ class _Run:
             rows=round(change.n / s.share),
             labelled=change.n,
         )
-        text = (
-            f"error {base.rate:.1%} -> {change.rate:.1%} (measured on {change.n} labels)"
-            f" since {_when(utc(change.high))}"
-        )
+        bounds = (1 - high, 1 - low)
+        text = sentences.loss(base.rate, change.rate, bounds, change.n, _when(utc(change.high)))
         where, words = ({}, "") if ended else self.slices.where(change.n)
         if words:
             text = f"{text}; {words}"
@@ -369,10 +367,7 @@ class _Run:
             at=at,
             resolution="recovered" if ended else None,
             reason=(
-                f"error back to {change.rate:.1%} (measured on {change.n} labels),"
-                f" {base.rate:.1%} in the reference"
-                if ended
-                else text
+                sentences.recovery(base.rate, change.rate, bounds, change.n) if ended else text
             ),
         )
         s.finding = None if ended else finding

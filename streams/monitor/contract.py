@@ -30,6 +30,7 @@ from redistill.streams.monitor.units import (
     suspects,
     unit_changes,
 )
+from redistill.streams.wire.sentences import figure
 
 __all__ = ["SUBWINDOWS_NEEDED", "Breach", "breaches", "quiet"]
 
@@ -319,15 +320,4 @@ def _mapped(found: UnitMap) -> str:
 
 
 def _with_bounds(x: Interval) -> str:
-    return f"{_figure(x.value)} [{_figure(x.low)}, {_figure(x.high)}]"
-
-
-def _figure(x: float) -> str:
-    """Three digits, without an exponent where there is no need.
-
-    Examples
-    --------
-    >>> _figure(1024.3), _figure(0.0098), _figure(2.541), _figure(3.2e-7)
-    ('1,024', '0.0098', '2.54', '3.2e-07')
-    """
-    return f"{x:,.0f}" if 100 <= abs(x) < 1e7 else f"{x:.3g}"
+    return f"{figure(x.value)} [{figure(x.low)}, {figure(x.high)}]"

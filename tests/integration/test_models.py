@@ -206,8 +206,8 @@ def test_the_command_lists_models_for_people_and_for_programs(
     result = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
     assert "repairing (repairs paused)" in result.output
-    assert "90.0% [82.4%, 95.1%] on 100" in result.output
-    assert "linear: error 10% -> 40%" in result.output
+    assert "  accuracy 90.0% [82.4, 95.1], measured on 100 labels" in result.output
+    assert "  harm: error 10% -> 40%" in result.output
     assert "not registered: new, 70 rows seen since 1970-01-02 00:00:00Z" in result.output
     document = json.loads(CliRunner().invoke(app, ["--json"]).stdout)
     (model,) = document["models"]

@@ -8,28 +8,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redistill.streams.wire import sentences
+from redistill.times import utc
 from redistill.workers.alerts.alert import Alert, Severity
-from redistill.workers.alerts.words import (
-    between,
-    impact_text,
-    impact_title,
-    one_line,
-    where_text,
-)
+from redistill.workers.incidents.summary import summarised
 from redistill.workers.store import alert_holds
 
 __all__ = ["CHANGES", "of_change", "of_incident", "of_operational", "severity_of", "trial"]
 
 Row = Mapping[str, Any]
 
-STAGES = {
-    "detected": "redistill looks at it",
-    "diagnosing": "redistill looks for the cause",
-    "waiting_labels": "redistill waits for labels",
-    "repairing": "redistill repairs it",
-    "awaiting_person": "a person must act",
-    "guarding": "a repaired version serves, and is compared with what it replaced",
-}
+LONGEST = 600
+"""Characters of one field: a reason may list many columns."""
 CHANGES = {
     "publish": "{now} serves in place of {before}",
     "rollback": "rolled back from {before} to {now}",
@@ -59,13 +49,12 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
     """
     number = str(incident["incident_id"])
     resolved = incident["status"] == "resolved"
-    main = _main(findings)
+    main = sentences.main_finding(findings)
     impact: Row = main.get("impact") or {}
-    why = one_line(str(incident["why"]))
-    title = impact_title(impact) if impact.get("harmful") else ""
-    title = title or one_line(str(main.get("reason") or why), 160).rstrip(".")
+    told = summarised(incident, findings)
+    title = sentences.change(impact) if impact.get("harmful") else ""
+    title = title or one_line(str(main.get("reason") or incident["why"]), 160).rstrip(".")
     model, version = (one_line(str(incident[name]), 80) for name in ("model", "version"))
-    how_bad = impact_text(impact)
     return Alert(
         key=alert_holds.of_incident(number),
         kind="incident",
@@ -75,10 +64,10 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
         model=model,
         version=version,
         title=one_line(f"{model} {version}: {title}", 300),
-        how_bad=one_line(how_bad) or "its effect on accuracy is not known: no label says so yet",
-        where=one_line(where_text(findings)),
-        done=one_line(_done(incident, why)),
-        commands=() if resolved else _commands(incident, number[:8]),
+        how_bad=one_line(told.how_bad),
+        where=one_line("; ".join(filter(None, (told.where, *told.why)))),
+        done=one_line(told.doing),
+        commands=told.commands,
         url=None if public_url is None else f"{public_url.rstrip('/')}/incidents/{number}",
         opened_at=int(incident["opened_at"]),
         began=between(incident["change_low"], incident["change_high"]),
@@ -86,39 +75,23 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
     )
 
 
-def _main(findings: Sequence[Row]) -> Row:
-    """The finding that says most: measured harm first, of everything rather than of a slice."""
-
-    def order(finding: Row) -> tuple[bool, bool, bool]:
-        impact = finding.get("impact") or {}
-        return (
-            not impact.get("harmful"),
-            impact.get("basis") != "measured",
-            finding.get("scope") != "all",
-        )
-
-    return min(findings, key=order, default={})
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A field of an alert: on one line, cut at its length."""
+    return sentences.name(text, longest)
 
 
-def _done(incident: Row, why: str) -> str:
-    if incident["status"] == "resolved":
-        return f"resolved, {incident['resolution']}: {why}"
-    attempt = f" (attempt {incident['attempt']})" if incident["attempt"] else ""
-    return f"{STAGES.get(incident['stage'], incident['stage'])}{attempt}: {why}"
+def between(low: int | None, high: int | None) -> str:
+    """When a change began, by its bounds; empty where that is not known.
 
-
-def _commands(incident: Row, number: str) -> tuple[str, ...]:
-    """What a person can do, by what the incident waits for. Model names need no quoting."""
-    shown = f"redistill incidents show {number}"
-    taken = f"redistill incidents ack {number}"
-    if incident["incident_class"] == "data_bug":
-        ended = f'redistill incidents resolve {number} --reason "the feed was mended"'
-        return (shown, taken, ended)
-    if incident["stage"] == "awaiting_person":
-        return (shown, f"redistill incidents approve {number}", taken)
-    if incident["stage"] == "guarding":
-        return (shown, f"redistill rollback {incident['model']}", taken)
-    return (shown, taken)
+    Examples
+    --------
+    >>> between(0, 60_000_000), between(0, 0), between(None, 1)
+    ('between 1970-01-01 00:00 and 1970-01-01 00:01 UTC', '1970-01-01 00:00 UTC', '')
+    """
+    if low is None or high is None:
+        return ""
+    first, last = (f"{utc(at):%Y-%m-%d %H:%M}" for at in (low, high))
+    return f"{first} UTC" if first == last else f"between {first} and {last} UTC"
 
 
 def of_operational(row: Row) -> Alert:

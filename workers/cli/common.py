@@ -196,7 +196,7 @@ OF_MODEL: Any = typer.Option(
 )
 
 
-def paragraph(text: str, *, width: int | None = None) -> str:
+def paragraph(text: str, *, width: int | None = None, indent: int = 2) -> str:
     """A text below a heading: indented, wrapped, each choice of a question on a line of its own,
     and no command broken.
 
@@ -204,6 +204,8 @@ def paragraph(text: str, *, width: int | None = None) -> str:
     ----------
     width
         In characters; ``None``: of the terminal.
+    indent
+        Spaces before the first line; those below it have two more, where it has none.
 
     Examples
     --------
@@ -219,14 +221,14 @@ def paragraph(text: str, *, width: int | None = None) -> str:
         said = re.sub(r"(?<=[:;]) (\(\d\) )", r"\n  \1", said)
     for line in said.splitlines():
         body = line.lstrip()
-        lead = " " * (2 + len(line) - len(body))
+        lead = " " * (indent + len(line) - len(body))
         whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\xa0"), body)
         lines += textwrap.wrap(
             whole,
             width or console().width,
             initial_indent=lead,
-            subsequent_indent=lead if lead == "  " else lead + "    ",
-            break_long_words=False,
+            subsequent_indent=lead or "  " if len(lead) <= 2 else lead + "    ",
+            break_long_words="\xa0" not in whole,
             break_on_hyphens=False,
         )
     return "\n".join(lines).replace("\xa0", " ")

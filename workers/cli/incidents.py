@@ -44,11 +44,14 @@ def list_(
     redistill incidents list --all --model credit
     """
     from redistill.workers.documents.incident import line_of_incident
+    from redistill.workers.incidents.summary import finding_objects, summarised
+    from redistill.workers.store import alert_queries
     from redistill.workers.store import incident_queries as queries
 
     with common.opened(common.load()) as database, database.read() as conn:
         common.want_model(conn, model)
         rows = queries.listed(conn, model=model, resolved=everything, limit=limit)
+        bodies = alert_queries.finding_bodies(conn, [row["incident_id"] for row in rows])
     if as_json:
         common.print_json([line_of_incident(row) for row in rows])
         return
@@ -57,12 +60,21 @@ def list_(
         return
     now = database.clock()
     for row in rows:
+        told = summarised(row, finding_objects(bodies.get(row["incident_id"], ())))
         state = row["resolution"] or row["stage"]
-        common.echo(
-            f"{row['incident_id'][:8]}  {row['model']} {row['version']}  {row['incident_class']},"
-            f" {state}, {common.ago(row['opened_at'], now)} ago"
+        common.echo_text(
+            common.paragraph(
+                f"{row['incident_id'][:8]}  {common.one_line(row['model'])}"
+                f" {common.one_line(row['version'])}: {told.what}, {state},"
+                f" {common.ago(row['opened_at'], now)} ago",
+                indent=0,
+            )
         )
-        common.echo(f"          {row['why']}")
+        for sentence in (told.how_bad, told.where, told.doing):
+            if sentence:
+                common.echo_text(common.paragraph(sentence))
+        if told.commands:
+            common.echo_text(common.paragraph(f"next: `{told.commands[0]}`"))
 
 
 @app.command(short_help="Show findings, contributors and every step.")
@@ -237,30 +249,41 @@ def approve(
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    say = common.echo
-    state = found["resolution"] or found["stage"]
-    say(f"{found['incident_class']} of {found['model']} {found['version']}: {state}")
-    common.echo_text(common.paragraph(found["why"]))
-    say(f"  id {found['incident_id']}")
-    say(
-        f"  cause {found['cause'] or 'not known yet'}, decision {found['decision'] or '-'},"
-        f" attempts {found['attempt']}"
-    )
+    from redistill.workers.incidents.summary import summarised
+
+    def say(text: str, *, indent: int = 2) -> None:
+        common.echo_text(common.paragraph(text, indent=indent))
+
+    told = summarised(found, found["findings"])
+    model, version = (common.one_line(found[name]) for name in ("model", "version"))
+    say(f"{model} {version}: {told.how_bad}", indent=0)
+    if told.where:
+        say(told.where)
+    if told.commands:
+        say(f"next: `{told.commands[0 if len(told.commands) < 3 else 1]}`")
+    say("why", indent=0)
+    for sentence in told.why or ("not known yet",):
+        say(sentence)
     if found["change_low"] is not None:
         low, high = common.moment(found["change_low"]), common.moment(found["change_high"])
-        say(f"  the change began between {low} and {high}")
+        say(f"the change began between {low} and {high}")
+    say("what redistill does", indent=0)
+    say(told.doing)
+    if told.may:
+        say(told.may)
+    for command in told.commands[1:]:
+        say(f"you may type `{command}`")
+    common.echo(
+        f"  id {found['incident_id']}, {told.what}, attempts {found['attempt']}, decision"
+        f" {found['decision'] or '-'}"
+    )
     for finding in found["findings"]:
-        say("")
         say(
-            f"finding {finding['kind']} ({finding['scope']}), {finding['status']}:"
-            f" {finding['reason']}"
+            f"finding {finding['kind']} ({common.one_line(finding['scope'])}),"
+            f" {finding['status']}: {finding['reason']}",
+            indent=0,
         )
-        for c in finding["contributors"][:5]:
-            say(
-                f"    {c['column']}: {c['distance']} {c['value']:.3g}"
-                f" (chance gives {c['noise_floor']:.3g})"
-            )
-    say("")
+    common.echo("")
     table = common.table("TIME", "AFTER", "STEP", "WHAT")
     for column in table.columns[:2]:
         column.no_wrap = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,15 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from redistill.workers.incidents.summary import Summary
     from redistill.workers.settings.settings import Settings
     from redistill.workers.store.queries import Overview
 
 __all__ = ["app"]
+
+Told = tuple[str, "Summary", str]
+"""Id of an incident, its summary, and its reason."""
+MOST_INCIDENTS = 1_000
 
 app = typer.Typer(
     add_completion=False,
@@ -64,6 +70,7 @@ def models(
                 near = names.did_you_mean(version, told) if told else " (it has none)"
                 raise UsageError(f"{name} has no version {version!r}{near}")
         found = [queries.overview(conn, m, now) for m in ([name] if name else known)]
+        incidents = {} if as_json else _incidents(conn, name)
         unknown = queries.unregistered_models(conn)
         clocks = clock_problem.get(conn)
         detail = model_detail.detail(conn, name, now) if name else {}
@@ -103,7 +110,7 @@ def models(
     if not found:
         common.echo("no model is registered yet: `redistill register model.toml`")
     else:
-        _print(found, now)
+        _print(found, incidents, now)
     if name:
         _print_detail(detail)
     for line in (trusted, planned):
@@ -139,6 +146,24 @@ def _trusted(conn: sa.Connection, name: str) -> str | None:
     if context is None or rows is None:
         return None
     return trusted_power.shown(rows, context.spec, queries.trusted_churn(conn, name))
+
+
+def _incidents(conn: sa.Connection, name: str | None) -> dict[str, Told]:
+    """The open incident of each model that needs a person first, or is the newest."""
+    from redistill.workers.incidents.summary import finding_objects, summarised
+    from redistill.workers.store import alert_queries, incident_queries
+
+    rows = incident_queries.listed(conn, model=name, resolved=False, limit=MOST_INCIDENTS)
+    first = {row["model"]: row for row in reversed(rows)}
+    bodies = alert_queries.finding_bodies(conn, [row["incident_id"] for row in first.values()])
+    return {
+        model: (
+            row["incident_id"],
+            summarised(row, finding_objects(bodies.get(row["incident_id"], ()))),
+            str(row["why"]),
+        )
+        for model, row in first.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,41 +212,46 @@ def _lag(settings: Settings, now: int) -> _Lag | str | None:
     return _Lag(lag, held)
 
 
-def _print(found: list[Overview], now: int) -> None:
-    from rich.table import Table
+def _print(found: list[Overview], told: Mapping[str, Told], now: int) -> None:
+    for o in found:
+        _print_model(o, told.get(o.model), now)
 
+
+def _print_model(o: Overview, incident: Told | None, now: int) -> None:
+    from redistill.streams.wire import sentences
     from redistill.workers.store.model_status import accuracy, state
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "state", "version", "accuracy (measured)"):
-        table.add_column(title, overflow="fold")
-    for title in ("waiting", "label lag", "gate rows/day", "last event"):
-        table.add_column(title, justify="right")
-    for o in found:
-        measured = accuracy(o)
-        rate = "no labels"
-        if measured is not None:
-            rate = (
-                f"{measured.value:.1%} [{measured.low:.1%}, {measured.high:.1%}] on {measured.n:,}"
-            )
-        word = state(o, now)
-        table.add_row(
-            o.model,
-            f"{word} (repairs paused)" if o.paused_until is not None else word,
-            o.version or "-",
-            rate,
-            f"{o.labels_waiting:,}",
-            "-"
-            if o.label_lag_us is None
-            else common.duration(max(0.0, to_seconds(o.label_lag_us))),
-            "-" if o.gate_rows_per_day is None else f"{o.gate_rows_per_day:,.0f}",
-            common.ago(o.last_served_at, now),
+    def say(text: str, *, indent: int = 2) -> None:
+        common.echo_text(common.paragraph(text, indent=indent))
+
+    word = state(o, now) + (" (repairs paused)" if o.paused_until is not None else "")
+    serves = f", version {common.one_line(o.version)}" if o.version else ", no version yet"
+    say(f"{common.one_line(o.model)}: {word}{serves}", indent=0)
+    measured = accuracy(o)
+    if measured is None:
+        say("accuracy not known: no labels")
+    else:
+        bounds = sentences.interval(measured.low, measured.high)
+        say(
+            f"accuracy {sentences.percent(measured.value)} {bounds}, measured on"
+            f" {measured.n:,} labels"
         )
-    out = common.console()
-    out.print(table)
-    for o in found:
-        if o.incident is not None:
-            out.print(f"{o.model}: {o.incident[2]}", markup=False)
+    lag = ""
+    if o.label_lag_us is not None:
+        lag = f", they come after {common.duration(max(0.0, to_seconds(o.label_lag_us)))}"
+    gated = ""
+    if o.gate_rows_per_day is not None:
+        gated = f", {o.gate_rows_per_day:,.0f} gate rows a day"
+    say(
+        f"{o.labels_waiting:,} labels wait for their prediction{lag}{gated}; last event"
+        f" {common.ago(o.last_served_at, now)}"
+    )
+    if incident is not None:
+        number, summary, why = incident
+        say(f"{summary.what}: {summary.how_bad if summary.measured else why}")
+        if summary.where:
+            say(summary.where)
+        say(f"next: `redistill incidents show {number[:8]}`")
 
 
 def _compared(result: dict[str, Any] | None) -> str:

@@ -276,6 +276,8 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     """The findings and the summary, for people."""
     from rich.table import Table
 
+    from redistill.streams.wire import sentences
+
     summary = lines[-1]["summary"]
     findings = lines[:-1]
     if findings and console.is_terminal:
@@ -288,9 +290,11 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         console.print(table)
     else:
         for f in findings:
-            console.print(
-                f"row {f['row']}: {_what(f)} {f['status']}: {f['reason']}",
-                soft_wrap=True,
+            common.echo_text(
+                common.paragraph(
+                    f"row {f['row']:,}: {_what(f)} {f['status']}: {f['reason']}", indent=0
+                ),
+                err=console.stderr,
             )
     base = summary["base_error"]
     accuracy = summary["accuracy"]
@@ -320,7 +324,8 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     for s in summary["slices"]:
         console.print(
             f"{s['key']} = {s['value']}:"
-            f" accuracy {s['accuracy']:.1%} ({s['low']:.1%} to {s['high']:.1%}, n = {s['n']})",
+            f" accuracy {s['accuracy']:.1%} {sentences.interval(s['low'], s['high'])}, measured on"
+            f" {s['n']:,} labels",
             soft_wrap=True,
         )
     for note in summary["notes"]:

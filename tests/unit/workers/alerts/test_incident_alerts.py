@@ -36,7 +36,7 @@ def test_message_says_everything_that_somebody_on_call_asks() -> None:
     assert made.how_bad.startswith("error 5.0% → 60.0%")
     assert "measured on" in made.how_bad
     assert made.began == "between 2025-11-24 15:59 and 2025-11-24 16:00 UTC"
-    assert made.where.startswith("moved: x (")
+    assert made.where.startswith("everywhere, or not localised yet; moved: x (")
     assert made.done == "redistill repairs it (attempt 1): compression gap: it lost 12 points"
     assert made.commands == (
         "redistill incidents show 3f2a81c0",
@@ -91,7 +91,9 @@ def test_without_a_measurement_it_says_so() -> None:
     shifted["impact"] |= {"metric": "rows", "current": None}
     made = incident_alerts.of_incident(incident(), [shifted], None)
     assert made.title == f"credit v1: {shifted['reason']}"
-    assert made.how_bad == "its effect on accuracy is not known: no label says so yet"
+    assert made.how_bad == (
+        f"{shifted['reason']}; its effect on accuracy is not known: no label says so yet"
+    )
 
 
 def test_measured_harm_of_everything_is_told_before_what_explains_it() -> None:

@@ -131,7 +131,7 @@ def test_moves_of_pointers_are_told_from_when_somebody_is_there_to_be_told(
 
 
 @pytest.mark.parametrize(
-    "body", ["{", "[1]", '{"impact": [], "slices": 3}', '{"contributors": [{}]}']
+    "body", ["{", "[1]", '{"impact": [3], "slices": 3}', '{"contributors": [{}]}']
 )
 def test_row_that_cannot_be_read_costs_nobody_else_their_alert(
     database: Database, body: str

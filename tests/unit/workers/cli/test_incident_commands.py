@@ -99,7 +99,40 @@ def test_show_tells_the_findings_and_every_step(database: Database) -> None:
     assert found["findings"][0]["contributors"][0]["column"] == "x"
     text = done("incidents", "show", incident_of(database))
     assert "needs approval" in " ".join(text.split()) or "need approval" in " ".join(text.split())
-    assert "psi" in text
+    assert "PSI" in text
+
+
+def test_show_begins_with_how_bad_since_when_where_and_what_to_type(database: Database) -> None:
+    number = incident_of(database)
+    lines = done("incidents", "show", number).splitlines()
+    told = " ".join(" ".join(lines[: lines.index("why")]).split())
+    assert told.startswith("credit v1: error 5.0% → 60.0% [")
+    assert ", measured on 25 labels, since 20" in told
+    assert " everywhere, or not localised yet next: " in told
+    assert f"`redistill incidents approve {number[:8]}`" in told
+    assert lines.index("why") < lines.index("what redistill does")
+
+
+LONG = "a" * 40 + "." + "b" * 39
+
+
+@pytest.mark.parametrize(
+    "words", [("incidents",), ("incidents", "list", "--all"), ("models",)], ids=" ".join
+)
+def test_lists_fit_eighty_columns_whatever_the_names(
+    database: Database, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with database.begin() as conn:
+        loop.register(conn, loop.spec(LONG, level="watch"))
+        loop.store(conn, finding(model=LONG, contributors=("c" * 200,)))
+    ingest.ingest(database, fleet_limits=LIMITS, actor="worker:test", clock=Clock())
+    with database.begin() as conn:
+        conn.execute(sa.update(incidents).values(version="v" * 80))
+    lines = done(*words).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert LONG in "".join(line.strip() for line in lines)
+    assert any("`redistill incidents show " in line for line in lines)
 
 
 def test_show_wraps_what_it_says_and_breaks_no_command(database: Database) -> None:
