@@ -248,13 +248,14 @@ def test_files_that_are_none_end_the_command_with_a_sentence(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--json", "--report"])
 def test_a_full_disk_ends_the_command_with_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     pq.write_table(STREAM.slice(0, 1_000), tmp_path / "s.parquet")
     path = str(tmp_path / "s.parquet")
     with pytest.raises(SystemExit) as stopped:
-        main(["replay", path, "--reference", path, "--json", "/dev/full"])
+        main(["replay", path, "--reference", path, option, "/dev/full"])
     assert stopped.value.code == 2
     assert "/dev/full cannot be written: No space left" in capsys.readouterr().err
 
@@ -302,6 +303,20 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
         )
 
     return ask
+
+
+def test_report_is_written_and_changes_nothing_that_is_said(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    plain = asked()
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()[:-1]  # the summary has seconds
+    told = asked("--report", str(tmp_path / "out.html"))
+    assert (told.exit_code, plain.exit_code) == (0, 0)
+    assert (tmp_path / "out.jsonl").read_text().splitlines()[:-1] == lines
+    assert told.output.splitlines()[:-3] == plain.output.splitlines()[:-3]
+    page = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert "redistill replay of stream.parquet" in page
 
 
 def summary(tmp_path: Path) -> dict[str, Any]:

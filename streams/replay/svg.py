@@ -1,0 +1,183 @@
+"""SVG charts of a report, as text: a measured share over rows with its interval, and two histograms
+beside each other. Colours come from the page's style sheet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Mark", "Measured", "histograms", "over_rows"]
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 74, 12, 14, 34
+"""Of a chart and its margins, in its own units; the page scales it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A share of the rows ``first`` to ``last``, with its 95% interval."""
+
+    first: int
+    last: int
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """Something that was said at a row."""
+
+    row: int
+    style: str
+    """Class of the style sheet: ``harm``, ``resolved`` or ``note``."""
+    text: str
+
+
+def over_rows(
+    points: Sequence[Measured],
+    marks: Sequence[Mark],
+    *,
+    rows: int,
+    reference: float | None,
+    title: str,
+    height: int = 240,
+) -> str:
+    """A measured share over the rows of a stream.
+
+    Parameters
+    ----------
+    points
+        In the order of their rows.
+    marks
+        Vertical lines; their texts show where the pointer rests.
+    rows
+        Of the stream: the right end.
+    reference
+        Share in the reference, a dashed line; ``None``: not known.
+    """
+    shown = [v for p in points for v in (p.low, p.high)] + ([reference] if reference else [])
+    bottom, top = _range(shown)
+
+    def x(row: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * row / max(1, rows)
+
+    def y(value: float) -> float:
+        return TOP + (height - TOP - BOTTOM) * (top - value) / (top - bottom)
+
+    parts = [_open(title, height)]
+    for i in range(5):
+        value = bottom + (top - bottom) * i / 4
+        parts.append(_line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
+        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:.1%}", "end"))
+    for i in range(5):
+        anchor = "end" if i == 4 else "start" if i == 0 else "middle"
+        parts.append(_text(x(rows * i / 4), height - 8, f"{round(rows * i / 4):,}", anchor))
+    if points:
+        upper = [(x((p.first + p.last) / 2), y(p.high)) for p in points]
+        lower = [(x((p.first + p.last) / 2), y(p.low)) for p in points]
+        parts.append(f'<polygon class="band" points="{_points(upper + lower[::-1])}"/>')
+        middle = [(x((p.first + p.last) / 2), y(p.value)) for p in points]
+        parts.append(f'<polyline class="line" points="{_points(middle)}"/>')
+    if reference is not None:
+        parts.append(_line("base", LEFT, y(reference), WIDTH - RIGHT, y(reference)))
+    parts += [
+        f'<g class="{escape(mark.style)}"><title>{escape(mark.text)}</title>'
+        + _line("mark", x(mark.row), TOP, x(mark.row), height - BOTTOM)
+        + f'<circle cx="{x(mark.row):.1f}" cy="{TOP}" r="4"/></g>'
+        for mark in marks
+    ]
+    for (cx, cy), p in zip(
+        [(x((p.first + p.last) / 2), y(p.value)) for p in points], points, strict=True
+    ):
+        said = (
+            f"rows {p.first:,} to {p.last:,}: {p.value:.1%}"
+            f" [{100 * p.low:.1f}, {100 * p.high:.1f}], measured on {p.n:,} labels"
+        )
+        parts.append(
+            f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="2.5"><title>{escape(said)}</title>'
+            "</circle>"
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def histograms(
+    reference: Sequence[float],
+    current: Sequence[float],
+    labels: Sequence[str],
+    *,
+    title: str,
+    height: int = 150,
+) -> str:
+    """Two histograms beside each other, bin by bin.
+
+    Parameters
+    ----------
+    reference, current
+        Shares of the bins.
+    labels
+        Of the bins; where there are many, only some are written.
+    """
+    n = max(1, len(reference))
+    top = max([*reference, *current, 1e-9])
+    step = (WIDTH - LEFT - RIGHT) / n
+
+    def y(value: float) -> float:
+        return TOP + (height - TOP - BOTTOM) * (1 - value / top)
+
+    parts = [_open(title, height)]
+    for value in (0.0, top):
+        parts.append(_line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
+        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:.0%}", "end"))
+    every = max(1, -(-n // 5))
+    for i, (usual, now, label) in enumerate(zip(reference, current, labels, strict=True)):
+        at = LEFT + i * step
+        said = escape(f"{label}: {usual:.1%} in the reference, {now:.1%} now")
+        parts.append(
+            f"<g><title>{said}</title>"
+            + _bar("usual", at + 0.08 * step, y(usual), 0.4 * step, y(0) - y(usual))
+            + _bar("now", at + 0.52 * step, y(now), 0.4 * step, y(0) - y(now))
+            + "</g>"
+        )
+        if i % every == 0:
+            parts.append(_text(at + step / 2, height - 8, _short(label, 13), "middle"))
+    return "".join([*parts, "</svg>"])
+
+
+def _open(title: str, height: int) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>"
+    )
+
+
+def _range(shown: Sequence[float]) -> tuple[float, float]:
+    """Bounds of an axis of shares, with room above and below."""
+    low, high = min(shown, default=0.0), max(shown, default=1.0)
+    room = max(0.01, 0.08 * (high - low))
+    low, high = max(0.0, low - room), min(1.0, high + room)
+    return (low, high) if high > low else (0.0, 1.0)
+
+
+def _points(points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
+def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _bar(style: str, x: float, y: float, width: float, height: float) -> str:
+    return (
+        f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}"'
+        f' height="{max(0.0, height):.1f}"/>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"
