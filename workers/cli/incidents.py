@@ -249,12 +249,12 @@ def approve(
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from redistill.workers.incidents.summary import summarised
+    from redistill.workers.incidents.summary import readable, summarised
 
     def say(text: str, *, indent: int = 2) -> None:
         common.echo_text(common.paragraph(text, indent=indent))
 
-    told = summarised(found, found["findings"])
+    told = summarised(found, readable(found["findings"]))
     model, version = (common.one_line(found[name]) for name in ("model", "version"))
     say(f"{model} {version}: {told.how_bad}", indent=0)
     if told.where:

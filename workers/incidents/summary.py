@@ -11,7 +11,7 @@ from typing import Any
 
 from redistill.streams.wire import sentences
 
-__all__ = ["Summary", "finding_objects", "summarised"]
+__all__ = ["Summary", "finding_objects", "readable", "summarised"]
 
 Row = Mapping[str, Any]
 
@@ -93,17 +93,28 @@ def summarised(incident: Row, findings: Sequence[Row]) -> Summary:
 
 def finding_objects(bodies: Sequence[str]) -> list[Row]:
     """Stored findings as JSON objects; one that cannot be put into words is left out."""
-    found: list[Row] = []
+    read = []
     for body in bodies:
         try:
-            read = json.loads(body)
-            for tell in (sentences.headline, sentences.where, sentences.parts):
-                tell(read)
-            sentences.moved([read])
-        except (ValueError, TypeError, KeyError, AttributeError):
+            read.append(json.loads(body))
+        except ValueError:
             continue
-        found.append(read)
-    return found
+    return readable(read)
+
+
+def readable(findings: Sequence[Row]) -> list[Row]:
+    """Those findings that can be put into words."""
+    return [finding for finding in findings if _can_be_told(finding)]
+
+
+def _can_be_told(finding: Row) -> bool:
+    try:
+        for tell in (sentences.headline, sentences.where, sentences.parts):
+            tell(finding)
+        sentences.moved([finding])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
+    return True
 
 
 def _doing(incident: Row) -> str:

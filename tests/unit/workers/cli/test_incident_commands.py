@@ -113,6 +113,22 @@ def test_show_begins_with_how_bad_since_when_where_and_what_to_type(database: Da
     assert lines.index("why") < lines.index("what redistill does")
 
 
+def test_a_finding_that_cannot_be_put_into_words_hides_no_incident(database: Database) -> None:
+    with database.begin() as conn:
+        body = {
+            "kind": "accuracy",
+            "scope": "all",
+            "status": "open",
+            "reason": "odd",
+            "impact": [3],
+        }
+        conn.execute(sa.update(t.findings).values(body=json.dumps(body)))
+    number = incident_of(database)
+    for words in (("incidents",), ("incidents", "show", number)):
+        assert "its effect on accuracy is not known" in done(*words)
+    assert f"`redistill incidents show {number[:8]}`" in done("models")
+
+
 LONG = "a" * 40 + "." + "b" * 39
 
 
