@@ -6,15 +6,18 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import msgspec
+
 from redistill.stats import clopper_pearson
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.expected_error import ExpectedError, SliceReference
 from redistill.streams.monitor.findings import finding_id
-from redistill.streams.monitor.localisation import Localised, SliceLoss, localise
+from redistill.streams.monitor.localisation import SliceLoss, localise
 from redistill.streams.monitor.mix import Excess, split
 from redistill.streams.monitor.slice_memory import LabelledRows
 from redistill.streams.monitor.slice_run import SliceChange
 from redistill.streams.monitor.slice_tests import TOLERANCE
+from redistill.streams.wire import sentences
 from redistill.streams.wire.events import (
     Basis,
     ChangePoint,
@@ -29,8 +32,6 @@ from redistill.streams.wire.events import (
 from redistill.times import utc
 
 __all__ = ["of_slice", "where_and_why"]
-
-NOWHERE = "everywhere, or not localised yet"
 
 
 def where_and_why(
@@ -64,20 +65,8 @@ def where_and_why(
     if found.slice is not None and found.outside is not None:
         fields["localised_to"] = expected.slices[found.slice.index].name
         fields["outside"] = _part(found.outside, "measured")
-    words = (
-        f"the mix moved ({_points(parts.moved)} expected),"
-        f" it got worse by {_points(parts.worse)} points"
-    )
-    return fields, f"{_place(found, expected)}; {words}"
-
-
-def _place(found: Localised, expected: ExpectedError) -> str:
-    if found.slice is None or found.outside is None:
-        return NOWHERE
-    name = expected.slices[found.slice.index].name
-    if not found.outside.n:
-        return f"in {name}"
-    return f"in {name}, {_points(found.outside)} points outside it"
+    told = {**msgspec.to_builtins(fields), "impact": {"metric": "accuracy"}}
+    return fields, "; ".join(filter(None, (sentences.where(told), sentences.parts(told))))
 
 
 def of_slice(
@@ -124,13 +113,13 @@ def of_slice(
     )
     ended = change.status == "resolved"
     at = utc(received_at)
-    text = f"{s.name}: error {c.expected:.1%} expected -> {change.rate:.1%}"
-    reason = f"{text} (measured on {change.n} labels) since {_when(change.high)}"
-    if ended:
-        reason = (
-            f"{s.name}: error back to {change.rate:.1%} (measured on {change.n} labels),"
-            f" {c.expected:.1%} expected"
-        )
+    bounds = (1 - high, 1 - low)
+    text = (
+        sentences.recovery(reference, change.rate, bounds, change.n)
+        if ended
+        else sentences.loss(reference, change.rate, bounds, change.n, _when(change.high))
+    )
+    reason = f"in {s.name}: {text}; {sentences.percent(c.expected)} expected"
     told: dict[str, Any] = {
         "status": change.status,
         "severity": "info" if ended else "critical",
@@ -205,10 +194,6 @@ def _effect(s: SliceReference, loss: SliceLoss) -> SliceEffect:
 
 def _part(e: Excess, basis: Basis) -> LossPart:
     return LossPart(value=e.value, low=e.low, high=e.high, basis=basis, n=e.n)
-
-
-def _points(e: Excess) -> str:
-    return f"{100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}]"
 
 
 def _when(at: int) -> str:

@@ -202,7 +202,7 @@ def where(finding: Finding) -> str:
     rest = finding.get("outside")
     if rest is None:
         return text
-    return f"{text}; elsewhere {_points(rest)} more errors than expected"
+    return f"{text}; outside it {_points(rest)} beyond what was expected"
 
 
 def _slice(s: Finding) -> str:

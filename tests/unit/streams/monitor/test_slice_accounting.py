@@ -145,7 +145,7 @@ def test_a_loss_of_one_slice_is_named_and_one_of_all_rows_is_not() -> None:
     assert last.slices[0].key == "fifth"
     assert last.outside is not None
     assert last.outside.low < 0.02
-    assert "in fifth=v0, " in last.reason
+    assert "in fifth=v0: error " in last.reason
     every = world.rows(rng, 1_500, harm="+20", since=500)
     _, found = told(every, base, expected, [0, 1_500], stored=False)
     last = [f for _, f in found if f.scope == "all"][-1]

@@ -15,9 +15,10 @@ def test_words_say_the_place_the_rest_and_both_parts_with_their_intervals() -> N
     base, expected = reference(world.rows(rng, REFERENCE_ROWS))
     rows = labelled(world.rows(rng, 500, harmed=("fifth", 1), harm="flip"), expected)
     fields, words = where_and_why(rows, expected, reference=base.rate)
-    assert words.startswith("in fifth=v1, ")
-    assert " points outside it; the mix moved (" in words
-    assert words.endswith(" points")
+    assert words.startswith("in fifth=v1: error ")
+    assert " beyond what was expected; of that " in words
+    assert " because harder rows came (estimated), +" in words
+    assert words.endswith(" because it got worse on like rows (measured)")
     shares = [s.share for s in fields["slices"]]
     assert shares[0] > 0.7
     assert fields["outside"].basis == fields["got_worse"].basis == "measured"

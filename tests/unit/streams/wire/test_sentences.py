@@ -83,7 +83,7 @@ def test_where_names_the_slice_and_what_is_outside_it() -> None:
     told = finding(localised_to="region=EU", outside=outside, slices=[WORSE | {"expected": 0.94}])
     assert sentences.where(told) == (
         "in region=EU: error 40.0% [30.0, 50.0] on 300 labels, 6.0% expected;"
-        " elsewhere +0.4 points [-1.0, +2.0] more errors than expected"
+        " outside it +0.4 points [-1.0, +2.0] beyond what was expected"
     )
     assert sentences.where(finding(localised_to="region=EU")) == "in region=EU"
 
