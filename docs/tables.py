@@ -22,7 +22,7 @@ from redistill.streams.wire.describe import field_texts
 from redistill.workers import exit_codes as exit_code_module
 from redistill.workers.alerts.channels.table import KINDS, keys
 from redistill.workers.cli.answers import ANSWERS
-from redistill.workers.documents import alert, doctor, incident, installation, job, model
+from redistill.workers.documents import alert, doctor, incident, installation, job, label, model
 from redistill.workers.exit_codes import ExitCode
 from redistill.workers.invariants import check
 from redistill.workers.models.spec_gates import ELSEWHERE
@@ -48,6 +48,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "incidents ack": (alert.HoldDocument,),
     "jobs list": (job.JobLine, job.JobOutcome, job.JobWait),
     "jobs show": (job.JobDocument, job.JobStep),
+    "label requests": (label.LabelRequests, label.LabelRequestLine),
     "topics apply": (installation.TopicLine,),
     "db show": (installation.DatabaseDocument,),
     "doctor": (doctor.DoctorReport, doctor.DoctorCheck),

@@ -22,6 +22,7 @@ from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store import lease, outbox
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import join_labels
+from redistill.streams.store.label_requests import LabelRequester
 from redistill.streams.store.named_models import MOST, NamedModels, named_models
 from redistill.streams.store.process_rows import BEAT_SECONDS, Presence
 from redistill.streams.store.rates import MEASURE_SECONDS, RateRaiser
@@ -100,6 +101,7 @@ class Housekeeper(threading.Thread):
         self._every = every
         self._clock = clock or database.clock.seconds
         self._monotonic = monotonic
+        self._requester = LabelRequester(database, state_key=state_key)
         self._raiser = RateRaiser(join_cap=5_000 if database.is_sqlite else float("inf"))
         self._due: dict[str, float] = {}
         self._resting: dict[str, float] = {}
@@ -138,6 +140,7 @@ class Housekeeper(threading.Thread):
             self._tell,
             self._name_models,
             self._join_labels,
+            self._request_labels,
             self._relay_some,
             self._measure,
             self._tidy,
@@ -211,6 +214,7 @@ class Housekeeper(threading.Thread):
                         break
                     label = self._named.label(model)
                     self._metrics.outcomes.labels(label).inc(step.outcomes)
+                    self._metrics.labels_answered.labels(label).inc(step.answers)
                     if step.findings:
                         log.info("findings", action="findings", changes=step.findings)
                     if not step.more or self._ending.is_set():
@@ -223,6 +227,24 @@ class Housekeeper(threading.Thread):
             except Exception:  # a defect in one model stops no other
                 log.exception("join_failed", action="join_failed", model=model)
                 self._resting[model] = self._monotonic() + REST_SECONDS
+
+    def _request_labels(self) -> None:
+        """Ask for labels where outcomes, or inputs, raise a suspicion."""
+        for model, watched in self._watched().items():
+            if self._ending.is_set() or watched.config.requests_per_day <= 0:
+                continue
+            self._keep_alive()
+            try:
+                asked = self._requester.ask(watched.config, now=self._now())
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("request_failed", action="request_failed", model=model)
+                continue
+            label = self._named.label(model)
+            self._metrics.labels_requested.labels(label).inc(asked.rows)
+            if asked.budget is not None and label == model:
+                self._metrics.label_budget_left.labels(label).set(asked.budget.left)
 
     def _relay_some(self) -> None:
         sent = self._relay.run_once()

@@ -78,6 +78,18 @@ class StreamMetrics:
         self.partitions = Gauge("partitions", "Partitions held.", **own)
         self.states = Gauge("states", "Input states in memory.", **own)
         self.outcomes = Counter("outcomes", "Predictions joined with a label.", ["model"], **own)
+        self.labels_requested = Counter(
+            "labels_requested", "Labels that were asked for.", ["model"], **own
+        )
+        self.labels_answered = Counter(
+            "labels_answered", "Outcomes of labels that were asked for.", ["model"], **own
+        )
+        self.label_budget_left = Gauge(
+            "label_budget_left",
+            "Labels that may still be asked for on this day, as of the last look.",
+            ["model"],
+            **own,
+        )
         self.findings_open = Gauge("findings_open", "Open findings.", ["model"], **own)
         self.outbox_rows = Gauge("outbox_rows", "Announcements not sent yet.", **own)
         self.outbox_age = Gauge("outbox_age_seconds", "Age of the oldest of them.", **own)

@@ -38,6 +38,12 @@ class WatchConfig:
     cutover: Cutover = field(default_factory=Cutover)
     wait_days: float = 30.0
     """How long a label may take; join rows live as long."""
+    requests_per_day: int = 0
+    """Labels that may be asked for in a day (UTC); 0: none."""
+    label_cost: float = 0.0
+    """Of one label, in a currency of the owner's."""
+    label_cost_per_day: float | None = None
+    """Most that the labels asked for in a day may cost; ``None``: no such limit."""
     tolerance_points: float = 1.0
     """Loss of accuracy, in percentage points, that nobody need be woken for."""
     strictness: float = 0.0

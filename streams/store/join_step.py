@@ -63,6 +63,8 @@ class JoinStep:
 
     outcomes: int = 0
     """New ones."""
+    answers: int = 0
+    """Of them, those whose label was asked for."""
     findings: int = 0
     """Changes of findings that were announced."""
     more: bool = False
@@ -144,7 +146,12 @@ def join_labels(
         if rebuilt:
             counts[model, "states_rebuilt"] = len(rebuilt)
         add_counters(conn, counts, now=now)
-    return JoinStep(outcomes=len(plan.outcomes), findings=stored, more=len(hashes) == limit)
+    return JoinStep(
+        outcomes=len(plan.outcomes),
+        answers=sum(o["request_id"] is not None for o in plan.outcomes),
+        findings=stored,
+        more=len(hashes) == limit,
+    )
 
 
 def _as_registered(conn: sa.Connection, config: WatchConfig) -> WatchConfig:

@@ -15,8 +15,16 @@ from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_trust import counts, ranking
 from redistill.streams.monitor.missing_words import is_missing
 from redistill.streams.store.late_logs import BROUGHT
+from redistill.streams.store.request_draws import Draws, of_model, ordinary
 from redistill.streams.store.standing_label import standing_label
-from redistill.streams.store.tables import join_rates, join_rows, labels, outcomes
+from redistill.streams.store.tables import (
+    join_rates,
+    join_rows,
+    label_request_rows,
+    label_requests,
+    labels,
+    outcomes,
+)
 from redistill.times import DAY, SECOND
 
 __all__ = ["Clash", "JoinPlan", "plan_join"]
@@ -41,6 +49,17 @@ class Clash:
 
 
 @dataclass(slots=True)
+class Requests:
+    """Who asked for the rows of a join step, and what could have drawn them."""
+
+    draws: Draws = field(default_factory=Draws)
+    asked: dict[int, Any] = field(default_factory=dict)
+    """Hash of an id -> the request that asked for its label: ``request_id``, ``slice``."""
+    ordinary: float | None = None
+    """Probability of rows in the draw of whoever labels, as the newest label tells it."""
+
+
+@dataclass(slots=True)
 class JoinPlan:
     """What a join step is going to write. A label's key: id, source, time observed."""
 
@@ -58,6 +77,7 @@ class JoinPlan:
     """Labels by what became of them."""
     clashes: list[Clash] = field(default_factory=list)
     """Of labels that a logged prediction contradicts: what was logged counts."""
+    requests: Requests = field(default_factory=Requests)
 
 
 def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: int) -> JoinPlan:
@@ -97,7 +117,7 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             sa.select(join_rows).where(join_rows.c.model == model, join_rows.c.id_hash.in_(missing))
         )
     }
-    plan = JoinPlan()
+    plan = JoinPlan(requests=_requests(conn, model, missing))
     names = Names(config.schema.classes)
     for h in hashes:
         rows = _counting(plan, by_id[h], config)
@@ -140,6 +160,21 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
         key=lambda o: (plan.received[o["id_hash"]], o["observed_at"], o["served_at"], o["id"])
     )
     return plan
+
+
+def _requests(conn: sa.Connection, model: str, hashes: list[int]) -> Requests:
+    """What is known of requests for labels of these rows."""
+    draws = of_model(conn, model)
+    if not draws.by_version:
+        return Requests()
+    r, of = label_request_rows.c, label_requests.c
+    query = (
+        sa.select(r.id_hash, of.request_id, of.slice)
+        .join(label_requests, of.request_id == r.request_id)
+        .where(r.model == model, r.id_hash.in_(hashes))
+    )
+    asked = {int(row.id_hash): row for row in conn.execute(query)}
+    return Requests(draws, asked, ordinary(conn, model) if asked else None)
 
 
 def _counting(plan: JoinPlan, rows: list[Any], config: WatchConfig) -> list[Any]:
@@ -189,28 +224,40 @@ def _outcome(
         prediction = _named(join.prediction, names)
         served_at = min(join.served_at, join.stored_at or now)
         _compare(plan, label, join, names)
+    version = label.version if join is None else join.version
+    slices = join.slices if join is not None else label.slices
+    request = plan.requests.asked.get(label.id_hash)
+    drawn = label.p_include
+    if request is not None and drawn is None:
+        drawn = plan.requests.ordinary
+    p_include = plan.requests.draws.union(
+        drawn, version, served_at, slices, asked=request is not None
+    )
+    of_slice = None if request is None else request.slice
+    if label.request_id is not None and (request is None or request.request_id != label.request_id):
+        plan.counts["other_request"] += 1
     return {
         "model": label.model,
-        "version": label.version if join is None else join.version,
+        "version": version,
         "id_hash": label.id_hash,
         "id": label.id,
         "correct": int(prediction == truth),
         "prediction": prediction,
         "label": truth,
         "score": join.score if join is not None else None,
-        "slices": join.slices if join is not None else label.slices,
+        "slices": slices,
         "served_at": served_at,
         "observed_at": label.observed_at,
         "source": label.source,
-        "p_include": label.p_include,
-        "uniform": label.uniform,
+        "p_include": p_include,
+        "uniform": label.uniform and of_slice is None,
         "topic_id": join.topic_id if join is not None else None,
         "partition": join.partition if join is not None else None,
         "window": join.window if join is not None else None,
         "made_at": now,
-        "request_id": label.request_id,
+        "request_id": None if request is None else request.request_id,
         "arrival": label.arrival,
-        "slice_only": None,
+        "slice_only": of_slice,
         "predicted_low": join.predicted_low if join is not None else None,
         "predicted_high": join.predicted_high if join is not None else None,
     }

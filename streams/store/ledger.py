@@ -19,6 +19,7 @@ from redistill.streams.store.tables import (
     feature_rows,
     input_states,
     join_rows,
+    label_requests,
     labels,
     outbox,
     outcomes,
@@ -39,6 +40,7 @@ __all__ = [
     "LABELS_OVER_LIMIT",
     "OUTBOX_EXPIRED",
     "OUTCOMES_EXPIRED",
+    "REQUESTS_EXPIRED",
     "STATES_EXPIRED",
     "UNREGISTERED_EXPIRED",
     "WINDOWS_EXPIRED",
@@ -61,6 +63,7 @@ DECIDED_EXPIRED = "labels_decided_expired"
 """Those of them that were not waited with any more; and those that wait again, since another
 specification holds, or another label took their place (``stored_labels``)."""
 WINDOWS_STORED, WINDOWS_EXPIRED = "windows_stored", "windows_expired"
+REQUESTS_EXPIRED = "label_requests_expired"
 STATES_EXPIRED = "state_rows_expired"
 """Rows that deleted input states had counted."""
 UNREGISTERED_EXPIRED = "unregistered_rows_expired"
@@ -80,6 +83,7 @@ KEPT = frozenset(
         DECIDED_EXPIRED,
         WINDOWS_STORED,
         WINDOWS_EXPIRED,
+        REQUESTS_EXPIRED,
         STATES_EXPIRED,
         UNREGISTERED_EXPIRED,
         "rows_unknown",
@@ -111,6 +115,10 @@ EXPIRED: dict[sa.Table, tuple[sa.Column[Any], Callable[[Sequence[Any]], Counts]]
     feature_rows: (feature_rows.c.block_id, lambda rows: Counter({FEATURES_EXPIRED: len(rows)})),
     windows: (windows.c.number, lambda rows: Counter({WINDOWS_EXPIRED: len(rows)})),
     labels: (labels.c.state, _decided),
+    label_requests: (
+        label_requests.c.request_id,
+        lambda rows: Counter({REQUESTS_EXPIRED: len(rows)}),
+    ),
     input_states: (
         input_states.c.rows,
         lambda rows: Counter({STATES_EXPIRED: sum(r.rows for r in rows)}),

@@ -26,6 +26,9 @@ __all__ = [
     "input_states",
     "join_rates",
     "join_rows",
+    "label_request_rows",
+    "label_request_states",
+    "label_requests",
     "labels",
     "leases",
     "metadata",
@@ -310,7 +313,7 @@ outcomes = sa.Table(
     sa.Column("partition", Integer, nullable=True),
     sa.Column("window", Big, nullable=True),
     sa.Column("made_at", Big, nullable=False),
-    sa.Column("request_id", Text, nullable=True),  # that its first label answered
+    sa.Column("request_id", Text, nullable=True),  # that asked for its label
     sa.Column("arrival", Text, nullable=True),  # how that label came in, as in labels
     # "column=value": a request about one slice asked for it, and only that slice's test may see it
     sa.Column("slice_only", Text, nullable=True),
@@ -320,6 +323,50 @@ outcomes = sa.Table(
 )
 sa.Index("ix_outcomes_model_served_at", outcomes.c.model, outcomes.c.served_at)
 sa.Index("ix_outcomes_model_made_at", outcomes.c.model, outcomes.c.made_at)
+
+# --- labels that were asked for ---
+
+label_requests = sa.Table(
+    "label_requests",
+    metadata,
+    sa.Column("request_id", Text, primary_key=True),
+    sa.Column("model", Text, nullable=False),
+    sa.Column("version", Text, nullable=False),
+    sa.Column("why", Text, nullable=False),  # harm | confidence | slice:COLUMN=VALUE
+    sa.Column("slice", Text, nullable=True),  # "column=value": rows of it alone could be drawn
+    sa.Column("asked_at", Big, nullable=False),
+    # of the rows that could be drawn, both inclusive, and the probability of each of them
+    sa.Column("first_served_at", Big, nullable=False),
+    sa.Column("last_served_at", Big, nullable=False),
+    sa.Column("p_include", Float, nullable=False),
+    sa.Column("rows", Integer, nullable=False),  # asked for
+    sa.Column("cost", Float, nullable=False),  # of all of them
+    sa.Column("budget", Integer, nullable=False),  # rows that might be asked for that day
+    sa.Column("budget_left", Integer, nullable=False),  # of them, after this request
+)
+sa.Index("ix_label_requests_model_asked_at", label_requests.c.model, label_requests.c.asked_at)
+
+label_request_rows = sa.Table(  # a row is asked for once
+    "label_request_rows",
+    metadata,
+    sa.Column("model", Text, primary_key=True),
+    sa.Column("id_hash", Big, primary_key=True, autoincrement=False),
+    sa.Column("request_id", Text, nullable=False),
+    sa.Column("id", Text, nullable=False),
+    sa.Column("served_at", Big, nullable=False),
+    sa.Column("asked_at", Big, nullable=False),
+)
+sa.Index("ix_label_request_rows_request_id", label_request_rows.c.request_id)
+
+label_request_states = sa.Table(
+    "label_request_states",
+    metadata,
+    sa.Column("model", Text, primary_key=True),
+    sa.Column("version", Text, primary_key=True),
+    # redistill.streams.monitor.label_requests.RequestState.to_json()
+    sa.Column("state", Text, nullable=False),
+    sa.Column("block_id", Big, nullable=False),  # last block of feature rows that was looked at
+)
 
 # --- what was found, and what has yet to be said ---
 

@@ -460,18 +460,34 @@ class RequestedLabel:
     served_at: Moment
     inclusion_probability: Annotated[float, Meta(gt=0.0, le=1.0)]
     uniform: bool = True
-    """Drawn uniformly; rows picked for their worth never feed a detector."""
+    """Drawn uniformly among all rows of their time; rows of one slice, or picked for their worth,
+    never feed the test of the whole model."""
+    prediction: ClassText | None = None
+    """What was predicted, as it is stored."""
+    features: dict[str, float | str | None] | None = None
+    """As far as they are stored: ``[privacy] store_features`` was applied before. Categories by
+    their name; ``None``: missing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelsRequested:
-    """Rows whose label is worth most (``label-request.v1``, topic ``label-requests``)."""
+    """Rows whose label is worth most (``label-request.v1``, topic ``label-requests``).
+
+    A label answers it whoever gives it: by ``request_id``, or by the row's ``id`` alone.
+    """
 
     request_id: UUID
     model: ModelName
     version: VersionName
     rows: list[RequestedLabel]
     reason: str
+    slice: str | None = None
+    """``column=value`` where only rows of one slice could be drawn: only that slice's test sees
+    them."""
+    cost: Annotated[float, Meta(ge=0.0)] | None = None
+    """Of all these labels, in the currency of ``[labels] cost``."""
+    budget_left: Annotated[int, Meta(ge=0)] | None = None
+    """Rows that may still be asked for on this day (UTC)."""
     wanted_by: Moment | None = None
     at: Moment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -32,18 +33,23 @@ from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.findings import superseded
+from redistill.streams.monitor.label_requests import RequestState, decide, spread
 from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.suspicion import slice_of
 from redistill.streams.store import properties, state_key
 from redistill.streams.store import specs as watched_specs
 from redistill.streams.store.batch import Flushed, Partition
-from redistill.streams.store.database import Database
+from redistill.streams.store.database import Database, upsert
 from redistill.streams.store.findings import store_findings
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.process_rows import Presence
 from redistill.streams.store.rates import set_rate
 from redistill.streams.store.relay import relay
-from redistill.streams.store.tables import findings, outbox
+from redistill.streams.store.request_draws import Draw
+from redistill.streams.store.requestable_rows import newest, unlabelled
+from redistill.streams.store.stored_requests import store_request
+from redistill.streams.store.tables import findings, label_request_states, outbox
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 from redistill.streams.wire.codec import Record, encode
 from redistill.streams.wire.events import DriftFound, LabelObserved, PredictionMade, Trigger
@@ -265,6 +271,26 @@ class _Maker:
 
     # --- the acting side -------------------------------------------------------------------------
 
+    def ask_for_labels(self, version: str, why: str, wanted: int) -> None:
+        """Something was suspected."""
+        with self.database.begin() as conn:
+            config = watched_specs.load(conn)["credit"].config
+            of, name = newest(conn, "credit", version, 100), slice_of(why)
+            of = of if name is None else of.of_slice(conn, "credit", name)
+            drawn = unlabelled(conn, "credit", of.some(spread(len(of), wanted, 0.0)))
+            draw = Draw(
+                request_id=str(uuid.uuid5(uuid.NAMESPACE_OID, why)), version=version,
+                first_served_at=int(of.served_at.min()), last_served_at=int(of.served_at.max()),
+                p_include=wanted / len(of), slice=name,
+            )  # fmt: skip
+            store_request(conn, config, draw, why, drawn, now=self.later())
+            state, _ = decide(RequestState(), why, row=100, since=0, left=500, rows=100)
+            conn.execute(
+                upsert(label_request_states, ["model", "version"]).values(
+                    model="credit", version=version, state=state.to_json().decode(), block_id=1
+                )
+            )
+
     def register(self, name: str, level: str) -> None:
         spec = ModelSpec(
             name=name,
@@ -273,7 +299,9 @@ class _Maker:
             teacher=TeacherSection(onnx="teacher.onnx") if level == "repair" else None,
             schema=SCHEMA,
             data=DataSection(reference="r.parquet", trusted="t.parquet", order="time"),
-            labels=LabelsSection(sources=("ledger",), bound=("ledger",)),
+            labels=LabelsSection(
+                sources=("ledger",), bound=("ledger",), requests_per_day=500, cost=0.25
+            ),
             watch=WatchSection(tolerance_points=2.0, window_rows=100),
             repair=RepairSection(max_jobs_per_day=5),
         )
@@ -543,7 +571,9 @@ class _Maker:
             store_findings(conn, over, now=self.now)
         ingest.ingest(self.database, fleet_limits=LIMITS, actor="worker:repair-1", clock=self.later)
         good = self.serve(repaired, 110, wrong=4)
-        self.read(LEDGER, 0, self.labelled(good[:40]))
+        self.ask_for_labels(repaired, "harm", 30)
+        self.ask_for_labels(repaired, "slice:region=EU", 20)
+        self.read(LEDGER, 0, self.labelled(good[:40], inclusion_probability=0.5))
         self.join()
         self.settle(Comparison(wins=60, losses=3, ties=40, e_better=1e6, e_worse=0.01))
         with self.database.begin() as conn:

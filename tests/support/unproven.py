@@ -26,6 +26,7 @@ TOLD = SINGLE + "what channels were told: only they know. One marked as told is 
 LEASE = (
     WORK + "a lease runs out or is taken by the next process; steps of jobs are compared with it"
 )
+DRAWN = SINGLE + "from when on, or until when, rows could be drawn that nobody labelled"
 REFUSED = SINGLE + "a request that was refused moved nothing; one that was granted is compared"
 SERVICE = SINGLE + "what a service says of itself; which bytes it served is compared"
 
@@ -96,6 +97,8 @@ UNPROVEN: dict[str, str] = {
     "join_rows.failed": UNLABELLED,
     "join_rows.predicted_low": UNLABELLED,
     "join_rows.predicted_high": UNLABELLED,
+    "label_request_states.*": WORK + "what is asked for next; policy of the next look",
+    "label_requests.last_served_at": DRAWN,
     "labels.model": UNUSED,
     "labels.source": UNUSED,
     "labels.observed_at": UNUSED,

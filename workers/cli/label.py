@@ -1,4 +1,4 @@
-"""``redistill label``: labels from files."""
+"""``redistill label``: labels from files, and those that are asked for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Import labels from a file.",
+    help="Import labels from a file, or list those that are asked for.",
 )
 
 UNKNOWN_TOPIC = 3
@@ -40,7 +40,7 @@ SEND_SECONDS = 60.0
 
 @app.callback()
 def label() -> None:
-    """Import labels from a file."""
+    """Import labels from a file, or list those that are asked for."""
 
 
 @app.command("import")
@@ -145,6 +145,85 @@ def import_(
         )
     if rejected:
         raise typer.Exit(ExitCode.REFUSED)
+
+
+@app.command("requests")
+def requests_(
+    model: str = typer.Argument(
+        ..., help="Name of the model.", autocompletion=common.complete_model
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", help="Write the rows whose labels are wanted: FILE.parquet or FILE.csv."
+    ),
+    as_json: bool = common.AS_JSON,
+) -> None:
+    """List the labels asked for, and what came of each request.
+
+    The rows of --out have id, served_at, prediction, request_id, p_include and the features that
+    are stored. Add a column of labels and import the file: answers are known by their ids.
+
+    \b
+    redistill label requests credit --out rows.parquet
+    redistill label import rows.parquet --model credit --source ledger
+    """
+    from redistill.streams.store.label_budget import budget_of
+    from redistill.workers.documents.label import document_of_requests
+    from redistill.workers.errors import UsageError
+    from redistill.workers.models import registered
+    from redistill.workers.store import requested_labels
+
+    settings = common.load()
+    if out is not None and out.suffix not in (".parquet", ".csv"):
+        raise UsageError(f"--out {out}: a file whose name ends in .parquet or .csv")
+    with common.opened(settings) as database, database.read() as conn:
+        common.want_model(conn, model)
+        spec = registered.spec_of(conn, model)
+        if spec is None:
+            raise UsageError(f"{model} is not registered: nothing is asked for")
+        now, wait = database.clock(), spec.labels.wait_days
+        budget = budget_of(conn, spec.watch_config(settings), now)
+        found = requested_labels.progress(conn, model, wait_days=wait, now=now)
+        table = None
+        if out is not None:
+            table = requested_labels.open_rows(conn, model, spec.schema, wait_days=wait, now=now)
+    if out is not None:
+        _write_rows(table, out)
+    if as_json:
+        common.print_json(document_of_requests(model, budget, found))
+        return
+    if not budget.allowed:
+        common.echo(f"[labels] requests_per_day of {model} is 0: no labels are asked for")
+    if found:
+        listed = common.table("ASKED", "WHY", "ROWS", "ANSWERED", "OPEN", "EXPIRED", "COST")
+        for r in found[:50]:
+            counts = (r.rows, r.answered, r.open, r.expired)
+            listed.add_row(
+                common.ago(r.asked_at, now), common.one_line(r.why), *map(str, counts),
+                f"{r.cost:,.2f}",
+            )  # fmt: skip
+        common.console().print(listed)
+    wanted = sum(r.open for r in found)
+    common.echo(
+        f"{wanted:,} labels are wanted; {budget.used:,} of {budget.allowed:,} were asked for today"
+        f" (UTC), {budget.left:,} are left" + (f"; rows: {out}" if out is not None else "")
+    )
+
+
+def _write_rows(table: Any, out: Path) -> None:
+    import io
+
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
+
+    from redistill.workers.releases.release_files import write_whole
+
+    sink = io.BytesIO()
+    if out.suffix == ".parquet":
+        parquet.write_table(table, sink)
+    else:
+        arrow_csv.write_csv(table, sink)
+    with as_the_user_has_it():
+        write_whole(out, sink.getvalue())
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:

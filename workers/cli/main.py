@@ -36,7 +36,7 @@ COMMANDS: dict[str, str] = {
     "unbar": "Let bytes be published again that an automatic roll back took away.",
     "recompress": "Ask for a recompression now.",
     "replay": "Run the monitor over a file: no broker, no registration.",
-    "label": "Import labels from a file.",
+    "label": "Import labels from a file, or list those that are asked for.",
     "keys": "Make, replace or export signing keys.",
     "topics": "Create the topics on the broker, or say what is wrong with them.",
     "db": "Create or upgrade the database.",

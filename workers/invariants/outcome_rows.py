@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from redistill.rownames import Names
 from redistill.streams.monitor.label_trust import counts
 from redistill.streams.store import ledger, properties
-from redistill.streams.store.tables import join_rows, labels, outcomes
+from redistill.streams.store.request_draws import Draws, of_model
+from redistill.streams.store.tables import join_rows, label_request_rows, labels, outcomes
 from redistill.streams.wire.hashing import id_hashes, signed
 from redistill.times import DAY
 from redistill.workers.invariants.rule import RuleInput, RuleResult
@@ -20,6 +21,8 @@ __all__ = ["labels_lead_to_outcomes", "outcomes_follow"]
 
 BATCH = 5_000
 """Rows in memory at once."""
+CLOSE = 1e-9
+"""Two orders of the same draws differ by rounding."""
 PLAIN = Names(())
 STATES = frozenset({"waiting", "ignored", "unregistered", *ledger.DECIDED})
 
@@ -27,7 +30,7 @@ STATES = frozenset({"waiting", "ignored", "unregistered", *ledger.DECIDED})
 def outcomes_follow(inputs: RuleInput) -> RuleResult:
     """Part of invariant 9: what each outcome says of its label and its prediction."""
     violations: list[str] = []
-    o, of_label, j = outcomes.c, labels.c, join_rows.c
+    o, of_label, j, asked = outcomes.c, labels.c, join_rows.c, label_request_rows.c
     others = labels.alias("others")
     count = (
         sa.select(sa.func.count())
@@ -43,7 +46,7 @@ def outcomes_follow(inputs: RuleInput) -> RuleResult:
             ),
             *(
                 of_label[n].label(f"label_{n}")
-                for n in ("p_include", "uniform", "slices", "received_at", "request_id", "arrival")
+                for n in ("p_include", "uniform", "slices", "received_at", "arrival")
             ),
             j.version.label("row_version"),
             j.prediction.label("row_prediction"),
@@ -60,8 +63,10 @@ def outcomes_follow(inputs: RuleInput) -> RuleResult:
             ).label("copied_otherwise"),
             j.failed,
             count.label("labels"),
+            asked.request_id.label("asked_in"),
         )
         .select_from(outcomes)
+        .outerjoin(label_request_rows, sa.and_(asked.model == o.model, asked.id_hash == o.id_hash))
         .outerjoin(
             labels,
             sa.and_(
@@ -75,13 +80,15 @@ def outcomes_follow(inputs: RuleInput) -> RuleResult:
     )
     n = 0
     salt = _salt(inputs.conn)
+    draws: dict[str, Draws] = {}
     for rows in _batches(inputs.conn, query):
         n += len(rows)
+        draws |= {m: of_model(inputs.conn, m) for m in {r.model for r in rows} - draws.keys()}
         hashes = signed(id_hashes([r.id for r in rows], salt)).tolist()
         for i, row in enumerate(rows):
             if hashes[i] != row.id_hash:
                 violations.append(f"{_name(row)} has the hash of another id than {row.id}")
-            why = _wrong(inputs, row)
+            why = _wrong(inputs, row) or _drawn_otherwise(inputs, row, draws[row.model])
             if why is not None:
                 violations.append(f"{_name(row)}: {why}")
     return RuleResult(figures={"recomputed": n}, violations=violations)
@@ -130,13 +137,36 @@ def _wrong(inputs: RuleInput, row: Any) -> str | None:
                 f"it is counted as {'right' if row.correct else 'wrong'}: predicted"
                 f" {row.prediction!r}, true {row.label!r}"
             )
-        if there and (row.label_p_include, row.label_uniform) != (row.p_include, row.uniform):
-            return "it was drawn otherwise than its label says"
-        if there and (row.label_request_id, row.label_arrival) != (row.request_id, row.arrival):
-            return "its label came in by another way, or answers another request"
+        if there and row.label_arrival != row.arrival:
+            return "its label came in by another way"
+    return _prediction(inputs, row, names)
+
+
+def _drawn_otherwise(inputs: RuleInput, row: Any, draws: Draws) -> str | None:
+    """What contradicts how the row of an outcome was drawn, if anything."""
+    expired = bool(inputs.counted.of(row.model, ledger.REQUESTS_EXPIRED))
+    if row.asked_in != row.request_id and not (expired and row.asked_in is None):
+        return "another request asked for its label, or none did"
+    of = {d.request_id: d.slice for d in draws.by_version.get(row.version, ())}
+    if row.request_id in of and row.slice_only != of[row.request_id]:
+        return "tests of other slices may see it than its request says"
     if row.slice_only is not None and (row.request_id is None or row.uniform):
         return "only one slice's test may see it, and nobody asked for that"
-    return _prediction(inputs, row, names)
+    if row.labels != 1 or row.label_state is None:  # its first label is not known
+        return None
+    if row.uniform != (row.label_uniform and row.slice_only is None):
+        return "it was drawn otherwise than its label says"
+    where = (row.version, row.served_at, row.slices)
+    wanted = draws.union(row.label_p_include, *where, asked=row.request_id is not None)
+    least = expired or (row.request_id is not None and row.label_p_include is None)
+    if (wanted is None) != (row.p_include is None) and not expired:
+        return "with which probability it was drawn is told otherwise by its label and requests"
+    if wanted is None or row.p_include is None:
+        return None
+    off = row.p_include - wanted
+    if off < -CLOSE or (off > CLOSE and not least) or row.p_include > 1:
+        return f"it was drawn with probability {wanted:.6g}, and says {row.p_include:.6g}"
+    return None
 
 
 def _prediction(inputs: RuleInput, row: Any, names: Names) -> str | None:

@@ -24,6 +24,9 @@ from redistill.streams.store.tables import (
     findings,
     input_states,
     join_rows,
+    label_request_rows,
+    label_request_states,
+    label_requests,
     labels,
     outcomes,
     profiles,
@@ -93,6 +96,12 @@ def delete_expired(
     both = min(kept, joined)
     # until a row had the time at which it was stored, blocks went by when they were served
     f = feature_rows.c
+    # what was drawn is known as long as there may be an outcome of it
+    drawn = both if watch is None else both - round(wait_days * DAY)
+    r = label_requests.c
+    gone = sa.and_(r.model == model, r.asked_at < drawn)
+    of_them = label_request_rows.c.request_id.in_(sa.select(r.request_id).where(gone))
+    served = sa.select(f.version).where(f.model == model)
     for table, old in (
         (join_rows, join_rows.c.stored_at < joined),
         (labels, labels.c.received_at < both),
@@ -101,6 +110,9 @@ def delete_expired(
         (feature_rows, sa.and_(f.stored_at.is_(None), f.last_served_at < kept)),
         (windows, windows.c.closed_at < kept),
         (input_states, _left_states(model, both)),
+        (label_request_rows, of_them),
+        (label_requests, sa.and_(r.asked_at < drawn, r.request_id.not_in(_asking(model)))),
+        (label_request_states, label_request_states.c.version.not_in(served)),
     ):
         delete_rows(
             database, table, sa.and_(table.c.model == model, old), model=model, now=now, done=done
@@ -207,6 +219,12 @@ def _delete(
     counts = {(model or "", name): n for name, n in count(rows).items()}
     add_counters(conn, counts, now=now)
     return len(rows)
+
+
+def _asking(model: str) -> sa.Select[Any]:
+    """Requests of which rows are still there."""
+    c = label_request_rows.c
+    return sa.select(c.request_id).where(c.model == model)
 
 
 def _left_states(model: str, before: int) -> sa.ColumnElement[bool]:

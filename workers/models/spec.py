@@ -115,6 +115,13 @@ class LabelsSection:
     """Best first; empty: all, by time."""
     bound: tuple[Annotated[str, Field(pattern=SOURCE_PATTERN)], ...] = ()
     """Those that are believed on their own topic ``labels.SOURCE`` only, best first."""
+    requests_per_day: Annotated[int, Field(ge=0)] = 0
+    """Labels that redistill may ask for in a day (UTC), when it suspects harm. 0: it asks for none,
+    since a label is somebody's work and nobody is promised it unasked."""
+    cost: Annotated[float, Field(ge=0)] = 0.0
+    """Of one label, in a currency of yours; shown beside each request."""
+    cost_per_day: Annotated[float, Field(ge=0)] | None = None
+    """Most that the labels asked for in a day may cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,6 +263,9 @@ class ModelSpec:
             label_sources=self.labels.sources,
             bound_sources=self.labels.bound,
             wait_days=self.labels.wait_days,
+            requests_per_day=self.labels.requests_per_day,
+            label_cost=self.labels.cost,
+            label_cost_per_day=self.labels.cost_per_day,
             tolerance_points=self.watch.tolerance_points,
             strictness=self.watch.strictness,
             window_rows=self.watch.window_rows,

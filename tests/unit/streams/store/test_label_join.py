@@ -41,7 +41,7 @@ def add_label(conn: sa.Connection, **over: Any) -> tuple[str, str, int]:
     values = {
         "model": MODEL, "id": "row-5", "source": "ledger", "observed_at": NOW - 60 * SECOND,
         "id_hash": HASH, "label": "repay", "op": "upsert", "received_at": NOW - 10 * SECOND,
-        "state": "waiting", "p_include": 0.5, "uniform": False, "request_id": "ask-1",
+        "state": "waiting", "p_include": 0.5, "uniform": False,
         "arrival": "api",
     } | over  # fmt: skip
     conn.execute(sa.insert(labels).values(**values))
@@ -97,7 +97,7 @@ def test_label_and_prediction_make_an_outcome_with_all_that_is_known_of_both(
         "prediction": "repay", "label": "repay", "score": 0.75, "slices": '{"region": "EU"}',
         "served_at": NOW - 90 * SECOND, "observed_at": NOW - 60 * SECOND, "source": "ledger",
         "p_include": 0.5, "uniform": False, "topic_id": "t", "partition": 3, "window": 12,
-        "made_at": NOW, "request_id": "ask-1", "arrival": "api", "slice_only": None,
+        "made_at": NOW, "request_id": None, "arrival": "api", "slice_only": None,
         "predicted_low": 0.5, "predicted_high": 1.5,
     }  # fmt: skip
     assert made.states == {key: "joined"}

@@ -121,6 +121,14 @@ LATER: dict[str, Any] = {
         id="req-1", model="credit", label="default", observed_at=AT, source="ledger",
         uniform=False, request_id=ID, arrival="import",
     ),
+    "label-request.v1.features": events.LabelsRequested(
+        request_id=ID, model="credit", version="7",
+        rows=[events.RequestedLabel(
+            id="req-1", served_at=AT, inclusion_probability=0.125, uniform=False,
+            prediction="repay", features={"income": 1250.5, "region": "EU", "debt": None})],
+        reason="harm is suspected where region is EU", slice="region=EU", cost=0.5, budget_left=99,
+        at=AT,
+    ),
 }  # fmt: skip
 """With fields that an event got after its first version: by the event, and what is new."""
 
@@ -176,6 +184,7 @@ NEW_FIELDS = {name: frozenset[str]() for name in EXPECTED} | {
     "prediction.v1": {"failed", "prediction_interval"},
     "label.v1": {"uniform", "request_id", "arrival"},
     "drift.v1": {"localised_to", "outside", "mix_moved", "got_worse", "expected", "share"},
+    "label-request.v1": {"slice", "cost", "budget_left", "prediction", "features"},
 }
 """Fields that an event got since its golden file was written."""
 

@@ -1,4 +1,5 @@
-"""Where labels come from, rows that failed, prediction intervals, and expected errors of a version.
+"""Where labels come from and who asked for them, rows that failed, prediction intervals, and
+expected errors of a version.
 
 Nothing of this was told before: older rows say so by NULL.
 """
@@ -12,6 +13,8 @@ revision = "0012"
 down_revision: str | None = "0011"
 branch_labels = None
 depends_on = None
+
+Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 NEW: dict[str, dict[str, type[sa.types.TypeEngine[str] | sa.types.TypeEngine[float]]]] = {
     "join_rows": {"failed": sa.Text, "predicted_low": sa.Float, "predicted_high": sa.Float},
@@ -28,7 +31,44 @@ NEW: dict[str, dict[str, type[sa.types.TypeEngine[str] | sa.types.TypeEngine[flo
 
 
 def upgrade() -> None:
-    """Add the columns."""
+    """Add the columns and the tables."""
     for table, columns in NEW.items():
         for name, kind in columns.items():
             op.add_column(table, sa.Column(name, kind(), nullable=True))
+    op.create_table(
+        "label_requests",
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
+        sa.Column("slice", sa.Text(), nullable=True),
+        sa.Column("asked_at", Big, nullable=False),
+        sa.Column("first_served_at", Big, nullable=False),
+        sa.Column("last_served_at", Big, nullable=False),
+        sa.Column("p_include", sa.Float(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("cost", sa.Float(), nullable=False),
+        sa.Column("budget", sa.Integer(), nullable=False),
+        sa.Column("budget_left", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("request_id", name="pk_label_requests"),
+    )
+    op.create_index("ix_label_requests_model_asked_at", "label_requests", ["model", "asked_at"])
+    op.create_table(
+        "label_request_rows",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("id_hash", Big, autoincrement=False, nullable=False),
+        sa.Column("request_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("served_at", Big, nullable=False),
+        sa.Column("asked_at", Big, nullable=False),
+        sa.PrimaryKeyConstraint("model", "id_hash", name="pk_label_request_rows"),
+    )
+    op.create_index("ix_label_request_rows_request_id", "label_request_rows", ["request_id"])
+    op.create_table(
+        "label_request_states",
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("block_id", Big, nullable=False),
+        sa.PrimaryKeyConstraint("model", "version", name="pk_label_request_states"),
+    )

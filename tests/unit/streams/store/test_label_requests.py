@@ -1,0 +1,229 @@
+"""Label requests: what is asked for once something is suspected, and what it does to outcomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
+
+from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.monitor.config import WatchConfig
+from redistill.streams.monitor.label_requests import BURST_ROWS, included
+from redistill.streams.store import tables as t
+from redistill.streams.store.batch import Partition
+from redistill.streams.store.database import Database
+from redistill.streams.store.flush import flush
+from redistill.streams.store.join_step import join_labels
+from redistill.streams.store.label_requests import LabelRequester
+from redistill.streams.wire.events import LabelObserved, LabelsRequested, PredictionMade
+from redistill.streams.wire.messages import read_value
+from redistill.times import DAY, HOUR, SECOND, microseconds, to_seconds
+
+P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
+KEY = b"k" * 32
+NOW = microseconds(START) + 12 * HOUR
+ASKING = dataclasses.replace(CONFIG, requests_per_day=800, label_cost=0.5)
+P_ORDINARY = 0.1
+
+
+@pytest.fixture
+def db(database_url: str) -> Iterator[Database]:
+    made = new_database(database_url)
+    yield made
+    made.dispose()
+
+
+class Traffic:
+    """A stream worker without Kafka: every tenth row is labelled, and some are wrong."""
+
+    def __init__(self, db: Database, config: WatchConfig = ASKING) -> None:
+        watch(db, config)
+        self.db, self.config, self.now = db, config, NOW
+        self.accumulator = Accumulator(
+            db,
+            state_key=KEY,
+            kinds={"predictions": "predictions", "labels": "labels"},
+            clock=lambda: to_seconds(self.now),
+        )
+        self.offsets = {P0: 0, L0: 0}
+        self.accumulator.assign(P0, "predictions", stored=None, start=0)
+        self.accumulator.assign(L0, "labels", stored=None, start=0)
+        self.requester = LabelRequester(db, state_key=KEY)
+        self.rows = 0
+
+    def send(self, *events: PredictionMade | LabelObserved) -> None:
+        for event in events:
+            partition = P0 if isinstance(event, PredictionMade) else L0
+            self.accumulator.take(partition, chunk([record(event, self.offsets[partition])]))
+            self.offsets[partition] += 1
+        batch = self.accumulator.close()
+        assert batch is not None
+        flush(self.db, batch, now=self.now)
+        join_labels(self.db, self.config, now=self.now, state_key=KEY)
+        self.now += SECOND
+
+    def serve(self, n: int, *, wrong_every: int) -> None:
+        new = range(self.rows, self.rows + n)
+        self.rows += n
+        self.send(
+            *(prediction(i, right=i // 10 % wrong_every != 0) for i in new),
+            *(label(i, inclusion_probability=P_ORDINARY) for i in new if i % 10 == 0),
+        )
+
+    def ask(self) -> int:
+        return self.requester.ask(self.config, now=self.now).rows
+
+    def until_asked(self, *, wrong_every: int = 3, most: int = 40) -> int:
+        for _ in range(most):
+            self.serve(100, wrong_every=wrong_every)
+            if rows := self.ask():
+                return rows
+        raise AssertionError("nothing was suspected")
+
+    def answer(self, **changes: Any) -> None:
+        ids = [r.id for r in self.read(t.label_request_rows)]
+        self.send(*(label(int(i.removeprefix("row-")), **changes) for i in ids))
+
+    def read(self, table: sa.Table) -> list[Any]:
+        with self.db.read() as conn:
+            return list(conn.execute(sa.select(table)))
+
+    def events(self) -> list[LabelsRequested]:
+        rows = [r for r in self.read(t.outbox) if r.topic == "label-requests"]
+        return [read_value(bytes(r.value), LabelsRequested) for r in rows]
+
+
+def test_suspicion_asks_for_a_spread_of_rows_and_says_what_it_costs(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    assert s.ask() == 0, "as many errors as usual raise no suspicion"
+    rows = s.until_asked()
+    (request,) = s.read(t.label_requests)
+    assert 200 <= rows <= BURST_ROWS, "the rest has a label already"
+    assert (request.why, request.slice, request.rows) == ("harm", None, rows)
+    assert (request.budget, request.budget_left) == (800, 800 - rows)
+    assert request.cost == pytest.approx(rows * 0.5)
+    assert 0 < request.p_include <= 1
+    (event,) = s.events()
+    assert str(event.request_id) == request.request_id
+    assert (event.cost, event.budget_left) == (request.cost, request.budget_left)
+    asked = {r.id: r for r in s.read(t.label_request_rows)}
+    assert {r.id for r in event.rows} == asked.keys()
+    assert len(asked) == rows
+    first = event.rows[0]
+    number = int(first.id.removeprefix("row-"))
+    logged = prediction(number)
+    assert first.features == logged.features
+    assert (first.inclusion_probability, first.uniform) == (request.p_include, True)
+    assert microseconds(first.served_at) == microseconds(logged.served_at)
+    assert all(int(i.removeprefix("row-")) % 10 for i in asked), "labelled rows are not asked for"
+
+
+def test_answers_become_outcomes_of_the_request_and_decide(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    s.until_asked()
+    assert s.read(t.findings) == []
+    s.answer()
+    (request,) = s.read(t.label_requests)
+    answers = [o for o in s.read(t.outcomes) if o.request_id is not None]
+    assert len(answers) == request.rows
+    assert {o.request_id for o in answers} == {request.request_id}
+    assert all(o.uniform and o.slice_only is None for o in answers)
+    assert [f.kind for f in s.read(t.findings)] == ["accuracy"]
+    union = included(P_ORDINARY, request.p_include)
+    within = [
+        o
+        for o in s.read(t.outcomes)
+        if request.first_served_at <= o.served_at <= request.last_served_at
+    ]
+    assert {o.request_id is None for o in within} == {True, False}
+    assert all(o.p_include == pytest.approx(union) for o in within)
+    before = [o for o in s.read(t.outcomes) if o.served_at < request.first_served_at]
+    assert {o.p_include for o in before} == {P_ORDINARY}
+
+
+def test_rows_served_next_are_asked_for_as_long_as_the_burst_goes(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    first = s.until_asked()
+    s.serve(100, wrong_every=3)
+    assert s.ask() == 90, "every row that was served since, but for those with a label"
+    assert s.ask() == 0, "nothing new, nothing asked"
+    for _ in range(4):
+        s.serve(100, wrong_every=3)
+        s.ask()
+    again, *later = sorted(s.read(t.label_requests), key=lambda r: r.asked_at)[1:]
+    assert again.p_include == 1.0
+    assert sum(r.rows for r in later) + again.rows <= BURST_ROWS
+    assert len(s.read(t.label_request_rows)) == first + sum(r.rows for r in (again, *later))
+
+
+def test_budget_of_the_day_is_never_exceeded_and_is_new_the_next_day(db: Database) -> None:
+    config = dataclasses.replace(ASKING, label_cost=2.0, label_cost_per_day=240.0)  # 120 labels
+    s = Traffic(db, config)
+    s.serve(2_000, wrong_every=10)
+    assert s.until_asked() <= 120
+    for _ in range(5):
+        s.serve(100, wrong_every=3)
+        s.ask()
+    requests = s.read(t.label_requests)
+    assert sum(r.rows for r in requests) <= 120
+    assert {r.budget for r in requests} == {120}
+    assert min(r.budget_left for r in requests) == 120 - sum(r.rows for r in requests)
+    assert s.requester.ask(config, now=s.now + DAY).budget is None, "nothing new to look at"
+    s.serve(100, wrong_every=3)
+    budget = s.requester.ask(config, now=s.now + DAY).budget
+    assert budget is not None
+    assert budget.used == 0
+
+
+def test_nothing_is_asked_for_by_default(db: Database) -> None:
+    s = Traffic(db, CONFIG)
+    s.serve(2_000, wrong_every=10)
+    for _ in range(6):
+        s.serve(100, wrong_every=3)
+        assert s.ask() == 0
+    assert s.read(t.label_requests) == []
+
+
+def test_another_worker_that_looks_asks_for_nothing_twice(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    rows = s.until_asked()
+    for _ in range(2):  # one that knows nothing of what was seen
+        assert LabelRequester(db, state_key=KEY).ask(s.config, now=s.now).rows == 0
+    assert len(s.read(t.label_request_rows)) == rows
+    assert len(s.read(t.label_requests)) == 1
+
+
+def test_features_that_may_not_be_stored_leave_in_no_request(db: Database) -> None:
+    s = Traffic(db, dataclasses.replace(ASKING, store_features=("age",)))
+    s.serve(2_000, wrong_every=10)
+    s.until_asked()
+    (event,) = s.events()
+    assert {tuple(r.features or {}) for r in event.rows} == {("age",)}
+
+
+def test_answer_that_names_another_request_is_counted(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    s.until_asked()
+    s.answer(request_id="00000000-0000-0000-0000-000000000007")
+    rows = len(s.read(t.label_request_rows))
+    counted = {r.name: r.value for r in s.read(t.counters)}
+    assert counted["labels_other_request"] == rows
+    assert sum(o.request_id is not None for o in s.read(t.outcomes)) == rows
+
+
+def test_request_state_is_kept_by_version(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    s.until_asked()
+    (state,) = s.read(t.label_request_states)
+    assert json.loads(state.state)["following"] == {"harm": BURST_ROWS}
