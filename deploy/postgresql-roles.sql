@@ -12,8 +12,8 @@ GRANT USAGE ON SCHEMA public TO redistill_stream, redistill_repair, redistill_al
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO redistill_stream, redistill_repair, redistill_alerts, redistill_reader;
 
 -- redistill run stream: what is measured. No audit entry, no request, no release, no incident, no job.
-GRANT INSERT, UPDATE, DELETE ON accuracy_states, counters, facts, feature_rows, findings, gaps, input_states, join_rates, join_rows, labels, leases,
-  model_locks, offsets, outbox, outcomes, processes, profiles, unregistered, windows TO redistill_stream;
+GRANT INSERT, UPDATE, DELETE ON accuracy_states, counters, facts, feature_rows, findings, gaps, input_states, join_rates, join_rows, label_request_rows,
+  label_request_states, label_requests, labels, leases, model_locks, offsets, outbox, outcomes, processes, profiles, unregistered, windows TO redistill_stream;
 GRANT UPDATE (revision, updated_at) ON specs TO redistill_stream;
 
 -- redistill run repair, and the commands of people: everything but the schema.
