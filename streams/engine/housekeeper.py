@@ -238,7 +238,7 @@ class Housekeeper(threading.Thread):
                 asked = self._requester.ask(watched.config, now=self._now())
             except StoreUnavailable:
                 raise
-            except Exception:
+            except Exception:  # nor does one that nobody can be asked about
                 log.exception("request_failed", action="request_failed", model=model)
                 continue
             label = self._named.label(model)

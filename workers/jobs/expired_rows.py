@@ -48,6 +48,9 @@ __all__ = [
 BATCH = 2_000
 """Rows of one transaction: some 10 ms on SQLite."""
 
+LARGE = {label_requests: 4}
+"""The same of tables whose rows take others with them: a request has up to 500 of its own."""
+
 ROUNDS = 500
 """Batches of one table in one run: a million rows."""
 
@@ -68,7 +71,7 @@ class DeletedRows:
 
 def retired_models(conn: sa.Connection) -> list[str]:
     """Models that have rows and are not registered any more."""
-    with_rows = {m for table in _STAMPS for m in _models(conn, table)}
+    with_rows = {m for table in (*_STAMPS, label_requests) for m in _models(conn, table)}
     return sorted(with_rows.difference(conn.execute(sa.select(specs.c.model)).scalars()))
 
 
@@ -98,9 +101,6 @@ def delete_expired(
     f = feature_rows.c
     # what was drawn is known as long as there may be an outcome of it
     drawn = both if watch is None else both - round(wait_days * DAY)
-    r = label_requests.c
-    gone = sa.and_(r.model == model, r.asked_at < drawn)
-    of_them = label_request_rows.c.request_id.in_(sa.select(r.request_id).where(gone))
     served = sa.select(f.version).where(f.model == model)
     for table, old in (
         (join_rows, join_rows.c.stored_at < joined),
@@ -110,8 +110,7 @@ def delete_expired(
         (feature_rows, sa.and_(f.stored_at.is_(None), f.last_served_at < kept)),
         (windows, windows.c.closed_at < kept),
         (input_states, _left_states(model, both)),
-        (label_request_rows, of_them),
-        (label_requests, sa.and_(r.asked_at < drawn, r.request_id.not_in(_asking(model)))),
+        (label_requests, label_requests.c.asked_at < drawn),
         (label_request_states, label_request_states.c.version.not_in(served)),
     ):
         delete_rows(
@@ -169,7 +168,7 @@ def delete_rows(
             return
 
     def delete(conn: sa.Connection) -> int:
-        most = min(BATCH, deletion_budget.left(conn, table, model, now=now))
+        most = min(_batch(table), deletion_budget.left(conn, table, model, now=now))
         n = _delete(conn, table, where, most, model=model, now=now) if most else 0
         deletion_budget.spend(conn, table, model, n, now=now)
         return n
@@ -191,8 +190,12 @@ def _batches(
             n = delete(conn)
         if n:
             done.deleted[table.name] = done.deleted.get(table.name, 0) + n
-        if n < BATCH:
+        if n < _batch(table):
             return
+
+
+def _batch(table: sa.Table) -> int:
+    return LARGE.get(table, BATCH)
 
 
 def _delete(
@@ -218,13 +221,10 @@ def _delete(
     # `check-history` compares: what was made = there + expired
     counts = {(model or "", name): n for name, n in count(rows).items()}
     add_counters(conn, counts, now=now)
+    if table is label_requests:  # one with a part of its rows would look as if somebody took some
+        gone = label_request_rows.c.request_id.in_([row.request_id for row in rows])
+        conn.execute(sa.delete(label_request_rows).where(gone))
     return len(rows)
-
-
-def _asking(model: str) -> sa.Select[Any]:
-    """Requests of which rows are still there."""
-    c = label_request_rows.c
-    return sa.select(c.request_id).where(c.model == model)
 
 
 def _left_states(model: str, before: int) -> sa.ColumnElement[bool]:
