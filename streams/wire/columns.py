@@ -333,7 +333,7 @@ def infer_schema(rows: Iterable[Mapping[str, Any]]) -> Schema:
     --------
     >>> infer_schema([{"age": 3, "region": "EU"}, {"age": None, "region": "US"}])
     Schema(features=(Feature(name='age', kind='float', ...), Feature(name='region', kind='category',
-    minimum=None, maximum=None, values=('EU', 'US'))), classes=(), slices=(), groups=())
+    minimum=None, maximum=None, values=('EU', 'US'))), classes=(), slices=(), groups=(), ...)
     """
     numbers: dict[str, int] = {}
     strings: dict[str, dict[str, int]] = {}

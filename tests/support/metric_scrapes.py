@@ -170,6 +170,9 @@ def of_stream() -> StreamMetrics:
     metrics.counted.labels("invalid_scores").inc(0)
     metrics.partition_lag.labels("predictions", "0").set(0)
     metrics.outcomes.labels("credit").inc(0)
+    metrics.labels_requested.labels("credit").inc(0)
+    metrics.labels_answered.labels("credit").inc(0)
+    metrics.label_budget_left.labels("credit").set(0)
     metrics.findings_open.labels("credit").set(0)
     metrics.broker_up.set(1)
     for gauge in (metrics.lag, metrics.lag_seconds, metrics.lag_age):

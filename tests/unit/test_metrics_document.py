@@ -11,8 +11,11 @@ from metric_scrapes import PROCESSES, families, scrape, served_by_all
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 ROWS = re.compile(r"(?:^\| (?!process|---).*\|\n)+", re.M)
-NO_METRICS = {"redistill_web", "redistill_key"}
-"""A role of PostgreSQL, and a key of a receiver."""
+NO_METRICS = {
+    *(f"redistill_{role}" for role in ("web", "stream", "repair", "alerts", "reader")),
+    "redistill_key",
+}
+"""Roles of PostgreSQL, and a key of a receiver."""
 UNITS = (
     (r"_timestamp_seconds$|_paused_until$", "seconds since 1970"),
     (r"_seconds$", "seconds"),

@@ -51,6 +51,7 @@ def test_names_stay_and_each_is_described() -> None:
         "counted_total", "gap_offsets_total", "flush_seconds", "moved_total", "store_away_total", "lag", "held",
         "broker_up", "partition_lag", "lag_seconds", "lag_age_seconds", "truncated_offsets_total",
         "held_seconds", "partitions", "states", "outcomes_total",
+        "label_budget_left", "labels_answered_total", "labels_requested_total",
         "findings_open", "outbox_rows", "outbox_age_seconds", "relayed_total",
     }  # fmt: skip
     assert all(text.endswith(".") for text in described.values())
