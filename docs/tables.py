@@ -42,7 +42,11 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "models MODEL VERSION": (model.JudgedVersion,),
     "unbar": (model.UnbarredBytes,),
     "incidents list": (incident.IncidentLine,),
-    "incidents show": (incident.IncidentDocument, incident.TimelineEntry),
+    "incidents show": (
+        incident.IncidentDocument,
+        incident.TimelineEntry,
+        incident.BrokenFeedLine,
+    ),
     "alerts list": (alert.AlertLine, alert.DeliveryLine),
     "alerts test": (alert.TrialLine,),
     "incidents ack": (alert.HoldDocument,),

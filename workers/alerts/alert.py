@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from redistill.workers.incidents.broken_feeds import Breakage
+
 __all__ = ["CHANNEL_FAILING", "SEVERITIES", "Alert", "Kind", "Severity", "State", "digest"]
 
 Severity = Literal["page", "warn", "info"]
@@ -32,7 +34,7 @@ class Alert:
 
     key: str
     """The same over its whole life, by which a channel finds what it was told before:
-    ``incident:ID``, ``operational:ID``, ``storm:ID``, ``change:MODEL:EPOCH``."""
+    ``incident:ID``, ``operational:ID``, ``storm:ID``, ``feed:ID``, ``change:MODEL:EPOCH``."""
     kind: Kind
     state: State
     severity: Severity
@@ -59,6 +61,8 @@ class Alert:
     resolved_at: int | None = None
     members: tuple[str, ...] = ()
     """Of a storm: a line about each alert in it."""
+    breakages: tuple[Breakage, ...] = ()
+    """Of an incident: columns that break the contract, or did since it was opened."""
 
 
 def digest(alert: Alert) -> str:

@@ -11,10 +11,20 @@ from typing import Any
 from redistill.streams.wire import sentences
 from redistill.times import utc
 from redistill.workers.alerts.alert import Alert, Severity
+from redistill.workers.incidents.broken_feeds import breakages
 from redistill.workers.incidents.summary import summarised
 from redistill.workers.store import alert_holds
 
-__all__ = ["CHANGES", "of_change", "of_incident", "of_operational", "severity_of", "trial"]
+__all__ = [
+    "CHANGES",
+    "between",
+    "of_change",
+    "of_incident",
+    "of_operational",
+    "one_line",
+    "severity_of",
+    "trial",
+]
 
 Row = Mapping[str, Any]
 
@@ -72,6 +82,9 @@ def of_incident(incident: Row, findings: Sequence[Row], public_url: str | None) 
         opened_at=int(incident["opened_at"]),
         began=between(incident["change_low"], incident["change_high"]),
         resolved_at=incident["resolved_at"],
+        breakages=breakages(findings, ended=True)
+        if incident["incident_class"] == "data_bug"
+        else (),
     )
 
 

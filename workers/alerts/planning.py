@@ -181,7 +181,7 @@ class _Planner:
 
     def _is_grouped(self, name: str, key: str, those: Sequence[tuple[Alert, Severity]]) -> bool:
         models = {alert.model for alert, _ in those}
-        return len(models) >= self._config.storm.alerts or (name, key) in self._rows
+        return len(models) >= storms.fewest(key, self._config.storm) or (name, key) in self._rows
 
     def _one(
         self, name: str, alert: Alert, severity: Severity, *, only_its_end: bool = False

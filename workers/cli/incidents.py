@@ -4,7 +4,7 @@ do."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -14,6 +14,8 @@ from redistill.workers.cli import common
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+    from redistill.workers.incidents.broken_feeds import BrokenFeed, BrokenIncident
 
 __all__ = ["app"]
 
@@ -44,6 +46,7 @@ def list_(
     redistill incidents list --all --model credit
     """
     from redistill.workers.documents.incident import line_of_incident
+    from redistill.workers.incidents import broken_feeds
     from redistill.workers.incidents.summary import finding_objects, summarised
     from redistill.workers.store import alert_queries
     from redistill.workers.store import incident_queries as queries
@@ -52,6 +55,7 @@ def list_(
         common.want_model(conn, model)
         rows = queries.listed(conn, model=model, resolved=everything, limit=limit)
         bodies = alert_queries.finding_bodies(conn, [row["incident_id"] for row in rows])
+        feeds = [feed for feed in _broken_feeds(conn) if model is None or model in feed.models]
     if as_json:
         common.print_json([line_of_incident(row) for row in rows])
         return
@@ -59,6 +63,10 @@ def list_(
         common.echo("no incidents" if everything else "no open incidents")
         return
     now = database.clock()
+    for feed in feeds:
+        common.echo_text(common.paragraph(broken_feeds.sentence(feed), indent=0))
+        common.echo_text(common.paragraph(f"all of them: `{_shows(feed.members[0])}`"))
+    said = set() if model else broken_feeds.wholly_in(feeds)
     for row in rows:
         told = summarised(row, finding_objects(bodies.get(row["incident_id"], ())))
         state = row["resolution"] or row["stage"]
@@ -70,6 +78,8 @@ def list_(
                 indent=0,
             )
         )
+        if row["incident_id"] in said:
+            continue
         for sentence in (told.how_bad, told.where, told.doing):
             if sentence:
                 common.echo_text(common.paragraph(sentence))
@@ -93,10 +103,11 @@ def show(
 
     with common.opened(common.load()) as database, database.read() as conn:
         found = queries.detail(conn, incident_repository.find(conn, incident))
+        feeds = [f for f in _broken_feeds(conn) if f.has(found["incident_id"])]
     if as_json:
-        common.print_json(document_of_incident(found))
+        common.print_json(document_of_incident(found, feeds))
     else:
-        _print(found)
+        _print(found, feeds)
 
 
 @app.command()
@@ -248,7 +259,21 @@ def approve(
     common.say(line_of_incident(row), queued, as_json=as_json)
 
 
-def _print(found: Mapping[str, Any]) -> None:
+def _broken_feeds(conn: sa.Connection) -> list[BrokenFeed]:
+    """What several models find broken, by their open findings."""
+    from redistill.workers.incidents.broken_feeds import broken_feeds, broken_incident
+    from redistill.workers.store import incident_queries as queries
+
+    found = queries.data_bugs(conn).items()
+    return broken_feeds(broken_incident(*which, bodies) for which, bodies in found)
+
+
+def _shows(incident: BrokenIncident) -> str:
+    return f"redistill incidents show {incident.incident_id[:8]}"
+
+
+def _print(found: Mapping[str, Any], feeds: Sequence[BrokenFeed]) -> None:
+    from redistill.workers.incidents import broken_feeds
     from redistill.workers.incidents.summary import readable, summarised
 
     def say(text: str, *, indent: int = 2) -> None:
@@ -267,6 +292,11 @@ def _print(found: Mapping[str, Any]) -> None:
     if found["change_low"] is not None:
         low, high = common.moment(found["change_low"]), common.moment(found["change_high"])
         say(f"the change began between {low} and {high}")
+    for feed in feeds:
+        say("broken in other models, too", indent=0)
+        say(broken_feeds.sentence(feed))
+        others = [m for m in feed.members if m.incident_id != found["incident_id"]]
+        say("the others: " + ", ".join(f"{m.model} ({m.incident_id[:8]})" for m in others))
     say("what redistill does", indent=0)
     say(told.doing)
     if told.may:

@@ -37,7 +37,8 @@ class AlertLine:
     """An alert that is open."""
 
     key: str
-    """`incident:ID`, `storm:ID` or `operational:ID`: what `incidents ack` and `snooze` take."""
+    """`incident:ID`, `storm:ID`, `feed:ID` or `operational:ID`: what `incidents ack` and `snooze`
+    take."""
     kind: str
     """`incident`, `storm` or `operational`."""
     alert_class: str

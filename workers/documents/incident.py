@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redistill.workers.documents.document import iso
 from redistill.workers.documents.job import JobDocument, document_of_job
+from redistill.workers.incidents.broken_feeds import BrokenFeed
 
 __all__ = [
+    "BrokenFeedLine",
     "IncidentDocument",
     "IncidentLine",
     "TimelineEntry",
@@ -67,6 +69,18 @@ class TimelineEntry:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class BrokenFeedLine:
+    """A column that is broken in the same way in several models since about the same time."""
+
+    columns: list[dict[str, str]]
+    """Each `column` with the `rule` of the contract that it breaks (`missing`, ...)."""
+    since: str
+    """When the first of the models was found broken."""
+    incidents: dict[str, str]
+    """Open incidents with their models, this one among them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IncidentDocument(IncidentLine):
     """An incident with everything that belongs to it."""
 
@@ -77,6 +91,8 @@ class IncidentDocument(IncidentLine):
     """Its recompressions, the first first."""
     timeline: list[TimelineEntry]
     """What happened, oldest first."""
+    broken_feeds: list[BrokenFeedLine]
+    """What is broken in other models, too; empty where nothing is."""
 
 
 def line_of_incident(row: Mapping[str, Any]) -> IncidentLine:
@@ -84,13 +100,22 @@ def line_of_incident(row: Mapping[str, Any]) -> IncidentLine:
     return IncidentLine(**_line(row))
 
 
-def document_of_incident(found: Mapping[str, Any]) -> IncidentDocument:
-    """An incident as ``incident_queries.detail`` reads it."""
+def document_of_incident(found: Mapping[str, Any], feeds: Sequence[BrokenFeed]) -> IncidentDocument:
+    """An incident as ``incident_queries.detail`` reads it, and the broken feeds that it is of."""
     return IncidentDocument(
         **_line(found),
         findings=[{**f, "attached_at": iso(f["attached_at"])} for f in found["findings"]],
         jobs=[document_of_job(job) for job in found["jobs"]],
         timeline=[TimelineEntry(**{**step, "at": _told(step["at"])}) for step in found["timeline"]],
+        broken_feeds=[_feed(feed) for feed in feeds],
+    )
+
+
+def _feed(feed: BrokenFeed) -> BrokenFeedLine:
+    return BrokenFeedLine(
+        columns=[{"column": column, "rule": rule} for column, rule in feed.columns],
+        since=_told(feed.since),
+        incidents={member.incident_id: member.model for member in feed.members},
     )
 
 

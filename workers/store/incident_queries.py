@@ -14,7 +14,16 @@ from redistill.workers.store import checkpoints, job_queue
 from redistill.workers.store.tables import audit as entries
 from redistill.workers.store.tables import incident_findings, incidents, jobs
 
-__all__ = ["audit_trail", "detail", "find_job", "job_detail", "jobs_listed", "listed", "step_text"]
+__all__ = [
+    "audit_trail",
+    "data_bugs",
+    "detail",
+    "find_job",
+    "job_detail",
+    "jobs_listed",
+    "listed",
+    "step_text",
+]
 
 NEEDS_A_PERSON = "awaiting_person"
 
@@ -32,6 +41,22 @@ def listed(
     urgent = sa.case((sa.and_(i.open_mark == 1, i.stage == NEEDS_A_PERSON), 0), else_=1)
     rows = conn.execute(query.order_by(urgent, i.opened_at.desc()).limit(limit))
     return [dict(row) for row in rows.mappings()]
+
+
+def data_bugs(conn: sa.Connection) -> dict[tuple[str, str], list[str]]:
+    """Bodies (JSON) of open findings of open data bugs, by incident and model."""
+    i, f = incidents.c, incident_findings.c
+    rows = conn.execute(
+        sa.select(i.incident_id, i.model, findings.c.body)
+        .join(incident_findings, f.incident_id == i.incident_id)
+        .join(findings, findings.c.finding_id == f.finding_id)
+        .where(i.open_mark == 1, i.incident_class == "data_bug", findings.c.status != "resolved")
+        .order_by(i.incident_id, f.attached_at, f.finding_id)
+    )
+    out: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        out.setdefault((row.incident_id, row.model), []).append(row.body)
+    return out
 
 
 def detail(conn: sa.Connection, incident: Mapping[str, Any]) -> dict[str, Any]:

@@ -141,6 +141,7 @@ def _body(alert: Alert) -> bytes:
     data = asdict(alert) | {
         "opened_at": iso(alert.opened_at),
         "resolved_at": None if alert.resolved_at is None else iso(alert.resolved_at),
+        "breakages": [asdict(broken) | {"at": iso(broken.at)} for broken in alert.breakages],
         "text": plain(alert),
     }
     happened = alert.opened_at if alert.resolved_at is None else alert.resolved_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import uuid4
 
+import feeds
 import incident_rows
 import loop
 import pytest
@@ -215,6 +216,20 @@ def test_storm_lives_as_long_as_a_member_and_is_forgotten_afterwards(database: D
     assert rounds(NOW + 10 * DAY) == []
     with database.read() as conn:
         assert alert_queries.storms(conn) == {}
+
+
+def test_broken_feed_is_one_page_whose_models_are_named(database: Database) -> None:
+    with database.begin() as conn:
+        numbers = feeds.break_column(conn, ["credit", "fraud"])
+        feeds.break_column(conn, ["churn"], column="age")
+    rounds = Rounds(database)
+    told = {s.alert.kind: s.alert for s in rounds.plan(NOW).owed["team"]}
+    assert told["storm"].title == "column `income` has missing values in 2 models: credit, fraud"
+    assert (told["incident"].model, len(told)) == ("churn", 2)
+    rounds(NOW)
+    with database.begin() as conn:
+        incident_rows.resolve(conn, *numbers, now=NOW + HOUR)
+    assert rounds(NOW + HOUR) == [("storm", "resolved")]
 
 
 def test_nothing_is_stored_where_another_process_has_taken_over(database: Database) -> None:

@@ -18,6 +18,7 @@ from redistill.workers.alerts.alerts_file import AlertsConfig, Quiet, Route, Sto
 from redistill.workers.alerts.channels.channel import DeliveryFailed
 from redistill.workers.alerts.failing import failing
 from redistill.workers.alerts.planning import Facts, Plan, Traits, plan
+from redistill.workers.incidents.broken_feeds import Breakage
 from redistill.workers.store.alert_deliveries import PLANNED, Delivery
 from redistill.workers.store.alert_holds import Hold
 
@@ -196,6 +197,37 @@ def test_storm_of_fifty_models_is_one_alert_that_changes_in_place() -> None:
     ((_, key, state, _),) = world.round(*ended, forward=MINUTE)
     assert (key.split(":")[0], state) == ("storm", "resolved")
     assert world.round(forward=HOUR) == []
+
+
+def test_broken_feed_of_two_models_is_one_page_and_each_may_be_taken_in_hand() -> None:
+    world = World(config())
+    broken = {
+        "alert_class": "data_bug", "severity": "page",
+        "breakages": (Breakage("income", "missing", NOW),),
+    }  # fmt: skip
+    pair = [alert(str(i), model=f"m{i}", **broken) for i in range(2)]
+    ((_, key, state, severity),) = world.round(*pair)
+    assert (key.split(":")[0], state, severity) == ("feed", "firing", "page")
+    world.holds[key] = Hold(acknowledged_at=NOW, acknowledged_by="ann")
+    assert [s for _, _, s, _ in world.round(forward=MINUTE)] == ["acknowledged"]
+    assert {a.state for a in world.plan().shown} == {"acknowledged"}, "all its members are taken"
+    ended = [alert(str(i), model=f"m{i}", **broken, **ENDED) for i in range(2)]
+    world.round(ended[0], forward=MINUTE)
+    assert "1 of 2 are open" in world.told[-1][1].how_bad
+    assert [(k, s) for _, k, s, _ in world.round(ended[1], forward=MINUTE)] == [(key, "resolved")]
+
+
+def test_model_of_a_broken_feed_that_is_taken_in_hand_leaves_the_others_firing() -> None:
+    world = World(config())
+    broken = {"alert_class": "data_bug", "breakages": (Breakage("income", "missing", NOW),)}
+    world.round(*(alert(str(i), model=f"m{i}", **broken) for i in range(2)))
+    world.holds[I1] = Hold(acknowledged_at=NOW, acknowledged_by="ann")
+    assert [(k.split(":")[0], s) for _, k, s, _ in world.round(forward=MINUTE)] == [
+        ("feed", "firing")
+    ]
+    assert {a.key: a.state for a in world.plan().shown} == {
+        "incident:0": "firing", I1: "acknowledged",
+    }  # fmt: skip
 
 
 def test_alerts_told_before_a_storm_was_one_are_told_to_have_ended() -> None:

@@ -6,10 +6,11 @@ from alert_rows import NOW, alert
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redistill.times import SECOND
+from redistill.times import HOUR, MINUTE, SECOND
 from redistill.workers.alerts import storms
 from redistill.workers.alerts.alert import Alert
 from redistill.workers.alerts.alerts_file import Storm
+from redistill.workers.incidents.broken_feeds import WITHIN_US, Breakage
 
 STORM = Storm(within_seconds=60, alerts=3)
 
@@ -114,3 +115,112 @@ def test_grouped_alert_lists_some_and_counts_the_rest() -> None:
     one = storms.grouped("storm:1", burst(*range(40)), listed=10)
     assert len(one.members) == 11
     assert one.members[-1] == "and 30 more"
+
+
+def broken(name: str, *columns: str, at: int = 0, rule: str = "missing", **more: object) -> Alert:
+    """A data bug that was found so long after the others."""
+    those = tuple(Breakage(column, rule, NOW + at) for column in columns)
+    given = {"model": f"m{name}", "alert_class": "data_bug", "opened_at": NOW + at}
+    return alert(name, **(given | {"breakages": those} | more))
+
+
+def test_two_models_with_the_same_broken_column_are_one_feed() -> None:
+    pair = [broken("a", "income"), broken("b", "income", at=8 * MINUTE)]
+    joined = storms.gather(pair, {}, STORM)
+    assert set(joined) == {"incident:a", "incident:b"}
+    (key,) = set(joined.values())
+    assert key.startswith("feed:")
+    late = broken("c", "income", at=8 * MINUTE + WITHIN_US)
+    assert storms.gather([*pair, late], joined, STORM) == {"incident:c": key}
+    later = broken("c", "income", at=8 * MINUTE + WITHIN_US + 1)
+    assert storms.gather([*pair, later], joined, STORM) == {}
+
+
+def test_another_column_another_rule_or_the_same_model_is_no_feed() -> None:
+    one = broken("a", "income")
+    for other in (
+        broken("b", "age"),
+        broken("b", "income", rule="constant"),
+        broken("b", "income", model="ma"),
+        broken("b", "income", at=WITHIN_US + 1),
+    ):
+        assert storms.gather([one, other], {}, STORM) == {}
+
+
+def test_what_broke_long_after_the_incident_was_opened_counts_from_then() -> None:
+    old = broken("a", "age", "income", opened_at=NOW - 9 * HOUR)
+    assert set(storms.gather([old, broken("b", "income")], {}, STORM)) == {
+        "incident:a", "incident:b",
+    }  # fmt: skip
+    early = (Breakage("income", "missing", NOW - 9 * HOUR),)
+    assert storms.gather([broken("a", breakages=early), broken("b", "income")], {}, STORM) == {}
+
+
+def test_feed_takes_in_no_other_data_bug_and_a_storm_goes_on_beside_it() -> None:
+    pair = [broken("a", "income"), broken("b", "income")]
+    joined = storms.gather(pair, {}, STORM)
+    others = [broken(str(i), f"column{i}", at=i) for i in range(2)]
+    assert storms.gather([*pair, *others], joined, STORM) == {}
+    others.append(broken("2", "column2", at=2))
+    made = storms.gather([*pair, *others], joined, STORM)
+    assert set(made) == {"incident:0", "incident:1", "incident:2"}
+    assert {key.split(":")[0] for key in made.values()} == {"storm"}
+    age = [broken("x", "age"), broken("y", "age", "income")]
+    made |= storms.gather([*pair, *age], joined, STORM)
+    assert made["incident:y"] == joined["incident:a"]
+    assert "incident:x" not in made, "of its feed there is nobody left"
+
+
+def test_alert_of_several_broken_columns_joins_the_feed_of_most_models() -> None:
+    many = [broken(str(i), "income") for i in range(4)]
+    both = [broken("x", "age", "income"), broken("y", "age")]
+    made = storms.gather([*both, *many], {}, STORM)
+    assert len({made[a.key] for a in [both[0], *many]}) == 1
+    assert "incident:y" not in made
+
+
+@given(fleets(), st.data())
+def test_feeds_do_not_depend_on_the_order_and_hold_one_column(
+    alerts: list[Alert], data: st.DataObject
+) -> None:
+    columns = st.lists(st.sampled_from(["age", "income", "zip"]), unique=True)
+    alerts = [
+        broken(
+            str(i), *data.draw(columns), at=a.opened_at - NOW, model=a.model, state=a.state,
+            resolved_at=a.resolved_at,
+        )
+        for i, a in enumerate(alerts)
+    ]  # fmt: skip
+    members = storms.gather(alerts, {}, STORM)
+    shuffled = data.draw(st.permutations(alerts))
+    assert storms.gather(shuffled, {}, STORM) == members
+    of = defaultdict(list)
+    for one in alerts:
+        if members.get(one.key, "").startswith("feed:"):
+            of[members[one.key]].append(one)
+    for those in of.values():
+        assert set.intersection(*({b.column for b in a.breakages} for a in those))
+        assert len({a.model for a in those}) >= 2
+    assert not set(storms.gather(alerts, members, STORM)) & set(members), "nobody changes his feed"
+
+
+def test_feed_says_which_column_and_lists_its_models() -> None:
+    five = [broken(str(i), "income", at=i * MINUTE, severity="page") for i in range(5)]
+    (key,) = set(storms.gather(five, {}, STORM).values())
+    one = storms.grouped(key, five)
+    assert one.title == "column `income` has missing values in 5 models: m0, m1, m2 and 2 more"
+    assert one.began.startswith("between 20")
+    assert (one.severity, len(one.members)) == ("page", 5)
+    ended = [broken(str(i), "income", state="resolved", resolved_at=NOW) for i in range(4)]
+    rest = storms.grouped(key, [*ended, five[4]])
+    assert rest.how_bad.startswith("1 of 5 are open")
+    assert rest.title.startswith("column `income` has missing values in 5 models: m4, ")
+
+
+def test_hostile_column_makes_a_key_and_one_line() -> None:
+    name = "a`b\ud800\n\x1b[2J|" + "z" * 900
+    pair = [broken("a", name), broken("b", name)]
+    (key,) = set(storms.gather(pair, {}, STORM).values())
+    assert key.isascii()
+    assert len(key) < 80
+    assert storms.grouped(key, pair).title.isprintable()

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import feeds
 import loop
 import pytest
 import repairable
@@ -129,6 +130,38 @@ def test_a_finding_that_cannot_be_put_into_words_hides_no_incident(database: Dat
     assert f"`redistill incidents show {number[:8]}`" in done("models")
 
 
+def test_broken_feed_is_said_once_and_each_of_its_incidents_names_the_others(
+    database: Database,
+) -> None:
+    names = [f"m{i}" for i in range(7)]
+    with database.begin() as conn:
+        numbers = feeds.break_column(conn, names)
+        (apart,) = feeds.break_column(conn, ["churn"], column="age")
+    text = " ".join(done("incidents").split())
+    assert text.startswith("column `income` has missing values in 7 models since 20")
+    assert "m0, m1, m2, m3, m4 and 2 more all of them: `redistill incidents show " in text
+    assert all(number[:8] in text for number in [*numbers, apart])
+    assert text.count("missing rate 0.0%") == 1, "that of churn: the feed says it for the others"
+    assert "column `income`" not in done("incidents", "list", "--model", "churn")
+    alone = " ".join(done("incidents", "list", "--model", "m3").split())
+    assert "in 7 models" in alone
+    assert "missing rate 0.0%" in alone, "whoever asks for one model is told all of it"
+
+    shown = " ".join(done("incidents", "show", numbers[0]).split())
+    assert "broken in other models, too column `income` has missing values in 7 models" in shown
+    others = shown.split("the others: ")[1]
+    assert all(f"{m} ({n[:8]})" in others for m, n in zip(names[1:], numbers[1:], strict=True))
+    assert "m0 (" not in others
+    (feed,) = json.loads(done("incidents", "show", numbers[0], "--json"))["broken_feeds"]
+    assert feed["incidents"] == dict(zip(numbers, names, strict=True))
+    assert json.loads(done("incidents", "show", apart, "--json"))["broken_feeds"] == []
+
+    for number in numbers[1:]:
+        done("incidents", "resolve", number, "--reason", "the feed was mended")
+    assert "models since" not in done("incidents"), "those that are over leave it"
+    assert json.loads(done("incidents", "show", numbers[0], "--json"))["broken_feeds"] == []
+
+
 LONG = "a" * 40 + "." + "b" * 39
 
 
@@ -142,6 +175,7 @@ def test_lists_fit_eighty_columns_whatever_the_names(
     with database.begin() as conn:
         loop.register(conn, loop.spec(LONG, level="watch"))
         loop.store(conn, finding(model=LONG, contributors=("c" * 200,)))
+        feeds.break_column(conn, ["m1", "m2"], column="c" * 200)
     ingest.ingest(database, fleet_limits=LIMITS, actor="worker:test", clock=Clock())
     with database.begin() as conn:
         conn.execute(sa.update(incidents).values(version="v" * 80))

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import feeds
+import incident_rows
 import loop
 import pytest
 import sqlalchemy as sa
 from loop import NOW
 
 from redistill.streams.store.database import Database
+from redistill.streams.store.tables import findings
 from redistill.times import SECOND
 from redistill.workers.errors import UsageError
 from redistill.workers.store import audit, incident_queries
@@ -177,3 +180,13 @@ def test_recipe_that_was_judged_and_refused_is_told_once(conn: sa.Connection) ->
 )  # fmt: skip
 def test_step_is_told_in_one_line(step: dict[str, Any], text: str) -> None:
     assert incident_queries.step_text(step) == text
+
+
+def test_data_bugs_are_open_ones_with_their_open_findings(conn: sa.Connection) -> None:
+    kept, ended, _ = feeds.break_column(conn, ["credit", "fraud", "churn"])
+    incident_rows.resolve(conn, ended, now=NOW)
+    conn.execute(sa.update(findings).where(findings.c.model == "churn").values(status="resolved"))
+    incident_rows.open_incident(conn, model="harmed", now=NOW)
+    ((which, (body,)),) = incident_queries.data_bugs(conn).items()
+    assert which == (kept, "credit")
+    assert json.loads(body)["contributors"][0]["column"] == "income"
