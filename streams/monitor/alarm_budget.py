@@ -1,9 +1,11 @@
 """Alarm budget: one budget for all that can page, and what each test gets of it.
 
-``A`` is the number of labels per promised false alarm of a model: rows per alarm (a week's rows of
-the fleet over the alarms a week that the operator accepts) x the share of rows that get a label,
-and at least 1,000. False alarms of several tests add up, so each has a share of the budget, and a
-test's threshold is ``A`` over its share.
+``A`` is the number of labels per promised false alarm of a model: rows per alarm x the share of
+rows that get a label, and at least 1,000. Rows per alarm are a million over the alarms a week that
+the operator accepts until a week of labelled traffic is known; from then on they are such that
+``A`` is the fleet's labelled rows a week over these alarms (``workers.store.queries``). False
+alarms of several tests add up, so each has a share of the budget, and a test's threshold is ``A``
+over its share.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID, uuid5
 
 from redistill.times import to_us
@@ -102,6 +103,7 @@ def _feeds(alerts: Sequence[Alert]) -> list[tuple[tuple[str, str], list[_Opened]
     return sorted(shared, key=lambda one: (-models[one[0]], one[0]))
 
 
+@lru_cache(maxsize=1_024)
 def _feed_rule(column: str, rule: str) -> _Rule:
     name = json.dumps([column, rule])  # in ASCII, whatever the column is called
     return _Rule(
@@ -199,5 +201,5 @@ def _broken(key: str, members: Sequence[Alert]) -> list[Breakage]:
         b
         for alert in members
         for b in alert.breakages
-        if key.startswith(_feed_rule(b.column, b.rule).key)
+        if key.startswith(FEED) and key.startswith(_feed_rule(b.column, b.rule).key)
     ]

@@ -133,7 +133,8 @@ class Settings(BaseSettings):
 
     # --- alarms and repairs, for the whole fleet ---
     alarms_per_week: Positive = Field(
-        1.0, description="False alarms a week that the operator accepts, for the fleet."
+        1.0,
+        description="False alarms a week that the operator accepts, for the fleet: see below.",
     )
     cool_down_minutes: Annotated[float, Field(ge=0)] = Field(
         60.0, description="After a repair or roll back of a model, no automatic repair for so long."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,13 @@ CONFIG = WatchConfig(model="credit", schema=Schema(features=()))
 
 def test_shares_are_one_budget() -> None:
     assert sum(alarm_budget.SHARES.values()) == 1
+
+
+def test_settings_document_has_the_same_shares() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "settings.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| ([a-z ]+) \| (\d+)/(\d+) \|", text, re.MULTILINE)
+    assert {name: int(a) / int(b) for name, a, b in told} == alarm_budget.SHARES
+    assert f"at least {alarm_budget.LEAST:,.0f}" in text
 
 
 def test_thresholds_are_the_labels_per_alarm_over_the_share_of_each() -> None:

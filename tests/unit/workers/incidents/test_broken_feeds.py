@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import pytest
 from feeds import contract_finding
 from loop import NOW
 
-from redistill.streams.monitor import contract
+from redistill.streams.monitor import contract, reports
 from redistill.times import HOUR, MINUTE, SECOND
 from redistill.workers.incidents import broken_feeds
 from redistill.workers.incidents.broken_feeds import (
@@ -155,8 +156,18 @@ def test_incident_says_whether_its_breakages_are_all() -> None:
     assert not alone(json.dumps(body())), "labels that clash, say"
 
 
-def test_every_rule_of_the_contract_has_its_words() -> None:
-    assert set(broken_feeds.RULES) == set(get_args(contract.Rule))
+@pytest.mark.parametrize("rule", get_args(contract.Rule))
+def test_what_the_contract_finds_is_a_breakage_with_its_words(rule: contract.Rule) -> None:
+    breach = contract.Breach(
+        rule=rule, column=0, name="income", value=0.4, reference=0.0, hits=200, rows=500,
+        threshold=0.15,
+    )  # fmt: skip
+    finding = replace(
+        contract_finding(columns=()), contributors=reports.breach_contributors([breach])
+    )
+    (found,) = breakages([json.loads(msgspec.json.encode(finding))])
+    assert (found.column, found.rule) == ("income", rule)
+    assert broken_feeds.change([("income", rule)], 2).startswith("column `income` ")
 
 
 def test_sentence_names_some_models_and_counts_the_rest() -> None:
