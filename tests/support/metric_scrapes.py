@@ -18,6 +18,7 @@ import loop
 import sqlalchemy as sa
 from doors import web_process
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import eventually
 
 from redistill.streams.engine.metrics import StreamMetrics
 from redistill.streams.engine.metrics_address import MetricsAddress
@@ -217,7 +218,8 @@ def served_by_all(folder: Path) -> Iterator[dict[str, str]]:
             urls[process] = server.url
         web = stack.enter_context(web_process({"home": str(settings.root)}, folder))
         urls["web"] = f"http://127.0.0.1:{web.port}/metrics"
-        scrape(urls["web"])  # so that it has answered something
+        # an answer is told again for a second; the next one tells that it was given
+        eventually(lambda: "web_requests_total{" in scrape(urls["web"]), "it tells its answers")
         yield urls
 
 
