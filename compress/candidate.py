@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -10,20 +11,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from redistill import files
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE
 from redistill.compress.judge.graph import Graph
-from redistill.compress.judge.task import largest
-from redistill.compress.plan import GraphSpec, column_of
+from redistill.compress.judge.task import Scores, largest
+from redistill.compress.plan import ERROR_ROWS, GraphSpec, column_of
 from redistill.compress.rows import Rows
 from redistill.compress.steps import WORK
-from redistill.files import put
 from redistill.stats import softmax
 
 __all__ = [
     "EXACT_TOLERANCE",
     "GOLDEN_ROWS",
     "INTEGER_TOLERANCE",
+    "error_rows",
     "golden_rows",
     "reference_table",
     "write",
@@ -81,15 +83,14 @@ def golden_rows(
 def reference_table(
     graph: Graph, rows: Rows, spec: GraphSpec, *, labels: NDArray[np.bool_]
 ) -> pa.Table:
-    """Rows with what the candidate answers to them: what its profile and base error are made of.
+    """Rows with what the candidate answers to them: what its profile is made of.
 
     Parameters
     ----------
     rows
         The fresh window of a repair; the reference of a first model.
     labels
-        ``(n,)`` which rows may show their label: none that was trained on, or the base error would
-        flatter.
+        ``(n,)`` which rows may show their label: none that was trained on, or it would flatter.
 
     Returns
     -------
@@ -97,7 +98,39 @@ def reference_table(
         Features (float32), ``prediction`` (class name), ``scores`` (probabilities, float32 list),
         ``label`` (class name or null), and ``served_at``, ``id_hash``, ``split`` as they came.
     """
-    logits = graph.logits(rows.x)  # NaN where there is no answer: no class, no scores
+    columns = _answered(graph.logits(rows.x), rows, spec, labels)
+    columns["served_at"] = pa.array(rows.served_at, pa.timestamp("us", tz="UTC"))
+    columns["id_hash"] = pa.array(rows.id_hash, pa.int64())
+    columns["split"] = pa.array(np.where(rows.gate, "gate", "train").tolist(), pa.string())
+    return pa.table(columns)
+
+
+def error_rows(scores: Scores, rows: Rows, spec: GraphSpec) -> pa.Table:
+    """The labelled ones of some rows, none of them trained on, with what the candidate answers to
+    them and their segments: what its base error counts, and what errors to expect of its slices.
+
+    Parameters
+    ----------
+    scores
+        ``(n, classes)`` logits, those that the report's accuracy is of.
+
+    Returns
+    -------
+    pyarrow.Table
+        As of ``reference_table``, without times and ids, and a column per segment key.
+    """
+    known = rows.labelled
+    rows = rows.take(known)
+    columns = _answered(scores[known], rows, spec, rows.labelled)
+    columns |= {column_of(k): pa.array(v, pa.string()) for k, v in rows.segments.items()}
+    return pa.table(columns)
+
+
+def _answered(
+    logits: Scores, rows: Rows, spec: GraphSpec, labels: NDArray[np.bool_]
+) -> dict[str, pa.Array]:
+    """Columns of features, answers and labels; NaN where there is no answer: no class, no
+    scores."""
     classes = largest(logits)
     names = np.array([*spec.classes, None], object)
     columns: dict[str, pa.Array] = {
@@ -111,10 +144,7 @@ def reference_table(
     )
     shown = np.where(labels, rows.y, -1)
     columns["label"] = pa.array(names[shown].tolist(), pa.string())
-    columns["served_at"] = pa.array(rows.served_at, pa.timestamp("us", tz="UTC"))
-    columns["id_hash"] = pa.array(rows.id_hash, pa.int64())
-    columns["split"] = pa.array(np.where(rows.gate, "gate", "train").tolist(), pa.string())
-    return pa.table(columns)
+    return columns
 
 
 def write(
@@ -125,6 +155,7 @@ def write(
     golden: tuple[NDArray[np.float32], NDArray[np.float32]],
     exact: bool,
     table: pa.Table,
+    errors: pa.Table,
     report: bytes,
 ) -> Path:
     """Put a candidate together and move it into place.
@@ -143,6 +174,8 @@ def write(
         Whether the graph computes in floats.
     table
         ``reference_rows.parquet``.
+    errors
+        ``error_rows.parquet``: beside the candidate, for it is no part of a release.
     report
         ``report.json``.
 
@@ -164,6 +197,9 @@ def write(
     np.savez(part / "golden.npz", inputs=inputs, outputs=outputs, tolerance=tolerance)
     pq.write_table(table, part / "reference_rows.parquet")
     (part / "report.json").write_bytes(report)
+    sink = io.BytesIO()
+    pq.write_table(errors, sink)
+    files.write(folder / ERROR_ROWS, sink.getvalue())
     final = folder / CANDIDATE
-    put(part, final)
+    files.put(part, final)
     return final

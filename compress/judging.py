@@ -272,6 +272,7 @@ def judge(
     )
     if chosen in evaluated:
         graph = Graph(variants[chosen], context.call(CANDIDATE))
+        seen = gate_rows.labelled & judgement.faced  # of the others nobody may be told
         candidate.write(
             context.folder,
             model=variants[chosen],
@@ -279,6 +280,9 @@ def judge(
             golden=candidate.golden_rows(graph, [trusted.x, fresh.x]),
             exact=not answers[chosen].integer_operators,
             table=candidate.reference_table(graph, fresh, job.graph, labels=fresh.gate),
+            errors=candidate.error_rows(
+                evaluated[chosen].gate[seen], gate_rows.take(seen), job.graph
+            ),
             report=to_json(report),
         )
     steps.progress("judge", 1.0)

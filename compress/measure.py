@@ -145,6 +145,7 @@ def baseline(context: JobContext) -> Report:
         golden=candidate.golden_rows(graph, [trusted.x]),
         exact=not probed[role].integer_operators,
         table=candidate.reference_table(graph, reference, job.graph, labels=nobody),
+        errors=candidate.error_rows(evaluated.trusted, trusted, job.graph),
         report=to_json(report),
     )
     context.steps.progress("judge", 1.0)

@@ -23,6 +23,8 @@ and what is written here::
     work/                         intermediate files, named by their content
     candidate/                    model.onnx, report.json, golden.npz, reference_rows.parquet,
                                   training/
+    error_rows.parquet            FEATURES, segments, prediction, scores, label: the rows on which
+                                  the candidate's base error is measured, with its answers
     report.json                   Report
 """
 
@@ -36,6 +38,7 @@ import msgspec
 from redistill.decodable import decodable
 
 __all__ = [
+    "ERROR_ROWS",
     "Accepted",
     "Cause",
     "ColumnCheck",
@@ -62,6 +65,7 @@ __all__ = [
     "to_json",
 ]
 
+ERROR_ROWS = "error_rows.parquet"
 OWN_COLUMNS = frozenset(
     (
         *("id_hash", "served_at", "label", "source", "p_include", "split"),

@@ -20,7 +20,7 @@ from redistill.streams.monitor.base_error import SMALLEST_RATE, BaseError
 from redistill.streams.monitor.sequential import Inflation, inflation
 from redistill.streams.wire.block import Codes
 
-__all__ = ["ExpectedError", "SliceReference"]
+__all__ = ["LEAST_ROWS", "ExpectedError", "SliceReference"]
 
 LEAST_ROWS = 100
 """Reference rows of a slice that has a test: fewer bound its error too loosely."""

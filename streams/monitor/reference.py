@@ -1,14 +1,17 @@
 """Reference rows, from which an input profile is built: bin edges, histograms, ranges, categories,
-and how far stretches of them differ."""
+and how far stretches of them differ; and, where they have labels, what errors to expect."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
-from redistill.streams.monitor.counts import Counts, EdgeLayout, columns, count
+from redistill.streams.monitor.counts import Counts, EdgeLayout, columns, confidence, count
 from redistill.streams.monitor.distance import DISTANCES, Histograms
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.input_profile import (
     QUANTILES,
     WINDOW_ROWS,
@@ -21,7 +24,14 @@ from redistill.streams.monitor.input_profile import (
 )
 from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
 
-__all__ = ["SUBWINDOW_ROWS", "build_profile", "outside", "quantiles_of", "slope"]
+__all__ = [
+    "SUBWINDOW_ROWS",
+    "build_profile",
+    "expected_error",
+    "outside",
+    "quantiles_of",
+    "slope",
+]
 
 SUBWINDOW_ROWS = 500
 """Rows of a subwindow, after which blatant breaks of the contract are looked for."""
@@ -72,6 +82,58 @@ def build_profile(block: PredictionBlock, schema: Schema, *, provisional: bool =
         provisional=provisional,
     )
     return _with_variability(profile, values)
+
+
+def expected_error(
+    block: PredictionBlock,
+    slices: Mapping[str, Codes],
+    errors: NDArray[np.generic],
+    known: NDArray[np.bool_],
+    *,
+    ordered: bool,
+) -> ExpectedError | None:
+    """What errors to expect of which rows: of the very rows that a base error is measured on.
+
+    Parameters
+    ----------
+    block
+        Reference rows with the version's honest answers.
+    slices
+        Column -> ``(n,)`` values.
+    errors
+        ``(n,)`` whether the answer was wrong; any value where that is not known.
+    known
+        ``(n,)`` which rows have a label.
+    ordered
+        Whether the rows stand in the order of time.
+
+    Returns
+    -------
+    ExpectedError or None
+        ``None``: no slice has rows enough for a test.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from redistill.streams.wire.block import bare
+    >>> block = bare("m", "v", ["r"] * 400, np.zeros(400, np.int64), Codes.of(["yes"] * 400))
+    >>> wrong, known = np.arange(400) % 10 == 0, np.ones(400, np.bool_)
+    >>> region = {"region": Codes.of(["EU", "EU", "EU", "US"] * 100)}
+    >>> table = expected_error(block, region, wrong, known, ordered=False)
+    >>> table.errors, [(s.name, s.n) for s in table.slices]
+    (40, [('region=EU', 300), ('region=US', 100)])
+    >>> expected_error(block, region, wrong, np.arange(400) < 100, ordered=False) is None
+    True
+    """
+    if not known.any():
+        return None
+    fitted = ExpectedError.fit(
+        np.asarray(errors)[known].astype(np.int64),
+        {name: Codes(c.codes[known], c.values) for name, c in slices.items()},
+        confidence(block)[known],
+        ordered=ordered,
+    )
+    return fitted if fitted.slices else None
 
 
 def _with_variability(profile: Profile, values: NDArray[np.float32]) -> Profile:

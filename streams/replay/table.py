@@ -16,13 +16,13 @@ from redistill.rownames import Names, nearly
 from redistill.rowvalues import is_number, joined, numbers, texts
 from redistill.streams.errors import FileError
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.counts import confidence
 from redistill.streams.monitor.expected_error import ExpectedError
+from redistill.streams.monitor.reference import expected_error
 from redistill.streams.replay.blocks import ColumnLayout, block_of, slices_in
 from redistill.streams.replay.labels import base_error, check_labels
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.rows import MAX_VALUES, answers, wrong_rows
-from redistill.streams.wire.block import Codes, Feature, PredictionBlock, Schema
+from redistill.streams.wire.block import Feature, PredictionBlock, Schema
 
 __all__ = ["Table"]
 
@@ -139,16 +139,8 @@ def _expected(
     """What errors to expect, from the rows of the reference that the profile is learned from."""
     label, prediction = answered
     errors, known = wrong_rows(sample[label], sample[prediction], layout.names)
-    if not known.any():
-        return None
-    return ExpectedError.fit(
-        errors[known],
-        {
-            name: Codes(codes.codes[known], codes.values)
-            for name, codes in slices_in(sample, block, layout.schema, options).items()
-        },
-        confidence(block)[known],
-    )
+    slices = slices_in(sample, block, layout.schema, options)
+    return expected_error(block, slices, errors, known, ordered=True)
 
 
 def _require(file: RowFile, columns: Sequence[str], option: str, *, numeric: bool = False) -> None:

@@ -248,6 +248,8 @@ def test_what_the_trusted_rows_can_show_is_shown_and_who_waived_a_gate(database:
     assert "gates passed; trusted waived by cli:ann: old rows" in said
     document = json.loads(CliRunner().invoke(app, ["proven", "--json"]).stdout)
     assert document["trusted_rows"] == line
+    (line,) = [line for line in said.splitlines() if line.startswith("slices of v1 have no tests")]
+    assert document["slice_tests"] == line
 
 
 def test_what_judged_one_version_is_shown(database: Database) -> None:

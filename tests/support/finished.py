@@ -32,6 +32,7 @@ from redistill.compress.plan import to_json as report_json
 from redistill.streams.client.release import FileEntry, InputLayout, Manifest
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.findings import superseded
 from redistill.streams.monitor.label_requests import RequestState, decide, spread
 from redistill.streams.monitor.reference import build_profile
@@ -469,13 +470,16 @@ class _Maker:
             )
             made.append(name)
             judged = self.report(name, job_id=job.job_id, recipe=1, recipe_name="warm", faced=True)
+            wrong = (np.arange(200) % 20 == 0).astype(np.int64)
+            region = Codes.of(["EU", "US"] * 100)
             return PackagedCandidate(
                 package=packaged,
                 sha256=packaged.manifest.sha256,
                 report=report_json(judged),
                 profile=build_profile(_reference("credit"), SCHEMA).to_bytes(),
-                base_error=BaseError.from_errors(
-                    (np.arange(200) % 20 == 0).astype(np.int64), ordered=False, provisional=True
+                base_error=BaseError.from_errors(wrong, ordered=False, provisional=True).to_json(),
+                expected_error=ExpectedError.fit(
+                    wrong, {"region": region}, ordered=False
                 ).to_json(),
             )
 

@@ -76,10 +76,13 @@ def prepared(
         roles.ensure(conn, trust, now=now, lifetimes=LIFETIMES)
 
 
+NORMAL = ("profile", "base_error", "expected_error", "provisional")
+
+
 def add(conn: sa.Connection, version: str, *, now: int = NOW, **more: Any) -> Any:
     """Enter a version; the registry's row."""
     passed = more.pop("passed", True)
-    extra = {k: more.pop(k) for k in ("profile", "base_error", "provisional") if k in more}
+    extra = {k: more.pop(k) for k in NORMAL if k in more}
     report = {
         "format": 1,
         "gates": [

@@ -111,7 +111,9 @@ def labelled(
         )
 
 
-def joinable(database: Database, hashes: range, *, slices: str | None = None) -> None:
+def joinable(
+    database: Database, hashes: range, *, version: str = "v1", slices: str | None = None
+) -> None:
     """Join rows, as they are kept until a label comes."""
     with database.begin() as conn:
         conn.execute(
@@ -120,7 +122,7 @@ def joinable(database: Database, hashes: range, *, slices: str | None = None) ->
                 {
                     "model": "credit",
                     "id_hash": h,
-                    "version": "v1",
+                    "version": version,
                     "prediction": "repay",
                     "slices": slices,
                     "served_at": NOW,

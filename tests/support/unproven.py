@@ -140,7 +140,6 @@ UNPROVEN: dict[str, str] = {
     "pauses.reason": WORDS,
     "pauses.(duplicate)": WORK + "no repair of a model that there is not",
     "pointers.announced_at": WORK + "when a pointer is announced again",
-    "profiles.expected_error": SINGLE + "how often a reference went wrong, where no entry tells it",
     "repository_roles.timestamp.version": LAWFUL + "it is to be signed anew",
     "specs.revision": WORK + "tells workers to read the model again",
     "specs.updated_at": TIME,

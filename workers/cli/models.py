@@ -76,6 +76,7 @@ def models(
         detail = model_detail.detail(conn, name, now) if name else {}
         planned = _schedule(conn, name, now) if name else None
         trusted = _trusted(conn, name) if name else None
+        slices = _slices(conn, name, found[0].version) if name else None
     if judged is not None:
         if as_json:
             common.print_json(JudgedVersion(**judged))
@@ -93,7 +94,14 @@ def models(
         if name:
             (one,) = found
             common.print_json(
-                document_of_model(one, detail, now, schedule=planned, trusted_rows=trusted)
+                document_of_model(
+                    one,
+                    detail,
+                    now,
+                    schedule=planned,
+                    trusted_rows=trusted,
+                    slice_tests=slices,
+                )
             )
         else:
             counted = lag if isinstance(lag, _Lag) else None
@@ -113,7 +121,7 @@ def models(
         _print(found, incidents, now)
     if name:
         _print_detail(detail)
-    for line in (trusted, planned):
+    for line in (trusted, slices, planned):
         if line is not None:
             common.echo(line)
     for u in unknown:
@@ -146,6 +154,17 @@ def _trusted(conn: sa.Connection, name: str) -> str | None:
     if context is None or rows is None:
         return None
     return trusted_power.shown(rows, context.spec, queries.trusted_churn(conn, name))
+
+
+def _slices(conn: sa.Connection, name: str, version: str | None) -> str | None:
+    """Which slices of the serving version have tests, in words; ``None``: nothing serves."""
+    from redistill.workers.incidents.model_context import load
+    from redistill.workers.models import slice_tests
+
+    context = load(conn, name)
+    if context is None or version is None:
+        return None
+    return slice_tests.shown(conn, context.spec, version)
 
 
 def _incidents(conn: sa.Connection, name: str | None) -> dict[str, Told]:

@@ -148,6 +148,8 @@ class ModelDocument(ModelLine):
     """When the next scheduled recompression is due, in words."""
     trusted_rows: str | None
     """What the trusted rows can show, in words."""
+    slice_tests: str | None
+    """Which slices of the serving version have tests, or why none has, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +194,7 @@ def document_of_model(
     *,
     schedule: str | None,
     trusted_rows: str | None,
+    slice_tests: str | None,
 ) -> ModelDocument:
     """A model with what ``model_detail.detail`` reads of it."""
     return ModelDocument(
@@ -203,6 +206,7 @@ def document_of_model(
         stored=detail["stored"],
         schedule=schedule,
         trusted_rows=trusted_rows,
+        slice_tests=slice_tests,
     )
 
 

@@ -23,6 +23,7 @@ from redistill.streams.store import outbox
 from redistill.streams.wire.block import Codes, PredictionBlock, Schema
 from redistill.streams.wire.events import GateResult, ReleaseChanged, Trigger
 from redistill.times import utc
+from redistill.workers.jobs.error_rows import read_expected_error
 from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.releases import registry
 from redistill.workers.releases.announce import SOURCE
@@ -48,6 +49,7 @@ class PackagedCandidate:
     report: bytes
     profile: bytes
     base_error: str | None
+    expected_error: str | None
 
 
 class Publisher:
@@ -112,12 +114,17 @@ class Publisher:
         )
         session = Session((candidate / "model.onnx").read_bytes(), package.manifest)
         profile = _profile(folder / "fresh.parquet", session, spec.schema, context)
+        base = _base_error(report)
+        expected = None
+        if base is not None:
+            expected = read_expected_error(folder, spec, package.manifest.version)
         return PackagedCandidate(
             package=package,
             sha256=sha256,
             report=to_json(report),
             profile=profile,
-            base_error=_base_error(report),
+            base_error=base,
+            expected_error=expected,
         )
 
     def publish(
@@ -146,6 +153,7 @@ class Publisher:
             now=now,
             profile=candidate.profile,
             base_error=candidate.base_error,
+            expected_error=candidate.expected_error,
             provisional=True,
         )
         return registry.publish(

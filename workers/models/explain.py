@@ -12,7 +12,7 @@ from redistill.streams.monitor.delay import delay
 from redistill.streams.monitor.expected_error import ExpectedError, SliceReference
 from redistill.streams.monitor.slice_delay import LABELS, smallest_change
 from redistill.times import utc
-from redistill.workers.models import cron, trusted_power
+from redistill.workers.models import cron, slice_tests, trusted_power
 from redistill.workers.models.registration import PreparedModel
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.settings.settings import Settings
@@ -78,8 +78,10 @@ def explain(
             found = delay(base, config, drop, share)
             delays[f"{drop:g}"] = None if math.isinf(found) else round(found, 1)
             sentences.append(_found(drop, found, share, traffic, config.tolerance_points))
-        if prepared.expected is not None and prepared.expected.slices:
+        if prepared.expected is not None:
             sentences.append(_slices(prepared.expected, base, config, share))
+        else:
+            sentences.append(f"slices have no tests: {slice_tests.why_none(prepared.spec, base)}")
         warnings += _slow(base, config, share)
     if prepared.spec.level == "repair":
         warnings += _gates(prepared.spec.repair.wait_hours, traffic, sentences)

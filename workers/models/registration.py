@@ -20,9 +20,8 @@ from redistill import sentinels
 from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.counts import confidence
 from redistill.streams.monitor.expected_error import ExpectedError
-from redistill.streams.monitor.reference import build_profile
+from redistill.streams.monitor.reference import build_profile, expected_error
 from redistill.streams.monitor.slice_columns import slice_columns, slices_of
 from redistill.streams.store import ledger
 from redistill.streams.store.counters import add_counters
@@ -412,20 +411,21 @@ def _base_error(
     return base
 
 
-def _expected_error(spec: ModelSpec, data: Mapping[str, Dataset], scores: Any) -> ExpectedError:
+def _expected_error(
+    spec: ModelSpec, data: Mapping[str, Dataset], scores: Any
+) -> ExpectedError | None:
     """What errors to expect of which rows, from those that the base error is measured on."""
     rows = data.get("trusted") or data["reference"]
     given = scores("model", rows)
     predicted = _predicted(rows, given)
     assert rows.labels is not None  # as for the base error
     assert predicted is not None
-    known = np.flatnonzero(rows.labels >= 0)
     block = _block(spec, rows, given)
-    found = slices_of(block, spec.schema, slice_columns(spec.schema, spec.privacy.store_features))
-    return ExpectedError.fit(
-        (predicted != rows.labels)[known].astype(np.int64),
-        {name: Codes(c.codes[known], c.values) for name, c in found.items()},
-        confidence(block)[known],
+    return expected_error(
+        block,
+        slices_of(block, spec.schema, slice_columns(spec.schema, spec.privacy.store_features)),
+        predicted != rows.labels,
+        rows.labels >= 0,
         ordered=spec.data.ordered,
     )
 

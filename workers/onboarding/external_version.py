@@ -42,6 +42,7 @@ from redistill.workers.errors import RegistryError, RegistryUsageError, UsageErr
 from redistill.workers.jobs import job_spec, training_window
 from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.child_outcome import ChildFailed
+from redistill.workers.jobs.error_rows import read_expected_error
 from redistill.workers.jobs.question import question
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package
@@ -186,6 +187,8 @@ def add(
         profile = _profile(
             folder / "candidate" / "reference_rows.parquet", model, version, spec.schema
         )
+        base = _base_error(report)
+        expected = None if base is None else read_expected_error(folder, spec, version)
     except (ChildFailed, CompressError) as error:
         raise ReleaseError(f"{file.name} cannot be judged: {error}") from error
     finally:
@@ -200,7 +203,8 @@ def add(
             actor=actor,
             now=now,
             profile=profile,
-            base_error=_base_error(report),
+            base_error=base,
+            expected_error=expected,
         )
         if told:
             body = {"version": version, "waived": told}

@@ -73,6 +73,7 @@ def add_version(
     now: int,
     profile: bytes | None = None,
     base_error: str | None = None,
+    expected_error: str | None = None,
     provisional: bool = False,
 ) -> Version:
     """Enter a packaged release as a candidate, or as rejected where a gate failed.
@@ -85,7 +86,7 @@ def add_version(
         Whether every gate passed. A baseline's report counts for the first pointer only.
     trigger
         What made it.
-    profile, base_error, provisional
+    profile, base_error, expected_error, provisional
         What is normal for this version, for the stream workers (``profiles``).
 
     Returns
@@ -134,6 +135,7 @@ def add_version(
                 version=manifest.version,
                 profile=profile,
                 base_error=base_error,
+                expected_error=expected_error,
                 provisional=provisional,
             )
         )
@@ -151,7 +153,7 @@ def add_version(
             **trail.facts_of(raw(conn, row.model, row.version) or {}),
             "predecessor": row.predecessor,
             "job_id": row.job_id,
-            **hashes_of_normal(profile, base_error, provisional=provisional),
+            **hashes_of_normal(profile, base_error, expected_error, provisional=provisional),
         },
         now,
     )

@@ -12,7 +12,7 @@ __all__ = ["hashes_of_normal"]
 def hashes_of_normal(
     profile: bytes | None,
     base_error: str | None,
-    expected_error: str | None = None,
+    expected_error: str | None,
     *,
     provisional: bool,
 ) -> dict[str, Any]:
@@ -21,9 +21,9 @@ def hashes_of_normal(
 
     Examples
     --------
-    >>> hashes_of_normal(None, None, provisional=False)
+    >>> hashes_of_normal(None, None, None, provisional=False)
     {}
-    >>> told = hashes_of_normal(None, "{}", provisional=True)
+    >>> told = hashes_of_normal(None, "{}", None, provisional=True)
     >>> sorted(told), told["profile_sha256"]
     (['base_error_sha256', 'expected_error_sha256', 'profile_sha256', 'provisional'], None)
     """

@@ -14,7 +14,7 @@ from compress_rows import GRAPH, context_of, rows_of, tiny_job
 from redistill.compress import candidate
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import Graph
-from redistill.compress.plan import column_of
+from redistill.compress.plan import ERROR_ROWS, column_of
 
 
 @pytest.fixture
@@ -82,6 +82,18 @@ def test_reference_table_of_no_rows_has_its_columns(graph: Graph) -> None:
     assert {*GRAPH.features, "prediction", "scores", "label"} <= set(table.column_names)
 
 
+def test_error_rows_are_the_labelled_ones_with_answers_and_segments(graph: Graph) -> None:
+    rows = rows_of(20)
+    rows.y[::2] = -1
+    table = candidate.error_rows(graph.scores(rows), rows, GRAPH)
+    mine = rows.take(rows.labelled)
+    assert table["label"].to_pylist() == [GRAPH.classes[c] for c in mine.y]
+    assert table["prediction"].to_pylist() == [GRAPH.classes[c] for c in graph.classes(mine.x)]
+    assert table["region"].to_pylist() == mine.segments["region"]
+    assert table["a"].to_pylist() == mine.x[:, 0].tolist()
+    assert np.array(table["scores"].to_pylist()).sum(axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
 def write(folder: Path, graph: Graph, *, exact: bool, scale: float = 1.0) -> Path:
     rows, outputs = candidate.golden_rows(graph, [rows_of(50).x])
     return candidate.write(
@@ -91,6 +103,7 @@ def write(folder: Path, graph: Graph, *, exact: bool, scale: float = 1.0) -> Pat
         golden=(rows, scale * outputs),
         exact=exact,
         table=pa.table({"a": [1.0]}),
+        errors=pa.table({"b": [2.0]}),
         report=b"{}",
     )
 
@@ -106,6 +119,7 @@ def test_write_puts_all_files_into_place_and_replaces_what_was_there(
         "golden.npz", "model.onnx", "reference_rows.parquet", "report.json", "training",
     ]  # fmt: skip
     assert pq.read_table(final / "reference_rows.parquet").num_rows == 1
+    assert pq.read_table(tmp_path / ERROR_ROWS).column_names == ["b"]  # no part of a release
     assert not (tmp_path / "work" / ".candidate").exists()
 
 

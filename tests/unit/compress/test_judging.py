@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from any_speed import ANY_SPEED
 from compress_rows import context_of, rows_of, tiny_job
@@ -15,12 +16,22 @@ from redistill.compress import judging
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.probe import Probe
 from redistill.compress.judging import TrainingFacts
-from redistill.compress.plan import Accepted, Measure, Rejected, Report, Tried, Undecidable
+from redistill.compress.plan import (
+    ERROR_ROWS,
+    Accepted,
+    Measure,
+    Rejected,
+    Report,
+    Tried,
+    Undecidable,
+)
 from redistill.files import sha256_of
 
 FACTS = TrainingFacts(
     counts={"train": 5}, labels_in_loss=False, training_sources=(), domain_auc=None, warnings=()
 )
+
+ANSWERED = ("prediction", "label")
 
 
 @pytest.mark.parametrize(("differ", "warned"), [(0, False), (1, False), (2, True)])
@@ -71,6 +82,21 @@ def test_the_better_model_is_accepted_and_becomes_the_candidate(tmp_path: Path) 
     assert (report.decision, failed) == (Accepted(variant="fp32"), [])
     copied = (tmp_path / "candidate" / "model.onnx").read_bytes()
     assert copied == (tmp_path / "teacher" / "model.onnx").read_bytes()
+
+
+def test_rows_behind_the_accuracy_on_fresh_rows_are_left_with_the_answers(tmp_path: Path) -> None:
+    tiny_job(tmp_path)
+    model = tmp_path / "incumbent" / "model.onnx"
+    report, _ = judge(tmp_path, {"fp32": model})
+    table = pq.read_table(tmp_path / ERROR_ROWS)
+    (told,) = (v.fresh_accuracy for v in report.variants)
+    assert told is not None
+    right = sum(p == y for p, y in zip(*(table[c].to_pylist() for c in ANSWERED), strict=True))
+    assert (len(table), right / len(table)) == (told.n, told.value)
+    assert 0 < right < len(table)
+    assert set(table["region"].to_pylist()) == {"EU", None}
+    judge(tmp_path, {"fp32": model}, policy={"size": {"max_bytes": 10}})
+    assert len(pq.read_table(tmp_path / ERROR_ROWS)) == 0  # what no gate may look at
 
 
 def test_the_same_model_again_is_not_published_for_an_incident(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from compress_rows import GRAPH, context_of, rows_of, tiny_job, write_table
 
 from redistill.compress import measure
 from redistill.compress.errors import BadJob, BadModel
-from redistill.compress.plan import Accepted
+from redistill.compress.plan import ERROR_ROWS, Accepted
 from redistill.compress.rows import Rows
 from redistill.compress.shrink import students
 from redistill.compress.shrink.trained import Architecture
@@ -118,6 +119,14 @@ def test_baseline_judges_an_added_model_against_the_incumbent(tmp_path: Path) ->
     (tmp_path / "teacher").rename(tmp_path / "added")
     report = measure.baseline(context_of(tmp_path, job))
     assert report.chosen == "added"
+    table = pq.read_table(tmp_path / ERROR_ROWS)
+    (told,) = (v.trusted_accuracy for v in report.variants)
+    right = sum(
+        p == y
+        for p, y in zip(table["prediction"].to_pylist(), table["label"].to_pylist(), strict=True)
+    )
+    assert (len(table), right / len(table)) == (told.n, told.value)
+    assert set(table["region"].to_pylist()) == {"EU", None}
     assert report.decision == Accepted(variant="added")
     assert report.trusted is not None
     assert report.trusted.wins > 0

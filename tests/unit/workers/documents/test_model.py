@@ -50,6 +50,8 @@ def test_document_has_the_versions() -> None:
         "labels": [],
         "stored": {"rows": 0},
     }
-    made = document_of_model(SEEN, detail, NOW, schedule=None, trusted_rows=None)
+    made = document_of_model(
+        SEEN, detail, NOW, schedule=None, trusted_rows=None, slice_tests="none"
+    )
     assert [v.version for v in made.versions] == ["7"]
-    assert made.model == "credit"
+    assert (made.model, made.slice_tests) == ("credit", "none")

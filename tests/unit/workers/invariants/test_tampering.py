@@ -188,6 +188,15 @@ TAMPERINGS: dict[str, Sequence[str]] = {
     "a detector is deaf": [
         "UPDATE profiles SET base_error = replace(base_error, '0.', '0.9') WHERE version = '2026-03'"
     ],
+    "tests of slices are deaf": [
+        "UPDATE profiles SET expected_error = replace(expected_error, '0.', '0.9')"
+        " WHERE expected_error IS NOT NULL"
+    ],
+    "tests of slices are gone": ["UPDATE profiles SET expected_error = NULL"],
+    "a slice has a test that nobody measured": [
+        "UPDATE profiles SET expected_error = (SELECT max(expected_error) FROM profiles)"
+        " WHERE version = '2026-03'"
+    ],
     "fewer labels joined": ["UPDATE counters SET value = value - 10 WHERE name = 'labels_joined'"],
     "bytes served that no pointer named": [
         "INSERT INTO activations VALUES ('x', 'credit', 'i1', 'evil', hex(zeroblob(32)), 7, 1)"

@@ -75,6 +75,11 @@ def test_it_says_what_the_tests_of_slices_can_see() -> None:
     assert 5 <= int(large[2]) < int(small[2]) < 30
 
 
+def test_slices_without_tests_are_told_with_the_reason() -> None:
+    (sentence,) = [s for s in said(base(20_000)).sentences if "slices have no tests" in s]
+    assert sentence.endswith("the model has no columns of slices ([schema] slices)")
+
+
 def test_without_a_base_error_it_says_what_will_be_learned() -> None:
     found = said(None)
     assert "first 1,000 labelled" in found.sentences[0]

@@ -25,6 +25,7 @@ from served_rows import labelled, served
 
 from redistill import onnxfile
 from redistill.compress.plan import (
+    ERROR_ROWS,
     Accepted,
     Decision,
     Measure,
@@ -34,15 +35,17 @@ from redistill.compress.plan import (
     Undecidable,
     Variant,
 )
-from redistill.files import sha256_of
+from redistill.files import sha256_of, sha256_of_bytes
 from redistill.streams.client.release import FileEntry
 from redistill.streams.errors import ReleaseError
 from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import profiles
+from redistill.streams.store.tables import profiles, specs
 from redistill.workers.errors import RegistryError, UsageError
 from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.child_outcome import ChildFailed
+from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package, external_version
 from redistill.workers.onboarding.external_version import ExternalVersion
 from redistill.workers.releases import best_release, registry
@@ -138,6 +141,43 @@ def test_accepted_version_is_entered_with_what_is_normal_for_it(world: World) ->
     base = BaseError.from_json(normal.base_error)
     assert (base.errors, base.n, base.provisional) == (50, 200, False)
     assert stable == "v1"  # publishing is another command
+
+
+def test_slices_of_an_added_version_have_its_errors_on_trusted_rows(world: World) -> None:
+    region = ["EU", "US"] * 100
+    answers = [int(i % 4 == 0) for i in range(200)]  # 50 are wrong, all of them in the EU
+
+    def work(folder: Path, progress: Progress) -> Report:
+        scores = np.tile(np.array([0.9, 0.1], np.float32), 200)
+        table = pa.table(
+            {
+                "x": pa.array(np.zeros(200, np.float32)),
+                "y": pa.array(np.zeros(200, np.float32)),
+                "region": region,
+                "prediction": [["repay", "default"][a] for a in answers],
+                "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores), 2),
+                "label": ["repay"] * 200,
+            }
+        )
+        pq.write_table(table, folder / ERROR_ROWS)
+        return judged()(folder, progress)
+
+    with world.database.begin() as conn:
+        spec = ModelSpec.from_json(conn.execute(sa.select(specs.c.spec)).scalar_one())
+        spec = replace(spec, schema=replace(spec.schema, slices=("region",)))
+        conn.execute(sa.update(specs).values(spec=spec.to_json()))
+    world.add(work)
+    with world.database.read() as conn:
+        normal = conn.execute(sa.select(profiles).where(profiles.c.version == "v2")).one()
+        bodies = conn.execute(
+            sa.select(audit.c.body).where(audit.c.action == "release.candidate")
+        ).scalars()
+        (told,) = (b for b in map(json.loads, bodies) if b["version"] == "v2")
+    expected = ExpectedError.from_json(normal.expected_error)
+    base = BaseError.from_json(normal.base_error)
+    assert (expected.errors, expected.n) == (base.errors, base.n) == (50, 200)
+    assert [(s.name, s.errors) for s in expected.slices] == [("region=EU", 50), ("region=US", 0)]
+    assert told["expected_error_sha256"] == sha256_of_bytes(normal.expected_error.encode())
 
 
 def test_rejected_version_is_entered_too(world: World) -> None:

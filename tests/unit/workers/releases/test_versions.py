@@ -13,6 +13,7 @@ import release_rows
 import sqlalchemy as sa
 from loop import NOW
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox, profiles, specs
 from redistill.workers.errors import RegistryError
@@ -85,10 +86,19 @@ def test_what_is_normal_for_it_is_stored_and_stream_workers_are_told(conn: sa.Co
     release_rows.add(conn, "v1")
     assert revision(conn) == before
     assert conn.execute(sa.select(profiles)).all() == []
-    release_rows.add(conn, "v2", profile=b"profile", base_error="{}", provisional=True)
+    release_rows.add(
+        conn, "v2", profile=b"profile", base_error="{}", expected_error="[]",
+        provisional=True,
+    )  # fmt: skip
     assert revision(conn) == before + 1
     (row,) = conn.execute(sa.select(profiles)).all()
     assert (row.version, row.profile, row.base_error) == ("v2", b"profile", "{}")
+    assert row.expected_error == "[]"
+    told = conn.execute(
+        sa.select(audit_table.c.body).where(audit_table.c.action == "release.candidate")
+    )
+    (body,) = (b for b in map(json.loads, told.scalars()) if b["version"] == "v2")
+    assert body["expected_error_sha256"] == sha256_of_bytes(b"[]")
     assert row.provisional
 
 
