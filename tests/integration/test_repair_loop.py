@@ -29,6 +29,8 @@ from waiting import eventually
 from redistill.compress.plan import Accepted, Gate, read_report
 from redistill.files import sha256_of
 from redistill.streams.client.fetch import Repository
+from redistill.streams.monitor.base_error import BaseError
+from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, outbox, profiles, specs
 from redistill.streams.wire.events import Trigger
@@ -466,7 +468,7 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
 def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
     world: World, base: Path, child: Child
 ) -> None:
-    harm(world)
+    harm(world, labels=0.7)  # so many that slices have tests after the repair, too
     world.start()
     assert world.job("succeeded", "failed", "rejected")["state"] == "succeeded"
     made = world.stable()
@@ -493,6 +495,13 @@ def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
     assert found.report.incumbent is not None
     assert found.report.incumbent.trusted_accuracy.value > 0.9
     assert world.stable() == made
+    normal = {p["version"]: p for p in world.rows(profiles)}
+    for version in (made, "again"):
+        base_error = BaseError.from_json(normal[version]["base_error"])
+        expected = ExpectedError.from_json(normal[version]["expected_error"])
+        assert (expected.errors, expected.n) == (base_error.errors, base_error.n)
+        assert {s.name for s in expected.slices} <= {f"region={r}" for r in credit.REGIONS}
+        assert expected.edges  # scores were known
 
 
 def test_cancelled_job_stops_within_seconds_and_publishes_nothing(world: World) -> None:
