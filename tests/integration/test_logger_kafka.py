@@ -121,7 +121,7 @@ def test_rows_labels_and_events_arrive(broker: Broker, log: PredictionLogger) ->
     assert sorted(ids(broker)) == sorted(sent)
     (label,) = [decode(r, expect=LabelObserved) for r in read_all(broker, "labels")]
     assert label == LabelObserved(
-        id="r1", model="credit", label="no", source="ledger", observed_at=at
+        id="r1", model="credit", label="no", source="ledger", observed_at=at, arrival="api"
     )
     assert [decode(r) for r in read_all(broker, "activations")] == [activation]
     records = read_all(broker, "predictions")

@@ -11,7 +11,7 @@ from redistill.streams.wire.events import COMPACTED
 
 __all__ = ["ANNOUNCED", "Announced", "Log", "TopicFacts", "digest"]
 
-ANNOUNCED = ("drift", "incidents", "releases", "pointers", "dlq")
+ANNOUNCED = ("drift", "incidents", "releases", "pointers", "label-requests", "dlq")
 """Topics that only redistill writes, named without the namespace."""
 
 
