@@ -583,7 +583,9 @@ def test_closed_client_answers_in_a_child_and_follows_nothing(
     client.close()
     shop.publish("credit", "v2")
     if (pid := os.fork()) == 0:
-        os._exit((client.predict(ROW).version, client._poller.alive) != ("v1", False))
+        served = client.predict(ROW).version
+        client._poller.join()  # its thread answers before it ends
+        os._exit((served, client._poller.alive) != ("v1", False))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
