@@ -24,6 +24,10 @@ CHANNEL_FAILING = "channel_failing"
 message on that channel could tell it."""
 
 
+LATER = ("breakages",)
+"""Fields that alerts of the first release did not have."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alert:
     """One alert in its present state; every field is a sentence or a figure that a person reads.
@@ -66,7 +70,8 @@ class Alert:
 
 
 def digest(alert: Alert) -> str:
-    """What tells one state of an alert from another: SHA-256 (hex) of all its fields.
+    """What tells one state of an alert from another: SHA-256 (hex) of all its fields. A later one
+    that is empty does not count: what is open is not told once more because of an upgrade.
 
     Examples
     --------
@@ -75,5 +80,6 @@ def digest(alert: Alert) -> str:
     >>> digest(one) == digest(one), len(digest(one))
     (True, 64)
     """
-    text = json.dumps(asdict(alert), sort_keys=True, separators=(",", ":"))
+    told = {name: value for name, value in asdict(alert).items() if value or name not in LATER}
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
