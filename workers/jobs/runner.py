@@ -154,7 +154,7 @@ class Runner:
     def _work(self, session: JobSession) -> None:
         """Go through the phases that are left, until the job waits or has ended."""
         deps = self._deps
-        with session.read() as conn:
+        with session.view() as conn:  # a registration in between would look like a changed row
             context = job_spec.read_inputs(conn, session.job)
             job_spec.want_vouched(conn, context)
         phases = Phases(session, deps, context)

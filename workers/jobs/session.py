@@ -191,6 +191,10 @@ class JobSession:
         """A transaction that only reads; it needs no claim."""
         return self._database.read()
 
+    def view(self) -> AbstractContextManager[sa.Connection]:
+        """The same, of one moment: for what is compared with one another."""
+        return self._database.view()
+
     def refresh(self, conn: sa.Connection) -> Job:
         """Read the job again: what this session wrote about it is in it."""
         self._claim = Claim(_stored(conn, self._claim), self._claim.token)

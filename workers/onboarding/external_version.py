@@ -118,7 +118,7 @@ def add(
             f"{version[:MAX_VERSION]!r} is no name of a version: 1 to {MAX_VERSION} printable"
             " characters are"
         )
-    with database.read() as conn:
+    with database.view() as conn:  # a registration in between would look like a changed row
         spec, spec_sha256, incumbent = _known(conn, model)
         earlier = best_release.contenders(conn, model)
         beaten = [incumbent.version, *(v.version for v in earlier)]

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import database_faults
 import job_worker
@@ -19,19 +20,16 @@ from served_rows import labelled, served
 
 from redistill.compress.plan import Accepted, Gate, Measure, NeedsPerson, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
-from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
-from redistill.times import SECOND, to_us
+from redistill.times import HOUR, SECOND, to_us
 from redistill.workers.errors import UsageError
 from redistill.workers.incidents import incident_repository, lifecycle, recent_actions
 from redistill.workers.incidents.model_context import load
-from redistill.workers.jobs import retry
+from redistill.workers.jobs import job_spec, retry
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.runner import DISK_SECONDS, Runner
-from redistill.workers.releases import trail
-from redistill.workers.store import audit as audit_log
-from redistill.workers.store import audit_key, fresh_tests, job_queue, signing_refusal
+from redistill.workers.store import fresh_tests, job_queue, signing_refusal
 from redistill.workers.store.fresh_tests import FreshTest
 from redistill.workers.store.tables import audit, jobs, pointers
 
@@ -98,15 +96,20 @@ class World:
             return str(conn.execute(sa.select(pointers.c.stable)).scalar_one())
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    database = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
-    job_worker.registered(database, tmp_path / "home")
+def make(database: Database, home: Path) -> World:
+    """A world with rows and labels."""
+    job_worker.registered(database, home)
     with database.begin() as conn:
         job_id = job_worker.incident_with_job(conn)
     served(database, range(1, 301))
     labelled(database, range(1, 101))
-    yield World(database, tmp_path / "home", job_id)
+    return World(database, home, job_id)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    database = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
+    yield make(database, tmp_path / "home")
     database.dispose()
 
 
@@ -702,13 +705,7 @@ def test_third_candidate_about_which_a_person_was_asked_is_judged_again_as_the_t
 @pytest.fixture
 def vouched(world: World, tmp_path: Path) -> World:
     """The same, whose rows a person has registered under an audit key."""
-    database = audit_key.with_key(world.database, tmp_path / "audit.key")
-    with database.begin() as conn:
-        conn.execute(sa.delete(audit))
-        properties.drop(conn, audit_log.HEAD)
-        audit_log.append(
-            conn, "cli:ann", trail.ADOPTED, "credit", trail.as_it_stands(conn, "credit"), NOW
-        )
+    database = job_worker.vouched(world.database, tmp_path / "audit.key")
     return World(database, world.home, world.job_id)
 
 
@@ -739,3 +736,30 @@ def test_job_does_not_work_with_rows_that_the_audit_does_not_know(
 def test_job_works_with_rows_that_the_audit_knows(vouched: World) -> None:
     assert vouched.run(GAP, ACCEPTED)
     assert (vouched.job.state, vouched.modes) == ("succeeded", ["diagnose", "repair"])
+
+
+def test_model_that_is_registered_while_a_job_reads_is_no_changed_row(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before it and what the audit says after it do not agree."""
+    world = make(loop.opened(database_url), tmp_path / "home")
+    database = job_worker.vouched(world.database, tmp_path / "audit.key")
+    here = World(database, world.home, world.job_id)
+    read_inputs = job_spec.read_inputs
+
+    def with_a_registration_after_it(*args: Any) -> Any:
+        found = read_inputs(*args)
+        job_worker.register_again(database)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job_spec, "read_inputs", with_a_registration_after_it)
+        assert here.run(GAP, undecided())
+    assert here.job.state == "waiting_labels"
+    job_worker.register_again(database)  # and while it waits
+    labelled(database, range(101, 201))
+    here.clock.forward(HOUR)
+    assert here.run(ACCEPTED)
+    with database.read() as conn:
+        assert (here.job.state, signing_refusal.get(conn)) == ("succeeded", None)
+    world.database.dispose()

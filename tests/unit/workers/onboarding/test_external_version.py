@@ -345,3 +345,22 @@ def test_watched_or_unserved_model_cannot_be_added_to(world: World) -> None:
 def test_decision_is_told_in_words(decision: Decision, words: str) -> None:
     again = "redistill add credit v2 x.onnx"
     assert external_version.why(report("baseline", decision), again=again) == words
+
+
+def test_model_that_is_registered_while_a_version_is_added_is_no_changed_row(
+    postgres_url: str, tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = loop.opened(postgres_url)
+    job_worker.registered(database, tmp_path / "home")
+    carried = job_worker.vouched(database, tmp_path / "audit.key")
+    known = external_version._known
+
+    def with_a_registration_after_it(*args: Any) -> Any:
+        found = known(*args)
+        job_worker.register_again(carried)
+        return found
+
+    monkeypatch.setattr(external_version, "_known", with_a_registration_after_it)
+    world.database = carried
+    assert world.add(judged()).version is not None
+    database.dispose()
