@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import getpass
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -98,7 +97,7 @@ def recompress(
             database,
             model,
             options,
-            actor=f"cli:{getpass.getuser()}",
+            actor=common.actor(),
             request=str(uuid.uuid4()),
             now=database.clock(),
             waived=waived,

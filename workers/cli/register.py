@@ -3,7 +3,6 @@ far."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -143,7 +142,7 @@ def _register(
     later: tuple[str, ...] = ()
     with ExitStack() as stack:
         database = stack.enter_context(common.opened(settings))
-        now, actor = database.clock(), f"cli:{getpass.getuser()}"
+        now, actor = database.clock(), common.actor()
         may_bind, doubts = _may_bind(database, settings, spec, now)
         first = None
         if spec.level != "watch" and not dry_run:
