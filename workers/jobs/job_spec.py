@@ -203,8 +203,14 @@ def _raised_seq(conn: sa.Connection, incident: Mapping[str, Any]) -> int | None:
 
 def _whole_model(conn: sa.Connection, incident: Mapping[str, Any]) -> list[DriftFound]:
     """Those of them that are about the whole model: a slice's loss is none of all rows."""
-    whole = _raised(incident, findings.c.body).where(findings.c.scope == "all")
-    return [msgspec.json.decode(b, type=DriftFound) for b in conn.execute(whole).scalars()]
+    c, found = findings.c, []
+    whole = _raised(incident, c.finding_id, c.body).where(c.scope == "all")
+    for finding_id, body in conn.execute(whole):
+        try:
+            found.append(msgspec.json.decode(body, type=DriftFound))
+        except msgspec.MsgspecError as error:  # what was lost is not known: no job without it
+            raise WorkersError(f"finding {finding_id} cannot be read: {error}") from error
+    return found
 
 
 def _harmed_slices(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,11 +14,12 @@ import sqlalchemy as sa
 import structlog
 
 from redistill.compress.plan import Comparison, JobSpec, to_json
+from redistill.quiet import Quiet
 from redistill.streams.errors import LeaseError
 from redistill.streams.store import lease
 from redistill.streams.store.tables import outcomes
-from redistill.workers.errors import WorkersError
-from redistill.workers.incidents.model_context import ModelContext, load
+from redistill.workers.errors import Disagreement, WorkersError
+from redistill.workers.incidents.model_context import ModelContext, SpecUnreadable, load
 from redistill.workers.jobs import monitored_labels, training_window
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
@@ -87,6 +88,7 @@ class ComparisonRunner:
         self._cool_down_seconds = cool_down_seconds
         self._on_rollback = on_rollback
         self._next_look: dict[tuple[str, int], _NextLook] = {}
+        self._quiet = Quiet()
         self._failures: dict[tuple[str, int], int] = {}
         """In a row, by comparison."""
         self._told: dict[tuple[str, int], dict[str, Any]] = {}
@@ -111,8 +113,19 @@ class ComparisonRunner:
         settled = 0
         for release in running:
             if release.until > now and not self._deps.stop.is_set():
-                settled += self._look(release, token)
+                settled += self._look_if_sound(release, token)
         return settled
+
+    def _look_if_sound(self, release: MonitoredRelease, token: int) -> bool:
+        """A row of a model that cannot be read keeps no other model from being compared."""
+        try:
+            return self._look(release, token)
+        except (Disagreement, SpecUnreadable) as error:
+            if (more := self._quiet.ask(release.model)) is not None:
+                log.error(
+                    "rows_refused", action="rows_refused", error=str(error), more_like_this=more
+                )
+            return False
 
     def _look(self, release: MonitoredRelease, token: int) -> bool:
         key = (release.model, release.epoch)

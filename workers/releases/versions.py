@@ -14,7 +14,7 @@ from redistill.streams.client.release import FileEntry
 from redistill.streams.store.database import upsert
 from redistill.streams.store.tables import profiles, specs
 from redistill.streams.wire.events import Trigger
-from redistill.workers.errors import RegistryError, RegistryUsageError
+from redistill.workers.errors import Disagreement, RegistryError, RegistryUsageError
 from redistill.workers.releases import trail
 from redistill.workers.releases.announce import announce_release
 from redistill.workers.releases.package import ReleasePackage
@@ -161,7 +161,13 @@ def add_version(
 
 
 def find(conn: sa.Connection, model: str, version: str) -> Version | None:
-    """A version's row; ``None`` if there is none."""
+    """A version's row; ``None`` if there is none.
+
+    Raises
+    ------
+    Disagreement
+        What stands there is none: somebody wrote it by SQL.
+    """
     row = raw(conn, model, version)
     return None if row is None else _version(row)
 
@@ -249,7 +255,12 @@ def revise(conn: sa.Connection, model: str, now: int) -> None:
 
 
 def _version(row: Mapping[str, Any]) -> Version:
-    values = dict(row)
-    values["files"] = files_of(row)
-    values["report"] = json.loads(row["report"])
+    name, values = f"{row['model']} {row['version']}", dict(row)
+    try:
+        values["files"] = files_of(row)
+        values["report"] = json.loads(row["report"])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Disagreement(f"the row of {name} in versions cannot be read: {error}") from error
+    if not isinstance(values["report"], dict):
+        raise Disagreement(f"the row of {name} in versions cannot be read: its report is no object")
     return Version(**values)

@@ -374,6 +374,30 @@ def test_damaged_file_is_told_and_ends_no_round(
     assert world.state == "watching"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE versions SET report = '[1]' WHERE model = 'bad'",
+        "UPDATE specs SET spec = '{' WHERE model = 'bad'",
+    ],
+)
+def test_row_that_cannot_be_read_keeps_no_other_model_from_being_compared(
+    world: World, statement: str
+) -> None:
+    with world.database.begin() as conn:
+        for table in (specs, versions, monitored_releases):
+            for row in conn.execute(sa.select(table)).mappings().all():
+                conn.execute(sa.insert(table).values(**(dict(row) | {"model": "bad"})))
+        assert conn.exec_driver_sql(statement).rowcount
+        before = sa.update(monitored_releases).where(monitored_releases.c.model == "bad")
+        conn.execute(before.values(since=NOW - 1))  # it is looked at first
+    world.label(1, 31)
+    assert world.look(BETTER) == 1
+    with world.database.read() as conn:
+        states = conn.execute(sa.select(monitored_releases.c.model, monitored_releases.c.state))
+        assert dict(states.all()) == {"bad": "watching", "credit": "better"}
+
+
 def test_comparison_is_over_after_its_time(world: World) -> None:
     world.label(1, 26)
     world.clock.forward(7 * DAY)

@@ -21,7 +21,7 @@ from served_rows import labelled, served
 from redistill.compress.plan import Accepted, Gate, Measure, NeedsPerson, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import specs
+from redistill.streams.store.tables import findings, specs
 from redistill.times import HOUR, SECOND, to_us
 from redistill.workers.errors import UsageError
 from redistill.workers.incidents import incident_repository, lifecycle, recent_actions
@@ -713,6 +713,8 @@ TAMPERED = {
     "weaker gates": ("UPDATE specs SET spec = replace(spec, '\"gates\":{}', '\"gates\":{\"agreement\":{\"least\":0.1}}')", "specs"),
     "other bytes to beat": ("UPDATE versions SET sha256 = hex(zeroblob(32))", "versions"),
     "another pointer": ("UPDATE pointers SET reason = 'me'", "pointers"),
+    "no JSON": ("UPDATE versions SET files = '{'", "versions"),
+    "no report": ("UPDATE versions SET report = '[1]'", "versions"),
 }  # fmt: skip
 
 
@@ -763,3 +765,12 @@ def test_model_that_is_registered_while_a_job_reads_is_no_changed_row(
     with database.read() as conn:
         assert (here.job.state, signing_refusal.get(conn)) == ("succeeded", None)
     world.database.dispose()
+
+
+def test_finding_that_cannot_be_read_ends_the_job_and_is_named(world: World) -> None:
+    with world.database.begin() as conn:
+        finding_id = conn.execute(sa.select(findings.c.finding_id)).scalar_one()
+        conn.execute(sa.update(findings).values(body='{"kind": "from a newer redistill"}'))
+    assert world.run(GAP, ACCEPTED)
+    assert (world.job.state, world.modes) == ("failed", [])
+    assert f"finding {finding_id} cannot be read" in str(world.job.outcome["why"])

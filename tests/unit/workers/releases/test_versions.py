@@ -16,7 +16,7 @@ from loop import NOW
 from redistill.files import sha256_of_bytes
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import outbox, profiles, specs
-from redistill.workers.errors import RegistryError
+from redistill.workers.errors import Disagreement, RegistryError
 from redistill.workers.releases import versions
 from redistill.workers.store.tables import audit as audit_table
 from redistill.workers.store.tables import versions as rows
@@ -146,3 +146,18 @@ def test_revision_belongs_to_one_model(conn: sa.Connection) -> None:
     found = {r.model: (r.revision, r.updated_at) for r in conn.execute(sa.select(specs))}
     assert found["loans"] == (2, NOW + 3)
     assert found["credit"][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        *((c, t) for c in ("files", "report") for t in ("", "{", "[1]", "null", "[" * 100_000)),
+        ("files", '{"model.onnx": 7}'),
+    ],
+)
+def test_row_that_cannot_be_read_is_named(conn: sa.Connection, column: str, text: str) -> None:
+    release_rows.add(conn, "v1")
+    conn.execute(sa.update(rows).values({column: text}))
+    for read in (versions.all_versions, lambda *of: versions.get(*of, "v1")):
+        with pytest.raises(Disagreement, match="credit v1 in versions cannot be read"):
+            read(conn, "credit")
