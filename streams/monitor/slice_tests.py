@@ -110,6 +110,8 @@ class SliceTests:
             self.threshold = labels_per_alarm
         self.share = share
         self.powers = self._powers()
+        for test in self.open.values():
+            test.retune(labels_per_alarm=labels_per_alarm, share=share)
 
     @property
     def statistics(self) -> NDArray[np.float64]:

@@ -41,11 +41,17 @@ def outcomes_of(rows: Rows, which: np.ndarray, **more: Any) -> Outcomes:
 
 
 def told(
-    rows: Rows, base: BaseError, expected: ExpectedError | None, cuts: list[int], *, stored: bool
+    rows: Rows,
+    base: BaseError,
+    expected: ExpectedError | None,
+    cuts: list[int],
+    *,
+    stored: bool,
+    shares: tuple[float, ...] = (0.5,),
 ) -> tuple[AccuracyState, list[tuple[int, DriftFound]]]:
     state: AccuracyState | None = None
     out = []
-    for start, end in pairwise(cuts):
+    for k, (start, end) in enumerate(pairwise(cuts)):
         state, found, positions = account(
             state,
             outcomes_of(rows, np.arange(start, end)),
@@ -53,7 +59,7 @@ def told(
             base=base,
             expected=expected,
             config=CONFIG,
-            label_share=0.5,
+            label_share=shares[min(k, len(shares) - 1)],
         )
         out += [(start + i, f) for i, f in zip(positions, found, strict=True)]
         if stored:
@@ -90,6 +96,23 @@ def test_findings_do_not_depend_on_how_outcomes_were_cut_into_calls_or_stored() 
     assert told(rows, base, expected, cuts, stored=True)[1] == once
     scopes = {f.scope for _, f in once}
     assert scopes == {"all", "slice:tenth=v4"}
+
+
+def test_an_open_finding_of_a_slice_follows_a_label_share_that_halves_stored_or_not() -> None:
+    world, _, _, rng = world_of(2)
+    base, expected = reference(world.rows(rng, REFERENCE_ROWS, runs=30))
+    harmed = world.rows(rng, 2_000, harmed=HARMED, harm="flip", runs=30)
+    healthy = world.rows(rng, 8_000, runs=30)
+    rows = Rows(
+        {k: np.concatenate([v, healthy.slices[k]]) for k, v in harmed.slices.items()},
+        np.concatenate([harmed.confidence, healthy.confidence]),
+        np.concatenate([harmed.wrong, healthy.wrong]),
+    )
+    cuts, shares = [0, 500, 1_000, 1_010, 10_000], (1.0, 1.0, 0.1)
+    kept = told(rows, base, expected, cuts, stored=False, shares=shares)[1]
+    assert told(rows, base, expected, cuts, stored=True, shares=shares)[1] == kept
+    ends = [f.status for _, f in kept if f.scope == "slice:tenth=v4"]
+    assert (ends[0], ends[-1]) == ("open", "resolved")
 
 
 def test_a_slice_finding_says_which_slice_how_bad_and_how_sure() -> None:
