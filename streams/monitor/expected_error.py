@@ -287,7 +287,7 @@ def _frequent(codes: Codes) -> Codes:
 def _edges(confidence: NDArray[np.floating] | None) -> tuple[float, ...]:
     if confidence is None:
         return ()
-    known = np.asarray(confidence)[~np.isnan(confidence)]
+    known = np.asarray(confidence)[np.isfinite(confidence)]
     if not len(known):
         return ()
     edges = np.unique(np.quantile(known, np.arange(1, CONFIDENCE_BINS) / CONFIDENCE_BINS))
@@ -353,7 +353,7 @@ def _upper(k: NDArray[np.float64], n: NDArray[np.float64]) -> NDArray[np.float64
     from scipy.special import betaincinv
 
     total = float(n.sum())
-    mean = max(float(k.sum()) / total, SMALLEST_RATE)
+    mean = min(max(float(k.sum()) / total, SMALLEST_RATE), LARGEST)  # else a prior has no bound
     used = n > 0
     rates = k[used] / n[used]
     between = float((n[used] * (rates - mean) ** 2).sum()) - (used.sum() - 1) * mean * (1 - mean)

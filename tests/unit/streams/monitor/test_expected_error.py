@@ -72,6 +72,33 @@ def test_slices_of_few_rows_have_no_test_and_the_fifty_largest_have() -> None:
     assert one.slices == ()
 
 
+@pytest.mark.parametrize("rate", [0, 1])
+def test_a_reference_of_right_or_of_wrong_answers_only_makes_a_table_that_can_be_read(
+    rate: int,
+) -> None:
+    """All wrong: class names that were mixed up. A table that nobody can read stops the join."""
+    region = Codes.of(["EU", "US", None, None] * 500)
+    table = ExpectedError.fit(np.full(2_000, rate), {"region": region})
+    assert ExpectedError.from_json(table.to_json()) == table
+    for s in table.slices:
+        assert 0 < s.expected <= s.upper < 1
+        assert s.kappa >= 1
+    assert len(table.slices) == 2
+    part = np.where(region.codes >= 0, rate, 1 - rate)  # one column only
+    table = ExpectedError.fit(part, {"region": region})
+    assert ExpectedError.from_json(table.to_json()) == table
+
+
+def test_a_confidence_that_is_no_finite_number_makes_no_edge() -> None:
+    region = Codes.of(["EU", "US"] * 1_000)
+    wrong = np.tile([0, 1, 0, 0], 500)
+    confidence = np.linspace(0.5, 1, 2_000).astype(np.float32)
+    confidence[::3], confidence[1::3] = np.inf, -np.inf
+    table = ExpectedError.fit(wrong, {"region": region}, confidence)
+    assert np.isfinite(table.edges).all()
+    assert ExpectedError.from_json(table.to_json()) == table
+
+
 def test_bounds_hold_and_the_prior_is_worth_fifty_rows_at_most() -> None:
     below = wide = total = 0
     for seed in range(10):
