@@ -139,7 +139,8 @@ def _within(harm: DriftFound) -> sa.ColumnElement[bool]:
     key, _, value = harm.scope.removeprefix(SLICE).partition("=")
     one = {key: value}
     pairs = {json.dumps(one)[1:-1], msgspec.json.encode(one).decode()[1:-1]}  # of rows, of labels
-    return sa.or_(*(outcomes.c.slices.contains(p, autoescape=True) for p in sorted(pairs)))
+    stored = outcomes.c.slices  # SQLite's LIKE takes "eu" for "EU"
+    return sa.or_(*(sa.func.replace(stored, p, "") != stored for p in sorted(pairs)))
 
 
 def _base(conn: sa.Connection, incident: IncidentRow, harm: DriftFound) -> BaseError | None:

@@ -161,13 +161,14 @@ def test_harm_of_a_slice_is_judged_by_the_outcomes_and_the_promise_of_that_slice
     serve(conn, 0, slices='{"channel": "web", "region": "EU"}')  # as rows are stored
     serve(conn, 1, slices='{"region":"EU"}')  # as labels are
     serve(conn, 1, 1, slices='{"region": "US", "subregion": "EU"}')
+    serve(conn, 1, slices='{"region": "eu"}')
     serve(conn, 1, slices=None)
     of_slice = finding(current=0.1, scope="slice:region=EU")
     loop.store(conn, of_slice)
     incident_repository.attach(conn, incident["incident_id"], str(of_slice.finding_id), NOW)
     whole = gather(conn, incident)
     assert whole is not None
-    assert (whole.n, whole.harmed) == (5, pytest.approx(0.6))  # the whole model's is the measure
+    assert (whole.n, whole.harmed) == (6, pytest.approx(0.6))  # the whole model's is the measure
     conn.execute(sa.text("DELETE FROM findings WHERE scope = 'all'"))
     found = gather(conn, incident)
     assert found is not None
