@@ -159,6 +159,21 @@ def test_while_the_whole_model_has_a_finding_slices_rank_it_and_open_nothing() -
         assert abs(f.mix_moved.value + f.got_worse.value - lost) < 1e-9
 
 
+def test_evidence_from_before_the_whole_model_was_harmed_is_forgotten_when_it_recovers() -> None:
+    rows, base, expected = story()
+    _, found = told(rows, base, expected, [0, len(rows.wrong)], stored=False)
+    ended = next(i for i, f in found if f.scope == "all" and f.status == "resolved")
+    before = told(rows, base, expected, [0, ended], stored=False)[0]
+    after = told(rows, base, expected, [0, ended + 1], stored=False)[0]
+    assert before.slices is not None
+    assert after.slices is not None
+    others = np.array([s not in after.slices.open for s in range(len(expected.slices))])
+    assert before.slices.seen[others].max() > 100
+    assert not after.slices.seen[others].any()
+    assert not after.slices.statistic[others].any()
+    assert (after.slices.since[others] == ended + 1).all()
+
+
 def test_a_loss_of_one_slice_is_named_and_one_of_all_rows_is_not() -> None:
     world, base, expected, rng = world_of(3)
     one = world.rows(rng, 1_500, harmed=("fifth", 0), harm="flip", since=500)
