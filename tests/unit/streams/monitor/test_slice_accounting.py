@@ -140,7 +140,17 @@ def test_a_slice_finding_says_which_slice_how_bad_and_how_sure() -> None:
 
 
 def test_while_the_whole_model_has_a_finding_slices_rank_it_and_open_nothing() -> None:
-    rows, base, expected = story()
+    world, base, expected, rng = world_of()
+    parts = [
+        world.rows(rng, 1_500, harm="+20"),
+        world.rows(rng, 3_000, harmed=("twentieth", 3), harm="flip"),  # while that stands
+        world.rows(rng, 3_000),
+    ]
+    rows = Rows(
+        {k: np.concatenate([p.slices[k] for p in parts]) for k in parts[0].slices},
+        np.concatenate([p.confidence for p in parts]),
+        np.concatenate([p.wrong for p in parts]),
+    )
     _, found = told(rows, base, expected, [0, len(rows.wrong)], stored=False)
     whole = [(i, f) for i, f in found if f.scope == "all"]
     start = next(i for i, f in whole if f.status == "open")
