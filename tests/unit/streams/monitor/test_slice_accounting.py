@@ -249,6 +249,37 @@ def test_rows_that_one_slice_asked_for_feed_its_test_only() -> None:
     assert run(unknown)[1] == []
 
 
+def test_rows_that_one_slice_asked_for_have_no_part_in_what_is_said_of_all_rows() -> None:
+    world, base, expected, rng = world_of(5)
+    rows = world.rows(rng, 1_500, harm="+20")
+    mine = rows.slices[HARMED[0]] == HARMED[1]
+    rows.wrong[mine] = 1
+    _, found, _ = account(
+        None,
+        outcomes_of(
+            rows,
+            np.arange(1_500),
+            uniform=~mine,
+            slice_only=Codes(np.where(mine, 0, -1).astype(np.int32), ("tenth=v4",)),
+        ),
+        version="7",
+        base=base,
+        expected=expected,
+        config=CONFIG,
+        label_share=0.5,
+    )
+    whole = [f for f in found if f.scope == "all"]
+    assert whole
+    for f in whole:
+        assert f.mix_moved is not None
+        assert f.got_worse is not None
+        assert f.impact.reference is not None
+        assert f.impact.current is not None
+        lost = f.impact.reference - f.impact.current
+        assert abs(f.mix_moved.value + f.got_worse.value - lost) < 1e-9
+        assert "v4" not in {s.value for s in f.slices if s.key == "tenth"}
+
+
 def test_another_table_ends_what_is_open_and_starts_again() -> None:
     world, base, expected, rng = world_of(6)
     rows = world.rows(rng, 2_000, harmed=HARMED, harm="flip")

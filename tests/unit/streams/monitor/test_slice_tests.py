@@ -93,6 +93,20 @@ def test_two_slices_with_a_harm_of_their_own_both_open() -> None:
     assert opened == {"tenth=v2", "twentieth=v7"}
 
 
+def test_rows_of_an_open_slice_are_no_evidence_against_another() -> None:
+    rng = np.random.default_rng(1)
+    world = World.drawn(rng, 0.1)
+    base, expected = reference(world.rows(rng, REFERENCE_ROWS))
+    rows = world.rows(rng, 4_000, harmed=("half", 1), harm="+20", since=500)
+    both = (rows.slices["half"] == 1) & (rows.slices["twentieth"] == 7)
+    rows.wrong[both & (np.arange(4_000) > 1_500)] = 1
+    tests = SliceTests(expected, base, labels_per_alarm=1e6, share=1.0)
+    found = SliceRun(tests, labelled(rows, expected)).advance(2_000, may_open=True)
+    other = [s.name for s in expected.slices].index("twentieth=v7")
+    assert tests.statistics[other] > 1e6
+    assert {expected.slices[c.index].name for c in found} == {"half=v1"}
+
+
 def test_nothing_opens_on_less_than_twenty_labels_five_errors_and_five_points() -> None:
     base, expected, _ = story()
     s = next(i for i, s in enumerate(expected.slices) if s.column == "tenth")
