@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from redistill.decodable import decodable
 from redistill.stats import upper_bound
-from redistill.streams.errors import StateError
+from redistill.streams.monitor import numbered_json
 from redistill.streams.monitor.daily_cycle import daily_cycle
 from redistill.streams.monitor.sequential import Inflation, inflation
 
 __all__ = ["SMALLEST_RATE", "BaseError"]
 
+FORMAT = 1
+"""Of the stored JSON."""
 SMALLEST_RATE = 0.0005
 """A model without a single error in the reference is not thought better than this."""
 
@@ -94,7 +95,7 @@ class BaseError:
 
     def to_json(self) -> str:
         """As stored in ``profiles.base_error``."""
-        return msgspec.json.encode(_Stored(format=FORMAT, base=self)).decode()
+        return numbered_json.to_json(self, name="base", number=FORMAT)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> BaseError:
@@ -105,23 +106,4 @@ class BaseError:
         StateError
             If it is not a base error, or of a newer format.
         """
-        try:
-            stored = msgspec.json.decode(data, type=_Stored)
-        except msgspec.MsgspecError as error:
-            raise StateError(f"a stored base error cannot be read: {error}") from error
-        if stored.format > FORMAT:
-            raise StateError(
-                f"a stored base error has format {stored.format}, this program knows {FORMAT}:"
-                " upgrade redistill"
-            )
-        return stored.base
-
-
-FORMAT = 1
-
-
-@decodable
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Stored:
-    format: int
-    base: BaseError
+        return numbered_json.from_json(data, cls, name="base", number=FORMAT, what="base errors")

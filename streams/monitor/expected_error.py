@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from redistill.decodable import decodable
-from redistill.streams.errors import StateError
+from redistill.streams.monitor import numbered_json
 from redistill.streams.monitor.base_error import SMALLEST_RATE, BaseError
 from redistill.streams.monitor.sequential import Inflation, inflation
 from redistill.streams.wire.block import Codes
 
 __all__ = ["LEAST_ROWS", "ExpectedError", "SliceReference"]
 
+FORMAT = 1
+"""Of the stored JSON."""
 LEAST_ROWS = 100
 """Reference rows of a slice that has a test: fewer bound its error too loosely."""
 MOST_SLICES = 50
@@ -241,7 +242,7 @@ class ExpectedError:
 
     def to_json(self) -> str:
         """As stored in ``profiles.expected_error``."""
-        return msgspec.json.encode(_Stored(format=FORMAT, expected=self)).decode()
+        return numbered_json.to_json(self, name="expected", number=FORMAT)
 
     @classmethod
     def from_json(cls, data: str | bytes) -> ExpectedError:
@@ -252,26 +253,9 @@ class ExpectedError:
         StateError
             If it is no table of expected errors, or of a newer format.
         """
-        try:
-            stored = msgspec.json.decode(data, type=_Stored)
-        except msgspec.MsgspecError as error:
-            raise StateError(f"stored expected errors cannot be read: {error}") from error
-        if stored.format > FORMAT:
-            raise StateError(
-                f"stored expected errors have format {stored.format}, this program knows {FORMAT}:"
-                " upgrade redistill"
-            )
-        return stored.expected
-
-
-FORMAT = 1
-
-
-@decodable
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Stored:
-    format: int
-    expected: ExpectedError
+        return numbered_json.from_json(
+            data, cls, name="expected", number=FORMAT, what="expected errors"
+        )
 
 
 def _frequent(codes: Codes) -> Codes:
