@@ -279,7 +279,7 @@ class JobSpec:
     got_worse: Measure | None = None
     """Points of it that they do not explain."""
     harmed_slices: tuple[str, ...] = ()
-    """``region=EU``: slices with open findings of harm, where there is none of all rows."""
+    """``region=EU``: slices with open findings of harm, where none of all rows is open."""
     seed: int = 0
     deadline_s: float = 600.0
 

@@ -180,14 +180,13 @@ def no_loss(s: Symptoms) -> Verdict | None:
     assert lost is not None
     if not shown and (mixed := prior_shift(s)) is not None:
         return mixed
+    said = f"the student lost {points(lost)} on {s.labelled} labelled rows"
+    if s.harmed_slices:  # of all rows a small slice is little, however bad it is
+        where = ", ".join(s.harmed_slices[:3])
+        why = f"{said}: the harm lies in {where}, which is part of them"
+        return None if shown else Verdict(cause="unclear", why=why)
     small = SMALL_POINTS if s.raised_points is None else s.raised_points / 2
     small = max(s.tolerance_points, small)
-    said = f"the student lost {points(lost)} on {s.labelled} labelled rows"
-    if s.harmed_slices and not shown:  # of all rows a small slice is little, however bad it is
-        where = ", ".join(s.harmed_slices[:3])
-        return Verdict(
-            cause="unclear", why=f"{said}: the harm lies in {where}, which is part of them"
-        )
     quiet = s.raised_points is not None if shown else not surely(s.recoverable)
     if quiet and s.lost_at_most is not None and s.lost_at_most < small:
         return Verdict(cause="none", why=f"{said}: surely less than {small:.1f}")

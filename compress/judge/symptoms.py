@@ -30,7 +30,7 @@ class Symptoms:
     got_worse: Measure | None = None
     """Points of it that they do not explain."""
     harmed_slices: tuple[str, ...] = ()
-    """Slices that are harmed where all rows together are not known to be."""
+    """Slices that are harmed where no finding of all rows is open."""
     lost: Measure | None = None
     """What the student lost."""
     lost_at_most: float | None = None

@@ -72,7 +72,7 @@ class JobInputs:
     got_worse: Measure | None = None
     """The two parts of that loss by its newest finding, in points."""
     harmed_slices: tuple[str, ...] = ()
-    """Slices with open findings of harm, where there is none of the whole model."""
+    """Slices with open findings of harm, where none of the whole model is open."""
     raised_seq: int | None = None
     """Number of the outcome that raised the newest alarm of the incident."""
     cause: str | None = None
@@ -149,7 +149,7 @@ def read_inputs(conn: sa.Connection, job: Job) -> JobInputs:
         raised_points=_raised_points(harm),
         mix_moved=None if newest is None else _points(newest.mix_moved),
         got_worse=None if newest is None else _points(newest.got_worse),
-        harmed_slices=() if incident is None or harm else _harmed_slices(conn, incident),
+        harmed_slices=() if incident is None else _harmed_slices(conn, incident),
         raised_seq=None if incident is None else _raised_seq(conn, incident),
         cause=_cause_beside(conn, job, stable),
     )
@@ -214,9 +214,10 @@ def _whole_model(conn: sa.Connection, incident: Mapping[str, Any]) -> list[Drift
 
 
 def _harmed_slices(conn: sa.Connection, incident: Mapping[str, Any]) -> tuple[str, ...]:
-    """Slices of which a finding of harm is open."""
+    """Slices of which a finding of harm is open, while none of the whole model is."""
     still = _raised(incident, findings.c.scope).where(findings.c.status != "resolved")
-    return tuple(sorted({scope.removeprefix("slice:") for scope in conn.execute(still).scalars()}))
+    scopes = set(conn.execute(still).scalars())
+    return () if "all" in scopes else tuple(sorted(s.removeprefix("slice:") for s in scopes))
 
 
 def _raised_points(harm: Sequence[DriftFound]) -> float | None:

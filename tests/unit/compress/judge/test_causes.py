@@ -305,3 +305,6 @@ def test_harm_of_a_slice_that_all_rows_hardly_show_is_not_called_none() -> None:
     assert cause(slices) == "unclear"
     assert "the harm lies in region=EU" in diagnose(slices).why
     assert cause(HARMED, raised_points=None, harmed_slices=("region=EU",)) == "compression_gap"
+    over = {"lost": m(2.0, 1.0), "lost_at_most": 3.0, "raised_points": 20.0}  # of an alarm before
+    assert cause(SHARED, **over) == "none"
+    assert cause(SHARED, **over, harmed_slices=("region=EU",)) != "none"

@@ -16,7 +16,7 @@ from loop import NOW
 
 from redistill.compress.plan import Measure, read_job_spec, to_json
 from redistill.streams.store.database import Database
-from redistill.streams.store.tables import profiles, specs
+from redistill.streams.store.tables import findings, profiles, specs
 from redistill.streams.wire.events import LossPart
 from redistill.times import SECOND
 from redistill.workers.jobs import job_spec
@@ -184,6 +184,9 @@ def test_slices_alone_are_what_an_incident_is_about_only_without_harm_of_all_row
     attach(database, scope="slice:region=EU")
     attach(database, scope="slice:region=US", status="resolved")
     assert context(database).harmed_slices == ()
+    with database.begin() as conn:
+        conn.execute(sa.update(findings).where(findings.c.scope == "all").values(status="resolved"))
+    assert context(database).harmed_slices == ("region=EU",)  # that of all rows is over
     with database.begin() as conn:
         conn.execute(sa.text("DELETE FROM findings WHERE scope = 'all'"))
     assert context(database).harmed_slices == ("region=EU",)
