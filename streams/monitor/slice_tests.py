@@ -6,7 +6,8 @@ watched for its recovery by the very ``HarmTest`` of the whole model.
 
 The labels of a call are taken at once: ``M[t] = L[t] * (1 + M[t-1])`` over all slices and
 alternatives is one bidiagonal system, which LAPACK solves by the same steps in the same order as a
-loop would, so the result does not depend on how outcomes were cut into calls.
+loop would, so the result does not depend on how outcomes were cut into calls (of statistics below
+``CEILING``).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ LEAST_ERRORS = 5
 """Wrong rows since the change that an alarm needs."""
 LARGEST_NULL, LARGEST = 0.9, 0.98
 CEILING = 1e100
-"""Statistics stop growing here between calls, far above any threshold."""
+"""Statistics stop growing here between calls, far above any threshold: so high they depend on where
+calls were cut."""
 
 
 class SliceTests:
