@@ -47,11 +47,13 @@ class Replay:
     """The same with a budget that is earned row by row."""
     beside: list[int] = field(default_factory=list)
     """Rows at which harm opened there."""
-    beside_open: bool = False
+    beside_going: set[str] = field(default_factory=set)
+    """Findings of harm that are open there."""
     opened: dict[str, int] = field(default_factory=dict)
     """Findings opened, by kind."""
     harm_opened: int = 0
-    harm_open: bool = False
+    harm_going: set[str] = field(default_factory=set)
+    """Findings of harm that are open: a slice's may end while the whole model's goes on."""
     events: int = 0
     windows: int = 0
     base: BaseError | None = None
@@ -61,6 +63,11 @@ class Replay:
     """(column, value) -> [labelled, wrong]."""
     findings: list[Line] = field(default_factory=list)
     """Every ``drift.v1`` line, in order."""
+
+    @property
+    def harm_open(self) -> bool:
+        """Whether any harm goes on."""
+        return bool(self.harm_going)
 
     def finding(self, row: int, found: DriftFound, *, timed: bool) -> Line:
         """A finding as it would have been published, with its row.
@@ -75,7 +82,7 @@ class Replay:
             self.opened[found.kind] = self.opened.get(found.kind, 0) + 1
         if found.impact.harmful:
             self.harm_opened += found.status == "open"
-            self.harm_open = found.status != "resolved"
+            _follow(self.harm_going, found)
         line: Line = msgspec.to_builtins(found)
         if not timed:
             line["reason"] = _SINCE.sub(_since_row, found.reason)
@@ -96,7 +103,7 @@ class Replay:
         for row, f in found:
             if f.impact.harmful:
                 self.beside += [row] if f.status == "open" else []
-                self.beside_open = f.status != "resolved"
+                _follow(self.beside_going, f)
 
     def window(
         self, row: int, window: ReplayWindow, strata: Sequence[tuple[int, int, int]]
@@ -179,11 +186,19 @@ class Replay:
                 **self.requests_beside.line(self.rows),
                 "harm": {
                     "opened": len(self.beside),
-                    "open": self.beside_open,
+                    "open": bool(self.beside_going),
                     "rows": self.beside,
                 },
             },
         }
+
+
+def _follow(going: set[str], found: DriftFound) -> None:
+    """Keep which findings go on."""
+    if found.status == "resolved":
+        going.discard(str(found.finding_id))
+    else:
+        going.add(str(found.finding_id))
 
 
 _SINCE = re.compile(r"since (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")

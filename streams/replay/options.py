@@ -65,6 +65,8 @@ class ReplayOptions:
             wrong.append(f"rows per alarm {self.rows_per_alarm} is not within 1 and {MOST_ROWS:,}")
         if self.window_rows < 1:
             wrong.append(f"a window of {self.window_rows} rows is empty")
+        if many := sorted({s for s in self.slices if self.slices.count(s) > 1}):
+            wrong.append(f"slices name column {', '.join(map(repr, many))} more than once")
         names = [self.label, self.prediction, *self.scores, *([self.time] if self.time else [])]
         if twice := sorted({n for n in names if names.count(n) > 1}):
             wrong.append(f"column {', '.join(map(repr, twice))} cannot have two meanings")

@@ -69,6 +69,7 @@ class ToleranceCost:
     delay: int | None
     """Rows from the change to it, as the run that was asked for dates the change."""
     rows_in_alarm: int
+    """Each counts once, however many findings of harm were open."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -287,5 +288,14 @@ def _cost(
         alarms=len(opened),
         first=opened[0]["row"] if opened else None,
         delay=after[0] - change if after and change is not None else None,
-        rows_in_alarm=sum(ended.get(f["id"], rows) - f["row"] for f in opened),
+        rows_in_alarm=_covered([(f["row"], ended.get(f["id"], rows)) for f in opened]),
     )
+
+
+def _covered(spans: Sequence[tuple[int, int]]) -> int:
+    """Rows within any of some spans: the whole model and its slices are in alarm at once."""
+    rows = end = 0
+    for first, last in sorted(spans):
+        rows += max(0, last - max(first, end))
+        end = max(end, last)
+    return rows

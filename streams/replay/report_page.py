@@ -116,8 +116,7 @@ def _lead(data: ReportData) -> list[str]:
     if not harm:
         return ['<p class="lead good">No harm found.</p>', f'<p class="faint">{overall}</p>']
     opened = [f for f in harm if f["status"] == "open"]
-    last = harm[-1]
-    state = "over" if last["status"] == "resolved" else "still going on at the end"
+    state = "still going on at the end" if data.summary["harm"]["open"] else "over"
     times = "once" if len(opened) == 1 else f"{len(opened)} times"
     bad, _, more = _worst(harm)["reason"].partition("; ")  # more: where, and what it is made of
     told = [f'<p class="lead bad">Harm found {times}, {state}: {_say(bad)}.</p>']
@@ -125,10 +124,12 @@ def _lead(data: ReportData) -> list[str]:
     return [*told, f'<p class="faint">{overall}</p>']
 
 
-def _worst(harm: Sequence[Line]) -> Line:
-    """The newest word on the harm that was told last, while it went on."""
-    going = [f for f in harm if f["status"] != "resolved"]
-    return going[-1] if going else harm[-1]
+def _worst(harm: Sequence[Line]) -> sentences.Finding:
+    """The newest word on the harm that says most, of what goes on; else of what did."""
+    ended = {f["id"] for f in harm if f["status"] == "resolved"}
+    told = [f for f in reversed(harm) if f["status"] != "resolved"]
+    going = [f for f in told if f["id"] not in ended]
+    return sentences.main_finding(going or told or harm)
 
 
 def _accuracy(data: ReportData) -> str:

@@ -49,11 +49,29 @@ def test_opened_findings_are_counted_by_kind_and_updates_are_events_only() -> No
 
 def test_harm_is_over_when_its_finding_is_resolved() -> None:
     replay = Replay()
-    replay.finding(0, loop.finding(), timed=True)
+    found = loop.finding()
+    replay.finding(0, found, timed=True)
     replay.finding(5, loop.finding(kind="input", status="open", harmful=False), timed=True)
     assert replay.harm_open
-    replay.finding(9, loop.finding(status="resolved", resolution="recovered"), timed=True)
+    replay.finding(9, dataclasses.replace(found, status="resolved"), timed=True)
     assert (replay.harm_opened, replay.harm_open) == (1, False)
+
+
+def test_harm_goes_on_when_that_of_a_slice_alone_is_over() -> None:
+    replay = Replay()
+    whole, part = loop.finding(), loop.finding(scope="slice:region=EU")
+    ended = dataclasses.replace(part, status="resolved")
+    for row, found in enumerate((whole, part, ended)):
+        replay.finding(row, found, timed=True)
+        replay.count_beside([(row, found)])
+    assert replay.harm_open
+    used = LabelUse(10, 5, 5)
+    replay.requests = replay.requests_beside = used
+    told = replay.summary(1.0, None)["summary"]
+    assert told["harm"] == {"opened": 2, "open": True}
+    assert told["label_requests"]["earned_row_by_row"]["harm"]["open"] is True
+    replay.finding(9, dataclasses.replace(whole, status="resolved"), timed=True)
+    assert not replay.harm_open
 
 
 def test_a_window_whose_every_row_is_labelled_is_measured_exactly() -> None:

@@ -43,6 +43,7 @@ def test_what_can_be_done_is_taken(options: dict[str, Any]) -> None:
         ({"prediction": "label"}, "column 'label' cannot have two meanings"),
         ({"time": "label"}, "column 'label' cannot have two meanings"),
         ({"scores": ("s", "s")}, "column 's' cannot have two meanings"),
+        ({"slices": ("a", "b", "a")}, "slices name column 'a' more than once"),
         ({"reference_label": "prediction"}, "column 'prediction' of the reference cannot have two"),
     ],
 )

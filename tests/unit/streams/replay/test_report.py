@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, with_column
+from replay_tables import OPTIONS, REFERENCE, STREAM, lines_of, opened, with_column
 
 from redistill.streams.replay.options import ReplayOptions
 from redistill.streams.replay.report import TOLERANCES, ReportData, gather
@@ -69,6 +69,17 @@ def test_each_tolerance_has_its_price_on_the_same_labels(report: ReportData) -> 
     mine = {t.points: dataclasses.replace(t, asked=False, delay=None) for t in report.tolerances}
     for t in again.tolerances:
         assert dataclasses.replace(t, asked=False, delay=None) == mine[t.points]
+
+
+def test_rows_in_alarm_count_once_while_the_whole_model_and_a_slice_are() -> None:
+    lines = lines_of(shifted(6_000))
+    (whole,) = opened(lines, "accuracy")
+    part = whole | {"scope": "slice:region=EU", "id": "part", "row": whole["row"] + 100}
+    ended = part | {"status": "resolved", "row": whole["row"] + 900}
+    summary = [line for line in lines if "summary" in line]
+    report = made(shifted(6_000), lines=[whole, part, ended, *summary])
+    (asked,) = [t for t in report.tolerances if t.asked]
+    assert (asked.alarms, asked.rows_in_alarm) == (2, 12_000 - whole["row"])
 
 
 def test_a_loss_that_a_tolerance_allows_has_no_alarm() -> None:

@@ -66,6 +66,17 @@ def test_first_lines_say_how_bad_since_when_and_on_how_many_labels(report: Repor
     )
 
 
+def test_harm_that_goes_on_is_told_when_that_of_a_slice_is_over(report: ReportData) -> None:
+    (whole, *_) = [f for f in report.findings if f["impact"]["harmful"] and f["scope"] == "all"]
+    part = whole | {"scope": "slice:region=EU", "id": "part", "reason": "only the slice"}
+    ended = part | {"status": "resolved", "reason": "the slice is back"}
+    data = dataclasses.replace(report, findings=(whole, part, ended))
+    text = read(page(data)).text
+    assert "Harm found 2 times, still going on at the end" in text
+    lead = text[text.index("Harm found 2 times") :].splitlines()[0]
+    assert whole["reason"].partition("; ")[0] in lead
+
+
 def test_each_question_has_its_part(report: ReportData) -> None:
     reader = read(page(report))
     for head in (
