@@ -320,6 +320,48 @@ def test_report_is_written_and_changes_nothing_that_is_said(
     assert "redistill replay of stream.parquet" in page
 
 
+def test_what_cannot_be_written_is_said_before_anything_is_read(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for where, said in (
+        (tmp_path / "gone" / "out.html", "No such file"),
+        (tmp_path / "folder", "Is a directory"),
+    ):
+        told = asked("--report", str(where))
+        assert isinstance(told.exception, FileError)
+        assert said in str(told.exception)
+        assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+@pytest.mark.parametrize("name", ["stream.parquet", "reference.parquet"])
+def test_what_is_read_is_not_written_over(
+    asked: Callable[..., Result], tmp_path: Path, option: str, name: str
+) -> None:
+    asked_for = tmp_path / "link"
+    asked_for.symlink_to(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    for path in (tmp_path / name, asked_for):
+        told = asked(option, str(path))
+        assert "is read: what is written there would destroy it" in str(told.exception)
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_lines_and_page_are_two_files(asked: Callable[..., Result], tmp_path: Path) -> None:
+    told = asked("--report", str(tmp_path / "out.jsonl"))
+    assert "cannot be the file of both" in str(told.exception)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_what_was_found_is_told_though_the_page_fails(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    told = asked("--report", "/dev/full")
+    assert "harm found once, still going on" in told.output
+    assert "No space left" in str(told.exception)
+
+
 def summary(tmp_path: Path) -> dict[str, Any]:
     return json.loads((tmp_path / "out.jsonl").read_text().splitlines()[-1])["summary"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -126,7 +128,7 @@ def replay(
 
     --report writes one HTML file that needs no network and no script: accuracy and findings over
     time, slices, distributions beside the reference, labels, and what other tolerances would have
-    cost, for which the files are read again, five times or six.
+    cost, for which the stream is read again, six times or seven; it comes after what is told here.
 
     A stream worker follows the fleet's traffic: its rows per false alarm, and so what it finds, are
     others than the million assumed here. --rows-per-alarm fleet reads them from the database of
@@ -163,6 +165,11 @@ def replay(
         **_budget(rows_per_alarm),
         window_rows=window_rows,
     )
+    outputs = [Path(json_path)] if json_path not in (None, "-") else []
+    if report_path is not None:
+        _want_writable(report_path)
+        outputs.append(report_path)
+    _want_apart(outputs, (stream, reference))
     lines: list[dict[str, Any]] = []
     console = common.console(stderr=json_path == "-")
     with _output(json_path) as out, _Progress(console) as progress:
@@ -173,9 +180,37 @@ def replay(
                 lines.append(line)
 
         run_replay(stream, reference, options, write=write, progress=progress)
+    _tell(console, [line for line in lines if "accuracy" not in line])
     if report_path is not None:
         _report(report_path, gather(stream, reference, options, lines))
-    _tell(console, [line for line in lines if "accuracy" not in line])
+
+
+def _want_writable(path: Path) -> None:
+    """See before a long run that the page can be written after it."""
+    from redistill.streams.errors import FileError
+
+    why = None
+    if path.is_dir():
+        why = errno.EISDIR
+    elif not path.parent.is_dir():
+        why = errno.ENOENT
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        why = errno.EACCES
+    if why is not None:
+        raise FileError(f"{path} cannot be written: {os.strerror(why)}")
+
+
+def _want_apart(outputs: list[Path], inputs: tuple[Path, ...]) -> None:
+    """Refuse to write over what is read, or two things into one file."""
+    from redistill.streams.errors import FileError
+
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise FileError(f"{outputs[0]} cannot be the file of both --json and --report")
+    for path in filter(Path.is_file, outputs):
+        for read in inputs:
+            parts = read.rglob("*") if read.is_dir() else [read]
+            if any(part.is_file() and part.samefile(path) for part in parts):
+                raise FileError(f"{path} is read: what is written there would destroy it")
 
 
 def _report(path: Path, data: ReportData) -> None:
@@ -342,7 +377,7 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     console.print(
         "no harm found"
         if not harm["opened"]
-        else f"harm found {harm['opened']} time(s), {'still going on' if harm['open'] else 'over'}",
+        else f"harm found {_times(harm['opened'])}, {'still going on' if harm['open'] else 'over'}",
     )
     for s in summary["slices"]:
         console.print(
@@ -353,6 +388,10 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
         )
     for note in summary["notes"]:
         console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n:,} times"
 
 
 def _tell_requests(console: Console, summary: dict[str, Any]) -> None:
