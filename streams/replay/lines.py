@@ -152,7 +152,7 @@ class Replay:
                 "seconds": round(seconds, 3),
                 "rows_per_second": round(self.rows / seconds) if seconds > 0 else None,
                 "labels": self.labels,
-                "accuracy": 1 - self.random[1] / self.random[0] if self.random[0] else None,
+                **self._accuracy(),
                 "label_share": self.labels / self.rows if self.rows else None,
                 "label_requests": self._requests(),
                 "rows_per_alarm": self.rows_per_alarm,
@@ -174,6 +174,17 @@ class Replay:
                 ],
                 "notes": [*self.notes, *([self.base_note] if self.base_note else [])],
             }
+        }
+
+    def _accuracy(self) -> Line:
+        """Of the whole stream, by the labels that came at random."""
+        n, wrong = self.random
+        low, high = clopper_pearson(n - wrong, n) if n else (None, None)
+        return {
+            "accuracy": 1 - wrong / n if n else None,
+            "accuracy_low": low,
+            "accuracy_high": high,
+            "accuracy_labels": n,
         }
 
     def _requests(self) -> Line | None:

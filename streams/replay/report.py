@@ -58,7 +58,8 @@ class Distribution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ToleranceCost:
-    """What would have been found with another tolerance, on the same labels."""
+    """What would have been found with another tolerance, on the same labels at random; those asked
+    for on suspicion follow from what each finds."""
 
     points: float
     asked: bool

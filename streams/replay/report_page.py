@@ -98,7 +98,7 @@ def page(data: ReportData) -> str:
         "<h2>Labels</h2>",
         *_labels(data),
         "<h2>What each tolerance would have cost</h2>",
-        *_tolerances(data.tolerances),
+        *_tolerances(data.tolerances, asking=bool(data.options.label_requests)),
         "<h2>How it was made</h2>",
         *_made(data),
         "</main></body></html>",
@@ -109,10 +109,12 @@ def page(data: ReportData) -> str:
 def _lead(data: ReportData) -> list[str]:
     """How bad, since when, where."""
     harm = [f for f in data.findings if f["impact"]["harmful"]]
-    accuracy = data.summary["accuracy"]
-    overall = f"{data.summary['rows']:,} rows, {data.summary['labels']:,} labels"
-    if accuracy is not None:
-        overall += f", accuracy {sentences.percent(accuracy)} (measured)"
+    s = data.summary
+    overall = f"{sentences.counted(s['rows'], 'row')}, {sentences.counted(s['labels'], 'label')}"
+    if s["accuracy"] is not None:
+        overall += ", accuracy " + sentences.measured(
+            s["accuracy"], s["accuracy_low"], s["accuracy_high"], s["accuracy_labels"]
+        )
     if not harm:
         return ['<p class="lead good">No harm found.</p>', f'<p class="faint">{overall}</p>']
     opened = [f for f in harm if f["status"] == "open"]
@@ -284,7 +286,7 @@ def _labels(data: ReportData) -> list[str]:
     return told
 
 
-def _tolerances(tolerances: Sequence[ToleranceCost]) -> list[str]:
+def _tolerances(tolerances: Sequence[ToleranceCost], *, asking: bool) -> list[str]:
     rows = [
         _row(
             (f"{t.points:g}{' (asked for)' if t.asked else ''}", ""),
@@ -296,10 +298,11 @@ def _tolerances(tolerances: Sequence[ToleranceCost]) -> list[str]:
         )
         for t in tolerances
     ]
+    own = " at random; those on suspicion each asks for itself" if asking else ""
     head = ("points", "alarms of harm", "first at row", "rows after the change", "rows in alarm")
     return [
-        "<p>The same stream with the same labels. A larger tolerance is told of less, and later; a"
-        " dash: nothing was told.</p>",
+        f"<p>The same stream with the same labels{own}. A larger tolerance is told of less, and"
+        " later; a dash: nothing was told.</p>",
         _table(head, rows, (1, 2, 3, 4)),
     ]
 

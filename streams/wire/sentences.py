@@ -16,12 +16,14 @@ from typing import Any
 
 __all__ = [
     "change",
+    "counted",
     "figure",
     "headline",
     "how_bad",
     "interval",
     "loss",
     "main_finding",
+    "measured",
     "moved",
     "name",
     "parts",
@@ -75,6 +77,28 @@ def interval(low: float, high: float) -> str:
     return f"[{100 * min(low, high):.1f}, {100 * max(low, high):.1f}]"
 
 
+def counted(n: int, noun: str) -> str:
+    """So many of something; the plural ends in s.
+
+    Examples
+    --------
+    >>> counted(1, "label"), counted(1_492, "label"), counted(0, "row")
+    ('1 label', '1,492 labels', '0 rows')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def measured(value: float, low: float, high: float, n: int) -> str:
+    """A share that labels tell, with its 95% interval.
+
+    Examples
+    --------
+    >>> measured(.956, .944, .966, 1_492)
+    '95.6% [94.4, 96.6], measured on 1,492 labels'
+    """
+    return f"{percent(value)} {interval(low, high)}, measured on {counted(n, 'label')}"
+
+
 def figure(x: float) -> str:
     """A number that is no share: three digits, without an exponent where there is no need.
 
@@ -97,7 +121,9 @@ def loss(
     'error 4.4% → 18.7% [15.3, 22.4], measured on 1,492 labels, since 2026-03-01 02:10 UTC'
     """
     held = f" {interval(*bounds)}" if bounds else ""
-    text = f"error {percent(reference)} → {percent(current)}{held}, measured on {n:,} labels"
+    text = (
+        f"error {percent(reference)} → {percent(current)}{held}, measured on {counted(n, 'label')}"
+    )
     return f"{text}, since {began}" if began else text
 
 
@@ -109,10 +135,7 @@ def recovery(reference: float, current: float, bounds: tuple[float, float], n: i
     >>> recovery(.044, .05, (.031, .076), 400)
     'error back to 5.0% [3.1, 7.6], measured on 400 labels; 4.4% in the reference'
     """
-    return (
-        f"error back to {percent(current)} {interval(*bounds)}, measured on {n:,} labels;"
-        f" {percent(reference)} in the reference"
-    )
+    return f"error back to {measured(current, *bounds, n)}; {percent(reference)} in the reference"
 
 
 def change(impact: Finding) -> str:
@@ -162,10 +185,9 @@ def how_bad(impact: Finding) -> str:
         plain = impact.get("metric") in ("scale_ratio", "psi")
         held = f" [{figure(low)}, {figure(high)}]" if plain else f" {interval(low, high)}"
     of_labels = impact.get("metric") == "accuracy"
-    measured = "measured" if impact.get("basis") == "measured" else "estimated"
-    text = (
-        f"{title}{held}, {measured} on {impact.get('n', 0):,} {'labels' if of_labels else 'rows'}"
-    )
+    basis = "measured" if impact.get("basis") == "measured" else "estimated"
+    stands = counted(impact.get("n", 0), "label" if of_labels else "row")
+    text = f"{title}{held}, {basis} on {stands}"
     if not of_labels:
         return f"{text}; its effect on accuracy is not measured"
     return text if impact.get("harmful") else f"{text}; whether that is harm is not known"
@@ -207,7 +229,7 @@ def where(finding: Finding) -> str:
 
 def _slice(s: Finding) -> str:
     text = f"{name(s['key'])}={name(s['value'])}: error {percent(1 - s['current'])}"
-    text += f" {interval(1 - s['high'], 1 - s['low'])} on {s['n']:,} labels"
+    text += f" {interval(1 - s['high'], 1 - s['low'])} on {counted(s['n'], 'label')}"
     if s.get("expected") is not None:
         text += f", {percent(1 - s['expected'])} expected"
     return text

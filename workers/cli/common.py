@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import typer
 from typer.core import TyperGroup
@@ -203,7 +204,7 @@ def paragraph(text: str, *, width: int | None = None, indent: int = 2) -> str:
     Parameters
     ----------
     width
-        In characters; ``None``: of the terminal.
+        In cells, of which some characters take two; ``None``: of the terminal.
     indent
         Spaces before the first line; those below it have two more, where it has none.
 
@@ -223,6 +224,7 @@ def paragraph(text: str, *, width: int | None = None, indent: int = 2) -> str:
         body = line.lstrip()
         lead = " " * (indent + len(line) - len(body))
         whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\xa0"), body)
+        whole = "".join(c + "\0" if east_asian_width(c) in "WF" else c for c in whole)
         lines += textwrap.wrap(
             whole,
             width or console().width,
@@ -231,7 +233,7 @@ def paragraph(text: str, *, width: int | None = None, indent: int = 2) -> str:
             break_long_words="\xa0" not in whole,
             break_on_hyphens=False,
         )
-    return "\n".join(lines).replace("\xa0", " ")
+    return "\n".join(lines).replace("\xa0", " ").replace("\0", "")  # plain has left no NUL
 
 
 class Listing(TyperGroup):

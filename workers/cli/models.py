@@ -250,11 +250,8 @@ def _print_model(o: Overview, incident: Told | None, now: int) -> None:
     if measured is None:
         say("accuracy not known: no labels")
     else:
-        bounds = sentences.interval(measured.low, measured.high)
-        say(
-            f"accuracy {sentences.percent(measured.value)} {bounds}, measured on"
-            f" {measured.n:,} labels"
-        )
+        told = sentences.measured(measured.value, measured.low, measured.high, measured.n)
+        say(f"accuracy {told}")
     lag = ""
     if o.label_lag_us is not None:
         lag = f", they come after {common.duration(max(0.0, to_seconds(o.label_lag_us)))}"

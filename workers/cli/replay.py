@@ -120,7 +120,7 @@ def replay(
     likeliest change, and of the next ones. No more than that share of all rows is asked for; the
     file answers --label-delay rows later, and a row without a label is spent. The whole budget is
     there from the first row on; the summary shows beside it what comes of one that is earned row
-    by row.
+    by row. It is looked every 50 rows, for each of the two: that takes several times as long.
 
     --json writes a line per finding as it would have been published, with its row; a line per
     window with its measured accuracy; and a summary, last. Exit code 0 whatever was found; 2: a
@@ -355,10 +355,15 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
                 err=console.stderr,
             )
     base = summary["base_error"]
-    accuracy = summary["accuracy"]
+    told = None
+    if summary["accuracy"] is not None:
+        told = sentences.measured(
+            *(summary[f"accuracy{part}"] for part in ("", "_low", "_high", "_labels"))
+        )
     console.print(
-        f"{summary['rows']:,} rows in {summary['seconds']} s, {summary['labels']:,} labels"
-        + ("" if accuracy is None else f", accuracy {accuracy:.1%} (measured)")
+        f"{sentences.counted(summary['rows'], 'row')} in {summary['seconds']} s,"
+        f" {sentences.counted(summary['labels'], 'label')}"
+        + ("" if told is None else f", accuracy {told}")
         + (
             ", base error not known"
             if base is None
@@ -381,9 +386,8 @@ def _tell(console: Console, lines: list[dict[str, Any]]) -> None:
     )
     for s in summary["slices"]:
         console.print(
-            f"{s['key']} = {s['value']}:"
-            f" accuracy {s['accuracy']:.1%} {sentences.interval(s['low'], s['high'])}, measured on"
-            f" {s['n']:,} labels",
+            f"{s['key']} = {s['value']}: accuracy"
+            f" {sentences.measured(s['accuracy'], s['low'], s['high'], s['n'])}",
             soft_wrap=True,
         )
     for note in summary["notes"]:

@@ -133,6 +133,8 @@ def test_the_summary_adds_up() -> None:
     replay.finding(0, loop.finding(at=NOW + SECOND), timed=True)
     told = replay.summary(2.0, base)["summary"]
     assert (told["rows"], told["rows_per_second"], told["accuracy"]) == (500, 250, 0.75)
+    assert told["accuracy_labels"] == 40
+    assert (told["accuracy_low"], told["accuracy_high"]) == pytest.approx((0.588, 0.873), abs=1e-3)
     assert (told["labels"], told["label_share"]) == (60, 0.12)  # asked for where it was bad: 20
     assert told["findings"] == {"accuracy": 1}
     assert told["label_requests"] is None
@@ -147,6 +149,6 @@ def test_the_summary_adds_up() -> None:
 
 def test_the_summary_of_nothing_claims_nothing() -> None:
     told = Replay().summary(0.0, None)["summary"]
-    for key in ("accuracy", "rows_per_second", "base_error"):
+    for key in ("accuracy", "accuracy_low", "accuracy_high", "rows_per_second", "base_error"):
         assert told[key] is None
     assert (told["slices"], told["notes"]) == ([], [])

@@ -166,3 +166,19 @@ def test_what_was_asked_for_stands_beside_what_was_answered(report: ReportData) 
     )
     assert "asked for on suspicion500300" in told.text
     assert "rows that may be asked for840–" in told.text
+
+
+def test_labels_asked_for_are_not_said_to_be_the_same_for_each_tolerance(
+    report: ReportData,
+) -> None:
+    asking = dataclasses.replace(
+        report, options=dataclasses.replace(report.options, label_requests=0.1)
+    )
+    assert "with the same labels. A larger" in read(page(report)).text
+    assert "with the same labels at random; those on suspicion" in read(page(asking)).text
+
+
+def test_accuracy_of_the_whole_stream_has_an_interval_and_its_labels(report: ReportData) -> None:
+    text = read(page(report)).text
+    n = report.summary["accuracy_labels"]
+    assert re.search(rf"labels, accuracy [\d.]+% \[[\d., ]+\], measured on {n:,} labels", text)

@@ -141,3 +141,13 @@ def test_measured_harm_of_everything_says_most() -> None:
     shift = finding(impact=impact(harmful=None), scope="all")
     assert sentences.main_finding([shift, slice_, whole]) is whole
     assert sentences.main_finding([]) == {}
+
+
+def test_one_label_is_one() -> None:
+    one = impact(n=1)
+    assert sentences.how_bad(one).endswith("measured on 1 label")
+    assert sentences.loss(0.1, 0.2, None, 1) == "error 10.0% → 20.0%, measured on 1 label"
+    assert "on 1 label;" in sentences.recovery(0.1, 0.2, (0.1, 0.3), 1)
+    part = {"key": "a", "value": "b", "n": 1, "current": 0.0, "low": 0.0, "high": 0.975}
+    told = sentences.where(finding(slices=[part], localised_to="a=b"))
+    assert told.endswith(" on 1 label")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from redistill.workers.cli import common
@@ -63,3 +64,11 @@ def test_tables_fold_long_cells_and_never_cut() -> None:
     with console.capture() as shown:
         console.print(table)
     assert shown.get().count("x") == 300
+
+
+def test_wide_characters_take_two_cells_of_a_line() -> None:
+    said = common.paragraph("region=" + "日本 " * 20 + "`do 日本`", width=40)
+    lines = said.splitlines()
+    assert len(lines) > 2
+    assert all(cell_len(line) <= 40 for line in lines)
+    assert said.split() == ["region=日本", *["日本"] * 19, "`do", "日本`"]
