@@ -3,7 +3,7 @@ it; styles and charts stand in it. Every name of the files is foreign text. Pure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -126,7 +126,7 @@ def _lead(data: ReportData) -> list[str]:
     return [*told, f'<p class="faint">{overall}</p>']
 
 
-def _worst(harm: Sequence[Line]) -> sentences.Finding:
+def _worst(harm: Sequence[Line]) -> Mapping[str, Any]:
     """The newest word on the harm that says most, of what goes on; else of what did."""
     ended = {f["id"] for f in harm if f["status"] == "resolved"}
     told = [f for f in reversed(harm) if f["status"] != "resolved"]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from redistill.streams.wire import sentences
+
 __all__ = ["Mark", "Measured", "histograms", "over_rows"]
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 74, 12, 14, 34
@@ -91,10 +93,8 @@ def over_rows(
     for (cx, cy), p in zip(
         [(x((p.first + p.last) / 2), y(p.value)) for p in points], points, strict=True
     ):
-        said = (
-            f"rows {p.first:,} to {p.last:,}: {p.value:.1%}"
-            f" [{100 * p.low:.1f}, {100 * p.high:.1f}], measured on {p.n:,} labels"
-        )
+        measured = sentences.measured(p.value, p.low, p.high, p.n)
+        said = f"rows {p.first:,} to {p.last:,}: {measured}"
         parts.append(
             f'<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="2.5"><title>{escape(said)}</title>'
             "</circle>"

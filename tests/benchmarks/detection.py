@@ -1,5 +1,7 @@
-"""``make bench-detection``: how well harm is found, on generated streams and on real rows, beside
-never, chance, River's ADWIN and, where they can be installed, Evidently, NannyML and alibi-detect.
+"""``make bench-detection``: how well harm is found, beside others.
+
+On generated streams and on real rows, beside never, chance, River's ADWIN and, where they can be
+installed, Evidently, NannyML and alibi-detect.
 
     python tests/benchmarks/detection.py [--suites scenarios,real] [--only PART] [--seeds 10]
                                          [--ablation] [--peers] [--costs] [--json FILE]
