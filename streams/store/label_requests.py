@@ -41,6 +41,7 @@ from redistill.streams.store.label_budget import Budget, budget_of
 from redistill.streams.store.request_draws import Draw
 from redistill.streams.store.requestable_rows import (
     Requestable,
+    last_block,
     newest,
     since_block,
     unlabelled,
@@ -71,6 +72,9 @@ ANSWERED = 0.5
 asks again: what was asked for may decide it, however late labels are."""
 
 
+_Signature = tuple[tuple[tuple[str, int | None], ...], int | None, int, int | None]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """What one look did."""
@@ -93,7 +97,7 @@ class LabelRequester:
     def __init__(self, database: Database, *, state_key: bytes) -> None:
         self._database = database
         self._key = state_key
-        self._seen: dict[str, tuple[object, ...]] = {}
+        self._seen: dict[str, _Signature] = {}
 
     def ask(self, config: WatchConfig, *, now: int) -> Asked:
         """Look at one model, and ask for what is suspected.
@@ -113,17 +117,19 @@ class LabelRequester:
         model = config.model
         with self._database.read() as conn:
             state = _signature(conn, model)
-        if self._seen.get(model) == state:
-            return Asked()
+            if self._seen.get(model) == state:
+                return Asked()
+            versions = [version for version, _ in state[0]]
+            looks = [_Version(conn, config, version, now) for version in versions]
+            if not any(look.wants(self._key) for look in looks):  # as nearly always
+                self._seen[model] = state
+                return Asked(budget=budget_of(conn, config, now))
         with self._database.begin() as conn:
             conn.execute(insert_ignore(model_locks).values(model=model))
             lock = sa.select(model_locks.c.model).where(model_locks.c.model == model)
             if conn.execute(lock.with_for_update(skip_locked=True)).first() is None:
                 return Asked()  # somebody else looks
-            rows = sum(
-                _Version(conn, config, version, now).ask(self._key)
-                for version in _versions(conn, model)
-            )
+            rows = sum(_Version(conn, config, version, now).ask(self._key) for version in versions)
             budget = budget_of(conn, config, now)
         self._seen[model] = state
         if rows:
@@ -134,54 +140,62 @@ class LabelRequester:
         return Asked(rows=rows, budget=budget)
 
 
-def _signature(conn: sa.Connection, model: str) -> tuple[object, ...]:
-    """Changes whenever there may be something new to ask for."""
-    a, f, b = accuracy_states.c, findings.c, feature_rows.c
+def _signature(conn: sa.Connection, model: str) -> _Signature:
+    """Changes whenever there may be something new to ask for; begins with the versions that have
+    something to suspect, or whose requests go on."""
+    a, f, s, b = accuracy_states.c, findings.c, label_request_states.c, feature_rows.c
     accuracy = sa.select(sa.func.sum(a.last_seq)).where(a.model == model)
-    found = sa.select(sa.func.count(), sa.func.sum(f.revision)).where(
-        f.model == model, f.kind == CONFIDENCE, f.status != "resolved"
-    )
-    block = sa.select(sa.func.max(b.block_id)).where(b.model == model)
-    return (
-        conn.execute(accuracy).scalar(),
-        *conn.execute(found).one(),
-        conn.execute(block).scalar(),
-    )
-
-
-def _versions(conn: sa.Connection, model: str) -> list[str]:
-    b = feature_rows.c
-    query = sa.select(b.version).where(b.model == model).group_by(b.version)
-    return sorted(conn.execute(query).scalars())
+    doubted = sa.and_(f.model == model, f.kind == CONFIDENCE, f.status != "resolved")
+    found = sa.select(sa.func.count(), sa.func.sum(f.revision)).where(doubted)
+    v = sa.union(
+        sa.select(a.version).where(a.model == model),
+        sa.select(f.version).where(doubted),
+        sa.select(s.version).where(s.model == model),
+    ).subquery()
+    # the last block of one version is found at once; of a model all would be gone through
+    last = sa.select(sa.func.max(b.block_id)).where(b.model == model, b.version == v.c.version)
+    versions = sa.select(v.c.version, last.scalar_subquery()).order_by(v.c.version)
+    n, revisions = conn.execute(found).one()
+    blocks = tuple((row[0], row[1]) for row in conn.execute(versions))
+    return blocks, conn.execute(accuracy).scalar(), n, revisions
 
 
 class _Version:
-    """One look at one version, under its model's lock."""
+    """One look at one version: ``wants`` at any time, ``ask`` under its model's lock."""
 
     def __init__(self, conn: sa.Connection, config: WatchConfig, version: str, now: int) -> None:
         self.conn, self.config, self.version, self.now = conn, config, version, now
         self.model = config.model
         c = model_locks.c
-        row = conn.execute(sa.select(model_locks).where(c.model == self.model)).one()
-        self.share: float = 2.0 ** -max(row.join_exponent, row.feature_exponent)
+        row = conn.execute(sa.select(model_locks).where(c.model == self.model)).one_or_none()
+        exponent = 0 if row is None else max(row.join_exponent, row.feature_exponent)
+        self.share: float = 2.0**-exponent
         """Of the rows that are stored with their features: a uniform sample by their ids."""
         self.asked = 0
 
+    def wants(self, key: bytes) -> bool:
+        """Whether there is something to ask for, or to write: no feature is read for it."""
+        state, _ = self._stored()
+        accuracy = self._accuracy(key)
+        decided = accuracy is not None and accuracy.finding is not None
+        if state.following or (decided and state != opened(state)):
+            return True
+        return any(self._may(state, s) for s in suspicions(accuracy, self._inputs()))
+
     def ask(self, key: bytes) -> int:
         """Ask for what is suspected, and for what comes next of earlier requests."""
-        s = label_request_states.c
-        mine = (s.model == self.model, s.version == self.version)
-        stored = self.conn.execute(sa.select(label_request_states).where(*mine)).one_or_none()
-        state = RequestState() if stored is None else RequestState.from_json(stored.state)
-        before = 0 if stored is None else int(stored.block_id)
-        new, last = since_block(self.conn, self.model, self.version, before)
+        state, before = self._stored()
         accuracy = self._accuracy(key)
-        if stored is not None and state.following:
+        if state.following:
+            new, last = since_block(self.conn, self.model, self.version, before)
             state = self._follow(state, new)
+        else:
+            last = last_block(self.conn, self.model, self.version)
         if accuracy is not None and accuracy.finding is not None:
             state = opened(state)
         for suspicion in suspicions(accuracy, self._inputs()):
-            state = self._burst(state, suspicion)
+            if self._may(state, suspicion):
+                state = self._burst(state, suspicion)
         self.conn.execute(
             upsert(label_request_states, ["model", "version"]).values(
                 model=self.model, version=self.version, state=state.to_json().decode(),
@@ -189,6 +203,21 @@ class _Version:
             )
         )  # fmt: skip
         return self.asked
+
+    def _stored(self) -> tuple[RequestState, int]:
+        """What is remembered, and the last block of rows that a burst under way has seen."""
+        s = label_request_states.c
+        mine = (s.model == self.model, s.version == self.version)
+        row = self.conn.execute(sa.select(label_request_states).where(*mine)).one_or_none()
+        if row is None:
+            return RequestState(), 0
+        return RequestState.from_json(row.state), int(row.block_id)
+
+    def _may(self, state: RequestState, suspicion: Suspicion) -> bool:
+        """Whether it may ask now: known without a look at the rows, of which there are many."""
+        left = budget_of(self.conn, self.config, self.now).left
+        _, burst = decide(state, suspicion.why, row=self._served(), since=None, left=left)
+        return burst is not None and not self._awaits(suspicion.why)
 
     def _accuracy(self, key: bytes) -> AccuracyState | None:
         a = accuracy_states.c
@@ -231,8 +260,6 @@ class _Version:
 
     def _burst(self, state: RequestState, suspicion: Suspicion) -> RequestState:
         """Rows that were served already."""
-        if self._awaits(suspicion.why):
-            return state
         served, name = self._served(), slice_of(suspicion.why)
         window = newest(self.conn, self.model, self.version, math.ceil(LONGEST_ROWS * self.share))
         since = int((window.served_at >= suspicion.since).sum() / self.share)
@@ -246,7 +273,7 @@ class _Version:
             left=budget_of(self.conn, self.config, self.now).left,
             rows=None if name is None else own,
         )
-        if burst is None:
+        if burst is None:  # never, after ``_may``
             return state
         stored = math.ceil((burst.end - burst.first) * self.share)
         looked = window.some(_last(len(window), stored))

@@ -16,7 +16,7 @@ from redistill.streams.store.request_draws import in_slice
 from redistill.streams.store.tables import feature_rows, join_rows, label_request_rows, outcomes
 from redistill.streams.wire.block import Schema
 
-__all__ = ["Requestable", "newest", "since_block", "unlabelled"]
+__all__ = ["Requestable", "last_block", "newest", "since_block", "unlabelled"]
 
 IDS_AT_ONCE = 5_000
 """Ids of one question: databases have limits, some of 32,766."""
@@ -78,17 +78,26 @@ class Requestable:
 def newest(conn: sa.Connection, model: str, version: str, rows: int) -> Requestable:
     """The rows served last, ``rows`` of them as far as they are stored."""
     c = feature_rows.c
-    query = sa.select(c.data).where(c.model == model, c.version == version)
+    query = sa.select(c.data, c.rows).where(c.model == model, c.version == version)
     blocks: list[Any] = []
+    n = 0
     ordered = query.order_by(c.block_id.desc())
     with conn.execute(ordered, execution_options={"yield_per": 20}) as stored:
-        for (data,) in stored:
+        for data, stored_rows in stored:
             blocks.append(data)
+            n += stored_rows
             # blocks come nearly in the order in which their rows were served
-            if sum(_rows_of(b) for b in blocks) >= 2 * rows:
+            if n >= 2 * rows:
                 break
     found = _table(blocks)
     return found.some(np.arange(max(0, len(found) - rows), len(found)))
+
+
+def last_block(conn: sa.Connection, model: str, version: str) -> int:
+    """Number of the last block of rows; 0: there is none."""
+    c = feature_rows.c
+    query = sa.select(sa.func.max(c.block_id)).where(c.model == model, c.version == version)
+    return int(conn.execute(query).scalar() or 0)
 
 
 def since_block(
@@ -119,11 +128,6 @@ def unlabelled(conn: sa.Connection, model: str, rows: Requestable) -> Requestabl
 
 def _parts(hashes: Sequence[int]) -> Iterable[Sequence[int]]:
     return (hashes[i : i + IDS_AT_ONCE] for i in range(0, len(hashes), IDS_AT_ONCE))
-
-
-def _rows_of(data: bytes) -> int:
-    with pa.ipc.open_stream(data) as reader:
-        return sum(batch.num_rows for batch in reader)
 
 
 COLUMNS = ("id", "id_hash", "served_at", "prediction")

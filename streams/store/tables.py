@@ -284,6 +284,12 @@ feature_rows = sa.Table(
     sa.Column("data", Blob, nullable=False),
     sa.Column("stored_at", Big, nullable=True),  # as in join_rows
 )
+sa.Index(
+    "ix_feature_rows_model_version_block_id",
+    feature_rows.c.model,
+    feature_rows.c.version,
+    feature_rows.c.block_id,
+)
 sa.Index("ix_feature_rows_model_stored_at", feature_rows.c.model, feature_rows.c.stored_at)
 sa.Index(
     "ix_feature_rows_model_last_served_at", feature_rows.c.model, feature_rows.c.last_served_at

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from stream_rows import CONFIG, START, chunk, label, new_database, prediction, r
 from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.label_requests import BURST_ROWS, included
+from redistill.streams.store import label_requests, requestable_rows
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
@@ -227,3 +230,80 @@ def test_request_state_is_kept_by_version(db: Database) -> None:
     s.until_asked()
     (state,) = s.read(t.label_request_states)
     assert json.loads(state.state)["following"] == {"harm": BURST_ROWS}
+
+
+def test_model_of_which_nothing_is_suspected_is_looked_at_without_a_lock_or_its_rows(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+
+    def read(*_: object) -> None:
+        raise AssertionError("rows were read")
+
+    with monkeypatch.context() as unread:
+        unread.setattr(label_requests, "since_block", read)
+        unread.setattr(label_requests, "newest", read)
+        unread.setattr(db, "begin", read)
+        asked = s.requester.ask(s.config, now=s.now)
+    assert asked.rows == 0
+    assert asked.budget is not None
+    assert asked.budget.left == 800
+    assert s.until_asked() > 0
+
+
+def test_first_request_does_not_read_what_was_stored_before(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    behind: list[int] = []
+    real = requestable_rows.since_block
+
+    def since_block(conn: sa.Connection, model: str, version: str, block_id: int) -> Any:
+        behind.append(block_id)
+        return real(conn, model, version, block_id)
+
+    monkeypatch.setattr(label_requests, "since_block", since_block)
+    s.until_asked()
+    assert behind == [], "there are no rows that are served next yet"
+    last = max(r.block_id for r in s.read(t.feature_rows))
+    s.serve(100, wrong_every=3)
+    s.ask()
+    assert behind == [last]
+
+
+def test_suspicion_that_waits_for_answers_reads_no_rows(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    s.until_asked()
+    looks: list[int] = []
+    monkeypatch.setattr(label_requests, "newest", lambda *a: looks.append(1))
+    for _ in range(8):
+        s.serve(100, wrong_every=3)
+        s.ask()
+    assert looks == []
+
+
+def test_workers_that_look_at_the_same_moment_ask_once(db: Database) -> None:
+    s = Traffic(db)
+    s.serve(2_000, wrong_every=10)
+    ready, rows = threading.Barrier(4), [0]
+
+    def look(_: int) -> int:
+        mine = LabelRequester(db, state_key=KEY)
+        ready.wait()
+        return mine.ask(s.config, now=s.now).rows
+
+    with ThreadPoolExecutor(4) as workers:
+        for _ in range(40):
+            s.serve(100, wrong_every=3)
+            rows = list(workers.map(look, range(4)))
+            if any(rows):
+                break
+    assert sum(map(bool, rows)) == 1
+    (request,) = s.read(t.label_requests)
+    assert request.rows == sum(rows) == len(s.read(t.label_request_rows))
+    assert len(s.events()) == 1

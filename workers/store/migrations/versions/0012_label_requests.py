@@ -72,3 +72,6 @@ def upgrade() -> None:
         sa.Column("block_id", Big, nullable=False),
         sa.PrimaryKeyConstraint("model", "version", name="pk_label_request_states"),
     )
+    op.create_index(  # the newest rows of a version are looked for each second
+        "ix_feature_rows_model_version_block_id", "feature_rows", ["model", "version", "block_id"]
+    )
