@@ -336,7 +336,10 @@ def _fault(row: Logged) -> str | None:
 def _interval_fault(ends: tuple[Any, ...]) -> str | None:
     if len(ends) != 2 or not are_numbers(ends) or None in ends:
         return "prediction_interval: two numbers, the lower end first"
-    low, high = ends
+    try:
+        low, high = map(float, ends)
+    except OverflowError:
+        return "prediction_interval: a whole number that no float holds"
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         return f"prediction_interval is {low:g} to {high:g}: finite, the lower end first"
     return None

@@ -7,7 +7,7 @@ model's: they are left out where the row is decoded, so that no reader can take 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from redistill.streams.wire.block import Codes
 from redistill.textform import NoText, text_of
 
-__all__ = ["FAILURES", "failure_codes", "failure_of", "without_answers"]
+__all__ = ["FAILURES", "Failure", "failure_codes", "failure_of", "without_answers"]
 
-FAILURES = ("error", "fallback")
+Failure = Literal["error", "fallback"]
+FAILURES: tuple[Failure, ...] = ("error", "fallback")
 """What ``failed`` of a prediction may say."""
-_CODES = {None: -1} | {name: i for i, name in enumerate(FAILURES)}
+_BY_NAME: dict[str | None, Failure] = {name: name for name in FAILURES}
+_CODES: dict[str | None, int] = {None: -1} | {name: i for i, name in enumerate(FAILURES)}
 _NONE = frozenset((None, "", "false"))
 
 
-def failure_of(value: Any) -> tuple[str | None, bool]:
+def failure_of(value: Any) -> tuple[Failure | None, bool]:
     """What a value of any type says of a row, and whether it is one that ``failed`` may have.
 
     Whoever wrote something else there meant that the row failed, so it is taken as an error.
@@ -37,8 +39,8 @@ def failure_of(value: Any) -> tuple[str | None, bool]:
         text = text_of(value)
     except (NoText, ValueError):
         return FAILURES[0], False
-    if text in FAILURES:
-        return text, True
+    if (failure := _BY_NAME.get(text)) is not None:
+        return failure, True
     return (None, True) if text in _NONE else (FAILURES[0], False)
 
 

@@ -68,7 +68,7 @@ class Faults:
                 count(self.invalid, "segment")
         return out
 
-    def failure_of(self, value: Any) -> str | None:
+    def failure_of(self, value: Any) -> failures.Failure | None:
         """What ``failed`` says of a row; what it may not say is counted, and taken as an error."""
         failure, good = failures.failure_of(value)
         if not good:

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import starmap
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -31,6 +31,7 @@ from redistill.streams.wire.block import Schema
 from redistill.streams.wire.columns import Category, count
 from redistill.streams.wire.envelope import invalid
 from redistill.streams.wire.events import ClassText, RowId, SegmentText, VersionName
+from redistill.streams.wire.failures import Failure
 from redistill.streams.wire.faults import Faults, as_float, id_text
 from redistill.streams.wire.foreign import no_json, told, wrapped
 
@@ -58,7 +59,7 @@ class Row(msgspec.Struct, gc=False):
     segment: dict[SegmentText, SegmentText] | None = None
     latency_ms: float | None = None
     sample_rate: float = 1.0
-    failed: Literal["error", "fallback"] | None = None
+    failed: Failure | None = None
     prediction_interval: tuple[float, float] | None = None
 
 
@@ -233,7 +234,7 @@ def _tolerant(raw: dict[str, Any], faults: Faults) -> Row:
     row.latency_ms = faults.number_of("latency_ms", latency)
     rate = faults.number_of("sample_rate", rate)
     row.sample_rate = 1.0 if rate is None else rate
-    row.failed = faults.failure_of(failed)  # type: ignore[assignment]
+    row.failed = faults.failure_of(failed)
     row.prediction_interval = faults.pair_of("prediction_interval", interval)
     return row
 

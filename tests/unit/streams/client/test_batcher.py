@@ -347,6 +347,7 @@ def test_intervals_are_read_back_as_they_were_logged(n: int) -> None:
         ({"failed": "timeout"}, "failed is 'timeout': error or fallback, or None"),
         ({"prediction_interval": (2.0, 1.0)}, "prediction_interval is 2 to 1: finite"),
         ({"prediction_interval": (1.0, math.inf)}, "prediction_interval is 1 to inf: finite"),
+        ({"prediction_interval": (0, 10**400)}, "prediction_interval: a whole number that no"),
         ({"prediction_interval": (1.0,)}, "prediction_interval: two numbers"),
         ({"prediction_interval": ("a", 1.0)}, "prediction_interval: two numbers"),
     ],
