@@ -69,10 +69,22 @@ class Requestable:
             mine |= {int(r.id_hash) for r in conn.execute(query) if in_slice(name, r.slices)}
         return self.some(np.array([h in mine for h in self.hashes.tolist()], np.bool_))
 
-    def named(self, schema: Schema) -> list[dict[str, float | str | None]]:
-        """Features of each row as an event has them: categories by their names."""
+    def named(
+        self, schema: Schema, allowed: Sequence[str] | None
+    ) -> list[dict[str, float | str | None]]:
+        """Features of each row as an event has them: categories by their names.
+
+        Parameters
+        ----------
+        allowed
+            Features that ``[privacy] store_features`` allows now, however many were allowed when
+            the rows were stored; ``None``: all.
+        """
         words = {f.name: f.values for f in schema.features if f.kind == "category"}
-        return [{k: _value(v, words.get(k)) for k, v in row.items()} for row in self.features]
+        return [
+            {k: _value(v, words.get(k)) for k, v in row.items() if allowed is None or k in allowed}
+            for row in self.features
+        ]
 
 
 def newest(conn: sa.Connection, model: str, version: str, rows: int) -> Requestable:

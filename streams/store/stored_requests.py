@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+import msgspec
 import sqlalchemy as sa
 
 from redistill.streams.monitor.config import WatchConfig
@@ -13,6 +16,7 @@ from redistill.streams.store.label_budget import budget_of
 from redistill.streams.store.request_draws import Draw, widen
 from redistill.streams.store.requestable_rows import Requestable
 from redistill.streams.store.tables import label_request_rows, label_requests
+from redistill.streams.wire.envelope import MAX_EVENT_BYTES
 from redistill.streams.wire.events import LabelsRequested, RequestedLabel
 from redistill.times import DAY, utc
 
@@ -20,8 +24,8 @@ __all__ = ["reason", "store_request"]
 
 SOURCE = "redistill/stream"
 
-MOST_VALUES = 10_000
-"""Features of the rows of one event, together: half a megabyte as JSON, if names are short."""
+MOST_BYTES = MAX_EVENT_BYTES // 2
+"""Of the rows of one event as JSON: room for the rest of it, and for what a broker adds."""
 
 
 def store_request(
@@ -94,8 +98,8 @@ def _announce(
     now: int,
 ) -> None:
     """Tell of a request, in as many events as its features need."""
-    most = max(1, MOST_VALUES // max(1, *(len(f) for f in rows.features)))
-    columns = (rows.ids, rows.served_at.tolist(), rows.predictions, rows.named(config.schema))
+    named = rows.named(config.schema, config.store_features)
+    columns = (rows.ids, rows.served_at.tolist(), rows.predictions, named)
     asked = [
         RequestedLabel(
             id=row_id,
@@ -107,8 +111,7 @@ def _announce(
         )
         for row_id, at, prediction, features in zip(*columns, strict=True)
     ]
-    for start in range(0, len(asked), most):
-        part = asked[start : start + most]
+    for start, part in _parts(asked):
         event = LabelsRequested(
             request_id=UUID(draw.request_id),
             model=config.model,
@@ -122,6 +125,24 @@ def _announce(
             at=utc(now),
         )
         outbox.add(conn, event, source=SOURCE, now=now, event_id=f"{draw.request_id}:{start}")
+
+
+def _parts(asked: Sequence[RequestedLabel]) -> Iterator[tuple[int, list[RequestedLabel]]]:
+    """Rows in parts that fit into an event each, and the number of the first; features of a row
+    that does not fit by itself are left out."""
+    part: list[RequestedLabel] = []
+    start = size = 0
+    for i, row in enumerate(asked):
+        whole, n = row, len(msgspec.json.encode(row))
+        if n > MOST_BYTES:
+            whole = dataclasses.replace(row, features=None)
+            n = len(msgspec.json.encode(whole))
+        if part and size + n > MOST_BYTES:
+            yield start, part
+            part, start, size = [], i, 0
+        part.append(whole)
+        size += n
+    yield start, part
 
 
 def reason(why: str) -> str:

@@ -49,7 +49,7 @@ def test_newest_rows_are_those_served_last_however_they_came(db: Database) -> No
         found = newest(conn, "credit", "7", 15)
         assert found.ids == [f"row-{i}" for i in range(15, 30)]
         assert (np.diff(found.served_at) > 0).all()
-        assert found.named(CONFIG.schema)[0] == prediction(15).features
+        assert found.named(CONFIG.schema, None)[0] == prediction(15).features
         assert found.predictions[0] == prediction(15).prediction
         assert len(newest(conn, "credit", "8", 15)) == 0
 
