@@ -15,7 +15,15 @@ import pyarrow.compute as pc
 
 from redistill.rowvalues import is_number, is_text, numbers
 
-__all__ = ["NULL_WORDS", "Kind", "Survey", "are_whole_floats", "read_cells", "whole_floats"]
+__all__ = [
+    "NULL_WORDS",
+    "Kind",
+    "Survey",
+    "are_whole_floats",
+    "guarded",
+    "read_cells",
+    "whole_floats",
+]
 
 Kind = Literal["number", "text", "id", "code", "time"]
 """How a column is read. An id is a text; where all ids of a column were written as floats (pandas
@@ -37,8 +45,11 @@ _FLOAT_WHOLE = r"^(-?\d+\.0|-?\d(\.\d+)?e\+\d+|-?\d\.\d+E\d+|0|-?[1-9]\d{0,14})$
 """As Python, R and Java write them; beside them whole numbers that a float holds: of part files
 only some were written as floats."""
 _GROUPED = r"^[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d*)?$"
-_FORMULA = r'^="(.*)"$'
+_FORMULA = r'(?s)^="(.*)"$'
 """A text that was written so that Excel leaves it as it is."""
+_RUN = r"^[=+\-@\t\r]"
+"""Texts that a spreadsheet takes for formulas and runs (OWASP, CSV injection)."""
+_SIGNED = r"^[+-]\d+(\.\d+)?$"
 _DAY = r"^\d{4}-\d{2}-\d{2}([T ]|$)"
 
 
@@ -81,6 +92,29 @@ def read_cells(
     return words
 
 
+def guarded(table: pa.Table) -> pa.Table:
+    """Texts as a CSV file for people has them: what a spreadsheet would run as a formula is written
+    as ``="text"``, which it shows, and ``read_cells`` reads as the text that it was.
+
+    Examples
+    --------
+    >>> guarded(pa.table({"id": ["a", "=1+1", "-5"]}))["id"].to_pylist()
+    ['a', '="=1+1"', '-5']
+    """
+    for i, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type):
+            continue
+        column = table.column(i)
+        runs = pc.and_(
+            pc.match_substring_regex(column, _RUN),
+            pc.invert(pc.match_substring_regex(column, _SIGNED)),
+        )
+        quoted = pc.replace_substring(column, '"', '""')
+        shown = pc.binary_join_element_wise('="', quoted, '"', "")
+        table = table.set_column(i, field, pc.if_else(runs, shown, column))
+    return table
+
+
 def are_whole_floats(column: pa.Array) -> bool:
     """Whether all cells that are there are whole numbers written as floats."""
     if not is_text(column.type):
@@ -108,7 +142,9 @@ def _bare(column: pa.Array) -> pa.Array:
     """Cells such as ``="007"`` without what guards them."""
     if not pc.any(pc.starts_with(column, '="')).as_py():
         return column
-    return pc.replace_substring_regex(column, _FORMULA, r"\1")
+    guards = pc.match_substring_regex(column, _FORMULA)
+    bare = pc.replace_substring_regex(column, _FORMULA, r"\1")
+    return pc.if_else(guards, pc.replace_substring(bare, '""', '"'), column)
 
 
 @dataclass(slots=True)

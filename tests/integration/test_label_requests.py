@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from waiting import eventually
 
 from redistill.streams.store import tables as t
+from redistill.workers.cli.label import app
 
 ASKING = replace(
     CONFIG, requests_per_day=800, label_cost=0.5, wait_days=3_650.0, retention_days=3_650.0
@@ -26,8 +27,6 @@ ASKING = replace(
 
 
 def invoke(*args: str) -> Any:
-    from redistill.workers.cli.label import app
-
     result = CliRunner().invoke(app, list(args))
     assert result.exit_code == 0, result.output
     return result
@@ -95,6 +94,10 @@ def test_drift_asks_for_labels_whose_answers_decide(
     numbers = [int(i.removeprefix("row-")) for i in wanted["id"].to_pylist()]
     assert wanted["income"].to_pylist() == [1_000.0 + i for i in numbers]
     assert wanted["region"].to_pylist() == ["EU" if i % 3 else "US" for i in numbers]
+    before = file.read_bytes()
+    refused = CliRunner().invoke(app, ["requests", "credit", "--out", str(file)])
+    assert "exists already" in str(refused.exception) + refused.output
+    assert file.read_bytes() == before, "somebody may have filled labels in"
     sheet = tmp_path / "rows.csv"
     invoke("requests", "credit", "--out", str(sheet))
     assert pyarrow.csv.read_csv(sheet)["id"].to_pylist() == wanted["id"].to_pylist()

@@ -51,7 +51,6 @@ ELSEWHERE: dict[str, str] = {
     "workers/invariants/incident_trail.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/label_requests.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/documents/label.py": "tests/integration/test_label_requests.py",
-    "workers/store/requested_labels.py": "tests/integration/test_label_requests.py",
     "workers/invariants/job_trail.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/model_specs.py": "tests/unit/workers/invariants/test_mutations.py",
     "workers/invariants/outcome_rows.py": "tests/unit/workers/invariants/test_mutations.py",

@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as pcsv
 import pytest
 from row_reads import WRONG, csv_file, values_of
 
-from redistill.rowcells import Kind
+from redistill.rowcells import Kind, guarded, read_cells
 from redistill.rowfiles import open_rows
 from redistill.rowvalues import texts
 
@@ -75,3 +77,17 @@ def test_each_column_of_ids_is_judged_by_itself(tmp_path: Path) -> None:
     (batch,) = open_rows(path).batches({"a": "id", "b": "id"})
     assert texts(batch["a"]).strings() == ["1", "2"]
     assert texts(batch["b"]).strings() == ["1.0", "x"]
+
+
+def test_text_that_a_spreadsheet_would_run_is_guarded_and_read_back(tmp_path: Path) -> None:
+    hostile = ['=HYPERLINK("http://x","y")', "+1+cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "\t=1"]
+    plain = ["row-1", 'say "so"', "-5", "+49.5", "a\nb", ""]
+    table = pa.table({"id": [*hostile, *plain], "score": [0.5] * 11})
+    shown = guarded(table)
+    assert shown["id"].to_pylist()[5:] == plain
+    assert all(text.startswith('="') for text in shown["id"].to_pylist()[:5])
+    file = tmp_path / "rows.csv"
+    pcsv.write_csv(shown, file)
+    options = pcsv.ParseOptions(newlines_in_values=True)
+    written = pcsv.read_csv(file, parse_options=options)["id"].combine_chunks()
+    assert read_cells(written, "id").to_pylist() == [*hostile, *plain[:-1], None]

@@ -160,7 +160,8 @@ def requests_(
     """List the labels asked for, and what came of each request.
 
     The rows of --out have id, served_at, prediction, request_id, p_include and the features that
-    are stored. Add a column of labels and import the file: answers are known by their ids.
+    are stored. Add a column of labels and import the file: answers are known by their ids. A file
+    that is there is never overwritten.
 
     \b
     redistill label requests credit --out rows.parquet
@@ -185,7 +186,10 @@ def requests_(
         found = requested_labels.progress(conn, model, wait_days=wait, now=now)
         table = None
         if out is not None:
-            table = requested_labels.open_rows(conn, model, spec.schema, wait_days=wait, now=now)
+            table = requested_labels.open_rows(
+                conn, model, spec.schema,
+                allowed=spec.privacy.store_features, wait_days=wait, now=now,
+            )  # fmt: skip
     if out is not None:
         _write_rows(table, out)
     if as_json:
@@ -215,15 +219,23 @@ def _write_rows(table: Any, out: Path) -> None:
     from pyarrow import csv as arrow_csv
     from pyarrow import parquet
 
-    from redistill.workers.releases.release_files import write_whole
+    from redistill import files
+    from redistill.rowcells import guarded
+    from redistill.workers.errors import UsageError
 
     sink = io.BytesIO()
     if out.suffix == ".parquet":
         parquet.write_table(table, sink)
     else:
-        arrow_csv.write_csv(table, sink)
-    with as_the_user_has_it():
-        write_whole(out, sink.getvalue())
+        arrow_csv.write_csv(guarded(table), sink)
+    try:
+        with as_the_user_has_it():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            made = files.create(out, sink.getvalue())
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written: {error.strerror}") from error
+    if not made:  # people fill in labels there
+        raise UsageError(f"{out} exists already, perhaps with labels: write elsewhere")
 
 
 def _spec(settings: Settings, model: str) -> ModelSpec | None:

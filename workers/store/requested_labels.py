@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from redistill.streams.store.tables import (
@@ -83,10 +84,22 @@ def progress(
 
 
 def open_rows(
-    conn: sa.Connection, model: str, schema: Schema, *, wait_days: float, now: int
+    conn: sa.Connection,
+    model: str,
+    schema: Schema,
+    *,
+    allowed: Collection[str] | None,
+    wait_days: float,
+    now: int,
 ) -> pa.Table:
     """Rows whose labels are wanted, oldest first: ``id``, ``served_at``, ``prediction``,
     ``request_id``, ``p_include``, and their features as far as they are still stored.
+
+    Parameters
+    ----------
+    allowed
+        Features that ``[privacy] store_features`` allows now, however many were allowed when the
+        rows were stored; ``None``: all.
     """
     r, rows, o = label_requests.c, label_request_rows.c, outcomes.c
     query = (
@@ -100,8 +113,7 @@ def open_rows(
     stored: dict[int, dict[str, Any]] = {}
     for version in {row.version for row in wanted}:
         mine = {row.id_hash: row.served_at for row in wanted if row.version == version}
-        blocks = _stored(conn, model, version, min(mine.values()), max(mine.values()))
-        stored |= {id_hash: row for id_hash, row in blocks if id_hash in mine}
+        stored |= _stored(conn, model, version, mine)
     known = [stored.get(row.id_hash, {}) for row in wanted]
     columns: dict[str, Any] = {
         "id": pa.array([row.id for row in wanted], pa.string()),
@@ -111,6 +123,8 @@ def open_rows(
         "p_include": pa.array([row.p_include for row in wanted], pa.float64()),
     }
     for f in schema.features:
+        if allowed is not None and f.name not in allowed:
+            continue
         values = [k.get("features", {}).get(f.name) for k in known]
         if all(v is None for v in values):
             continue  # it is not stored
@@ -123,21 +137,34 @@ def open_rows(
 
 
 def _stored(
-    conn: sa.Connection, model: str, version: str, first: int, last: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows with features that were served in a time, by the hash of their id."""
+    conn: sa.Connection, model: str, version: str, wanted: Mapping[int, int]
+) -> dict[int, dict[str, Any]]:
+    """Predictions and features of rows by the hashes of their ids.
+
+    Parameters
+    ----------
+    wanted
+        Hash of an id -> when the row was served.
+    """
     c = feature_rows.c
     query = sa.select(c.data).where(
-        c.model == model, c.version == version, c.last_served_at >= first, c.first_served_at <= last
+        c.model == model,
+        c.version == version,
+        c.last_served_at >= min(wanted.values()),
+        c.first_served_at <= max(wanted.values()),
     )
+    hashes = pa.array(wanted, pa.int64())
+    found: dict[int, dict[str, Any]] = {}
     with conn.execute(query, execution_options={"yield_per": 20}) as blocks:
         for (data,) in blocks:
             with pa.ipc.open_stream(data) as reader:
                 table = reader.read_all()
             names = json.loads((table.schema.metadata or {}).get(b"features", b"[]"))
-            for row in table.select(["id_hash", "prediction", "features"]).to_pylist():
+            mine = table.filter(pc.is_in(table["id_hash"], hashes))
+            for row in mine.select(["id_hash", "prediction", "features"]).to_pylist():
                 features = dict(zip(names, row["features"], strict=True))
-                yield row["id_hash"], {"prediction": row["prediction"], "features": features}
+                found[row["id_hash"]] = {"prediction": row["prediction"], "features": features}
+    return found
 
 
 def _free(name: str, columns: dict[str, Any]) -> str:
