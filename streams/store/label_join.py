@@ -117,7 +117,9 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
             sa.select(join_rows).where(join_rows.c.model == model, join_rows.c.id_hash.in_(missing))
         )
     }
-    plan = JoinPlan(requests=_requests(conn, model, missing))
+    served = [_served_at(j, now) for j in joins.values()]
+    served += [_brought_at(r) for h in missing for r in by_id[h] if _brings(r)]
+    plan = JoinPlan(requests=_requests(conn, model, missing, served))
     names = Names(config.schema.classes)
     for h in hashes:
         rows = _counting(plan, by_id[h], config)
@@ -162,11 +164,12 @@ def plan_join(conn: sa.Connection, config: WatchConfig, hashes: list[int], now: 
     return plan
 
 
-def _requests(conn: sa.Connection, model: str, hashes: list[int]) -> Requests:
-    """What is known of requests for labels of these rows."""
-    draws = of_model(conn, model)
-    if not draws.by_version:
+def _requests(conn: sa.Connection, model: str, hashes: list[int], served: list[int]) -> Requests:
+    """What is known of requests for labels of these rows, which were served at these times."""
+    some = sa.select(label_requests.c.request_id).where(label_requests.c.model == model).limit(1)
+    if not served or conn.execute(some).first() is None:
         return Requests()
+    draws = of_model(conn, model, served=(min(served), max(served)))
     r, of = label_request_rows.c, label_requests.c
     query = (
         sa.select(r.id_hash, of.request_id, of.slice)
@@ -219,10 +222,10 @@ def _outcome(
     if join is None:
         plan.counts[BROUGHT] += 1
         prediction = _named(label.prediction, names)
-        served_at = min(label.observed_at, label.received_at)
+        served_at = _brought_at(label)
     else:
         prediction = _named(join.prediction, names)
-        served_at = min(join.served_at, join.stored_at or now)
+        served_at = _served_at(join, now)
         _compare(plan, label, join, names)
     version = label.version if join is None else join.version
     slices = join.slices if join is not None else label.slices
@@ -261,6 +264,16 @@ def _outcome(
         "predicted_low": join.predicted_low if join is not None else None,
         "predicted_high": join.predicted_high if join is not None else None,
     }
+
+
+def _served_at(join: Any, now: int) -> int:
+    """When a row was served: nobody serves it after it was stored."""
+    return int(min(join.served_at, join.stored_at or now))
+
+
+def _brought_at(label: Any) -> int:
+    """When a prediction was served that a label brings."""
+    return int(min(label.observed_at, label.received_at))
 
 
 def _compare(plan: JoinPlan, label: Any, join: Any, names: Names) -> None:

@@ -107,11 +107,21 @@ def in_slice(name: str, slices: str | None) -> bool:
     return isinstance(found, dict) and found.get(column) == value
 
 
-def of_model(conn: sa.Connection, model: str) -> Draws:
-    """All draws of a model."""
+def of_model(conn: sa.Connection, model: str, *, served: tuple[int, int] | None = None) -> Draws:
+    """The draws of a model.
+
+    Parameters
+    ----------
+    served
+        Only those that could have taken a row served within these times, microseconds since 1970,
+        both inclusive: a burst makes a draw with each flush, and hundreds a day add up.
+    """
     c = label_requests.c
     names = ("request_id", "version", "first_served_at", "last_served_at", "p_include", "slice")
     query = sa.select(*(c[n] for n in names)).where(c.model == model)
+    if served is not None:
+        first, last = served
+        query = query.where(c.first_served_at <= last, c.last_served_at >= first)
     return Draws.of(Draw(**row._mapping) for row in conn.execute(query))
 
 

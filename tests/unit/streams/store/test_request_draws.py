@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import sqlalchemy as sa
+from stream_rows import new_database
 
-from redistill.streams.store.request_draws import Draw, Draws, in_slice
+from redistill.streams.store.request_draws import Draw, Draws, in_slice, of_model
+from redistill.streams.store.tables import label_requests
 
 
 def draw(p: float, first: int = 0, last: int = 99, **more: str) -> Draw:
@@ -62,3 +67,26 @@ def test_weights_by_the_union_are_right_on_average() -> None:
 )
 def test_slice_of_a_row(name: str, slices: str | None, inside: bool) -> None:
     assert in_slice(name, slices) is inside
+
+
+def test_only_draws_that_could_have_taken_a_row_are_read(tmp_path: Path) -> None:
+    db = new_database(f"sqlite:///{tmp_path / 'r.db'}")
+    with db.begin() as conn:
+        for first, last in ((0, 9), (10, 19), (20, 29)):
+            conn.execute(
+                sa.insert(label_requests).values(
+                    request_id=f"{first}", model="credit", version="7", why="harm", asked_at=0,
+                    first_served_at=first, last_served_at=last, p_include=0.5, rows=1, cost=0.0,
+                    budget=1, budget_left=0,
+                )
+            )  # fmt: skip
+
+        def read(served: tuple[int, int] | None) -> list[str]:
+            draws = of_model(conn, "credit", served=served).by_version["7"]
+            return sorted(d.request_id for d in draws)
+
+        assert read(None) == ["0", "10", "20"]
+        assert read((9, 10)) == ["0", "10"]
+        assert read((19, 19)) == ["10"]
+        assert read((30, 40)) == []
+    db.dispose()
