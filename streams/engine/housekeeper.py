@@ -105,6 +105,7 @@ class Housekeeper(threading.Thread):
         self._raiser = RateRaiser(join_cap=5_000 if database.is_sqlite else float("inf"))
         self._due: dict[str, float] = {}
         self._resting: dict[str, float] = {}
+        self._resting_requests: dict[str, float] = {}
         self._wake = threading.Event()
         self._ending = threading.Event()
 
@@ -233,6 +234,8 @@ class Housekeeper(threading.Thread):
         for model, watched in self._watched().items():
             if self._ending.is_set() or watched.config.requests_per_day <= 0:
                 continue
+            if self._monotonic() < self._resting_requests.get(model, 0.0):
+                continue
             self._keep_alive()
             try:
                 asked = self._requester.ask(watched.config, now=self._now())
@@ -240,6 +243,7 @@ class Housekeeper(threading.Thread):
                 raise
             except Exception:  # nor does one that nobody can be asked about
                 log.exception("request_failed", action="request_failed", model=model)
+                self._resting_requests[model] = self._monotonic() + REST_SECONDS
                 continue
             label = self._named.label(model)
             self._metrics.labels_requested.labels(label).inc(asked.rows)

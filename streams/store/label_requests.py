@@ -61,7 +61,7 @@ from redistill.streams.store.tables import (
 from redistill.streams.wire.events import DriftFound
 from redistill.times import DAY
 
-__all__ = ["LabelRequester"]
+__all__ = ["Asked", "LabelRequester"]
 
 log = structlog.get_logger(__name__)
 

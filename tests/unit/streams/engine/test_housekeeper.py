@@ -23,6 +23,7 @@ from redistill.streams.store import tables as t
 from redistill.streams.store.clock import DatabaseClock
 from redistill.streams.store.database import Database
 from redistill.streams.store.join_step import JoinStep
+from redistill.streams.store.label_requests import Asked
 from redistill.streams.store.process_rows import BEAT_SECONDS, Presence, TopicLag
 from redistill.streams.wire.events import DeadLetter
 
@@ -177,6 +178,28 @@ def test_model_whose_labels_cannot_be_joined_rests_and_the_others_do_not(rig: Ri
     rig.later(1)
     rig.later(module.REST_SECONDS)
     assert rig.joined == ["credit", "other", "other", "credit", "other"]
+
+
+def test_model_whose_labels_cannot_be_asked_for_rests_and_the_others_do_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def ask(config: Any, *, now: int) -> Asked:
+        looked.append(config.model)
+        if len(looked) == 1:
+            raise ZeroDivisionError("a defect")
+        return Asked()
+
+    monkeypatch.setattr(rig.keeper._requester, "ask", ask)
+    for model in ("credit", "other"):
+        config = SimpleNamespace(model=model, requests_per_day=5)
+        rig.watched[model] = SimpleNamespace(config=config)
+    rig.later(0)
+    rig.later(1)
+    rig.later(module.REST_SECONDS)
+    assert looked == ["credit", "other", "other", "credit", "other"]
+    assert rig.joined == ["credit", "other"] * 3, "its labels are joined all the same"
 
 
 def test_database_that_is_away_is_no_fault_of_a_model(rig: Rig) -> None:
