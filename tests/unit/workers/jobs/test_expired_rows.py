@@ -17,6 +17,9 @@ from redistill.streams.store.tables import (
     findings,
     input_states,
     join_rows,
+    label_request_rows,
+    label_request_states,
+    label_requests,
     labels,
     outcomes,
     profiles,
@@ -266,3 +269,68 @@ def test_states_of_versions_that_nobody_registered_go_unless_a_finding_is_open(
     with database.read() as conn:
         left = set(conn.execute(sa.select(input_states.c.version)).scalars())
     assert left == {registered, "at fault", "served"}
+
+
+def request_at(conn: sa.Connection, age: float, *, rows: int, model: str = "credit") -> None:
+    """A request made so many days ago, with its rows."""
+    asked_at, name = NOW - round(age * DAY), f"{model}-{age}"
+    conn.execute(
+        sa.insert(label_requests).values(
+            request_id=name, model=model, version="v1", why="harm", asked_at=asked_at,
+            first_served_at=0, last_served_at=1, p_include=0.5, rows=rows, cost=0.0, budget=100,
+            budget_left=0,
+        )
+    )  # fmt: skip
+    conn.execute(
+        sa.insert(label_request_rows),
+        [
+            {
+                "model": model, "id_hash": round(1000 * age) + i, "request_id": name,
+                "id": f"{age}-{i}", "served_at": 0, "asked_at": asked_at,
+            }
+            for i in range(rows)
+        ],
+    )  # fmt: skip
+
+
+def test_requests_for_labels_go_whole_once_no_outcome_of_theirs_is_left(
+    database: Database,
+) -> None:
+    """30 days of retention, and 30 in which a label may come: each counts."""
+    with database.read() as conn:
+        watch = {m.model: m.watch for m in load_all(conn)}["credit"]
+    limit = max(watch.retention_days, watch.wait_days) + watch.wait_days
+    ages = [1, limit - 1, *(limit + k for k in range(1, 8))]  # more than one batch of them
+    with database.begin() as conn:
+        for age in ages:
+            request_at(conn, age, rows=3)
+        request_at(conn, limit + 1, rows=2, model="retired")
+    done = run(database)
+    with database.read() as conn:
+        left = conn.execute(sa.select(label_requests.c.request_id)).scalars().all()
+        of = conn.execute(sa.select(label_request_rows.c.request_id)).scalars().all()
+        counted = conn.execute(
+            sa.select(counters.c.model, counters.c.value).where(
+                counters.c.name == "label_requests_expired"
+            )
+        ).all()
+    kept = {f"credit-{age}" for age in ages[:2]}
+    assert kept <= set(left)
+    gone = 10 - len(left)
+    assert done.deleted["label_requests"] == gone > 0
+    assert sorted(of) == sorted([r for r in left for _ in range(2 if "retired" in r else 3)])
+    assert sum(n for _, n in counted) == gone
+
+
+def test_request_states_go_with_the_last_stored_rows_of_their_version(database: Database) -> None:
+    rows_at(database, (1,))
+    with database.begin() as conn:
+        for version in ("v0", "v1"):
+            conn.execute(
+                sa.insert(label_request_states).values(
+                    model="credit", version=version, state="{}", block_id=0
+                )
+            )
+    run(database)
+    with database.read() as conn:
+        assert conn.execute(sa.select(label_request_states.c.version)).scalars().all() == ["v1"]
