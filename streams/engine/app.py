@@ -27,7 +27,7 @@ from redistill.streams.engine.broker_looks import BrokerLooks
 from redistill.streams.engine.broker_watch import BrokerWatch
 from redistill.streams.engine.consumer import BulkConsumer
 from redistill.streams.engine.faust_app import StreamConfig, make_app
-from redistill.streams.engine.health import EXIT_STATUS, Health, Watchdog
+from redistill.streams.engine.health import CANNOT_START, EXIT_STATUS, Health, Watchdog
 from redistill.streams.engine.housekeeper import LEASE_SECONDS, HeldLease, Housekeeper
 from redistill.streams.engine.lag import Lag
 from redistill.streams.engine.metrics import StreamMetrics
@@ -69,7 +69,7 @@ def run(config: StreamConfig) -> int:
     Returns
     -------
     int
-        Exit status: 0 stopped, 1 it cannot start (the cause was said), 70 the watchdog gave up.
+        Exit status: 0 stopped, 69 it cannot start (the cause was said), 75 the watchdog gave up.
     """
     running = _Run(config)
     logs.configure(
@@ -79,7 +79,7 @@ def run(config: StreamConfig) -> int:
         return running.run()
     except StreamsError as error:
         log.error("cannot_start", action="cannot_start", error=str(error))
-        return 1
+        return CANNOT_START
 
 
 class _Run:

@@ -19,12 +19,14 @@ import structlog
 
 from redistill.streams.store.process_rows import TopicLag
 
-__all__ = ["EXIT_STATUS", "Health", "LivenessCheck", "Watchdog"]
+__all__ = ["CANNOT_START", "EXIT_STATUS", "Health", "LivenessCheck", "Watchdog"]
 
 log = structlog.get_logger(__name__)
 
-EXIT_STATUS = 70
-"""EX_SOFTWARE: the supervisor starts it again."""
+EXIT_STATUS = 75
+"""EX_TEMPFAIL of sysexits.h: the supervisor starts it again."""
+CANNOT_START = 69
+"""EX_UNAVAILABLE: what it needs is not there, and the log says what."""
 HELD_PATIENCES = 2.0
 """A call that never returns may also hold the interpreter: then no thread of it runs, the watchdog
 neither. After so many of its patiences without a look of it the process writes where it stands, and

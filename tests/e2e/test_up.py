@@ -21,6 +21,7 @@ from waiting import PATIENCE_SECONDS, eventually
 
 from redistill.streams.store import process_rows
 from redistill.streams.store.database import connect
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.processes.supervisor import last_line
 
 SHAPE = {"timestamp", "level", "event", "action", "logger", "process", "pid"}
@@ -211,7 +212,7 @@ def test_second_signal_kills_what_does_not_end(tmp_path: Path) -> None:
 def test_up_says_at_once_when_the_database_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "redistill.db").write_text("not a database, but long enough to be read as one" * 40)
     done = redistill(["up"], environment(home=str(tmp_path)))
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.FAILED
     assert "is not an intact SQLite database" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -246,7 +247,7 @@ def test_missing_topics_are_named_at_once_with_the_command(
 ) -> None:
     env = environment(home=str(tmp_path), servers=kafka_server.bootstrap, namespace="nothere")
     done = redistill(["up"], env)
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.FAILED
     assert "missing topics: " in done.stderr
     assert "nothere.predictions" in done.stderr
     assert "redistill topics apply" in done.stderr

@@ -27,6 +27,7 @@ from stream_rows import label, prediction
 from waiting import eventually
 
 from redistill.streams.store import tables as t
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.processes import topics
 from redistill.workers.store.tables import incidents as INCIDENTS
 
@@ -199,7 +200,7 @@ def test_workers_wait_for_a_database_whatever_is_wrong_with_it(
             for lines in world.heard():
                 ours = [x for x in lines if not str(x.get("logger")).startswith("faust")]
                 assert not [x for x in ours if "raw" in x or "exception" in x]
-            assert asked.returncode == 1
+            assert asked.returncode == ExitCode.FAILED
             assert "cannot be reached" in asked.stderr
             assert "Traceback" not in asked.stderr
     finally:

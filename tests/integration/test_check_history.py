@@ -21,6 +21,7 @@ from redistill.streams.store import lease, properties
 from redistill.streams.store.relay import Relay
 from redistill.streams.store.tables import outbox as outbox_table
 from redistill.times import DAY, to_seconds
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.invariants import check as invariants
 from redistill.workers.invariants.check import CheckedInvariant
 from redistill.workers.invariants.topic_facts import ANNOUNCED
@@ -114,7 +115,7 @@ def test_the_command_prints_a_line_each_and_exits_1_when_broken(
     with installation.database.begin() as conn:
         properties.put(conn, audit.HEAD, f"9 {'0' * 64}")
     result = CliRunner().invoke(app, ["--json"])
-    assert result.exit_code == 3
+    assert result.exit_code == ExitCode.REFUSED
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [x["number"] for x in lines if x.get("holds") is False] == [8]
     assert lines[-1] == {"summary": {"invariants": 11, "broken": 1, "topics": False}}

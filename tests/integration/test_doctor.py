@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from processes import environment, redistill
 
+from redistill.workers.exit_codes import ExitCode
+
 pytestmark = pytest.mark.kafka
 
 
@@ -21,7 +23,9 @@ def test_topics_are_missing_until_the_command_that_it_names_was_typed(
 
     def found() -> dict[str, list[dict[str, Any]]]:
         done = redistill(["doctor", "--json"], env)
-        assert done.returncode == 3, done.stderr  # no process runs, whatever the broker has
+        assert done.returncode == ExitCode.REFUSED, (
+            done.stderr
+        )  # no process runs, whatever the broker has
         out: dict[str, list[dict[str, Any]]] = {}
         for check in json.loads(done.stdout)["checks"]:
             out.setdefault(check["check"], []).append(check)

@@ -93,7 +93,7 @@ def test_worker_whose_event_loop_is_stuck_is_ended_by_its_watchdog(lab: Lab) -> 
     lab.wait_counted(40)
     assert worker.process is not None
     worker.process.send_signal(signal.SIGUSR1)
-    assert worker.process.wait(PATIENCE_SECONDS) == 70
+    assert worker.process.wait(PATIENCE_SECONDS) == 75
     # both stand still, and either may have turned last
     told = re.findall(r'"action": "watchdog", "reason": "([^"]*)"', worker.tail())
     assert re.fullmatch(r"the (event|main) loop has not run for \d+ s", *told)

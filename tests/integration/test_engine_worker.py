@@ -20,6 +20,7 @@ from stream_rows import label, prediction, record
 from waiting import eventually
 
 from redistill.streams.engine import start
+from redistill.streams.engine.health import CANNOT_START
 from redistill.streams.errors import BrokerRefused
 from redistill.streams.kafka.broker import Broker, consumer
 from redistill.streams.store import tables as t
@@ -102,7 +103,7 @@ def test_worker_from_records_to_announcements_and_back_to_nothing(sqlite_lab: La
     # a second worker on the same file is refused while the first lives
     second = lab.worker("second").start()
     assert second.process is not None
-    assert second.process.wait(60) == 1
+    assert second.process.wait(60) == CANNOT_START
     assert "PostgreSQL" in second.tail()
 
     # SIGTERM: everything stored, committed, and out before anybody has to kill it

@@ -13,6 +13,7 @@ from redistill.streams.kafka.broker import Broker, admin, consumer
 from redistill.streams.wire.codec import Record, decode
 from redistill.streams.wire.events import LabelObserved
 from redistill.workers.errors import SettingsError, UsageError
+from redistill.workers.exit_codes import ExitCode
 
 
 def invoke(*args: str) -> Any:
@@ -48,7 +49,7 @@ def test_labels_arrive_and_rejects_are_kept(
     path.write_text(f"id,label,at\n{rows},yes,2026-03-01\n")
 
     result = invoke(str(path), "--model", "credit", "--source", "ledger", "--time", "at", "--json")
-    assert result.exit_code == 3
+    assert result.exit_code == ExitCode.REFUSED
     said = json.loads(result.stdout)
     assert (said["sent"], said["rejected"]) == (300, 1)
     assert Path(said["rejects"]).read_text().splitlines() == [

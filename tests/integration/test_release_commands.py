@@ -13,6 +13,7 @@ from processes import environment, redistill
 
 from redistill.compress.shrink.trained import Architecture, Trained
 from redistill.streams.client.model import ModelClient
+from redistill.workers.exit_codes import ExitCode
 
 pytestmark = pytest.mark.slow
 
@@ -75,8 +76,8 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
 
     # one that looks at the wrong column: entered with its report, but never published
     bad = linear.graph(tmp_path / "bad.onnx", np.array([[0, 0], [0, 0], [-1, 1]], np.float32))
-    assert "FAIL" in run("add", "linear", "v3", bad, status=3)
-    assert "did not pass its gates" in run("publish", "linear", "v3", status=3)
+    assert "FAIL" in run("add", "linear", "v3", bad, status=ExitCode.REFUSED)
+    assert "did not pass its gates" in run("publish", "linear", "v3", status=ExitCode.REFUSED)
     assert "other bytes" in run("add", "linear", "v2", bad, status=2)
 
     # a name that nobody could log with
@@ -91,12 +92,12 @@ def test_a_model_is_taken_in_added_to_published_and_rolled_back(
     assert json.loads(run("publish", "linear", "v2", "--json"))["epoch"] == 2
     assert client.refresh() is True
     assert client.version == "v2"
-    again = run("add", "linear", "v2b", good, status=3)
+    again = run("add", "linear", "v2b", good, status=ExitCode.REFUSED)
     assert "the very bytes of linear v2, which serves already" in again
     assert "serves v1 (epoch 3)" in run("rollback", "linear", "--reason", "test")
     assert client.refresh() is True
     assert (client.version, client.sha256, client.predict(row).prediction) == first
-    assert "before v1" in run("rollback", "linear", status=3)
+    assert "before v1" in run("rollback", "linear", status=ExitCode.REFUSED)
     client.close()
 
 
@@ -105,7 +106,7 @@ def test_commands_without_keys_or_models_say_what_to_do(run: Callable[..., str])
         said = run(*command, status=2)
         assert "there is no model named 'linear'" in said
         assert "keys" not in said
-    assert "keys init" in run("keys", "export", status=1)
+    assert "keys init" in run("keys", "export", status=ExitCode.FAILED)
     run("keys", "init")
     assert "register it first" in run("publish", "linear", "v1", status=2)
     assert "register it first" in run("add", "linear", "v1", __file__, status=2)

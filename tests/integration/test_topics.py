@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from redistill.streams.errors import BrokerUnavailable
 from redistill.streams.kafka.broker import Broker, admin
 from redistill.streams.wire.events import TOPICS
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.processes import topics
 
 pytestmark = pytest.mark.kafka
@@ -43,7 +44,7 @@ def run(namespace: str) -> Run:
 
 def test_apply_creates_every_topic_once(run: Run, namespace: str) -> None:
     code, found = run("--dry-run")
-    assert code == 3
+    assert code == ExitCode.REFUSED
     assert {f["state"] for f in found} == {"missing"}
     code, found = run("--partitions", "4")
     assert code == 0
@@ -94,7 +95,7 @@ def test_apply_says_what_differs_and_changes_nothing(
     for _ in range(2):
         code, found = run()
         notes = {f["topic"].removeprefix(f"{namespace}."): " ".join(f["notes"]) for f in found}
-        assert code == 3
+        assert code == ExitCode.REFUSED
         assert "cleanup.policy is 'delete', 'compact' was expected" in notes["pointers"]
         assert "retention.ms is 60000" in notes["predictions"]
         assert "at most 2 stream workers" in notes["predictions"]

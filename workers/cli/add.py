@@ -38,7 +38,7 @@ def add(
     It is judged against what serves: loads in a limited process, size, latency, accuracy, worst
     slice, on trusted rows and on labelled rows of the traffic. Nothing is published: that is
     `redistill publish`. Where trusted rows cannot decide, --waive takes that gate upon you, with
-    your name and reason in the report. Exit code 3: a gate failed; 4: it cannot be decided yet; 5:
+    your name and reason in the report. Exit code 1: a gate failed; 3: it cannot be decided yet; 5:
     it needs a person.
 
     \b

@@ -1,4 +1,4 @@
-"""Answers of commands: what the exit codes above 2 mean, by command. ``docs/commands.md`` shows
+"""Answers of commands: what exit codes say of the question, by command. ``docs/commands.md`` shows
 them, and a test compares them with the code."""
 
 from __future__ import annotations

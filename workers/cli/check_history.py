@@ -33,7 +33,7 @@ def check_history(
     with the audit chain, with the states that detectors sealed, and with the repository as a client
     sees it; with REDISTILL_BROKER set with the topics as well: produced = counted + dead letters +
     skipped (markers, aborted transactions) + gaps + pending + held (by open transactions). Work
-    that waits is pending, not broken; so is what retention deleted. Exit code 0: all hold; 3: one
+    that waits is pending, not broken; so is what retention deleted. Exit code 0: all hold; 1: one
     is broken, with what contradicts it.
     """
     from redistill.workers.invariants import check

@@ -43,7 +43,7 @@ def demo(
     student better and publishes it to the running services. Then follow a change that harms nobody,
     labels that are wrong, a kill -9, a roll back, and the proof that nothing was lost.
 
-    Every figure is measured in this run. Exit code 0: all of it happened; 3: something did not.
+    Every figure is measured in this run. Exit code 0: all of it happened; 1: something did not.
     """
     from redistill.workers.demo import run, screen
 

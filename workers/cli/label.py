@@ -84,7 +84,7 @@ def import_(
 
     Importing the same file twice counts each label once. Rows without id, label or time, or with a
     label that is no class of the model, are rejected: they are counted and written to a file of
-    their own. Exit code 0: all were sent; 3: some were rejected, the others sent.
+    their own. Exit code 0: all were sent; 1: some were rejected, the others sent.
     """
     from redistill.streams.monitor.label_trust import counts
     from redistill.streams.wire.events import MODEL_PATTERN, TOPICS, LabelObserved, bound_topic

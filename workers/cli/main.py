@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -117,6 +117,9 @@ class LazyGroup(TyperGroup):
         """Run a command; a library that cannot be imported is told in a sentence."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads on; click would end with the status of a no
+            _write_no_more()
+            raise typer.Exit(ExitCode.FAILED) from None
         except ImportError as error:
             if isinstance(error, extras.ExtraError) or NEED not in ctx.meta:
                 raise
@@ -169,20 +172,32 @@ def main(argv: list[str] | None = None) -> Any:
     except OSError as error:
         # of a file it would say which one
         if error.filename is not None or error.errno not in UNWRITABLE:
-            raise
+            _end_in_defect()
         _tell_unwritable(error)
         sys.exit(ExitCode.FAILED)
+    except Exception:
+        _end_in_defect()
+
+
+def _end_in_defect() -> NoReturn:
+    """Show the traceback, and end: Python's own status for it is that of a no."""
+    sys.excepthook(*cast("Any", sys.exc_info()))
+    sys.exit(ExitCode.DEFECT)
 
 
 def _tell_unwritable(error: OSError) -> None:
     """Say that standard output takes nothing; what the command was to do may be done."""
+    _write_no_more()
+    with suppress(OSError):
+        told = f"standard output cannot be written: {error.strerror}"
+        common.echo(f"redistill: {told}; what was asked for may be done", err=True)
+
+
+def _write_no_more() -> None:
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or the interpreter tries once more at its end
         os.close(nowhere)
-    with suppress(OSError):
-        told = f"standard output cannot be written: {error.strerror}"
-        common.echo(f"redistill: {told}; what was asked for may be done", err=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ EXIT_CODES = {
     "expired": ExitCode.UNDECIDED,
     "needs_person": ExitCode.NEEDS_PERSON,
 }
-"""Of ``--wait``, by the state of the job; of one that failed, 1."""
+"""Of ``--wait``, by the state of the job; of one that failed, 69."""
 
 
 class TrainOn(enum.StrEnum):
@@ -70,8 +70,8 @@ def recompress(
     on trusted rows, and better, smaller or faster by a tenth. Where the last such job that asked
     could not decide on trusted rows, --waive takes that gate upon you: its candidate is judged
     again without it, with your name and reason in the report. Exit code with --wait: 0 published,
-    3 rejected or cancelled, 4 it waits for labels or they did not come, 5 it needs a person, 6 it
-    is not over after --timeout, 1 it failed.
+    1 rejected or cancelled, 3 it waits for labels or they did not come, 5 it needs a person, 6 it
+    is not over after --timeout, 69 it failed.
 
     \b
     redistill recompress credit --wait

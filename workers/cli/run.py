@@ -75,8 +75,8 @@ def stream(
     """Watch predictions and labels, and announce what was found.
 
     Several may run at once on PostgreSQL: Kafka divides the partitions. On SQLite one is all it
-    takes, and a second is refused. Exit status: 0 stopped, 1 it cannot start (the cause is said),
-    2 a setting is wrong or a port is taken, 70 stuck: start it again.
+    takes, and a second is refused. Exit status: 0 stopped, 69 it cannot start (the cause is said),
+    2 a setting is wrong or a port is taken, 75 stuck: start it again.
     """
     _when_asked(sys.exit)
     with _as_process("stream"):

@@ -54,7 +54,7 @@ def apply(
 
     A source that some model binds ([labels] bound) has a topic of its own. Who may write to which
     topic is said as well: the broker's ACLs are all that tells one writer from another. Topics that
-    are there are compared and never changed. Exit code 0: all are as they should be; 3: some differ
+    are there are compared and never changed. Exit code 0: all are as they should be; 1: some differ
     (or, in a dry run, are missing); 1: the broker could not be asked.
     """
     from redistill.streams.kafka import dev_broker

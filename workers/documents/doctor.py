@@ -26,5 +26,5 @@ class DoctorReport:
     """All checks."""
 
     well: bool
-    """Whether none fails: the exit code is 0 then, else 3."""
+    """Whether none fails: the exit code is 0 then, else 1."""
     checks: list[DoctorCheck]

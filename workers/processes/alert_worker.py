@@ -312,7 +312,7 @@ def run(
     Returns
     -------
     int
-        Exit status: 0 ended well, 1 something did not end in time.
+        Exit status: 0 ended well, 69 something did not end in time.
 
     Raises
     ------

@@ -376,7 +376,7 @@ def run(
     Returns
     -------
     int
-        Exit status: 0 ended well, 1 a task did not end in time.
+        Exit status: 0 ended well, 69 a task did not end in time.
 
     Raises
     ------

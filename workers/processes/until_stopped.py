@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from redistill.workers.exit_codes import ExitCode
+
 __all__ = ["until_stopped"]
 
 log = structlog.get_logger(__name__)
@@ -52,7 +54,7 @@ def until_stopped(
     Returns
     -------
     int
-        Exit status: 0 ended well, 1 something did not end in time.
+        Exit status: 0 ended well, 69 something did not end in time.
     """
     worker.start()
     log.info(f"{kind}_started", action=f"{kind}_started", holder=worker.holder, **told)
@@ -61,4 +63,4 @@ def until_stopped(
     stop.wait()
     well = worker.finish()
     log.info(f"{kind}_stopped", action=f"{kind}_stopped", well=well)
-    return 0 if well else 1
+    return ExitCode.OK if well else ExitCode.FAILED

@@ -10,7 +10,7 @@ from scenario import Scenario
 
 __all__ = ["SCENARIOS"]
 
-WATCHDOG = frozenset({70})
+WATCHDOG = frozenset({75})
 
 SCENARIOS = {
     s.name: s

@@ -36,7 +36,7 @@ class Scenario:
     play
         Does it to a world; what it broke it heals.
     exits
-        Statuses with which processes may end by themselves; 70 is the watchdog.
+        Statuses with which processes may end by themselves; 75 is the watchdog.
     lines
         Most lines of one worker.
     world

@@ -16,6 +16,7 @@ from stream_rows import new_database
 
 from redistill.streams.engine import app as module
 from redistill.streams.engine.app import StreamConfig, _failure, _Run
+from redistill.streams.engine.health import CANNOT_START
 from redistill.streams.errors import BrokerRefused, BrokerUnavailable, StoreUnusable
 from redistill.streams.kafka.broker import Broker
 from redistill.streams.store import lease, state_key
@@ -145,10 +146,10 @@ def test_what_ended_faust_or_a_task_of_ours_is_found() -> None:
     assert "Faust crashed" in str(unexplained)
 
 
-def test_worker_that_cannot_start_says_why_and_ends_with_status_1(
+def test_worker_that_cannot_start_says_why_and_ends_with_its_status(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert module.run(config(url)) == 1
+    assert module.run(config(url)) == CANNOT_START
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["action"], line["process"]) == ("cannot_start", "stream")
     assert line["error"]
@@ -159,7 +160,7 @@ def test_worker_with_another_state_key_is_refused_before_it_starts_every_detecto
 ) -> None:
     with db.begin() as conn:
         state_key.claim(conn, b"the others' key".ljust(32))
-    assert module.run(config(url)) == 1
+    assert module.run(config(url)) == CANNOT_START
     assert "it the key of the other workers" in capsys.readouterr().err
 
 

@@ -184,7 +184,7 @@ def test_thread_of_the_watchdog_ends_the_process_once_and_looks_no_more() -> Non
     dog.start()
     dog.join(PATIENCE_SECONDS)
     assert died == ["the lease was lost"]
-    assert EXIT_STATUS == 70
+    assert EXIT_STATUS == 75
 
 
 def test_watchdog_that_is_stopped_ends() -> None:

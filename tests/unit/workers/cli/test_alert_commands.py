@@ -17,6 +17,7 @@ from redistill.streams.store.database import Database
 from redistill.times import HOUR, now_us
 from redistill.workers.cli import main
 from redistill.workers.errors import UsageError
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.incidents import incident_repository
 from redistill.workers.store import alert_holds, alert_queries, opening
 from redistill.workers.store.tables import audit, jobs
@@ -94,7 +95,7 @@ def test_test_tells_each_channel_and_that_it_is_over(team: Receiver) -> None:
 def test_test_that_does_not_arrive_says_why_and_exits_with_three(team: Receiver) -> None:
     team.behaviour = answers(500)
     result = call("alerts", "test")
-    assert result.exit_code == 3
+    assert result.exit_code == ExitCode.REFUSED
     assert "team: not told: " in result.output
 
 

@@ -6,6 +6,7 @@ import ast
 from collections import defaultdict
 from pathlib import Path
 
+from redistill.streams.engine import health
 from redistill.workers import errors
 from redistill.workers.cli import answers
 from redistill.workers.cli.main import COMMANDS
@@ -19,7 +20,7 @@ RAISED |= {"unbar": {"REFUSED"}}
 """Codes of errors that come from below (``redistill.workers.errors``)."""
 BELOW = {"demo": {"REFUSED"}, "run": {"STUCK"}}
 """Codes that a command hands on."""
-PLAIN = {"OK", "FAILED", "USAGE"}
+PLAIN = {"OK", "FAILED", "USAGE", "DEFECT"}
 
 
 def trees() -> dict[str, ast.Module]:
@@ -58,8 +59,13 @@ def test_answers_are_those_that_the_commands_use() -> None:
         assert found - PLAIN == documented[command], command
 
 
-def test_errors_have_codes_of_the_set_and_one_is_no_answer() -> None:
+def test_errors_have_codes_of_the_set_and_what_failed_is_no_answer() -> None:
     for name in errors.__all__:
         assert isinstance(getattr(errors, name).exit_code, ExitCode)
     assert errors.DatabaseError.exit_code is errors.KeysError.exit_code is ExitCode.FAILED
-    assert all(code > ExitCode.USAGE for codes in answers.ANSWERS.values() for code in codes)
+    given = {code for codes in answers.ANSWERS.values() for code in codes}
+    assert not given & {ExitCode.OK, ExitCode.USAGE, ExitCode.FAILED, ExitCode.DEFECT}
+
+
+def test_streams_end_with_the_codes_of_the_set() -> None:
+    assert (health.CANNOT_START, health.EXIT_STATUS) == (ExitCode.FAILED, ExitCode.STUCK)

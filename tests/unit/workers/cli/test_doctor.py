@@ -12,6 +12,7 @@ from redistill.workers.cli.main import app
 from redistill.workers.doctor import checks, gathering
 from redistill.workers.doctor.checks import CHECKS
 from redistill.workers.doctor.facts import Facts
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.settings.settings import Settings
 
 
@@ -21,7 +22,7 @@ def test_what_fails_is_told_with_what_to_type(
     monkeypatch.setenv("REDISTILL_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     result = CliRunner().invoke(app, ["doctor"])
-    assert result.exit_code == 3
+    assert result.exit_code == ExitCode.REFUSED
     assert "export REDISTILL_BROKER=host:port" in result.output
     told = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert told["well"] is False

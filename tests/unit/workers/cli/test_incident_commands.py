@@ -467,12 +467,12 @@ def test_recompress_with_a_waiver_takes_up_the_job_that_asked(database: Database
 
 ENDS = {
     "succeeded": (0, "0 published"),
-    "rejected": (3, "3 rejected or cancelled"),
-    "waiting_labels": (4, "4 it waits for labels or they did not come"),
+    "rejected": (1, "1 rejected or cancelled"),
+    "waiting_labels": (3, "3 it waits for labels or they did not come"),
     "needs_person": (5, "5 it needs a person"),
-    "failed": (1, "1 it failed"),
-    "expired": (4, "4 it waits for labels or they did not come"),
-    "cancelled": (3, "3 rejected or cancelled"),
+    "failed": (69, "69 it failed"),
+    "expired": (3, "3 it waits for labels or they did not come"),
+    "cancelled": (1, "1 rejected or cancelled"),
 }
 """State of a job -> exit status of ``recompress --wait``, and how ``--help`` says it."""
 

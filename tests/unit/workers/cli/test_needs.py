@@ -12,8 +12,9 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from redistill import extras
+from redistill import child_path, extras
 from redistill.workers.cli.main import COMMANDS, EXTRAS, app, main
+from redistill.workers.exit_codes import ExitCode
 
 
 def every() -> list[str]:
@@ -85,7 +86,25 @@ def test_library_that_does_not_load_is_named(tmp_path: Path, library: str) -> No
     )
 
 
-def test_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_of_ours_keeps_its_traceback_and_has_a_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "redistill.workers.cli.models", None)
-    with pytest.raises(ImportError, match=r"redistill\.workers\.cli\.models"):
+    with pytest.raises(SystemExit) as ended:
         main(["models"])
+    assert ended.value.code == ExitCode.DEFECT
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "redistill.workers.cli.models" in said
+
+
+def test_output_that_nobody_reads_on_is_no_answer(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "redistill", "models", "--json"],
+            env={**child_path.variables(), "REDISTILL_HOME": str(tmp_path)},
+            stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (ExitCode.FAILED, "")

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from redistill.workers.cli import common
 from redistill.workers.cli.main import main
+from redistill.workers.exit_codes import ExitCode
 
 
 def test_brackets_in_names_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +156,7 @@ def test_output_that_cannot_be_written_is_told_in_a_sentence(
             timeout=120,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == ExitCode.FAILED
     assert done.stderr.splitlines()[-1:] == [
         "redistill: standard output cannot be written: No space left on device; what was asked for"
         " may be done"

@@ -7,6 +7,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
+from redistill.workers.exit_codes import ExitCode
 from redistill.workers.processes.until_stopped import until_stopped
 
 
@@ -25,7 +26,7 @@ class Worker:
         return self.well
 
 
-@pytest.mark.parametrize(("well", "status"), [(True, 0), (False, 1)])
+@pytest.mark.parametrize(("well", "status"), [(True, 0), (False, ExitCode.FAILED)])
 def test_worker_is_ready_once_it_runs_and_ends_when_it_is_told(well: bool, status: int) -> None:
     stop, worker = threading.Event(), Worker(well)
 
