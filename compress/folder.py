@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from redistill.compress import recipes, trusted_rows
+from redistill.compress.cost import Meter
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.judge import policy, task
 from redistill.compress.judge.gates.table import RULES
@@ -44,10 +44,8 @@ class JobContext:
     deadline: Deadline
     warnings: list[str] = field(default_factory=list)
     """Said in the report."""
-    began: tuple[float, float] = field(
-        default_factory=lambda: (time.perf_counter(), time.process_time())
-    )
-    """Wall clock and CPU seconds at the start, for the report's costs."""
+    meter: Meter = field(default_factory=Meter.start)
+    """The clocks at the start, for the report's costs."""
 
     @property
     def policy(self) -> policy.Policy:
@@ -130,10 +128,9 @@ class JobContext:
         fields
             Further fields of ``Report``.
         """
-        wall, cpu = self.began
+        cost = self.meter.cost(earlier_cpu_seconds=self.steps.earlier_cpu_seconds)
         seconds = dict(self.steps.seconds)
-        seconds["total"] = time.perf_counter() - wall
-        seconds["cpu"] = time.process_time() - cpu
+        seconds |= {"total": cost.wall_seconds, "cpu": cost.cpu_seconds}
         trusted = self.folder / "trusted.parquet"
         return Report(
             job_id=self.job.job_id,
@@ -144,6 +141,7 @@ class JobContext:
             waived=dict(self.job.waived),
             rows=counts,
             seconds={k: round(v, 4) for k, v in seconds.items()},
+            cost=cost,
             environment=environment(),
             warnings=tuple(dict.fromkeys(self.warnings)),
             seed=self.job.seed,

@@ -43,6 +43,7 @@ __all__ = [
     "Cause",
     "ColumnCheck",
     "Comparison",
+    "Cost",
     "Decision",
     "Diagnosis",
     "Gate",
@@ -436,6 +437,27 @@ class GroupGap:
     """Gap that rows as few would show on average if all groups were served alike."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What the run that wrote a report has cost. Measured, but for ``estimated_joules``; one run on
+    one machine, so that nothing here has an interval."""
+
+    cpu_seconds: float
+    """Of the job's process and of those that it started."""
+    earlier_cpu_seconds: float
+    """Of steps that earlier runs finished in the same folder, in the job's process; of what a
+    killed run had not finished nobody knows."""
+    wall_seconds: float
+    peak_bytes: int | None
+    """Largest resident memory of one of those processes, what it was forked with included."""
+    package_joules: float | None
+    """Energy that all CPU packages drew meanwhile (RAPL), for other processes, too."""
+    estimated_joules: float | None
+    """The job's part of it, by its share of the CPU time that all processes took."""
+    no_energy: str | None
+    """Why the energy is not known."""
+
+
 @decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
@@ -484,7 +506,9 @@ class Report:
     rows: dict[str, int] = field(default_factory=dict)
     """Rows per role: train, gate, gate_labelled, replay, trusted, dropped_duplicates, ..."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall-clock seconds per step; ``cpu`` holds the process's CPU seconds."""
+    """Wall-clock seconds per step; ``cpu`` holds all CPU seconds."""
+    cost: Cost | None = None
+    """``None``: an older report."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Versions of the libraries and CPU flags."""
     warnings: tuple[str, ...] = ()

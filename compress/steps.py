@@ -216,6 +216,12 @@ class Steps:
         self.progress(name, 1.0)
         return final
 
+    @property
+    def earlier_cpu_seconds(self) -> float:
+        """CPU seconds of all recorded steps that were not done in this run."""
+        here = {self._scope + name for name, seconds in self.seconds.items() if seconds > 0.0}
+        return sum(s.cpu_seconds for name, s in self._record.steps.items() if name not in here)
+
     def has(self, name: str) -> bool:
         """Whether a step was ever done in this folder, in this scope."""
         return self._scope + name in self._record.steps

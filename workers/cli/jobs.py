@@ -143,7 +143,7 @@ def _why(row: Mapping[str, Any]) -> str:
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    from redistill.workers.cli.judged import gap_lines, gate_table
+    from redistill.workers.cli.judged import cost_line, gap_lines, gate_table
     from redistill.workers.documents.job import wait_of
     from redistill.workers.store.incident_queries import step_text
 
@@ -178,6 +178,8 @@ def _print(found: Mapping[str, Any]) -> None:
         console.print(gate_table(found["gates"]))
     for line in gap_lines(found["gaps"]):
         common.echo(line)
+    if found["cost"]:
+        common.echo(cost_line(found["cost"]))
 
 
 def _remembered(found: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["gap_lines", "gate_table", "measured_lines"]
+__all__ = ["cost_line", "gap_lines", "gate_table", "measured_lines"]
 
 POINTS = 100.0
 WHOSE = {"candidate": "this model", "incumbent": "the one before", "teacher": "its teacher"}
@@ -70,6 +70,33 @@ def gap_lines(gaps: Sequence[Mapping[str, Any]]) -> list[str]:
                 f" {high:+.1f}]"
             )
     return lines
+
+
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """What the run of a job that judged it has cost.
+
+    Examples
+    --------
+    >>> cost = {"cpu_seconds": 2.5, "earlier_cpu_seconds": 0.0, "peak_bytes": 410_000_000}
+    >>> cost |= {"package_joules": 90.0, "estimated_joules": 40.0, "no_energy": None}
+    >>> cost_line(cost)
+    'cost: 2.5 s of CPU, 410 MB at the peak, about 40 J (estimated by its share of 90 J measured)'
+    """
+    told = [f"{cost['cpu_seconds']:.3g} s of CPU"]
+    if cost["earlier_cpu_seconds"]:
+        told[0] += f" ({cost['earlier_cpu_seconds']:.3g} s before)"
+    if cost["peak_bytes"] is not None:
+        told.append(f"{cost['peak_bytes'] / 1e6:.0f} MB at the peak")
+    if cost["package_joules"] is None:
+        told.append(f"energy not known: {cost['no_energy']}")
+    elif cost["estimated_joules"] is None:
+        told.append(f"{cost['package_joules']:.3g} J of the whole machine")
+    else:
+        told.append(
+            f"about {cost['estimated_joules']:.3g} J (estimated by its share of"
+            f" {cost['package_joules']:.3g} J measured)"
+        )
+    return "cost: " + ", ".join(told)
 
 
 def measured_lines(variant: Mapping[str, Any]) -> list[str]:

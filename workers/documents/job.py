@@ -126,6 +126,10 @@ class JobDocument(JobLine):
     """Each with `name`, `value`, `limit`, `passed` (`null`: undecided) and `why`."""
     gaps: list[dict[str, Any]]
     """Accuracy of each declared group, and the gap between the best and the worst served."""
+    cost: dict[str, Any] | None
+    """Of the run that judged it last: `cpu_seconds`, `earlier_cpu_seconds` (of steps that it took
+    over), `wall_seconds`, `peak_bytes`, `package_joules` (of all CPU packages, for other processes,
+    too), `estimated_joules` (its part of them), `no_energy` (why they are not known)."""
     recipes: list[dict[str, Any]]
     """Ways to make a candidate that were tried: `name`, `number` (which candidate of its incident
     faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused, `gates`."""
@@ -157,6 +161,7 @@ def document_of_job(found: Mapping[str, Any]) -> JobDocument:
         steps=[_step(step) for step in found["steps"]],
         gates=found["gates"],
         gaps=found["gaps"],
+        cost=found["cost"],
         recipes=found["recipes"],
     )
 

@@ -332,6 +332,7 @@ class Phases:
         detail: dict[str, Any] = {
             "gates": msgspec.to_builtins(report.gates),
             "gaps": msgspec.to_builtins(report.gaps),
+            "cost": msgspec.to_builtins(report.cost),
             "rows": report.rows,
             "decision": msgspec.to_builtins(report.decision),
             "warnings": list(report.warnings),

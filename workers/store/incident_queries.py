@@ -195,8 +195,8 @@ def find_job(conn: sa.Connection, what: str) -> job_queue.Job:
 
 
 def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
-    """One job with its steps (``detail`` read) and, where it was judged, its ``gates``, and
-    the ``gaps`` between declared groups.
+    """One job with its steps (``detail`` read) and, where it was judged, its ``gates``,
+    the ``gaps`` between declared groups, and what judging it has ``cost``.
 
     ``recipes`` are those whose candidates were judged, the first first: ``name``, ``number`` (which
     candidate of the incident it was that faced fresh rows; ``None``: it did not), ``sha256``,
@@ -214,7 +214,7 @@ def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
         reasons = (judged.get("decision") or {}).get("reasons", [])
         tried.append({**present, "reasons": reasons, "gates": gates})
     gaps: list[dict[str, Any]] = judged.get("gaps", [])
-    told = {"gates": gates, "gaps": gaps, "recipes": tried}
+    told = {"gates": gates, "gaps": gaps, "cost": judged.get("cost"), "recipes": tried}
     return {**_plain(job), "steps": steps, **told}
 
 

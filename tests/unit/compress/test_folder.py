@@ -121,7 +121,10 @@ def test_a_report_tells_each_warning_once_and_the_policy_by_its_hash(tmp_path: P
     assert report.warnings == ("few rows", "odd rows")
     assert report.rows == {"fresh": 3}
     assert report.decision is None
-    assert {"total", "cpu"} <= report.seconds.keys()
+    assert report.cost is not None
+    assert report.seconds["total"] == report.cost.wall_seconds > 0.0
+    assert report.seconds["cpu"] == report.cost.cpu_seconds
+    assert (report.cost.package_joules is None) == (report.cost.no_energy is not None)
     stricter = {"fresh": {"e_value": 400.0}}
     other = context_of(tmp_path, job_of(policy=stricter)).report({})
     assert other.policy_sha256 != report.policy_sha256

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,23 @@ def test_a_step_that_was_done_by_an_earlier_run_is_known(tmp_path: Path) -> None
     steps(tmp_path).make("a", "k", lambda out: out.write_text("x") and None)
     assert steps(tmp_path).has("a")
     assert not steps(tmp_path).has("b")
+
+
+def test_cpu_time_of_an_earlier_run_is_what_its_steps_took_and_not_what_is_done_now(
+    tmp_path: Path,
+) -> None:
+    def work(out: Path) -> None:
+        began = time.process_time()
+        while time.process_time() - began < 0.05:
+            pass
+        out.write_text("done")
+
+    first = steps(tmp_path)
+    first.make("a", "k", work)
+    first.make("b", "k", work)
+    assert first.earlier_cpu_seconds == 0.0
+    again = steps(tmp_path)
+    assert again.earlier_cpu_seconds >= 0.1
+    again.make("a", "k", work)  # taken over
+    again.make("b", "k2", work)  # done now
+    assert 0.05 <= again.earlier_cpu_seconds < 0.1

@@ -255,18 +255,22 @@ def test_jobs_are_listed_shown_and_cancelled(database: Database) -> None:
             "gap": {"candidate": m}, "added": {"teacher": m},
         }
     ]  # fmt: skip
+    cost = {"cpu_seconds": 2.5, "earlier_cpu_seconds": 1.5, "wall_seconds": 3.0, "peak_bytes": 4e8}
+    cost |= {"package_joules": None, "estimated_joules": None, "no_energy": "no counters here"}
     with job_queue.fenced(database, claim, now_us) as conn:
         checkpoints.record(
             conn, claim, "gate", "done", now=NOW, seconds=0.31,
-            detail={"gates": gates, "gaps": gaps},
+            detail={"gates": gates, "gaps": gaps, "cost": cost},
         )  # fmt: skip
     text = done("jobs", "show", "1")
     assert "trusted_points" in text
     assert "FAILED" in text
     assert "0.31 s" in text
     assert "added to that of its teacher: +10.0 points [+5.0, +15.0]" in text
+    assert "cost: 2.5 s of CPU (1.5 s before), 400 MB at the peak" in text
+    assert "energy not known: no counters here" in text
     found = json.loads(done("jobs", "show", claim.job.job_id[:8], "--json"))
-    assert (found["gates"], found["gaps"]) == (gates, gaps)
+    assert (found["gates"], found["gaps"], found["cost"]) == (gates, gaps, cost)
     assert found["recipes"] == []
     with job_queue.fenced(database, claim, now_us) as conn:
         wait = {"count": "gate_labelled", "rows": 32}

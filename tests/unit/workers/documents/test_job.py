@@ -34,7 +34,7 @@ def test_line_keeps_what_is_documented() -> None:
 def test_step_is_told_in_a_sentence() -> None:
     step = {"job_id": "j", "name": "gate", "state": "done", "seconds": 0.5, "cpu_seconds": None}
     step |= {"detail": {"why": "every gate passed"}, "token": 9, "at": AT}
-    made = document_of_job(row(steps=[step], gates=[], gaps=[], recipes=[]))
+    made = document_of_job(row(steps=[step], gates=[], gaps=[], cost=None, recipes=[]))
     (told,) = made.steps
     assert told.said == "done in 0.50 s: every gate passed"
     assert told.at == "1970-01-01T00:00:01.000Z"
