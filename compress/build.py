@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,9 +20,12 @@ from redistill.compress.folder import JobContext, environment
 from redistill.compress.judge import measures
 from redistill.compress.judging import TrainingFacts, read_facts
 from redistill.compress.plan import Measure
-from redistill.compress.shrink import calibrate, distill, export, quantize, students
+from redistill.compress.shrink import calibrate, export, quantize, quantizers, students
+from redistill.compress.shrink.families import FAMILIES
+from redistill.compress.shrink.quantizers import FP32, QUANTIZERS
 from redistill.compress.shrink.trained import Architecture
 from redistill.compress.steps import array_key, key_of
+from redistill.compress.weights import Weights
 from redistill.files import sha256_of, sha256_of_tree
 
 __all__ = ["Candidates", "build", "one_thread", "warm"]
@@ -37,8 +41,8 @@ class Candidates:
 
     variants: dict[str, Path]
     """Name -> ONNX file; ``fp32`` always among them, the others are made from it."""
-    training: Path
-    """Folder with the student's architecture and weights."""
+    training: Path | None
+    """Folder with what the student has learned; ``None``: nobody can go on with it."""
     facts: TrainingFacts
     trained: NDArray[np.uint64]
     """Digests of every row that was trained on."""
@@ -62,55 +66,66 @@ def build(
     training = weights.training_of(recipe, context.job.training)
     prepared = data.prepare(replace(context.job, training=training), fresh, reference, trusted)
     context.warnings += prepared.warnings
-    made = weights.MAKERS[recipe](context, prepared, training)
-    raw = _variants(context, made.folder, prepared)
+    made = weights.made(context, prepared, training)
+    family = FAMILIES[made.family]
+    asked = quantizers.asked(context.job.candidates, family.quantizers)
+    raw = _variants(context, made, asked, prepared)
     variants, temperatures = recalibrate.recalibrated(context, raw, prepared)
-    facts, trained = _facts(context, prepared, temperatures, made.key)
+    facts, trained = _facts(context, prepared, temperatures, made, asked)
     return (
-        Candidates(variants=variants, training=made.folder, facts=facts, trained=trained),
+        Candidates(
+            variants=variants,
+            training=made.folder if family.warm else None,
+            facts=facts,
+            trained=trained,
+        ),
         prepared,
     )
 
 
-def _variants(context: JobContext, training: Path, prepared: PreparedRows) -> dict[str, Path]:
+def _variants(
+    context: JobContext, made: Weights, asked: Sequence[str], prepared: PreparedRows
+) -> dict[str, Path]:
     """The student's graphs, with its scores as it learned them."""
-    job, steps, versions = context.job, context.steps, environment()
-    key = key_of("export", sha256_of_tree(training), export.OPSET, versions["onnx"])
+    steps, versions = context.steps, environment()
+    key = key_of("export", made.family, sha256_of_tree(made.folder), export.OPSET, versions["onnx"])
 
     def to_onnx(out: Path) -> None:
-        student = students.load(training)
-        export.to_onnx(students.arrays(student), out)
-        some = np.concatenate(
-            [prepared.train_x[:GOLDEN_ROWS], _nothing(student.architecture.inputs)]
-        )
-        export.compare(out, some, distill.predict_logits(student, some))
+        x = prepared.train_x
+        some = np.concatenate([x[:GOLDEN_ROWS], _nothing(x.shape[1])])
+        FAMILIES[made.family].maker().to_onnx(made.folder, out, some)
 
     fp32 = steps.make("export", key, to_onnx, suffix=".onnx")
-    variants = {"fp32": fp32}
+    variants = {FP32: fp32}
     made_from = (sha256_of(fp32), versions["onnxruntime"], quantize.OPERATORS)
-    if "static_int8" in job.candidates:
-        some = calibrate.calibration_rows(prepared.train.x, prepared.replay.x, seed=job.seed)
-        variants["static_int8"] = steps.make(
-            "static_int8",
-            key_of("static_int8", made_from, array_key(some)),
-            lambda out: quantize.static_int8(fp32, out, some),
-            suffix=".onnx",
-        )
-    if "dynamic_int8" in job.candidates:
-        variants["dynamic_int8"] = steps.make(
-            "dynamic_int8",
-            key_of("dynamic_int8", made_from),
-            lambda out: quantize.dynamic_int8(fp32, out),
-            suffix=".onnx",
-        )
+    rows = calibrate.calibration_rows(prepared.train.x, prepared.replay.x, seed=context.job.seed)
+    for name in asked:
+        quantizer = QUANTIZERS[name]
+        if (make := quantizer.make) is not None:
+            variants[name] = steps.make(
+                name,
+                key_of(name, made_from, *([array_key(rows)] if quantizer.needs_rows else [])),
+                partial(_quantized, make, fp32, rows),
+                suffix=".onnx",
+            )
     return variants
+
+
+def _quantized(
+    make: Callable[[Path, Path, NDArray[np.float32]], None],
+    fp32: Path,
+    rows: NDArray[np.float32],
+    out: Path,
+) -> None:
+    make(fp32, out, rows)
 
 
 def _facts(
     context: JobContext,
     prepared: PreparedRows,
     temperatures: dict[str, Measure],
-    train_key: str,
+    made: Weights,
+    asked: tuple[str, ...],
 ) -> tuple[TrainingFacts, NDArray[np.uint64]]:
     """Write what mode ``gate`` has to know later, when these rows are gone."""
     job = context.job
@@ -134,6 +149,8 @@ def _facts(
             domain_auc=auc,
             warnings=tuple(context.warnings),
             temperatures=temperatures,
+            candidates=asked,
+            family=made.family,
         )
         out.mkdir(exist_ok=True)
         (out / "facts.json").write_bytes(msgspec.json.encode(facts, order="sorted"))
@@ -141,7 +158,8 @@ def _facts(
 
     key = key_of(
         "facts",
-        train_key,
+        made.key,
+        asked,
         array_key(prepared.gate.x),
         array_key(prepared.trusted.x),
         temperatures,

@@ -19,6 +19,7 @@ from redistill.compress.judge.graph import Graph, GraphCall, check_file
 from redistill.compress.judge.task import Task
 from redistill.compress.plan import JobSpec, Report, read_job_spec
 from redistill.compress.rows import Rows, read_rows, read_trusted
+from redistill.compress.shrink.quantizers import QUANTIZERS
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE
 from redistill.compress.steps import Deadline, Steps
 from redistill.files import sha256_of
@@ -26,7 +27,6 @@ from redistill.files import sha256_of
 __all__ = ["CANDIDATE", "REPORT", "JobContext", "environment", "read"]
 
 JOB, REPORT, CANDIDATE = "job.json", "report.json", "candidate"
-VARIANTS = ("fp32", "static_int8", "dynamic_int8")
 
 CPU_FLAGS = frozenset(
     {"amx_int8", "asimd", "asimddp", "avx2", "avx512_vnni", "avx512f", "avx_vnni"}
@@ -160,8 +160,8 @@ def _problems(job: JobSpec) -> list[str]:
         out.append(f"graph.classes = {list(g.classes)}: at least two different ones are needed")
     if wrong := [c for c in g.categories if c not in g.features]:
         out.append(f"graph.categories names {wrong}, which are no features")
-    if wrong := [c for c in job.candidates if c not in VARIANTS]:
-        out.append(f"candidates = {wrong}: known are {', '.join(VARIANTS)}")
+    if wrong := [c for c in job.candidates if c not in QUANTIZERS]:
+        out.append(f"candidates = {wrong}: known are {', '.join(QUANTIZERS)}")
     if not job.candidates:
         out.append("candidates is empty")
     if job.serving_batch < 1:

@@ -60,6 +60,10 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     temperatures: dict[str, Measure] = {}
     """What the scores of each variant are divided by."""
+    candidates: tuple[str, ...] = ()
+    """Variants that are judged; empty: as the job says (0.1)."""
+    family: str = "mlp"
+    """Of the student."""
 
 
 def read_facts(path: Path) -> tuple[TrainingFacts, NDArray[np.uint64]]:
@@ -165,7 +169,7 @@ def judge(
     context: JobContext,
     *,
     variants: Mapping[str, Path],
-    training: Path,
+    training: Path | None,
     facts: TrainingFacts,
     answers: Mapping[str, ProbeResult],
     fresh: Rows,
@@ -179,6 +183,8 @@ def judge(
     ----------
     variants
         Name -> ONNX file, ``fp32`` among them.
+    training
+        What the student has learned, for the next warm start; ``None``: there will be none.
     chosen
         Choice of an earlier judgement, which stands; ``None``: choose now.
 
@@ -228,7 +234,7 @@ def judge(
     fp32 = evaluated.get("fp32")
 
     found: dict[str, Evidence] = {}
-    for name in job.candidates:
+    for name in facts.candidates or job.candidates:
         if name in evaluated:
             found[name] = evaluation.evidence(evaluated[name], {**rivals, "fp32": fp32})
         else:

@@ -24,7 +24,10 @@ class Recipe:
     warm: bool
     """Whether it begins with the weights of the version that serves."""
     step: str = "train"
-    """The step that gives its weights."""
+    """The step that gives its weights: ``weights`` takes those that serve as they are."""
+    family: str = "mlp"
+    """Of ``redistill.compress.shrink.families``: what is made where nothing serves that can be gone
+    on with."""
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(

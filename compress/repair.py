@@ -10,6 +10,8 @@ from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report
 from redistill.compress.recipes import RECIPES
+from redistill.compress.shrink.families import FAMILIES
+from redistill.compress.shrink.quantizers import FP32
 from redistill.files import sha256_of
 
 __all__ = ["gate", "repair"]
@@ -56,9 +58,12 @@ def gate(context: JobContext) -> Report:
     steps = context.steps
     facts, trained = judging.read_facts(steps.finished("facts"))
     context.warnings += facts.warnings
-    made = ("fp32", *(v for v in context.job.candidates if v != "fp32"))
+    asked = facts.candidates or context.job.candidates
+    made = (FP32, *(v for v in asked if v != FP32))
     variants = {v: recalibrate.finished(steps, v) for v in made}
-    training = steps.finished(RECIPES[context.recipe].step)
+    training = None
+    if FAMILIES[facts.family].warm:
+        training = steps.finished(RECIPES[context.recipe].step)
     answers = judging.read_answers(steps.finished("probe"))
     chosen = judging.read_choice(steps.finished("choice"))
     model = context.folder / CANDIDATE / "model.onnx"

@@ -1,12 +1,11 @@
-"""Weights of a candidate, by recipe: distilled, from scratch or not, or taken as they are. A step
+"""Weights of a candidate, by recipe: learned from nothing, learned on, or taken as they are. A step
 each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,14 @@ from redistill.compress.folder import JobContext, environment
 from redistill.compress.judge.gates import size
 from redistill.compress.plan import Training
 from redistill.compress.recipes import RECIPES
-from redistill.compress.shrink import distill, students, widths
-from redistill.compress.shrink.trained import ARCHITECTURE_FILE, default_architecture
+from redistill.compress.shrink import trained
+from redistill.compress.shrink.families import FAMILIES
+from redistill.compress.shrink.lesson import Lesson, Wanted
+from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Trained
 from redistill.compress.steps import array_key, key_of
 from redistill.files import sha256_of, sha256_of_tree
 
-__all__ = ["MAKERS", "Weights", "training_of"]
+__all__ = ["Weights", "made", "training_of"]
 
 SCRATCH_EPOCHS, SCRATCH_REPLAY = 2, 4.0
 """Without a warm start: times the epochs, and replay rows per fresh row at least."""
@@ -34,9 +35,11 @@ class Weights:
     """A student as files."""
 
     folder: Path
-    """Its architecture and weights."""
+    """What it has learned, as its family writes it."""
     key: str
-    """Hash of all that determines them."""
+    """Hash of all that determines it."""
+    family: str
+    """Name of its family."""
 
 
 def training_of(recipe: str, training: Training) -> Training:
@@ -50,35 +53,57 @@ def training_of(recipe: str, training: Training) -> Training:
     )
 
 
-def _warm(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+def made(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+    """The student of the recipe whose turn it is.
+
+    Raises
+    ------
+    BadData, BadModel, DeadlineExceeded
+        It could not be done.
+    """
+    recipe = RECIPES[context.recipe]
+    if recipe.step == "weights":
+        return _kept(context, prepared)
+    if recipe.warm:
+        return _gone_on(context, prepared, training)
+    return _from_nothing(context, prepared, training, recipe.family)
+
+
+def _gone_on(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
     """The student that serves learns the fresh rows."""
-    known = sha256_of_tree(_served(context))
-    return _distilled(context, prepared, training, lambda x: _serving(context), begun=known)
+    served, name = _served(context), _serving(context).architecture.kind
+    begun = sha256_of_tree(served)
+    family = FAMILIES[name]
+
+    def fit(lesson: Lesson, out: Path) -> None:
+        family.maker().fit_again(served, lesson, out)
+
+    return _taught(context, prepared, training, name, fit, begun)
 
 
-def _scratch(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+def _from_nothing(
+    context: JobContext, prepared: PreparedRows, training: Training, name: str
+) -> Weights:
     """A new student learns everything."""
-    job = context.job
-    asked = default_architecture(
-        len(job.graph.features),
-        len(job.graph.classes),
-        hidden=training.hidden,
-        categories=data.categories(job.graph),
-    )
+    graph = context.job.graph
     most, why = _largest(context)
-    architecture = widths.fitting(asked, most)
-    if architecture != asked:
-        context.warnings.append(
-            f"the built-in student has layers {list(architecture.hidden)}, not"
-            f" {list(asked.hidden)}: {why}"
+    maker = FAMILIES[name].maker()
+    shape, cut = maker.sized(
+        Wanted(
+            inputs=len(graph.features),
+            outputs=len(graph.classes),
+            categories=data.categories(graph),
+            most_bytes=most,
+            training=training,
         )
+    )
+    if cut:
+        context.warnings.append(f"the built-in student has {cut}: {why}")
 
-    def start(x: NDArray[np.float32]) -> students.Mlp:
-        student = students.build(architecture, seed=job.seed)
-        student.fit_inputs(x)
-        return student
+    def fit(lesson: Lesson, out: Path) -> None:
+        maker.fit(shape, lesson, out)
 
-    return _distilled(context, prepared, training, start, begun=None)
+    return _taught(context, prepared, training, name, fit, shape)
 
 
 def _largest(context: JobContext) -> tuple[float, str]:
@@ -93,26 +118,21 @@ def _largest(context: JobContext) -> tuple[float, str]:
     return min(limits, default=(float("inf"), ""))
 
 
-def _requantize(context: JobContext, prepared: PreparedRows, training: Training) -> Weights:
+def _kept(context: JobContext, prepared: PreparedRows) -> Weights:
     """The weights stay as they are: what is made of them is calibrated with fresh rows."""
     student = _serving(context)
     key = key_of("weights", sha256_of_tree(_served(context)))
-    folder = context.steps.make("weights", key, students.arrays(student).save)
+    folder = context.steps.make("weights", key, student.save)
     # which rows calibrate belongs to what is known of the candidate, though no weight hangs on it
-    return Weights(folder=folder, key=key_of(key, array_key(prepared.train_x)))
-
-
-MAKERS: Mapping[str, Callable[[JobContext, PreparedRows, Training], Weights]] = MappingProxyType(
-    {"warm": _warm, "scratch": _scratch, "requantize": _requantize}
-)
-"""What each recipe does; ``recipes.RECIPES`` says when."""
+    key = key_of(key, array_key(prepared.train_x))
+    return Weights(folder=folder, key=key, family=student.architecture.kind)
 
 
 def _served(context: JobContext) -> Path:
     return context.folder / "incumbent" / "training"
 
 
-def _serving(context: JobContext) -> students.Mlp:
+def _serving(context: JobContext) -> Trained:
     """The student that serves.
 
     Raises
@@ -121,7 +141,7 @@ def _serving(context: JobContext) -> students.Mlp:
         It is not one of this model.
     """
     graph = context.job.graph
-    student = students.load(_served(context))
+    student = trained.read(_served(context))
     a, inputs, outputs = student.architecture, len(graph.features), len(graph.classes)
     if (a.inputs, a.outputs) != (inputs, outputs):
         raise BadModel(
@@ -131,55 +151,46 @@ def _serving(context: JobContext) -> students.Mlp:
     return student
 
 
-def _distilled(
+def _taught(
     context: JobContext,
     prepared: PreparedRows,
     training: Training,
-    start: Callable[[NDArray[np.float32]], students.Mlp],
-    *,
-    begun: str | None,
+    family: str,
+    fit: Callable[[Lesson, Path], None],
+    begun: object,
 ) -> Weights:
-    """Train a student: the one that ``start`` gives for the rows of an epoch, ``begun`` from
-    weights of this hash."""
+    """Have a student learn; ``begun`` is all that determines it before it does."""
     job, steps = context.job, context.steps
     x = prepared.train_x
     labels = _labels(context, prepared)
     logits = _teacher_logits(context, x) if labels is None or training.kd_weight > 0 else None
     epoch = prepared.schedule(training.replay_ratio, training.max_repeats)
-    x = x[epoch]
-    labels = None if labels is None else labels[epoch]
-    logits = None if logits is None else logits[epoch]
 
-    student = start(x)
+    def check(share: float) -> None:
+        context.deadline.check("train")
+        steps.progress("train", share)
+
+    lesson = Lesson(
+        x=x[epoch],
+        labels=None if labels is None else labels[epoch],
+        logits=None if logits is None else logits[epoch],
+        training=training,
+        seed=job.seed,
+        check=check,
+    )
     key = key_of(
         "train",
-        environment()["torch"],
-        array_key(x),
-        None if logits is None else array_key(logits),
-        None if labels is None else array_key(labels),
+        family,
+        [environment()[library] for library in FAMILIES[family].libraries],
+        array_key(lesson.x),
+        None if lesson.logits is None else array_key(lesson.logits),
+        None if lesson.labels is None else array_key(lesson.labels),
         training,
         job.seed,
-        student.architecture,
         begun,
     )
-
-    def train(out: Path) -> None:
-        def check(share: float) -> None:
-            context.deadline.check("train")
-            steps.progress("train", share)
-
-        distill.distill(
-            student,
-            x,
-            logits,
-            labels,
-            training=training,
-            seed=job.seed,
-            check=check,
-        )
-        students.arrays(student).save(out)
-
-    return Weights(folder=steps.make("train", key, train), key=key)
+    folder = steps.make("train", key, lambda out: fit(lesson, out))
+    return Weights(folder=folder, key=key, family=family)
 
 
 def _labels(context: JobContext, prepared: PreparedRows) -> NDArray[np.int64] | None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from compress_rows import GRAPH, context_of, tiny_job
 
-from redistill.compress import build, data, weights
+from redistill.compress import build, data
 from redistill.compress.errors import BadData
 from redistill.compress.judge.graph import Graph, GraphCall
 from redistill.compress.plan import JobSpec
+from redistill.compress.shrink import distill
 from redistill.files import sha256_of
 
 
@@ -51,7 +52,7 @@ def test_what_is_finished_is_not_done_again(
 ) -> None:
     job = tiny_job(tmp_path)
     first = run(tmp_path, job)
-    monkeypatch.setattr(weights.distill, "distill", None)  # would raise
+    monkeypatch.setattr(distill, "distill", None)  # would raise
     assert run(tmp_path, job).variants == first.variants
 
 

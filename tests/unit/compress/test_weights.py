@@ -22,7 +22,7 @@ def made(folder: Path, job: JobSpec) -> weights.Weights:
     fresh, reference, trusted = (context.read(r) for r in ("fresh", "reference", "trusted"))
     training = weights.training_of(context.recipe, job.training)
     prepared = data.prepare(replace(job, training=training), fresh, reference, trusted)
-    return weights.MAKERS[context.recipe](context, prepared, training)
+    return weights.made(context, prepared, training)
 
 
 def test_from_scratch_trains_longer_and_on_more_of_what_was_known() -> None:
