@@ -42,11 +42,13 @@ def want_vouched(
     """
     key = audit_key.known(conn)
     if key is None:
+        if audit_key.of_file(conn) is not None and audit_key.is_unnamed(conn):
+            raise Disagreement("the row of facts that names the audit key is gone")
         return
     known = trail.read(conn, key, model)
     current = conn.execute(sa.select(pointers).where(pointers.c.model == model)).one_or_none()
     known.want_pointer(model, None if current is None else current._asdict())
-    if spec_sha256 is not None and known.spec_sha256 not in (None, spec_sha256):
+    if spec_sha256 is not None and spec_sha256 != known.spec_sha256:
         raise Disagreement(f"the row of {model} in specs: it is not what was registered")
     for name in sorted(set(named)):
         row = raw(conn, model, name)

@@ -30,6 +30,7 @@ __all__ = [
     "AuditKeyFile",
     "check",
     "claim",
+    "is_unnamed",
     "known",
     "of_file",
     "with_key",
@@ -167,6 +168,14 @@ def known(conn: sa.Connection) -> AuditKey | None:
     return key
 
 
+def is_unnamed(conn: sa.Connection) -> bool:
+    """Whether there are audit entries, and no row says which key counts: an older redistill wrote
+    them, or somebody took the row away."""
+    if properties.get(conn, AUDIT_KEY) is not None:
+        return False
+    return conn.execute(sa.select(audit.c.seq).limit(1)).first() is not None
+
+
 def check(database: Database) -> None:
     """Refuse a key that is not the database's, before anything is written with it.
 
@@ -203,7 +212,7 @@ def claim(conn: sa.Connection) -> AuditKey | None:
     if file is None:
         return None
     if properties.get(conn, AUDIT_KEY) is None:
-        if conn.execute(sa.select(audit.c.seq).limit(1)).first() is not None:
+        if is_unnamed(conn):
             raise KeysError(
                 "the audit entries of this database have no MAC yet: stop the workers and run"
                 " `redistill db upgrade` where the signing keys are"

@@ -78,13 +78,14 @@ def clear(conn: sa.Connection) -> None:
 
 def want_key(database: Database, *, holder: str) -> None:
     """Refuse to begin with an audit key that is not the database's, and tell everybody: two hosts
-    with a key each look well, until one of them is to sign.
+    with a key each look well, until one of them is to sign. Who begins then is told of no more.
 
     Raises
     ------
     KeysError
         See ``audit_key.claim``.
     """
+    said = f"the repair worker {holder} did not start: "
     try:
         audit_key.check(database)
     except KeysError as error:
@@ -92,7 +93,7 @@ def want_key(database: Database, *, holder: str) -> None:
             put(
                 conn,
                 SigningRefusal.once(
-                    f"the repair worker {holder} did not start: {error}",
+                    f"{said}{error}",
                     now=database.clock(),
                     holder=holder,
                     remedy="see to it that all hosts have one audit key",
@@ -100,3 +101,7 @@ def want_key(database: Database, *, holder: str) -> None:
                 ),
             )
         raise
+    with database.begin() as conn:
+        told = get(conn)
+        if told is not None and told.why.startswith(said):
+            clear(conn)

@@ -377,7 +377,7 @@ def test_damaged_file_is_told_and_ends_no_round(
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE versions SET report = '[1]' WHERE model = 'bad'",
+        "UPDATE versions SET report = '{' WHERE model = 'bad'",
         "UPDATE specs SET spec = '{' WHERE model = 'bad'",
     ],
 )

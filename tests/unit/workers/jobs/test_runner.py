@@ -20,16 +20,17 @@ from served_rows import labelled, served
 
 from redistill.compress.plan import Accepted, Gate, Measure, NeedsPerson, Rejected, Undecidable
 from redistill.streams.errors import StoreUnavailable
+from redistill.streams.store import properties
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import findings, specs
 from redistill.times import HOUR, SECOND, to_us
-from redistill.workers.errors import UsageError
+from redistill.workers.errors import KeysError, UsageError
 from redistill.workers.incidents import incident_repository, lifecycle, recent_actions
 from redistill.workers.incidents.model_context import load
 from redistill.workers.jobs import job_spec, retry
 from redistill.workers.jobs.child_outcome import ChildCancelled, ChildFailed
 from redistill.workers.jobs.runner import DISK_SECONDS, Runner
-from redistill.workers.store import fresh_tests, job_queue, signing_refusal
+from redistill.workers.store import audit_key, fresh_tests, job_queue, signing_refusal
 from redistill.workers.store.fresh_tests import FreshTest
 from redistill.workers.store.tables import audit, jobs, pointers
 
@@ -774,3 +775,23 @@ def test_finding_that_cannot_be_read_ends_the_job_and_is_named(world: World) -> 
     assert world.run(GAP, ACCEPTED)
     assert (world.job.state, world.modes) == ("failed", [])
     assert f"finding {finding_id} cannot be read" in str(world.job.outcome["why"])
+
+
+def test_job_does_not_work_where_no_row_says_which_audit_key_counts(vouched: World) -> None:
+    """Whoever takes that row away, and changes others, could put all of them back before the release is
+    signed."""
+    with vouched.database.begin() as conn:
+        key = properties.get(conn, audit_key.AUDIT_KEY)
+        assert key is not None
+        properties.drop(conn, audit_key.AUDIT_KEY)
+    with pytest.raises(KeysError, match="no MAC yet"):  # nor can its end be entered
+        vouched.run(GAP, ACCEPTED)
+    with vouched.database.begin() as conn:
+        told = signing_refusal.get(conn)
+        properties.put(conn, audit_key.AUDIT_KEY, key)
+    assert vouched.modes == []
+    assert told is not None
+    assert "names the audit key" in told.why
+    vouched.crash()
+    assert vouched.run(GAP, ACCEPTED)
+    assert vouched.job.state == "succeeded"

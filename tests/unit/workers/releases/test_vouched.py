@@ -41,6 +41,11 @@ def want(inst: Installation) -> None:
         ("DELETE FROM versions WHERE version = 'v2'", "v2 in versions is gone"),
         ("UPDATE pointers SET epoch = 7", "in pointers: it is at epoch 7"),
         ("DELETE FROM pointers", "it is at none"),
+        ("DELETE FROM facts WHERE name = 'audit_key'", "names the audit key is gone"),
+        (
+            "DELETE FROM audit WHERE action = 'release.adopted' OR action LIKE 'model.%'",
+            "in specs: it is",
+        ),
     ],
 )
 def test_changed_row_is_refused(shop: Installation, statement: str, why: str) -> None:

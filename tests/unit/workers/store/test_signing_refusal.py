@@ -64,3 +64,10 @@ def test_host_with_another_audit_key_does_not_start_and_all_are_told(
     assert told is not None
     assert "the repair worker b did not start" in told.why
     assert (told.until is not None, length) == (True, 1)
+    signing_refusal.want_key(first, holder="a")
+    with first.read() as conn:
+        assert signing_refusal.get(conn) == told, "of another host"
+    (tmp_path / "b" / "audit.key").write_bytes((tmp_path / "a" / "audit.key").read_bytes())
+    signing_refusal.want_key(audit_key.with_key(database, tmp_path / "b/audit.key"), holder="b")
+    with first.read() as conn:
+        assert signing_refusal.get(conn) is None, "it has started"
