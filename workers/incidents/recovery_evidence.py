@@ -26,7 +26,7 @@ from redistill.streams.store.tables import (
 from redistill.streams.wire.events import DriftFound
 from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.model_context import load
-from redistill.workers.store.tables import incident_findings, pointers
+from redistill.workers.store.tables import incident_findings, pointer_history, pointers
 
 __all__ = ["MAX_OUTCOMES", "RecoveryEvidence", "gather"]
 
@@ -63,14 +63,15 @@ def gather(conn: sa.Connection, incident: IncidentRow, seen: int) -> RecoveryEvi
     pointer = conn.execute(sa.select(pointers).where(pointers.c.model == model)).one_or_none()
     if pointer is None or pointer.stable == incident["version"]:
         return None
-    o = outcomes.c
+    o, h = outcomes.c, pointer_history.c
     harm = _harm(conn, incident)
     if harm is None:
         return None
+    moved_at = sa.select(h.at).where(h.model == model, h.epoch == pointer.epoch)
     served = sa.and_(
         o.model == model,
         o.version == pointer.stable,
-        o.served_at >= pointer.moved_at,
+        o.served_at >= moved_at.scalar_subquery(),
         o.uniform,
         o.label.is_not(None),
         _within(harm),

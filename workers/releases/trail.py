@@ -19,7 +19,7 @@ from redistill.workers.errors import Disagreement
 from redistill.workers.store import audit
 from redistill.workers.store.audit import Entry
 from redistill.workers.store.audit_key import AuditKey
-from redistill.workers.store.tables import barred, pointer_history, versions
+from redistill.workers.store.tables import barred, pointer_history, pointers, versions
 
 __all__ = [
     "ADOPTED",
@@ -200,6 +200,8 @@ def as_it_stands(conn: sa.Connection, model: str) -> dict[str, Any]:
         .where(pointer_history.c.model == model)
         .order_by(pointer_history.c.epoch)
     )
+    now = conn.execute(sa.select(pointers).where(pointers.c.model == model)).one_or_none()
+    stands = {} if now is None else {now.epoch: now.moved_at}  # its history's may be brought back
     spec = conn.execute(sa.select(specs).where(specs.c.model == model)).one_or_none()
     return {
         "spec_sha256": None if spec is None else text_sha256(spec.spec),
@@ -210,7 +212,7 @@ def as_it_stands(conn: sa.Connection, model: str) -> dict[str, Any]:
         "moves": [
             {
                 "epoch": m.epoch, "version": m.stable, "sha256": m.sha256, "change": m.change,
-                "reason": m.reason, "at": m.at,
+                "reason": m.reason, "at": stands.get(m.epoch, m.at),
             }
             for m in moves
         ],

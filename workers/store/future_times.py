@@ -34,12 +34,12 @@ PAST = (
     specs.c.updated_at,
     versions.c.created_at,
     versions.c.published_at,
-    pointers.c.moved_at,
     pointers.c.announced_at,
     pointer_history.c.at,
 )
 """When something happened: never later than now. Not the audit chain, which is signed over its
-times, nor what only tells (steps of jobs, activations)."""
+times, nor ``pointers.moved_at``, which has to be the chain's (nothing would be signed any more; what
+waits goes by ``pointer_history.at``), nor what only tells (steps of jobs, activations)."""
 
 SPANS = (
     (jobs.c.created_at, jobs.c.deadline_at),

@@ -24,10 +24,11 @@ from redistill.streams.store.tables import (
     specs,
 )
 from redistill.streams.wire.block import Codes
-from redistill.times import HOUR
+from redistill.times import DAY, HOUR
 from redistill.workers.incidents import incident_repository, recovery_evidence
 from redistill.workers.incidents.incident_repository import IncidentRow
 from redistill.workers.incidents.recovery_evidence import RecoveryEvidence
+from redistill.workers.store.tables import pointers
 
 MOVED = NOW + 1_000
 
@@ -100,6 +101,18 @@ def test_rows_that_prove_nothing_are_left_out(conn: sa.Connection, incident: Inc
     found = gather(conn, incident)
     assert found is not None
     assert found.errors.tolist() == [0]
+
+
+def test_version_that_a_clock_of_the_future_published_is_looked_at(
+    conn: sa.Connection, incident: IncidentRow
+) -> None:
+    """Once it is mended, the pointer still says what the audit says, and its history what is so."""
+    publish(conn)
+    conn.execute(sa.update(pointers).values(moved_at=MOVED + 40 * DAY))
+    serve(conn, 0, 1)
+    found = gather(conn, incident)
+    assert found is not None
+    assert found.errors.tolist() == [0, 1]
 
 
 def test_corrected_label_counts(conn: sa.Connection, incident: IncidentRow) -> None:

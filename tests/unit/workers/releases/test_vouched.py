@@ -11,10 +11,12 @@ from release_kit import Installation
 
 from redistill.streams.store.database import connect
 from redistill.streams.store.tables import specs
+from redistill.times import DAY
 from redistill.workers.errors import Disagreement
 from redistill.workers.releases import trail
 from redistill.workers.releases.vouched import want_vouched
-from redistill.workers.store import audit
+from redistill.workers.store import audit, future_times, signing_refusal
+from redistill.workers.store.tables import pointer_history
 
 
 @pytest.fixture
@@ -56,6 +58,21 @@ def test_changed_row_is_refused(shop: Installation, statement: str, why: str) ->
     sql(shop, statement)
     with pytest.raises(Disagreement, match=why):
         want(shop)
+
+
+def test_clock_that_was_ahead_and_was_mended_stops_no_release(shop: Installation) -> None:
+    mended = shop.now - 30 * DAY
+    assert future_times.bring_back(shop.database, now=mended, longest_pause=DAY)
+    with shop.database.begin() as conn:
+        want_vouched(conn, "credit", named=["v1"])
+        at = conn.execute(sa.select(pointer_history.c.at)).scalars().all()
+        assert set(at) == {mended}
+        entry = trail.as_it_stands(conn, "credit")
+        audit.append(conn, "cli:ann", trail.ADOPTED, "credit", entry, mended)
+        want_vouched(conn, "credit", named=["v1"])
+    shop.publish("credit", "v3")
+    with shop.database.read() as conn:
+        assert signing_refusal.get(conn) is None
 
 
 def test_version_that_was_not_named_is_nobodys_business(shop: Installation) -> None:

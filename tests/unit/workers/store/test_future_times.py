@@ -61,7 +61,7 @@ def test_times_of_the_future_become_now_and_last_as_long_as_they_were_meant_to(
     assert (job["not_before"], job["started_at"]) == (NOW, NOW)
     assert pause["until"] == NOW + DAY
     assert (guard["since"], guard["until"]) == (NOW, NOW + 7 * DAY)
-    assert pointer["moved_at"] == pointer["announced_at"] == NOW
+    assert (pointer["moved_at"], pointer["announced_at"]) == (AHEAD - HOUR, NOW)
     assert spec["registered_at"] == spec["updated_at"] == NOW
     assert changed["jobs.not_before"] == 1
     assert future_times.bring_back(database, now=NOW, longest_pause=DAY) == {}
