@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.workers.store.future_times import BROUGHT_BACK, latest
 from redistill.workers.store.tables import audit
 
 __all__ = ["AuditTrail", "Told", "read_trail"]
@@ -27,6 +28,9 @@ class Told:
 
     seq: int
     at: int
+    """Brought back as the rows were, where a clock was ahead (``store.future_times``)."""
+    written_at: int
+    """As it stands in the entry."""
     actor: str
     action: str
     subject: str
@@ -60,11 +64,14 @@ class AuditTrail:
 
 def read_trail(conn: sa.Connection) -> AuditTrail:
     """Read the chain. An entry whose body cannot be read is left out: its hash says so as well."""
-    trail = AuditTrail()
+    found: list[Told] = []
     columns = (audit.c[n] for n in ("seq", "at", "actor", "action", "subject", "body"))
     query = sa.select(*columns).order_by(audit.c.seq)
     with conn.execution_options(yield_per=1_000).execute(query) as rows:
         for row in rows:
+            if row.action == BROUGHT_BACK:
+                most = latest(row.at)
+                found = [replace(t, at=row.at) if t.at > most else t for t in found]
             if not row.action.startswith(ROOMS):
                 continue
             try:
@@ -72,7 +79,11 @@ def read_trail(conn: sa.Connection) -> AuditTrail:
             except ValueError:
                 continue
             if isinstance(body, dict):
-                _sort(trail, Told(row.seq, row.at, row.actor, row.action, row.subject, body))
+                at = (row.at, row.at)
+                found.append(Told(row.seq, *at, row.actor, row.action, row.subject, body))
+    trail = AuditTrail()
+    for told in found:
+        _sort(trail, told)
     return trail
 
 
@@ -87,7 +98,7 @@ def _sort(trail: AuditTrail, told: Told) -> None:
     elif told.action in REGISTERED:
         trail.registered[told.subject].append(told)
     elif told.action == "release.adopted":
-        trail.adopted[told.subject] = told.at
+        trail.adopted[told.subject] = told.written_at
         _adopt(trail, told)
     elif told.action == "release.unbar":
         trail.lifted.add((told.subject, str(body.get("sha256"))))
@@ -119,6 +130,7 @@ def _adopt(trail: AuditTrail, told: Told) -> None:
         moves[model, int(move["epoch"])] = replace(
             told,
             at=move["at"],
+            written_at=move["at"],
             action=f"release.{move['change']}",
             body={**said, "previous": previous},
         )
@@ -127,7 +139,8 @@ def _adopt(trail: AuditTrail, told: Told) -> None:
         del trail.moves[place]
     for place, move_told in moves.items():
         known = trail.moves.get(place, [])
-        same = [(t.action, t.at) for t in known] == [(move_told.action, move_told.at)]
+        same = [t.action for t in known] == [move_told.action]
+        same = same and move_told.at in (known[0].at, known[0].written_at)
         if not same or not _agree(known, move_told.body):
             trail.moves[place] = [move_told]
     registered = trail.registered[model]

@@ -65,7 +65,11 @@ def moves_recorded(inputs: RuleInput) -> RuleResult:
     ]
     for row in conn.execute(sa.select(pointers)):
         last = next(iter(history[row.model][-1:]), None)
-        if last is not None and (last.reason, last.at) != (row.reason, row.moved_at):
+        if last is None:
+            continue
+        told = trail.get((row.model, last.epoch), [])
+        moved_at = told[0].written_at if told else last.at
+        if (last.reason, moved_at) != (row.reason, row.moved_at):
             violations.append(
                 f"{row.model}: its pointer moved for another reason or at another time"
             )
@@ -189,7 +193,7 @@ def requests_answered(inputs: RuleInput) -> RuleResult:
         granted[row.model, int(result["epoch"])] += 1
         wanted = body.get("version") or body.get("to")
         for entry in told:
-            said = (entry.action, entry.actor, entry.at, entry.body.get("version"))
+            said = (entry.action, entry.actor, entry.written_at, entry.body.get("version"))
             if said != (f"release.{row.kind}", row.actor, row.done_at, result.get("version")):
                 violations.append(f"{name}: the audit chain says otherwise")
             elif wanted is not None and wanted != entry.body.get("version"):

@@ -36,7 +36,7 @@ def versions_recorded(inputs: RuleInput) -> RuleResult:
     for move in conn.execute(sa.select(pointer_history).order_by(pointer_history.c.epoch)):
         first.setdefault((move.model, move.stable), move.at)
     gates = _announced_gates(conn)
-    frozen = {r.job_id: r.frozen_at or r.created_at for r in conn.execute(sa.select(jobs))}
+    frozen = {r.job_id: r.frozen_at or _made_at(inputs, r) for r in conn.execute(sa.select(jobs))}
     known: set[tuple[str, str]] = set()
     for row in conn.execute(sa.select(versions)):
         key = (row.model, row.version)
@@ -63,6 +63,12 @@ def versions_recorded(inputs: RuleInput) -> RuleResult:
         for model, version in sorted(inputs.trail.entered.keys() - known)
     ]
     return RuleResult(violations=violations)
+
+
+def _made_at(inputs: RuleInput, job: Any) -> int:
+    """When a job was made, as what it made says: a manifest is not brought back."""
+    told = inputs.trail.jobs.get(job.job_id)
+    return int(job.created_at if told is None else told.written_at)
 
 
 def _statuses(conn: sa.Connection) -> dict[tuple[str, str], str]:

@@ -12,8 +12,13 @@ import sqlalchemy as sa
 from redistill.streams.store.database import Database
 from redistill.streams.store.lease import AHEAD_US
 from redistill.streams.store.tables import specs
+from redistill.workers.store import audit
 from redistill.workers.store.tables import (
+    alert_holds,
+    barred,
+    fresh_tests,
     incidents,
+    job_steps,
     jobs,
     monitored_releases,
     pauses,
@@ -22,7 +27,11 @@ from redistill.workers.store.tables import (
     versions,
 )
 
-__all__ = ["bring_back"]
+__all__ = ["BROUGHT_BACK", "bring_back", "latest"]
+
+BROUGHT_BACK = "times.brought_back"
+"""Action of the audit entry that says so: without it ``check-history`` would find that the rows and
+the entries before it tell of different times."""
 
 PAST = (
     jobs.c.started_at,
@@ -36,10 +45,14 @@ PAST = (
     versions.c.published_at,
     pointers.c.announced_at,
     pointer_history.c.at,
+    barred.c.at,
+    job_steps.c.at,
+    fresh_tests.c.at,
+    alert_holds.c.acknowledged_at,
 )
 """When something happened: never later than now. Not the audit chain, which is signed over its
 times, nor ``pointers.moved_at``, which has to be the chain's (nothing would be signed any more; what
-waits goes by ``pointer_history.at``), nor what only tells (steps of jobs, activations)."""
+waits goes by ``pointer_history.at``), nor what only tells (activations)."""
 
 SPANS = (
     (jobs.c.created_at, jobs.c.deadline_at),
@@ -49,6 +62,11 @@ SPANS = (
 
 RETRY_US = 60_000_000
 """No retry waits so long (``retry.BACKOFF_SECONDS``)."""
+
+
+def latest(now: int) -> int:
+    """What a time may be at most that is none of the future."""
+    return now + AHEAD_US
 
 
 def bring_back(database: Database, *, now: int, longest_pause: int) -> dict[str, int]:
@@ -66,7 +84,7 @@ def bring_back(database: Database, *, now: int, longest_pause: int) -> dict[str,
     dict
         Values that were changed, by ``table.column``.
     """
-    limit, changed = now + AHEAD_US, dict[str, int]()
+    limit, changed = latest(now), dict[str, int]()
 
     def change(conn: sa.Connection, column: sa.Column[int], most: int, **values: object) -> None:
         update = sa.update(column.table).where(column > most).values({column.name: now, **values})
@@ -83,6 +101,7 @@ def bring_back(database: Database, *, now: int, longest_pause: int) -> dict[str,
             change(conn, column, limit)
         change(conn, jobs.c.not_before, now + RETRY_US)
         change(conn, pauses.c.until, now + longest_pause, until=now + longest_pause)
+        audit.append(conn, "retention", BROUGHT_BACK, "", changed, now)
     return changed
 
 

@@ -9,9 +9,10 @@ import finished
 import sqlalchemy as sa
 from proven import World
 
+from redistill.times import DAY, HOUR
 from redistill.workers.invariants import check
 from redistill.workers.releases import adoption
-from redistill.workers.store import audit_chain, audit_key
+from redistill.workers.store import audit_chain, audit_key, future_times
 
 CHANGES = (
     "DELETE FROM audit WHERE action = 'release.candidate' AND body LIKE '%2026-04%'",
@@ -56,4 +57,35 @@ def test_rows_that_a_person_vouched_for_are_no_violation_and_later_changes_are(
     found = problems(mine)
     assert any("policy_sha256" in p for p in found)
     assert any("about level" in p for p in found)
+    mine.database.dispose()
+
+
+def test_times_that_were_brought_back_are_no_violation_and_other_times_are(
+    world: World, tmp_path: Path
+) -> None:
+    """All of it was written by a clock that was 40 days ahead, until it was mended."""
+    mine = finished.copied(world.installation, tmp_path / "home")
+    mended = mine.now - 40 * DAY
+    assert future_times.bring_back(mine.database, now=mended, longest_pause=DAY)
+    assert problems(mine) == []
+    for vouch in (False, True):
+        with mine.database.begin() as conn:
+            adoption.accept_restore(
+                conn, mine.layout, reason="to be sure", vouch=vouch, new_key=False, actor="cli:ann",
+                now=mended + HOUR, lifetimes=finished.LIFETIMES,
+            )  # fmt: skip
+        mine.writer.tick()
+        assert mine.writer.problem is None
+        assert problems(mine) == []
+    with mine.database.begin() as conn:
+        for statement in (
+            "UPDATE pointer_history SET at = at - 1 WHERE epoch = 6",
+            "UPDATE pointers SET moved_at = moved_at - 1",
+            "UPDATE versions SET created_at = created_at - 1 WHERE kind = 'repaired'",
+        ):
+            assert conn.exec_driver_sql(statement).rowcount == 1, statement
+    found = problems(mine)
+    assert any("epoch 6: the audit chain says otherwise about at" in p for p in found)
+    assert any("its pointer moved for another reason or at another time" in p for p in found)
+    assert any("about created_at" in p for p in found)
     mine.database.dispose()
