@@ -110,6 +110,6 @@ def localise(rows: LabelledRows, slices: int) -> Localised:
     everywhere = float(gain(np.array([wrong]), np.array([asked]))[0])
     if gains[best.index] - math.log(slices) <= everywhere:
         return Localised(None, None, ranked)
-    out = rows[~(rows.slices == best.index).any(axis=1)]
+    out = rows.outside(best.index)
     outside = excess_of(int(out.error.sum()), len(out), float(out.expected.sum(dtype=np.float64)))
     return Localised(best, outside, ranked)

@@ -80,17 +80,17 @@ class SliceAccount:
         n = len(o)
         mu = expected.of(o.slices, o.confidence, rows=n)
         ids = expected.tested(o.slices, rows=n)
-        random = np.ones(n, np.bool_) if o.uniform is None else np.asarray(o.uniform, np.bool_)
-        used = random
+        used = np.ones(n, np.bool_) if o.uniform is None else np.asarray(o.uniform, np.bool_)
+        asked = np.full(n, -1, np.int8)
         if o.slice_only is not None:
             names = [s.name for s in expected.slices]
-            index = [names.index(v) if v in names else -2 for v in o.slice_only.values]
-            asked = np.array([*index, -2], np.int64)[o.slice_only.codes]
-            ids = np.where(random[:, None] | (ids == asked[:, None]), ids, -1).astype(np.int8)
-            used = random | (ids >= 0).any(axis=1)
+            index = [names.index(v) if v in names else -1 for v in o.slice_only.values]
+            asked = np.array([*index, -1], np.int8)[o.slice_only.codes]
+            asked[~(ids == asked[:, None]).any(axis=1)] = -1  # not in the slice that asked for it
+            used = used | (asked >= 0)
         self.places = np.flatnonzero(used)
         rows = LabelledRows(
-            o.error.astype(np.uint8), o.served_at, mu.astype(np.float32), ids, random
+            o.error.astype(np.uint8), o.served_at, mu.astype(np.float32), ids, asked
         )
         return rows[self.places]
 

@@ -24,10 +24,26 @@ class LabelledRows:
     served_at: NDArray[np.int64]  # (n,) microseconds since 1970
     expected: NDArray[np.float32]  # (n,) expected error
     slices: NDArray[np.int8]  # (n, C) index of the tested slice per column; -1: none
-    random: NDArray[np.bool_]  # (n,) a random row of the model; else one slice asked for it
+    asked: NDArray[np.int8]  # (n,) index of the slice that asked for the row; -1: it is random
 
     def __len__(self) -> int:
         return len(self.error)
+
+    @property
+    def random(self) -> NDArray[np.bool_]:
+        """``(n,)`` rows that are random ones of the model."""
+        return self.asked < 0
+
+    @property
+    def tested(self) -> NDArray[np.int8]:
+        """``(n, C)`` slices whose tests the rows feed: those in which they are, and of a row that a
+        slice asked for only that one."""
+        asked = self.asked[:, None]
+        return np.where((asked < 0) | (self.slices == asked), self.slices, np.int8(-1))
+
+    def outside(self, s: int) -> LabelledRows:
+        """The rows that are not in a slice."""
+        return self[~(self.slices == s).any(axis=1)]
 
     def __getitem__(self, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> LabelledRows:
         return LabelledRows(
@@ -35,7 +51,7 @@ class LabelledRows:
             self.served_at[which],
             self.expected[which],
             self.slices[which],
-            self.random[which],
+            self.asked[which],
         )
 
     @classmethod
@@ -46,7 +62,7 @@ class LabelledRows:
             np.zeros(0, np.int64),
             np.zeros(0, np.float32),
             np.zeros((0, columns), np.int8),
-            np.zeros(0, np.bool_),
+            np.zeros(0, np.int8),
         )
 
 
@@ -77,7 +93,7 @@ class SliceMemory:
             np.concatenate([old.served_at, rows.served_at]),
             np.concatenate([old.expected, rows.expected]),
             np.concatenate([old.slices, rows.slices]),
-            np.concatenate([old.random, rows.random]),
+            np.concatenate([old.asked, rows.asked]),
         )
         return SliceMemory(both, self.total + len(rows))
 
@@ -92,10 +108,10 @@ class SliceMemory:
             "total": self.total,
             "n": len(r),
             "error": np.packbits(r.error).tobytes(),
-            "random": np.packbits(r.random).tobytes(),
             "served_at": _packed(np.diff(r.served_at, prepend=0)),
             "expected": _packed(r.expected),
             "slices": _packed(r.slices.T),
+            "asked": _packed(r.asked),
         }
 
     @classmethod
@@ -109,19 +125,17 @@ class SliceMemory:
         """
         n = plain["n"]
 
-        def bits(name: str) -> NDArray[np.uint8]:
-            return np.unpackbits(np.frombuffer(plain[name], np.uint8), count=n)
-
         served_at = np.cumsum(_unpacked(plain["served_at"], np.int64))
         expected = _unpacked(plain["expected"], np.float32)
-        if len(served_at) != n or len(expected) != n:
+        asked = _unpacked(plain["asked"], np.int8)
+        if {len(served_at), len(expected), len(asked)} != {n}:
             raise ValueError(f"{n} rows were expected")
         rows = LabelledRows(
-            bits("error"),
+            np.unpackbits(np.frombuffer(plain["error"], np.uint8), count=n),
             served_at,
             expected,
             _unpacked(plain["slices"], np.int8).reshape(columns, n).T,
-            bits("random").astype(np.bool_),
+            asked,
         )
         return cls(rows, plain["total"])
 

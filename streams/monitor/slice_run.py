@@ -39,7 +39,7 @@ class SliceRun:
         self.first = tests.memory.total
         tests.memory = tests.memory.with_rows(rows)
         self.done = 0
-        ids = rows.slices.T.reshape(-1)
+        ids = rows.tested.T.reshape(-1)
         order = np.argsort(ids, kind="stable")
         bounds = np.searchsorted(ids[order], np.arange(len(tests.seen) + 1))
         self.places = order % max(len(rows), 1)  # by slice, then in the order of the rows

@@ -206,7 +206,8 @@ class SliceTests:
         places of its own among them."""
         rows = self.memory.upto(end, int(self.since[s]))
         j = self.expected.columns.index(self.expected.slices[s].column)
-        return rows, np.flatnonzero((rows.slices[:, j] == s) & (rows.served_at >= self.begin[s]))
+        own = (rows.slices[:, j] == s) & ((rows.asked < 0) | (rows.asked == s))
+        return rows, np.flatnonzero(own & (rows.served_at >= self.begin[s]))
 
     def _suffix(self, s: int, rows: LabelledRows) -> tuple[int, int, int]:
         """Start of the suffix that is best explained by a change, and the earliest and latest start
@@ -232,7 +233,7 @@ class SliceTests:
         if errors < LEAST_ERRORS or errors / n < level + TOLERANCE:
             self.wait[s] = n // 8
             return None
-        if self._explained(s, remembered[int(places[start]) :]):
+        if self._explained(s, rows, remembered[int(places[start]) :]):
             self.wait[s] = n // 8
             return None
         reference = self.expected.slices[s]
@@ -254,14 +255,22 @@ class SliceTests:
             base, tolerance=TOLERANCE, labels_per_alarm=self.threshold, share=self.share
         )
 
-    def _explained(self, s: int, since: LabelledRows) -> bool:
+    def _explained(self, s: int, own: LabelledRows, since: LabelledRows) -> bool:
         """Whether a slice is above what is expected only for what other slices explain, or all
         rows do: for the rows that it shares with an open one or with those further above, or no
-        more than everywhere."""
+        more than everywhere. Without these rows its test has to alarm as well.
+
+        Parameters
+        ----------
+        own
+            Rows of the slice's test since its last reset.
+        since
+            All rows since the change.
+        """
         k = len(self.expected.slices)
-        rows = since  # those that the slice asked for are in no other one
-        for t in self.open:
-            rows = rows[~(rows.slices == t).any(axis=1)]
+        rows, taken = since, list(self.open)
+        for t in taken:
+            rows = rows.outside(t)
         while True:
             _, observed, expected = sums(rows, k)
             gains = gain(observed, expected)
@@ -270,11 +279,27 @@ class SliceTests:
             worst = int(gains.argmax())
             if worst == s:
                 break
-            rows = rows[~(rows.slices == worst).any(axis=1)]
+            rows = rows.outside(worst)
+            taken.append(worst)
         rows = rows[rows.random]
         wrong = np.array([float(rows.error.sum())])
         everywhere = gain(wrong, np.array([float(rows.expected.sum(dtype=np.float64))]))
-        return bool(gains[s] - math.log(k) <= everywhere[0])
+        if gains[s] - math.log(k) <= everywhere[0]:
+            return True
+        left = own[~np.isin(own.slices, taken).any(axis=1)]
+        return len(left) < len(own) and self._anew(s, left) < self.threshold
+
+    def _anew(self, s: int, own: LabelledRows) -> float:
+        """Statistic of a slice whose test sees nothing but these rows."""
+        if not len(own):
+            return 0.0
+        which = np.full(1 + len(own), s)
+        first = np.r_[
+            0, np.arange(len(own))
+        ]  # before its rows is the place of what it had: nothing
+        ratio = self._ratios(which, own.error[first], own.expected[first])
+        start = np.zeros((len(STEPS), 1))
+        return float(_recursion(ratio, start, np.zeros(1, np.intp))[:, -1].mean())
 
     def copy(self) -> SliceTests:
         """An independent copy."""

@@ -138,7 +138,7 @@ def cost(columns: int = 5, labels: int = 20_000, call: int = 2_000) -> dict[str,
     every = np.arange(labels)
     mu = expected.of(rows.codes(every), rows.confidence, rows=labels).astype(np.float32)
     ids = expected.tested(rows.codes(every), rows=labels)
-    new = LabelledRows(rows.wrong, every, mu, ids, np.ones(labels, np.bool_))
+    new = LabelledRows(rows.wrong, every, mu, ids, np.full(labels, -1, np.int8))
     best = float("inf")
     for _ in range(3):
         tests = SliceTests(expected, base, labels_per_alarm=1e6, share=LABELS)

@@ -136,7 +136,7 @@ def labelled(rows: Rows, expected: ExpectedError) -> LabelledRows:
         np.arange(n) * SECOND,
         expected.of(codes, rows.confidence, rows=n).astype(np.float32),
         expected.tested(codes, rows=n),
-        np.ones(n, np.bool_),
+        np.full(n, -1, np.int8),
     )
 
 

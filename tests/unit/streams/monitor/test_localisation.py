@@ -52,6 +52,6 @@ def test_rows_without_an_excess_are_ranked_without_shares() -> None:
         np.arange(100),
         np.full(100, 0.1, np.float32),
         np.zeros((100, 1), np.int8),
-        np.ones(100, np.bool_),
+        np.full(100, -1, np.int8),
     )
     assert localise(none, 1) == Localised(None, None, ())

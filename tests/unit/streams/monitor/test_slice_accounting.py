@@ -241,6 +241,8 @@ def test_rows_that_one_slice_asked_for_feed_its_test_only() -> None:
     others = np.array([s.name != "tenth=v4" for s in expected.slices])
     assert (state.slices.seen[others] == 0).all()
     assert not state.slices.memory.rows.random.any()
+    all_of_them = expected.tested(rows.codes(which), rows=len(which))  # another may explain it
+    assert (state.slices.memory.rows.slices == all_of_them).all()
     state, found = run(None)  # picked for their worth: nobody's test
     assert found == []
     assert state.slices is not None

@@ -15,12 +15,12 @@ def rows_of(n: int, seed: int = 0) -> LabelledRows:
         np.sort(rng.integers(0, 10**15, n)),
         rng.random(n).astype(np.float32),
         rng.integers(-1, 50, (n, 3)).astype(np.int8),
-        rng.random(n) < 0.9,
+        np.where(rng.random(n) < 0.9, -1, rng.integers(0, 50, n)).astype(np.int8),
     )
 
 
 def same(a: LabelledRows, b: LabelledRows) -> bool:
-    names = ("error", "served_at", "expected", "slices", "random")
+    names = ("error", "served_at", "expected", "slices", "asked")
     return all(np.array_equal(getattr(a, n), getattr(b, n)) for n in names)
 
 

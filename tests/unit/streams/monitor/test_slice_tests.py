@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sliced_errors import REFERENCE_ROWS, World, labelled, reference
@@ -44,7 +46,7 @@ def test_endless_errors_leave_every_statistic_finite(harm: str) -> None:
     for _ in range(3):
         run = SliceRun(
             tests,
-            LabelledRows(ends, rows.served_at, rows.expected, rows.slices, rows.random),
+            LabelledRows(ends, rows.served_at, rows.expected, rows.slices, rows.asked),
         )
         run.advance(len(rows), may_open=True)
         run.end()
@@ -107,6 +109,35 @@ def test_rows_of_an_open_slice_are_no_evidence_against_another() -> None:
     assert {expected.slices[c.index].name for c in found} == {"half=v1"}
 
 
+@pytest.mark.parametrize("seed", [2, 3, 6, 7])
+def test_beside_an_open_slice_another_needs_evidence_enough_outside_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    world = World.drawn(rng, 0.1)
+    base, expected = reference(world.rows(rng, REFERENCE_ROWS))
+    rows = world.rows(rng, 6_000, harmed=("tenth", 2), harm="flip", since=500)
+    tests = SliceTests(expected, base, labels_per_alarm=1e6, share=1.0)
+    found = SliceRun(tests, labelled(rows, expected)).advance(6_000, may_open=True)
+    # tests of others stand far above the threshold, but for the rows that they share with it
+    assert (tests.statistics > 1e6).sum() > 5
+    assert {expected.slices[c.index].name for c in found} == {"tenth=v2"}
+
+
+def test_rows_that_were_asked_for_lie_in_all_their_slices() -> None:
+    base, expected, rows = story(harmed=("tenth", 2), harm="flip", since=1_000)
+    names = [s.name for s in expected.slices]
+    half = names.index("half=v1")
+    random = np.arange(3_000) % 4 == 0
+    asked = np.where(random, -1, half).astype(np.int8)  # all others are asked for by one half
+    rows = replace(rows, asked=asked)[random | (rows.slices == half).any(axis=1)]
+    fed = (rows.tested >= 0).sum(axis=1)
+    assert set(fed[rows.asked == half].tolist()) == {1}
+    assert (fed[rows.random] > 1).all()
+    tests = SliceTests(expected, base, labels_per_alarm=1e4, share=0.25)
+    found = SliceRun(tests, rows).advance(len(rows), may_open=True)
+    assert tests.statistics[half] > 1e4  # for what it shares with the tenth
+    assert {names[c.index] for c in found} == {"tenth=v2"}
+
+
 def test_nothing_opens_on_less_than_twenty_labels_five_errors_and_five_points() -> None:
     base, expected, _ = story()
     s = next(i for i, s in enumerate(expected.slices) if s.column == "tenth")
@@ -121,7 +152,7 @@ def test_nothing_opens_on_less_than_twenty_labels_five_errors_and_five_points() 
             np.arange(n) * SECOND,
             np.full(n, mu, np.float32),
             ids[:n],
-            np.ones(n, np.bool_),
+            np.full(n, -1, np.int8),
         )
         changes = SliceRun(tests, part).advance(n, may_open=True)
         return [c.position // 4 for c in changes if c.change.status == "open"]
