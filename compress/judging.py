@@ -14,7 +14,7 @@ from redistill.compress import candidate, earlier, gate
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.gate import Judgement
-from redistill.compress.judge import fairness
+from redistill.compress.judge import fairness, figures
 from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
 from redistill.compress.judge.evidence import NOBODY, Evidence, Role, Sample
 from redistill.compress.judge.gates.table import RULES
@@ -265,6 +265,7 @@ def judge(
         incumbent=None if incumbent is None else evaluation.variant(incumbent),
         teacher=None if rivals["teacher"] is None else evaluation.variant(rivals["teacher"]),
         gaps=gaps(context, evidence.fresh if judgement.faced else NOBODY, evidence.trusted),
+        figures=figures.figures(evidence, faced=judgement.faced, seed=job.seed),
         fresh=comparison(evidence, evidence.fresh) if judgement.faced else None,
         trusted=comparison(evidence, evidence.trusted),
         best=best.version,

@@ -11,7 +11,7 @@ from redistill.compress import candidate, data, earlier, examine, gate, judging
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.folder import JobContext
 from redistill.compress.judge import diagnose as blame
-from redistill.compress.judge import measures
+from redistill.compress.judge import figures, measures
 from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report, to_json
@@ -129,6 +129,7 @@ def baseline(context: JobContext) -> Report:
         incumbent=None if against is None else evaluation.variant(against),
         teacher=None if teacher is None else evaluation.variant(teacher),
         gaps=judging.gaps(context, evidence.fresh, evidence.trusted),
+        figures=figures.figures(evidence, faced=judgement.faced, seed=job.seed),
         fresh=comparison(evidence, evidence.fresh),
         trusted=comparison(evidence, evidence.trusted),
         best=best.version,

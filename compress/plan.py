@@ -40,16 +40,19 @@ from redistill.decodable import decodable
 __all__ = [
     "ERROR_ROWS",
     "Accepted",
+    "CalibrationBin",
     "Cause",
     "ColumnCheck",
     "Comparison",
     "Cost",
     "Decision",
     "Diagnosis",
+    "Figures",
     "Gate",
     "GraphSpec",
     "GroupGap",
     "JobSpec",
+    "Look",
     "Measure",
     "Mode",
     "NeedsPerson",
@@ -114,6 +117,10 @@ class Gate:
     """Rows that would decide it if the difference stays as it is; ``None``: not known."""
     ask: str | None = None
     """What only a person can bring, where it is open; ``None``: labels that come in decide it."""
+    low: float | None = None
+    """Bounds of what it measured, in the unit of ``value``, those that ``why`` tells; ``None``: an
+    e-value, which needs none, or a quantity of one machine, measured once."""
+    high: float | None = None
 
 
 @decodable
@@ -438,6 +445,44 @@ class GroupGap:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CalibrationBin:
+    """Labelled rows of about the same confidence."""
+
+    confidence: float
+    """Mean probability that the model gave its answers."""
+    right: Measure
+    """Share of right answers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """Candidate against incumbent on the first so many labelled fresh rows."""
+
+    rows: int
+    points: Measure
+    """Mean paired difference in points, above 0 where the candidate is better. Its interval is of
+    this look alone."""
+    e_value: float
+    """Evidence that the candidate is better; valid over all looks together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """What a candidate was seen to do, in more detail than its gates: by class, by slice, by
+    confidence, and over rows. Measured; fresh rows are in it only where the gates looked at
+    them."""
+
+    classes: dict[str, dict[str, dict[str, Measure]]]
+    """Accuracy by sample (``trusted``, ``fresh``), true class and role (``candidate``,
+    ``incumbent``, ``teacher``)."""
+    slices: dict[str, dict[str, dict[str, Measure]]]
+    """The same by slice (``region=EU``); slices of few rows are left out."""
+    calibration: dict[str, dict[str, tuple[CalibrationBin, ...]]]
+    """By sample and role, the least sure first."""
+    looks: tuple[Look, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """What the run that wrote a report has cost. Measured, but for ``estimated_joules``; one run on
     one machine, so that nothing here has an interval."""
@@ -509,6 +554,8 @@ class Report:
     """Wall-clock seconds per step; ``cpu`` holds all CPU seconds."""
     cost: Cost | None = None
     """``None``: an older report."""
+    figures: Figures | None = None
+    """``None``: an older report, or a mode that judges nothing."""
     environment: dict[str, Any] = field(default_factory=dict)
     """Versions of the libraries and CPU flags."""
     warnings: tuple[str, ...] = ()

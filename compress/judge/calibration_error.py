@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from redistill.compress.plan import Measure
-from redistill.stats import softmax
+from redistill.compress.plan import CalibrationBin, Measure
+from redistill.stats import clopper_pearson, softmax
 
-__all__ = ["MAX_ROWS", "Confidence", "error", "rise"]
+__all__ = ["MAX_ROWS", "Confidence", "bins", "error", "rise"]
 
 MIN_ROWS = 200
 """With 100 the interval missed the truth in one case of six instead of one in twenty."""
@@ -127,6 +127,40 @@ def rise(candidate: Confidence, incumbent: Confidence, *, seed: int) -> Measure 
         high=value - before + half(high - value, before - least),
         n=len(some),
     )
+
+
+def bins(model: Confidence, *, seed: int) -> tuple[CalibrationBin, ...]:
+    """The bins of ``error``, the least sure first, with the exact interval of each share of right
+    answers: what a reliability diagram shows. Empty with too few rows.
+
+    Parameters
+    ----------
+    seed
+        Of the rows that are drawn where there are more than 10,000.
+
+    Examples
+    --------
+    >>> right = np.arange(400) % 4 > 0
+    >>> found = bins(Confidence(sure=np.linspace(0.6, 0.9, 400), right=right), seed=0)
+    >>> len(found), round(found[0].confidence, 2), found[0].right.n
+    (15, 0.61, 27)
+    """
+    if len(model) < MIN_ROWS:
+        return ()
+    some = model.drawn(seed)
+    place = _Bins.of(some).place
+    out = []
+    for k in range(int(place.max()) + 1):
+        here = place == k
+        n, hits = int(here.sum()), int(some.right[here].sum())
+        low, high = clopper_pearson(hits, n)
+        out.append(
+            CalibrationBin(
+                confidence=float(some.sure[here].mean()),
+                right=Measure(value=hits / n, low=low, high=high, n=n),
+            )
+        )
+    return tuple(out)
 
 
 def _squares(model: Confidence, seed: int) -> tuple[float, Floats]:

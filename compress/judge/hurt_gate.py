@@ -111,6 +111,8 @@ def gate(
         why=_why(worst, found, limit, what),
         have=have,
         need=need,
+        low=worst.low * POINTS,
+        high=worst.high * POINTS,
     )
     if comes or (passed is False and _harmed(samples[:1], names, terms)):
         return out

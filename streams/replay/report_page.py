@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from redistill import htmlpage
 from redistill.streams.replay.lines import Line
 from redistill.streams.replay.report import Distribution, ReportData, ToleranceCost
 from redistill.streams.replay.svg import Mark, Measured, histograms, over_rows
@@ -19,56 +20,6 @@ MOST_MARKS = 200
 LONGEST = 2_000
 """Characters of a sentence."""
 
-STYLE = """
-:root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#1d2429;--faint:#5b666e;
---rule:#d9dee1;
---line:#14647d;--band:#14647d2e;--base:#8a6d00;--bad:#b3261e;--good:#1d7a46;--usual:#aab6bd;
---now:#14647d}
-@media (prefers-color-scheme:dark){:root{--paper:#14181b;--card:#1b2126;--ink:#e6eaec;
---faint:#9aa6ad;
---rule:#323b41;--line:#6cc4de;--band:#6cc4de38;--base:#d9b64a;--bad:#ff8a80;--good:#7bd6a0;
---usual:#566169;
---now:#6cc4de}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-main{max-width:60rem;margin:0 auto;padding:1.5rem 1rem 4rem}
-h1{font-size:1.5rem;line-height:1.25;margin:0 0 .25rem;overflow-wrap:anywhere}
-h2{font-size:1.15rem;margin:2.25rem 0 .5rem}
-h3{font-size:1rem;margin:1.25rem 0 .25rem;overflow-wrap:anywhere}
-p{margin:.35rem 0;overflow-wrap:anywhere}
-.lead{font-size:1.15rem}
-.faint,figcaption,svg text{color:var(--faint);fill:var(--faint)}
-.bad{color:var(--bad);font-weight:600}.good{color:var(--good);font-weight:600}
-figure{margin:.5rem 0;padding:.75rem;background:var(--card);border:1px solid var(--rule);
-border-radius:.5rem}
-figcaption{font-size:.85rem;margin-top:.35rem}
-.wide{overflow-x:auto}
-svg{display:block;width:100%;height:auto}
-svg text{font-size:12px}
-.grid{stroke:var(--rule)}.line{fill:none;stroke:var(--line);stroke-width:2}.band{fill:var(--band)}
-.dot{fill:var(--line)}.base{stroke:var(--base);stroke-dasharray:6 4;stroke-width:1.5}
-.mark{stroke:currentColor;stroke-width:1.5}
-.harm{color:var(--bad)}.resolved{color:var(--good)}.note{color:var(--faint)}
-.harm circle,.resolved circle,.note circle{fill:currentColor}
-.usual{fill:var(--usual)}.now{fill:var(--now)}
-.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 .8em;
-vertical-align:-.05em}
-.key.usual{background:var(--usual);margin-left:0}.key.now{background:var(--now)}
-.key.lines{background:var(--line);margin-left:0}.key.bases{background:var(--base)}
-.key.harms{background:var(--bad)}.key.ends{background:var(--good)}
-.key.notes{background:var(--faint)}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-th,td{text-align:left;vertical-align:top;padding:.35rem .9rem .35rem 0;
-border-bottom:1px solid var(--rule)}
-td.text{min-width:14rem;overflow-wrap:anywhere}
-td:first-child{white-space:nowrap}td.text:first-child{white-space:normal}
-th{font-weight:600;color:var(--faint);white-space:nowrap}
-.number{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-tr.asked td{font-weight:600}
-@media (max-width:40rem){th,td{padding-right:.6rem}td.text{min-width:9rem}svg text{font-size:20px}}
-@media print{figure{break-inside:avoid}}
-"""
-
 
 def page(data: ReportData) -> str:
     """The report as one HTML document.
@@ -78,15 +29,8 @@ def page(data: ReportData) -> str:
     data
         As ``report.gather`` made it.
     """
-    title = f"redistill replay of {_name(data.name)}"
+    title = f"redistill replay of {htmlpage.named(data.name)}"
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\';'
-        " style-src 'unsafe-inline'\">",
-        f"<title>{title}</title><style>{STYLE}</style></head><body><main>",
-        f"<h1>{title}</h1>",
         *_lead(data),
         "<h2>Accuracy and findings over time</h2>",
         _accuracy(data),
@@ -101,9 +45,8 @@ def page(data: ReportData) -> str:
         *_tolerances(data.tolerances, asking=bool(data.options.label_requests)),
         "<h2>How it was made</h2>",
         *_made(data),
-        "</main></body></html>",
     ]
-    return "\n".join(parts) + "\n"
+    return htmlpage.document(title, parts)
 
 
 def _lead(data: ReportData) -> list[str]:
@@ -121,8 +64,8 @@ def _lead(data: ReportData) -> list[str]:
     state = "still going on at the end" if data.summary["harm"]["open"] else "over"
     times = "once" if len(opened) == 1 else f"{len(opened)} times"
     bad, _, more = _worst(harm)["reason"].partition("; ")  # more: where, and what it is made of
-    told = [f'<p class="lead bad">Harm found {times}, {state}: {_say(bad)}.</p>']
-    told += [f"<p>{_say(more)}.</p>"] if more else []
+    told = [f'<p class="lead bad">Harm found {times}, {state}: {htmlpage.said(bad)}.</p>']
+    told += [f"<p>{htmlpage.said(more)}.</p>"] if more else []
     return [*told, f'<p class="faint">{overall}</p>']
 
 
@@ -179,25 +122,25 @@ def _findings(findings: Sequence[Line]) -> list[str]:
     if not findings:
         return ['<p class="faint">No finding.</p>']
     rows = [
-        _row(
+        htmlpage.row(
             (f"{f['row']:,}", "number"),
             (_kind(f), ""),
-            (_name(f["status"]), ""),
-            (_say(f["reason"]), "text"),
+            (htmlpage.named(f["status"]), ""),
+            (htmlpage.said(f["reason"]), "text"),
         )
         for f in findings[:MOST_MARKS]
     ]
     more = len(findings) - MOST_MARKS
-    told = [_table(("row", "what", "status", "why"), rows, (0,))]
+    told = [htmlpage.table(("row", "what", "status", "why"), rows, (0,))]
     if more > 0:
         told.append(f'<p class="faint">{more:,} more are in the lines of --json.</p>')
     return told
 
 
 def _kind(finding: Line) -> str:
-    scope = "" if finding["scope"] == "all" else f" {_name(finding['scope'])}"
+    scope = "" if finding["scope"] == "all" else f" {htmlpage.named(finding['scope'])}"
     harm = ' <span class="bad">harm</span>' if finding["impact"]["harmful"] else ""
-    return f"{_name(finding['kind'])}{scope}{harm}"
+    return f"{htmlpage.named(finding['kind'])}{scope}{harm}"
 
 
 def _slices(data: ReportData) -> list[str]:
@@ -208,8 +151,8 @@ def _slices(data: ReportData) -> list[str]:
     parts = []
     if told:
         rows = [
-            _row(
-                (f"{_name(s['key'])} = {_name(s['value'])}", "text"),
+            htmlpage.row(
+                (f"{htmlpage.named(s['key'])} = {htmlpage.named(s['value'])}", "text"),
                 (_share(s["reference"]), "number"),
                 (
                     f"{sentences.percent(s['current'])} {sentences.interval(s['low'], s['high'])}",
@@ -221,12 +164,12 @@ def _slices(data: ReportData) -> list[str]:
         ]
         parts.append("<p>As findings name them, since the change:</p>")
         parts.append(
-            _table(("slice", "accuracy in the reference", "now", "labels"), rows, (1, 2, 3))
+            htmlpage.table(("slice", "accuracy in the reference", "now", "labels"), rows, (1, 2, 3))
         )
     if data.summary["slices"]:
         rows = [
-            _row(
-                (f"{_name(s['key'])} = {_name(s['value'])}", "text"),
+            htmlpage.row(
+                (f"{htmlpage.named(s['key'])} = {htmlpage.named(s['value'])}", "text"),
                 (
                     f"{sentences.percent(s['accuracy'])} {sentences.interval(s['low'], s['high'])}",
                     "number",
@@ -236,7 +179,7 @@ def _slices(data: ReportData) -> list[str]:
             for s in sorted(data.summary["slices"], key=lambda s: float(s["accuracy"]))
         ]
         parts.append("<p>Over the whole stream, worst first:</p>")
-        parts.append(_table(("slice", "accuracy", "labels"), rows, (1, 2)))
+        parts.append(htmlpage.table(("slice", "accuracy", "labels"), rows, (1, 2)))
     return parts or ['<p class="faint">None: --slices names columns to break accuracy down by.</p>']
 
 
@@ -259,7 +202,7 @@ def _distribution(d: Distribution) -> str:
     keys = '<span class="key usual"></span>reference<span class="key now"></span>current'
     return (
         f'<h3>{escape(name)}</h3><figure><div class="wide">{drawn}</div>'
-        f"<figcaption>{keys} · {_say(d.said)}</figcaption></figure>"
+        f"<figcaption>{keys} · {htmlpage.said(d.said)}</figcaption></figure>"
     )
 
 
@@ -275,20 +218,24 @@ def _labels(data: ReportData) -> list[str]:
     if asked:
         earned = asked.get("earned_row_by_row") or {}
         rows = [
-            _row((what, ""), *((_number(part.get(key)), "number") for part in (asked, earned)))
+            htmlpage.row(
+                (what, ""), *((_number(part.get(key)), "number") for part in (asked, earned))
+            )
             for what, key in (
                 ("rows that may be asked for", "budget_rows"),
                 ("asked for on suspicion", "asked"),
                 ("answered", "answered"),
             )
         ]
-        told.append(_table(("requests", "budget up front", "earned row by row"), rows, (1, 2)))
+        told.append(
+            htmlpage.table(("requests", "budget up front", "earned row by row"), rows, (1, 2))
+        )
     return told
 
 
 def _tolerances(tolerances: Sequence[ToleranceCost], *, asking: bool) -> list[str]:
     rows = [
-        _row(
+        htmlpage.row(
             (f"{t.points:g}{' (asked for)' if t.asked else ''}", ""),
             (f"{t.alarms:,}", "number"),
             (_number(t.first), "number"),
@@ -303,7 +250,7 @@ def _tolerances(tolerances: Sequence[ToleranceCost], *, asking: bool) -> list[st
     return [
         f"<p>The same stream with the same labels{own}. A larger tolerance is told of less, and"
         " later; a dash: nothing was told.</p>",
-        _table(head, rows, (1, 2, 3, 4)),
+        htmlpage.table(head, rows, (1, 2, 3, 4)),
     ]
 
 
@@ -320,22 +267,7 @@ def _made(data: ReportData) -> list[str]:
         f"<p>Base error {known}. Tolerance {o.tolerance_points:g} points, one false alarm in"
         f" {s['rows_per_alarm']:,.0f} rows accepted, seed {o.seed}. Intervals hold with 95%.</p>"
     ]
-    return told + [f'<p class="faint">{_say(note)}</p>' for note in s["notes"]]
-
-
-def _table(head: Sequence[str], rows: Sequence[str], numbers: Sequence[int] = ()) -> str:
-    cells = "".join(
-        f'<th scope="col"{" class=" + chr(34) + "number" + chr(34) if i in numbers else ""}>'
-        f"{escape(h)}</th>"
-        for i, h in enumerate(head)
-    )
-    return f'<div class="wide"><table><tr>{cells}</tr>{"".join(rows)}</table></div>'
-
-
-def _row(*cells: tuple[str, str], asked: bool = False) -> str:
-    """A row of cells, each with its class; their texts are escaped already."""
-    row = "".join(f'<td class="{style}">{text}</td>' for text, style in cells)
-    return f'<tr class="asked">{row}</tr>' if asked else f"<tr>{row}</tr>"
+    return told + [f'<p class="faint">{htmlpage.said(note)}</p>' for note in s["notes"]]
 
 
 def _number(x: Any) -> str:
@@ -344,11 +276,3 @@ def _number(x: Any) -> str:
 
 def _share(x: float | None) -> str:
     return "–" if x is None else sentences.percent(x)
-
-
-def _name(text: str) -> str:
-    return escape(sentences.name(str(text), 120))
-
-
-def _say(text: str) -> str:
-    return escape(sentences.name(str(text), LONGEST))

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from redistill import svg
 from redistill.streams.wire import sentences
+from redistill.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH
 
 __all__ = ["Mark", "Measured", "histograms", "over_rows"]
-
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 760, 74, 12, 14, 34
-"""Of a chart and its margins, in its own units; the page scales it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,25 +67,25 @@ def over_rows(
     def y(value: float) -> float:
         return TOP + (height - TOP - BOTTOM) * (top - value) / (top - bottom)
 
-    parts = [_open(title, height)]
+    parts = [svg.begin(title, height)]
     for i in range(5):
         value = bottom + (top - bottom) * i / 4
-        parts.append(_line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
-        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:.1%}", "end"))
+        parts.append(svg.line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
+        parts.append(svg.text(LEFT - 6, y(value) + 4, f"{value:.1%}", "end"))
     for i in range(5):
         anchor = "end" if i == 4 else "start" if i == 0 else "middle"
-        parts.append(_text(x(rows * i / 4), height - 8, f"{round(rows * i / 4):,}", anchor))
+        parts.append(svg.text(x(rows * i / 4), height - 8, f"{round(rows * i / 4):,}", anchor))
     if points:
         upper = [(x((p.first + p.last) / 2), y(p.high)) for p in points]
         lower = [(x((p.first + p.last) / 2), y(p.low)) for p in points]
-        parts.append(f'<polygon class="band" points="{_points(upper + lower[::-1])}"/>')
+        parts.append(f'<polygon class="band" points="{svg.points(upper + lower[::-1])}"/>')
         middle = [(x((p.first + p.last) / 2), y(p.value)) for p in points]
-        parts.append(f'<polyline class="line" points="{_points(middle)}"/>')
+        parts.append(f'<polyline class="line" points="{svg.points(middle)}"/>')
     if reference is not None:
-        parts.append(_line("base", LEFT, y(reference), WIDTH - RIGHT, y(reference)))
+        parts.append(svg.line("base", LEFT, y(reference), WIDTH - RIGHT, y(reference)))
     parts += [
         f'<g class="{escape(mark.style)}"><title>{escape(mark.text)}</title>'
-        + _line("mark", x(mark.row), TOP, x(mark.row), height - BOTTOM)
+        + svg.line("mark", x(mark.row), TOP, x(mark.row), height - BOTTOM)
         + f'<circle cx="{x(mark.row):.1f}" cy="{TOP}" r="4"/></g>'
         for mark in marks
     ]
@@ -126,30 +125,23 @@ def histograms(
     def y(value: float) -> float:
         return TOP + (height - TOP - BOTTOM) * (1 - value / top)
 
-    parts = [_open(title, height)]
+    parts = [svg.begin(title, height)]
     for value in (0.0, top):
-        parts.append(_line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
-        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:.0%}", "end"))
+        parts.append(svg.line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
+        parts.append(svg.text(LEFT - 6, y(value) + 4, f"{value:.0%}", "end"))
     every = max(1, -(-n // 5))
     for i, (usual, now, label) in enumerate(zip(reference, current, labels, strict=True)):
         at = LEFT + i * step
         said = escape(f"{label}: {usual:.1%} in the reference, {now:.1%} now")
         parts.append(
             f"<g><title>{said}</title>"
-            + _bar("usual", at + 0.08 * step, y(usual), 0.4 * step, y(0) - y(usual))
-            + _bar("now", at + 0.52 * step, y(now), 0.4 * step, y(0) - y(now))
+            + svg.bar("usual", at + 0.08 * step, y(usual), 0.4 * step, y(0) - y(usual))
+            + svg.bar("now", at + 0.52 * step, y(now), 0.4 * step, y(0) - y(now))
             + "</g>"
         )
         if i % every == 0:
-            parts.append(_text(at + step / 2, height - 8, _short(label, 13), "middle"))
+            parts.append(svg.text(at + step / 2, height - 8, svg.short(label, 13), "middle"))
     return "".join([*parts, "</svg>"])
-
-
-def _open(title: str, height: int) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>"
-    )
 
 
 def _range(shown: Sequence[float]) -> tuple[float, float]:
@@ -158,26 +150,3 @@ def _range(shown: Sequence[float]) -> tuple[float, float]:
     room = max(0.01, 0.08 * (high - low))
     low, high = max(0.0, low - room), min(1.0, high + room)
     return (low, high) if high > low else (0.0, 1.0)
-
-
-def _points(points: Sequence[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-
-
-def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _bar(style: str, x: float, y: float, width: float, height: float) -> str:
-    return (
-        f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}"'
-        f' height="{max(0.0, height):.1f}"/>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _short(text: str, longest: int) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -9,10 +9,11 @@ Pure.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
+
+from redistill.oneline import one_line
 
 __all__ = [
     "change",
@@ -50,9 +51,7 @@ def name(text: str, longest: int = LONGEST_NAME) -> str:
     >>> name("region\\n\\u202eEU  ok"), name("abcdef", 4)
     ('region EU ok', 'abc…')
     """
-    shown = "".join(" " if unicodedata.category(c)[0] == "C" else c for c in text)
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return one_line(text, longest)
 
 
 def percent(x: float) -> str:

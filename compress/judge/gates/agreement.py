@@ -49,6 +49,8 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
         value=judged,
         limit=limit.least,
         passed=judged >= limit.least,
+        low=share.low,
+        high=share.high,
         why=f"{told} {share.value:.1%} of {share.n} {where} rows [{share.low:.1%},"
         f" {share.high:.1%}]",
     )

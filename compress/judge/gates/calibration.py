@@ -46,6 +46,8 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
         why=f"calibration error {m.value * POINTS:+.1f} points against the incumbent, 95% interval"
         f" [{low:+.1f}, {high:+.1f}], on {m.n} {name} rows",
         have=m.n,
+        low=low,
+        high=high,
     )
 
 

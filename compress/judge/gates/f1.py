@@ -43,6 +43,8 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
         passed=m.high * POINTS >= -limit.max_loss_points,
         why=f"macro F1 {m.value * POINTS:+.2f} points against the incumbent, 95% interval"
         f" [{m.low * POINTS:+.2f}, {m.high * POINTS:+.2f}], on {m.n} trusted rows",
+        low=m.low * POINTS,
+        high=m.high * POINTS,
     )
 
 

@@ -69,6 +69,8 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
         why=f"{n_worse} of {n} {name} rows turn wrong: {share * POINTS:.1f}%"
         f" [{low * POINTS:.1f}, {high * POINTS:.1f}]",
         have=n,
+        low=low,
+        high=high,
     )
 
 

@@ -95,6 +95,8 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
         limit=-points,
         passed=passed,
         why=why,
+        low=low * POINTS,
+        high=high * POINTS,
         have=n,
         need=need,
         ask="trusted rows: they do not grow by themselves, register more of them to decide it",
