@@ -233,7 +233,7 @@ def environment() -> dict[str, Any]:
     """Versions and CPU flags: what a candidate's bytes and its speed depend on."""
     cpuinfo = Path("/proc/cpuinfo")
     words = set(cpuinfo.read_text().split()) if cpuinfo.is_file() else set()
-    names = ("numpy", "onnx", "onnxruntime", "torch")
+    names = ("lightgbm", "numpy", "onnx", "onnxruntime", "torch")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -34,6 +34,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "warm": Recipe(told="distilled again, from the weights that serve", warm=True),
         "scratch": Recipe(told="a built-in student, distilled from scratch", warm=False),
+        "trees": Recipe(
+            told="boosted trees, fitted to the teacher's scores", warm=False, family="trees"
+        ),
         "requantize": Recipe(
             told="the weights that serve, quantized anew with the ranges of fresh rows",
             warm=True,

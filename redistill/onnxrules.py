@@ -120,7 +120,9 @@ def _blocks(node: Any, forms: Sequence[Form | None]) -> list[Form]:
 _VECTORS: dict[str, Rule] = {
     **dict.fromkeys(("Scaler", "Normalizer"), _like(0, FLOAT)),
     **dict.fromkeys(("Imputer", "Binarizer"), _like(0)),
-    **dict.fromkeys(("TreeEnsembleRegressor", "SVMRegressor", "LinearRegressor"), _regressor),
+    **dict.fromkeys(
+        ("TreeEnsemble", "TreeEnsembleRegressor", "SVMRegressor", "LinearRegressor"), _regressor
+    ),
     **dict.fromkeys(("TreeEnsembleClassifier", "SVMClassifier", "LinearClassifier"), _classifier),
     "ArrayFeatureExtractor": _extracted,
     "FeatureVectorizer": _flat,

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from redistill.compress.errors import BadModel
 from redistill.compress.judge.graph import session
-from redistill.compress.shrink.trained import Trained
+from redistill.compress.shrink.trained import Architecture, Trained
 
-__all__ = ["INPUT", "OPSET", "OUTPUT", "compare", "to_onnx"]
+__all__ = ["INPUT", "OPSET", "OUTPUT", "GraphNodes", "compare", "encoded", "to_onnx"]
 
 OPSET, IR_VERSION = 20, 10
 """Opsets 23 and 24 with dynamic quantization of all operators gave invalid files."""
@@ -44,7 +44,7 @@ def to_onnx(student: Trained, path: Path) -> None:
         The graph is not a valid one.
     """
     a = student.architecture
-    graph = _Graph()
+    graph = GraphNodes()
     for name, values in student.tensors.items():
         if name != "codes":  # a constant for each of its rows
             graph.constant(name, values)
@@ -53,7 +53,7 @@ def to_onnx(student: Trained, path: Path) -> None:
         same = graph.node("Equal", INPUT, graph.constant(f"code_{len(graph.nodes)}", code))
         missing = graph.node("Or", missing, same)
     x = graph.node("Where", missing, "medians", INPUT)
-    parts = _encoded(graph, student, x) if a.categories else [_scaled(graph, student, x)]
+    parts = encoded(graph, a, x)
     if a.codes:
         columns = graph.constant("coded", np.array([column for column, _ in a.codes], np.int64))
         flags = graph.node("Gather", missing, columns, axis=1)
@@ -64,23 +64,7 @@ def to_onnx(student: Trained, path: Path) -> None:
         h = graph.node("Gemm", h, f"{layer}.weight", f"{layer}.bias", transB=1)
         h = _activated(graph, a.activation, h)
     graph.node("Gemm", h, f"{last}.weight", f"{last}.bias", transB=1, result=OUTPUT)
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "student",
-            [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", a.inputs])],
-            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", a.outputs])],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="redistill",
-    )
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise BadModel(f"the student's graph is not valid: {str(error)[:300]}") from error
-    onnx.save(model, path)
+    graph.save(path, inputs=a.inputs, outputs=a.outputs)
 
 
 def compare(path: Path, rows: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
@@ -108,7 +92,7 @@ def compare(path: Path, rows: NDArray[np.float32], expected: NDArray[np.float32]
             raise BadModel(f"the exported graph differs from torch by {worst:.3g}")
 
 
-class _Graph:
+class GraphNodes:
     """Nodes and constants, in order; a node's name is that of its result."""
 
     def __init__(self) -> None:
@@ -126,10 +110,43 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
         return name
 
+    def save(self, path: Path, *, inputs: int, outputs: int, vectors: int | None = None) -> None:
+        """Write the file: from ``x`` ``(batch, inputs)`` to ``y`` ``(batch, outputs)``.
 
-def _scaled(graph: _Graph, student: Trained, h: str) -> str:
+        Parameters
+        ----------
+        vectors
+            Version of the operators ``ai.onnx.ml`` that it has nodes of; ``None``: it has none.
+
+        Raises
+        ------
+        BadModel
+            The graph is not a valid one.
+        """
+        opsets = [helper.make_opsetid("", OPSET)]
+        if vectors is not None:
+            opsets.append(helper.make_opsetid("ai.onnx.ml", vectors))
+        model = helper.make_model(
+            helper.make_graph(
+                self.nodes,
+                "student",
+                [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", inputs])],
+                [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", outputs])],
+                self.constants,
+            ),
+            opset_imports=opsets,
+            ir_version=IR_VERSION,
+            producer_name="redistill",
+        )
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            raise BadModel(f"the student's graph is not valid: {str(error)[:300]}") from error
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _scaled(graph: GraphNodes, a: Architecture, h: str) -> str:
     """Normalise and cut numeric columns, ``(batch, numeric)``."""
-    a = student.architecture
     if a.normalisation == "standard":
         h = graph.node("Mul", graph.node("Sub", h, "mean"), "inverse_deviation")
     if a.clip is not None:
@@ -138,13 +155,21 @@ def _scaled(graph: _Graph, student: Trained, h: str) -> str:
     return h
 
 
-def _encoded(graph: _Graph, student: Trained, x: str) -> list[str]:
-    """Numeric columns scaled, then each category one-hot, ``(batch, size)``."""
-    a = student.architecture
+def encoded(graph: GraphNodes, a: Architecture, x: str) -> list[str]:
+    """Numeric columns scaled, then each category one-hot, ``(batch, size)``: -1 and what is missing
+    give all zeros.
+
+    Returns
+    -------
+    list
+        Names of the parts, side by side the columns of an architecture but for its codes.
+    """
+    if not a.categories:
+        return [_scaled(graph, a, x)]
     parts = []
     if a.numeric:
         columns = graph.constant("numeric", np.array(a.numeric, np.int64))
-        parts.append(_scaled(graph, student, graph.node("Gather", x, columns, axis=1)))
+        parts.append(_scaled(graph, a, graph.node("Gather", x, columns, axis=1)))
     for column, size in a.categories:
         place = graph.constant(f"column_{column}", np.array([column], np.int64))
         values = graph.constant(f"values_{column}", np.arange(size, dtype=np.float32))
@@ -153,7 +178,7 @@ def _encoded(graph: _Graph, student: Trained, x: str) -> list[str]:
     return parts
 
 
-def _activated(graph: _Graph, activation: str, h: str) -> str:
+def _activated(graph: GraphNodes, activation: str, h: str) -> str:
     match activation:
         case "silu":
             return graph.node("Mul", h, graph.node("Sigmoid", h))

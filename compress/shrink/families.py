@@ -67,6 +67,12 @@ def _mlp() -> Maker:
     return mlp
 
 
+def _trees() -> Maker:
+    from redistill.compress.shrink import trees
+
+    return trees
+
+
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "mlp": Family(
@@ -75,6 +81,13 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             warm=True,
             quantizers=("fp32", "static_int8", "dynamic_int8"),
             libraries=("torch",),
+        ),
+        "trees": Family(
+            told="boosted trees",
+            maker=_trees,
+            warm=False,
+            quantizers=("fp32",),
+            libraries=("lightgbm",),
         ),
     }
 )

@@ -18,6 +18,7 @@ ML, MS = "ai.onnx.ml", "com.microsoft"
     [
         (ML, "Scaler", {}, [(L, (8, 3))], [(F, (8, 3))]),
         (ML, "TreeEnsembleRegressor", {"n_targets": 4}, [(F, (8, 3))], [(F, (8, 4))]),
+        (ML, "TreeEnsemble", {"n_targets": 4}, [(F, (8, 3))], [(F, (8, 4))]),
         (ML, "LinearRegressor", {}, [(F, (8, 3))], [(F, (8, 1))]),
         (
             ML,

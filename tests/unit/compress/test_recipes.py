@@ -12,9 +12,9 @@ WARM = Tried(name="warm", number=1, sha256="ab" * 32, reasons=("fresh: worse",))
 BOTH = ("warm", "scratch")
 
 
-def test_every_recipe_says_what_it_does_and_is_tried() -> None:
+def test_every_recipe_says_what_it_does_and_what_is_tried_is_known() -> None:
     assert all(r.told for r in recipes.RECIPES.values())
-    assert set(recipes.USUAL).union(*recipes.BY_CAUSE.values()) == recipes.RECIPES.keys()
+    assert set(recipes.USUAL).union(*recipes.BY_CAUSE.values()) <= recipes.RECIPES.keys()
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,29 @@ def test_trusted_rows_that_were_registered_later_and_trained_on_judge_nothing(
     )
 
 
+def test_trees_are_judged_without_int8_and_leave_nothing_to_begin_with(tmp_path: Path) -> None:
+    job = tiny_job(
+        tmp_path,
+        recipes=("trees",),
+        candidates=("static_int8", "dynamic_int8"),
+        policy=POLICY,
+        training=MOVED,
+    )
+    report = repair.repair(context_of(tmp_path, job))
+    assert (report.recipe_name, report.chosen) == ("trees", "fp32")
+    assert [v.name for v in report.variants] == ["fp32"]
+    assert report.fresh is not None
+    assert report.fresh.wins > 5 * max(1, report.fresh.losses)
+    assert isinstance(report.decision, Accepted), report.decision
+    assert not (tmp_path / "candidate" / "training").exists()
+    before = (tmp_path / "candidate" / "model.onnx").read_bytes()
+    write_table(tmp_path / "fresh.parquet", rows_of(800), threshold=0.5)
+    again = repair.gate(context_of(tmp_path, replace(job, mode="gate")))
+    assert again.chosen == "fp32"
+    assert (tmp_path / "candidate" / "model.onnx").read_bytes() == before
+    assert not (tmp_path / "candidate" / "training").exists()
+
+
 def test_gate_refuses_a_candidate_that_was_changed(
     made: tuple[Path, JobSpec, Report], tmp_path: Path
 ) -> None:
