@@ -7,9 +7,11 @@ import json
 from pathlib import Path
 
 from release_kit import FakeClock, Installation, install
+from tuf.api.metadata import Metadata, Timestamp
 
 from redistill.workers.errors import SigningRefused
-from redistill.workers.releases import release_requests
+from redistill.workers.releases import adoption, release_requests
+from redistill.workers.releases import keys as keyring
 from redistill.workers.releases.repository_writer import RepositoryWriter
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import audit, signing_refusal
@@ -29,6 +31,21 @@ def make(folder: Path, url: str) -> Installation:
         inst.publish("credit", version)
     inst.rollback("credit")
     return inst
+
+
+def unanchored(inst: Installation) -> None:
+    """Sign the timestamp as an older redistill does."""
+    path = inst.layout.metadata / "timestamp.json"
+    stamp = Metadata[Timestamp].from_bytes(path.read_bytes())
+    stamp.signed.unrecognized_fields.clear()
+    stamp.sign(keyring.load(inst.layout.keys, passphrase=None).timestamp)
+    stamp.to_file(str(path))
+
+
+def take_in(inst: Installation) -> adoption.Adopted:
+    """What `redistill db upgrade` does."""
+    with inst.database.begin() as conn:
+        return adoption.take_in(conn, inst.layout, actor="cli:ann", now=inst.now)
 
 
 def files(inst: Installation) -> dict[str, bytes]:

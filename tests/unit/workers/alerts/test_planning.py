@@ -230,6 +230,29 @@ def test_model_of_a_broken_feed_that_is_taken_in_hand_leaves_the_others_firing()
     }  # fmt: skip
 
 
+def test_broken_feed_amid_storms_of_two_classes_is_one_page_each() -> None:
+    """Three models read the broken column, three have other broken ones, three do harm: at once."""
+    bug: dict[str, Any] = {"alert_class": "data_bug", "severity": "page"}
+    feed = [alert(f"f{i}", model=f"f{i}", breakages=(Breakage("income", "missing", NOW),), **bug)
+            for i in range(3)]  # fmt: skip
+    bugs = [alert(f"b{i}", model=f"b{i}", breakages=(Breakage(f"c{i}", "missing", NOW),), **bug)
+            for i in range(3)]  # fmt: skip
+    harm = [alert(f"h{i}", model=f"h{i}", severity="page") for i in range(3)]
+    world = World(config())
+    told = world.round(*harm, *bugs, *feed)
+    assert sorted((k.split(":")[0].split("-")[0], s) for _, k, s, _ in told) == [
+        ("feed", "firing"), ("storm", "firing"), ("storm", "firing"),
+    ]  # fmt: skip
+    assert [len(a.members) for _, a in world.told] == [3, 3, 3]
+    assert set(world.storms) == {a.key for a in (*feed, *bugs, *harm)}
+    late = alert("late", model="late", breakages=(Breakage("income", "missing", NOW + MINUTE),),
+                 opened_at=NOW + MINUTE, **bug)  # fmt: skip
+    assert [k.split(":")[0] for _, k, _, _ in world.round(late, forward=MINUTE)] == ["feed"]
+    over = [replace(a, state="resolved", resolved_at=NOW + 1) for a in world.alerts.values()]
+    assert sorted(s for _, _, s, _ in world.round(*over, forward=MINUTE)) == ["resolved"] * 3
+    assert world.round(forward=HOUR) == []
+
+
 def test_alerts_told_before_a_storm_was_one_are_told_to_have_ended() -> None:
     world = World(config())
     two = [alert(str(i), model=f"m{i}", opened_at=NOW + i) for i in range(2)]

@@ -3,12 +3,16 @@ gates: what the tests of forged rows begin with."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forged_rows import make
+import sqlalchemy as sa
+from forged_rows import make, restarted, unanchored
 from release_kit import START, FakeClock, Installation, copy_of
+
+from redistill.workers.store import audit_key
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +31,27 @@ def shop(attacked: Installation, tmp_path: Path) -> Iterator[Installation]:
     inst.tick()
     yield inst
     inst.database.dispose()
+
+
+@pytest.fixture
+def older(shop: Installation) -> Installation:
+    """An installation as an older redistill left it: no MAC, no anchor, no key."""
+    with shop.database.begin() as conn:
+        conn.execute(sa.text("UPDATE audit SET mac = ''"))
+        conn.execute(sa.text("DELETE FROM facts WHERE name = 'audit_key'"))
+        body = json.loads(
+            conn.execute(
+                sa.text("SELECT body FROM repository_roles WHERE role = 'timestamp'")
+            ).scalar_one()
+        )
+        body.pop("audit")
+        conn.execute(
+            sa.text("UPDATE repository_roles SET body = :b WHERE role = 'timestamp'"),
+            {"b": json.dumps(body)},
+        )
+    (shop.layout.keys / "audit.key").unlink()
+    unanchored(shop)
+    restarted(shop)
+    shop.database = audit_key.with_key(shop.database, shop.layout.keys / "audit.key")
+    shop.writer._database = shop.database
+    return shop

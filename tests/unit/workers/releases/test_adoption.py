@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from forged_rows import (
     HOUR,
     REPORT,
@@ -18,14 +16,15 @@ from forged_rows import (
     restarted,
     serves,
     sql,
+    take_in,
     tick,
     told,
+    unanchored,
 )
 from release_kit import Installation
 
 from redistill.workers.releases import adoption
-from redistill.workers.releases import keys as keyring
-from redistill.workers.store import audit, audit_key
+from redistill.workers.store import audit
 
 
 def test_restored_database_waits_for_a_person_and_goes_on(
@@ -92,46 +91,6 @@ def test_person_vouches_for_rows_that_do_not_agree(shop: Installation) -> None:
     sql(shop, f"UPDATE versions SET manifest_sha256 = '{'e' * 64}'")
     tick(shop, 400 * HOUR)
     refused(shop, "manifest changed")
-
-
-@pytest.fixture
-def older(shop: Installation) -> Installation:
-    """An installation as an older redistill left it: no MAC, no anchor, no key."""
-    with shop.database.begin() as conn:
-        conn.execute(sa.text("UPDATE audit SET mac = ''"))
-        conn.execute(sa.text("DELETE FROM facts WHERE name = 'audit_key'"))
-        body = json.loads(
-            conn.execute(
-                sa.text("SELECT body FROM repository_roles WHERE role = 'timestamp'")
-            ).scalar_one()
-        )
-        body.pop("audit")
-        conn.execute(
-            sa.text("UPDATE repository_roles SET body = :b WHERE role = 'timestamp'"),
-            {"b": json.dumps(body)},
-        )
-    (shop.layout.keys / "audit.key").unlink()
-    unanchored(shop)
-    restarted(shop)
-    shop.database = audit_key.with_key(shop.database, shop.layout.keys / "audit.key")
-    shop.writer._database = shop.database
-    return shop
-
-
-def unanchored(inst: Installation) -> None:
-    """Sign the timestamp as an older redistill does."""
-    from tuf.api.metadata import Metadata, Timestamp
-
-    path = inst.layout.metadata / "timestamp.json"
-    stamp = Metadata[Timestamp].from_bytes(path.read_bytes())
-    stamp.signed.unrecognized_fields.clear()
-    stamp.sign(keyring.load(inst.layout.keys, passphrase=None).timestamp)
-    stamp.to_file(str(path))
-
-
-def take_in(inst: Installation) -> adoption.Adopted:
-    with inst.database.begin() as conn:
-        return adoption.take_in(conn, inst.layout, actor="cli:ann", now=inst.now)
 
 
 def test_older_installation_is_taken_in_once_and_goes_on(older: Installation) -> None:
