@@ -14,8 +14,11 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 __all__ = ["guarded", "in_child", "keep", "process"]
+
+T = TypeVar("T")
 
 FORK_SECONDS = 30.0
 """Longest wait of a fork for guarded code, which takes milliseconds for a small model: the limited
@@ -24,7 +27,7 @@ child that tries a release may take as long."""
 _lock = threading.RLock()
 _forking = threading.local()
 _process = object()
-_renewals: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
+_renewals: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
 
 
 @contextmanager
@@ -35,10 +38,10 @@ def guarded() -> Iterator[None]:
         yield
 
 
-def in_child(renew: Callable[[], None]) -> None:
-    """Call a bound method in each child of a fork, in the order of these calls, for as long as its
-    object lives."""
-    _renewals[renew.__self__] = renew.__name__  # type: ignore[attr-defined]
+def in_child(owner: T, renew: Callable[[T], None]) -> None:
+    """Call a function of an object in each child of a fork, in the order of these calls, for as
+    long as the object lives: the function must not keep it alive, as a bound method does."""
+    _renewals[owner] = renew
 
 
 def keep(what: object) -> None:
@@ -65,7 +68,7 @@ def _after_in_child() -> None:
     _lock, _process = threading.RLock(), object()
     for owner, renew in list(_renewals.items()):
         with suppress(Exception):  # the others' locks have to be renewed all the same
-            getattr(owner, renew)()
+            renew(owner)
 
 
 os.register_at_fork(

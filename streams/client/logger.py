@@ -104,7 +104,7 @@ class PredictionLogger:
         self._parents: list[Pipeline] = []  # of the processes that we were forked from
         self._numbers = count()
         self._begin()
-        forks.in_child(self._forked)
+        forks.in_child(self, PredictionLogger._forked)
 
     # ------------------------------------------------------------------------- the hot path
 
@@ -207,7 +207,7 @@ class PredictionLogger:
         source: str = "default",
         observed_at: datetime | None = None,
         confidence: float | None = None,
-        op: str = "upsert",
+        op: Literal["upsert", "retract"] = "upsert",
         version: str | None = None,
         prediction: str | float | None = None,
         segment: Mapping[str, str] | None = None,
@@ -257,7 +257,7 @@ class PredictionLogger:
                 observed_at=datetime.now(UTC) if observed_at is None else moment(observed_at),
                 source=source,
                 confidence=plain(confidence),
-                op=op,  # type: ignore[arg-type]  # checked when it is encoded
+                op=op,
                 inclusion_probability=plain(inclusion_probability),
                 uniform=uniform,
                 request_id=UUID(str(request_id)) if request_id else None,

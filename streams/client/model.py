@@ -134,7 +134,7 @@ class ModelClient:
         self._closed = False
         self._renew()
         self._begin()
-        forks.in_child(self._forked)
+        forks.in_child(self, ModelClient._forked)
         if log is not None:
             method = weakref.WeakMethod(self._announced)  # a logger must not keep clients alive
             log.on_pointer(name, lambda event: _call(method, event))

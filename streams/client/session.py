@@ -145,8 +145,9 @@ class Session:
             return np.ascontiguousarray(rows, np.float32)
         if not rows:
             return np.empty((0, features), np.float32)
-        if not self.positional and all(isinstance(r, Mapping) for r in rows):
-            return self.manifest.schema.pack(rows)  # type: ignore[arg-type]
+        named = [r for r in rows if isinstance(r, Mapping)]
+        if not self.positional and len(named) == len(rows):
+            return self.manifest.schema.pack(named)
         return np.concatenate([self.pack(r) for r in rows])
 
     def named(self, row: Row) -> Any:

@@ -69,14 +69,15 @@ class ServedRows:
     def joined(parts: Sequence[ServedRows]) -> ServedRows:
         """Rows one after the other; at least one part."""
 
-        def column(name: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(p, name) for p in parts])
-
-        names = ("error", "labelled", "served_at", "confidence", "window", "drawn")
         return ServedRows(
             first=parts[0].first,
             slices={k: _joined([p.slices[k] for p in parts]) for k in parts[0].slices},
-            **{name: column(name) for name in names},  # type: ignore[arg-type]
+            error=np.concatenate([p.error for p in parts]),
+            labelled=np.concatenate([p.labelled for p in parts]),
+            served_at=np.concatenate([p.served_at for p in parts]),
+            confidence=np.concatenate([p.confidence for p in parts]),
+            window=np.concatenate([p.window for p in parts]),
+            drawn=np.concatenate([p.drawn for p in parts]),
         )
 
     def within(self, place: str | None) -> NDArray[np.bool_]:

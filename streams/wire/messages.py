@@ -185,11 +185,13 @@ def _instead_of_a_label(label: Any) -> str:
 def _parsed(data: bytes, event: type[E]) -> E:
     if b"\\u0000" in data and _NUL(data):
         raise WireError("invalid_field", "a text contains NUL, which no database stores")
+    decoder: msgspec.json.Decoder[E] = _DECODERS[event]
     try:
-        return _DECODERS[event].decode(data.removeprefix(BOM_UTF8))  # type: ignore[no-any-return]
+        return decoder.decode(data.removeprefix(BOM_UTF8))
     except msgspec.ValidationError as exc:
-        if event is LabelObserved and (label := _relaxed(data)) is not None:
-            return label  # type: ignore[return-value]
+        label = _relaxed(data) if event is LabelObserved else None
+        if isinstance(label, event):
+            return label
         if what := looks_like(data):
             raise WireError("invalid_field", f"no JSON object, but {what}") from None
         why = invalid(exc)

@@ -224,6 +224,8 @@ class _Decoding:
         What all have in common is looked at once, and the loops run in C.
         """
         values = self.records.values(start, stop)
+        if values is None or max(map(len, values)) > MAX_EVENT_BYTES:
+            return False
         index: dict[_Model, list[int]] = {}
         if len(set(which)) == 1:
             index[which[0]] = list(range(start, stop))
@@ -232,17 +234,15 @@ class _Decoding:
                 index.setdefault(model, []).append(i)
         stretch: list[tuple[_Model, list[int], list[Row]]] = []
         try:
-            if max(map(len, values)) > MAX_EVENT_BYTES:  # type: ignore[arg-type]
-                return False
             for model, own in index.items():
                 texts = values if len(index) == 1 else [values[i - start] for i in own]
-                rows = list(map(model.decode, texts))  # type: ignore[arg-type]
+                rows = list(map(model.decode, texts))
                 if {r.model for r in rows} != {model.name}:
                     return False
                 for version in {r.version for r in rows}:
                     checked_names(model.name, version)
                 stretch.append((model, own, rows))
-        except (*_BROKEN, TypeError, WireError):  # one that does not fit, or a tombstone
+        except (*_BROKEN, WireError):  # one that does not fit
             return False
         for model, own, rows in stretch:
             model.add(rows, own)

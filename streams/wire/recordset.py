@@ -172,14 +172,14 @@ class RecordSet(Sequence[Record]):
         own = slice(start, stop)
         return RecordSet(self._data, self._offset[own], self._timestamp[own], self._bounds[:, own])
 
-    def values(self, start: int, stop: int) -> list[bytes | None]:
-        """The events' bytes."""
+    def values(self, start: int, stop: int) -> list[bytes] | None:
+        """The events' bytes; ``None``: one of them is a tombstone."""
         data = self._data
         begins = self._bounds[_VALUE, start:stop]
+        if (begins < 0).any():
+            return None
         both = zip(begins.tolist(), self._bounds[_HEAD, start:stop].tolist(), strict=True)
-        if (begins >= 0).all():
-            return [data[a:b] for a, b in both]
-        return [data[a:b] if a >= 0 else None for a, b in both]
+        return [data[a:b] for a, b in both]
 
     def alike(self, form: Form) -> NDArray[np.bool_]:
         """Which of them have this form, ``(n,)``."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_network
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from redistill.workers.alerts.channels.egress import Network
@@ -22,6 +23,7 @@ __all__ = [
     "url_or_secret_of",
 ]
 
+T = TypeVar("T")
 LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 MOST_CHARACTERS = 2_000
 
@@ -136,10 +138,10 @@ def url_or_secret_of(value: object) -> UrlSource:
     return UrlSource(url_of(value))
 
 
-def listed(reader: Callable[[str], object]) -> Callable[[object], tuple[object, ...]]:
+def listed(reader: Callable[[str], T]) -> Callable[[object], tuple[T, ...]]:
     """A reader of lists of texts."""
 
-    def read(value: object) -> tuple[object, ...]:
+    def read(value: object) -> tuple[T, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) for v in value):
             raise ValueError('a list of texts was expected, like ["one", "two"]')
         return tuple(map(reader, value))
@@ -155,7 +157,7 @@ def networks_of(value: object) -> Sequence[Network]:
     >>> networks_of(["10.1.0.0/16"])
     (IPv4Network('10.1.0.0/16'),)
     """
-    return listed(_network)(value)  # type: ignore[return-value]
+    return listed(_network)(value)
 
 
 def _network(text: str) -> Network:

@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redistill.workers.errors import SettingsError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = ["number", "option", "read", "texts"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 _READ, _SAID = "redistill.read", "redistill.said"
 
 
@@ -36,7 +39,7 @@ def option(
     return dataclasses.field(default=default, metadata={_READ: reader, _SAID: said})
 
 
-def texts(options: type) -> dict[str, str]:
+def texts(options: type[DataclassInstance]) -> dict[str, str]:
     """Key -> what it means, in the order of the dataclass."""
     return {f.name: f.metadata[_SAID] for f in dataclasses.fields(options)}
 
@@ -54,7 +57,7 @@ def read(options: type[T], given: Mapping[str, object], *, at: str) -> T:
     SettingsError
         Keys are unknown, missing or wrong: all of them are named.
     """
-    fields = {f.name: f for f in dataclasses.fields(options)}  # type: ignore[arg-type]
+    fields = {f.name: f for f in dataclasses.fields(options)}
     problems, values = [], {}
     for key in given:
         if key not in fields:

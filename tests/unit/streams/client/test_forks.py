@@ -75,7 +75,7 @@ def test_objects_renew_what_is_theirs_in_the_child_whatever_befalls_one_of_them(
     class Part:
         def __init__(self, *, breaks: bool = False) -> None:
             self.breaks, self.renewed = breaks, 0
-            forks.in_child(self.renew)
+            forks.in_child(self, Part.renew)
 
         def renew(self) -> None:
             if self.breaks:
