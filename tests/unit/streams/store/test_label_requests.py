@@ -9,20 +9,29 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
 
 from redistill.streams.engine.accumulator import Accumulator
+from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
-from redistill.streams.monitor.label_requests import BURST_ROWS, included
+from redistill.streams.monitor.expected_error import ExpectedError
+from redistill.streams.monitor.label_requests import (
+    BURST_ROWS,
+    SLICE_BACK,
+    SLICE_NEXT,
+    included,
+)
 from redistill.streams.store import label_requests, requestable_rows
 from redistill.streams.store import tables as t
 from redistill.streams.store.batch import Partition
-from redistill.streams.store.database import Database
+from redistill.streams.store.database import Database, upsert
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.label_requests import LabelRequester
+from redistill.streams.wire.block import Codes
 from redistill.streams.wire.events import LabelObserved, LabelsRequested, PredictionMade
 from redistill.streams.wire.messages import read_value
 from redistill.times import DAY, HOUR, SECOND, microseconds, to_seconds
@@ -307,3 +316,84 @@ def test_workers_that_look_at_the_same_moment_ask_once(db: Database) -> None:
     (request,) = s.read(t.label_requests)
     assert request.rows == sum(rows) == len(s.read(t.label_request_rows))
     assert len(s.events()) == 1
+
+
+def test_workers_that_look_at_once_stay_within_the_budget_of_a_day(db: Database) -> None:
+    """Each with what it remembers of earlier looks, and a burst that goes on."""
+    config = dataclasses.replace(ASKING, requests_per_day=300)
+    s = Traffic(db, config)
+    s.serve(2_000, wrong_every=10)
+    requesters = [LabelRequester(db, state_key=KEY) for _ in range(4)]
+    ready = threading.Barrier(4)
+
+    def look(mine: LabelRequester) -> int:
+        ready.wait()
+        return mine.ask(config, now=s.now).rows
+
+    asked: list[int] = []
+    with ThreadPoolExecutor(4) as workers:
+        for _ in range(30):
+            s.serve(100, wrong_every=3)
+            asked += workers.map(look, requesters)
+            if len(s.read(t.label_requests)) >= 2 and not any(asked[-4:]):
+                break  # the burst is over, or the budget
+    requests = sorted(s.read(t.label_requests), key=lambda r: r.asked_at)
+    used = np.cumsum([r.rows for r in requests])
+    assert 250 < used[-1] <= 300
+    assert [r.budget_left for r in requests] == (300 - used).tolist()
+    assert used[-1] == sum(asked) == len(s.read(t.label_request_rows))
+    assert used[-1] == sum(len(e.rows) for e in s.events())
+
+
+def test_suspected_slice_asks_for_its_own_rows_whose_labels_decide_of_it_alone(
+    db: Database,
+) -> None:
+    """US gets wrong as often as EU gets right: nothing shows in the whole model."""
+    rng = np.random.default_rng(5)
+    s = Traffic(db)
+    region = Codes(rng.integers(0, 3, 6_000).astype(np.int32).clip(0, 1), ("US", "EU"))
+    wrong = (rng.random(6_000) < 0.1).astype(int)
+    with db.begin() as conn:
+        normal = {
+            "base_error": BaseError.from_errors(wrong).to_json(),
+            "expected_error": ExpectedError.fit(wrong, {"region": region}).to_json(),
+        }
+        keys = {"model": "credit", "version": "7", "provisional": False}
+        conn.execute(upsert(t.profiles, ["model", "version"]).values(**keys, **normal))
+
+    def serve(n: int, rates: dict[str, float]) -> None:
+        new = range(s.rows, s.rows + n)
+        s.rows += n
+        rate = {i: rates["EU" if i % 3 else "US"] for i in new}
+        s.send(
+            *(prediction(i, right=rng.random() >= rate[i]) for i in new),
+            *(label(i, inclusion_probability=P_ORDINARY) for i in new if i % 10 == 0),
+        )
+
+    serve(2_000, {"US": 0.1, "EU": 0.1})
+    assert s.ask() == 0
+    for _ in range(40):
+        serve(100, {"US": 0.45, "EU": 0.0})
+        if asked := s.ask():
+            break
+    (request,) = s.read(t.label_requests)
+    assert (request.why, request.slice) == ("slice:region=US", "region=US")
+    assert 0 < request.rows == asked <= SLICE_BACK
+    ids = [r.id for r in s.read(t.label_request_rows)]
+    assert all(int(i.removeprefix("row-")) % 3 == 0 for i in ids)
+    (event,) = s.events()
+    assert {(r.inclusion_probability, r.uniform) for r in event.rows} == {
+        (request.p_include, False)
+    }
+    serve(60, {"US": 0.45, "EU": 0.0})
+    assert s.ask() > 0, "the next ones of the slice"
+    again = max(s.read(t.label_requests), key=lambda r: r.asked_at)
+    assert (again.slice, again.p_include) == ("region=US", 1.0)
+    assert again.rows <= SLICE_NEXT
+    before = {f.scope for f in s.read(t.findings)}
+    s.answer()
+    answers = [o for o in s.read(t.outcomes) if o.request_id is not None]
+    assert len(answers) == request.rows + again.rows
+    assert {(o.slice_only, o.uniform) for o in answers} == {("region=US", False)}
+    after = [f for f in s.read(t.findings) if f.scope not in before]
+    assert [(f.kind, f.scope) for f in after] == [("accuracy", "slice:region=US")]
