@@ -4,16 +4,15 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from stream_intake import KEY, L0, NOW, StreamIntake
 from stream_rows import (
     CONFIG,
-    START,
     chunk,
     label,
     new_database,
@@ -23,25 +22,18 @@ from stream_rows import (
 )
 from structlog.testing import capture_logs
 
-from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.engine.label_rows import label_row
 from redistill.streams.monitor.base_error import BaseError
-from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.expected_error import ExpectedError
 from redistill.streams.monitor.outcomes import AccuracyState
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database, upsert
 from redistill.streams.store.flush import flush
 from redistill.streams.store.join_step import JoinStep, join_labels
 from redistill.streams.store.rates import RateRaiser, set_rate
 from redistill.streams.wire.block import Codes
-from redistill.streams.wire.events import DriftFound, LabelObserved, PredictionMade
-from redistill.times import DAY, SECOND, microseconds, to_seconds
-
-P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
-KEY = b"k" * 32
-NOW = microseconds(START) + 3_600 * SECOND
+from redistill.streams.wire.events import DriftFound
+from redistill.times import DAY, SECOND
 
 
 @pytest.fixture
@@ -52,46 +44,8 @@ def db(database_url: str) -> Iterator[Database]:
     db.dispose()
 
 
-class Stream:
-    """A stream worker without Kafka: send rows and labels, in any order."""
-
-    def __init__(self, db: Database, *, now: int = NOW, config: WatchConfig = CONFIG) -> None:
-        self.db, self.now, self.config = db, now, config
-        self.accumulator = Accumulator(
-            db,
-            state_key=KEY,
-            kinds={"predictions": "predictions", "labels": "labels"},
-            clock=lambda: to_seconds(self.now),
-        )
-        self.offsets = {P0: 0, L0: 0}
-        self.accumulator.assign(P0, "predictions", stored=None, start=0)
-        self.accumulator.assign(L0, "labels", stored=None, start=0)
-
-    def send(self, *events: PredictionMade | LabelObserved) -> Stream:
-        for event in events:
-            partition = P0 if isinstance(event, PredictionMade) else L0
-            self.accumulator.take(partition, chunk([record(event, self.offsets[partition])]))
-            self.offsets[partition] += 1
-        batch = self.accumulator.close()
-        assert batch is not None
-        flush(self.db, batch, now=self.now)
-        return self
-
-    def join(self, **changes: Any) -> JoinStep:
-        done = join_labels(self.db, self.config, now=self.now, state_key=KEY, **changes)
-        assert done is not None
-        return done
-
-    def rows(self, table: sa.Table) -> list[Any]:
-        with self.db.read() as conn:
-            return list(conn.execute(sa.select(table)))
-
-    def counters(self) -> dict[str, int]:
-        return {r.name: r.value for r in self.rows(t.counters)}
-
-
 def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i) for i in range(5)), *(label(i) for i in range(5, 8)))
     assert s.join() == JoinStep()
     s.now += 2 * SECOND
@@ -109,7 +63,7 @@ def test_outcomes_are_numbered_without_holes_in_both_orders_of_arrival(db: Datab
 
 
 def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(label(1))
     looked = 0
     while {r.state for r in s.rows(t.labels)} == {"waiting"}:
@@ -124,7 +78,7 @@ def test_label_waits_at_doubling_intervals_and_becomes_an_orphan(db: Database) -
 
 
 def test_label_of_a_row_that_failed_makes_no_outcome(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1), prediction(2, failed="fallback"), prediction(3, failed="error"))
     s.send(label(1), label(2), label(3, version="7", prediction="repay"))
     assert s.join().outcomes == 1
@@ -136,7 +90,7 @@ def test_label_of_a_row_that_failed_makes_no_outcome(db: Database) -> None:
 
 
 def test_outcome_says_how_its_label_came_in_and_what_was_predicted(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     request = UUID(int=7)
     s.send(prediction(1, prediction_interval=(0.5, 1.5)), prediction(2))
     s.send(label(1, request_id=request, arrival="import", uniform=False), label(2, arrival="api"))
@@ -151,7 +105,7 @@ def test_outcome_says_how_its_label_came_in_and_what_was_predicted(db: Database)
 
 
 def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     with db.begin() as conn:
         set_rate(conn, "credit", join=30, now=0)  # so long ago that nothing older can be waited for
     s.accumulator.refresh()
@@ -162,7 +116,7 @@ def test_label_outside_the_sample_is_unsampled_without_a_look_up(db: Database) -
 
 
 def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1))
     with db.begin() as conn:
         set_rate(conn, "credit", join=30, now=s.now)
@@ -172,7 +126,7 @@ def test_label_is_looked_up_while_an_older_larger_rate_counts(db: Database) -> N
 
 
 def test_label_that_brings_its_prediction_needs_no_join(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(label(1, version="7", prediction="default", segment={"region": "US"}))
     assert s.join().outcomes == 0, "it may have been logged"
     s.now += 60 * SECOND
@@ -190,7 +144,7 @@ def test_label_that_brings_its_prediction_needs_no_join(db: Database) -> None:
 def test_source_with_priority_wins_and_others_are_ignored(db: Database) -> None:
     config = dataclasses.replace(CONFIG, label_sources=("ledger", "analyst"))
     watch(db, config)
-    s = Stream(db, config=config)
+    s = StreamIntake(db, config=config)
     s.send(
         prediction(1),
         label(1, source="analyst", label="default", seconds=99),
@@ -206,7 +160,7 @@ def test_source_with_priority_wins_and_others_are_ignored(db: Database) -> None:
 
 
 def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1), label(1))
     s.join()
     before = s.rows(t.accuracy_states)
@@ -226,7 +180,7 @@ def test_correction_changes_what_gates_read_and_no_detector(db: Database) -> Non
 
 
 def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(label(1), label(1, op="retract", label=None, seconds=100))
     s.now += SECOND
     s.send(prediction(1))
@@ -236,7 +190,7 @@ def test_retraction_before_the_prediction_makes_no_outcome(db: Database) -> None
 
 
 def test_label_sent_twice_counts_once(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1), label(1), label(1))
     s.join()
     s.send(label(1))
@@ -247,7 +201,7 @@ def test_label_sent_twice_counts_once(db: Database) -> None:
 
 def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
     watch(db, versions=("7", "8"))
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1), prediction(2, version="8"), label(1), label(2))
     s.join()
     assert {(o.version, o.seq, o.id) for o in s.rows(t.outcomes)} == {
@@ -257,7 +211,7 @@ def test_outcomes_belong_to_the_version_that_predicted(db: Database) -> None:
 
 
 def test_detectors_see_labels_in_the_order_in_which_they_came(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i) for i in range(4)))
     s.send(label(3, seconds=86_000))
     for i in (2, 0, 1):
@@ -271,7 +225,7 @@ def test_detectors_see_labels_in_the_order_in_which_they_came(db: Database) -> N
 
 def test_what_raised_an_alarm_is_known_by_the_row_that_did(db: Database) -> None:
     """Also where its labels claim to be of tomorrow: an alarm is dated when they came."""
-    s = Stream(db)
+    s = StreamIntake(db)
     n = 400
     s.send(*(prediction(i, right=i % 10 != 0) for i in range(n)))
     s.send(*(prediction(i, right=False) for i in range(n, n + 100)))
@@ -288,7 +242,7 @@ def test_what_raised_an_alarm_is_known_by_the_row_that_did(db: Database) -> None
 
 
 def test_work_of_one_call_is_bounded(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i) for i in range(30)), *(label(i) for i in range(30)))
     done = [s.join(limit=10) for _ in range(4)]
     assert [d.outcomes for d in done] == [10, 10, 10, 0]
@@ -296,7 +250,7 @@ def test_work_of_one_call_is_bounded(db: Database) -> None:
 
 
 def test_harm_is_found_stored_and_announced(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     n = 600
     s.send(*(prediction(i, right=i % 10 != 0) for i in range(n)), *(label(i) for i in range(n)))
     while s.join(limit=100).more:
@@ -319,7 +273,7 @@ def test_harm_is_found_stored_and_announced(db: Database) -> None:
 
 def test_labels_that_are_null_are_dead_letters_and_no_outcomes(db: Database) -> None:
     """400 of them once opened an incident of harm on rows that were all right."""
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i) for i in range(400)))
     raw = [record(label(i), i) for i in range(400)]
     nulls = [r._replace(value=re.sub(rb'"label":"\w+"', b'"label":null', r.value)) for r in raw]
@@ -333,7 +287,7 @@ def test_labels_that_are_null_are_dead_letters_and_no_outcomes(db: Database) -> 
 
 
 def test_labels_that_are_null_from_before_are_settled_and_make_no_outcome(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i) for i in range(400)), *(label(i) for i in range(400)))
     with db.begin() as conn:
         conn.execute(sa.update(t.labels).values(label=None))
@@ -345,7 +299,7 @@ def test_labels_that_are_null_from_before_are_settled_and_make_no_outcome(db: Da
 def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> None:
     db = new_database(postgres_url)
     watch(db)
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(prediction(1), label(1))
     with db.begin() as conn:
         conn.execute(sa.insert(t.model_locks).values(model="credit"))
@@ -358,7 +312,7 @@ def test_model_that_another_worker_drains_is_left_alone(postgres_url: str) -> No
 
 def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
     config = dataclasses.replace(CONFIG, join_rows_per_second=10, feature_rows_per_second=10)
-    s = Stream(db, config=config)
+    s = StreamIntake(db, config=config)
     s.send(prediction(0))
     with db.begin() as conn:
         set_rate(conn, "credit", join=3, feature=4, now=s.now)
@@ -374,7 +328,7 @@ def test_rates_rise_one_step_after_a_calm_minute(db: Database) -> None:
 
 
 def test_forged_accuracy_state_starts_anew_and_its_findings_take_no_id_twice(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     s.send(*(prediction(i, right=i % 2 == 0) for i in range(300)), *(label(i) for i in range(300)))
     s.join()
     before = {f.finding_id for f in s.rows(t.findings) if f.kind == "accuracy"}
@@ -405,7 +359,7 @@ def test_forged_accuracy_state_starts_anew_and_its_findings_take_no_id_twice(db:
 
 
 def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
-    s = Stream(db)
+    s = StreamIntake(db)
     rows = [
         label_row(label(i, **more), i, state="unregistered", bound=True)
         for i, more in enumerate(({}, {"version": "7", "prediction": "repay"}, {"label": "nan"}))
@@ -425,7 +379,7 @@ def test_labels_wait_for_their_model_to_be_registered(db: Database) -> None:
 
 def test_whose_labels_count_is_what_sql_says_when_they_are_joined(db: Database) -> None:
     """A worker reads specifications after it flushed: what it took before is not joined by them."""
-    s = Stream(db)
+    s = StreamIntake(db)
     watch(db, dataclasses.replace(CONFIG, bound_sources=("ledger",)))
     s.send(prediction(1), label(1))  # taken by the old specification
     assert [r.state for r in s.rows(t.labels)] == ["waiting"]
@@ -448,7 +402,7 @@ def test_slices_of_outcomes_have_tests_where_what_to_expect_of_them_is_known(db:
                 provisional=False,
             )
         )
-    s = Stream(db)
+    s = StreamIntake(db)
     rows = [prediction(i, right=i % 2 == 0 or i < 80) for i in range(200)]
     s.send(*rows, *(label(i) for i in range(200)))
     s.now += 2 * SECOND

@@ -7,14 +7,14 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, chunk, label, new_database, prediction, record, watch
+from stream_intake import KEY, StreamIntake
+from stream_rows import CONFIG, START, label, new_database, prediction, watch
 
-from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.monitor.base_error import BaseError
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.monitor.expected_error import ExpectedError
@@ -26,18 +26,13 @@ from redistill.streams.monitor.label_requests import (
 )
 from redistill.streams.store import label_requests, requestable_rows
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database, upsert
-from redistill.streams.store.flush import flush
-from redistill.streams.store.join_step import join_labels
 from redistill.streams.store.label_requests import LabelRequester
 from redistill.streams.wire.block import Codes
 from redistill.streams.wire.events import LabelObserved, LabelsRequested, PredictionMade
 from redistill.streams.wire.messages import read_value
-from redistill.times import DAY, HOUR, SECOND, microseconds, to_seconds
+from redistill.times import DAY, HOUR, SECOND, microseconds
 
-P0, L0 = Partition("topic-id-p", 0), Partition("topic-id-l", 0)
-KEY = b"k" * 32
 NOW = microseconds(START) + 12 * HOUR
 ASKING = dataclasses.replace(CONFIG, requests_per_day=800, label_cost=0.5)
 P_ORDINARY = 0.1
@@ -50,38 +45,24 @@ def db(database_url: str) -> Iterator[Database]:
     made.dispose()
 
 
-class Traffic:
-    """A stream worker without Kafka: every tenth row is labelled, and some are wrong."""
+class Traffic(StreamIntake):
+    """Every tenth row is labelled, and some are wrong; a second later labels are joined."""
 
     def __init__(self, db: Database, config: WatchConfig = ASKING) -> None:
         watch(db, config)
-        self.db, self.config, self.now = db, config, NOW
-        self.accumulator = Accumulator(
-            db,
-            state_key=KEY,
-            kinds={"predictions": "predictions", "labels": "labels"},
-            clock=lambda: to_seconds(self.now),
-        )
-        self.offsets = {P0: 0, L0: 0}
-        self.accumulator.assign(P0, "predictions", stored=None, start=0)
-        self.accumulator.assign(L0, "labels", stored=None, start=0)
+        super().__init__(db, now=NOW, config=config)
         self.requester = LabelRequester(db, state_key=KEY)
-        self.rows = 0
+        self.served = 0
 
-    def send(self, *events: PredictionMade | LabelObserved) -> None:
-        for event in events:
-            partition = P0 if isinstance(event, PredictionMade) else L0
-            self.accumulator.take(partition, chunk([record(event, self.offsets[partition])]))
-            self.offsets[partition] += 1
-        batch = self.accumulator.close()
-        assert batch is not None
-        flush(self.db, batch, now=self.now)
-        join_labels(self.db, self.config, now=self.now, state_key=KEY)
+    def send(self, *events: PredictionMade | LabelObserved) -> Self:
+        super().send(*events)
+        self.join()
         self.now += SECOND
+        return self
 
     def serve(self, n: int, *, wrong_every: int) -> None:
-        new = range(self.rows, self.rows + n)
-        self.rows += n
+        new = range(self.served, self.served + n)
+        self.served += n
         self.send(
             *(prediction(i, right=i // 10 % wrong_every != 0) for i in new),
             *(label(i, inclusion_probability=P_ORDINARY) for i in new if i % 10 == 0),
@@ -98,15 +79,11 @@ class Traffic:
         raise AssertionError("nothing was suspected")
 
     def answer(self, **changes: Any) -> None:
-        ids = [r.id for r in self.read(t.label_request_rows)]
+        ids = [r.id for r in self.rows(t.label_request_rows)]
         self.send(*(label(int(i.removeprefix("row-")), **changes) for i in ids))
 
-    def read(self, table: sa.Table) -> list[Any]:
-        with self.db.read() as conn:
-            return list(conn.execute(sa.select(table)))
-
     def events(self) -> list[LabelsRequested]:
-        rows = [r for r in self.read(t.outbox) if r.topic == "label-requests"]
+        rows = [r for r in self.rows(t.outbox) if r.topic == "label-requests"]
         return [read_value(bytes(r.value), LabelsRequested) for r in rows]
 
 
@@ -115,7 +92,7 @@ def test_suspicion_asks_for_a_spread_of_rows_and_says_what_it_costs(db: Database
     s.serve(2_000, wrong_every=10)
     assert s.ask() == 0, "as many errors as usual raise no suspicion"
     rows = s.until_asked()
-    (request,) = s.read(t.label_requests)
+    (request,) = s.rows(t.label_requests)
     assert 200 <= rows <= BURST_ROWS, "the rest has a label already"
     assert (request.why, request.slice, request.rows) == ("harm", None, rows)
     assert (request.budget, request.budget_left) == (800, 800 - rows)
@@ -124,7 +101,7 @@ def test_suspicion_asks_for_a_spread_of_rows_and_says_what_it_costs(db: Database
     (event,) = s.events()
     assert str(event.request_id) == request.request_id
     assert (event.cost, event.budget_left) == (request.cost, request.budget_left)
-    asked = {r.id: r for r in s.read(t.label_request_rows)}
+    asked = {r.id: r for r in s.rows(t.label_request_rows)}
     assert {r.id for r in event.rows} == asked.keys()
     assert len(asked) == rows
     first = event.rows[0]
@@ -140,23 +117,23 @@ def test_answers_become_outcomes_of_the_request_and_decide(db: Database) -> None
     s = Traffic(db)
     s.serve(2_000, wrong_every=10)
     s.until_asked()
-    assert s.read(t.findings) == []
+    assert s.rows(t.findings) == []
     s.answer()
-    (request,) = s.read(t.label_requests)
-    answers = [o for o in s.read(t.outcomes) if o.request_id is not None]
+    (request,) = s.rows(t.label_requests)
+    answers = [o for o in s.rows(t.outcomes) if o.request_id is not None]
     assert len(answers) == request.rows
     assert {o.request_id for o in answers} == {request.request_id}
     assert all(o.uniform and o.slice_only is None for o in answers)
-    assert [f.kind for f in s.read(t.findings)] == ["accuracy"]
+    assert [f.kind for f in s.rows(t.findings)] == ["accuracy"]
     union = included(P_ORDINARY, request.p_include)
     within = [
         o
-        for o in s.read(t.outcomes)
+        for o in s.rows(t.outcomes)
         if request.first_served_at <= o.served_at <= request.last_served_at
     ]
     assert {o.request_id is None for o in within} == {True, False}
     assert all(o.p_include == pytest.approx(union) for o in within)
-    before = [o for o in s.read(t.outcomes) if o.served_at < request.first_served_at]
+    before = [o for o in s.rows(t.outcomes) if o.served_at < request.first_served_at]
     assert {o.p_include for o in before} == {P_ORDINARY}
 
 
@@ -170,10 +147,10 @@ def test_rows_served_next_are_asked_for_as_long_as_the_burst_goes(db: Database) 
     for _ in range(4):
         s.serve(100, wrong_every=3)
         s.ask()
-    again, *later = sorted(s.read(t.label_requests), key=lambda r: r.asked_at)[1:]
+    again, *later = sorted(s.rows(t.label_requests), key=lambda r: r.asked_at)[1:]
     assert again.p_include == 1.0
     assert sum(r.rows for r in later) + again.rows <= BURST_ROWS
-    assert len(s.read(t.label_request_rows)) == first + sum(r.rows for r in (again, *later))
+    assert len(s.rows(t.label_request_rows)) == first + sum(r.rows for r in (again, *later))
 
 
 def test_budget_of_the_day_is_never_exceeded_and_is_new_the_next_day(db: Database) -> None:
@@ -184,7 +161,7 @@ def test_budget_of_the_day_is_never_exceeded_and_is_new_the_next_day(db: Databas
     for _ in range(5):
         s.serve(100, wrong_every=3)
         s.ask()
-    requests = s.read(t.label_requests)
+    requests = s.rows(t.label_requests)
     assert sum(r.rows for r in requests) <= 120
     assert {r.budget for r in requests} == {120}
     assert min(r.budget_left for r in requests) == 120 - sum(r.rows for r in requests)
@@ -201,7 +178,7 @@ def test_nothing_is_asked_for_by_default(db: Database) -> None:
     for _ in range(6):
         s.serve(100, wrong_every=3)
         assert s.ask() == 0
-    assert s.read(t.label_requests) == []
+    assert s.rows(t.label_requests) == []
 
 
 def test_another_worker_that_looks_asks_for_nothing_twice(db: Database) -> None:
@@ -210,8 +187,8 @@ def test_another_worker_that_looks_asks_for_nothing_twice(db: Database) -> None:
     rows = s.until_asked()
     for _ in range(2):  # one that knows nothing of what was seen
         assert LabelRequester(db, state_key=KEY).ask(s.config, now=s.now).rows == 0
-    assert len(s.read(t.label_request_rows)) == rows
-    assert len(s.read(t.label_requests)) == 1
+    assert len(s.rows(t.label_request_rows)) == rows
+    assert len(s.rows(t.label_requests)) == 1
 
 
 def test_features_that_may_not_be_stored_leave_in_no_request(db: Database) -> None:
@@ -227,17 +204,17 @@ def test_answer_that_names_another_request_is_counted(db: Database) -> None:
     s.serve(2_000, wrong_every=10)
     s.until_asked()
     s.answer(request_id="00000000-0000-0000-0000-000000000007")
-    rows = len(s.read(t.label_request_rows))
-    counted = {r.name: r.value for r in s.read(t.counters)}
+    rows = len(s.rows(t.label_request_rows))
+    counted = {r.name: r.value for r in s.rows(t.counters)}
     assert counted["labels_other_request"] == rows
-    assert sum(o.request_id is not None for o in s.read(t.outcomes)) == rows
+    assert sum(o.request_id is not None for o in s.rows(t.outcomes)) == rows
 
 
 def test_request_state_is_kept_by_version(db: Database) -> None:
     s = Traffic(db)
     s.serve(2_000, wrong_every=10)
     s.until_asked()
-    (state,) = s.read(t.label_request_states)
+    (state,) = s.rows(t.label_request_states)
     assert json.loads(state.state)["following"] == {"harm": BURST_ROWS}
 
 
@@ -276,7 +253,7 @@ def test_first_request_does_not_read_what_was_stored_before(
     monkeypatch.setattr(label_requests, "since_block", since_block)
     s.until_asked()
     assert behind == [], "there are no rows that are served next yet"
-    last = max(r.block_id for r in s.read(t.feature_rows))
+    last = max(r.block_id for r in s.rows(t.feature_rows))
     s.serve(100, wrong_every=3)
     s.ask()
     assert behind == [last]
@@ -313,8 +290,8 @@ def test_workers_that_look_at_the_same_moment_ask_once(db: Database) -> None:
             if any(rows):
                 break
     assert sum(map(bool, rows)) == 1
-    (request,) = s.read(t.label_requests)
-    assert request.rows == sum(rows) == len(s.read(t.label_request_rows))
+    (request,) = s.rows(t.label_requests)
+    assert request.rows == sum(rows) == len(s.rows(t.label_request_rows))
     assert len(s.events()) == 1
 
 
@@ -335,13 +312,13 @@ def test_workers_that_look_at_once_stay_within_the_budget_of_a_day(db: Database)
         for _ in range(30):
             s.serve(100, wrong_every=3)
             asked += workers.map(look, requesters)
-            if len(s.read(t.label_requests)) >= 2 and not any(asked[-4:]):
+            if len(s.rows(t.label_requests)) >= 2 and not any(asked[-4:]):
                 break  # the burst is over, or the budget
-    requests = sorted(s.read(t.label_requests), key=lambda r: r.asked_at)
+    requests = sorted(s.rows(t.label_requests), key=lambda r: r.asked_at)
     used = np.cumsum([r.rows for r in requests])
     assert 250 < used[-1] <= 300
     assert [r.budget_left for r in requests] == (300 - used).tolist()
-    assert used[-1] == sum(asked) == len(s.read(t.label_request_rows))
+    assert used[-1] == sum(asked) == len(s.rows(t.label_request_rows))
     assert used[-1] == sum(len(e.rows) for e in s.events())
 
 
@@ -362,8 +339,8 @@ def test_suspected_slice_asks_for_its_own_rows_whose_labels_decide_of_it_alone(
         conn.execute(upsert(t.profiles, ["model", "version"]).values(**keys, **normal))
 
     def serve(n: int, rates: dict[str, float]) -> None:
-        new = range(s.rows, s.rows + n)
-        s.rows += n
+        new = range(s.served, s.served + n)
+        s.served += n
         rate = {i: rates["EU" if i % 3 else "US"] for i in new}
         s.send(
             *(prediction(i, right=rng.random() >= rate[i]) for i in new),
@@ -376,10 +353,10 @@ def test_suspected_slice_asks_for_its_own_rows_whose_labels_decide_of_it_alone(
         serve(100, {"US": 0.45, "EU": 0.0})
         if asked := s.ask():
             break
-    (request,) = s.read(t.label_requests)
+    (request,) = s.rows(t.label_requests)
     assert (request.why, request.slice) == ("slice:region=US", "region=US")
     assert 0 < request.rows == asked <= SLICE_BACK
-    ids = [r.id for r in s.read(t.label_request_rows)]
+    ids = [r.id for r in s.rows(t.label_request_rows)]
     assert all(int(i.removeprefix("row-")) % 3 == 0 for i in ids)
     (event,) = s.events()
     assert {(r.inclusion_probability, r.uniform) for r in event.rows} == {
@@ -387,13 +364,13 @@ def test_suspected_slice_asks_for_its_own_rows_whose_labels_decide_of_it_alone(
     }
     serve(60, {"US": 0.45, "EU": 0.0})
     assert s.ask() > 0, "the next ones of the slice"
-    again = max(s.read(t.label_requests), key=lambda r: r.asked_at)
+    again = max(s.rows(t.label_requests), key=lambda r: r.asked_at)
     assert (again.slice, again.p_include) == ("region=US", 1.0)
     assert again.rows <= SLICE_NEXT
-    before = {f.scope for f in s.read(t.findings)}
+    before = {f.scope for f in s.rows(t.findings)}
     s.answer()
-    answers = [o for o in s.read(t.outcomes) if o.request_id is not None]
+    answers = [o for o in s.rows(t.outcomes) if o.request_id is not None]
     assert len(answers) == request.rows + again.rows
     assert {(o.slice_only, o.uniform) for o in answers} == {("region=US", False)}
-    after = [f for f in s.read(t.findings) if f.scope not in before]
+    after = [f for f in s.rows(t.findings) if f.scope not in before]
     assert [(f.kind, f.scope) for f in after] == [("accuracy", "slice:region=US")]

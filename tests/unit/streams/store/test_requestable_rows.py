@@ -7,18 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, chunk, new_database, prediction, record, watch
+from stream_intake import StreamIntake
+from stream_rows import CONFIG, new_database, prediction, watch
 
-from redistill.streams.engine.accumulator import Accumulator
 from redistill.streams.store import tables as t
-from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import flush
 from redistill.streams.store.requestable_rows import newest, since_block, unlabelled
-from redistill.times import HOUR, microseconds, to_seconds
-
-NOW = microseconds(START) + HOUR
-P0 = Partition("topic-id-p", 0)
 
 
 @pytest.fixture
@@ -26,20 +20,9 @@ def db(database_url: str) -> Iterator[Database]:
     """Rows 20 to 29 came before rows 0 to 19."""
     made = new_database(database_url)
     watch(made)
-    worker = Accumulator(
-        made,
-        state_key=b"k" * 32,
-        kinds={"predictions": "predictions"},
-        clock=lambda: to_seconds(NOW),
-    )
-    worker.assign(P0, "predictions", stored=None, start=0)
-    at = 0
+    intake = StreamIntake(made)
     for rows in (range(20, 30), range(20)):
-        worker.take(P0, chunk([record(prediction(i), at + n) for n, i in enumerate(rows)]))
-        at += len(rows)
-        batch = worker.close()
-        assert batch is not None
-        flush(made, batch, now=NOW)
+        intake.send(*map(prediction, rows))
     yield made
     made.dispose()
 

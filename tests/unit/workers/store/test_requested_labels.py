@@ -8,21 +8,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from stream_rows import CONFIG, START, chunk, new_database, prediction, record, watch
+from stream_intake import NOW, StreamIntake
+from stream_rows import CONFIG, new_database, prediction, watch
 
-from redistill.streams.engine.accumulator import Accumulator
-from redistill.streams.store.batch import Partition
 from redistill.streams.store.database import Database
-from redistill.streams.store.flush import flush
 from redistill.streams.store.request_draws import Draw
 from redistill.streams.store.requestable_rows import newest
 from redistill.streams.store.stored_requests import store_request
 from redistill.streams.store.tables import feature_rows
-from redistill.times import DAY, HOUR, microseconds, to_seconds
+from redistill.times import DAY
 from redistill.workers.store.requested_labels import open_rows, progress
 
-NOW = microseconds(START) + HOUR
-P0 = Partition("topic-id-p", 0)
 FIRST = ["id", "served_at", "prediction", "request_id", "p_include"]
 
 
@@ -31,17 +27,7 @@ def db(database_url: str) -> Iterator[Database]:
     """Labels of rows 10 to 19 of 20 are asked for."""
     made = new_database(database_url)
     watch(made)
-    worker = Accumulator(
-        made,
-        state_key=b"k" * 32,
-        kinds={"predictions": "predictions"},
-        clock=lambda: to_seconds(NOW),
-    )
-    worker.assign(P0, "predictions", stored=None, start=0)
-    worker.take(P0, chunk([record(prediction(i), i) for i in range(20)]))
-    batch = worker.close()
-    assert batch is not None
-    flush(made, batch, now=NOW)
+    StreamIntake(made).send(*map(prediction, range(20)))
     draw = Draw(
         request_id="11111111-2222-5333-8444-555555555555", version="7", first_served_at=0,
         last_served_at=NOW, p_include=0.5,
