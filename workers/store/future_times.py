@@ -51,8 +51,8 @@ PAST = (
     alert_holds.c.acknowledged_at,
 )
 """When something happened: never later than now. Not the audit chain, which is signed over its
-times, nor ``pointers.moved_at``, which has to be the chain's (nothing would be signed any more; what
-waits goes by ``pointer_history.at``), nor what only tells (activations)."""
+times, nor ``pointers.moved_at``, which has to be the chain's (nothing would be signed any more;
+what waits goes by ``pointer_history.at``), nor what only tells (activations)."""
 
 SPANS = (
     (jobs.c.created_at, jobs.c.deadline_at),
