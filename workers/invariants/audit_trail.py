@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.workers.store import alarm_budget
 from redistill.workers.store.future_times import BROUGHT_BACK, latest
 from redistill.workers.store.tables import audit
 
@@ -97,6 +98,10 @@ def _sort(trail: AuditTrail, told: Told) -> None:
         trail.pruned |= {(told.subject, str(v)) for v in body.get("versions", ())}
     elif told.action in REGISTERED:
         trail.registered[told.subject].append(told)
+    elif told.action == alarm_budget.CHANGED:
+        if known := trail.registered.get(told.subject):
+            watch = {"watch_sha256": body.get("watch_sha256")}
+            known.append(replace(known[-1], body={**known[-1].body, **watch}))
     elif told.action == "release.adopted":
         trail.adopted[told.subject] = told.written_at
         _adopt(trail, told)

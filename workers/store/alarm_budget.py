@@ -14,16 +14,19 @@ from statistics import harmonic_mean
 import sqlalchemy as sa
 import structlog
 
+from redistill.files import sha256_of_bytes
 from redistill.streams.monitor.config import WatchConfig
 from redistill.streams.store.database import Database
 from redistill.streams.store.tables import specs
-from redistill.workers.store import names, queries
+from redistill.workers.store import audit, names, queries
 
-__all__ = ["of_fleet", "refresh"]
+__all__ = ["CHANGED", "of_fleet", "refresh"]
 
 log = structlog.get_logger(__name__)
 
 FACTOR = 2.0
+CHANGED = "model.budget_changed"
+"""Action of the audit entry: who makes thresholds wider by SQL would silence a detector unseen."""
 
 
 def of_fleet(conn: sa.Connection) -> float | None:
@@ -64,15 +67,14 @@ def refresh(database: Database, *, alarms_per_week: float, now: int) -> list[str
             config = WatchConfig.from_json(text)
             if 1 / FACTOR < wanted / config.rows_per_alarm < FACTOR:
                 continue
+            watch = replace(config, rows_per_alarm=wanted).to_json().decode()
             conn.execute(
                 sa.update(specs)
                 .where(specs.c.model == model)
-                .values(
-                    watch=replace(config, rows_per_alarm=wanted).to_json().decode(),
-                    revision=specs.c.revision + 1,
-                    updated_at=now,
-                )
+                .values(watch=watch, revision=specs.c.revision + 1, updated_at=now)
             )
+            told = {"rows_per_alarm": wanted, "watch_sha256": sha256_of_bytes(watch.encode())}
+            audit.append(conn, "budget", CHANGED, model, told, now)
         changed.append(model)
         log.info(
             "budget_changed",

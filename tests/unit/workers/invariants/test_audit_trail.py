@@ -6,13 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import finished
+import pytest
 import sqlalchemy as sa
 from proven import World
 
 from redistill.times import DAY, HOUR
 from redistill.workers.invariants import check
 from redistill.workers.releases import adoption
-from redistill.workers.store import audit_chain, audit_key, future_times
+from redistill.workers.store import alarm_budget, audit_chain, audit_key, future_times, queries
 
 CHANGES = (
     "DELETE FROM audit WHERE action = 'release.candidate' AND body LIKE '%2026-04%'",
@@ -88,4 +89,23 @@ def test_times_that_were_brought_back_are_no_violation_and_other_times_are(
     assert any("epoch 6: the audit chain says otherwise about at" in p for p in found)
     assert any("its pointer moved for another reason or at another time" in p for p in found)
     assert any("about created_at" in p for p in found)
+    mine.database.dispose()
+
+
+def test_budget_that_followed_the_traffic_is_no_violation_and_another_one_is(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = finished.copied(world.installation, tmp_path / "home")
+    for rows in (3e6, 9e6):
+        monkeypatch.setattr(queries, "rows_per_alarm", lambda *_, rows=rows, **__: rows)
+        assert "credit" in alarm_budget.refresh(mine.database, alarms_per_week=1.0, now=mine.now)
+        assert problems(mine) == []
+    with mine.database.begin() as conn:
+        wider = (
+            "UPDATE specs SET watch = replace(watch, '9000000.0', '9e12') WHERE model = 'credit'"
+        )
+        before = conn.execute(sa.text("SELECT watch FROM specs")).scalars().all()
+        conn.exec_driver_sql(wider)
+        assert conn.execute(sa.text("SELECT watch FROM specs")).scalars().all() != before
+    assert any("credit: the audit chain says otherwise about watch" in p for p in problems(mine))
     mine.database.dispose()
