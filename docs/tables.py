@@ -22,7 +22,16 @@ from redistill.streams.wire.describe import field_texts
 from redistill.workers import exit_codes as exit_code_module
 from redistill.workers.alerts.channels.table import KINDS, keys
 from redistill.workers.cli.answers import ANSWERS
-from redistill.workers.documents import alert, doctor, incident, installation, job, label, model
+from redistill.workers.documents import (
+    alert,
+    doctor,
+    gate,
+    incident,
+    installation,
+    job,
+    label,
+    model,
+)
 from redistill.workers.exit_codes import ExitCode
 from redistill.workers.invariants import check
 from redistill.workers.models.spec_gates import ELSEWHERE
@@ -50,6 +59,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "alerts list": (alert.AlertLine, alert.DeliveryLine),
     "alerts test": (alert.TrialLine,),
     "incidents ack": (alert.HoldDocument,),
+    "gate": (gate.GateDocument,),
     "jobs list": (job.JobLine, job.JobOutcome, job.JobWait),
     "jobs show": (job.JobDocument, job.JobStep),
     "label requests": (label.LabelRequests, label.LabelRequestLine),
@@ -59,6 +69,8 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "check-history": (check.CheckedInvariant,),
 }
 """Command -> the shapes of its document; the first is the document, or an item of its list."""
+OTHER_FORMS = {"gate": "--format json"}
+"""How it is asked for where there are more forms than two."""
 LISTS = ("incidents list", "alerts list", "alerts test", "jobs list", "topics apply")
 
 LINES = ("check-history",)
@@ -123,7 +135,8 @@ def documents() -> str:
     """A table for each shape of a document."""
     parts = []
     for command, shapes in SHAPES.items():
-        parts.append(f"### `redistill {command} --json`\n")
+        asked = OTHER_FORMS.get(command, "--json")
+        parts.append(f"### `redistill {command} {asked}`\n")
         for n, shape in enumerate(shapes):
             said = _line(inspect.getdoc(shape) or "")
             kind = "a list; each item: " if n == 0 and command in LISTS else ""

@@ -36,6 +36,10 @@ ANSWERS: Mapping[str, Mapping[ExitCode, str]] = {
         ExitCode.NEEDS_PERSON: "with `--wait`: the job needs a person",
         ExitCode.NOT_IN_TIME: "with `--wait`: the job is not over after `--timeout`",
     },
+    "gate": {
+        ExitCode.REFUSED: "a gate failed",
+        ExitCode.UNDECIDED: "the rows are too few to say yes or no",
+    },
     "alerts test": {ExitCode.REFUSED: "a channel was not told"},
     "label import": {ExitCode.REFUSED: "rows were rejected; the others were sent"},
     "topics apply": {

@@ -10,7 +10,7 @@ from redistill.workers.cli import common
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["cost_line", "gap_lines", "gate_table", "measured_lines"]
+__all__ = ["WORDS", "cost_line", "gap_lines", "gate_table", "measured_lines", "number"]
 
 POINTS = 100.0
 WHOSE = {"candidate": "this model", "incumbent": "the one before", "teacher": "its teacher"}

@@ -449,9 +449,7 @@ def _block(spec: ModelSpec, rows: Dataset, scores: NDArray[np.float32] | None) -
 
 def _predicted(rows: Dataset, scores: NDArray[np.float32] | None) -> NDArray[np.int32] | None:
     if scores is not None:
-        best: NDArray[np.int32] = np.nan_to_num(scores, nan=-1.0).argmax(axis=1).astype(np.int32)
-        best[np.isnan(scores).any(axis=1)] = -2  # no class, and wrong
-        return best
+        return scoring.most_likely(scores)
     if rows.predictions is None or not (rows.predictions >= 0).any():
         return None
     return rows.predictions

@@ -29,7 +29,16 @@ from redistill.stats import softmax
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 
-__all__ = ["ScoringCall", "answers", "check_order", "inspect", "main", "silent", "unanswered"]
+__all__ = [
+    "ScoringCall",
+    "answers",
+    "check_order",
+    "inspect",
+    "main",
+    "most_likely",
+    "silent",
+    "unanswered",
+]
 
 BATCH = 1_024
 """Rows of one call: bounds the memory of graphs with wide layers."""
@@ -189,6 +198,14 @@ def _run(folder: Path, seconds: float) -> None:
         told = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         ended = f"the child in which the models run ended with {done.returncode}"
         raise SpecError(told[0][:600] if told else ended)
+
+
+def most_likely(scores: NDArray[np.float32]) -> NDArray[np.int32]:
+    """``(n,)`` index of the largest of ``(n, classes)`` scores; -2 (no class, and wrong) where one
+    of them is NaN."""
+    best: NDArray[np.int32] = np.nan_to_num(scores, nan=-1.0).argmax(axis=1).astype(np.int32)
+    best[np.isnan(scores).any(axis=1)] = -2
+    return best
 
 
 def check_order(

@@ -25,7 +25,7 @@ from redistill.workers.models.spec import PATHS, ModelSpec
 from redistill.workers.models.spec_gates import old_keys, read_gates
 from redistill.workers.models.spec_schema import members, read_schema, unknown_key
 
-__all__ = ["SECTIONS", "TOP_KEYS", "outdated", "parse", "read"]
+__all__ = ["SECTIONS", "TOP_KEYS", "outdated", "parse", "partly", "read"]
 
 SECTIONS: dict[str, type[Any]] = {
     "model": spec.ModelSection,
@@ -105,6 +105,35 @@ def parse(text: str, path: Path) -> ModelSpec:
         listed = "".join(f"\n  {p}" for p in problems)
         raise SpecError(f"{path} cannot be used:{listed}")
     return _with_paths(parsed, parsed_paths)
+
+
+def partly(
+    document: Mapping[str, Any],
+) -> tuple[ModelSpec | None, Schema | None, list[str]]:
+    """Read a document that need not be whole: what it has must be right, no file is looked for.
+
+    Returns
+    -------
+    tuple
+        The specification (named ``model`` and without features where it does not say them; ``None``
+        where something is wrong), the schema that it declares, and all that is wrong, a sentence
+        each.
+    """
+    problems: list[str] = []
+    _unknown_keys(document, problems)
+    declared = document.get("schema")
+    schema = None if declared is None else read_schema(declared, problems)
+    parsed = _typed(
+        {"name": "model", **document}, schema or Schema(features=(), classes=()), problems
+    )
+    model = document.get("model")
+    costs = model.get("costs") if isinstance(model, Mapping) else None
+    if costs is not None:
+        problems.extend(
+            f"[model] {told}"
+            for told in wrong_costs(costs, None if schema is None else len(schema.classes))
+        )
+    return (None if problems else parsed), schema, problems
 
 
 def _unknown_keys(document: Mapping[str, Any], problems: list[str]) -> None:
