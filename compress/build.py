@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from redistill.compress import data, recalibrate, recipes, rows, weights
 from redistill.compress.data import PreparedRows
 from redistill.compress.folder import JobContext, environment
 from redistill.compress.judge import measures
-from redistill.compress.judging import TrainingFacts, read_facts
+from redistill.compress.judging import TrainingFacts, read_facts, save_facts
 from redistill.compress.plan import Measure
 from redistill.compress.shrink import calibrate, export, quantize, quantizers, students
 from redistill.compress.shrink.families import FAMILIES
@@ -152,9 +151,7 @@ def _facts(
             candidates=asked,
             family=made.family,
         )
-        out.mkdir(exist_ok=True)
-        (out / "facts.json").write_bytes(msgspec.json.encode(facts, order="sorted"))
-        np.save(out / "trained.npy", np.unique(data.digests(prepared.train_x)))
+        save_facts(out, facts, np.unique(data.digests(prepared.train_x)))
 
     key = key_of(
         "facts",

@@ -38,6 +38,7 @@ __all__ = [
     "read_choice",
     "read_facts",
     "rival",
+    "save_facts",
 ]
 
 PROBE_ROWS = 32
@@ -70,6 +71,13 @@ def read_facts(path: Path) -> tuple[TrainingFacts, NDArray[np.uint64]]:
     """What the step ``facts`` wrote, and the digests of every row that was trained on."""
     facts = msgspec.json.decode((path / "facts.json").read_bytes(), type=TrainingFacts)
     return facts, np.load(path / "trained.npy", allow_pickle=False)
+
+
+def save_facts(out: Path, facts: TrainingFacts, trained: NDArray[np.uint64]) -> None:
+    """Write the step ``facts``: what ``read_facts`` reads."""
+    out.mkdir(exist_ok=True)
+    (out / "facts.json").write_bytes(msgspec.json.encode(facts, order="sorted"))
+    np.save(out / "trained.npy", trained)
 
 
 def probe(
@@ -168,6 +176,7 @@ def check_log(context: JobContext, rows: Rows, answered: Classes) -> None:
 def judge(
     context: JobContext,
     *,
+    role: str = CANDIDATE,
     variants: Mapping[str, Path],
     training: Path | None,
     facts: TrainingFacts,
@@ -181,8 +190,11 @@ def judge(
 
     Parameters
     ----------
+    role
+        Whose graphs they are, which says how they are called: what the job made, ``fp32`` among
+        them, or an earlier release, which is put nowhere, as it is a release already.
     variants
-        Name -> ONNX file, ``fp32`` among them.
+        Name -> ONNX file.
     training
         What the student has learned, for the next warm start; ``None``: there will be none.
     chosen
@@ -220,7 +232,7 @@ def judge(
     evaluated: dict[str, EvaluatedModel] = {}
     for name, path in variants.items():
         if answers[name].error is None:
-            graph = Graph(path, context.call(CANDIDATE))
+            graph = Graph(path, context.call(role))
             evaluated[name] = EvaluatedModel.of(
                 name,
                 path,
@@ -277,8 +289,8 @@ def judge(
         label_sources=judgement.sources,
         tried=job.tried,
     )
-    if chosen in evaluated:
-        graph = Graph(variants[chosen], context.call(CANDIDATE))
+    if chosen in evaluated and role == CANDIDATE:
+        graph = Graph(variants[chosen], context.call(role))
         seen = gate_rows.labelled & judgement.faced  # of the others nobody may be told
         candidate.write(
             context.folder,

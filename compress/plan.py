@@ -338,7 +338,7 @@ class Variant:
     """One candidate as judged: measured in this job, on this machine."""
 
     name: str
-    """``fp32``, ``static_int8``, ``dynamic_int8``."""
+    """``fp32``, ``static_int8``, ``dynamic_int8``; ``reuse``: an earlier release."""
     sha256: str
     bytes: int
     p50_ms: float
@@ -542,6 +542,8 @@ class Report:
     """Which of the incident's candidates that face fresh rows the chosen one is, or would be."""
     recipe_name: str | None = None
     """How it was made; ``None`` in modes that make none."""
+    reused: str | None = None
+    """Version of the earlier release that the candidate is; ``None``: it was made here."""
     faced: bool = False
     """Whether labelled fresh rows were looked at to judge it."""
     label_sources: tuple[str, ...] = ()

@@ -1,7 +1,8 @@
-"""Recipes: the ways to make a candidate, which of them a cause calls for, and in which order. Pure.
+"""Recipes: the ways to make a candidate. Pure.
 
-The order is fixed before anything is made, so that no label that judges a candidate has a say in
-which candidates there are. Where one is refused, the same job goes on with the next.
+Which of them a job tries, and in which order, is said by the remedies
+(``redistill.compress.remedies``). Where the candidate of one is refused, the same job goes on with
+the next.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from types import MappingProxyType
 
 from redistill.compress.plan import JobSpec
 
-__all__ = ["RECIPES", "named", "scope", "sequence", "used"]
+__all__ = ["RECIPES", "named", "scope", "used"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """One way to make a candidate; ``redistill.compress.weights`` has what it does."""
+    """One way to make a candidate; ``redistill.compress.weights`` has what it does, and
+    ``redistill.compress.reuse`` where nothing is made."""
 
     told: str
     """What it does, for people."""
@@ -32,6 +34,9 @@ class Recipe:
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
+        "reuse": Recipe(
+            told="an earlier release that does better, as it is", warm=False, step="reuse"
+        ),
         "warm": Recipe(told="distilled again, from the weights that serve", warm=True),
         "scratch": Recipe(told="a built-in student, distilled from scratch", warm=False),
         "trees": Recipe(
@@ -44,33 +49,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         ),
     }
 )
-
-USUAL = ("warm", "scratch")
-BY_CAUSE: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"stale_quantization": ("requantize", *USUAL)}
-)
-"""What is tried first where a diagnosis calls for more than to distil again."""
-
-
-def sequence(cause: str | None, *, weights: bool) -> tuple[str, ...]:
-    """What is tried about an incident, in this order.
-
-    Parameters
-    ----------
-    cause
-        What the diagnosis found; ``None``: nothing is known of it.
-    weights
-        Whether the weights of the version that serves are known.
-
-    Examples
-    --------
-    >>> sequence("stale_quantization", weights=True)
-    ('requantize', 'warm', 'scratch')
-    >>> sequence("compression_gap", weights=False)
-    ('scratch',)
-    """
-    names = BY_CAUSE.get(cause or "", USUAL)
-    return tuple(n for n in names if weights or not RECIPES[n].warm)
 
 
 def named(job: JobSpec) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from redistill.compress import data, judging, recalibrate, trusted_rows
+from redistill.compress import data, judging, recalibrate, reuse, trusted_rows
 from redistill.compress.errors import BadJob
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
@@ -25,6 +25,8 @@ def repair(context: JobContext) -> Report:
     BadJob, BadData, BadModel, DeadlineExceeded
         It could not be done.
     """
+    if context.recipe == reuse.NAME:
+        return reuse.repair(context)
     from redistill.compress import build  # torch, which only training needs
 
     with Probe.start() as child, build.one_thread():  # the probe's imports overlap the training
@@ -55,6 +57,8 @@ def gate(context: JobContext) -> Report:
     BadJob
         There is no finished candidate, or its files were changed.
     """
+    if context.recipe == reuse.NAME:
+        return reuse.gate(context)
     steps = context.steps
     facts, trained = judging.read_facts(steps.finished("facts"))
     context.warnings += facts.warnings

@@ -311,6 +311,61 @@ def second_recipe(world: World) -> None:
     assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
 
 
+def test_harm_that_an_earlier_release_copes_with_is_answered_by_going_back(
+    world: World, base: Path, child: Child
+) -> None:
+    repaired(world)
+    good = world.stable()
+    was = next(v for v in world.rows(versions) if v["version"] == good)
+    added = old_student_added(world, base, child, trusted_only=True)
+    assert isinstance(added.report.decision, Accepted), external_version.why(added.report)
+    with world.database.begin() as conn:
+        registry.publish(
+            conn, "credit", "again", trigger=Trigger(kind="actor", id="cli:test"),
+            actor="cli:test", reason="a mistake", now=now_us(), lifetimes=Lifetimes(),
+        )  # fmt: skip
+        conn.execute(  # a week ago, of usual traffic
+            sa.update(monitored_releases)
+            .where(monitored_releases.c.state == "watching")
+            .values(state="expired")
+        )
+    assert world.swap() == "again"
+    assert world.serve(1_000, boom=False, label_share=0.3) > 0.93
+    assert world.serve(1_500, boom=True, label_share=0.3) < 0.3
+    world.start()
+    incident = eventually(
+        lambda: next((i for i in world.rows(incidents) if i["version"] == "again"), None), "harm"
+    )
+    with world.database.begin() as conn:  # no cool-down
+        lifecycle.approve(
+            conn, incident, FleetLimits.of(world.settings), actor="cli:ann", now=now_us()
+        )
+    job = eventually(
+        lambda: next((j for j in world.rows(jobs) if j["number"] == 2 and j["finished_at"]), None),
+        "the job has ended",
+    )
+    outcome = json.loads(job["outcome"])
+    assert job["state"] == "succeeded", outcome
+    assert outcome["why"] == f"went back to {good} (epoch 4), its gates passed"
+    assert outcome["recipes"] == ["reuse", "scratch"]
+    assert (outcome["version"], outcome["sha256"]) == (good, was["sha256"])
+    now = next(v for v in world.rows(versions) if v["version"] == good)
+    assert now == was  # its package, its report
+    steps = {s["name"]: s for s in world.rows(job_steps) if s["job_id"] == job["job_id"]}
+    assert not {"train", "export", "seal"} & steps.keys()
+    assert outcome["cpu_seconds"].keys() == {"reuse"}
+    (test,) = [t for t in world.rows(fresh_tests) if t["job_id"] == job["job_id"]]
+    assert (test["recipe"], test["sha256"]) == ("reuse", was["sha256"])
+    eventually(lambda: world.published().stable == good, "the signed pointer moved back")
+    watched = next(m for m in world.rows(monitored_releases) if m["state"] == "watching")
+    assert (watched["version"], watched["predecessor"]) == (good, "again")
+    world.stop()
+    checked = check.check(
+        world.database, now=now_us(), home=world.settings.root, outbox_kept_us=7 * DAY
+    )
+    assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
+
+
 def test_worker_stopped_in_the_middle_leaves_a_job_that_the_next_one_finishes(world: World) -> None:
     harm(world)
     world.start()
@@ -465,6 +520,27 @@ def test_version_that_is_worse_than_its_predecessor_is_rolled_back_and_barred(
     eventually(lambda: world.published().stable == good, "the signed pointer moved back")
 
 
+def old_student_added(
+    world: World, base: Path, child: Child, *, trusted_only: bool
+) -> external_version.ExternalVersion:
+    """Somebody's retry with the first student, whose graph has two outputs of other names."""
+    brought = onnx.load(repairable.template(base, child) / "source" / "student.onnx")
+    brought.doc_string = "another try"
+    file = world.settings.root / "brought.onnx"
+    onnx.save(brought, file)
+    return external_version.add(
+        world.database,
+        world.settings,
+        lambda: contextlib.nullcontext(child),  # type: ignore[arg-type,return-value]
+        model="credit",
+        version="again",
+        file=file,
+        trusted_only=trusted_only,
+        actor="cli:test",
+        now=now_us(),
+    )
+
+
 def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
     world: World, base: Path, child: Child
 ) -> None:
@@ -473,22 +549,7 @@ def test_a_file_added_after_a_repair_is_judged_against_what_was_made_here(
     assert world.job("succeeded", "failed", "rejected")["state"] == "succeeded"
     made = world.stable()
     world.stop()
-    # somebody's retry with the first student, whose graph has two outputs of other names
-    brought = onnx.load(repairable.template(base, child) / "source" / "student.onnx")
-    brought.doc_string = "another try"
-    file = world.settings.root / "brought.onnx"
-    onnx.save(brought, file)
-    found = external_version.add(
-        world.database,
-        world.settings,
-        lambda: contextlib.nullcontext(child),  # type: ignore[arg-type,return-value]
-        model="credit",
-        version="again",
-        file=file,
-        trusted_only=False,
-        actor="cli:test",
-        now=now_us(),
-    )
+    found = old_student_added(world, base, child, trusted_only=False)
     assert isinstance(found.report.decision, Accepted), external_version.why(
         found.report
     )  # on trusted rows

@@ -184,6 +184,7 @@ def _print(found: Mapping[str, Any]) -> None:
 
 def _remembered(found: Mapping[str, Any]) -> Iterator[str]:
     """What else the job's options and its outcome say, a sentence each."""
+    from redistill.workers.documents.job import document_of_job
     from redistill.workers.store.job_queue import LIVE
 
     outcome, options = found["outcome"], found["options"]
@@ -210,11 +211,35 @@ def _remembered(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"failed tries: {failures}"
     if names := outcome.get("recipes"):
         yield f"recipes in this order: {', '.join(names)}"
+    yield from (_remedy(remedy) for remedy in document_of_job(found).remedies)
     if sha256 := outcome.get("sha256"):
         epoch = f", epoch {outcome['epoch']}" if "epoch" in outcome else ""
         yield f"candidate {sha256}{epoch}"
     if (seconds := outcome.get("seconds")) is not None:
         yield f"took {common.duration(seconds)}"
+
+
+def _remedy(remedy: Mapping[str, Any]) -> str:
+    """What was thought of a remedy, and what it took; an estimate is never told as a measurement.
+
+    Examples
+    --------
+    >>> thought = {"name": "warm", "why_not": None, "estimated_cpu_seconds": 1.5}
+    >>> _remedy({**thought, "cpu_seconds": 1.25})
+    'remedy warm: 1.2 CPU seconds, measured (1.5 estimated)'
+    >>> _remedy({**thought, "cpu_seconds": None})
+    'remedy warm: not tried, about 1.5 CPU seconds, estimated'
+    >>> _remedy({**thought, "why_not": "no weights", "cpu_seconds": None})
+    'remedy warm: not possible, no weights'
+    """
+    name, estimate = remedy["name"], remedy["estimated_cpu_seconds"]
+    if why_not := remedy["why_not"]:
+        return f"remedy {name}: not possible, {why_not}"
+    if (took := remedy["cpu_seconds"]) is not None:
+        beside = "" if estimate is None else f" ({estimate:.1f} estimated)"
+        return f"remedy {name}: {took:.1f} CPU seconds, measured{beside}"
+    known = "cost not known" if estimate is None else f"about {estimate:.1f} CPU seconds, estimated"
+    return f"remedy {name}: not tried, {known}"
 
 
 def _recipe(recipe: Mapping[str, Any], *, of_incident: bool) -> Iterator[str]:

@@ -54,7 +54,7 @@ class JobOutcome:
     reasons: list[str]
     """Gates that refused the candidate, and the like; empty: none did."""
     version: str | None
-    """The version that it made."""
+    """The version that it made, or went back to."""
     sha256: str | None
     """Of that version's file."""
     cause: str | None
@@ -133,6 +133,10 @@ class JobDocument(JobLine):
     recipes: list[dict[str, Any]]
     """Ways to make a candidate that were tried: `name`, `number` (which candidate of its incident
     faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused, `gates`."""
+    remedies: list[dict[str, Any]]
+    """What was thought of each remedy before anything was made, cheapest first: `name`, `recipes`,
+    `why_not` (why it is not possible; `null`: it is), `estimated_cpu_seconds` (`null`: nothing like
+    it was measured for this model), `cpu_seconds` (measured; `null`: it was not tried)."""
 
 
 def wait_of(row: Mapping[str, Any]) -> JobWait | None:
@@ -163,7 +167,14 @@ def document_of_job(found: Mapping[str, Any]) -> JobDocument:
         gaps=found["gaps"],
         cost=found["cost"],
         recipes=found["recipes"],
+        remedies=[_remedy(r, found["outcome"]) for r in found["outcome"].get("remedies", ())],
     )
+
+
+def _remedy(remedy: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
+    measured = outcome.get("cpu_seconds", {})
+    took = [measured[recipe] for recipe in remedy["recipes"] if recipe in measured]
+    return {**remedy, "cpu_seconds": sum(took) if took else None}
 
 
 def _line(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from redistill.compress.judge.gates.recipe import MOST
 from redistill.workers.invariants.rule import RuleInput, RuleResult
-from redistill.workers.store.tables import fresh_tests, jobs, pointer_history, versions
+from redistill.workers.store.tables import fresh_tests, job_steps, jobs, pointer_history, versions
 
 __all__ = ["counted"]
 
@@ -51,7 +51,41 @@ def counted(inputs: RuleInput) -> RuleResult:
             violations.append(
                 f"{name}: candidate {number} of its incident was asked for an e-value of {asked}"
             )
+    violations += _gone_back(inputs.conn, tests)
     return RuleResult(figures={"tested": sum(map(len, tests.values()))}, violations=violations)
+
+
+def _gone_back(conn: sa.Connection, tests: dict[str, list[Any]]) -> Iterator[str]:
+    """Jobs that answered an incident with an earlier release, which has to have passed the gates of
+    that job as well: what contradicts it."""
+    made = sa.exists().where(versions.c.job_id == jobs.c.job_id)
+    rows = conn.execute(
+        sa.select(jobs, job_steps.c.detail.label("judged"))
+        .outerjoin(job_steps, (job_steps.c.job_id == jobs.c.job_id) & (job_steps.c.name == "gate"))
+        .where(jobs.c.state == "succeeded", jobs.c.trigger_kind == "incident", ~made)
+    )
+    for row in rows.all():
+        name = f"job {row.number} of {row.model}, which went back to an earlier release"
+        try:
+            sha256 = json.loads(row.outcome or "{}").get("sha256")
+            judged = json.loads(row.judged or "{}")
+        except ValueError:  # said by another part of the rules
+            continue
+        mine = (row.job_id, sha256, "reuse")
+        test = next(
+            (t for t in tests.get(row.incident_id, ()) if (t.job_id, t.sha256, t.recipe) == mine),
+            None,
+        )
+        if test is None:
+            yield f"{name}: its incident does not count it as a candidate on fresh rows"
+            continue
+        gates = judged.get("gates", [])
+        failed = [g["name"] for g in gates if g.get("passed") is not True]
+        if failed or not gates:
+            yield f"{name}: it did not pass {', '.join(failed) or 'any gate'}"
+        asked = [g.get("limit") for g in gates if g.get("name") == "fresh"]
+        if asked != [test.e_value * 2.0 ** (test.number - 1)]:
+            yield f"{name}: it was asked for an e-value of {asked}"
 
 
 def _released(conn: sa.Connection) -> Iterator[tuple[Any, dict[str, Any]]]:

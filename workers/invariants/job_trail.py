@@ -115,7 +115,8 @@ def _form(row: Any) -> list[str]:
 
 
 def jobs_led_to_releases(inputs: RuleInput) -> RuleResult:
-    """Part of invariant 3: a job that succeeded is one that published, and the other way about."""
+    """Part of invariant 3: a job that succeeded is one that published what it made or an earlier
+    release, and the other way about."""
     conn, violations = inputs.conn, list[str]()
     moves: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for move in conn.execute(sa.select(pointer_history).order_by(pointer_history.c.epoch)):
@@ -132,7 +133,10 @@ def jobs_led_to_releases(inputs: RuleInput) -> RuleResult:
         known.add(row.job_id)
         name = f"job {row.number} of {row.model}"
         version = made.get(row.job_id)
-        if (row.state == "succeeded") != (version is not None):
+        if row.state == "succeeded" and version is None and _outcome(row).get("version"):
+            served = moves[row.model, str(_outcome(row)["version"])]
+            violations += [f"{name}: {why}" for why in _went_back(row, served, steps[row.job_id])]
+        elif (row.state == "succeeded") != (version is not None):
             violations.append(
                 f"{name} is {row.state}, and made {'no' if version is None else 'a'} release"
             )
@@ -162,6 +166,38 @@ def jobs_led_to_releases(inputs: RuleInput) -> RuleResult:
             if s.state not in STEP_STATES
         ]
     return RuleResult(violations=violations)
+
+
+def _outcome(row: Any) -> dict[str, Any]:
+    """What came of a job; empty where it cannot be read, which is said elsewhere."""
+    try:
+        found = json.loads(row.outcome or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _went_back(row: Any, moves: list[Any], steps: dict[str, Any]) -> list[str]:
+    """What contradicts that a job ended by going back to an earlier release."""
+    outcome = _outcome(row)
+    move = next((m for m in moves if m.epoch == outcome.get("epoch")), None)
+    if move is None or move is moves[0]:
+        return ["it went back to a release, and the pointer was not moved to one that served"]
+    out = []
+    if (move.sha256, move.change) != (outcome.get("sha256"), "publish"):
+        out.append("its outcome names another release than it went back to")
+    done = steps.get("publish")
+    if done is None or done.state != "done":
+        return [*out, "it went back to a release without the step publish"]
+    try:
+        detail = json.loads(done.detail or "{}")
+    except ValueError:
+        detail = None
+    if detail != {"version": move.stable, "epoch": move.epoch}:
+        out.append("its step publish names another release than it went back to")
+    if not move.at == done.at == row.finished_at:
+        out.append("its end, its last step and the move of the pointer have different times")
+    return out
 
 
 def _ends(inputs: RuleInput) -> dict[str, set[int]]:

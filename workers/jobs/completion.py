@@ -24,6 +24,7 @@ from redistill.workers.jobs import job_spec, turn
 from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobInputs
+from redistill.workers.jobs.publish import EarlierRelease
 from redistill.workers.jobs.question import question
 from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.jobs.turn import Turn
@@ -180,7 +181,9 @@ def publish(session: JobSession, deps: Dependencies) -> None:
     with session.fenced() as transaction:
         # Packaging took a while: is it still this version that has to be beaten?
         context = job_spec.read_inputs(transaction.conn, session.job)
-        transaction.record("seal", seconds=packaged - began)
+        again = isinstance(candidate, EarlierRelease)
+        if not again:
+            transaction.record("seal", seconds=packaged - began)
         move = deps.publisher.publish(
             transaction.conn, candidate, context, actor=transaction.actor, now=transaction.now
         )
@@ -193,7 +196,8 @@ def publish(session: JobSession, deps: Dependencies) -> None:
             transaction,
             deps.fleet_limits,
             "succeeded",
-            why=f"published {move.version} (epoch {move.epoch}), its gates passed",
+            why=f"{'went back to' if again else 'published'} {move.version} (epoch {move.epoch}),"
+            " its gates passed",
             outcome={"version": move.version, "sha256": candidate.sha256, "epoch": move.epoch},
         )
     deps.publisher.published()

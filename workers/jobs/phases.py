@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import structlog
 
+from redistill.compress import remedies
 from redistill.compress.plan import Diagnosis, JobSpec, Mode, Report
 from redistill.streams.monitor.label_trust import ranking
 from redistill.times import to_us
 from redistill.workers.incidents import lifecycle
 from redistill.workers.incidents.remedy import Repair, WaitForLabels
-from redistill.workers.jobs import completion, job_spec, training_window, turn
+from redistill.workers.jobs import completion, job_spec, remedy_facts, training_window, turn
 from redistill.workers.jobs.child_outcome import ChildFailed, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobInputs
@@ -111,7 +112,15 @@ class Phases:
             )
             match remedy:
                 case Repair():
-                    transaction.remember(phase="repair", cause=diagnosis.cause)
+                    thought = remedy_facts.considered(
+                        transaction.conn, self._context, diagnosis.cause
+                    )
+                    transaction.remember(
+                        phase="repair",
+                        cause=diagnosis.cause,
+                        recipes=list(remedies.sequence(thought)),
+                        remedies=msgspec.to_builtins(thought),
+                    )
                     return True
                 case WaitForLabels(why=why):
                     need = MIN_LABELS if labelled < MIN_LABELS else next_look(labelled)
@@ -351,6 +360,10 @@ class Phases:
             turn.count(transaction, present, report, self._context)
             if present.cause is not None:
                 transaction.remember(cause=present.cause)
+            if report.mode == "repair":
+                known = transaction.job().outcome.get(remedy_facts.MEASURED, {})
+                took_cpu = {**known, present.name: round(ran.cpu_seconds, 3)}
+                transaction.remember(**{remedy_facts.MEASURED: took_cpu})
             transaction.record(
                 "gate",
                 seconds=judging,

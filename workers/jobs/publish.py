@@ -33,7 +33,7 @@ from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.roles import Lifetimes
 from redistill.workers.store import event_counts
 
-__all__ = ["Publisher", "trigger_of"]
+__all__ = ["EarlierRelease", "Publisher", "trigger_of"]
 
 PROFILE_ROWS = 20_000
 """Rows of the fresh window from which a new version's profile is learned, the newest."""
@@ -50,6 +50,15 @@ class PackagedCandidate:
     profile: bytes
     base_error: str | None
     expected_error: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EarlierRelease:
+    """A candidate that is a release already: its package, report and profile stay what they are."""
+
+    version: str
+    sha256: str
+    """Of the file that the gates judged."""
 
 
 class Publisher:
@@ -82,9 +91,9 @@ class Publisher:
         self._load_memory_bytes = load_memory_bytes
         self._load_seconds = load_seconds
 
-    def prepare(self, folder: Path, context: JobInputs) -> PackagedCandidate:
-        """Package the candidate in a job's folder. Files only: the same folder gives the same
-        release.
+    def prepare(self, folder: Path, context: JobInputs) -> PackagedCandidate | EarlierRelease:
+        """Package the candidate in a job's folder, unless it is an earlier release. Files only: the
+        same folder gives the same release.
 
         Raises
         ------
@@ -93,6 +102,9 @@ class Publisher:
         """
         job, spec = context.job, context.model_context.spec
         report = read_report((folder / "report.json").read_bytes())
+        if report.reused is not None:
+            (judged,) = (v.sha256 for v in report.variants if v.name == report.chosen)
+            return EarlierRelease(version=report.reused, sha256=judged)
         candidate = folder / "candidate"
         sha256 = sha256_of(candidate / "model.onnx")
         package = build_package(
@@ -130,19 +142,32 @@ class Publisher:
     def publish(
         self,
         conn: sa.Connection,
-        candidate: PackagedCandidate,
+        candidate: PackagedCandidate | EarlierRelease,
         context: JobInputs,
         *,
         actor: str,
         now: int,
     ) -> PointerMove:
-        """Enter the candidate and move the pointer to it, in the caller's transaction.
+        """Enter the candidate, if it is new, and move the pointer to it, in the caller's
+        transaction.
 
         Raises
         ------
         RegistryError
             Its bytes are barred, or there are no signing keys.
         """
+        if isinstance(candidate, EarlierRelease):
+            return registry.publish_again(
+                conn,
+                context.job.model,
+                candidate.version,
+                sha256=candidate.sha256,
+                trigger=trigger_of(context),
+                actor=actor,
+                reason=f"{_reason(context)} by going back to {candidate.version}",
+                now=now,
+                lifetimes=self._lifetimes,
+            )
         registry.add_version(
             conn,
             candidate.package,

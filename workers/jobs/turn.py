@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from redistill.compress import recipes
+from redistill.compress import recipes, remedies
 from redistill.compress.judge import policy
 from redistill.compress.judge.gates.recipe import MOST
 from redistill.compress.plan import Diagnosis, JobSpec, Measure, Report, Tried
-from redistill.workers.jobs.job_spec import TRAINING, JobInputs
+from redistill.workers.jobs import remedy_facts
+from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.jobs.session import JobTransaction
 from redistill.workers.store import audit, checkpoints, fresh_tests
 from redistill.workers.store.fresh_tests import FreshTest, NumberTaken
@@ -145,17 +146,19 @@ def number_of(report: Report, context: JobInputs) -> int | None:
 
 def read(conn: sa.Connection, context: JobInputs, job: Job) -> Turn:
     """Which recipe is next in a job."""
-    known = all(name in context.incumbent.files for name in TRAINING)
     if context.incident is None:
+        considered = remedy_facts.considered(conn, context, None)
         return Turn(
-            recipes=recipes.sequence(None, weights=known)[:1],
+            recipes=remedies.sequence(considered)[:1],
             cause_beside=context.cause,
             version=context.version,
         )
     diagnosis = _diagnosis(conn, job.job_id)
     cause = None if diagnosis is None else diagnosis.cause
     tried: Any = job.outcome.get("tried", [])
-    names: Any = job.outcome.get("recipes") or recipes.sequence(cause, weights=known)
+    names: Any = job.outcome.get("recipes")
+    if not names:  # it was diagnosed by an older release, or is not yet
+        names = remedies.sequence(remedy_facts.considered(conn, context, cause))
     return Turn(
         recipes=tuple(names),
         tried=msgspec.convert(tried, tuple[Tried, ...]),

@@ -49,6 +49,7 @@ __all__ = [
     "get",
     "pause",
     "publish",
+    "publish_again",
     "rollback",
     "sign_again",
     "unbar",
@@ -125,6 +126,59 @@ def publish(
         lifetimes=lifetimes,
         monitor_seconds=monitor_seconds,
         request=request,
+    )
+
+
+def publish_again(
+    conn: sa.Connection,
+    model: str,
+    version: str,
+    *,
+    sha256: str,
+    trigger: Trigger,
+    actor: str,
+    reason: str,
+    now: int,
+    lifetimes: Lifetimes,
+    monitor_seconds: float = MONITOR_SECONDS,
+) -> PointerMove:
+    """Move a model's pointer to a version that served before, since a job judged its bytes anew.
+
+    Other than a roll back it was shown to be better on today's rows: repair is not paused, and it
+    is compared with what it replaces as any published version is. A first model may come back in
+    this way, though its own report counts for the first pointer only.
+
+    Parameters
+    ----------
+    sha256
+        Of the file that was judged.
+
+    Raises
+    ------
+    RegistryError
+        It never served, has other bytes, or its bytes are barred or gone. Nothing was changed.
+    Disagreement
+        Its rows are not what the audit says of it.
+    """
+    want_releases(conn, model)
+    row = get(conn, model, version)
+    current = _pointer(conn, model)
+    if version not in publication_history.published(conn, model):
+        raise RegistryError(f"{model} {version} never served: it cannot be gone back to")
+    if row.sha256 != sha256:
+        raise RegistryError(f"{model} {version} has other bytes than those that were judged")
+    _check_bytes(conn, row)
+    return _move(
+        conn,
+        row,
+        current,
+        change="publish",
+        trigger=trigger,
+        actor=actor,
+        reason=reason,
+        now=now,
+        lifetimes=lifetimes,
+        monitor_seconds=monitor_seconds,
     )
 
 

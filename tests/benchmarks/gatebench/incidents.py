@@ -49,10 +49,11 @@ from gatebench.rare_class import two_classes
 from gatebench.streams import LOOK, Outcome, Stream, sample
 from gatebench.whole import published
 
-from redistill.compress import recipes
+from redistill.compress import remedies
 from redistill.compress.judge.evidence import Evidence, Sample
 from redistill.compress.judge.policy import Policy
 from redistill.compress.plan import Measure
+from redistill.compress.remedies import RemedyFacts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,7 +285,9 @@ def draw(rng: np.random.Generator) -> Incident:
         requested=rng.random() < 0.3,
         candidates=tuple(
             draw_candidate(rng, repairable, rare)
-            for _ in recipes.sequence(cause.diagnosed, weights=True)
+            for _ in remedies.sequence(
+                remedies.consider(RemedyFacts(cause=cause.diagnosed, weights=True))
+            )
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from compress_rows import job_of
 
 from redistill.compress import recipes
@@ -12,25 +11,8 @@ WARM = Tried(name="warm", number=1, sha256="ab" * 32, reasons=("fresh: worse",))
 BOTH = ("warm", "scratch")
 
 
-def test_every_recipe_says_what_it_does_and_what_is_tried_is_known() -> None:
+def test_every_recipe_says_what_it_does() -> None:
     assert all(r.told for r in recipes.RECIPES.values())
-    assert set(recipes.USUAL).union(*recipes.BY_CAUSE.values()) <= recipes.RECIPES.keys()
-
-
-@pytest.mark.parametrize(
-    ("cause", "weights", "names"),
-    [
-        ("compression_gap", True, ("warm", "scratch")),
-        ("stale_quantization", True, ("requantize", "warm", "scratch")),
-        ("a cause of a later release", True, ("warm", "scratch")),
-        (None, True, ("warm", "scratch")),
-        ("stale_quantization", False, ("scratch",)),
-    ],
-)
-def test_what_is_tried_follows_from_the_cause(
-    cause: str | None, weights: bool, names: tuple[str, ...]
-) -> None:
-    assert recipes.sequence(cause, weights=weights) == names
 
 
 def test_a_run_is_about_the_first_recipe_that_was_not_tried() -> None:

@@ -343,6 +343,18 @@ REMEMBERED: dict[str, tuple[Any, str]] = {
     "failures": (2, "failed tries: 2"),
     "last_error": ("SIGKILL", "was stopped before: SIGKILL"),
     "recipes": (["warm", "scratch"], "recipes in this order: warm, scratch"),
+    "remedies": (
+        [
+            {
+                "name": "warm",
+                "recipes": ["warm"],
+                "why_not": None,
+                "estimated_cpu_seconds": 1.5,
+            },
+        ],
+        "remedy warm: 1.2 CPU seconds, measured (1.5 estimated)",
+    ),
+    "cpu_seconds": ({"warm": 1.2}, "1.2 CPU seconds, measured"),
     "tried": (
         [{"name": "warm", "number": 1, "sha256": "aa", "reasons": ["fresh: worse"]}],
         "fresh: worse",

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from history import INCIDENT, JOB, NOW, SHA, Change, add, report, set_
+from history import INCIDENT, JOB, NOW, SHA, Change, add, both, report, set_
 
 from redistill.streams.store.database import Database
 from redistill.workers.invariants import candidates
 from redistill.workers.invariants.rule import RuleInput, RuleResult
-from redistill.workers.store.tables import fresh_tests, jobs, pointer_history, versions
+from redistill.workers.store.tables import fresh_tests, job_steps, jobs, pointer_history, versions
 
 SECOND = versions.c.version == "r1-x"
 
@@ -107,3 +107,41 @@ def test_a_version_that_never_served_needs_no_number(database: Database, tmp_pat
         conn.execute(sa.delete(fresh_tests))
         conn.execute(sa.delete(pointer_history).where(pointer_history.c.stable == "r1-x"))
     assert found(database, tmp_path).violations == []
+
+
+def gone_back(**judged: Any) -> Change:
+    """The job made nothing: it went back to the first model, as its gates said."""
+    gates = [GATE | {"limit": 200.0}]
+    detail = json.dumps({"gates": gates, **judged})
+    return both(
+        set_(versions, SECOND, job_id=None),
+        set_(jobs, outcome=json.dumps({"version": "v1", "sha256": SHA["v1"]})),
+        set_(fresh_tests, sha256=SHA["v1"], recipe="reuse"),
+        set_(job_steps, job_steps.c.name == "gate", detail=detail),
+    )
+
+
+def test_job_that_went_back_to_an_earlier_release_holds(database: Database, tmp_path: Path) -> None:
+    with database.begin() as conn:
+        gone_back()(conn)
+    assert found(database, tmp_path).violations == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (both(gone_back(), set_(fresh_tests, sha256="9" * 64)), "does not count it as a candidate"),
+        (both(gone_back(), set_(fresh_tests, recipe="warm")), "does not count it as a candidate"),
+        (both(gone_back(), set_(fresh_tests, e_value=400.0)), "asked for an e-value of [200.0]"),
+        (gone_back(gates=[GATE | {"limit": 200.0, "passed": None}]), "did not pass fresh"),
+        (gone_back(gates=[{"name": "x", "passed": True}]), "asked for an e-value of []"),
+    ],
+)
+def test_job_that_went_back_to_a_release_that_was_not_judged_so_is_reported(
+    database: Database, tmp_path: Path, change: Change, said: str
+) -> None:
+    with database.begin() as conn:
+        change(conn)
+    (violation,) = found(database, tmp_path).violations
+    assert violation.startswith("job 1 of credit, which went back to an earlier release: ")
+    assert said in violation

@@ -18,6 +18,7 @@ from redistill.compress.plan import Rejected
 from redistill.streams.store.database import Database
 from redistill.times import SECOND, to_us
 from redistill.workers.jobs import completion, job_spec
+from redistill.workers.jobs.publish import EarlierRelease
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.turn import Turn
 from redistill.workers.store import audit_chain, job_queue
@@ -141,6 +142,15 @@ def test_publish_is_written_as_two_steps_and_one_end(world: World) -> None:
         actors = set(conn.execute(sa.select(audit_table.c.actor)).scalars())
         assert audit_chain.verify(conn).problem is None
     assert "worker:w1" in actors
+
+
+def test_going_back_to_an_earlier_release_seals_nothing(world: World) -> None:
+    again = EarlierRelease(version=world.publisher.VERSION, sha256=loop.SHA)
+    world.publisher.prepare = lambda folder, context: again  # type: ignore[method-assign]
+    completion.publish(world.session, world.deps)
+    assert set(job_worker.steps(world.database, world.job_id)) == {"publish"}
+    assert world.job.outcome["why"] == "went back to r1-abababab (epoch 2), its gates passed"
+    assert (world.job.state, world.job.outcome["sha256"]) == ("succeeded", loop.SHA)
 
 
 def test_version_that_was_replaced_while_we_packaged_is_not_beaten(world: World) -> None:

@@ -140,9 +140,14 @@ def test_compression_gap_goes_on_with_a_repair(world: World) -> None:
         }
     ]
     assert world.folder.stat().st_mode & 0o777 == 0o700
-    assert (world.job.state, world.job.outcome) == (
-        "running", {"phase": "repair", "cause": "compression_gap"},
+    outcome = world.job.outcome
+    assert (world.job.state, outcome["phase"], outcome["cause"]) == (
+        "running", "repair", "compression_gap",
     )  # fmt: skip
+    assert outcome["recipes"] == ["scratch"]  # fixed before anything is made
+    assert [r["name"] for r in outcome["remedies"] if r["why_not"]] == [
+        "reuse", "requantize", "warm",
+    ]  # fmt: skip
     step = job_worker.steps(world.database, world.job_id)["diagnose"]
     assert (step["state"], step["cpu_seconds"]) == ("done", 1.5)
     assert step["detail"]["cause"] == "compression_gap"

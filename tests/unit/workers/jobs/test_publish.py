@@ -31,7 +31,7 @@ from redistill.times import SECOND, utc
 from redistill.workers.errors import RegistryError
 from redistill.workers.jobs import job_spec, publish, training_window
 from redistill.workers.jobs.job_spec import JobInputs
-from redistill.workers.jobs.publish import Publisher
+from redistill.workers.jobs.publish import EarlierRelease, Publisher
 from redistill.workers.releases import roles
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.store.tables import jobs, pointer_history, versions
@@ -148,6 +148,20 @@ def test_candidate_is_packaged_under_its_jobs_name(
     assert made.asked["created_at"] == utc(NOW)
     assert (made.asked["load_memory_bytes"], made.asked["load_seconds"]) == (2**28, 3.0)
     assert json.loads(candidate.report)["chosen"] == "fp32"
+
+
+def test_earlier_release_is_not_packaged_and_has_to_be_one(
+    database: Database, made: Made, tmp_path: Path
+) -> None:
+    again = report(chosen="reuse", reused="v0", variants=(variant("reuse", 0.75),))
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / "report.json").write_bytes(to_json(again))
+    candidate = made.publisher.prepare(folder, context(database))
+    assert candidate == EarlierRelease(version="v0", sha256=release_rows.digest("reuse"))
+    assert made.asked == {}
+    with database.begin() as conn, pytest.raises(RegistryError, match="v0"):
+        made.publisher.publish(conn, candidate, context(database), actor="w", now=NOW)
 
 
 def test_release_of_a_schedule_is_dated_by_its_window(

@@ -207,6 +207,47 @@ def test_roll_back_to_a_version_that_never_served_is_refused(shop: Installation)
     assert shop.rollback("credit", to="v1").snapshot is None
 
 
+def publish_again(shop: Installation, version: str, seed: str | None = None) -> Any:
+    with shop.database.begin() as conn:
+        sha256 = seed or registry.get(conn, "credit", version).sha256
+        return registry.publish_again(
+            conn, "credit", version, sha256=sha256, trigger=Trigger(kind="incident", id="i"),
+            actor="worker:w1", reason="repair", now=shop.now, lifetimes=shop.lifetimes,
+        )  # fmt: skip
+
+
+def test_release_that_was_judged_anew_serves_again_and_is_compared_with_what_it_replaces(
+    shop: Installation,
+) -> None:
+    three(shop)
+    before = {r["version"]: r["report"] for r in rows(shop, versions)}
+    moved = publish_again(shop, "v1")  # the first model, whose report counts for nothing else
+    assert (moved.version, moved.previous, moved.epoch) == ("v1", "v3", 4)
+    assert {r["version"]: r["report"] for r in rows(shop, versions)} == before
+    assert rows(shop, pauses) == []
+    watched = [r for r in rows(shop, monitored_releases) if r["state"] == "watching"]
+    assert [(r["version"], r["predecessor"]) for r in watched] == [("v1", "v3")]
+    with shop.database.read() as conn:
+        assert publication_history.predecessor(conn, "credit") == "v3"  # a roll back undoes it
+
+
+def test_release_that_never_served_has_other_bytes_or_is_barred_does_not_come_back(
+    shop: Installation,
+) -> None:
+    three(shop)
+    shop.add("credit", "v4", 4)
+    with pytest.raises(RegistryError, match="v4 never served"):
+        publish_again(shop, "v4")
+    with pytest.raises(RegistryError, match="v1 has other bytes than those that were judged"):
+        publish_again(shop, "v1", "0" * 64)
+    with shop.database.begin() as conn:
+        sha256 = registry.get(conn, "credit", "v2").sha256
+        registry.bar(conn, "credit", sha256, reason="worse", now=shop.now)
+    with pytest.raises(RegistryError, match="v2 is barred: worse"):
+        publish_again(shop, "v2")
+    assert rows(shop, pointers)[0]["stable"] == "v3"
+
+
 def test_roll_back_without_a_pointer_is_refused(shop: Installation) -> None:
     with pytest.raises(RegistryError, match="nothing to roll back"):
         shop.rollback("credit")
