@@ -1,16 +1,17 @@
-"""An installation in which v1 serves, v2 was rolled back, v3 may be published and ``bad`` failed its
-gates: what the tests of forged rows begin with."""
+"""Installations that tests of releases begin with: ``shop``, in which v1 serves, v2 was rolled back, v3 may be
+published and ``bad`` failed its gates; ``older``, the same as an older redistill left it; ``released``."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from forged_rows import make, restarted, unanchored
-from release_kit import START, FakeClock, Installation, copy_of
+from release_kit import START, FakeClock, Installation, copy_of, install
 
 from redistill.workers.store import audit_key
 
@@ -55,3 +56,26 @@ def older(shop: Installation) -> Installation:
     shop.database = audit_key.with_key(shop.database, shop.layout.keys / "audit.key")
     shop.writer._database = shop.database
     return shop
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    folder = tmp_path_factory.mktemp("published")
+    clock = FakeClock(time.time())
+    inst = install(folder / "home", f"sqlite:///{folder}/r.db", clock=clock)
+    inst.register("credit")
+    inst.add("credit", "v1", 1, "baseline")
+    inst.add("credit", "v2", 2)
+    inst.add("credit", "v3", 3)
+    for version in ("v1", "v2", "v3"):
+        clock.advance(1)
+        inst.publish("credit", version)
+    return inst
+
+
+@pytest.fixture
+def released(published: Installation, tmp_path: Path) -> Iterator[Installation]:
+    """v1, v2 and v3, published one after the other."""
+    inst = copy_of(published, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
+    yield inst
+    inst.database.dispose()

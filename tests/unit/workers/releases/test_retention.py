@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from release_kit import FakeClock, Installation, copy_of, install
+from release_kit import Installation
 
 from redistill.streams.client.fetch import Repository
 from redistill.streams.client.release import PointerFile
@@ -21,27 +19,10 @@ from redistill.workers.releases.release_files import damaged
 from redistill.workers.store.tables import versions
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """v1, v2 and v3, published one after the other."""
-    folder = tmp_path_factory.mktemp("template")
-    clock = FakeClock(time.time())
-    inst = install(folder / "home", f"sqlite:///{folder}/r.db", clock=clock)
-    inst.register("credit")
-    inst.add("credit", "v1", 1, "baseline")
-    inst.add("credit", "v2", 2)
-    inst.add("credit", "v3", 3)
-    for version in ("v1", "v2", "v3"):
-        clock.advance(1)
-        inst.publish("credit", version)
-    return inst
-
-
 @pytest.fixture
-def shop(template: Installation, tmp_path: Path) -> Iterator[Installation]:
-    inst = copy_of(template, tmp_path / "home", f"sqlite:///{tmp_path}/r.db")
-    yield inst
-    inst.database.dispose()
+def shop(released: Installation) -> Installation:
+    """v1, v2 and v3, published one after the other."""
+    return released
 
 
 def age(inst: Installation) -> None:
