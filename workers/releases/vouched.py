@@ -43,7 +43,10 @@ def want_vouched(
     key = audit_key.known(conn)
     if key is None:
         if audit_key.of_file(conn) is not None and audit_key.is_unnamed(conn):
-            raise Disagreement("the row of facts that names the audit key is gone")
+            raise Disagreement(
+                "the row of facts that names the audit key is gone (after an upgrade of redistill:"
+                " run `redistill db upgrade` where the signing keys are)"
+            )
         return
     known = trail.read(conn, key, model)
     current = conn.execute(sa.select(pointers).where(pointers.c.model == model)).one_or_none()

@@ -14,9 +14,11 @@ from forged_rows import HOUR, LIVES, answer, ask, make, restarted, serves, take_
 from release_kit import FakeClock, Installation, opened
 
 from redistill.streams.store.tables import specs
+from redistill.workers.errors import Disagreement
 from redistill.workers.releases import key_rotation, trail
 from redistill.workers.releases.release_files import RepositoryLayout
 from redistill.workers.releases.repository_writer import RepositoryWriter
+from redistill.workers.releases.vouched import want_vouched
 from redistill.workers.store import audit
 
 
@@ -134,7 +136,12 @@ def test_keys_are_replaced_between_candidate_and_release(shop: Installation) -> 
 
 
 def test_candidate_of_before_an_upgrade_is_published_after_it(older: Installation) -> None:
-    """A job that the upgrade interrupted goes on."""
+    """A job that the upgrade interrupted goes on, and until then it is said what is to be done."""
+    with (
+        older.database.begin() as conn,
+        pytest.raises(Disagreement, match="run `redistill db upgrade` where the signing keys are"),
+    ):
+        want_vouched(conn, "credit", named=["v3"])
     take_in(older)
     tick(older)
     fine(older)
