@@ -7,9 +7,7 @@ A tool that cannot be installed, or does not run, has a line that says why.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,11 @@ from typing import Any
 from detectbench.cases import Case
 from detectbench.detectors import Told
 from detectbench.scores import line, record
+from environments import FOLDER, SECONDS, last_words, python_of
 from pyarrow import csv
 
 __all__ = ["lines"]
 
-FOLDER = Path("build/bench/peers")
 WINDOW = 2_000
 TOOLS = {
     "evidently": ("evidently", "pandas<3"),
@@ -30,44 +28,14 @@ TOOLS = {
 }
 """What is installed for each: the newest, and what it needs without saying so (evidently 0.7.23 and
 nannyml 0.13.1 do not run with pandas 3)."""
-PYTHON = "3.11"
 SCRIPT = Path(__file__).with_name("peer_tools.py")
-SECONDS = 1_800
-
-
-def _uv() -> str | None:
-    own = Path(sys.executable).with_name("uv")
-    return str(own) if own.exists() else shutil.which("uv")
-
-
-def _python(tool: str) -> Path | str:
-    """Its interpreter; or why there is none."""
-    uv = _uv()
-    if uv is None:
-        return "uv is not installed"
-    home = FOLDER / tool
-    python = home / "bin" / "python"
-    if (home / "installed").exists():
-        return python
-    for command in (
-        [uv, "venv", "--quiet", "--python", PYTHON, "--clear", str(home)],
-        [uv, "pip", "install", "--quiet", "--python", str(python), *TOOLS[tool]],
-    ):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{command[1]}: {error}"
-        if done.returncode:
-            return " ".join(done.stderr.split())[-300:]
-    (home / "installed").touch()
-    return python
 
 
 def lines(cases: list[Case], seeds: range) -> Iterator[dict[str, Any]]:
     """A line per tool and suite."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for tool in TOOLS:
-        python = _python(tool)
+        python = python_of(tool, TOOLS[tool])
         if isinstance(python, str):
             yield {"configuration": tool, "not_run": python}
             continue
@@ -87,7 +55,7 @@ def lines(cases: list[Case], seeds: range) -> Iterator[dict[str, Any]]:
                     why = f"a stream took more than {SECONDS} s"
                     break
                 if done.returncode:
-                    why = " ".join(done.stderr.split())[-300:]
+                    why = last_words(done.stderr)
                     break
                 told = json.loads(done.stdout.splitlines()[-1])
                 for rule, alarms in told["alarms"].items():

@@ -1,0 +1,201 @@
+"""A repair as a worker does it: diagnosed, then recipe after recipe, judged again as labels come in,
+until something is published or nothing is left to try."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from compressbench.world import FRESH, World
+
+from redistill.compress import pipeline, recipes
+from redistill.compress.judge.gates.recipe import MOST
+from redistill.compress.plan import (
+    Accepted,
+    Diagnosis,
+    JobSpec,
+    NeedsPerson,
+    Rejected,
+    Report,
+    Tried,
+    Undecidable,
+    to_json,
+)
+
+__all__ = ["BATCH", "MAX_BYTES", "Repaired", "job_of", "repair", "write_fresh"]
+
+LABELS = (300, 600, 1_200, 2_000, FRESH)
+"""Labelled rows of the window when a candidate is judged, once more where they do not decide."""
+MAX_BYTES = 100_000
+"""``[repair] max_bytes`` of every case."""
+BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repaired:
+    """What became of an incident."""
+
+    diagnosis: Diagnosis | None
+    report: Report
+    """Of the last candidate."""
+    tried: tuple[Tried, ...]
+    """Those that were refused before it."""
+    labels: int
+    """Labelled rows when it was decided."""
+    cpu_seconds: float
+    """Of this process and its children: diagnosis, candidates and judgements."""
+    folder: Path
+
+    @property
+    def published(self) -> bool:
+        """Whether a candidate passed every gate."""
+        return isinstance(self.report.decision, Accepted)
+
+    @property
+    def model(self) -> Path:
+        """The file that serves from now on, or would if its gates had passed."""
+        return self.folder / "candidate" / "model.onnx"
+
+    @property
+    def why(self) -> str:
+        """Why nothing was published, in short; empty: something was."""
+        decision = self.report.decision
+        match decision:
+            case Accepted():
+                return ""
+            case Undecidable() | NeedsPerson():
+                return f"open: {decision.gate}: {decision.why}"
+        refused = [
+            *((t.name, t.gates) for t in self.tried),
+            (self.report.recipe_name, self.report.gates),
+        ]
+        return "; ".join(
+            f"{name}: {', '.join(f'{g.name} ({g.why})' for g in gates if g.passed is False)}"
+            for name, gates in refused
+        )
+
+
+def job_of(world: World, **fields: object) -> JobSpec:
+    """A job about a world."""
+    given = {
+        "job_id": "bench",
+        "model": "bench",
+        "graph": world.graph,
+        "made_here": ("incumbent",),
+        "serving_batch": BATCH,
+        "policy": {"size": {"max_bytes": MAX_BYTES}},
+        "seed": world.seed,
+    }
+    return JobSpec(**given | fields)  # type: ignore[arg-type]
+
+
+def write_fresh(world: World, folder: Path, labelled: int) -> None:
+    """``fresh.parquet`` with labels of the first rows; every other row judges."""
+    x, y = world.fresh
+    n = len(x)
+    label = [world.graph.classes[k] if i < labelled else None for i, k in enumerate(y)]
+    columns: dict[str, object] = {name: x[:, j] for j, name in enumerate(world.graph.features)}
+    columns |= {
+        "id_hash": pa.array(np.arange(1, n + 1), pa.int64()),
+        "served_at": pa.array(
+            np.arange(n) * 3_000 + 1_700_000_000_000_000, pa.timestamp("us", tz="UTC")
+        ),
+        "label": pa.array(label, pa.string()),
+        "source": pa.array([None if v is None else "clerks" for v in label], pa.string()),
+        "split": np.where(np.arange(n) % 2, "gate", "train").tolist(),
+    }
+    pq.write_table(pa.table(columns), folder / "fresh.parquet")
+
+
+def _run(folder: Path, job: JobSpec) -> Report:
+    (folder / "job.json").write_bytes(to_json(job))
+    return pipeline.run(folder)
+
+
+def _spent() -> float:
+    return sum(os.times()[:4])
+
+
+def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) -> Repaired:
+    """Repair the student of a world.
+
+    Parameters
+    ----------
+    folder
+        Of the job; must not be there.
+    names
+        Recipes that are tried; ``None``: those that the cause calls for.
+    """
+    shutil.copytree(world.folder, folder)
+    began = _spent()
+    write_fresh(world, folder, LABELS[0])
+    spec = job_of(world)
+    base = {
+        role: _error(world, folder / role / "model.onnx", role) for role in ("incumbent", "teacher")
+    }
+    diagnosis = _run(
+        folder,
+        replace(
+            spec,
+            mode="diagnose",
+            base_error=base["incumbent"],
+            teacher_base_error=base["teacher"],
+        ),
+    ).diagnosis
+    if diagnosis is not None:
+        spec = replace(spec, cause=diagnosis.cause, incident_loss=diagnosis.student_loss_points)
+    known = (folder / "incumbent" / "training").is_dir()
+    order = tuple(names or recipes.sequence(spec.cause, weights=known))
+    tried: tuple[Tried, ...] = ()
+    number = 1
+    while True:
+        spec = replace(spec, mode="repair", recipes=order, tried=tried, recipe=number)
+        report, labels = _judged(world, folder, spec)
+        refused = Tried(
+            name=order[len(tried)],
+            number=report.recipe if report.faced else None,
+            sha256=None,
+            reasons=getattr(report.decision, "reasons", ()),
+            gates=report.gates,
+        )
+        number = max(number, (refused.number or 0) + 1)
+        left = order[len(tried) + 1 :]
+        # any other decision ends a job: what is open waits, for labels or a person
+        if not isinstance(report.decision, Rejected) or not left or number > MOST:
+            return Repaired(
+                diagnosis=diagnosis,
+                report=report,
+                tried=tried,
+                labels=labels,
+                cpu_seconds=_spent() - began,
+                folder=folder,
+            )
+        tried += (refused,)
+
+
+def _judged(world: World, folder: Path, spec: JobSpec) -> tuple[Report, int]:
+    """One candidate, judged until its gates decide or every row of the window has its label."""
+    report = None
+    for labels in LABELS:
+        write_fresh(world, folder, labels)
+        spec = replace(spec, mode="repair" if report is None else "gate")
+        report = _run(folder, spec)
+        if not isinstance(report.decision, Undecidable):
+            break
+    if report is None:
+        raise RuntimeError("LABELS is empty")
+    return report, labels
+
+
+def _error(world: World, path: Path, role: str) -> float:
+    """Share of trusted rows on which a model is wrong, as a release knows it of itself."""
+    table = pq.read_table(world.folder / "trusted.parquet")
+    x = np.column_stack([table[n].to_numpy() for n in world.graph.features]).astype(np.float32)
+    y = np.array([world.graph.classes.index(v) for v in table["label"].to_pylist()])
+    return float((world.graph_of(path, role).classes(x) != y).mean())
