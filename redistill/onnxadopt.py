@@ -18,7 +18,7 @@ from redistill import onnxfile, onnxports, onnxsizes, onnxwalk
 from redistill.onnxports import GraphLayout, OnnxError
 from redistill.onnxwalk import called
 
-__all__ = ["AdoptedGraph", "adopt", "as_it_is"]
+__all__ = ["CAST", "AdoptedGraph", "adopt", "as_it_is"]
 
 CAST = {"DOUBLE": 11, "FLOAT16": 10}
 """Floats that are cast from and to float32."""

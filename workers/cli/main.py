@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "demo": "Watch drift being caught and repaired, here and now, without a server.",
     "up": "Start everything for one machine: broker if none is given, stream, repair, alert and"
     " web process.",
+    "init": "Write a first model.toml of an ONNX file, for you to fill in.",
     "register": "Put a model under watch: from model.toml, or from the traffic seen so far.",
     "run": "Run one process: stream, repair, alerts or web.",
     "models": "List the models: state, serving version, accuracy, labels.",

@@ -21,9 +21,10 @@ from redistill.streams.store.tables import specs, unregistered
 from redistill.streams.wire.block import Feature
 from redistill.textform import number_text
 from redistill.workers.errors import UsageError
-from redistill.workers.models.spec_schema import MAX_VALUES, expand
+from redistill.workers.models import toml_text
+from redistill.workers.models.spec_schema import MAX_VALUES
 
-__all__ = ["look", "to_toml"]
+__all__ = ["Seen", "look", "to_toml"]
 
 MAX_CLASSES = 100
 """More distinct predictions than this are numbers, not classes."""
@@ -193,26 +194,26 @@ def to_toml(seen: Seen) -> tuple[str, tuple[str, ...]]:
         " --from-traffic`.",
         "# Look it over; after a change run `redistill register` with this file.",
         "format = 1",
-        f"name = {_text(seen.model)}",
+        f"name = {toml_text.text(seen.model)}",
         'task = "classification"',
         'level = "watch"             # rollback | repair: see docs/model-toml.md for what they '
         "need",
         "",
         "[model]",
-        f"version = {_text(seen.version)}",
+        f"version = {toml_text.text(seen.version)}",
         "",
         "[schema]",
         "# The order is that of the scores: scores[i] belongs to classes[i].",
-        f"classes = {_list(classes)}",
+        f"classes = {toml_text.names(classes)}",
     ]
     if slices := seen.slices():
-        lines.append(f"slices = {_list(slices)}")
+        lines.append(f"slices = {toml_text.names(slices)}")
     lines += [
         "",
         "[schema.features]           # declare min and max where values outside are wrong: "
         '{ type = "float", min = 0 }',
     ]
-    lines += [f"{_key(f.name)} = {_described(f)}" for f in seen.features]
+    lines += [f"{toml_text.key(f.name)} = {toml_text.feature(f)}" for f in seen.features]
     lines += [
         "",
         "[labels]",
@@ -290,26 +291,3 @@ def _class(seen: Seen, value: Any) -> str | None:
 
 def _texts(column: pa.ChunkedArray) -> list[str]:
     return [str(v) for v in column.to_pylist() if v is not None]
-
-
-def _text(value: str) -> str:
-    """A TOML basic string; JSON's escapes are a subset of TOML's."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _key(name: str) -> str:
-    bare = name and all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
-    return name if bare else _text(name)
-
-
-def _described(feature: Feature) -> str:
-    """A feature as short as it can be written; its name is told where the key would be syntax."""
-    short = _list(feature.values) if feature.kind == "category" else _text(feature.kind)
-    if expand(feature.name) == [feature.name]:
-        return short
-    key = "values" if feature.kind == "category" else "type"
-    return f"{{ name = {_text(feature.name)}, {key} = {short} }}"
-
-
-def _list(values: Sequence[str]) -> str:
-    return f"[{', '.join(_text(v) for v in values)}]"
