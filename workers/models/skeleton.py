@@ -23,7 +23,7 @@ from redistill.workers.models import scoring, toml_text
 from redistill.workers.models.scoring import ScoringCall
 from redistill.workers.models.traffic import Seen
 
-__all__ = ["FILL_IN", "LookedAt", "look", "to_toml"]
+__all__ = ["FILL_IN", "look", "to_toml"]
 
 FILL_IN = "fill in:"
 """Marks a commented line whose value nobody told: replace what stands there, take the # away."""
