@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from redistill import files
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE
+from redistill.compress.judge.answers import largest
 from redistill.compress.judge.graph import Graph
-from redistill.compress.judge.task import Scores, largest
+from redistill.compress.judge.task import Scores
 from redistill.compress.plan import ERROR_ROWS, GraphSpec, column_of
 from redistill.compress.rows import Rows
 from redistill.compress.steps import WORK

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx  # noqa: F401 - loaded while a child waits for its request, not when it has one
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from redistill import onnxfile, onnxports
 from redistill.compress.errors import BadModel
+from redistill.compress.judge.answers import largest
 from redistill.compress.judge.output_kind import misdeclared
-from redistill.compress.judge.task import largest
 from redistill.compress.plan import GraphSpec
-from redistill.compress.rows import Rows
 from redistill.onnxports import OnnxError
+
+if TYPE_CHECKING:  # pyarrow, which nobody has a use for who only loads a graph
+    from redistill.compress.rows import Rows
 
 __all__ = ["INTEGER_OPERATORS", "Graph", "GraphCall", "check_file", "session"]
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.compress.judge import calibration_error, measures
+from redistill.compress.judge.answers import largest
 from redistill.compress.judge.calibration_error import Confidence
 from redistill.compress.judge.limits import shown
 from redistill.compress.plan import GraphSpec, Measure
@@ -25,7 +26,6 @@ __all__ = [
     "Regression",
     "Scores",
     "Task",
-    "largest",
     "of",
     "wrong_costs",
 ]
@@ -33,12 +33,6 @@ __all__ = [
 Scores = NDArray[np.float32]
 """``(n, K)``: a score per class, or one column with the predicted value."""
 Floats = NDArray[np.float64]
-
-
-def largest(scores: Scores) -> NDArray[np.int64]:
-    """Index of the largest score of each row, ``(n,)``; -1 where scores are not finite."""
-    finite = np.isfinite(scores)
-    return np.where(finite.all(axis=1), np.argmax(np.where(finite, scores, 0), axis=1), -1)
 
 
 class Task(Protocol):

@@ -49,6 +49,7 @@ def imported_by(statement: str) -> set[str]:
         ("import redistill.compress.plan", {"torch", "redistill.streams", "redistill.workers", "sqlalchemy"}),
         ("import redistill.compress.pipeline", {"redistill.streams", "sqlalchemy", "kafka", "torch"}),
         ("import redistill.compress.once", {"torch"}),
+        ("import redistill.compress.judge.probe", {"torch", "scipy", "pyarrow"}),
         ("from redistill.compress.shrink import export, quantize", {"torch", "onnxscript"}),
         ("import redistill.workers.cli.main", {"torch", "faust", "sqlalchemy", "river", "onnxruntime", "fastapi"}),
         ("from redistill.workers.models import explain, registration", {"torch", "faust", "river"}),

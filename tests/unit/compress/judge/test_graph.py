@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from redistill.compress.errors import BadModel
+from redistill.compress.judge.answers import largest
 from redistill.compress.judge.graph import Graph, GraphCall, check_file
-from redistill.compress.judge.task import largest
 from redistill.stats import softmax
 
 CALL = GraphCall(features=("a", "b"), classes=2)

@@ -67,11 +67,6 @@ def test_a_jobs_task_is_what_its_graph_says() -> None:
     assert costly == Classification(classes=2, costs=((0.0, 1.0), (4.0, 0.0)))
 
 
-def test_largest_has_no_answer_where_scores_are_not_finite() -> None:
-    scores = np.array([[0, 1], [np.inf, 0], [np.nan, 1]], np.float32)
-    assert task.largest(scores).tolist() == [1, -1, -1]
-
-
 @pytest.mark.parametrize(
     "costs",
     [
