@@ -286,7 +286,7 @@ class SliceTests:
         everywhere = gain(wrong, np.array([float(rows.expected.sum(dtype=np.float64))]))
         if gains[s] - math.log(k) <= everywhere[0]:
             return True
-        left = own[~np.isin(own.slices, taken).any(axis=1)]
+        left = own[np.asarray(~np.isin(own.slices, taken).any(axis=1), np.bool_)]
         return len(left) < len(own) and self._anew(s, left) < self.threshold
 
     def _anew(self, s: int, own: LabelledRows) -> float:
