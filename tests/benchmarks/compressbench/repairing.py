@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from compressbench.world import FRESH, World
 
-from redistill.compress import pipeline, recipes
+from redistill.compress import pipeline, remedies
 from redistill.compress.judge.gates.recipe import MOST
 from redistill.compress.plan import (
     Accepted,
@@ -130,7 +130,7 @@ def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) ->
     folder
         Of the job; must not be there.
     names
-        Recipes that are tried; ``None``: those that the cause calls for.
+        Recipes that are tried; ``None``: those of the remedies that the cause calls for.
     """
     shutil.copytree(world.folder, folder)
     began = _spent()
@@ -151,7 +151,8 @@ def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) ->
     if diagnosis is not None:
         spec = replace(spec, cause=diagnosis.cause, incident_loss=diagnosis.student_loss_points)
     known = (folder / "incumbent" / "training").is_dir()
-    order = tuple(names or recipes.sequence(spec.cause, weights=known))
+    facts = remedies.RemedyFacts(cause=spec.cause, weights=known)
+    order = tuple(names or remedies.sequence(remedies.consider(facts)))
     tried: tuple[Tried, ...] = ()
     number = 1
     while True:
