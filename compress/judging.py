@@ -24,6 +24,7 @@ from redistill.compress.judge.probe import WALL_SECONDS, Probe, ProbeResult
 from redistill.compress.judge.probe import ProbeTarget as Probed
 from redistill.compress.plan import GroupGap, Measure, Report, Variant, to_json
 from redistill.compress.rows import Rows
+from redistill.compress.shrink.quantizers import QUANTIZERS
 from redistill.compress.steps import array_key, key_of
 from redistill.decodable import decodable
 from redistill.files import sha256_of
@@ -241,6 +242,7 @@ def judge(
                 gate=gate_rows,
                 fresh=fresh,
                 probed=answers[name],
+                integers=name not in QUANTIZERS or QUANTIZERS[name].integers,
             )
             context.warnings += evaluated[name].unanswered()
     fp32 = evaluated.get("fp32")

@@ -243,7 +243,9 @@ class JobSpec:
     train_on: Literal["teacher", "labels"] = "teacher"
     source: str | None = None
     """With labels: the source that was asked for. Where rows are too many, its rows stay."""
-    candidates: tuple[str, ...] = ("fp32", "static_int8", "dynamic_int8")
+    candidates: tuple[str, ...] = ("fp32", "fp16", "static_int8", "dynamic_int8")
+    """Of ``redistill.compress.shrink.quantizers``: what is made of a student, where its family
+    allows it."""
     graph: GraphSpec
     made_here: tuple[str, ...] = ()
     """Roles whose graph a job like this made: one output, of logits, whatever ``graph`` says."""
@@ -338,7 +340,7 @@ class Variant:
     """One candidate as judged: measured in this job, on this machine."""
 
     name: str
-    """``fp32``, ``static_int8``, ``dynamic_int8``; ``reuse``: an earlier release."""
+    """Of its quantizer: ``fp32``, ``fp16``, ``static_int8``, ...; ``reuse``: an earlier release."""
     sha256: str
     bytes: int
     p50_ms: float

@@ -20,6 +20,7 @@ from redistill.compress.recipes import RECIPES
 from redistill.compress.shrink import trained
 from redistill.compress.shrink.families import FAMILIES
 from redistill.compress.shrink.lesson import Lesson, Wanted
+from redistill.compress.shrink.quantizers import FP16
 from redistill.compress.shrink.trained import ARCHITECTURE_FILE, Trained
 from redistill.compress.steps import array_key, key_of
 from redistill.files import sha256_of, sha256_of_tree
@@ -94,6 +95,7 @@ def _from_nothing(
             outputs=len(graph.classes),
             categories=data.categories(graph),
             most_bytes=most,
+            weight_bytes=2 if FP16 in context.job.candidates else 4,
             training=training,
         )
     )

@@ -39,6 +39,8 @@ class EvaluatedModel:
     gate: Scores  # (gate rows, K), labelled or not
     fresh: Scores  # (fresh rows, K), those that were trained on too; empty where nobody asks
     probed: ProbeResult
+    integers: bool = True
+    """Whether it is to compute on integers, where it was quantized."""
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class EvaluatedModel:
         gate: Rows,
         probed: ProbeResult,
         fresh: Rows | None = None,
+        integers: bool = True,
     ) -> EvaluatedModel:
         """Run a graph over the rows."""
         return cls(
@@ -60,6 +63,7 @@ class EvaluatedModel:
             gate=graph.scores(gate),
             fresh=graph.scores(gate.take(np.empty(0, np.intp)) if fresh is None else fresh),
             probed=probed,
+            integers=integers,
         )
 
     @property
@@ -165,6 +169,7 @@ class Evaluation:
             requirement=self.requirement,
             machine={role: m.machine for role, m in models.items()},
             quantized=fp32 is not None and fp32.name != model.name,
+            integers=model.integers,
             integer_operators=model.probed.integer_operators,
             fresh=self._sample(self.gate, {r: m.gate for r, m in models.items()}, labelled),
             trusted=self._sample(self.trusted, {r: m.trusted for r, m in models.items()}, ~ranks),

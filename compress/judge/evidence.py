@@ -109,6 +109,8 @@ class Evidence:
     """Why the limited child refused it; then nothing below was measured."""
     machine: Mapping[Role, Machine] = field(default_factory=dict)
     quantized: bool = False
+    integers: bool = True
+    """Whether a quantized one is to compute on integers."""
     integer_operators: tuple[str, ...] = ()
     fresh: Sample = NOBODY
     """Labelled rows that were served after the change, and trained on by nobody."""

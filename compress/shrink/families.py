@@ -79,7 +79,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             told="a multi-layer perceptron",
             maker=_mlp,
             warm=True,
-            quantizers=("fp32", "static_int8", "dynamic_int8"),
+            quantizers=("fp32", "fp16", "static_int8", "static_s8s8", "dynamic_int8"),
             libraries=("torch",),
         ),
         "trees": Family(

@@ -24,7 +24,9 @@ class Wanted:
     categories: tuple[tuple[int, int], ...] = ()
     """(column, number of values): indices, -1 and NaN are none of them."""
     most_bytes: float = float("inf")
-    """Largest file of its fp32 graph."""
+    """Largest file of its graph."""
+    weight_bytes: int = 4
+    """Of a number in the graph that is held to it: 2 where there is one with 16-bit weights."""
     training: Training
 
 

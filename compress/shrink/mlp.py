@@ -22,7 +22,7 @@ def sized(wanted: Wanted) -> tuple[Architecture, str]:
         hidden=wanted.training.hidden,
         categories=wanted.categories,
     )
-    found = widths.fitting(asked, wanted.most_bytes)
+    found = widths.fitting(asked, wanted.most_bytes, weight_bytes=wanted.weight_bytes)
     if found == asked:
         return found, ""
     return found, f"layers {list(found.hidden)}, not {list(asked.hidden)}"

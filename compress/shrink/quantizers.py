@@ -14,10 +14,13 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FP32", "QUANTIZERS", "asked"]
+__all__ = ["FP16", "FP32", "QUANTIZERS", "asked"]
 
 FP32 = "fp32"
 """The graph as it was exported: what all others are made from, and compared with."""
+
+FP16 = "fp16"
+"""Half its bytes: what sizes a student where it is made."""
 
 Rows = NDArray[np.float32]
 
@@ -33,12 +36,27 @@ class Quantizer:
     arguments give the same bytes. ``None``: nothing is done."""
     needs_rows: bool = False
     """Whether the rows have a say."""
+    integers: bool = True
+    """Whether the graph is to compute on integers: where ONNX Runtime makes no integer operator of
+    it, nothing was done."""
 
 
 def _static_int8(fp32: Path, out: Path, rows: Rows) -> None:
     from redistill.compress.shrink import quantize
 
     quantize.static_int8(fp32, out, rows)
+
+
+def _static_s8s8(fp32: Path, out: Path, rows: Rows) -> None:
+    from redistill.compress.shrink import quantize
+
+    quantize.static_int8(fp32, out, rows, signed=True)
+
+
+def _fp16(fp32: Path, out: Path, rows: Rows) -> None:
+    from redistill.compress.shrink import quantize
+
+    quantize.fp16_weights(fp32, out)
 
 
 def _dynamic_int8(fp32: Path, out: Path, rows: Rows) -> None:
@@ -49,10 +67,16 @@ def _dynamic_int8(fp32: Path, out: Path, rows: Rows) -> None:
 
 QUANTIZERS: Mapping[str, Quantizer] = MappingProxyType(
     {
-        FP32: Quantizer(told="32-bit floats, as exported", make=None),
+        FP32: Quantizer(told="32-bit floats, as exported", make=None, integers=False),
+        FP16: Quantizer(told="weights in 16 bits, computed in 32", make=_fp16, integers=False),
         "static_int8": Quantizer(
             told="int8 weights, unsigned 8-bit activations in ranges of calibration rows",
             make=_static_int8,
+            needs_rows=True,
+        ),
+        "static_s8s8": Quantizer(
+            told="int8 weights, signed 8-bit activations in ranges of calibration rows",
+            make=_static_s8s8,
             needs_rows=True,
         ),
         "dynamic_int8": Quantizer(

@@ -19,17 +19,18 @@ LEAST = 4
 """Units of a hidden layer."""
 
 
-def expected_bytes(architecture: Architecture) -> int:
-    """Size of the student's fp32 graph, rather too much than too little."""
+def expected_bytes(architecture: Architecture, weight_bytes: int = 4) -> int:
+    """Size of the student's graph, rather too much than too little, with weights of so many bytes:
+    4 in fp32, 2 in fp16."""
     numbers = sum(math.prod(shape) for shape in architecture.shapes.values())
-    return 4 * numbers + HEADER + PER_INPUT * architecture.inputs
+    return weight_bytes * numbers + HEADER + PER_INPUT * architecture.inputs
 
 
-def fitting(architecture: Architecture, most: float) -> Architecture:
-    """The widest student of at most ``most`` bytes in fp32, with all hidden layers narrowed alike;
-    the narrowest, where none is so small.
+def fitting(architecture: Architecture, most: float, *, weight_bytes: int = 4) -> Architecture:
+    """The widest student of at most ``most`` bytes, with all hidden layers narrowed alike; the
+    narrowest, where none is so small.
 
-    In fp32, so that whatever becomes of it fits: a graph that only fits in int8 has nothing to fall
+    In fp16 or, where there is none, in fp32: a graph that only fits in int8 has nothing to fall
     back on where int8 is slower, or answers otherwise.
 
     Examples
@@ -41,6 +42,6 @@ def fitting(architecture: Architecture, most: float) -> Architecture:
     for share in SHARES:
         hidden = tuple(max(LEAST, round(share * h)) for h in architecture.hidden)
         found = replace(architecture, hidden=hidden)
-        if expected_bytes(found) <= most:
+        if expected_bytes(found, weight_bytes) <= most:
             break
     return found

@@ -118,7 +118,7 @@ def test_repair_gives_an_accepted_candidate_that_is_better_and_complete(
     assert report.chosen == report.decision.variant
     assert report.fresh is not None
     assert report.fresh.e_better >= 100
-    assert [v.name for v in report.variants] == ["fp32", "static_int8", "dynamic_int8"]
+    assert [v.name for v in report.variants] == ["fp32", "fp16", "static_int8", "dynamic_int8"]
     assert all(g.passed for g in report.gates)
     assert report.rows["gate_labelled"] == 100
 

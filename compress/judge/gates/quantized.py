@@ -28,16 +28,15 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
     operators = ", ".join(e.integer_operators)
     small = ratio < limit.max_size_ratio
     why = f"{ratio:.2f} of the fp32 student's size" + ("" if small else "; a no-op leaves about 1")
-    why += (
-        f"; the graph computes on integers with {operators}"
-        if operators
-        else "; ONNX Runtime made no integer operator of it: the quantization does nothing"
-    )
+    if operators:
+        why += f"; the graph computes on integers with {operators}"
+    elif e.integers:
+        why += "; ONNX Runtime made no integer operator of it: the quantization does nothing"
     return Gate(
         name="quantized",
         value=ratio,
         limit=limit.max_size_ratio,
-        passed=small and bool(operators),
+        passed=small and (bool(operators) or not e.integers),
         why=why,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,34 @@ def test_quantizing_what_is_no_graph_says_so(tmp_path: Path, name: str) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"bad")
     with pytest.raises(BadModel, match=f"{name} quantization failed"):
         MAKERS[name](tmp_path / "bad.onnx", tmp_path / "x.onnx")
+
+
+def test_weights_in_16_bits_answer_alike_and_repeat_their_bytes(fp32: Path, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        quantize.fp16_weights(fp32, tmp_path / out)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / "a").stat().st_size < 0.6 * fp32.stat().st_size
+    x = some_rows(500, seed=3)
+    half, exact = Graph(tmp_path / "a", CALL).outputs(x), Graph(fp32, CALL).outputs(x)
+    assert np.abs(half - exact).max() < 2e-3 * np.abs(exact).max()
+
+
+def test_weights_that_16_bits_cannot_hold_stay(tmp_path: Path) -> None:
+    student = students.arrays(students.build(Architecture(inputs=5, hidden=(), outputs=3), seed=1))
+    name = "layers.0.weight"
+    large = replace(student, tensors={**student.tensors, name: 1e6 * student.tensors[name]})
+    export.to_onnx(large, tmp_path / "fp32.onnx")
+    quantize.fp16_weights(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    x = some_rows(50)
+    outputs = [Graph(tmp_path / f"{n}.onnx", CALL).outputs(x) for n in ("fp16", "fp32")]
+    assert np.isfinite(outputs[0]).all()
+    assert np.allclose(*outputs, rtol=1e-5)
+
+
+def test_signed_activations_make_another_graph(fp32: Path, tmp_path: Path) -> None:
+    for name, signed in (("u8", False), ("s8", True)):
+        quantize.static_int8(fp32, tmp_path / name, some_rows(100), signed=signed)
+    x = some_rows(500, seed=3)
+    u8, s8 = (Graph(tmp_path / name, CALL) for name in ("u8", "s8"))
+    assert (tmp_path / "u8").read_bytes() != (tmp_path / "s8").read_bytes()
+    assert (u8.classes(x) == s8.classes(x)).mean() > 0.95

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from redistill.compress.shrink import export, students
+from redistill.compress.shrink import export, quantize, students
 from redistill.compress.shrink.trained import Architecture
 from redistill.compress.shrink.widths import expected_bytes, fitting
 
@@ -38,3 +38,11 @@ def test_student_is_narrowed_in_proportion_until_it_fits() -> None:
 def test_nothing_smaller_than_the_narrowest_is_made() -> None:
     assert fitting(WIDE, 10).hidden == (12, 6)
     assert fitting(Architecture(inputs=2, hidden=(), outputs=2), 10).hidden == ()
+
+
+def test_student_of_16_bit_weights_may_be_wider_in_as_many_bytes(tmp_path: Path) -> None:
+    found = fitting(WIDE, 65_536, weight_bytes=2)
+    assert found.hidden == (192, 96)
+    export.to_onnx(students.arrays(students.build(found)), tmp_path / "fp32.onnx")
+    quantize.fp16_weights(tmp_path / "fp32.onnx", tmp_path / "fp16.onnx")
+    assert (tmp_path / "fp16.onnx").stat().st_size <= expected_bytes(found, 2) <= 65_536

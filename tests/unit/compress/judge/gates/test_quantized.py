@@ -17,3 +17,15 @@ def test_a_quantization_that_does_nothing_is_told_by_size_or_by_operators() -> N
         assert gate is not None
         assert gate.passed is False
     assert quantized.judge(evidence(quantized=False), quantized.Limit()) is None
+
+
+def test_weights_in_16_bits_need_no_integers_but_must_save_bytes() -> None:
+    half = evidence(integers=False, integer_operators=(), machine=machines({"bytes": 55_000}))
+    gate = quantized.judge(half, quantized.Limit())
+    assert gate is not None
+    assert gate.passed
+    assert "does nothing" not in gate.why
+    noop = evidence(integers=False, integer_operators=(), machine=machines({"bytes": 95_000}))
+    gate = quantized.judge(noop, quantized.Limit())
+    assert gate is not None
+    assert gate.passed is False
