@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from redistill.compress import data, recalibrate, recipes, rows, weights
 from redistill.compress.data import PreparedRows
+from redistill.compress.documents import lineage
 from redistill.compress.folder import JobContext, environment
 from redistill.compress.judge import measures
 from redistill.compress.judging import TrainingFacts, read_facts, save_facts
-from redistill.compress.plan import Measure
+from redistill.compress.plan import DataSource, Measure
 from redistill.compress.shrink import calibrate, export, quantize, quantizers, students
 from redistill.compress.shrink.families import FAMILIES
 from redistill.compress.shrink.quantizers import FP32, QUANTIZERS
@@ -129,6 +130,7 @@ def _facts(
     """Write what mode ``gate`` has to know later, when these rows are gone."""
     job = context.job
     by_labels = job.train_on == "labels"
+    sources = _sources(context.folder)
 
     def make(out: Path) -> None:
         auc = None
@@ -140,16 +142,17 @@ def _facts(
                 data.encode(prepared.trusted.x, job.graph, fill),
                 seed=job.seed,
             )
-        sources = {s for s in prepared.train.source if s is not None} if by_labels else set()
+        teachers = {s for s in prepared.train.source if s is not None} if by_labels else set()
         facts = TrainingFacts(
             counts=prepared.counts,
             labels_in_loss=by_labels,
-            training_sources=tuple(sorted(sources)),
+            training_sources=tuple(sorted(teachers)),
             domain_auc=auc,
             warnings=tuple(context.warnings),
             temperatures=temperatures,
             candidates=asked,
             family=made.family,
+            sources=sources,
         )
         save_facts(out, facts, np.unique(data.digests(prepared.train_x)))
 
@@ -160,9 +163,17 @@ def _facts(
         array_key(prepared.gate.x),
         array_key(prepared.trusted.x),
         temperatures,
+        sources,
     )
     path = context.steps.make("facts", key, make)
     return read_facts(path)
+
+
+def _sources(folder: Path) -> tuple[DataSource, ...]:
+    """What the rows of the training were taken from."""
+    named = {"fresh": "training window", "reference": "replay pool"}
+    found = [lineage.source(role, folder / f"{name}.parquet") for name, role in named.items()]
+    return tuple(s for s in found if s is not None)
 
 
 def _nothing(inputs: int) -> NDArray[np.float32]:

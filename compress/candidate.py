@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,7 @@ def write(
     table: pa.Table,
     errors: pa.Table,
     report: bytes,
+    documents: Mapping[str, bytes],
 ) -> Path:
     """Put a candidate together and move it into place.
 
@@ -179,6 +181,8 @@ def write(
         ``error_rows.parquet``: beside the candidate, for it is no part of a release.
     report
         ``report.json``.
+    documents
+        What is told of it, by name.
 
     Returns
     -------
@@ -198,6 +202,9 @@ def write(
     np.savez(part / "golden.npz", inputs=inputs, outputs=outputs, tolerance=tolerance)
     pq.write_table(table, part / "reference_rows.parquet")
     (part / "report.json").write_bytes(report)
+    for name, data in documents.items():
+        (part / name).parent.mkdir(exist_ok=True)
+        (part / name).write_bytes(data)
     sink = io.BytesIO()
     pq.write_table(errors, sink)
     files.write(folder / ERROR_ROWS, sink.getvalue())

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redistill.compress import candidate, earlier, gate
+from redistill.compress.documents import shipped
 from redistill.compress.errors import BadModel
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.gate import Judgement
@@ -22,7 +23,7 @@ from redistill.compress.judge.graph import Graph
 from redistill.compress.judge.measures import Classes
 from redistill.compress.judge.probe import WALL_SECONDS, Probe, ProbeResult
 from redistill.compress.judge.probe import ProbeTarget as Probed
-from redistill.compress.plan import GroupGap, Measure, Report, Variant, to_json
+from redistill.compress.plan import DataSource, GroupGap, Measure, Report, Variant, to_json
 from redistill.compress.rows import Rows
 from redistill.compress.shrink.quantizers import QUANTIZERS
 from redistill.compress.steps import array_key, key_of
@@ -66,6 +67,8 @@ class TrainingFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Variants that are judged; empty: as the job says (0.1)."""
     family: str = "mlp"
     """Of the student."""
+    sources: tuple[DataSource, ...] = ()
+    """Files of the rows that it was made from; empty: an older folder, which does not tell."""
 
 
 def read_facts(path: Path) -> tuple[TrainingFacts, NDArray[np.uint64]]:
@@ -305,6 +308,14 @@ def judge(
                 evaluated[chosen].gate[seen], gate_rows.take(seen), job.graph
             ),
             report=to_json(report),
+            documents=shipped.documents(
+                context.folder,
+                job,
+                report,
+                model=variants[chosen],
+                trained_on=facts.sources,
+                labels_in_loss=facts.labels_in_loss,
+            ),
         )
     steps.progress("judge", 1.0)
     return report

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from redistill.compress import candidate, data, earlier, examine, gate, judging
+from redistill.compress.documents import shipped
 from redistill.compress.errors import BadJob, BadModel
 from redistill.compress.folder import JobContext
 from redistill.compress.judge import diagnose as blame
@@ -148,6 +149,7 @@ def baseline(context: JobContext) -> Report:
         table=candidate.reference_table(graph, reference, job.graph, labels=nobody),
         errors=candidate.error_rows(evaluated.trusted, trusted, job.graph),
         report=to_json(report),
+        documents=shipped.documents(context.folder, job, report, model=path),
     )
     context.steps.progress("judge", 1.0)
     return report

@@ -22,7 +22,7 @@ and what is written here::
     steps.json                    finished steps with the hashes of what they made (resume)
     work/                         intermediate files, named by their content
     candidate/                    model.onnx, report.json, golden.npz, reference_rows.parquet,
-                                  training/
+                                  training/, documents/ (``redistill.compress.documents.shipped``)
     error_rows.parquet            FEATURES, segments, prediction, scores, label: the rows on which
                                   the candidate's base error is measured, with its answers
     report.json                   Report
@@ -38,13 +38,16 @@ import msgspec
 from redistill.decodable import decodable
 
 __all__ = [
+    "DOCUMENTS",
     "ERROR_ROWS",
     "Accepted",
     "CalibrationBin",
+    "CardText",
     "Cause",
     "ColumnCheck",
     "Comparison",
     "Cost",
+    "DataSource",
     "Decision",
     "Diagnosis",
     "Figures",
@@ -70,6 +73,8 @@ __all__ = [
 ]
 
 ERROR_ROWS = "error_rows.parquet"
+DOCUMENTS = "documents"
+"""Folder of a candidate, and of a release, with what is told of it."""
 OWN_COLUMNS = frozenset(
     (
         *("id_hash", "served_at", "label", "source", "p_include", "split"),
@@ -230,6 +235,42 @@ class ColumnCheck:
     """A contract finding about the column is open."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CardText:
+    """What only the owner of a model can say in its model card; not set: the card says that it is
+    unknown."""
+
+    intended_use: str | None = None
+    """What it is for."""
+    users: str | None = None
+    """Whom it is for."""
+    out_of_scope: str | None = None
+    """What it should not be used for."""
+    ethical_considerations: str | None = None
+    """Risks for people, and what is done about them."""
+    caveats: str | None = None
+    """What to know before using it."""
+    license: str | None = None
+    """Of the model."""
+    contact: str | None = None
+    """Whom to ask about it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """A file of rows, by its hash: no row of it, and no value but the times of the first and the
+    last."""
+
+    role: str
+    """What the rows were for."""
+    sha256: str
+    """Of the file, as the job was given it."""
+    rows: int
+    first: str | None
+    """When they were served, ISO 8601 in UTC; ``None``: not known."""
+    last: str | None
+
+
 @decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobSpec:
@@ -290,6 +331,9 @@ class JobSpec:
     """Points of it that they do not explain."""
     harmed_slices: tuple[str, ...] = ()
     """``region=EU``: slices with open findings of harm, where none of all rows is open."""
+    parent: str | None = None
+    """Version of ``incumbent/model.onnx``; ``None``: not known, or there is none."""
+    card: CardText = field(default_factory=CardText)
     seed: int = 0
     deadline_s: float = 600.0
 

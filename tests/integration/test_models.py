@@ -261,13 +261,19 @@ def test_what_judged_one_version_is_shown(database: Database) -> None:
         gate = {"name": "size", "value": 9.0, "limit": 10.0, "passed": True, "why": "small"}
         variant = {"name": "fp32", "sha256": row.sha256, "bytes": 9, "p50_ms": 0.01}
         report = json.dumps({"gates": [gate], "variants": [variant]})
-        conn.execute(sa.update(versions).where(versions.c.model == "proven").values(report=report))
+        files = json.loads(row.files)
+        files["documents/lineage.json"] = {"sha256": "ab" * 32, "bytes": 1}
+        change = sa.update(versions).where(versions.c.model == "proven")
+        conn.execute(change.values(report=report, files=json.dumps(files)))
     said = CliRunner().invoke(app, ["proven", row.version], env={"COLUMNS": "200"}).stdout
     assert said.startswith(f"{row.version}: {row.status}, {row.kind}, sha256 {row.sha256[:8]}")
     assert "9 bytes, p50 0.0100 ms" in said
     assert "small" in said
     document = json.loads(CliRunner().invoke(app, ["proven", row.version, "--json"]).stdout)
     assert (document["gates"], document["gaps"]) == ([gate], [])
+    path = document["documents"]["documents/lineage.json"]
+    assert path.endswith(f"targets/proven/{'ab' * 32}.json")
+    assert f"documents/lineage.json: {path}" in said
     with pytest.raises(UsageError, match="proven has no version 'v9'"):
         raise CliRunner().invoke(app, ["proven", "v9"]).exception or AssertionError
 

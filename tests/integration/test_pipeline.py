@@ -130,6 +130,7 @@ def test_repair_gives_an_accepted_candidate_that_is_better_and_complete(
 
     candidate = repaired / "candidate"
     assert sorted(p.name for p in candidate.iterdir()) == [
+        "documents",
         "golden.npz",
         "model.onnx",
         "reference_rows.parquet",

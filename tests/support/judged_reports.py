@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from redistill.compress.documents import model_card
+from redistill.compress.documents.lineage import Ancestor, Code, Lineage
+from redistill.compress.documents.model_card import ModelCard
 from redistill.compress.plan import (
     Accepted,
     CalibrationBin,
+    CardText,
     Cost,
+    DataSource,
     Figures,
     Gate,
+    GraphSpec,
     GroupGap,
+    JobSpec,
     Look,
     Measure,
     Report,
@@ -100,3 +108,45 @@ def report(name: str = "region=EU", **fields: Any) -> Report:
         "seed": 7,
     }  # fmt: skip
     return Report(**given | fields)
+
+
+def lineage_of(**fields: Any) -> Lineage:
+    """Of the candidate of ``report``."""
+    rows = DataSource(
+        role="training window", sha256="cd" * 32, rows=1_500, first="2026-01-01T00:00:00+00:00",
+        last="2026-01-08T00:00:00+00:00",
+    )  # fmt: skip
+    given: dict[str, Any] = {
+        "model": "credit",
+        "sha256": SHA,
+        "bytes": 110_000,
+        "operators": {"MatMul": 3, "Relu": 2},
+        "parameters": 100_000,
+        "variant": "static_int8",
+        "recipe": "warm",
+        "parent": Ancestor(sha256="11" * 32, version="r11-11111111"),
+        "teacher": Ancestor(sha256="22" * 32),
+        "trained_on": (rows,),
+        "judged_on": (replace(rows, role="trusted", sha256="ef" * 32, first=None, last=None),),
+        "seed": 7,
+        "training": {"epochs": 16},
+        "labels_in_loss": False,
+        "policy_sha256": SHA,
+        "code": Code(version="0.1.0", sha256="33" * 32),
+        "libraries": {"numpy": "2.1.0", "torch": "2.8.0+cpu", "onnx": None},
+        "python": "3.11.9",
+        "machine": "x86_64",
+        "cpu_flags": ("avx2",),
+    }
+    return Lineage(**given | fields)
+
+
+def carded(
+    name: str = "region=EU", *, text: CardText | None = None, **fields: Any
+) -> tuple[ModelCard, Lineage]:
+    """The card of ``report``'s candidate and its lineage."""
+    graph = GraphSpec(features=(name, "age"), classes=("no", name), groups=(name,))
+    job = JobSpec(job_id="", model=name, graph=graph, card=text or CardText())
+    lineage = lineage_of(model=name)
+    made_by = "distilled again, from the weights that serve"
+    return model_card.gather(job, report(name, **fields), lineage, made_by=made_by), lineage

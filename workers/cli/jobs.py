@@ -78,15 +78,20 @@ def show(
     \b
     redistill jobs show 12
     """
+    from redistill.compress.plan import DOCUMENTS
     from redistill.workers.documents.job import document_of_job
     from redistill.workers.store import incident_queries as queries
 
-    with common.opened(common.load()) as database, database.read() as conn:
+    settings = common.load()
+    with common.opened(settings) as database, database.read() as conn:
         found = queries.job_detail(conn, queries.find_job(conn, job))
     if as_json:
         common.print_json(document_of_job(found))
-    else:
-        _print(found)
+        return
+    _print(found)
+    written = settings.jobs_folder / found["job_id"] / "candidate" / DOCUMENTS
+    if written.is_dir():
+        common.echo(f"model card, gate report, lineage and bill of materials: {written}")
 
 
 @app.command(short_help="Cancel a job that is not over.")

@@ -45,7 +45,8 @@ def models(
     where there are no labels none is shown. A gate row is a row with both a label and stored
     features: a repair is judged on about a hundred of them. Of one model: how the newest version
     does against its predecessor, the last moves of the pointer, and what is stored for a repair. Of
-    one version: what it costs, its gates, and the gaps between declared groups.
+    one version: what it costs, its gates, the gaps between declared groups, and where its model
+    card, gate report, lineage and bill of materials lie.
     """
     from redistill.workers.documents.model import (
         JudgedVersion,
@@ -54,6 +55,7 @@ def models(
         line_of_model,
     )
     from redistill.workers.errors import UsageError
+    from redistill.workers.releases.release_files import RepositoryLayout
     from redistill.workers.store import clock_problem, model_detail, names, queries
     from redistill.workers.store.model_status import worst_first
 
@@ -77,7 +79,11 @@ def models(
         planned = _schedule(conn, name, now) if name else None
         trusted = _trusted(conn, name) if name else None
         slices = _slices(conn, name, found[0].version) if name else None
-    if judged is not None:
+    if judged is not None and name is not None:
+        judged["documents"] = {
+            what: str(RepositoryLayout(settings.root).path(name, what, sha256))
+            for what, sha256 in judged["documents"].items()
+        }
         if as_json:
             common.print_json(JudgedVersion(**judged))
         else:
@@ -362,3 +368,5 @@ def _print_judged(judged: dict[str, Any]) -> None:
         common.echo("no gate judged it")
     for line in gap_lines(judged["gaps"]):
         common.echo(line)
+    for what, path in judged["documents"].items():
+        common.echo(f"{what}: {path}")

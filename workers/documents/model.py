@@ -180,6 +180,9 @@ class JudgedVersion:
     """Each with `name`, `value`, `limit`, `passed` (`null`: undecided) and `why`."""
     gaps: list[dict[str, Any]]
     """Accuracy of each declared group, and the gap between the best and the worst served."""
+    documents: dict[str, str]
+    """Where its model card, gate report, lineage and bill of materials lie, by name; empty: an
+    older release, or retention has removed its files."""
 
 
 def line_of_model(o: Overview, now: int) -> ModelLine:

@@ -302,6 +302,8 @@ def spec_of(context: JobInputs, mode: Mode, *, deadline_s: float) -> JobSpec:
         mix_moved=context.mix_moved,
         got_worse=context.got_worse,
         harmed_slices=context.harmed_slices,
+        parent=context.version,
+        card=spec.card,
         seed=UUID(context.job.job_id).int % 2**31,
         deadline_s=deadline_s,
     )

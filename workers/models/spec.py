@@ -16,7 +16,7 @@ import msgspec
 from pydantic import Field
 
 from redistill.compress.judge import policy
-from redistill.compress.plan import GraphSpec, Training
+from redistill.compress.plan import CardText, GraphSpec, Training
 from redistill.decodable import decodable
 from redistill.streams.monitor.config import CompareWith, DistanceName, Level, WatchConfig
 from redistill.streams.monitor.slice_columns import slice_columns
@@ -192,6 +192,8 @@ class ModelSpec:
     """What ``[gates.NAME]`` sets, by gate; what it does not has the gate's own default."""
     training: Training = field(default_factory=Training)
     privacy: PrivacySection = field(default_factory=PrivacySection)
+    card: CardText = field(default_factory=CardText)
+    """``[card]``: what only its owner can say in the model card of its releases."""
     objects: dict[str, str] = field(default_factory=dict)
     """SHA-256 by role, of the copies under ``home/objects``; filled by ``register``. Roles:
     ``model`` and ``teacher`` (ONNX); ``reference`` and ``trusted`` (Parquet in the layout of a job
@@ -229,6 +231,8 @@ class ModelSpec:
                     content[section][key] = bool(content[section][key])
         if not content["labels"]["bound"]:  # as it was hashed before there was this key
             content["labels"].pop("bound")
+        if self.card == CardText():  # the same
+            content.pop("card")
         content.pop("origin")
         content.pop("measured")
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from redistill import tomlfile
 from redistill.compress.judge.task import wrong_costs
-from redistill.compress.plan import Training
+from redistill.compress.plan import CardText, Training
 from redistill.streams.wire.block import Schema
 from redistill.workers.errors import SpecError
 from redistill.workers.models import cron, spec
@@ -37,6 +37,7 @@ SECTIONS: dict[str, type[Any]] = {
     "repair": spec.RepairSection,
     "training": Training,
     "privacy": spec.PrivacySection,
+    "card": CardText,
 }
 TOP_KEYS = ("format", "name", "task", "level")
 LATER_TASKS = ("regression", "embedding")
@@ -51,6 +52,8 @@ UNITS = {
     "day": "jobs",
     "second": "rows",
 }
+LONGEST_TEXT = 2_000
+"""Characters of a text of a model card."""
 _ADAPTER: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
 
 
@@ -273,6 +276,12 @@ def _rules(document: Mapping[str, Any], schema: Schema | None, problems: list[st
     if costs is not None:
         classes = None if schema is None else len(schema.classes)
         problems.extend(f"[model] {told}" for told in wrong_costs(costs, classes))
+    if isinstance(document.get("card"), Mapping):
+        problems.extend(
+            f"[card] {key} has {len(said):,} characters: {LONGEST_TEXT:,} are shown at most"
+            for key, said in document["card"].items()
+            if isinstance(said, str) and len(said) > LONGEST_TEXT
+        )
     if schema is not None and isinstance(document.get("privacy"), Mapping):
         stored = document["privacy"].get("store_features")
         problems.extend(

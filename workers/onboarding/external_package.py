@@ -33,11 +33,13 @@ def fill_folder(
     made_here: tuple[str, ...] = (),
     releases: tuple[str, ...] = (),
     waived: Mapping[str, str] | None = None,
+    parent: str | None = None,
 ) -> None:
     """Begin the job's folder: everything but the models, and ``fresh.parquet``.
 
     ``made_here`` are the roles of models that a repair made, ``releases`` the versions of the
-    earlier releases, ``waived`` gates that a person takes upon themselves: who and why, by gate.
+    earlier releases, ``waived`` gates that a person takes upon themselves: who and why, by gate,
+    ``parent`` the version that serves.
 
     A level without a reference judges on trusted rows alone.
 
@@ -65,6 +67,8 @@ def fill_folder(
         training=spec.training,
         serving_batch=spec.serving.batch,
         tolerance_points=spec.watch.tolerance_points,
+        parent=parent,
+        card=spec.card,
         deadline_s=settings.child_seconds,
     )
     (folder / "job.json").write_bytes(to_json(job))

@@ -159,6 +159,7 @@ def add(
             made_here=job_spec.roles_made_here(incumbent, earlier),
             releases=tuple(v.version for v in earlier),
             waived=told,
+            parent=incumbent.version,
         )
         layout = RepositoryLayout(settings.root)
         restore(layout, model, incumbent.files, folder / "incumbent", names={"model.onnx"})

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from redistill.compress.plan import DOCUMENTS
 from redistill.streams.store.tables import feature_rows, labels
 from redistill.times import DAY, utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
@@ -86,11 +87,12 @@ def judged_of(conn: sa.Connection, model: str, version: str) -> dict[str, Any] |
     -------
     dict or None
         ``version``, ``status``, ``kind``, ``sha256``; ``measured``: what the judged variant costs
-        and is worth (empty where the report does not say); ``gates`` and ``gaps`` of its report.
+        and is worth (empty where the report does not say); ``gates`` and ``gaps`` of its report;
+        ``documents``: SHA-256 of what was written about it, by name (older releases have none).
     """
     c = versions.c
     row = conn.execute(
-        sa.select(c.status, c.kind, c.sha256, c.report).where(
+        sa.select(c.status, c.kind, c.sha256, c.report, c.files).where(
             c.model == model, c.version == version
         )
     ).one_or_none()
@@ -106,6 +108,11 @@ def judged_of(conn: sa.Connection, model: str, version: str) -> dict[str, Any] |
         "measured": {k: v for k, v in variants[0].items() if k != "gates"} if variants else {},
         "gates": report.get("gates", []),
         "gaps": report.get("gaps", []),
+        "documents": {
+            name: entry["sha256"]
+            for name, entry in json.loads(row.files).items()
+            if name.startswith(f"{DOCUMENTS}/")
+        },
     }
 
 

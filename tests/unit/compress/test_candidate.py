@@ -105,6 +105,7 @@ def write(folder: Path, graph: Graph, *, exact: bool, scale: float = 1.0) -> Pat
         table=pa.table({"a": [1.0]}),
         errors=pa.table({"b": [2.0]}),
         report=b"{}",
+        documents={"documents/card.md": b"# card"},
     )
 
 
@@ -116,8 +117,9 @@ def test_write_puts_all_files_into_place_and_replaces_what_was_there(
     final = write(tmp_path, graph, exact=True)
     assert final == tmp_path / "candidate"
     assert sorted(p.name for p in final.iterdir()) == [
-        "golden.npz", "model.onnx", "reference_rows.parquet", "report.json", "training",
+        "documents", "golden.npz", "model.onnx", "reference_rows.parquet", "report.json", "training",
     ]  # fmt: skip
+    assert (final / "documents" / "card.md").read_bytes() == b"# card"
     assert pq.read_table(final / "reference_rows.parquet").num_rows == 1
     assert pq.read_table(tmp_path / ERROR_ROWS).column_names == ["b"]  # no part of a release
     assert not (tmp_path / "work" / ".candidate").exists()

@@ -108,3 +108,21 @@ def test_bound_sources_are_told_to_the_workers_and_change_no_hash_where_there_ar
     monkeypatch.setattr(spec_module.hashlib, "sha256", hashed := Mock(wraps=hashlib.sha256))
     again.config_sha256()
     assert b"bound" not in hashed.call_args[0][0], "the hash of the last release"
+
+
+def test_texts_of_a_card_reach_a_job_and_change_no_hash_where_there_are_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load(folder, REPAIR)
+    told = load(folder, REPAIR + '\n[card]\nintended_use = "Ranking"\n')
+    assert told.card.intended_use == "Ranking"
+    assert told.card.license is None
+    assert ModelSpec.from_json(told.to_json()).card == told.card
+    assert told.config_sha256() != plain.config_sha256()
+    again = ModelSpec.from_json(plain.to_json())
+    old = json.loads(plain.to_json())  # as the last release stored it
+    del old["card"]
+    assert ModelSpec.from_json(json.dumps(old)).config_sha256() == again.config_sha256()
+    monkeypatch.setattr(spec_module.hashlib, "sha256", hashed := Mock(wraps=hashlib.sha256))
+    again.config_sha256()
+    assert b"card" not in hashed.call_args[0][0], "the hash of the last release"

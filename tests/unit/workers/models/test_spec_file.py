@@ -65,6 +65,9 @@ def test_all_problems_are_reported_together(folder: Path) -> None:
         ('"credit"\ntask = "classification"', '"credit"\ntask = "regression"', "not yet"),
         ('level = "repair"', 'level = "fix"', "level = 'fix': 'watch', 'rollback' or 'repair'"),
         ('store_features = ["p[0-2]"]', 'store_features = ["q"]', "'q' is no feature"),
+        ("[privacy]", '[card]\nuse = "x"\n[privacy]', "[card] use: there is no such key"),
+        ("[privacy]", "[card]\nusers = 5\n[privacy]", "[card] users = 5: "),
+        ("[privacy]", f"[card]\nusers = {'x' * 2_001!r}\n[privacy]", "[card] users has 2,001 char"),
         ("[privacy]", "[privcy]", "privcy: there is no such key; did you mean privacy?"),
         ("sources = [", 'sources = "x" #', "[labels] sources = 'x': a list was expected"),
         (

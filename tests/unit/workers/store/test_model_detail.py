@@ -135,15 +135,20 @@ def test_what_judged_a_version_is_its_own_variant_its_gates_and_its_gaps(
         ],
         "gaps": [{"key": "sex"}],
     }
-    add_version(conn, "r1", report=json.dumps(report))
+    files = {
+        name: {"sha256": "ee" * 32, "bytes": 1}
+        for name in ("documents/MODEL_CARD.md", "model.onnx", "training/documents.json")
+    }
+    add_version(conn, "r1", report=json.dumps(report), files=json.dumps(files))
     found = model_detail.judged_of(conn, "credit", "r1")
     assert found is not None
     assert found["measured"] == {"name": "static_int8", "sha256": "cd" * 32, "bytes": 5}
     assert (found["gates"], found["gaps"]) == (report["gates"], report["gaps"])
+    assert found["documents"] == {"documents/MODEL_CARD.md": "ee" * 32}
     assert model_detail.judged_of(conn, "credit", "r2") is None
     old = model_detail.judged_of(conn, "credit", "v1")
     assert old is not None
-    assert (old["measured"], old["gates"], old["gaps"]) == ({}, [], [])
+    assert (old["measured"], old["gates"], old["gaps"], old["documents"]) == ({}, [], [], {})
 
 
 def test_who_labelled_is_shown_whether_or_not_it_counts(conn: sa.Connection) -> None:
