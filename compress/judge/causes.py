@@ -183,7 +183,7 @@ def no_loss(s: Symptoms) -> Verdict | None:
     said = f"the student lost {points(lost)} on {s.labelled} labelled rows"
     if s.harmed_slices:  # of all rows a small slice is little, however bad it is
         where = ", ".join(s.harmed_slices[:3])
-        why = f"{said}: the harm lies in {where}, which is part of them"
+        why = f"{said}: harm is shown in {where}, which is part of them"
         return None if shown else Verdict(cause="unclear", why=why)
     small = SMALL_POINTS if s.raised_points is None else s.raised_points / 2
     small = max(s.tolerance_points, small)

@@ -242,6 +242,7 @@ def _plain_slices(tests: SliceTests) -> dict[str, Any]:
                 "numbers": test.numbers(),
                 "memory": _plain_memory(test.memory),
                 "expected": tests.levels[s],
+                "localised": s not in tests.unlocalised,
             }
             for s, test in tests.open.items()
         },
@@ -266,6 +267,8 @@ def _slices_of(plain: dict[str, Any], base: BaseError) -> SliceTests:
         test = tests.watching(msgspec.convert(one["base"], BaseError))
         test.restore(one["numbers"], _memory_of(one["memory"]))
         tests.open[s], tests.levels[s] = test, one["expected"]
+        if not one["localised"]:
+            tests.unlocalised.add(s)
     return tests
 
 

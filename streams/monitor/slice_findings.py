@@ -120,6 +120,8 @@ def of_slice(
         else sentences.loss(reference, change.rate, bounds, change.n, _when(change.high))
     )
     reason = f"in {s.name}: {text}; {sentences.percent(c.expected)} expected"
+    if not c.localised and not ended:
+        reason = f"{reason}; {sentences.EVERYWHERE}"
     told: dict[str, Any] = {
         "status": change.status,
         "severity": "info" if ended else "critical",
@@ -142,7 +144,7 @@ def of_slice(
             labelled=change.n,
         ),
         "slices": [effect],
-        "localised_to": None if ended else s.name,
+        "localised_to": s.name if c.localised and not ended else None,
         "impact": Impact(
             metric="accuracy",
             reference=1 - reference,

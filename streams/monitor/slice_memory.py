@@ -41,9 +41,9 @@ class LabelledRows:
         asked = self.asked[:, None]
         return np.where((asked < 0) | (self.slices == asked), self.slices, np.int8(-1))
 
-    def outside(self, s: int) -> LabelledRows:
-        """The rows that are not in a slice."""
-        return self[~(self.slices == s).any(axis=1)]
+    def outside(self, *slices: int) -> LabelledRows:
+        """The rows that are in none of some slices."""
+        return self[~np.asarray(np.isin(self.slices, slices).any(axis=1))]
 
     def __getitem__(self, which: slice | NDArray[np.bool_] | NDArray[np.intp]) -> LabelledRows:
         return LabelledRows(

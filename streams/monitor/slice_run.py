@@ -28,6 +28,8 @@ class SliceChange:
     expected: float
     """Error that was expected of the slice's rows since the change."""
     change: HarmChange
+    localised: bool
+    """Whether the slice is where the harm is; else it is everywhere, or not localised yet."""
 
 
 class SliceRun:
@@ -77,9 +79,13 @@ class SliceRun:
                 if opened is not None:
                     tests.open[s], change, tests.levels[s] = opened
                     tests.restart(s, self.first + place + 1)
+            elif change.status == "update":
+                tests.localise(s, self.first + place)
             if change is not None:
-                found.append(SliceChange(place, s, tests.levels[s], change))
+                localised = s not in tests.unlocalised
+                found.append(SliceChange(place, s, tests.levels[s], change, localised))
                 if change.status == "resolved":
+                    tests.unlocalised.discard(s)
                     tests.begin[s] = tests.open.pop(s).begin
                     del tests.levels[s]
                     tests.restart(s, self.first + place + 1)

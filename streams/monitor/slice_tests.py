@@ -80,6 +80,7 @@ class SliceTests:
         self.begin = np.full(n, EVER, np.int64)  # rows served earlier are left out
         self.open: dict[int, HarmTest] = {}
         self.levels: dict[int, float] = {}  # error expected of an open slice
+        self.unlocalised: set[int] = set()  # open ones that explain no more than all rows do
         self.memory = SliceMemory(LabelledRows.none(len(expected.columns)))
         self.kappa = np.array([s.kappa for s in expected.slices])
         self.powers = self._powers() if powers is None else powers
@@ -233,7 +234,8 @@ class SliceTests:
         if errors < LEAST_ERRORS or errors / n < level + TOLERANCE:
             self.wait[s] = n // 8
             return None
-        if self._explained(s, rows, remembered[int(places[start]) :]):
+        blamed = self._blamed(s, remembered, remembered[int(places[start]) :])
+        if blamed is None or (not blamed and self.unlocalised):  # that harm is told already
             self.wait[s] = n // 8
             return None
         reference = self.expected.slices[s]
@@ -247,6 +249,8 @@ class SliceTests:
             high=int(rows.served_at[high]),
             value=float(self.statistic[s].mean()),
         )
+        if not blamed:
+            self.unlocalised.add(s)
         return test, change, level
 
     def watching(self, base: BaseError) -> HarmTest:
@@ -255,48 +259,61 @@ class SliceTests:
             base, tolerance=TOLERANCE, labels_per_alarm=self.threshold, share=self.share
         )
 
-    def _explained(self, s: int, own: LabelledRows, since: LabelledRows) -> bool:
-        """Whether a slice is above what is expected only for what other slices explain, or all
-        rows do: for the rows that it shares with an open one or with those further above, or no
-        more than everywhere. Without these rows its test has to alarm as well.
+    def localise(self, s: int, number: int) -> None:
+        """See again, of an open slice, whether it is where the harm is, by all rows since the
+        change up to row ``number``."""
+        remembered = self.memory.upto(number + 1)
+        rows = remembered[remembered.served_at >= self.open[s].low]
+        if (blamed := self._blamed(s, rows, rows)) is not None:
+            (self.unlocalised.discard if blamed else self.unlocalised.add)(s)
+
+    def _blamed(self, s: int, rows: LabelledRows, since: LabelledRows) -> bool | None:
+        """Whether a slice is where the harm is.
+
+        Rows in open slices, which explain it, are taken out, then those of the slice with the
+        largest gain, again and again, until the slice is that itself.
 
         Parameters
         ----------
-        own
-            Rows of the slice's test since its last reset.
+        rows
+            All rows since the slice's last reset.
         since
-            All rows since the change.
+            Those since its change.
+
+        Returns
+        -------
+        bool or None
+            ``False``: all rows are as much above what is expected, so the harm is everywhere or
+            not localised yet; on the same rows, each with a start of its own. ``None``: the slice
+            is above it only for rows that it shares with others.
         """
         k = len(self.expected.slices)
-        rows, taken = since, list(self.open)
-        for t in taken:
-            rows = rows.outside(t)
+        taken = [t for t in self.open if t != s and t not in self.unlocalised]
+        left = since.outside(*taken)
         while True:
-            _, observed, expected = sums(rows, k)
+            _, observed, expected = sums(left, k)
             gains = gain(observed, expected)
             if gains[s] <= math.log(k):
-                return True
+                return None
             worst = int(gains.argmax())
             if worst == s:
                 break
-            rows = rows.outside(worst)
+            left = left.outside(worst)
             taken.append(worst)
-        rows = rows[rows.random]
-        wrong = np.array([float(rows.error.sum())])
-        everywhere = gain(wrong, np.array([float(rows.expected.sum(dtype=np.float64))]))
-        if gains[s] - math.log(k) <= everywhere[0]:
-            return True
-        left = own[np.asarray(~np.isin(own.slices, taken).any(axis=1), np.bool_)]
-        return len(left) < len(own) and self._anew(s, left) < self.threshold
+        if taken:  # without their rows its test has to alarm as well
+            rows = rows.outside(*taken)
+            own = (rows.tested == s).any(axis=1) & (rows.served_at >= self.begin[s])
+            if self._anew(s, rows[own]) < self.threshold:
+                return None
+        mine = _best_gain(rows[(rows.slices == s).any(axis=1)])
+        return mine - math.log(k) > _best_gain(rows)
 
     def _anew(self, s: int, own: LabelledRows) -> float:
         """Statistic of a slice whose test sees nothing but these rows."""
         if not len(own):
             return 0.0
         which = np.full(1 + len(own), s)
-        first = np.r_[
-            0, np.arange(len(own))
-        ]  # before its rows is the place of what it had: nothing
+        first = np.r_[0, np.arange(len(own))]  # a place for what it had before: nothing
         ratio = self._ratios(which, own.error[first], own.expected[first])
         start = np.zeros((len(STEPS), 1))
         return float(_recursion(ratio, start, np.zeros(1, np.intp))[:, -1].mean())
@@ -309,7 +326,14 @@ class SliceTests:
             setattr(other, name, getattr(self, name).copy())
         other.open = {s: test.copy() for s, test in self.open.items()}
         other.levels = dict(self.levels)
+        other.unlocalised = set(self.unlocalised)
         return other
+
+
+def _best_gain(rows: LabelledRows) -> float:
+    """Largest gain of all suffixes."""
+    observed = np.cumsum(rows.error[::-1], dtype=np.float64)
+    return float(gain(observed, np.cumsum(rows.expected[::-1], dtype=np.float64)).max())
 
 
 def _recursion(

@@ -16,6 +16,7 @@ from typing import Any
 from redistill.oneline import one_line
 
 __all__ = [
+    "EVERYWHERE",
     "change",
     "counted",
     "figure",

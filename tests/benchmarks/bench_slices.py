@@ -78,7 +78,7 @@ def _judge(
     for row, f in findings(rows, base, expected, rng, label_share=LABELS):
         if START <= row <= START + PATIENCE and f.status != "resolved":
             first = row if first is None and f.status == "open" else first
-            last = f if f.localised_to is not None or f.scope == "all" else last
+            last = f
     if first is None or last is None:
         return
     tally.found += 1

@@ -303,7 +303,7 @@ def test_harm_of_a_slice_that_all_rows_hardly_show_is_not_called_none() -> None:
     assert cause(UNHARMED, raised_points=None) == "none"
     slices = replace(UNHARMED, raised_points=None, harmed_slices=("region=EU",))
     assert cause(slices) == "unclear"
-    assert "the harm lies in region=EU" in diagnose(slices).why
+    assert "harm is shown in region=EU" in diagnose(slices).why
     assert cause(HARMED, raised_points=None, harmed_slices=("region=EU",)) == "compression_gap"
     over = {"lost": m(2.0, 1.0), "lost_at_most": 3.0, "raised_points": 20.0}  # of an alarm before
     assert cause(SHARED, **over) == "none"

@@ -282,6 +282,48 @@ def test_rows_that_one_slice_asked_for_have_no_part_in_what_is_said_of_all_rows(
         assert "v4" not in {s.value for s in f.slices if s.key == "tenth"}
 
 
+def test_harm_shown_in_a_slice_is_not_said_to_lie_there_until_the_rest_is_known() -> None:
+    world, base, expected, rng = world_of(5)
+    rows = world.rows(rng, 3_000, harmed=HARMED, harm="flip")
+    mine = rows.slices[HARMED[0]] == HARMED[1]
+    early = np.arange(3_000) < 1_000
+    asked = Codes(np.where(early & mine, 0, -1).astype(np.int32), ("tenth=v4",))
+
+    def run(cuts: list[int]) -> list[DriftFound]:
+        state: AccuracyState | None = None
+        out: list[DriftFound] = []
+        for start, end in pairwise(cuts):
+            which = np.arange(start, end)
+            which = which[mine[which] | ~early[which]]
+            state, found, _ = account(
+                state,
+                outcomes_of(
+                    rows,
+                    which,
+                    uniform=~early[which],
+                    slice_only=Codes(asked.codes[which], asked.values),
+                ),
+                version="7",
+                base=base,
+                expected=expected,
+                config=CONFIG,
+                label_share=0.5,
+            )
+            out += [f for f in found if f.scope == "slice:tenth=v4"]
+            data = state.to_bytes(KEY, model="credit")
+            state = AccuracyState.from_bytes(data, KEY, model="credit", version="7")
+        return out
+
+    found = run([0, 3_000])
+    assert run([0, 400, 900, 1_100, 1_500, 3_000]) == found
+    first, last = found[0], found[-1]
+    assert (first.status, first.localised_to) == ("open", None)
+    assert first.reason.startswith("in tenth=v4: error ")
+    assert first.reason.endswith("; everywhere, or not localised yet")
+    assert (last.status, last.localised_to) == ("update", "tenth=v4")
+    assert "not localised" not in last.reason
+
+
 def test_another_table_ends_what_is_open_and_starts_again() -> None:
     world, base, expected, rng = world_of(6)
     rows = world.rows(rng, 2_000, harmed=HARMED, harm="flip")

@@ -138,6 +138,50 @@ def test_rows_that_were_asked_for_lie_in_all_their_slices() -> None:
     assert {names[c.index] for c in found} == {"tenth=v2"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_where_all_rows_are_harmed_one_slice_opens_and_is_not_blamed(seed: int) -> None:
+    base, expected, rows = story(seed, harm="+20", since=500)
+    tests = SliceTests(expected, base, labels_per_alarm=1e6, share=1.0)
+    found = SliceRun(tests, rows).advance(len(rows), may_open=True)
+    assert (tests.statistics > 1e6).sum() > 20
+    assert len({c.index for c in found}) == 1
+    assert not any(c.localised for c in found)
+
+
+def test_a_slice_is_blamed_when_enough_is_known_of_the_rows_outside_it() -> None:
+    base, expected, rows = story(harmed=("tenth", 2), harm="flip")
+    names = [s.name for s in expected.slices]
+    mine = names.index("tenth=v2")
+    early = np.arange(3_000) < 1_000
+    asked = np.where(early, mine, -1).astype(np.int8)  # no others come at first
+    rows = replace(rows, asked=asked)[(rows.slices == mine).any(axis=1) | ~early]
+    tests = SliceTests(expected, base, labels_per_alarm=1e6, share=1.0)
+    found = SliceRun(tests, rows).advance(len(rows), may_open=True)
+    assert {names[c.index] for c in found} == {"tenth=v2"}
+    assert [c.change.status for c in found][:2] == ["open", "update"]
+    told = [c.localised for c in found]
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == (False, True)
+    assert tests.unlocalised == set()
+
+
+def test_a_slice_that_is_not_blamed_explains_no_other() -> None:
+    rng = np.random.default_rng(0)
+    world = World.drawn(rng, 0.1)
+    base, expected = reference(world.rows(rng, REFERENCE_ROWS))
+    names = [s.name for s in expected.slices]
+    rows = labelled(world.rows(rng, 2_000, harmed=("tenth", 2), harm="flip"), expected)
+    tests = SliceTests(expected, base, labels_per_alarm=1e6, share=1.0)
+    other = names.index("half=v1")
+    few = SliceRun(tests, rows[:300])
+    few.advance(300, may_open=False)
+    tests.open[other] = tests.watching(base)
+    tests.levels[other] = base.rate
+    tests.unlocalised.add(other)
+    found = SliceRun(tests, rows[300:]).advance(1_700, may_open=True)
+    assert ("tenth=v2", True) in {(names[c.index], c.localised) for c in found}
+
+
 def test_nothing_opens_on_less_than_twenty_labels_five_errors_and_five_points() -> None:
     base, expected, _ = story()
     s = next(i for i, s in enumerate(expected.slices) if s.column == "tenth")

@@ -19,8 +19,12 @@ ASKING = {"label_rate": 0.08, "label_requests": 0.07}
 RANDOM = {"label_rate": 0.15}
 
 
-def found(name: str, seed: int, **labels: float) -> tuple[list[tuple[int, str]], int]:
-    """Rows and scopes of harm that opened, and how many rows were asked for."""
+Opened = list[tuple[int, str, str | None]]
+
+
+def found(name: str, seed: int, **labels: float) -> tuple[Opened, int]:
+    """Rows and scopes of harm that opened, and the slice that it was blamed on; and how many rows
+    were asked for."""
     lines: list[dict[str, Any]] = []
     sliced = [c for c in SUITES["slices"] if c.name == name]
     drawn = sliced[0].draw(seed) if sliced else make(BY_NAME[name], seed)
@@ -30,7 +34,7 @@ def found(name: str, seed: int, **labels: float) -> tuple[list[tuple[int, str]],
     run_replay(drawn.stream, drawn.reference, options, write=lines.append)
     used = lines[-1]["summary"]["label_requests"]
     opened = [
-        (line["row"], line["scope"])
+        (line["row"], line["scope"], line["localised_to"])
         for line in lines
         if line.get("kind") == "accuracy" and line["status"] == "open"
     ]
@@ -45,22 +49,27 @@ def found(name: str, seed: int, **labels: float) -> tuple[list[tuple[int, str]],
             "abrupt +5",
             0,
             ASKING,
-            [
-                (13176, "slice:channel=shop"),
-                (13454, "slice:channel=app"),
-                (15588, "slice:region=EU"),
-                (19999, "all"),
-            ],
-            1384,
+            [(13176, "slice:channel=shop", None)],
+            1400,
         ),
-        ("abrupt +5", 0, RANDOM, [(16423, "slice:channel=app"), (19999, "all")], 0),
-        ("abrupt +10", 1, ASKING, [(12099, "slice:region=EU"), (13149, "all")], 673),
-        ("recurring", 1, ASKING, [(11099, "all")], 540),
-        ("errors in runs", 1, ASKING, [(16449, "all")], 923),
-        ("5% flipped", 0, ASKING, [(12849, "slice:cell=c0")], 1393),
+        (
+            "abrupt +5",
+            0,
+            RANDOM,
+            [
+                (14721, "slice:channel=shop", None),
+                (16423, "slice:channel=app", "channel=app"),
+                (19999, "all", None),
+            ],
+            0,
+        ),
+        ("abrupt +10", 1, ASKING, [(12099, "slice:region=EU", None), (13149, "all", None)], 673),
+        ("recurring", 1, ASKING, [(11099, "all", None)], 540),
+        ("errors in runs", 1, ASKING, [(16449, "all", None)], 923),
+        ("5% flipped", 0, ASKING, [(12849, "slice:cell=c0", "cell=c0")], 1393),
     ],
 )
 def test_what_is_found_is_found_in_the_same_row(
-    name: str, seed: int, labels: dict[str, float], opened: list[tuple[int, str]], asked: int
+    name: str, seed: int, labels: dict[str, float], opened: Opened, asked: int
 ) -> None:
     assert found(name, seed, **labels) == (opened, asked)
