@@ -24,7 +24,7 @@ SERIES := $(firstword $(FOUND))
 UV     := $(VENV)/lib/python$(SERIES)/site-packages/uv
 STAMP  := $(VENV)/.installed-$(SERIES)-
 
-.PHONY: demo test test-fast lint docs bench bench-detection bench-gates bench-compression faults soak locks clean help
+.PHONY: demo test test-fast lint docs bench bench-detection bench-gates bench-compression bench-repair faults soak locks clean help
 
 help: ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -92,6 +92,9 @@ bench-gates: $(STAMP)dev ## what the gates let through and hold up, beside the b
 
 bench-compression: $(STAMP)dev ## ten models of other libraries, harmed and repaired, beside other tools (half an hour; ARGS="wine --peers")
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/compression.py $(ARGS)
+
+bench-repair: $(STAMP)dev ## incidents answered by redistill, on every alarm, by the calendar, by River, by nobody (half an hour; ARGS="--seeds 1")
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/repairs.py $(ARGS)
 
 faults: $(STAMP)dev ## trouble of every named kind under load; SCENARIOS=freeze,hung-database KILLS=n SEED=n ARGS=--list
 	$(BIN)/python tests/faults/run.py --scenarios "$(SCENARIOS)" --kills $(KILLS) --seed $(SEED) --report docs/fault-report.md $(ARGS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,18 @@ from redistill.compress.plan import (
     to_json,
 )
 
-__all__ = ["BATCH", "MAX_BYTES", "Repaired", "job_of", "repair", "write_fresh"]
+__all__ = [
+    "BATCH",
+    "MAX_BYTES",
+    "Repaired",
+    "job_of",
+    "recipes_for",
+    "repair",
+    "run",
+    "spent",
+    "take_turns",
+    "write_fresh",
+]
 
 LABELS = (300, 600, 1_200, 2_000, FRESH)
 """Labelled rows of the window when a candidate is judged, once more where they do not decide."""
@@ -113,12 +124,14 @@ def write_fresh(world: World, folder: Path, labelled: int) -> None:
     pq.write_table(pa.table(columns), folder / "fresh.parquet")
 
 
-def _run(folder: Path, job: JobSpec) -> Report:
+def run(folder: Path, job: JobSpec) -> Report:
+    """Do a job in a folder that has its rows."""
     (folder / "job.json").write_bytes(to_json(job))
     return pipeline.run(folder)
 
 
-def _spent() -> float:
+def spent() -> float:
+    """CPU seconds of this process and of its children that ended."""
     return sum(os.times()[:4])
 
 
@@ -133,13 +146,13 @@ def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) ->
         Recipes that are tried; ``None``: those of the remedies that the cause calls for.
     """
     shutil.copytree(world.folder, folder)
-    began = _spent()
+    began = spent()
     write_fresh(world, folder, LABELS[0])
     spec = job_of(world)
     base = {
         role: _error(world, folder / role / "model.onnx", role) for role in ("incumbent", "teacher")
     }
-    diagnosis = _run(
+    diagnosis = run(
         folder,
         replace(
             spec,
@@ -151,13 +164,53 @@ def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) ->
     if diagnosis is not None:
         spec = replace(spec, cause=diagnosis.cause, incident_loss=diagnosis.student_loss_points)
     known = (folder / "incumbent" / "training").is_dir()
-    facts = remedies.RemedyFacts(cause=spec.cause, weights=known)
-    order = tuple(names or remedies.sequence(remedies.consider(facts)))
+    order = tuple(names or recipes_for(spec.cause, weights=known))
+    report, tried, labels = take_turns(
+        folder, spec, order, lambda labels: write_fresh(world, folder, labels), LABELS
+    )
+    return Repaired(
+        diagnosis=diagnosis,
+        report=report,
+        tried=tried,
+        labels=labels,
+        cpu_seconds=spent() - began,
+        folder=folder,
+    )
+
+
+def recipes_for(cause: str | None, *, weights: bool) -> tuple[str, ...]:
+    """What a worker tries about a cause, where no earlier release may serve again."""
+    facts = remedies.RemedyFacts(cause=cause, weights=weights)
+    return remedies.sequence(remedies.consider(facts))
+
+
+def take_turns(
+    folder: Path,
+    spec: JobSpec,
+    order: Sequence[str],
+    write: Callable[[int], None],
+    labels: Sequence[int],
+) -> tuple[Report, tuple[Tried, ...], int]:
+    """Recipe after recipe until one is published, or its gates stay open, or none is left.
+
+    Parameters
+    ----------
+    write
+        Writes ``fresh.parquet`` with so many labelled rows.
+    labels
+        Labelled rows of the looks, which follow one another where gates are open.
+
+    Returns
+    -------
+    tuple
+        The last candidate's report, those that were refused before it, and the labelled rows by
+        which it was decided.
+    """
     tried: tuple[Tried, ...] = ()
     number = 1
     while True:
-        spec = replace(spec, mode="repair", recipes=order, tried=tried, recipe=number)
-        report, labels = _judged(world, folder, spec)
+        spec = replace(spec, recipes=tuple(order), tried=tried, recipe=number)
+        report, seen = _judged(folder, spec, write, labels)
         refused = Tried(
             name=order[len(tried)],
             number=report.recipe if report.faced else None,
@@ -169,29 +222,23 @@ def repair(world: World, folder: Path, *, names: Sequence[str] | None = None) ->
         left = order[len(tried) + 1 :]
         # any other decision ends a job: what is open waits, for labels or a person
         if not isinstance(report.decision, Rejected) or not left or number > MOST:
-            return Repaired(
-                diagnosis=diagnosis,
-                report=report,
-                tried=tried,
-                labels=labels,
-                cpu_seconds=_spent() - began,
-                folder=folder,
-            )
+            return report, tried, seen
         tried += (refused,)
 
 
-def _judged(world: World, folder: Path, spec: JobSpec) -> tuple[Report, int]:
+def _judged(
+    folder: Path, spec: JobSpec, write: Callable[[int], None], labels: Sequence[int]
+) -> tuple[Report, int]:
     """One candidate, judged until its gates decide or every row of the window has its label."""
     report = None
-    for labels in LABELS:
-        write_fresh(world, folder, labels)
-        spec = replace(spec, mode="repair" if report is None else "gate")
-        report = _run(folder, spec)
+    for seen in labels:
+        write(seen)
+        report = run(folder, replace(spec, mode="repair" if report is None else "gate"))
         if not isinstance(report.decision, Undecidable):
             break
     if report is None:
-        raise RuntimeError("LABELS is empty")
-    return report, labels
+        raise ValueError("there is no look: labels is empty")
+    return report, seen
 
 
 def _error(world: World, path: Path, role: str) -> float:
