@@ -31,6 +31,7 @@ from redistill.decodable import decodable
 from redistill.files import sha256_of
 
 __all__ = [
+    "OTHERS",
     "TrainingFacts",
     "check_log",
     "gaps",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from redistill.compress import folder, measure, recipes, repair
+from redistill.compress import folder, measure, offline, recipes, repair
 from redistill.compress.folder import JobContext
 from redistill.compress.plan import Report, to_json
 from redistill.compress.steps import Deadline, Progress, Steps, nothing
@@ -24,6 +24,7 @@ MODES: dict[str, Callable[[JobContext], Report]] = {
     "diagnose": measure.diagnose,
     "compare": measure.compare,
     "baseline": measure.baseline,
+    "compress": offline.compress,
 }
 
 

@@ -83,11 +83,12 @@ OWN_COLUMNS = frozenset(
 )
 """Columns of a job's tables that are neither features nor slices."""
 
-Mode = Literal["repair", "gate", "diagnose", "compare", "baseline"]
+Mode = Literal["repair", "gate", "diagnose", "compare", "baseline", "compress"]
 """``repair``: train, shrink, judge. ``gate``: judge the finished candidate again, with more rows.
 ``diagnose``: how much teacher and incumbent lost on the fresh labelled rows. ``compare``: incumbent
 against predecessor, paired. ``baseline``: what the first model, or an added one, is worth on
-trusted rows (and, for an added one, against the incumbent)."""
+trusted rows (and, for an added one, against the incumbent). ``compress``: students of every family
+and quantizer beside each other, without traffic."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -336,6 +337,8 @@ class JobSpec:
     card: CardText = field(default_factory=CardText)
     seed: int = 0
     deadline_s: float = 600.0
+    budget_s: float | None = None
+    """Mode ``compress``: seconds for making students; ``None``: until the deadline."""
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, tag="accepted", tag_field="decision"):

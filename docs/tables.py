@@ -24,6 +24,7 @@ from redistill.workers.alerts.channels.table import KINDS, keys
 from redistill.workers.cli.answers import ANSWERS
 from redistill.workers.documents import (
     alert,
+    compression,
     doctor,
     gate,
     incident,
@@ -59,6 +60,7 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "alerts list": (alert.AlertLine, alert.DeliveryLine),
     "alerts test": (alert.TrialLine,),
     "incidents ack": (alert.HoldDocument,),
+    "compress": (compression.CompressionDocument,),
     "gate": (gate.GateDocument,),
     "jobs list": (job.JobLine, job.JobOutcome, job.JobWait),
     "jobs show": (job.JobDocument, job.JobStep),

@@ -1,4 +1,5 @@
-"""What services import: ``from redistill import PredictionLogger, ModelClient``.
+"""What services import: ``from redistill import PredictionLogger, ModelClient``; and notebooks:
+``from redistill import Compression``.
 
 ``python -m redistill`` is the command line.
 """
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from redistill.streams.client.logger import PredictionLogger
     from redistill.streams.client.model import ModelClient
     from redistill.streams.kafka.broker import Security
+    from redistill.workers.onboarding.compression import Compression
 
 # From 1.32 on ONNX Runtime tells its makers of each use, from a thread that it starts when it is
 # loaded, unless this is set before. Nothing of ours reports to anybody; whoever wants that sets the
 # variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["ModelClient", "PredictionLogger", "Security"]
+__all__ = ["Compression", "ModelClient", "PredictionLogger", "Security"]
 
 _HOMES = {
     "PredictionLogger": ("redistill.streams.client.logger", "crc32c kafka msgspec numpy pyarrow"),
@@ -27,8 +29,14 @@ _HOMES = {
         "msgspec numpy onnx onnxruntime securesystemslib tuf urllib3",
     ),
     "Security": ("redistill.streams.kafka.broker", "msgspec"),
+    "Compression": (
+        "redistill.workers.onboarding.compression",
+        "msgspec numpy onnx onnxruntime pyarrow pydantic scipy torch",
+    ),
 }
 """Where each is defined, and the libraries that it needs, now or later."""
+EXTRAS = {"Compression": "worker"}
+"""Which extra brings them; ``client`` where it is not named."""
 
 
 def __getattr__(name: str) -> Any:
@@ -47,5 +55,5 @@ def __getattr__(name: str) -> Any:
     from redistill import extras
 
     home, libraries = _HOMES[name]
-    extras.check(*libraries.split(), extra="client", by=f"redistill.{name}")
+    extras.check(*libraries.split(), extra=EXTRAS.get(name, "client"), by=f"redistill.{name}")
     return getattr(importlib.import_module(home), name)

@@ -10,7 +10,7 @@ from redistill.compress.documents import charts
 from redistill.compress.documents.charts import Spot
 from redistill.compress.plan import Report, Variant
 
-__all__ = ["sections"]
+__all__ = ["page", "sections"]
 
 KEY = (
     '<span class="key ends"></span>passes every gate that was asked '

@@ -14,6 +14,7 @@ ELSEWHERE: dict[str, str] = {
     "compress/errors.py": "tests/unit/compress/test_folder.py",
     "streams/errors.py": "tests/unit/streams/wire/test_faults.py",
     "workers/exit_codes.py": "tests/unit/workers/cli/test_answers.py",
+    "workers/documents/compression.py": "tests/unit/workers/cli/test_compress.py",
     "workers/documents/gate.py": "tests/unit/workers/cli/test_gate_formats.py",
     "workers/documents/doctor.py": "tests/unit/workers/documents/test_document.py",
     "workers/doctor/facts.py": "tests/unit/workers/doctor/test_checks.py",

@@ -36,6 +36,10 @@ ANSWERS: Mapping[str, Mapping[ExitCode, str]] = {
         ExitCode.NEEDS_PERSON: "with `--wait`: the job needs a person",
         ExitCode.NOT_IN_TIME: "with `--wait`: the job is not over after `--timeout`",
     },
+    "compress": {
+        ExitCode.REFUSED: "the student that was chosen fails a gate",
+        ExitCode.UNDECIDED: "the trusted rows are too few to say whether it passes",
+    },
     "gate": {
         ExitCode.REFUSED: "a gate failed",
         ExitCode.UNDECIDED: "the rows are too few to say yes or no",

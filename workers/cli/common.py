@@ -8,8 +8,9 @@ import json
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -54,6 +55,7 @@ __all__ = [
     "want_model",
     "want_reason",
     "want_source",
+    "want_writable",
 ]
 
 
@@ -312,6 +314,26 @@ def opened(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.dispose()
+
+
+def want_writable(path: Path, option: str) -> None:
+    """Refuse before the work what cannot be written after it.
+
+    Raises
+    ------
+    UsageError
+    """
+    from redistill.workers.errors import UsageError
+
+    known = path.exists()
+    try:
+        with path.open("a"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be written: {error.strerror}") from error
+    if not known:
+        with suppress(OSError):
+            path.unlink()
 
 
 def plain(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from redistill.modes import as_the_user_has_it
+from redistill.workers.cli import common
 from redistill.workers.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def gate(
             raise UsageError(
                 f"--report {path}: its ending tells the form: {', '.join(sorted(ENDINGS))}"
             )
-        _want_writable(path)
+        common.want_writable(path, "--report")
     asked = gate_policy.NO_POLICY if policy is None else gate_policy.read(policy)
     found = _document(file_gate.judge(candidate, baseline, data, policy=asked, label=labels))
     for path in report:
@@ -134,30 +135,11 @@ def _document(judged: JudgedPair) -> GateDocument:
     )
 
 
-def _want_writable(path: Path) -> None:
-    """Refuse before the work what cannot be written after it.
-
-    Raises
-    ------
-    UsageError
-    """
-    from redistill.workers.errors import UsageError
-
-    known = path.exists()
-    try:
-        with path.open("a"):
-            pass
-    except OSError as error:
-        raise UsageError(f"--report {path} cannot be written: {error.strerror}") from error
-    if not known:
-        with suppress(OSError):
-            path.unlink()
-
-
 def _write(path: Path, text: str) -> None:
     from redistill.workers.errors import WorkersError
 
     try:
-        path.write_text(text, encoding="utf-8")
+        with as_the_user_has_it():
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WorkersError(f"--report {path} cannot be written: {error.strerror}") from error

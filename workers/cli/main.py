@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "rollback": "Move a model's pointer back to the bytes that served before.",
     "unbar": "Let bytes be published again that an automatic roll back took away.",
     "recompress": "Ask for a recompression now.",
+    "compress": "Make a model smaller from files: no broker, no registration.",
     "gate": "Judge a candidate against what serves, from files: no broker, no registration.",
     "replay": "Run the monitor over a file: no broker, no registration.",
     "label": "Import labels from a file, or list those that are asked for.",
