@@ -82,10 +82,11 @@ def decide(
         asked = [r for r in asked if r.name == "loads"]
     facing = {r.name for r in asked if r.faces_fresh(e, policy[r.name])}
     found: dict[str, Gate] = {}
+    spared = e.requirement == "beat" or (e.requirement == "admit" and len(e.fresh) > 0)
     for rule in sorted(asked, key=lambda r: r.name in facing):
         refused = any(g.passed is False for g in found.values())
-        if refused and rule.name in facing and e.requirement == "beat":
-            break  # a look costs the incident something
+        if refused and rule.name in facing and spared:
+            break  # a look costs the incident something, or the next version that is added
         gate = rule.judge(_seen(e, rule), policy[rule.name])
         if gate is not None:
             gate = replace(gate, split=gate.split or rule.split)

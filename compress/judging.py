@@ -42,6 +42,7 @@ __all__ = [
     "read_facts",
     "rival",
     "save_facts",
+    "shown",
 ]
 
 PROBE_ROWS = 32
@@ -269,7 +270,7 @@ def judge(
         chosen=chosen if chosen in evaluated else None,
         gates=judgement.gates,
         variants=tuple(
-            _seen(
+            shown(
                 replace(
                     evaluation.variant(evaluated[name], fp32),
                     gates=judgement.gates if name == chosen else first[name].gates,
@@ -322,7 +323,7 @@ def judge(
     return report
 
 
-def _seen(variant: Variant, judgement: Judgement) -> Variant:
+def shown(variant: Variant, judgement: Judgement) -> Variant:
     """Nobody is told of fresh labels that no gate may look at."""
     return variant if judgement.faced else replace(variant, fresh_accuracy=None)
 

@@ -14,6 +14,7 @@ from redistill.compress.folder import JobContext
 from redistill.compress.judge import diagnose as blame
 from redistill.compress.judge import figures, measures
 from redistill.compress.judge.evaluation import EvaluatedModel, Evaluation, comparison
+from redistill.compress.judge.evidence import NOBODY
 from redistill.compress.judge.probe import Probe
 from redistill.compress.plan import Report, to_json
 from redistill.compress.rows import Rows
@@ -126,12 +127,14 @@ def baseline(context: JobContext) -> Report:
         decision=judgement.decision,
         chosen=role,
         gates=judgement.gates,
-        variants=(replace(evaluation.variant(evaluated), gates=judgement.gates),),
+        variants=(
+            judging.shown(replace(evaluation.variant(evaluated), gates=judgement.gates), judgement),
+        ),
         incumbent=None if against is None else evaluation.variant(against),
         teacher=None if teacher is None else evaluation.variant(teacher),
-        gaps=judging.gaps(context, evidence.fresh, evidence.trusted),
+        gaps=judging.gaps(context, evidence.fresh if judgement.faced else NOBODY, evidence.trusted),
         figures=figures.figures(evidence, faced=judgement.faced, seed=job.seed),
-        fresh=comparison(evidence, evidence.fresh),
+        fresh=comparison(evidence, evidence.fresh) if judgement.faced else None,
         trusted=comparison(evidence, evidence.trusted),
         best=best.version,
         releases=best.accuracy,

@@ -36,10 +36,11 @@ def add(
     """Add a version of a model from an ONNX file.
 
     It is judged against what serves: loads in a limited process, size, latency, accuracy, worst
-    slice, on trusted rows and on labelled rows of the traffic. Nothing is published: that is
-    `redistill publish`. Where trusted rows cannot decide, --waive takes that gate upon you, with
-    your name and reason in the report. Exit code 1: a gate failed; 3: it cannot be decided yet; 5:
-    it needs a person.
+    slice, on trusted rows and on labelled rows of the traffic. One that trusted rows show to be
+    worse is refused before a label of the traffic is looked at, and what "as good" takes is told.
+    Nothing is published: that is `redistill publish`. Where trusted rows cannot decide, --waive
+    takes that gate upon you, with your name and reason in the report. Exit code 1: a gate failed;
+    3: it cannot be decided yet; 5: it needs a person.
 
     \b
     redistill add credit 2026-11 student.onnx
@@ -82,6 +83,7 @@ def add(
                 "status": status,
                 "sha256": None if done.version is None else done.version.sha256,
                 "why": why,
+                "as_good": external_version.as_good(done.report),
                 "gates": gates,
             }
         )
@@ -90,6 +92,8 @@ def add(
             mark = {True: "pass", False: "FAIL", None: "open"}[gate["passed"]]
             common.echo(f"  {mark}  {gate['name']}: {gate['why']}")
         common.echo(f"{model} {version} is {status}: {why}")
+        if (needs := external_version.as_good(done.report)) is not None:
+            common.echo(needs)
         if passed:
             common.echo(f"publish it with `redistill publish {model} {shlex.quote(version)}`")
         elif isinstance(decision, Undecidable):

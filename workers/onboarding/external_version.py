@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from redistill import onnxadopt, onnxfile, onnxtrial
 from redistill.compress.errors import CompressError
+from redistill.compress.judge.as_good import rows_to_show
 from redistill.compress.plan import (
     Accepted,
     NeedsPerson,
@@ -54,7 +55,7 @@ from redistill.workers.settings.settings import Settings
 from redistill.workers.store import audit
 from redistill.workers.store.tables import pointers
 
-__all__ = ["ExternalVersion", "add", "why"]
+__all__ = ["ExternalVersion", "add", "as_good", "why"]
 
 MAX_VERSION = 80
 """Characters of a version's name, on the wire as well."""
@@ -211,6 +212,31 @@ def add(
             body = {"version": version, "waived": told}
             audit.append(conn, actor, "release.gates_waived", model, body, now)
     return ExternalVersion(report=report, version=row)
+
+
+def as_good(report: Report) -> str | None:
+    """What it takes to be as good as what serves, where trusted rows did not let a version pass;
+    ``None``: they did, or there are none to compare on."""
+    gate = next((g for g in report.gates if g.name == "trusted" and g.passed is not True), None)
+    paired = report.trusted
+    if gate is None or paired is None or gate.limit is None or not gate.limit < 0:
+        return None
+    n, margin = paired.wins + paired.losses + paired.ties, -gate.limit
+    differing = (paired.wins + paired.losses) / n
+    told = (
+        f"as good as what serves is a version that surely loses less than {margin:g} points on"
+        " trusted rows"
+    )
+    if gate.passed is False and gate.high is not None:
+        told += f"; this one has to win back {-margin - gate.high:.1f} points at least"
+    need = rows_to_show(differing, margin / 100.0)
+    if need is not None:
+        told += (
+            f"; one that is right as often and differs on {differing:.1%} of the rows shows it with"
+            f" about {need:,} of them, and {n:,} are registered (a fifth only ranks)"
+        )
+    copy = rows_to_show(0.0, margin / 100.0)
+    return told if copy is None else f"{told}; no version does with less than {copy:,}"
 
 
 def why(report: Report, *, again: str = "redistill add MODEL VERSION FILE") -> str:

@@ -231,6 +231,20 @@ def test_an_added_version_needs_no_gain_and_no_fresh_rows() -> None:
     assert isinstance(decide(worse).decision, Rejected)
 
 
+def test_added_version_that_is_clearly_worse_is_refused_before_fresh_labels_are_looked_at() -> None:
+    added = evidence(
+        requirement="admit", quantized=False, trusted=versus(0, 40, 460), fresh=versus(90, 0, 910)
+    )
+    judged = decide(added)
+    assert isinstance(judged.decision, Rejected)
+    assert not judged.faced
+    assert "kept" not in {g.name for g in judged.gates}
+    alike = decide(replace(added, trusted=versus(0, 0, 500)))
+    assert alike.faced, "one that is as good is judged on them, too"
+    alone = decide(replace(added, fresh=versus(0, 0, 0)))
+    assert "kept" in {g.name for g in alone.gates}, "without any there is nothing to spare"
+
+
 def test_the_first_model_is_only_loaded_and_measured() -> None:
     alone = {"candidate": Machine(bytes=60_000, p50_ms=0.1, p95_ms=0.2)}
     first = Evidence(variant="incumbent", task=evidence().task, requirement="first", machine=alone)

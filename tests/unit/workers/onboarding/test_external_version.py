@@ -24,10 +24,13 @@ from release_kit import graph
 from served_rows import labelled, served
 
 from redistill import onnxfile
+from redistill.compress.judge.as_good import rows_to_show
 from redistill.compress.plan import (
     ERROR_ROWS,
     Accepted,
+    Comparison,
     Decision,
+    Gate,
     Measure,
     NeedsPerson,
     Rejected,
@@ -47,7 +50,7 @@ from redistill.workers.jobs.child import Child
 from redistill.workers.jobs.child_outcome import ChildFailed
 from redistill.workers.models.spec import ModelSpec
 from redistill.workers.onboarding import external_package, external_version
-from redistill.workers.onboarding.external_version import ExternalVersion
+from redistill.workers.onboarding.external_version import ExternalVersion, as_good
 from redistill.workers.releases import best_release, registry
 from redistill.workers.settings.settings import Settings
 from redistill.workers.store.tables import audit, pointers, versions
@@ -364,3 +367,24 @@ def test_model_that_is_registered_while_a_version_is_added_is_no_changed_row(
     world.database = carried
     assert world.add(judged()).version is not None
     database.dispose()
+
+
+def trusted_gate(passed: bool | None, high: float) -> dict[str, object]:
+    gate = Gate(name="trusted", value=-9.0, limit=-1.0, passed=passed, why="", high=high, have=400)
+    paired = Comparison(wins=8, losses=32, ties=360, e_better=0.0, e_worse=9.0)
+    return {"gates": (gate,), "trusted": paired}
+
+
+def test_what_as_good_takes_is_told_where_trusted_rows_did_not_let_it_pass() -> None:
+    told = as_good(report("baseline", **trusted_gate(False, -4.0)))
+    assert told is not None
+    assert "loses less than 1 points on trusted rows" in told
+    assert "has to win back 3.0 points at least" in told
+    need = rows_to_show(0.1, 0.01)
+    assert f"differs on 10.0% of the rows shows it with about {need:,} of them, and 400" in told
+    assert f"no version does with less than {rows_to_show(0.0, 0.01)}" in told
+    open_ = as_good(report("baseline", **trusted_gate(None, 2.0)))
+    assert open_ is not None
+    assert "win back" not in open_
+    assert as_good(report("baseline", **trusted_gate(True, 2.0))) is None
+    assert as_good(report("baseline")) is None
