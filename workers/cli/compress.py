@@ -163,7 +163,10 @@ def _say(found: Compressed, kept: Path, *, as_json: bool) -> None:
     for gate in report.gates:
         if gate.passed is not True:
             word = "FAILED" if gate.passed is False else "undecided"
-            common.echo_text(common.paragraph(f"{word} {gate.name}: {gate.why}", width=80))
+            told = f"{word} {gate.name}: {gate.why}"
+            if gate.passed is None and gate.need is not None:
+                told += f"; about {gate.need:,} rows would decide it"
+            common.echo_text(common.paragraph(told, width=80))
     for note in dict.fromkeys((*found.notes, *report.warnings)):
         common.echo_text(common.paragraph(f"note: {note}", width=80, indent=0))
     answer = {ExitCode.OK: "passes every gate", ExitCode.REFUSED: "fails a gate"}

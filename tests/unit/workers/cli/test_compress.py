@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from redistill.compress.plan import Accepted, NeedsPerson, Rejected
+from redistill.compress.plan import Accepted, Gate, NeedsPerson, Rejected
 from redistill.workers.cli import compress as module
 from redistill.workers.cli import main
 from redistill.workers.errors import SpecError, UsageError
 from redistill.workers.exit_codes import ExitCode
-from redistill.workers.onboarding.compression import Compression
+from redistill.workers.onboarding.compression import Compressed, Compression
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +165,20 @@ def test_code_is_the_answer_of_the_gates(decision: Any, code: ExitCode) -> None:
     from job_worker import report
 
     assert module._code(report("compress", decision)) is code
+
+
+def test_gate_that_is_open_says_how_many_rows_would_decide(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from job_worker import faced
+
+    gates = (
+        Gate(name="trusted", value=0.0, limit=-1.0, passed=None, why="few", need=1_234),
+        Gate(name="size", value=9.0, limit=1.0, passed=False, why="large"),
+    )
+    found = faced(1, Rejected(reasons=("size: large",)), gates=gates)
+    module._say(Compressed(report=found, folder=Path()), Path("o"), as_json=False)
+    said = capsys.readouterr().out
+    assert "undecided trusted: few; about 1,234 rows would decide it" in said
+    assert "FAILED size: large" in said
+    assert "fails a gate" in said
