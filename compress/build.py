@@ -171,7 +171,7 @@ def _facts(
 
 def _sources(folder: Path) -> tuple[DataSource, ...]:
     """What the rows of the training were taken from."""
-    named = {"fresh": "training window", "reference": "replay pool"}
+    named = {"fresh": "window, its training rows", "reference": "pool, a draw of it for replay"}
     found = [lineage.source(role, folder / f"{name}.parquet") for name, role in named.items()]
     return tuple(s for s in found if s is not None)
 

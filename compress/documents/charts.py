@@ -138,7 +138,7 @@ def side_by_side(rows: Mapping[str, Mapping[str, Measure]], *, title: str) -> st
     for k in range(5):
         value = low + (high - low) * k / 4
         parts.append(svg.line("grid", x(value), TOP, x(value), height - BOTTOM))
-        parts.append(svg.text(x(value), height - 8, f"{value:.0%}", "middle"))
+        parts.append(svg.text(x(value), height - 8, f"{value:.0%}", _anchor(x(value))))
     for k, (name, found) in enumerate(rows.items()):
         top = TOP + step * k
         label = one_line(name, 32)

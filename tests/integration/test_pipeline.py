@@ -87,12 +87,15 @@ def copy(folder: Path, to: Path) -> Path:
     return Path(shutil.copytree(folder, to, dirs_exist_ok=True))
 
 
+TELL_SECONDS = {"report.json", "model_card.json", "MODEL_CARD.md", "gate_report.html"}
+
+
 def candidate_hashes(folder: Path) -> dict[str, str]:
-    """Hashes of all that a release is made of; the report holds seconds and is left out."""
+    """Hashes of all that a release is made of, but for what tells seconds."""
     return {
         str(p.relative_to(folder)): sha256_of(p)
         for p in sorted((folder / "candidate").rglob("*"))
-        if p.is_file() and p.name != "report.json"
+        if p.is_file() and p.name not in TELL_SECONDS
     }
 
 

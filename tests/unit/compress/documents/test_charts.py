@@ -76,6 +76,12 @@ def test_classes_have_a_mark_for_each_model_that_has_rows() -> None:
     ]
 
 
+def test_the_ends_of_an_axis_stay_within_the_frame() -> None:
+    drawn = ET.fromstring(charts.side_by_side({"a": {"candidate": m(0.99, 0.2)}}, title="t"))
+    last = [x for x in drawn.iterfind("text") if (x.text or "") == "100%"]
+    assert [x.attrib["text-anchor"] for x in last] == ["end"]
+
+
 def test_bins_of_confidence_stand_beside_the_diagonal() -> None:
     drawn = ET.fromstring(charts.reliability({"candidate": BINS}, title="t"))
     assert len(list(drawn.iterfind("g"))) == len(BINS)

@@ -51,7 +51,9 @@ def test_a_repair_writes_every_document_about_its_candidate(job: Path) -> None:
     assert card["details"]["sha256"] == lineage["sha256"] == model
     assert f"`{model}`" in found["MODEL_CARD.md"]
     assert "Primary uses: Ranking of requests" in found["MODEL_CARD.md"]
-    assert [s["role"] for s in lineage["trained_on"]] == ["training window", "replay pool"]
+    assert [s["role"] for s in lineage["trained_on"]] == [
+        "window, its training rows", "pool, a draw of it for replay",
+    ]  # fmt: skip
     assert lineage["trained_on"][0]["sha256"] == sha256_of(job / "fresh.parquet")
     assert lineage["parent"]["version"] == "r11-aaaaaaaa"
     assert lineage["labels_in_loss"] is False
