@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from redistill.stats import clopper_pearson
 from redistill.streams.monitor import alarm_budget
@@ -180,6 +181,7 @@ class _Run:
         o, s = self.outcomes, self.state
         uniform = None if o.uniform is None else o.uniform.tolist()
         served = o.served_at.tolist()
+        dense = self._dense().tolist()
         for i, e in enumerate(o.error.tolist()):
             s.n += 1
             s.errors += e
@@ -189,11 +191,19 @@ class _Run:
             if s.test is None:
                 self._learn(e, served[i], i)
                 continue
-            change = s.test.update(e, served[i])
+            change = s.test.update(e, served[i], dense=dense[i])
             if change is not None:
                 self.slices.take(i + 1)
                 self._changed(change, i)
         self.slices.end()
+
+    def _dense(self) -> NDArray[np.bool_]:
+        """Rows drawn with a probability nearer to 1 than to the label share: their neighbours have
+        labels, too."""
+        p = self.outcomes.p_include
+        if p is None:
+            return np.zeros(len(self.outcomes), np.bool_)
+        return np.asarray(p > (1 + self.state.share) / 2)
 
     def _received(self, i: int) -> int:
         return int(self.outcomes.received_at[i])

@@ -160,7 +160,7 @@ class HarmTest:
         self.mixture = self._down() if self.open else self._up()
         self.mixture.statistic = statistic
 
-    def update(self, error: int, at: int) -> HarmChange | None:
+    def update(self, error: int, at: int, *, dense: bool = False) -> HarmChange | None:
         """Take one outcome in the order in which labels arrive.
 
         A label that comes late, of a row served before the last change, is left out: right rows of
@@ -173,6 +173,8 @@ class HarmTest:
             1 for a wrong prediction, else 0.
         at
             When its row was served, microseconds since 1970.
+        dense
+            Whether the rows around it are labelled, too, as those of a request are.
 
         Returns
         -------
@@ -183,7 +185,7 @@ class HarmTest:
             return None
         self.memory.append(error, at)
         self.seen += 1
-        reached = self.mixture.update(error)
+        reached = self.mixture.update(error, dense=dense)
         if self.wait:
             self.wait -= 1
             reached = False

@@ -134,9 +134,12 @@ class Mixture:
         Labels per promised false alarm.
     powers
         ``(K,)`` tempering exponents in (0, 1].
+    dense
+        The same for rows of a stretch that is labelled whole, whose errors are more alike than
+        those of a random few; ``None``: no other ones.
     """
 
-    __slots__ = ("_factors", "_growth", "null", "statistic", "threshold")
+    __slots__ = ("_dense", "_factors", "_growth", "null", "statistic", "threshold")
 
     def __init__(
         self,
@@ -144,13 +147,15 @@ class Mixture:
         alternatives: NDArray[np.float64],
         threshold: float,
         powers: NDArray[np.float64],
+        dense: NDArray[np.float64] | None = None,
     ) -> None:
         self.null = null
         self.threshold = threshold
-        self._factors = (
-            ((1 - alternatives) / (1 - null)) ** powers,
-            (alternatives / null) ** powers,
-        )
+        ratios = (1 - alternatives) / (1 - null), alternatives / null
+        self._factors = ratios[0] ** powers, ratios[1] ** powers
+        self._dense = self._factors
+        if dense is not None:
+            self._dense = ratios[0] ** dense, ratios[1] ** dense
         self._growth = np.log(self._factors[0]), np.log(self._factors[1])
         self.statistic = np.zeros(len(alternatives))
 
@@ -159,11 +164,11 @@ class Mixture:
         """The mixture, to be compared with ``threshold``."""
         return float(self.statistic.mean())
 
-    def update(self, error: int) -> bool:
+    def update(self, error: int, *, dense: bool = False) -> bool:
         """Take one labelled row; whether the threshold is reached."""
         s = self.statistic
         s += 1
-        s *= self._factors[error]
+        s *= (self._dense if dense else self._factors)[error]
         total = float(np.add.reduce(s))
         if total > CEILING:
             np.minimum(s, CEILING, out=s)
@@ -173,7 +178,7 @@ class Mixture:
         """An independent copy."""
         other = object.__new__(Mixture)
         other.null, other.threshold = self.null, self.threshold
-        other._factors, other._growth = self._factors, self._growth  # never changed
+        other._factors, other._dense, other._growth = self._factors, self._dense, self._growth
         other.statistic = self.statistic.copy()
         return other
 
@@ -203,12 +208,10 @@ def upward(
     alternatives = null + steps[null + steps < 0.98]
     if not len(alternatives):
         alternatives = np.array([(1 + null) / 2])
-    return Mixture(
-        null,
-        alternatives,
-        threshold,
-        exponents(curve, null, alternatives, threshold=threshold, share=share),
+    powers, dense = (
+        exponents(curve, null, alternatives, threshold=threshold, share=s) for s in (share, 1.0)
     )
+    return Mixture(null, alternatives, threshold, powers, dense)
 
 
 def downward(
@@ -228,19 +231,18 @@ def downward(
         alternatives = np.array([null / 2])
     if 0.2 * null < healthy < null:
         alternatives = np.append(alternatives, healthy)
-    return Mixture(
-        null,
-        alternatives,
-        threshold,
+    powers, dense = (
         exponents(
             curve,
             null,
             alternatives,
             threshold=threshold,
-            share=share,
+            share=s,
             inflation_rows=inflation_rows,
-        ),
+        )
+        for s in (share, 1.0)
     )
+    return Mixture(null, alternatives, threshold, powers, dense)
 
 
 @dataclass(frozen=True, slots=True)

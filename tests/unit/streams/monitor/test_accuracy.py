@@ -157,6 +157,25 @@ def test_rows_picked_for_their_worth_never_reach_the_test() -> None:
     assert (state.n, state.errors, state.uniform_n) == (500, 500, 0)
 
 
+def test_runs_of_errors_in_rows_that_were_asked_for_weigh_less() -> None:
+    rng = np.random.default_rng(3)
+    runs = np.repeat(rng.random(1_000) < 0.1, 20).astype(int)
+    base = BaseError.from_errors(runs)
+    errors = np.ones(15, int)
+
+    def statistic(p: float | None, share: float = 0.1) -> float:
+        some = outcomes(errors)
+        if p is not None:
+            some = dataclasses.replace(some, p_include=np.full(15, p))
+        state, _, _ = account(None, some, version="7", base=base, config=TIGHT, label_share=share)
+        assert state.test is not None
+        return state.test.mixture.value
+
+    assert statistic(1.0) < statistic(None) / 2
+    assert statistic(0.1) == statistic(np.nan) == statistic(None)
+    assert statistic(1.0, share=1.0) == statistic(None, share=1.0)
+
+
 def test_contributors_are_attached_to_what_opens() -> None:
     moved = [Contributor(column="income", distance="psi", value=1.0, noise_floor=0.01)]
     _, found, _ = account(

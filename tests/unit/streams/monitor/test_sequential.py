@@ -45,6 +45,26 @@ def test_mixture_follows_the_shiryaev_roberts_recursion() -> None:
     assert reached
 
 
+def test_rows_of_a_stretch_labelled_whole_count_as_much_as_where_every_row_is() -> None:
+    curve = inflation(np.repeat(np.random.default_rng(0).random(500) < 0.1, 20))
+    few, whole = (
+        upward(0.1, smallest=0.02, threshold=1e5, share=s, curve=curve) for s in (0.1, 1.0)
+    )
+    random = few.copy()
+    for error in (1, 0, 1, 1):
+        few.update(error, dense=True)
+        whole.update(error)
+        random.update(error)
+    # the powers of the whole are those of its own threshold and share: the same here
+    assert few.statistic == pytest.approx(whole.statistic)
+    assert few.value < random.value
+    alone = upward(0.1, smallest=0.02, threshold=1e5, share=0.1, curve=FLAT)
+    same = alone.copy()
+    alone.update(1, dense=True)
+    same.update(1)
+    assert (alone.statistic == same.statistic).all()  # of independent errors nothing is taken off
+
+
 def test_mixture_stays_finite_however_many_errors_come() -> None:
     mixture = Mixture(0.01, np.array([0.9]), 1e4, np.array([1.0]))
     for _ in range(500):

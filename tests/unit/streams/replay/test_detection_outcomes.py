@@ -65,7 +65,7 @@ def found(name: str, seed: int, **labels: float) -> tuple[Opened, int]:
         ),
         ("abrupt +10", 1, ASKING, [(12099, "slice:region=EU", None), (13149, "all", None)], 673),
         ("recurring", 1, ASKING, [(11099, "all", None)], 540),
-        ("errors in runs", 1, ASKING, [(16449, "all", None)], 923),
+        ("errors in runs", 1, ASKING, [(16449, "all", None)], 672),
         ("5% flipped", 0, ASKING, [(12849, "slice:cell=c0", "cell=c0")], 1393),
     ],
 )
