@@ -61,6 +61,9 @@ def show(found: list[Incident], lines: list[dict[str, Any]], console: Console) -
         table.add_row(i.scenario, str(i.seed), i.cause, "yes" if i.repaired else "no",
                       f"{i.before:.1f}", *after)  # fmt: skip
     console.print(table)
+    for i in found:
+        if i.why:
+            console.print(escape(f"{i.scenario}, seed {i.seed}: {i.why}"))
     table = Table("policy", "points lost", "lost / oracle's", "CPU / every alarm", box=SIMPLE)
     for line in lines:
         values = (said(line[k]) for k in ("points_lost", "lost_to_oracle", "cpu_to_every_alarm"))
@@ -71,10 +74,11 @@ def show(found: list[Incident], lines: list[dict[str, Any]], console: Console) -
 def bars(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What is asked of redistill, and whether it is met by what was measured."""
     ours = next(line for line in lines if line["policy"] == "redistill")
-    lost, cpu = ours["lost_to_oracle"]["value"], ours["cpu_to_every_alarm"]["value"]
+    lost = None if ours["lost_to_oracle"] is None else ours["lost_to_oracle"]["value"]
+    cpu = ours["cpu_to_every_alarm"]["value"]
     return [
         {"what": "accuracy lost / an oracle's", "found": lost, "bar": MOST_LOST,
-         "met": bool(lost <= MOST_LOST)},
+         "met": lost is not None and bool(lost <= MOST_LOST)},
         {"what": "CPU / a repair on every alarm", "found": cpu, "bar": MOST_CPU,
          "met": bool(cpu <= MOST_CPU)},
     ]  # fmt: skip
@@ -124,7 +128,8 @@ def main(words: list[str] | None = None) -> int:
     )
     for bar in told:
         verdict = "met" if bar["met"] else "MISSED"
-        print(f"{bar['what']}: {bar['found']:.2f}, the bar is <= {bar['bar']}: {verdict}")
+        found = "an oracle loses nothing" if bar["found"] is None else f"{bar['found']:.2f}"
+        print(f"{bar['what']}: {found}, the bar is <= {bar['bar']}: {verdict}")
     print(f"written to {args.json}")
     return 0 if all(bar["met"] for bar in told) else 1
 

@@ -24,6 +24,7 @@ def of(seed: int, *, ours: float = 88.0, oracle: float = 90.0, cpu: float = 1.0)
         seed=seed,
         cause="compression_gap",
         repaired=True,
+        why="",
         before=95.0,
         after=after | {"redistill": ours, "oracle": oracle},
         cpu_seconds=seconds | {"redistill": cpu},
@@ -56,6 +57,14 @@ def test_totals_are_ratios_of_sums_with_an_interval_over_seeds() -> None:
 )
 def test_bars_are_held_to_the_sums(incident: Incident, met: list[bool]) -> None:
     assert [bar["met"] for bar in repairs.bars(incidents.totals([incident]))] == met
+
+
+def test_no_ratio_is_told_where_an_oracle_loses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = incidents.totals([of(0, ours=85.0, oracle=96.0)])
+    assert [line["lost_to_oracle"] for line in lines] == [None] * len(lines)
+    assert [bar["met"] for bar in repairs.bars(lines)] == [False, True]
+    repairs.show([of(0)], lines, repairs.Console())
+    assert "-" in capsys.readouterr().out
 
 
 def test_an_incident_that_is_kept_is_not_answered_again(
@@ -101,5 +110,6 @@ def test_a_real_incident_is_answered_by_everybody(
     assert found.after["calendar"] == (found.after["never"] + found.after["warm"]) / 2
     assert found.after["river"] > 100.0 / 6  # of at most six classes: it has learned something
     assert found.cpu_seconds["redistill"] > 0.0 == found.cpu_seconds["never"]
+    assert found.repaired == (found.why == "")
     assert found.repaired or found.after["redistill"] == found.after["never"]
     assert replace(found, **json.loads(json.dumps(incidents.plain(found)))) == found

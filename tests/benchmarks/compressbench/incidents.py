@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from bench_diagnosis import FAR, STAND_INS, write_job
 from compressbench.drawing import F32, Ints
-from compressbench.repairing import recipes_for, run, spent, take_turns
+from compressbench.repairing import recipes_for, run, spent, take_turns, why_not
 from diagnosis_worlds import (
     LABELS,
     MANY,
@@ -58,6 +58,8 @@ class Incident:
     """What the diagnosis found."""
     repaired: bool
     """Whether a candidate was published by the job that it called for."""
+    why: str
+    """Why none was."""
     before: float
     """Accuracy in percent of the student that serves, before the change."""
     after: dict[str, float]
@@ -115,7 +117,7 @@ def answered(
         after[name] = right(folder / name / "candidate" / "model.onnx")
 
     began = spent()
-    diagnosis, published = _ours(folder / "ours", job, window)
+    diagnosis, published, why = _ours(folder / "ours", job, window)
     cpu["redistill"] = spent() - began
     after["redistill"] = right(published or served)
     after["oracle"] = max(after.values())
@@ -128,6 +130,7 @@ def answered(
         seed=seed,
         cause="" if diagnosis is None else diagnosis.cause,
         repaired=published is not None,
+        why=why,
         before=before,
         after={k: after[k] for k in (*POLICIES, *ORACLE, "oracle")},
         cpu_seconds={k: cpu[k] for k in POLICIES},
@@ -139,12 +142,12 @@ def _rows(t: Traffic, rows: slice) -> Traffic:
     return replace(t, x=t.x[rows], y=t.y[rows], told=told)
 
 
-def _ours(folder: Path, job: JobSpec, window: Traffic) -> tuple[Diagnosis | None, Path | None]:
+def _ours(folder: Path, job: JobSpec, window: Traffic) -> tuple[Diagnosis | None, Path | None, str]:
     """Diagnose; where the cause calls for a repair, take its turns. The labels that were not there
     at the alarm come in while gates are open."""
     diagnosis = run(folder, job).diagnosis
     if diagnosis is None or not isinstance(REMEDIES[diagnosis.cause](diagnosis), Repair):
-        return diagnosis, None
+        return diagnosis, None, "the cause calls for no repair"
     table = pq.read_table(folder / "fresh.parquet")
     told = window.y if window.told is None else window.told
     every = pa.array([job.graph.classes[k] for k in told], pa.string())
@@ -157,15 +160,16 @@ def _ours(folder: Path, job: JobSpec, window: Traffic) -> tuple[Diagnosis | None
                 full = full.set_column(full.column_names.index(name), name, column)
             pq.write_table(full, folder / "fresh.parquet")
 
-    report, _, _ = take_turns(
+    report, tried, _ = take_turns(
         folder,
         replace(job, cause=diagnosis.cause, incident_loss=diagnosis.student_loss_points),
         recipes_for(diagnosis.cause, weights=True),
         write,
         (LABELS, len(told)),
     )
-    published = isinstance(report.decision, Accepted)
-    return diagnosis, folder / "candidate" / "model.onnx" if published else None
+    if isinstance(report.decision, Accepted):
+        return diagnosis, folder / "candidate" / "model.onnx", ""
+    return diagnosis, None, why_not(report, tried)
 
 
 def _river(folder: Path, job: JobSpec, rest: Traffic) -> tuple[float, float]:
@@ -203,7 +207,7 @@ def _river(folder: Path, job: JobSpec, rest: Traffic) -> tuple[float, float]:
 def totals(found: Sequence[Incident], *, draws: int = 2_000, seed: int = 0) -> list[dict[str, Any]]:
     """By policy: mean points lost, their ratio to the oracle's, CPU to that of a repair on every
     alarm, each with a 95% interval of a bootstrap over seeds (percentiles, Efron 1979); with fewer
-    than three seeds there is none."""
+    than three seeds there is none. Where an oracle loses nothing there is no ratio to its loss."""
     by_seed = sorted({i.seed for i in found})
     groups = [[i for i in found if i.seed == s] for s in by_seed]
     picks = [np.arange(len(groups))]
@@ -216,7 +220,9 @@ def totals(found: Sequence[Incident], *, draws: int = 2_000, seed: int = 0) -> l
     cpu = {p: np.array([sum(i.cpu_seconds[p] for i in g) for g in groups]) for p in POLICIES}
     many = np.array([len(g) for g in groups])
 
-    def told(values: list[float]) -> dict[str, float | None]:
+    def told(values: list[float]) -> dict[str, float | None] | None:
+        if not np.isfinite(values).all():
+            return None
         low, high = np.quantile(values[1:], (0.025, 0.975)) if len(values) > 1 else (None, None)
         return {"value": values[0], "low": low, "high": high}
 
@@ -224,13 +230,19 @@ def totals(found: Sequence[Incident], *, draws: int = 2_000, seed: int = 0) -> l
         {
             "policy": p,
             "points_lost": told([sums[p][k].sum() / many[k].sum() for k in picks]),
-            "lost_to_oracle": told([sums[p][k].sum() / sums["oracle"][k].sum() for k in picks]),
+            "lost_to_oracle": told(
+                [_ratio(sums[p][k].sum(), sums["oracle"][k].sum()) for k in picks]
+            ),
             "cpu_to_every_alarm": None
             if p == "oracle"
             else told([cpu[p][k].sum() / cpu["every alarm"][k].sum() for k in picks]),
         }
         for p in (*POLICIES, "oracle")
     ]
+
+
+def _ratio(lost: float, to: float) -> float:
+    return float(lost / to) if to > 0.0 else float("nan")
 
 
 def plain(incident: Incident) -> dict[str, Any]:

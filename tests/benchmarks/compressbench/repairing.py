@@ -38,6 +38,7 @@ __all__ = [
     "run",
     "spent",
     "take_turns",
+    "why_not",
     "write_fresh",
 ]
 
@@ -76,20 +77,22 @@ class Repaired:
     @property
     def why(self) -> str:
         """Why nothing was published, in short; empty: something was."""
-        decision = self.report.decision
-        match decision:
-            case Accepted():
-                return ""
-            case Undecidable() | NeedsPerson():
-                return f"open: {decision.gate}: {decision.why}"
-        refused = [
-            *((t.name, t.gates) for t in self.tried),
-            (self.report.recipe_name, self.report.gates),
-        ]
-        return "; ".join(
-            f"{name}: {', '.join(f'{g.name} ({g.why})' for g in gates if g.passed is False)}"
-            for name, gates in refused
-        )
+        return why_not(self.report, self.tried)
+
+
+def why_not(report: Report, tried: Sequence[Tried]) -> str:
+    """Why nothing was published: what is open, or which gates each candidate failed; empty:
+    something was."""
+    match report.decision:
+        case Accepted():
+            return ""
+        case Undecidable() | NeedsPerson() as decision:
+            return f"{report.recipe_name}: open: {decision.gate}: {decision.why}"
+    refused = [*((t.name, t.gates) for t in tried), (report.recipe_name, report.gates)]
+    return "; ".join(
+        f"{name}: {', '.join(f'{g.name} ({g.why})' for g in gates if g.passed is False)}"
+        for name, gates in refused
+    )
 
 
 def job_of(world: World, **fields: object) -> JobSpec:
