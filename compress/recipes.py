@@ -37,6 +37,11 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "reuse": Recipe(
             told="an earlier release that does better, as it is", warm=False, step="reuse"
         ),
+        "temper": Recipe(
+            told="what serves, its scores corrected to the new mix of classes",
+            warm=False,
+            step="temper",
+        ),
         "warm": Recipe(told="distilled again, from the weights that serve", warm=True),
         "scratch": Recipe(told="a built-in student, distilled from scratch", warm=False),
         "trees": Recipe(

@@ -17,12 +17,18 @@ from redistill.decodable import decodable
 __all__ = ["ConsideredRemedy", "RemedyFacts", "consider", "sequence"]
 
 
+PRIOR_SHIFT = "prior_shift"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemedyFacts:
     """What is known before a job makes anything."""
 
     cause: str | None = None
     """What the diagnosis found; ``None``: nothing is known of it."""
+    recoverable: bool = True
+    """Whether the teacher kept something that the student lost: of what it lost as well it can
+    teach nothing."""
     incident: bool = True
     """Whether the job answers an incident; a schedule or a person wants a student made."""
     weights: bool = False
@@ -69,7 +75,9 @@ class ConsideredRemedy:
 def _reuse(facts: RemedyFacts) -> str | None:
     if not facts.incident:
         return "a job that answers no incident is asked for a new student"
-    return None if facts.releases else "no earlier release may serve again"
+    if not facts.releases:
+        return "no earlier release may serve again"
+    return _teachable(facts)
 
 
 def _requantize(facts: RemedyFacts) -> str | None:
@@ -78,11 +86,20 @@ def _requantize(facts: RemedyFacts) -> str | None:
     return _known(facts)
 
 
+def _temper(facts: RemedyFacts) -> str | None:
+    return None if facts.cause == PRIOR_SHIFT else "the mix of classes is not to blame"
+
+
 def _known(facts: RemedyFacts) -> str | None:
-    return None if facts.weights else "the weights of the version that serves are not known"
+    if not facts.weights:
+        return "the weights of the version that serves are not known"
+    return _teachable(facts)
 
 
-def _always(facts: RemedyFacts) -> str | None:
+def _teachable(facts: RemedyFacts) -> str | None:
+    """Under other causes the policy starts no repair where there is nothing to teach."""
+    if facts.cause == PRIOR_SHIFT and not facts.recoverable:
+        return "the teacher lost as much to the new mix of classes, and can teach nothing"
     return None
 
 
@@ -100,6 +117,12 @@ REMEDIES: tuple[Remedy, ...] = (
         recipes=("requantize",),
     ),
     Remedy(
+        name="temper",
+        told="correct the scores of what serves to the new mix of classes",
+        why_not=_temper,
+        recipes=("temper",),
+    ),
+    Remedy(
         name="warm",
         told="distil again, from the weights that serve",
         why_not=_known,
@@ -108,11 +131,11 @@ REMEDIES: tuple[Remedy, ...] = (
     Remedy(
         name="scratch",
         told="distil a new student from scratch",
-        why_not=_always,
+        why_not=_teachable,
         recipes=("scratch",),
     ),
 )
-"""Cheapest first, by what each has to do: run, quantize, train some steps, train everything."""
+"""Cheapest first, by what each has to do: run, quantize, correct, train some steps, train all."""
 
 
 def consider(facts: RemedyFacts) -> tuple[ConsideredRemedy, ...]:

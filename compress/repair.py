@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
 import msgspec
 
-from redistill.compress import data, judging, recalibrate, reuse, trusted_rows
+from redistill.compress import data, judging, recalibrate, reuse, temper, trusted_rows
 from redistill.compress.errors import BadJob
 from redistill.compress.folder import CANDIDATE, JobContext
 from redistill.compress.judge.probe import Probe
@@ -16,6 +19,12 @@ from redistill.files import sha256_of
 
 __all__ = ["gate", "repair"]
 
+Act = Callable[[JobContext], Report]
+UNTRAINED: Mapping[str, tuple[Act, Act]] = MappingProxyType(
+    {reuse.NAME: (reuse.repair, reuse.gate), temper.NAME: (temper.repair, temper.gate)}
+)
+"""Recipes that train and export nothing and need no torch: both modes of each."""
+
 
 def repair(context: JobContext) -> Report:
     """Train, shrink and judge.
@@ -25,8 +34,8 @@ def repair(context: JobContext) -> Report:
     BadJob, BadData, BadModel, DeadlineExceeded
         It could not be done.
     """
-    if context.recipe == reuse.NAME:
-        return reuse.repair(context)
+    if (untrained := UNTRAINED.get(context.recipe)) is not None:
+        return untrained[0](context)
     from redistill.compress import build  # torch, which only training needs
 
     with Probe.start() as child, build.one_thread():  # the probe's imports overlap the training
@@ -57,8 +66,8 @@ def gate(context: JobContext) -> Report:
     BadJob
         There is no finished candidate, or its files were changed.
     """
-    if context.recipe == reuse.NAME:
-        return reuse.gate(context)
+    if (untrained := UNTRAINED.get(context.recipe)) is not None:
+        return untrained[1](context)
     steps = context.steps
     facts, trained = judging.read_facts(steps.finished("facts"))
     context.warnings += facts.warnings

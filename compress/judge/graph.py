@@ -147,6 +147,11 @@ class Graph:
         self._rows = layout.rows
         self._feed = onnxports.feeder(layout.names, layout.rank)
 
+    @property
+    def output(self) -> str:
+        """Name of the output that is read."""
+        return self._output
+
     def raw(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """The graph's output for ``(n, F)`` rows, in one call: ``(n, classes)``.
 

@@ -33,9 +33,15 @@ def _stale_quantization(d: Diagnosis) -> Remedy:
 
 
 def _prior_shift(d: Diagnosis) -> Remedy:
-    return _recoverable(d, "prior shift") or AskPerson(
-        "prior shift: the teacher loses as much, so distilling it again would not help; thresholds"
-        f" or the teacher have to follow the new mix of classes: {d.why}"
+    lost = d.student_loss_points
+    if lost is not None and lost.low is not None and lost.low > 0.0:
+        return _recoverable(d, "prior shift") or Repair(
+            "prior shift: the teacher loses as much, so distilling it again would not help; the"
+            f" scores are corrected to the new mix of classes: {d.why}"
+        )
+    return AskPerson(
+        "prior shift: it is not sure that anything is lost; thresholds or the teacher have to"
+        f" follow the new mix of classes: {d.why}"
     )
 
 

@@ -112,9 +112,7 @@ class Phases:
             )
             match remedy:
                 case Repair():
-                    thought = remedy_facts.considered(
-                        transaction.conn, self._context, diagnosis.cause
-                    )
+                    thought = remedy_facts.considered(transaction.conn, self._context, diagnosis)
                     transaction.remember(
                         phase="repair",
                         cause=diagnosis.cause,

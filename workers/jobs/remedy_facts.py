@@ -7,6 +7,7 @@ import json
 import sqlalchemy as sa
 
 from redistill.compress import remedies
+from redistill.compress.plan import Diagnosis
 from redistill.compress.remedies import ConsideredRemedy, RemedyFacts
 from redistill.workers.jobs.job_spec import TRAINING, JobInputs
 from redistill.workers.store.tables import jobs
@@ -20,18 +21,19 @@ LATEST = 20
 
 
 def considered(
-    conn: sa.Connection, context: JobInputs, cause: str | None
+    conn: sa.Connection, context: JobInputs, diagnosis: Diagnosis | None
 ) -> tuple[ConsideredRemedy, ...]:
     """What is thought of every remedy before a job makes anything.
 
     Parameters
     ----------
-    cause
-        What the diagnosis found; ``None``: there was none.
+    diagnosis
+        Of the incident; ``None``: there was none.
     """
     return remedies.consider(
         RemedyFacts(
-            cause=cause,
+            cause=None if diagnosis is None else diagnosis.cause,
+            recoverable=diagnosis is None or diagnosis.repairable,
             incident=context.incident is not None,
             weights=all(name in context.incumbent.files for name in TRAINING),
             releases=len(context.earlier),

@@ -154,11 +154,10 @@ def read(conn: sa.Connection, context: JobInputs, job: Job) -> Turn:
             version=context.version,
         )
     diagnosis = _diagnosis(conn, job.job_id)
-    cause = None if diagnosis is None else diagnosis.cause
     tried: Any = job.outcome.get("tried", [])
     names: Any = job.outcome.get("recipes")
     if not names:  # it was diagnosed by an older release, or is not yet
-        names = remedies.sequence(remedy_facts.considered(conn, context, cause))
+        names = remedies.sequence(remedy_facts.considered(conn, context, diagnosis))
     return Turn(
         recipes=tuple(names),
         tried=msgspec.convert(tried, tuple[Tried, ...]),

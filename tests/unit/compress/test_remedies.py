@@ -25,6 +25,11 @@ def test_every_remedy_says_what_it_does_and_its_recipes_exist() -> None:
         (RemedyFacts(cause="stale_quantization"), ("scratch",)),
         (RemedyFacts(cause="a cause of a later release", weights=True), ("warm", "scratch")),
         (RemedyFacts(weights=True, releases=1), ("reuse", "warm", "scratch")),
+        (
+            RemedyFacts(cause="prior_shift", weights=True, releases=1, recoverable=False),
+            ("temper",),
+        ),
+        (RemedyFacts(cause="prior_shift", weights=True), ("temper", "warm", "scratch")),
         (RemedyFacts(incident=False, weights=True, releases=1), ("warm", "scratch")),
     ],
 )
@@ -37,6 +42,7 @@ def test_remedy_that_is_not_possible_says_why_and_makes_nothing() -> None:
     assert {n: c.why_not for n, c in found.items() if c.why_not} == {
         "reuse": "no earlier release may serve again",
         "requantize": "the ranges of the quantization are not to blame",
+        "temper": "the mix of classes is not to blame",
         "warm": "the weights of the version that serves are not known",
     }
     assert all(

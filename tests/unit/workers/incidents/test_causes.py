@@ -42,7 +42,7 @@ def test_every_cause_has_its_word_on_the_wire() -> None:
         ("data_bug", AskPerson, "not repaired by training"),
         ("compression_gap", Repair, "compression gap"),
         ("stale_quantization", Repair, "ranges of fresh rows"),
-        ("prior_shift", AskPerson, "new mix of classes"),
+        ("prior_shift", Repair, "new mix of classes"),
         ("harder_mix", AskPerson, "see which slices grew"),
         ("unknown_covariate", AskPerson, "label rows like these"),
         ("concept_change", AskPerson, "teacher trained on new labels"),
@@ -65,8 +65,15 @@ def test_recoverable_part_is_repaired_though_the_world_changed(cause: Any) -> No
     remedy = REMEDIES[cause](of(cause, lost=12.0, kept=5.5))
     assert isinstance(remedy, Repair)
     assert "5.5 points [1.5, 9.5] can be recovered" in remedy.why
-    assert isinstance(REMEDIES[cause](of(cause, lost=12.0, kept=5.0)), AskPerson)  # not sure enough
+    unsure = REMEDIES[cause](of(cause, lost=12.0, kept=5.0))
+    assert isinstance(unsure, Repair if cause == "prior_shift" else AskPerson)
     assert isinstance(REMEDIES[cause](of(cause, lost=3.0, kept=5.5)), AskPerson)  # nothing is lost
+
+
+def test_prior_shift_that_the_teacher_shares_is_answered_by_correcting_scores() -> None:
+    remedy = REMEDIES["prior_shift"](of("prior_shift", lost=12.0, kept=0.0))
+    assert isinstance(remedy, Repair)
+    assert "corrected to the new mix of classes" in remedy.why
 
 
 @pytest.mark.parametrize("cause", ["data_bug", "labels_suspect"])

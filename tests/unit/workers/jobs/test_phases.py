@@ -146,7 +146,7 @@ def test_compression_gap_goes_on_with_a_repair(world: World) -> None:
     )  # fmt: skip
     assert outcome["recipes"] == ["scratch"]  # fixed before anything is made
     assert [r["name"] for r in outcome["remedies"] if r["why_not"]] == [
-        "reuse", "requantize", "warm",
+        "reuse", "requantize", "temper", "warm",
     ]  # fmt: skip
     step = job_worker.steps(world.database, world.job_id)["diagnose"]
     assert (step["state"], step["cpu_seconds"]) == ("done", 1.5)

@@ -12,6 +12,7 @@ import loop
 import pytest
 import sqlalchemy as sa
 
+from redistill.compress.plan import Cause
 from redistill.compress.remedies import ConsideredRemedy
 from redistill.streams.store.database import Database
 from redistill.workers.jobs import job_spec, remedy_facts
@@ -35,9 +36,12 @@ def inputs(database: Database) -> JobInputs:
         return job_spec.read_inputs(conn, job_worker.only_job(conn))
 
 
-def found(database: Database, context: JobInputs) -> dict[str, ConsideredRemedy]:
+def found(
+    database: Database, context: JobInputs, cause: Cause = "compression_gap"
+) -> dict[str, ConsideredRemedy]:
+    diagnosis = job_worker.diagnosis(cause).diagnosis
     with database.read() as conn:
-        return {c.name: c for c in remedy_facts.considered(conn, context, "compression_gap")}
+        return {c.name: c for c in remedy_facts.considered(conn, context, diagnosis)}
 
 
 def test_weights_and_earlier_releases_make_remedies_possible(database: Database) -> None:
@@ -49,6 +53,11 @@ def test_weights_and_earlier_releases_make_remedies_possible(database: Database)
     assert found(database, with_one)["reuse"].recipes == ("reuse",)
     bare = replace(context, incumbent=replace(context.incumbent, files={}))
     assert found(database, bare)["warm"].recipes == ()
+
+
+def test_loss_that_the_teacher_shares_leaves_what_needs_no_teacher(database: Database) -> None:
+    told = found(database, inputs(database), "prior_shift")
+    assert [name for name, remedy in told.items() if remedy.recipes] == ["temper"]
 
 
 def test_estimate_is_what_the_newest_job_that_did_the_same_took(database: Database) -> None:
