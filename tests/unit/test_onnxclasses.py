@@ -18,6 +18,39 @@ def graph(tmp_path: Path) -> onnx.ModelProto:
     return onnx.load(linear.graph(tmp_path / "m.onnx", np.ones((3, 2), np.float32)))
 
 
+def one_of_three(inner: tuple[str, ...], *, label: bool) -> onnx.ModelProto:
+    """A classifier of three, made of another one as skl2onnx writes one-against-rest and stacking:
+    the labels are weights, and the last thing before the label."""
+    kind = {"domain": "ai.onnx.ml", "coefficients": [0.0] * 2 * len(inner)}
+    nodes = [
+        helper.make_node(
+            "LinearClassifier", ["x"], ["l", "p"], classlabels_strings=list(inner), **kind
+        ),
+        helper.make_node("MatMul", ["p", "w"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["best"]),
+        helper.make_node(
+            "ArrayFeatureExtractor", ["stack_classes", "best"], ["label"], domain="ai.onnx.ml"
+        ),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("label", onnx.TensorProto.STRING, [None]),
+        helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [None, 3]),
+    ]
+    names = np.array(["high", "low", "mid"], object)
+    return helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [None, 2])],
+            outputs[not label :],
+            [
+                numpy_helper.from_array(np.ones((len(inner), 3), np.float32), "w"),
+                numpy_helper.from_array(names, "stack_classes"),
+            ],
+        )
+    )
+
+
 def told(model: onnx.ModelProto) -> tuple[str, ...]:
     return class_names("m.onnx", model.SerializeToString())
 
@@ -42,6 +75,20 @@ def test_labels_among_the_weights_are_those_of_skl2onnx(tmp_path: Path) -> None:
     assert told(model) == ()
     model.graph.initializer.append(numpy_helper.from_array(np.array([7, 9]), "classes1"))
     assert told(model) == ("7", "9")
+
+
+@pytest.mark.parametrize(
+    ("inner", "label", "expected"),
+    [
+        (("0", "1"), True, ("high", "low", "mid")),
+        (("0", "1", "2"), True, ("high", "low", "mid")),
+        (("0", "1"), False, ()),
+    ],
+)
+def test_classifiers_inside_of_another_one_do_not_tell_its_classes(
+    tmp_path: Path, inner: tuple[str, ...], label: bool, expected: tuple[str, ...]
+) -> None:
+    assert told(one_of_three(inner, label=label)) == expected
 
 
 @pytest.mark.parametrize(
