@@ -92,6 +92,8 @@ def fit(size: TreeSize, lesson: Lesson, out: Path) -> None:
         raise BadData(f"{len(x)} different training rows are too few to learn from")
     encoded = _encoded(size, x)
     held = np.random.default_rng([lesson.seed, 4]).random(len(x)) < HELD_OUT
+    if held.all():  # of two or three rows
+        held[:] = False
     bias = np.average(target, axis=0, weights=counts)
     medians = np.array([_median(column) for column in encoded.T])
 

@@ -114,6 +114,14 @@ def test_one_row_is_nothing_to_learn_from(tmp_path: Path) -> None:
         made(tmp_path, lesson(np.concatenate([rows(1)] * 9)))
 
 
+def test_the_rows_that_there_are_are_not_all_held_out(tmp_path: Path) -> None:
+    two = np.array([[-0.5, 0, 0], [0.5, 0, 0]], np.float32)
+    draws = {s: np.random.default_rng([s, 4]).random(2).max() for s in range(200)}
+    seed = min(draws, key=lambda s: draws[s])
+    assert draws[seed] < trees.HELD_OUT
+    made(tmp_path, lesson(two, seed=seed), most_bytes=20_000)
+
+
 def test_trees_begin_anew(tmp_path: Path) -> None:
     with pytest.raises(BadModel, match="fitted anew"):
         trees.fit_again(tmp_path, lesson(rows()), tmp_path / "out")
