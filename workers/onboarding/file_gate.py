@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from redistill import onnxadopt, onnxclasses, onnxfile, onnxtrial
 from redistill.compress import pipeline
 from redistill.compress.errors import CompressError
+from redistill.compress.judge.intervals import wilson
 from redistill.compress.plan import JobSpec, Report, to_json
 from redistill.files import sha256_of_bytes
 from redistill.onnxadopt import AdoptedGraph
@@ -88,7 +91,9 @@ def judge(
         schema, notes = _inferred(given, files, data, spec.data.label)
     spec = replace(spec, level="rollback", schema=schema)
     rows = _rows(data, spec)
-    adopted, kinds = _adopted(files, given, spec, rows, told=policy.kind_is_told)
+    adopted, kinds, right = _adopted(files, given, spec, rows, told=policy.kind_is_told)
+    if policy.schema is None:
+        notes += _unlearned(right, rows, spec.schema)
     notes += tuple(f"{role}: {told}" for role, graph in adopted.items() for told in graph.changes)
     with tempfile.TemporaryDirectory(prefix="redistill-gate-") as scratch:
         folder = Path(scratch)
@@ -162,11 +167,14 @@ def _adopted(
     rows: Dataset,
     *,
     told: bool,
-) -> tuple[dict[str, AdoptedGraph], dict[str, str]]:
-    """Both graphs in the form in which they are called, and what their outputs are: as declared,
-    else as their answers show."""
+) -> tuple[dict[str, AdoptedGraph], dict[str, str], tuple[int, int]]:
+    """Both graphs in the form in which they are called; what their outputs are: as declared, else
+    as their answers show; and on how many rows the baseline is right, of how many."""
     kinds: dict[str, str] = dict.fromkeys(files, spec.model.output_kind)
-    first = rows.features[:: max(1, len(rows) // PROBED_ROWS)]
+    assert rows.labels is not None, "rows without labels are refused"
+    labelled = np.flatnonzero(rows.labels >= 0)
+    probed = labelled[:: max(1, len(labelled) // PROBED_ROWS)]
+    first, labels = rows.features[probed], rows.labels[probed]
     while True:
         adopted = {
             role: _adopt(role, path, given[role], spec, kinds[role]) for role, path in files.items()
@@ -197,14 +205,12 @@ def _adopted(
             kinds[role] = "probabilities"
             continue
         break
-    if rows.labels is not None:
-        labels = rows.labels[:: max(1, len(rows) // PROBED_ROWS)]
-        best = scoring.most_likely(answers[0])[labels >= 0]
-        try:  # a candidate in another order is a bad one, which the gates say
-            scoring.check_order("baseline", best, labels[labels >= 0], spec.schema.classes)
-        except SpecError as error:
-            raise UsageError(str(error)) from error
-    return adopted, kinds
+    best = scoring.most_likely(answers[0])
+    try:  # a candidate in another order is a bad one, which the gates say
+        scoring.check_order("baseline", best, labels, spec.schema.classes)
+    except SpecError as error:
+        raise UsageError(str(error)) from error
+    return adopted, kinds, (int((best == labels).sum()), len(labels))
 
 
 def _adopt(role: str, path: Path, data: bytes, spec: ModelSpec, kind: str) -> AdoptedGraph:
@@ -219,6 +225,22 @@ def _adopt(role: str, path: Path, data: bytes, spec: ModelSpec, kind: str) -> Ad
         )
     except OnnxError as error:
         raise UsageError(f"the {role} does not fit the rows: {error}") from error
+
+
+def _unlearned(right: tuple[int, int], rows: Dataset, schema: Schema) -> tuple[str, ...]:
+    """A warning where nobody declared the features and the baseline knows nothing of the labels:
+    two models that are called with the wrong columns are equally good."""
+    assert rows.labels is not None, "rows without labels are refused"
+    counts = np.bincount(rows.labels[rows.labels >= 0], minlength=len(schema.classes))
+    always, (hits, of) = counts.max() / counts.sum(), right
+    if wilson(hits / of, of)[0] > always:
+        return ()
+    name = schema.classes[int(counts.argmax())]
+    return (
+        f"WARNING: the baseline is right on {hits / of:.1%} of the rows, and always saying {name!r}"
+        f" on {always:.1%}: look whether the columns stand in the order in which the models were"
+        " trained, and whether these are its labels; [schema] of the policy (--policy) fixes it",
+    )
 
 
 def _job(spec: ModelSpec, kinds: Mapping[str, str]) -> JobSpec:

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import linear
 import numpy as np
@@ -78,3 +79,38 @@ def test_files_that_name_other_classes_are_refused(files: Path, tmp_path: Path) 
     asked = replace(GatePolicy(spec=read(files / "model.toml")), schema=None)
     with pytest.raises(UsageError, match="the files name other classes"):
         file_gate.judge(forest, tmp_path / "named.onnx", files / "trusted.parquet", policy=asked)
+
+
+def undeclared(files: Path, candidate: Path, rows: Path) -> JudgedPair:
+    asked = replace(GatePolicy(spec=read(files / "model.toml")), schema=None)
+    return file_gate.judge(candidate, files / "model.onnx", rows, policy=asked)
+
+
+def numbers(seed: int) -> dict[str, Any]:
+    x = np.random.default_rng(seed).normal(size=(1_500, 3))
+    label = np.where(x[:, 0] + x[:, 1] > 0, "yes", "no")
+    return {"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "label": label}
+
+
+def test_baseline_that_knows_nothing_of_the_labels_is_told(files: Path, tmp_path: Path) -> None:
+    """Equal models that are called with the wrong columns would pass without a word."""
+    rows = numbers(1)
+    right = linear.write_rows(tmp_path / "right.parquet", rows)
+    wrong = linear.write_rows(
+        tmp_path / "wrong.parquet",
+        {"c": rows["c"], "d": rows["c"][::-1], "a": rows["a"], "label": rows["label"]},
+    )
+    told = {p: undeclared(files, files / "teacher.onnx", p).notes for p in (right, wrong)}
+    assert not any("WARNING" in n for n in told[right])
+    assert any(n.startswith("WARNING: the baseline is right on ") for n in told[wrong])
+
+
+def test_models_are_tried_on_labelled_rows_however_they_lie(files: Path, tmp_path: Path) -> None:
+    rows = numbers(2)
+    many = {name: np.repeat(column, 2) for name, column in rows.items()}
+    labels = [v if i % 2 else None for i, v in enumerate(many["label"])]
+    half = linear.write_rows(tmp_path / "half.parquet", many | {"label": labels})
+    flipped = linear.graph(tmp_path / "flipped.onnx", -GOOD)
+    asked = replace(GatePolicy(spec=read(files / "model.toml")), schema=None)
+    with pytest.raises(UsageError, match="outputs stand in another order"):
+        file_gate.judge(files / "model.onnx", flipped, half, policy=asked)
