@@ -134,8 +134,15 @@ REMEDIES: tuple[Remedy, ...] = (
         why_not=_teachable,
         recipes=("scratch",),
     ),
+    Remedy(
+        name="family",
+        told="distil a student of another family",
+        why_not=_teachable,
+        recipes=("trees",),
+    ),
 )
-"""Cheapest first, by what each has to do: run, quantize, correct, train some steps, train all."""
+"""Cheapest first, by what each has to do: run, quantize, correct, train some steps, train all;
+another family last, since what it answers differs most from what served."""
 
 
 def consider(facts: RemedyFacts) -> tuple[ConsideredRemedy, ...]:
@@ -145,7 +152,7 @@ def consider(facts: RemedyFacts) -> tuple[ConsideredRemedy, ...]:
     --------
     >>> found = consider(RemedyFacts(cause="stale_quantization", weights=True))
     >>> sequence(found)
-    ('requantize', 'warm', 'scratch')
+    ('requantize', 'warm', 'scratch', 'trees')
     >>> found[0].why_not
     'no earlier release may serve again'
     """

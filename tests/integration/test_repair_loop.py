@@ -276,7 +276,7 @@ def second_recipe(world: World) -> None:
     """The student that serves may not grow so large any more; a built-in one is small enough."""
     with world.database.begin() as conn:
         spec = json.loads(conn.execute(sa.select(specs.c.spec)).scalar_one())
-        spec["repair"]["max_bytes"] = 12_000
+        spec["repair"]["max_bytes"] = 9_000
         conn.execute(sa.update(specs).values(spec=json.dumps(spec)))
         loop.told(conn, now=0)
     harm(world)
@@ -347,7 +347,7 @@ def test_harm_that_an_earlier_release_copes_with_is_answered_by_going_back(
     outcome = json.loads(job["outcome"])
     assert job["state"] == "succeeded", outcome
     assert outcome["why"] == f"went back to {good} (epoch 4), its gates passed"
-    assert outcome["recipes"] == ["reuse", "scratch"]
+    assert outcome["recipes"] == ["reuse", "scratch", "trees"]
     assert (outcome["version"], outcome["sha256"]) == (good, was["sha256"])
     now = next(v for v in world.rows(versions) if v["version"] == good)
     assert now == was  # its package, its report

@@ -20,17 +20,20 @@ def test_every_remedy_says_what_it_does_and_its_recipes_exist() -> None:
 @pytest.mark.parametrize(
     ("facts", "names"),
     [
-        (ALL, ("reuse", "requantize", "warm", "scratch")),
-        (RemedyFacts(cause="compression_gap", weights=True), ("warm", "scratch")),
-        (RemedyFacts(cause="stale_quantization"), ("scratch",)),
-        (RemedyFacts(cause="a cause of a later release", weights=True), ("warm", "scratch")),
-        (RemedyFacts(weights=True, releases=1), ("reuse", "warm", "scratch")),
+        (ALL, ("reuse", "requantize", "warm", "scratch", "trees")),
+        (RemedyFacts(cause="compression_gap", weights=True), ("warm", "scratch", "trees")),
+        (RemedyFacts(cause="stale_quantization"), ("scratch", "trees")),
+        (
+            RemedyFacts(cause="a cause of a later release", weights=True),
+            ("warm", "scratch", "trees"),
+        ),
+        (RemedyFacts(weights=True, releases=1), ("reuse", "warm", "scratch", "trees")),
         (
             RemedyFacts(cause="prior_shift", weights=True, releases=1, recoverable=False),
             ("temper",),
         ),
-        (RemedyFacts(cause="prior_shift", weights=True), ("temper", "warm", "scratch")),
-        (RemedyFacts(incident=False, weights=True, releases=1), ("warm", "scratch")),
+        (RemedyFacts(cause="prior_shift", weights=True), ("temper", "warm", "scratch", "trees")),
+        (RemedyFacts(incident=False, weights=True, releases=1), ("warm", "scratch", "trees")),
     ],
 )
 def test_what_is_tried_follows_from_the_facts(facts: RemedyFacts, names: tuple[str, ...]) -> None:

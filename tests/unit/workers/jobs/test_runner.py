@@ -214,12 +214,16 @@ def test_worker_that_died_while_it_trained_leaves_no_second_diagnosis(world: Wor
 
 
 def test_rejected_candidate_is_announced_with_its_reasons(world: World) -> None:
-    world.run(GAP, REJECTED)
+    world.run(GAP, REJECTED, replace(REJECTED, decision=Rejected(reasons=("too large",))))
     job = world.job
-    assert (job.state, job.outcome["why"]) == ("rejected", "too slow; too large")
-    assert job.outcome["reasons"] == ["too slow", "too large"]
+    reasons = ["scratch: too slow", "scratch: too large", "trees: too large"]
+    assert (job.state, job.outcome["why"]) == ("rejected", "; ".join(reasons))
+    assert job.outcome["reasons"] == reasons
     assert job.outcome["sha256"] == loop.SHA
-    assert world.publisher.rejections == [REJECTED]
+    assert [r.decision for r in world.publisher.rejections] == [
+        REJECTED.decision,
+        Rejected(reasons=("too large",)),
+    ]
     assert world.stable == "v1"
 
 
@@ -567,10 +571,15 @@ def test_candidate_that_faced_nothing_spends_nothing(warm: World) -> None:
 
 
 def test_last_refusal_ends_the_job_with_all_reasons(warm: World) -> None:
-    warm.run(GAP, faced(1, WORSE), faced(2, Rejected(reasons=("futility: hopeless",))))
+    hopeless = Rejected(reasons=("futility: hopeless",))
+    warm.run(GAP, faced(1, WORSE), faced(2, hopeless), faced(3, WORSE))
     assert warm.job.state == "rejected"
-    assert warm.job.outcome["reasons"] == ["warm: fresh: worse", "scratch: futility: hopeless"]
-    assert [r.recipe for r in warm.publisher.rejections] == [1, 2]
+    assert warm.job.outcome["reasons"] == [
+        "warm: fresh: worse",
+        "scratch: futility: hopeless",
+        "trees: fresh: worse",
+    ]
+    assert [r.recipe for r in warm.publisher.rejections] == [1, 2, 3]
 
 
 def test_second_recipe_waits_for_labels_and_is_judged_again_as_itself(warm: World) -> None:
@@ -663,7 +672,7 @@ def test_candidates_of_earlier_jobs_count(warm: World) -> None:
     assert warm.job.state == "rejected"
     assert warm.job.outcome["reasons"] == [
         "fresh: worse",
-        "scratch: not tried, 3 candidates of this incident have faced its fresh rows",
+        "scratch and trees: not tried, 3 candidates of this incident have faced its fresh rows",
     ]
     incident = job_worker.incident(warm.database)
     assert incident["stage"] == "awaiting_person"

@@ -72,7 +72,7 @@ def diagnosed(database: Database, cause: str, state: str = "done", **fields: Any
 def test_recipes_and_loss_follow_from_the_diagnosis(database: Database) -> None:
     lost = diagnosed(database, "stale_quantization")
     found = present(database)
-    assert found.recipes == ("requantize", "warm", "scratch")
+    assert found.recipes == ("requantize", "warm", "scratch", "trees")
     assert (found.name, found.version, found.since) == ("requantize", "v1", NOW)
     spec = found.told(job_of())
     assert (spec.recipe, spec.faced, spec.tried) == (1, {}, ())
@@ -93,16 +93,16 @@ def test_of_a_loss_that_the_teacher_shares_its_own_part_can_come_back(
 def test_diagnosis_that_is_not_done_says_nothing(database: Database) -> None:
     diagnosed(database, "compression_gap", state="running")
     found = present(database)
-    assert (found.recipes, found.diagnosis) == (BOTH, None)
+    assert (found.recipes, found.diagnosis) == ((*BOTH, "trees"), None)
     assert found.told(job_of()).incident_loss is None
 
 
-def test_without_known_weights_there_is_one_recipe(tmp_path: Path) -> None:
+def test_without_known_weights_all_begin_from_nothing(tmp_path: Path) -> None:
     opened = loop.opened(f"sqlite:///{tmp_path / 'redistill.db'}")
     job_worker.registered(opened, tmp_path / "home")
     with opened.begin() as conn:
         job_worker.incident_with_job(conn)
-    assert present(opened).recipes == ("scratch",)
+    assert present(opened).recipes == ("scratch", "trees")
     opened.dispose()
 
 
