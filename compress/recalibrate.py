@@ -25,7 +25,7 @@ from redistill.files import sha256_of
 __all__ = ["finished", "recalibrated"]
 
 MAX_ROWS = 5_000
-"""Rows that set a temperature: beyond, its error is a hundredth."""
+"""Rows that set a temperature: beyond, its standard error is below 3%."""
 
 
 def recalibrated(

@@ -10,6 +10,8 @@ import pytest
 
 from redistill import onnxfile
 from redistill.compress.errors import BadModel
+from redistill.compress.judge import calibration_error
+from redistill.compress.judge.calibration_error import Confidence
 from redistill.compress.judge.graph import INTEGER_OPERATORS, Graph, GraphCall, session
 from redistill.compress.shrink import export, quantize, students, temperature
 from redistill.compress.shrink.trained import Architecture
@@ -94,6 +96,24 @@ def test_the_temperature_is_found_and_its_interval_holds_it(too_sure: float) -> 
         hits += found.low <= too_sure <= found.high
         assert found.value == pytest.approx(too_sure, rel=0.5)
     assert hits >= 53  # 57 are expected; fewer than 53 have a probability of .02 at 95%
+
+
+def test_a_few_wrong_labels_on_sure_rows_do_not_make_it_doubt_all_others() -> None:
+    """A likelihood is ruled by the few rows that are sure and wrong: it asked for 3.5 here."""
+    rng = np.random.default_rng(0)
+    margin = np.abs(rng.normal(size=2_000)) * 8  # as honest as can be but for the wrong labels
+    truth = (rng.random(2_000) < 1 / (1 + np.exp(-margin))).astype(int)
+    labels = np.where(rng.random(2_000) < 0.08, 1 - truth, truth)
+    logits = np.stack([np.zeros(2_000), margin], axis=1).astype(np.float32)
+    found = temperature.fit(logits, labels)
+    kept, fitted = (
+        calibration_error.error(Confidence.of(logits / np.float32(t), labels), seed=0)
+        for t in (1.0, found.value)
+    )
+    assert kept is not None
+    assert fitted is not None
+    assert fitted.value < kept.value
+    assert found.value < 2.5
 
 
 def test_rows_without_a_label_or_an_answer_do_not_count() -> None:
