@@ -22,6 +22,7 @@ __all__ = [
     "ExcludedLoss",
     "Loss",
     "Milliseconds",
+    "MillisecondsOrZero",
     "Points",
     "Rate",
     "Ratio",
@@ -52,6 +53,7 @@ ByteCount = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000_000)]
 """A second."""
 Milliseconds = Annotated[float, msgspec.Meta(ge=0.001, le=1_000_000)]
+MillisecondsOrZero = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 RowCountOrAuto = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
 """0: as many as are needed."""
 Risk = Annotated[float, msgspec.Meta(ge=0.0001, le=0.2)]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from redistill.compress.judge.evidence import Evidence, Role
 from redistill.compress.judge.gates.rule import EVERY, MADE, GateRule, worst
-from redistill.compress.judge.limits import Milliseconds, Ratio
+from redistill.compress.judge.limits import Milliseconds, MillisecondsOrZero, Ratio
 from redistill.compress.plan import Gate
 
-__all__ = ["RULE", "Limit"]
+__all__ = ["CALL_MS", "RULE", "Limit"]
+
+CALL_MS = 0.05
+"""Up to here the call itself costs more than the model: no ratio of two such times counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +24,13 @@ class Limit:
     max_fp32_ratio: Ratio = 1.05
     """Largest p50 of a quantized model, as a share of the fp32 student's: slower is no gain."""
     max_incumbent_ratio: Ratio = 1.5
-    """Largest p50 of a candidate that a job makes, as a share of the incumbent's ..."""
+    """Largest p50 of a candidate that a job makes, as a share of the incumbent's, or 0.05 ms, where
+    the call itself costs more than the model ..."""
+    free_ms: MillisecondsOrZero = 0.5
+    """... unless its p50 and p95 are at most so long: beside a request through a broker or HTTP,
+    which takes milliseconds, nobody notices; 0: nothing is free."""
     max_teacher_ratio: Ratio = 1.0
-    """... and of the teacher's ..."""
-    free_ms: Milliseconds = 0.05
-    """... unless it takes at most so long: there the call itself costs more than the model."""
+    """Largest p50 as a share of the teacher's, or 0.05 ms: what is slower is not compressed."""
 
 
 def judge(e: Evidence, limit: Limit) -> Gate | None:
@@ -38,20 +43,21 @@ def judge(e: Evidence, limit: Limit) -> Gate | None:
     if limit.max_p95_ms is not None and own.p95_ms is not None:
         why = f"p95 {own.p95_ms:.4f} ms of CPU time at the serving batch"
         found.append((own.p95_ms, limit.max_p95_ms, why))
-    rivals: tuple[tuple[Role, str, float], ...] = (
-        ("incumbent", "the incumbent's", limit.max_incumbent_ratio),
-        ("teacher", "its teacher's", limit.max_teacher_ratio),
+    rivals: tuple[tuple[Role, str, float, float], ...] = (
+        ("incumbent", "the incumbent's", limit.max_incumbent_ratio, limit.free_ms),
+        ("teacher", "its teacher's", limit.max_teacher_ratio, 0.0),
     )
-    for role, whose, ratio in rivals:
+    for role, whose, ratio, free in rivals:
         other = e.machine.get(role)
         if e.requirement not in MADE or other is None or not other.p50_ms or own.p50_ms is None:
             continue
-        most = max(ratio * other.p50_ms, limit.free_ms)
-        why = (
-            f"p50 {own.p50_ms:.4f} ms of CPU time, {whose} is {other.p50_ms:.4f} ms: at most"
-            f" {most:.4f} ms"
-        )
-        found.append((own.p50_ms, most, why))
+        most = max(ratio * other.p50_ms, CALL_MS)
+        why = f"p50 {own.p50_ms:.4f} ms of CPU time, {whose} is {other.p50_ms:.4f} ms: at most"
+        if own.p95_ms is not None and max(own.p50_ms, own.p95_ms) <= free:
+            most = max(most, free)
+        elif most < own.p50_ms <= free and own.p95_ms is not None:
+            why = f"p95 {own.p95_ms:.4f} ms is more than {free:.4f} ms; {why}"
+        found.append((own.p50_ms, most, f"{why} {most:.4f} ms"))
     return worst("latency", found)
 
 

@@ -26,6 +26,19 @@ def test_equal_limits_have_equal_hashes_however_they_were_given() -> None:
     assert policy.sha256(again) == default
 
 
+def test_what_an_older_release_stored_whole_keeps_what_it_meant() -> None:
+    """A job's policy: of the time when 0.05 ms were free, and no limit of `gain` knew of speed."""
+    stored = policy.complete(policy.of({}))
+    stored["latency"] |= {"free_ms": 0.05}
+    stored["throughput"] |= {"enough_rows_per_s": 20_000.0}
+    del stored["gain"]["max_latency_ratio"]
+    read = policy.of(stored)
+    assert (read["latency"].free_ms, read["throughput"].enough_rows_per_s) == (0.05, 20_000.0)
+    assert read["gain"] == policy.of({})["gain"]
+    assert policy.sha256(read) != policy.sha256(policy.of({}))
+    assert policy.of({"latency": {"free_ms": 0}})["latency"].free_ms == 0.0
+
+
 def test_limits_of_a_newer_release_are_left_alone() -> None:
     known = policy.of({"gate_of_tomorrow": {"x": 1}, "fresh": {"y": 2}})
     assert policy.sha256(known) == policy.sha256(policy.of({}))

@@ -9,8 +9,8 @@ from redistill.compress.judge.gates import throughput
 
 @pytest.mark.parametrize(
     ("own", "incumbent", "passed"),
-    [(6_601.0, 10_000.0, True), (6_599.0, 10_000.0, False), (20_000.0, 10**6, True),
-     (19_999.0, 10**6, False)],
+    [(661.0, 1_000.0, True), (659.0, 1_000.0, False), (2_000.0, 10**6, True),
+     (1_999.0, 10**6, False)],
 )  # fmt: skip
 def test_a_candidate_may_lose_a_third_while_there_are_enough(
     own: float, incumbent: float, passed: bool
