@@ -16,31 +16,35 @@ LONGEST_NUMBER = 40
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.I | re.A)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.I)
+_BETWEEN = re.compile(r"[\s_.:/-]+")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
 
 def nearly(missing: Sequence[str], there: Sequence[str]) -> str:
-    """What to add where columns are missing: those that differ by spaces or capitals only, or by
-    how an accent is composed.
+    """What to add where columns are missing: those that differ by spaces, punctuation or
+    capitals only, or by how an accent is composed.
 
     Examples
     --------
     >>> nearly(["label", "x"], ["id", " label", "X"]), nearly(["x"], ["y"])
-    ("; ' label' and 'X' are there, with other spaces or capitals", '')
+    ("; ' label' and 'X' are there, with other spaces, punctuation or capitals", '')
+    >>> nearly(["my_income"], ["my income"])
+    "; 'my income' is there, with other spaces, punctuation or capitals"
     >>> nearly(["caf\\u00e9"], ["cafe\\u0301"]) > ""
     True
     """
-    wanted = set(map(_loosely, missing))
+    wanted = set(map(_loosely, missing)) - {""}
     alike = [repr(name) for name in there if _loosely(name) in wanted][:3]
     if not alike:
         return ""
     verb = "is" if len(alike) == 1 else "are"
-    return f"; {' and '.join(alike)} {verb} there, with other spaces or capitals"
+    return f"; {' and '.join(alike)} {verb} there, with other spaces, punctuation or capitals"
 
 
 def _loosely(name: str) -> str:
-    """A name without what is not seen of it: spaces, capitals, how accents are composed."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    """A name without what is easily mistaken in it: spaces around it, what stands between its words
+    (converters write ``my_income`` for ``my income``), capitals, how accents are composed."""
+    return _BETWEEN.sub(" ", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
 def number_of(text: str) -> float | None:

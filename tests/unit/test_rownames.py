@@ -6,7 +6,25 @@ import math
 
 import pytest
 
-from redistill.rownames import Names, by_value, number_of
+from redistill.rownames import Names, by_value, nearly, number_of
+
+
+@pytest.mark.parametrize(
+    ("missing", "there", "alike"),
+    [
+        ("my_income", "my income", True),
+        ("my_income", "my-income", True),
+        ("x.1", "x_1", True),
+        ("label", " label_", True),
+        ("myincome", "my income", False),
+        ("x1", "x_2", False),
+        ("_", "-", False),  # nothing is left of either
+    ],
+)
+def test_a_column_whose_words_are_joined_otherwise_is_pointed_out(
+    missing: str, there: str, alike: bool
+) -> None:
+    assert (repr(there) in nearly([missing], [there])) is alike
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,7 @@ def test_a_column_that_differs_by_spaces_or_capitals_is_pointed_out(
     pq.write_table(pa.table(columns), tmp_path / "f.parquet")
     path = tmp_path / "f.parquet"
     doors = Doors(tmp_path, path, ("no", "yes"))
-    said = f"{name!r} is there, with other spaces or capitals"
+    said = f"{name!r} is there, with other spaces, punctuation or capitals"
     with pytest.raises(FileError, match=re.escape(said)):
         run_replay(path, path, ReplayOptions(), write=lambda _: None)
     with pytest.raises(UsageError, match=re.escape(said)):

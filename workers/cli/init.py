@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -71,4 +72,4 @@ def init(
         common.echo(f"  {line.lstrip('# ')}")
     for warning in warnings:
         common.echo(f"warning: {warning}")
-    common.echo(f"then: redistill register {out} --dry-run")
+    common.echo(f"then: redistill register {shlex.quote(str(out))} --dry-run")

@@ -3,6 +3,7 @@ far."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -112,8 +113,8 @@ def _learn(
         raise UsageError(f"{path} cannot be read: {error.strerror}; use --out") from error
     if other:
         raise UsageError(
-            f"{path} exists already: register it (`redistill register {path}`), or write elsewhere"
-            " with --out"
+            f"{path} exists already: register it (`redistill register"
+            f" {shlex.quote(str(path))}`), or write elsewhere with --out"
         )
     spec = replace(parse(text, path.absolute()), origin="traffic")
     if write:

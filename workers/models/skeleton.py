@@ -162,7 +162,7 @@ def to_toml(
         "" if seen is None else f" and {seen.sampled:,} rows of traffic"
     )
     lines = [
-        f"# Written by `redistill init` from {toml_text.text(source)[1:-1]}. A commented line that"
+        f"# Written by `redistill init` from {toml_text.comment(source)}. A commented line that"
         f' says "{FILL_IN}"',
         "# is something that they do not tell: give the value and take the # in front away. Then",
         "# `redistill register model.toml --dry-run` says what is missing or wrong.",
@@ -233,7 +233,7 @@ def to_toml(
 def _line(key: str, value: str | None, told: str, *, example: str = "1") -> str:
     if value is not None:
         return f"{key} = {toml_text.text(value)}"
-    return f"# {key} = {toml_text.text(example)}  # {FILL_IN} {toml_text.text(told)[1:-1]}"
+    return f"# {key} = {toml_text.text(example)}  # {FILL_IN} {toml_text.comment(told)}"
 
 
 def _features(found: LookedAt, seen: Seen | None, warnings: list[str]) -> tuple[Feature, ...]:

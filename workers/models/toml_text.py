@@ -8,12 +8,23 @@ from collections.abc import Sequence
 from redistill.streams.wire.block import Feature
 from redistill.workers.models.spec_schema import expand
 
-__all__ = ["feature", "key", "names", "text"]
+__all__ = ["comment", "feature", "key", "names", "text"]
 
 
 def text(value: str) -> str:
     """A TOML basic string; JSON's escapes are a subset of TOML's."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def comment(told: str) -> str:
+    """Words of a comment: what cannot be printed, such as the end of a line, is escaped.
+
+    Examples
+    --------
+    >>> print(comment('"logits"\\nx = 1'))
+    "logits"\\nx = 1
+    """
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in told)
 
 
 def key(name: str) -> str:

@@ -43,6 +43,11 @@ def test_paths_are_relative_to_the_file_that_is_written(folder: Path) -> None:
     assert len(found["to_fill_in"]) == 3
 
 
+def test_what_to_type_next_can_be_typed(folder: Path) -> None:
+    result = init("--out", "a b.toml")
+    assert "then: redistill register 'a b.toml' --dry-run" in result.output
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -48,6 +48,8 @@ def test_named_inputs_are_the_features_whatever_the_file_orders(tmp_path: Path) 
         ([port("x", None, 3)], ROWS, r"1 that are none: when.*\[schema\]"),
         ([port("x", None, None)], {"label": ["a", "b"]}, "0 columns of numbers"),
         ([port("A", None, 1), port("b", None, 1)], ROWS, "no column for the inputs A.*'a' is there"),
+        ([port("my_income", None, 1), port("b", None, 1)], ROWS | {"my income": [1, 2]},
+         "no column for the inputs my_income .*'my income' is there"),
         ([port("x", None, 2)], ROWS | {"label": ["a", "a"]}, "holds a: labels of two classes"),
         ([port("x", None, 2)], ROWS | {"label": [None, None]}, "no label at all"),
         ([port("x", None, 2)], {"a": [1], "Label": ["x"]}, "no column 'label'.*'Label' is there"),

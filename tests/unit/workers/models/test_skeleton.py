@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import linear
@@ -88,7 +89,10 @@ def test_traffic_tells_columns_in_the_order_of_events(tmp_path: Path) -> None:
 
 def test_nothing_told_is_nothing_guessed(tmp_path: Path) -> None:
     linear.graph(tmp_path / "m.onnx", GOOD)
-    text, _ = skeleton.to_toml(skeleton.look(tmp_path / "m.onnx"), folder=tmp_path)
+    found = skeleton.look(tmp_path / "m.onnx")
+    unasked, _ = skeleton.to_toml(replace(found, kind=None), folder=tmp_path)
+    assert f'# output_kind = "logits"  # {FILL_IN} "logits" or "probabilities"' in unasked
+    text, _ = skeleton.to_toml(found, folder=tmp_path)
     keys = [m["line"].partition(" = ")[0] for m in MARKED.finditer(text)]
     assert keys == ["version", "classes", '"x[0-2]"', "trusted"]
     columns = {"x[0-2]": 'a = "float"\nb = "float"\nregion = ["EU", "US"]'}
