@@ -193,7 +193,10 @@ def _recipe_problems(job: JobSpec) -> list[str]:
         out.append(f"recipe = {job.recipe}, faced = {job.faced}: the first is 1")
     if wrong := [r for r in job.recipes if r not in recipes.RECIPES]:
         out.append(f"recipes = {wrong}: known are {', '.join(recipes.RECIPES)}")
-    if tuple(t.name for t in job.tried) != job.recipes[: len(job.tried)]:
+    if job.again is not None and job.again not in job.recipes:
+        out.append(f"again = {job.again!r}: is none of {list(job.recipes)}")
+    others = tuple(r for r in job.recipes if r != job.again)
+    if tuple(t.name for t in job.tried) != others[: len(job.tried)]:
         out.append(f"tried names other recipes than the first of {list(job.recipes)}")
     elif len(job.tried) >= len(job.recipes):
         out.append(f"recipes = {list(job.recipes)}: none is left to be tried")

@@ -22,7 +22,7 @@ from redistill.compress.judge.policy import Policy
 from redistill.compress.plan import Accepted, Decision, Gate, NeedsPerson, Rejected, Undecidable
 from redistill.compress.trusted_rows import MIN_RANKING_ROWS
 
-__all__ = ["Judgement", "choose", "decide"]
+__all__ = ["Judgement", "choose", "decide", "ranking_loss"]
 
 OLD = "concept_change"
 """The cause under which trusted rows may hold what is true no more."""
@@ -165,6 +165,20 @@ def choose(judged: Sequence[tuple[Evidence, Judgement]]) -> str:
     if times:
         left = [e for e in left if e.own.p50_ms is not None and e.own.p50_ms <= 1.1 * min(times)]
     return min(left, key=lambda e: (e.own.bytes if e.machine else 0, e.variant)).variant
+
+
+def ranking_loss(e: Evidence) -> float | None:
+    """Mean loss of a candidate on the trusted rows that only rank, which no gate looks at.
+
+    Returns
+    -------
+    float or None
+        ``None``: they are too few, or the candidate has no finite scores there.
+    """
+    if e.load_error is not None or len(e.ranking) < MIN_RANKING_ROWS:
+        return None
+    mean = float(_ranking_loss(e).mean())
+    return mean if np.isfinite(mean) else None
 
 
 def _ranking_loss(e: Evidence) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -295,6 +295,7 @@ def judge(
         faced=judgement.faced,
         label_sources=judgement.sources,
         tried=job.tried,
+        ranking_loss=gate.ranking_loss(evidence),
     )
     if chosen in evaluated and role == CANDIDATE:
         graph = Graph(variants[chosen], context.call(role))

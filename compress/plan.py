@@ -132,7 +132,7 @@ class Gate:
 @decodable
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tried:
-    """A recipe whose candidate was refused."""
+    """A recipe whose candidate was refused, or was left open for a person."""
 
     name: str
     """Of the recipe."""
@@ -142,6 +142,10 @@ class Tried:
     """Of the candidate; ``None``: there was none that loads."""
     reasons: tuple[str, ...]
     gates: tuple[Gate, ...] = ()
+    open: bool = False
+    """Whether it was not refused, and only a person can bring what decides about it."""
+    ranking_loss: float | None = None
+    """``Report.ranking_loss`` of the candidate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,7 +301,10 @@ class JobSpec:
     """Ways to make a candidate (``redistill.compress.recipes``), in the order in which they are
     tried."""
     tried: tuple[Tried, ...] = ()
-    """The first of them, whose candidates were refused: this run is about the one after."""
+    """The first of them, whose candidates were refused or left open: this run is about the one
+    after, or about ``again``, which is not among them."""
+    again: str | None = None
+    """Name of a recipe whose candidate, left open before others were tried, is judged again."""
     recipe: int = 1
     """Number of a candidate that has not faced fresh rows of its incident yet: 1, 2 or 3."""
     faced: dict[str, int] = field(default_factory=dict)
@@ -598,7 +605,10 @@ class Report:
     label_sources: tuple[str, ...] = ()
     """Who labelled them; empty: nobody, or it is not known."""
     tried: tuple[Tried, ...] = ()
-    """Recipes of this job that were refused before."""
+    """Recipes of this job whose candidates were refused or left open before."""
+    ranking_loss: float | None = None
+    """Mean loss of the chosen variant on the ranking trusted rows, which no gate looks at. It puts
+    candidates in order and decides about none, so that it has no interval; ``None``: too few."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows per role: train, gate, gate_labelled, replay, trusted, dropped_duplicates, ..."""
     seconds: dict[str, float] = field(default_factory=dict)

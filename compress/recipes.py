@@ -1,8 +1,8 @@
 """Recipes: the ways to make a candidate. Pure.
 
 Which of them a job tries, and in which order, is said by the remedies
-(``redistill.compress.remedies``). Where the candidate of one is refused, the same job goes on with
-the next.
+(``redistill.compress.remedies``). Where the candidate of one is refused, or only a person could
+decide about it, the same job goes on with the next.
 """
 
 from __future__ import annotations
@@ -57,8 +57,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
 
 
 def named(job: JobSpec) -> str:
-    """Name of the recipe that a run is about: the first that was not tried yet."""
-    return job.recipes[len(job.tried)]
+    """Name of the recipe that a run is about: the first that was not tried yet, or the one whose
+    candidate is judged again."""
+    return job.again or job.recipes[len(job.tried)]
 
 
 def used(job: JobSpec, *, weights: bool) -> str:
@@ -83,4 +84,5 @@ def scope(job: JobSpec) -> str:
     >>> scope(JobSpec(job_id="", model="", graph=graph, recipes=both, tried=(first,)))
     'scratch.'
     """
-    return f"{named(job)}." if job.tried else ""
+    name = named(job)
+    return "" if name == job.recipes[0] else f"{name}."

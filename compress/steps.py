@@ -226,6 +226,10 @@ class Steps:
         """Whether a step was ever done in this folder, in this scope."""
         return self._scope + name in self._record.steps
 
+    def made(self, sha256: str) -> bool:
+        """Whether a recorded step of any scope made a file with this hash."""
+        return any(step.sha256 == sha256 for step in self._record.steps.values())
+
     def finished(self, name: str) -> Path:
         """Result of a step of an earlier run, whatever its key.
 

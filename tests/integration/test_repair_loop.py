@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from repairable import Service
 from waiting import eventually
 
+from redistill.compress import remedies
 from redistill.compress.plan import Accepted, Gate, read_report
 from redistill.files import sha256_of
 from redistill.streams.client.fetch import Repository
@@ -618,7 +619,12 @@ def test_approval_on_request_waits_for_a_person(world: World) -> None:
     assert world.job("queued", "running")["incident_id"] == incident["incident_id"]
 
 
-def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(world: World) -> None:
+def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every recipe has its turn before; the best open candidate is asked about, and published."""
+    students = tuple(r for r in remedies.REMEDIES if r.name != "family")  # trees are that certain
+    monkeypatch.setattr(remedies, "REMEDIES", students)
     with world.database.begin() as conn:
         from redistill.streams.store.tables import specs
 
@@ -635,8 +641,15 @@ def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(wor
     assert incident["why"].startswith("needs a person: trusted rows. trusted: ")
     assert "--waive trusted --reason TEXT`" in incident["why"]
     assert world.stable() == repairable.BASELINE
+    outcome = json.loads(job["outcome"])
+    assert outcome["recipes"] == ["warm", "scratch"]
+    assert [t["name"] for t in outcome["tried"]] == outcome["recipes"], "each had its turn"
+    best = min((t for t in outcome["tried"] if t["open"]), key=lambda t: float(t["ranking_loss"]))
+    assert outcome["asked_about"] == best["name"]
+    assert [t["open"] for t in outcome["tried"]] == [True, True]
     candidate = world.settings.jobs_folder / job["job_id"] / "candidate" / "model.onnx"
     asked_about = sha256_of(candidate)
+    assert asked_about == best["sha256"]
     with world.database.begin() as conn:
         lifecycle.approve(
             conn, incident, FleetLimits.of(world.settings), actor="cli:ann", now=now_us(),
@@ -649,6 +662,13 @@ def test_candidate_that_trusted_rows_cannot_decide_needs_a_person_who_waives(wor
     assert made.report["waived"] == {"trusted": "cli:ann: old rows"}
     (trusted,) = [g for g in made.report["gates"] if g["name"] == "trusted"]
     assert trusted["why"].startswith("waived by cli:ann: old rows; against the incumbent ")
+    faced = [t for t in outcome["tried"] if t["number"] is not None]
+    assert [t["sha256"] for t in world.rows(fresh_tests)] == [t["sha256"] for t in faced]
+    world.stop()
+    checked = check.check(
+        world.database, now=now_us(), home=world.settings.root, outbox_kept_us=7 * DAY
+    )
+    assert {c.number: c.problems for c in checked if c.number != 1 and not c.holds} == {}
 
 
 def test_damaged_teacher_fails_the_job_with_the_file_named(world: World) -> None:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from redistill.compress import recipes
 from redistill.compress.folder import JobContext
 from redistill.compress.plan import GraphSpec, JobSpec, Training, to_json
 from redistill.compress.rows import Rows
@@ -106,5 +107,5 @@ def write_table(path: Path, rows: Rows, *, threshold: float | NDArray[np.float64
 def context_of(folder: Path, job: JobSpec) -> JobContext:
     """What the modes get: a minute of time, and nobody who listens to progress."""
     deadline = Deadline(seconds=60.0)
-    steps = Steps(folder, deadline=deadline)
+    steps = Steps(folder, deadline=deadline, scope=recipes.scope(job))
     return JobContext(folder=folder, job=job, steps=steps, deadline=deadline)

@@ -17,7 +17,7 @@ from compressbench.drawing import CATEGORIES, DRAWS
 from compressbench.outcomes import Outcome, Paired
 
 from redistill.compress.judge.graph import GraphCall
-from redistill.compress.plan import Accepted, JobSpec, Rejected, Training
+from redistill.compress.plan import Accepted, JobSpec, NeedsPerson, Rejected, Training
 
 TINY = Case(
     name="tiny",
@@ -117,7 +117,7 @@ def test_a_repair_ends_as_a_job_ends_and_is_measured(tiny: world.World, tmp_path
     assert Outcome.read(json.loads(json.dumps(found.json()))) == found
 
 
-def test_only_a_refused_candidate_gives_the_next_recipe_its_turn(
+def test_refused_candidate_gives_the_next_recipe_its_turn(
     tiny: world.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged = repairing._judged
@@ -134,6 +134,23 @@ def test_only_a_refused_candidate_gives_the_next_recipe_its_turn(
     assert (seen, done.published) == (["requantize", "warm"], False)
     assert [t.name for t in done.tried] == ["requantize"]
     assert "warm" in done.why
+
+
+def test_open_candidates_have_the_best_of_them_judged_again(
+    tiny: world.World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged, losses = repairing._judged, iter((0.1, 0.2))
+
+    def undecided(folder: Path, spec: JobSpec, *rest: object) -> object:
+        report, labels = judged(folder, spec, *rest)  # type: ignore[arg-type]
+        missing = NeedsPerson(gate="trusted", have=1, need=2, why="few", ask="rows")
+        return replace(report, decision=missing, ranking_loss=next(losses)), labels
+
+    monkeypatch.setattr(repairing, "LABELS", (300,))
+    monkeypatch.setattr(repairing, "_judged", undecided)
+    done = repairing.repair(tiny, tmp_path / "job", names=("requantize", "warm"))
+    assert (done.report.recipe_name, done.report.mode) == ("requantize", "gate")
+    assert [(t.name, t.open) for t in done.tried] == [("warm", True)]
 
 
 def test_peers_are_graded_by_what_their_fp32_graph_answers(

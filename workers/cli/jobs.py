@@ -216,6 +216,10 @@ def _remembered(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"failed tries: {failures}"
     if names := outcome.get("recipes"):
         yield f"recipes in this order: {', '.join(names)}"
+    if again := outcome.get("again"):
+        yield f"no recipe is left: goes on with the candidate of recipe {again}"
+    if asked_about := outcome.get("asked_about"):
+        yield f"a person was asked about the candidate of recipe {asked_about}"
     yield from (_remedy(remedy) for remedy in document_of_job(found).remedies)
     if sha256 := outcome.get("sha256"):
         epoch = f", epoch {outcome['epoch']}" if "epoch" in outcome else ""
@@ -259,7 +263,8 @@ def _recipe(recipe: Mapping[str, Any], *, of_incident: bool) -> Iterator[str]:
         text += f", candidate {recipe['number']} of at most {MOST} on the incident's fresh rows"
     if recipe["reasons"]:
         unseen = of_incident and recipe["number"] is None
-        text += ": refused" + (" before it faced fresh rows" if unseen else "")
+        came = "open, a person can decide" if recipe.get("open") else "refused"
+        text += f": {came}" + (" before it faced fresh rows" if unseen else "")
     yield text
     for reason in recipe["reasons"]:
         yield f"  {reason}"

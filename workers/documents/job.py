@@ -132,7 +132,8 @@ class JobDocument(JobLine):
     too), `estimated_joules` (its part of them), `no_energy` (why they are not known)."""
     recipes: list[dict[str, Any]]
     """Ways to make a candidate that were tried: `name`, `number` (which candidate of its incident
-    faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused, `gates`."""
+    faced fresh rows; `null`: it did not), `sha256`, `reasons` why it was refused or, where `open`,
+    why only a person can decide about it, `gates`."""
     remedies: list[dict[str, Any]]
     """What was thought of each remedy before anything was made, cheapest first: `name`, `recipes`,
     `why_not` (why it is not possible; `null`: it is), `estimated_cpu_seconds` (`null`: nothing like

@@ -389,9 +389,16 @@ def cancelled_by_person(
 
 
 def candidate_refused(
-    conn: sa.Connection, job: job_queue.Job, *, why: str, actor: str, now: int
+    conn: sa.Connection,
+    job: job_queue.Job,
+    *,
+    why: str,
+    actor: str,
+    now: int,
+    left_open: bool = False,
 ) -> None:
-    """Tell the job's incident that its job goes on with another candidate."""
+    """Tell the job's incident that its job goes on with another candidate; ``left_open``: the last
+    one was not refused, only a person can decide about it."""
     load(conn, job.model, lock=True)
     incident = _open_incident(conn, job)
     if incident is not None:
@@ -399,7 +406,7 @@ def candidate_refused(
             conn,
             incident,
             actor=actor,
-            action="incident.candidate_refused",
+            action=f"incident.candidate_{'left_open' if left_open else 'refused'}",
             now=now,
             job_id=job.job_id,
             stage="repairing",

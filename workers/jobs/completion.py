@@ -30,7 +30,7 @@ from redistill.workers.jobs.session import JobSession, JobTransaction
 from redistill.workers.jobs.turn import Turn
 from redistill.workers.store import job_queue
 
-__all__ = ["ask_person", "end", "go_on", "park", "publish", "reject"]
+__all__ = ["ask_person", "end", "fall_back", "go_on", "park", "publish", "reject"]
 
 log = structlog.get_logger(__name__)
 
@@ -87,27 +87,74 @@ def go_on(
     context: JobInputs,
     report: Report,
     present: Turn,
-    refused: Tried,
+    judged: Tried,
+    *,
+    again: str | None = None,
 ) -> None:
-    """The candidate failed its gates: say which, and let the next recipe have its turn."""
-    following = present.after(refused)
-    why = f"recipe {refused.name} was refused ({'; '.join(refused.reasons)}); {following} is next"
+    """The candidate failed its gates, or only a person can decide about it: say which, and let the
+    next recipe have its turn.
+
+    Parameters
+    ----------
+    judged
+        What came of the present recipe.
+    again
+        No recipe follows: the one whose finished candidate, left open before, is judged again.
+    """
+    came = "is left open for a person" if judged.open else "was refused"
+    following = f"{again} is judged again" if again else f"{present.after(judged)} is next"
+    why = f"recipe {judged.name} {came} ({'; '.join(judged.reasons)}); {following}"
     with session.fenced() as transaction:
         transaction.remember(
-            phase="repair",
+            phase="gate" if again else "repair",
             recipes=list(present.recipes),
-            tried=msgspec.to_builtins((*present.tried, refused)),
+            tried=msgspec.to_builtins(present.every(judged)),
+            again=again,
         )
-        deps.publisher.rejected(transaction.conn, report, context, now=transaction.now)
+        if not judged.open:
+            deps.publisher.rejected(transaction.conn, report, context, now=transaction.now)
         lifecycle.candidate_refused(
             transaction.conn,
             transaction.job(),
             why=why,
             actor=transaction.actor,
             now=transaction.now,
+            left_open=judged.open,
         )
-    job_id = session.job.job_id
-    log.info("recipe_refused", action="recipe_refused", job_id=job_id, why=why)
+    action = "recipe_left_open" if judged.open else "recipe_refused"
+    log.info(action, action=action, job_id=session.job.job_id, why=why)
+
+
+def fall_back(session: JobSession, *, why: str) -> bool:
+    """The present recipe failed for good: where an earlier candidate is open, the job goes on
+    without the recipe, since a person can still decide about that one.
+
+    Returns
+    -------
+    bool
+        Whether it goes on; false: nothing is open, or the open one itself cannot be judged again.
+    """
+    with session.fenced() as transaction:
+        job = transaction.job()
+        present = turn.read(transaction.conn, job_spec.read_inputs(transaction.conn, job), job)
+        if present.again is not None or not any(t.open for t in present.tried):
+            return False
+        failed = Tried(name=present.name, number=None, sha256=None, reasons=(f"failed: {why}",))
+        following = present.after(failed)
+        again = None if following else present.to_ask_about(failed)
+        transaction.remember(
+            phase="repair" if following else "gate",
+            tried=msgspec.to_builtins(present.every(failed)),
+            again=again,
+            failures=0,
+        )
+        told = f"recipe {failed.name} failed ({why}); {following or again} is next"
+        lifecycle.candidate_refused(
+            transaction.conn, job, why=told, actor=transaction.actor, now=transaction.now
+        )
+        transaction.requeue(not_before=transaction.now, why=told, forgive=True)
+    log.warning("recipe_failed", action="recipe_failed", job_id=session.job.job_id, why=told)
+    return True
 
 
 def reject(
@@ -130,9 +177,11 @@ def ask_person(
     context: JobInputs,
     report: Report,
     missing: NeedsPerson,
+    present: Turn,
 ) -> None:
     """No label that comes in decides about the candidate: end the job with what is missing and the
     ways to go on. It can be taken up again, and then judges the same candidate."""
+    judged = present.left_open(report, missing)
     job, incident = context.job, context.incident
     if incident is not None:
         again = f"redistill incidents approve {incident['incident_id'][:8]}"
@@ -142,8 +191,7 @@ def ask_person(
             again += f" --train-on {job.options['train_on']}"
         if (source := job.options.get("source")) is not None:
             again += f" --source {shlex.quote(source)}"
-    with session.read() as conn:
-        cause = turn.read(conn, context, session.refresh(conn)).cause
+    cause = present.cause
     why = question(
         report,
         missing,
@@ -152,9 +200,19 @@ def ask_person(
         again=again,
         cause=cause if incident is None else cause or "unknown",
     )
+    if others := present.others:
+        came = ", ".join(f"{t.name} ({'open' if t.open else 'refused'})" for t in others)
+        why += f" (about the candidate of recipe {judged.name}; tried beside it: {came})"
     with session.fenced() as transaction:
         transaction.remember(phase="gate")
-        outcome = {"reasons": [f"{missing.gate}: {missing.why}"]}
+        if incident is not None:
+            transaction.remember(
+                recipes=list(present.recipes),
+                tried=msgspec.to_builtins(present.every(judged)),
+                again=judged.name,
+                asked_about=judged.name,
+            )
+        outcome = {"reasons": list(present.reasons(judged))}
         finish(transaction, deps.fleet_limits, "needs_person", why=why, outcome=outcome)
 
 

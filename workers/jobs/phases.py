@@ -28,6 +28,7 @@ from redistill.workers.jobs import completion, job_spec, remedy_facts, training_
 from redistill.workers.jobs.child_outcome import ChildFailed, ChildRun
 from redistill.workers.jobs.dependencies import Dependencies
 from redistill.workers.jobs.job_spec import JobInputs
+from redistill.workers.jobs.next_step import Ask, Reject
 from redistill.workers.jobs.second_labels import differed_before, with_second_labels
 from redistill.workers.jobs.session import JobSession
 from redistill.workers.jobs.turn import Turn
@@ -171,8 +172,11 @@ class Phases:
         a folder without a candidate in it.
         """
         if not self._folder.is_dir():
+            left = turn.without_files(self._turn())
             with self._session.fenced() as transaction:
                 transaction.remember(phase="repair")
+                if left:
+                    transaction.remember(tried=msgspec.to_builtins(left))
             return self.repair()
         window = self._window(frozen_at=self._session.job.frozen_at, since=self._window_since())
         self._write_fresh(window)
@@ -197,20 +201,33 @@ class Phases:
             transaction.remember(phase="gate")
             completion.park(transaction, wait, have=have, why=why)
 
-    def refused(self, report: Report, reasons: tuple[str, ...]) -> tuple[str, ...] | None:
-        """The candidate is refused: go on with the next recipe, if there is one.
+    def after(self, report: Report, ended: Reject | Ask) -> str | None:
+        """The candidate is refused, or only a person can decide about it: go on with the next
+        recipe; where there is none, judge the best open candidate again, and ask about it.
 
         Returns
         -------
-        tuple of str or None
-            Why the job ends, with what was tried before; ``None``: it goes on with a repair.
+        str or None
+            The phase that follows; ``None``: the job has ended.
         """
-        present = self._turn()
-        refused = present.refused(report, reasons)
-        if present.after(refused) is None:
-            return present.reasons(refused)
-        completion.go_on(self._session, self._deps, self._context, report, present, refused)
-        return None
+        session, deps, context, present = self._session, self._deps, self._context, self._turn()
+        if isinstance(ended, Ask):
+            judged = present.left_open(report, ended.missing)
+        else:
+            judged = present.refused(report, ended.reasons)
+        if present.after(judged) is not None:
+            completion.go_on(session, deps, context, report, present, judged)
+            return "repair"
+        asked = present.to_ask_about(judged)
+        if asked is None:
+            completion.reject(session, deps, context, report, present.reasons(judged))
+            return None
+        if isinstance(ended, Ask) and asked == judged.name:
+            completion.ask_person(session, deps, context, report, ended.missing, present)
+            return None
+        # another's candidate lies in the folder: judged again, it is put there to be published
+        completion.go_on(session, deps, context, report, present, judged, again=asked)
+        return "gate"
 
     def _turn(self) -> Turn:
         """Which recipe it is, as SQL has it now."""

@@ -1,5 +1,5 @@
 """Runner of jobs, one after the other: window → diagnose → repair → gate → publish; where a
-candidate is refused, the next recipe → repair → gate.
+candidate is refused, or only a person could decide about it, the next recipe → repair → gate.
 
 Where a job stands is in SQL (``outcome.phase`` and ``job_steps``) and in its folder (finished steps
 of the pipeline, by hash), so a worker that is killed at any moment leaves a job that the next one
@@ -172,17 +172,12 @@ class Runner:
                     phase = "publish"
                     with session.fenced() as transaction:
                         transaction.remember(phase=phase)
-                case Reject(reasons):
-                    why = phases.refused(report, reasons)
-                    if why is not None:
-                        completion.reject(session, deps, context, report, why)
+                case Reject() | Ask() as ended:
+                    phase = phases.after(report, ended)
+                    if phase is None:
                         return
-                    phase = "repair"
                 case JudgeAgain(why=waits):
                     phases.wait_for_labels(waits)
-                    return
-                case Ask(missing):
-                    completion.ask_person(session, deps, context, report, missing)
                     return
         completion.publish(session, deps)
 
@@ -205,7 +200,8 @@ class Runner:
                 with session.fenced() as transaction:
                     transaction.requeue(not_before=not_before, why=why, forgive=False)
             case retry.GiveUp(why=why):
-                completion.end(session, self._deps.fleet_limits, "failed", why=why)
+                if not completion.fall_back(session, why=why):
+                    completion.end(session, self._deps.fleet_limits, "failed", why=why)
 
     def _disk_refused(self, session: JobSession, error: ChildFailed) -> bool:
         """Whether it was the disk: a library need not say so, and a page of a mapped file that

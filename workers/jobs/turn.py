@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from redistill.compress import recipes, remedies
 from redistill.compress.judge import policy
 from redistill.compress.judge.gates.recipe import MOST
-from redistill.compress.plan import Diagnosis, JobSpec, Measure, Report, Tried
+from redistill.compress.plan import Diagnosis, JobSpec, Measure, NeedsPerson, Report, Tried
 from redistill.workers.jobs import remedy_facts
 from redistill.workers.jobs.job_spec import JobInputs
 from redistill.workers.jobs.session import JobTransaction
@@ -21,7 +21,7 @@ from redistill.workers.store import audit, checkpoints, fresh_tests
 from redistill.workers.store.fresh_tests import FreshTest, NumberTaken
 from redistill.workers.store.job_queue import Job
 
-__all__ = ["Turn", "candidate_of", "count", "number_of", "read"]
+__all__ = ["Turn", "candidate_of", "count", "number_of", "read", "without_files"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,11 @@ class Turn:
     recipes: tuple[str, ...]
     """Those of the job, in the order in which they are tried."""
     tried: tuple[Tried, ...] = ()
-    """The first of them, whose candidates were refused."""
+    """The first of them, whose candidates were refused or left open."""
+    again: str | None = None
+    """Which of ``tried`` has its turn once more: no other is left, and a person can decide."""
+    asked_about: str | None = None
+    """Whose candidate a person was asked about last; ``None``: nobody was asked."""
     tests: tuple[FreshTest, ...] = ()
     """Candidates of the incident that have faced fresh rows, of all its jobs."""
     diagnosis: Diagnosis | None = None
@@ -46,7 +50,12 @@ class Turn:
     @property
     def name(self) -> str:
         """Of the recipe."""
-        return self.recipes[len(self.tried)]
+        return self.again or self.recipes[len(self.tried)]
+
+    @property
+    def others(self) -> tuple[Tried, ...]:
+        """What was tried beside the present recipe."""
+        return tuple(t for t in self.tried if t.name != self.name)
 
     @property
     def cause(self) -> str | None:
@@ -55,7 +64,7 @@ class Turn:
 
     def step(self, name: str) -> str:
         """Name of a step in SQL: two recipes train, and both are told."""
-        return f"{self.name}.{name}" if self.tried else name
+        return name if self.name == self.recipes[0] else f"{self.name}.{name}"
 
     def told(self, spec: JobSpec) -> JobSpec:
         """``job.json`` of this turn."""
@@ -63,7 +72,10 @@ class Turn:
         return replace(
             spec,
             recipes=self.recipes,
-            tried=self.tried,
+            tried=self.others,
+            again=self.again,
+            # what a person took upon themselves was said of one candidate
+            waived=spec.waived if self.asked_about in (None, self.name) else {},
             recipe=len(self.tests) + 1,
             faced={t.sha256: t.number for t in self.tests if (t.version, t.since) == here},
             incident_loss=None if self.diagnosis is None else _to_regain(self.diagnosis),
@@ -97,32 +109,68 @@ class Turn:
             sha256=candidate_of(report),
             reasons=reasons,
             gates=report.gates,
+            ranking_loss=report.ranking_loss,
         )
 
-    def after(self, refused: Tried) -> str | None:
+    def left_open(self, report: Report, missing: NeedsPerson) -> Tried:
+        """The same where only a person can bring what decides about its candidate."""
+        told = self.refused(report, (f"{missing.gate}: {missing.why}",))
+        return replace(told, open=True)
+
+    def every(self, present: Tried) -> tuple[Tried, ...]:
+        """All that was tried, in order, with what came of the present recipe."""
+        known = {t.name: t for t in self.tried} | {present.name: present}
+        return tuple(known[name] for name in self.recipes if name in known)
+
+    def after(self, present: Tried) -> str | None:
         """Name of the recipe that follows; ``None``: there is none, or no candidate of the incident
         may face fresh rows any more."""
-        following = self.recipes[len(self.tried) + 1 :]
-        return following[0] if following and not self.spent(refused) else None
+        following = self.recipes[len(self.every(present)) :]
+        return following[0] if following and not self.spent(present) else None
 
-    def spent(self, refused: Tried) -> bool:
+    def to_ask_about(self, present: Tried) -> str | None:
+        """Where no recipe follows: whose candidate a person is asked about.
+
+        The present one, where it had its turn once more for that; otherwise the open one of the
+        least loss on ranking rows, which no gate looks at: the first of equals, those last of which
+        it is not known. ``None``: none is open.
+        """
+        if present.open and self.again is not None:
+            return present.name
+        rest = [t for t in self.every(present) if t.open]
+        return min(rest, key=_ranked).name if rest else None
+
+    def spent(self, present: Tried) -> bool:
         """Whether as many candidates of the incident as may have faced fresh rows."""
-        return max(len(self.tests), refused.number or 0) >= MOST
+        return max(len(self.tests), present.number or 0) >= MOST
 
-    def reasons(self, refused: Tried) -> tuple[str, ...]:
+    def reasons(self, present: Tried) -> tuple[str, ...]:
         """Why nothing is published, in a sentence each: of every recipe that was tried."""
-        every = (*self.tried, refused)
+        every = self.every(present)
         if len(every) == 1:
-            told = refused.reasons
+            told = present.reasons
         else:
             told = tuple(f"{t.name}: {reason}" for t in every for reason in t.reasons)
         untried = self.recipes[len(every) :]
-        if untried and self.spent(refused):
+        if untried and self.spent(present):
             told += (
                 f"{' and '.join(untried)}: not tried, {MOST} candidates of this incident have faced"
                 " its fresh rows",
             )
         return told
+
+
+def without_files(found: Turn) -> tuple[Tried, ...]:
+    """What was tried, once the job's folder is gone: of the others nothing is left to publish."""
+    gone = "its files were deleted while a person was asked"
+    return tuple(
+        replace(t, open=False, reasons=(*t.reasons, gone)) if t.open and t in found.others else t
+        for t in found.tried
+    )
+
+
+def _ranked(tried: Tried) -> tuple[bool, float]:
+    return tried.ranking_loss is None, tried.ranking_loss or 0.0
 
 
 def _to_regain(diagnosis: Diagnosis) -> Measure | None:
@@ -161,6 +209,8 @@ def read(conn: sa.Connection, context: JobInputs, job: Job) -> Turn:
     return Turn(
         recipes=tuple(names),
         tried=msgspec.convert(tried, tuple[Tried, ...]),
+        again=job.outcome.get("again"),
+        asked_about=job.outcome.get("asked_about"),
         tests=fresh_tests.of_incident(conn, context.incident["incident_id"]),
         diagnosis=diagnosis,
         version=context.version,

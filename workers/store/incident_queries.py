@@ -200,7 +200,7 @@ def job_detail(conn: sa.Connection, job: job_queue.Job) -> dict[str, Any]:
 
     ``recipes`` are those whose candidates were judged, the first first: ``name``, ``number`` (which
     candidate of the incident it was that faced fresh rows; ``None``: it did not), ``sha256``,
-    ``reasons`` why it was refused, and ``gates``.
+    ``reasons`` why it was refused or is ``open`` (only a person can decide), and ``gates``.
     """
     steps = [
         {**step, "detail": json.loads(step["detail"] or "{}")}

@@ -27,6 +27,7 @@ from redistill.compress.plan import (
     Undecidable,
     to_json,
 )
+from redistill.workers.jobs.turn import Turn
 
 __all__ = [
     "BATCH",
@@ -194,7 +195,8 @@ def take_turns(
     write: Callable[[int], None],
     labels: Sequence[int],
 ) -> tuple[Report, tuple[Tried, ...], int]:
-    """Recipe after recipe until one is published, or its gates stay open, or none is left.
+    """Recipe after recipe until one is published, or waits for labels, or none is left; then, where
+    candidates are open for a person, the best of them again, about which a worker would ask.
 
     Parameters
     ----------
@@ -206,27 +208,34 @@ def take_turns(
     Returns
     -------
     tuple
-        The last candidate's report, those that were refused before it, and the labelled rows by
-        which it was decided.
+        That candidate's report, what else was tried, and the labelled rows by which it was
+        decided.
     """
     tried: tuple[Tried, ...] = ()
     number = 1
     while True:
         spec = replace(spec, recipes=tuple(order), tried=tried, recipe=number)
         report, seen = _judged(folder, spec, write, labels)
-        refused = Tried(
-            name=order[len(tried)],
-            number=report.recipe if report.faced else None,
-            sha256=None,
-            reasons=getattr(report.decision, "reasons", ()),
-            gates=report.gates,
-        )
-        number = max(number, (refused.number or 0) + 1)
-        left = order[len(tried) + 1 :]
-        # any other decision ends a job: what is open waits, for labels or a person
-        if not isinstance(report.decision, Rejected) or not left or number > MOST:
+        present = Turn(recipes=tuple(order), tried=tried, version="bench")
+        match report.decision:
+            case Rejected(reasons=reasons):
+                judged = present.refused(report, reasons)
+            case NeedsPerson() as missing:
+                judged = present.left_open(report, missing)
+            case _:
+                return report, tried, seen
+        number = max(number, (judged.number or 0) + 1)
+        if number <= MOST and present.after(judged) is not None:
+            tried += (judged,)
+            continue
+        asked = present.to_ask_about(judged)
+        if asked in (None, judged.name):
             return report, tried, seen
-        tried += (refused,)
+        every = present.every(judged)
+        own = next(t.number for t in every if t.name == asked)
+        others = tuple(t for t in every if t.name != asked)
+        spec = replace(spec, again=asked, tried=others, recipe=own or number)
+        return run(folder, replace(spec, mode="gate")), others, seen
 
 
 def _judged(

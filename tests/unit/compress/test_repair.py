@@ -16,9 +16,10 @@ from compress_rows import context_of, rows_of, tiny_job, write_table
 
 from redistill.compress import pipeline, repair
 from redistill.compress.errors import BadJob
-from redistill.compress.plan import Accepted, JobSpec, Rejected, Report, Training, to_json
+from redistill.compress.plan import Accepted, JobSpec, Rejected, Report, Training, Tried, to_json
 from redistill.compress.shrink import distill, export, students
 from redistill.compress.shrink.trained import Architecture
+from redistill.files import sha256_of
 
 POLICY = {**ANY_SPEED, "trusted": {"margin_points": 5.0}}
 MOVED = Training(epochs=30, learning_rate=0.05, min_replay_rows=0)
@@ -108,6 +109,31 @@ def test_gate_refuses_a_candidate_that_was_changed(
     shutil.copyfile(tmp_path / "teacher/model.onnx", tmp_path / "candidate/model.onnx")
     with pytest.raises(BadJob, match="changed since"):
         repair.gate(context_of(tmp_path, replace(job, mode="gate")))
+
+
+def test_candidate_is_judged_again_after_another_recipe_was_tried(
+    made: tuple[Path, JobSpec, Report], tmp_path: Path
+) -> None:
+    """As left open before: its files are put back to be published, under its own number."""
+    folder, job, first = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    model = tmp_path / "candidate" / "model.onnx"
+    before, number = model.read_bytes(), sha256_of(model)
+    both = replace(job, recipes=("warm", "trees"))
+    warm = Tried(name="warm", number=1, sha256=number, reasons=("trusted: few",), open=True)
+    trees = replace(warm, name="trees", number=2, sha256=None)
+    second = repair.repair(context_of(tmp_path, replace(both, tried=(warm,), recipe=2)))
+    assert (second.recipe_name, second.recipe) == ("trees", 2)
+    assert model.read_bytes() != before
+    asked = replace(
+        both, mode="gate", tried=(trees,), again="warm", recipe=3, faced={number: 1}
+    )  # fmt: skip
+    again = repair.gate(context_of(tmp_path, asked))
+    assert (again.recipe_name, again.recipe, again.chosen) == (first.recipe_name, 1, first.chosen)
+    assert model.read_bytes() == before
+    assert [t.name for t in again.tried] == ["trees"]
+    assert again.ranking_loss is not None
+    assert again.ranking_loss == first.ranking_loss
 
 
 def test_gate_needs_a_finished_candidate(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_job_tells_what_was_tried_and_which_candidate_of_its_incident_it_judges(
     assert claim is not None
     tried = [
         {"name": "requantize", "number": None, "sha256": "aa", "reasons": ["size: large"]},
-        {"name": "warm", "number": 1, "sha256": "bb", "reasons": ["fresh: worse"]},
+        {"name": "warm", "number": 1, "sha256": "bb", "reasons": ["trusted: few"], "open": True},
     ]
     with job_queue.fenced(database, claim, now_us) as conn:
         checkpoints.remember(conn, claim.job, {"tried": tried})
@@ -303,10 +303,11 @@ def test_job_tells_what_was_tried_and_which_candidate_of_its_incident_it_judges(
     assert [line for line in lines if line.startswith("recipe ")] == [
         "recipe requantize (the weights that serve, quantized anew with the ranges of fresh rows):"
         " refused before it faced fresh rows",
-        f"recipe warm (distilled again, from the weights that serve), {told.format(1)}: refused",
+        f"recipe warm (distilled again, from the weights that serve), {told.format(1)}: open, a person can"
+        " decide",
         f"recipe scratch (a built-in student, distilled from scratch), {told.format(2)}",
     ]
-    assert {"size: large", "fresh: worse"} <= set(lines)
+    assert {"size: large", "trusted: few"} <= set(lines)
 
 
 def test_job_of_a_person_says_nothing_of_numbers_on_fresh_rows(database: Database) -> None:
@@ -359,6 +360,8 @@ REMEMBERED: dict[str, tuple[Any, str]] = {
         [{"name": "warm", "number": 1, "sha256": "aa", "reasons": ["fresh: worse"]}],
         "fresh: worse",
     ),
+    "again": ("warm", "goes on with the candidate of recipe warm"),
+    "asked_about": ("warm", "a person was asked about the candidate of recipe warm"),
     "sha256": ("ab" * 32, "candidate " + "ab" * 32),
     "epoch": (7, "epoch 7"),
     "version": ("r9-abab", "r9-abab"),

@@ -363,6 +363,11 @@ def test_incident_is_told_that_its_job_goes_on_with_another_candidate(
     lifecycle.candidate_refused(conn, job(conn), why=why, actor="a", now=NOW + 2)
     after = now_of(conn)
     assert (after["stage"], after["decision"], after["why"]) == ("repairing", "repair", why)
+    assert actions(conn)[-1] == "incident.candidate_refused"
+    lifecycle.candidate_refused(
+        conn, job(conn), why="scratch is left open", actor="a", now=NOW + 3, left_open=True
+    )
+    assert actions(conn)[-1] == "incident.candidate_left_open"
 
 
 def test_job_that_a_person_cancelled_leaves_the_incident_to_a_person(

@@ -237,8 +237,12 @@ ASKS = report(
 )
 
 
+BETTER = replace(ASKS, ranking_loss=0.2)
+"""The second recipe's: better on ranking rows, so that it is asked about at once."""
+
+
 def test_gate_that_no_label_can_decide_asks_a_person_and_refuses_nobody(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     job, incident = world.job, job_worker.incident(world.database)
     assert (job.state, job.outcome["phase"]) == ("needs_person", "gate")
     assert (incident["stage"], incident["decision"]) == ("awaiting_person", "ask_person")
@@ -267,12 +271,12 @@ def approved(world: World, **waived: str) -> None:
 
 
 def test_waived_gate_publishes_the_candidate_that_was_asked_about(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     approved(world, trusted="old rows")
     assert world.run(report("gate", Accepted(variant="fp32")))
-    assert world.modes == ["diagnose", "repair", "gate"]
+    assert world.modes == ["diagnose", "repair", "repair", "gate"]
     assert [spec.waived for spec in world.child.asked] == [
-        {}, {}, {"trusted": "cli:ann: old rows"},
+        {}, {}, {}, {"trusted": "cli:ann: old rows"},
     ]  # fmt: skip
     assert (world.job.state, world.job.attempt) == ("succeeded", 1)
     assert world.stable == RecordingPublisher.VERSION
@@ -284,27 +288,27 @@ def test_waived_gate_publishes_the_candidate_that_was_asked_about(world: World) 
 
 
 def test_more_trusted_rows_judge_the_same_candidate(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     approved(world)
     assert world.job.state == "queued"
     assert world.run(ASKS)
-    assert world.modes == ["diagnose", "repair", "gate"]
+    assert world.modes == ["diagnose", "repair", "repair", "gate"]
     assert world.job.state == "needs_person"
     assert world.child.asked[-1].waived == {}
 
 
 def test_where_the_candidate_was_deleted_meanwhile_another_one_is_made(world: World) -> None:
     served(world.database, range(1, 201))
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     shutil.rmtree(world.deps.folder(world.job_id))
     approved(world)
     assert world.run(report(decision=Accepted(variant="fp32")))
-    assert world.modes == ["diagnose", "repair", "repair"]
+    assert world.modes == ["diagnose", "repair", "repair", "repair"]
     assert world.job.state == "succeeded"
 
 
 def test_candidate_whose_remaking_was_cut_short_is_made_again(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     shutil.rmtree(world.deps.folder(world.job_id))
     approved(world)
     with pytest.raises(StoreUnavailable):
@@ -312,7 +316,7 @@ def test_candidate_whose_remaking_was_cut_short_is_made_again(world: World) -> N
     assert world.deps.folder(world.job_id).is_dir()
     world.crash()
     assert world.run(ACCEPTED)
-    assert world.modes == ["diagnose", "repair", "repair", "repair"]
+    assert world.modes == ["diagnose", "repair", "repair", "repair", "repair"]
     assert world.job.state == "succeeded"
 
 
@@ -324,7 +328,7 @@ def test_question_is_about_the_cause_that_the_same_claim_has_found(world: World)
         found.diagnosis, student_loss_points=recoverable, recoverable_points=recoverable,
         recoverable_at_least=5.0,
     )  # fmt: skip
-    world.run(replace(found, diagnosis=partly), ASKS)
+    world.run(replace(found, diagnosis=partly), ASKS, BETTER)
     assert world.child.asked[-1].cause == "concept_change"
     assert world.job.state == "needs_person"
     assert "label trusted rows anew, by what is true now" in world.job.outcome["why"]
@@ -373,7 +377,7 @@ def test_job_of_a_schedule_is_told_nothing_of_a_changed_concept(world: World) ->
 
 
 def test_waiver_is_for_one_job_only(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     approved(world, trusted="old rows")
     world.run(ASKS)
     approved(world)
@@ -384,7 +388,7 @@ def test_waiver_is_for_one_job_only(world: World) -> None:
 
 
 def test_where_another_version_serves_there_is_nothing_to_take_up(world: World) -> None:
-    world.run(GAP, ASKS)
+    world.run(GAP, ASKS, BETTER)
     with world.database.begin() as conn:
         conn.execute(sa.update(pointers).values(stable="v9"))
     approved(world, trusted="old rows")
@@ -598,6 +602,99 @@ def test_second_recipe_waits_for_labels_and_is_judged_again_as_itself(warm: Worl
 
 def away(folder: Path, progress: job_worker.Progress) -> job_worker.Report:
     raise StoreUnavailable("the worker is gone")
+
+
+def left_open(number: int, loss: float | None) -> job_worker.Report:
+    missing = NeedsPerson(gate="trusted", have=360, need=560, why=OPEN.why, ask="trusted rows")
+    return faced(number, missing, gates=(OPEN,), ranking_loss=loss)
+
+
+def test_candidate_that_only_a_person_can_decide_gives_the_next_recipe_its_turn(
+    warm: World,
+) -> None:
+    assert warm.run(GAP, left_open(1, 0.3), faced(2, GOOD))
+    assert warm.job.state == "succeeded"
+    assert recipes_asked(warm) == [("warm", 1), ("scratch", 2)]
+    assert numbers(warm) == [(1, "warm", "11"), (2, "scratch", "22")]
+    (tried,) = warm.job.outcome["tried"]
+    assert (tried["name"], tried["number"], tried["open"]) == ("warm", 1, True)
+    assert warm.publisher.rejections == []
+    with warm.database.read() as conn:
+        actions = list(conn.execute(sa.select(audit.c.action)).scalars())
+    assert "incident.candidate_left_open" in actions
+    assert "incident.candidate_refused" not in actions
+
+
+def asked_about_scratch(warm: World) -> None:
+    warm.run(GAP, left_open(1, 0.2), left_open(2, 0.1), faced(3, WORSE), left_open(2, 0.1))
+
+
+def test_person_is_asked_about_the_best_open_candidate_on_ranking_rows(warm: World) -> None:
+    asked_about_scratch(warm)
+    job, last = warm.job, warm.child.asked[-1]
+    assert (job.state, job.outcome["asked_about"]) == ("needs_person", "scratch")
+    assert warm.modes == ["diagnose", "repair", "repair", "repair", "gate"]
+    assert (last.again, [t.name for t in last.tried]) == ("scratch", ["warm", "trees"])
+    assert last.faced == {"11" * 32: 1, "22" * 32: 2, "33" * 32: 3}
+    assert [n for n, _, _ in numbers(warm)] == [1, 2, 3]
+    assert [r.recipe for r in warm.publisher.rejections] == [3]
+    assert "recipe scratch; tried beside it: warm (open), trees (refused)" in job.outcome["why"]
+
+
+def test_what_a_person_took_upon_themselves_is_said_of_the_candidate_asked_about(
+    warm: World,
+) -> None:
+    asked_about_scratch(warm)
+    approved(warm, trusted="old rows")
+    assert warm.run(faced(2, WORSE), left_open(1, 0.2))
+    mine = {"trusted": "cli:ann: old rows"}
+    told = [(spec.again, spec.waived) for spec in warm.child.asked[-2:]]
+    assert told == [("scratch", mine), ("warm", {})]
+    assert (warm.job.state, warm.job.outcome["asked_about"]) == ("needs_person", "warm")
+    assert "scratch (refused)" in warm.job.outcome["why"]
+    approved(warm, trusted="old rows")
+    assert warm.run(faced(1, GOOD))
+    assert (warm.child.asked[-1].again, warm.child.asked[-1].waived) == ("warm", mine)
+    assert (warm.job.state, len(numbers(warm))) == ("succeeded", 3)
+
+
+def test_worker_that_died_while_the_best_is_judged_again_leaves_that_to_the_next(
+    warm: World,
+) -> None:
+    with pytest.raises(StoreUnavailable):
+        warm.run(GAP, left_open(1, 0.1), left_open(2, 0.2), faced(3, WORSE), away)
+    warm.crash()
+    assert warm.run(left_open(1, 0.1))
+    assert [(s.mode, s.again) for s in warm.child.asked[-2:]] == [("gate", "warm")] * 2
+    assert (warm.job.state, warm.job.outcome["asked_about"]) == ("needs_person", "warm")
+    assert len(numbers(warm)) == 3
+
+
+def test_other_candidates_go_with_the_folder(warm: World) -> None:
+    asked_about_scratch(warm)
+    shutil.rmtree(warm.deps.folder(warm.job_id))
+    approved(warm)
+    assert warm.run(faced(2, WORSE))
+    assert (warm.child.asked[-1].mode, warm.child.asked[-1].again) == ("repair", "scratch")
+    assert warm.job.state == "rejected"
+    assert "warm: its files were deleted while a person was asked" in warm.job.outcome["reasons"]
+
+
+def test_recipe_that_fails_takes_no_open_candidate_with_it(warm: World) -> None:
+    broken = ChildFailed("no such library", kind="BadJob", retriable=False)
+    warm.run(GAP, left_open(1, 0.1), broken)
+    assert (warm.job.state, warm.job.outcome["phase"]) == ("queued", "repair")
+    assert warm.run(broken)
+    assert (warm.job.state, warm.job.outcome["phase"]) == ("queued", "gate")
+    assert warm.run(left_open(1, 0.1))
+    assert (warm.job.state, warm.job.outcome["asked_about"]) == ("needs_person", "warm")
+    assert [t["open"] for t in warm.job.outcome["tried"]] == [True, False, False]
+    assert "scratch: failed: no such library" in warm.job.outcome["reasons"]
+
+
+def test_recipe_that_fails_after_a_refusal_ends_the_job(warm: World) -> None:
+    warm.run(GAP, faced(1, WORSE), ChildFailed("no library", kind="BadJob", retriable=False))
+    assert warm.job.state == "failed"
 
 
 def test_worker_that_died_in_the_second_recipe_leaves_it_to_the_next(warm: World) -> None:

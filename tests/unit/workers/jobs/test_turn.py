@@ -188,3 +188,53 @@ def test_last_refusal_tells_of_every_recipe() -> None:
         "warm: trusted: worse",
         "scratch: futility: hopeless",
     )
+
+
+def tried(name: str, loss: float | None, *, left_open: bool = True) -> Tried:
+    return Tried(
+        name=name, number=None, sha256=None, reasons=("r",), open=left_open, ranking_loss=loss
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "present", "asked"),
+    [
+        ((tried("a", 0.2), tried("b", 0.1)), tried("c", 0.3), "b"),
+        ((tried("a", 0.2), tried("b", 0.1, left_open=False)), tried("c", 0.3), "a"),
+        ((tried("a", None), tried("b", None)), tried("c", 0.3), "c"),
+        ((tried("a", None), tried("b", None)), tried("c", None), "a"),
+        ((tried("a", 0.2), tried("b", 0.1)), tried("c", 0.0, left_open=False), "b"),
+        ((tried("a", 0.2, left_open=False),), tried("b", 0.1, left_open=False), None),
+    ],
+)
+def test_person_is_asked_about_the_least_loss_on_ranking_rows(
+    before: tuple[Tried, ...], present: Tried, asked: str | None
+) -> None:
+    found = Turn(recipes=("a", "b", "c"), version="v1", tried=before)
+    assert found.to_ask_about(present) == asked
+
+
+def test_candidate_that_had_its_turn_once_more_is_the_one_asked_about() -> None:
+    """Its loss may have changed by then: nothing goes round in circles."""
+    both = (tried("a", 0.2), tried("b", 0.3))
+    found = Turn(recipes=("a", "b"), version="v1", tried=both, again="a")
+    assert (found.name, found.step("gate")) == ("a", "gate")
+    assert [t.name for t in found.others] == ["b"]
+    now = tried("a", 0.9)
+    assert (found.after(now), found.to_ask_about(now)) == (None, "a")
+    assert found.every(now) == (now, both[1])
+    assert found.to_ask_about(tried("a", 0.1, left_open=False)) == "b"
+
+
+def test_without_the_folder_only_the_one_asked_about_stays_open() -> None:
+    both = (tried("a", 0.2), tried("b", 0.3))
+    left = turn.without_files(Turn(recipes=("a", "b"), version="v1", tried=both, again="a"))
+    assert [t.open for t in left] == [True, False]
+
+
+def test_waiver_is_told_of_the_candidate_that_was_asked_about() -> None:
+    spec = replace(job_of(), waived={"trusted": "ann: known"})
+    first = Turn(recipes=BOTH, version="v1", asked_about="scratch")
+    assert first.told(spec).waived == {}
+    assert replace(first, tried=(WARM,)).told(spec).waived == spec.waived
+    assert replace(first, asked_about=None).told(spec).waived == spec.waived
