@@ -11,8 +11,8 @@ The truth model, drawn anew for each incident and independently, unless said oth
   goes by, is off by a standard error of 3 points.
 * Cause: in 55% a compression gap; in 10% stale quantization; in 20% a gap of which the teacher knows
   only half; in 15% there is nothing to win: the diagnosis was wrong.
-* The recipes of the cause, in their order (``redistill.compress.recipes``): two, and three for stale
-  quantization. Each wins back a share of what can be won, Beta(5, 2), mean 71%; where there is nothing
+* The recipes of the cause, in their order (``redistill.compress.remedies``): three, and four for
+  stale quantization. Each wins back a share of what can be won, Beta(5, 2), mean 71%; where there is nothing
   to win its gain is N(-0.5, 1.5) points; in 5% of candidates training goes wrong, and it loses 0 to 8
   points (uniform).
 * Rows that are decided otherwise on traffic: the gain, and another 3 to 25% of the rows
