@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> Any:
             _end_in_defect()
         _tell_unwritable(error)
         sys.exit(ExitCode.FAILED)
-    except Exception:
+    except Exception:  # a crash must not end with the status of an answer
         _end_in_defect()
 
 

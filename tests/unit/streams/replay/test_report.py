@@ -85,10 +85,10 @@ def test_rows_in_alarm_count_once_while_the_whole_model_and_a_slice_are() -> Non
 def test_a_loss_that_a_tolerance_allows_has_no_alarm() -> None:
     rng = np.random.default_rng(3)
     label = np.array(STREAM["prediction"].to_pylist())
-    wrong = rng.random(12_000) < np.where(np.arange(12_000) < 6_000, 0.08, 0.11)
+    wrong = rng.random(12_000) < np.where(np.arange(12_000) < 6_000, 0.08, 0.10)
     lasting = with_column(STREAM, "label", np.where(wrong, 1 - label, label))
     found = {t.points: t for t in made(lasting).tolerances}
-    assert found[0.5].alarms >= found[5.0].alarms == 0
+    assert found[0.5].alarms > found[5.0].alarms == 0
     assert (found[5.0].first, found[5.0].delay, found[5.0].rows_in_alarm) == (None, None, 0)
 
 
