@@ -42,6 +42,7 @@ __all__ = [
     "console",
     "duration",
     "echo",
+    "echo_live",
     "echo_text",
     "load",
     "moment",
@@ -362,6 +363,12 @@ def echo(line: str, *, err: bool = False) -> None:
 def echo_text(text: str, *, err: bool = False) -> None:
     """Print a text of several lines, whose breaks are ours, ``plain``."""
     typer.echo(plain(text), err=err)
+
+
+def echo_live(line: str) -> None:
+    """Show one line in place of the one before, on the terminal of standard error; an empty one
+    takes it away."""
+    typer.echo(f"\r\x1b[K{one_line(line)}", nl=False, err=True)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -142,9 +142,8 @@ def _progress(*, quiet: bool) -> Progress:
 
     def tell(step: str, share: float) -> None:
         if live:
-            typer.echo(f"\r\x1b[K{common.one_line(step)} {share:.0%}", nl=False, err=True)
-            if step == "judge" and share == 1.0:
-                typer.echo("\r\x1b[K", nl=False, err=True)
+            done = step == "judge" and share == 1.0
+            common.echo_live("" if done else f"{step} {share:.0%}")
         elif step not in told:
             told.add(step)
             common.echo(step, err=True)

@@ -97,7 +97,7 @@ def gate(
     found = _document(file_gate.judge(candidate, baseline, data, policy=asked, label=labels))
     for path in report:
         _write(path, FORMATS[ENDINGS[path.suffix]](found))
-    typer.echo(FORMATS[form.value](found), nl=False)
+    common.echo_text(FORMATS[form.value](found).removesuffix("\n"))
     raise typer.Exit(EXIT_CODES[found.answer])
 
 

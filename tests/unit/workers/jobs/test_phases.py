@@ -144,7 +144,7 @@ def test_compression_gap_goes_on_with_a_repair(world: World) -> None:
     assert (world.job.state, outcome["phase"], outcome["cause"]) == (
         "running", "repair", "compression_gap",
     )  # fmt: skip
-    assert outcome["recipes"] == ["scratch"]  # fixed before anything is made
+    assert outcome["recipes"] == ["scratch", "trees"]  # fixed before anything is made
     assert [r["name"] for r in outcome["remedies"] if r["why_not"]] == [
         "reuse", "requantize", "temper", "warm",
     ]  # fmt: skip
