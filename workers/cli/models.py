@@ -55,7 +55,6 @@ def models(
         line_of_model,
     )
     from redistill.workers.errors import UsageError
-    from redistill.workers.releases.release_files import RepositoryLayout
     from redistill.workers.store import clock_problem, model_detail, names, queries
     from redistill.workers.store.model_status import worst_first
 
@@ -80,6 +79,8 @@ def models(
         trusted = _trusted(conn, name) if name else None
         slices = _slices(conn, name, found[0].version) if name else None
     if judged is not None and name is not None:
+        from redistill.workers.releases.release_files import RepositoryLayout
+
         judged["documents"] = {
             what: str(RepositoryLayout(settings.root).path(name, what, sha256))
             for what, sha256 in judged["documents"].items()

@@ -9,7 +9,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from redistill.compress.plan import DOCUMENTS
 from redistill.streams.store.tables import feature_rows, labels
 from redistill.times import DAY, utc
 from redistill.workers.store.tables import monitored_releases, pointer_history, pointers, versions
@@ -90,6 +89,8 @@ def judged_of(conn: sa.Connection, model: str, version: str) -> dict[str, Any] |
         and is worth (empty where the report does not say); ``gates`` and ``gaps`` of its report;
         ``documents``: SHA-256 of what was written about it, by name (older releases have none).
     """
+    from redistill.compress.plan import DOCUMENTS  # what a list does not need
+
     c = versions.c
     row = conn.execute(
         sa.select(c.status, c.kind, c.sha256, c.report, c.files).where(
