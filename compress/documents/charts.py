@@ -4,6 +4,7 @@ classes beside each other, confidence against truth, and evidence over rows. Pur
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,6 +20,8 @@ LONGEST_NAME = 60
 NAME_WIDTH = 190
 """For names of classes and slices, left of their measures."""
 ROW_HEIGHT = 15
+LEAST, MOST_EXPONENT = sys.float_info.min, sys.float_info.max_10_exp
+"""Of a logarithmic scale: the least value, and the largest power of ten that is a float."""
 COLOURS = 3
 """Of models that are drawn beside each other: ``m0``, ``m1``, ``m2``."""
 
@@ -199,11 +202,11 @@ def over_rows(
     looks
         Rows seen, and what was found, in this order.
     logarithmic
-        For e-values: all are above 0.
+        For e-values: those that floats round to 0 stand at the least float above it.
     """
 
     def scaled(value: float) -> float:
-        return math.log10(value) if logarithmic else value
+        return math.log10(max(value, LEAST)) if logarithmic else value
 
     shown = [scaled(v) for _, m in looks for v in _ends(m)] + [scaled(limit)]
     low, high = min(shown), max(shown)
@@ -214,15 +217,18 @@ def over_rows(
     def x(rows: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * rows / most
 
+    def place(at: float) -> float:
+        return TOP + (height - TOP - BOTTOM) * (high - at) / (high - low)
+
     def y(value: float) -> float:
-        return TOP + (height - TOP - BOTTOM) * (high - scaled(value)) / (high - low)
+        return place(scaled(value))
 
     parts = [svg.begin(title, height)]
     for k in range(5):
         at = low + (high - low) * k / 4
-        value = 10**at if logarithmic else at
-        parts.append(svg.line("grid", LEFT, y(value), WIDTH - RIGHT, y(value)))
-        parts.append(svg.text(LEFT - 6, y(value) + 4, f"{value:.3g}", "end"))
+        parts.append(svg.line("grid", LEFT, place(at), WIDTH - RIGHT, place(at)))
+        said = _power(at) if logarithmic else f"{at:.3g}"
+        parts.append(svg.text(LEFT - 6, place(at) + 4, said, "end"))
         rows = round(most * k / 4)
         parts.append(svg.text(x(rows), height - 8, f"{rows:,}", _anchor(x(rows))))
     if len(looks) > 1:
@@ -242,6 +248,11 @@ def over_rows(
             f"<title>{escape(said)}</title></circle>"
         )
     return "".join([*parts, "</svg>"])
+
+
+def _power(exponent: float) -> str:
+    """A power of ten, also one that no float holds: the axis reaches beyond what is drawn."""
+    return f"{10.0**exponent:.3g}" if abs(exponent) < MOST_EXPONENT else f"1e{exponent:+.0f}"
 
 
 def _ends(m: Measure) -> tuple[float, float]:

@@ -109,6 +109,17 @@ def test_e_values_rise_evenly_on_a_scale_of_factors() -> None:
     assert y[0] - y[1] == pytest.approx(y[1] - y[2], abs=0.2)
 
 
+@pytest.mark.parametrize("values", [(1.0, 1e150, 1e304), (1.0, 1e-200, 0.0), (0.0, 1.0, 1e304)])
+def test_e_values_at_the_ends_of_the_floats_are_drawn(values: tuple[float, ...]) -> None:
+    """A candidate that is much better reaches the first with 2,500 labelled rows."""
+    looks = [(k, Measure(value=v, low=None, high=None, n=k)) for k, v in enumerate(values, 1)]
+    drawn = ET.fromstring(charts.over_rows(looks, limit=200.0, title="t", logarithmic=True))
+    y = [float(c.attrib["cy"]) for c in drawn.iterfind("circle")]
+    assert sorted(y, reverse=values[0] < values[-1]) == y
+    assert all(0.0 <= at <= 220.0 for at in y)
+    assert len({t.text for t in drawn.iterfind("text")}) >= 8, "each line of the grid has its own"
+
+
 def every_chart(name: str) -> list[str]:
     gate = Gate(name=name, value=0.5, limit=1.0, passed=True, why=name)
     return [
