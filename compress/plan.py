@@ -489,9 +489,11 @@ class GroupGap:
 
     key: str
     """``sex``."""
+    what: str = "share of right answers"
+    """What is compared: ``1 - mean loss``, in words."""
     accuracy: dict[str, dict[str, Measure]]
-    """Mean of right answers (1 - loss) by role (``candidate``, ``incumbent``, ``teacher``) and
-    group; groups of few rows are left out."""
+    """That by role (``candidate``, ``incumbent``, ``teacher``) and group; groups of few rows are
+    left out."""
     gap: dict[str, Measure]
     """Largest minus smallest of them, by role."""
     added: dict[str, Measure]

@@ -76,7 +76,11 @@ def _lead(report: Report) -> list[str]:
     line = f"Accuracy {_share(m)}, measured on {m.n:,} trusted rows"
     if before is not None:
         line += f"; the incumbent {_share(before.trusted_accuracy)}"
-    return [told, f'<p class="faint">{line}. Intervals hold with 95%.</p>']
+    return [
+        told,
+        f'<p class="faint">{line}. Intervals hold with 95%; a gate has bounds at a level of its own'
+        " (<em>trusted</em>: 95% on each side alone).</p>",
+    ]
 
 
 def _gates(report: Report) -> list[str]:
@@ -117,7 +121,8 @@ def _looks(report: Report) -> list[str]:
     looks = report.figures.looks if report.figures is not None else ()
     if not looks:
         return ['<p class="faint">No labelled fresh row was looked at.</p>']
-    needed = next((g.limit for g in report.gates if g.name in ("fresh", "kept")), None)
+    # the limit of gate `kept` is of other evidence: that it is not worse by a margin
+    needed = next((g.limit for g in report.gates if g.name == "fresh"), None)
     points = charts.over_rows(
         [(x.rows, x.points) for x in looks],
         limit=0.0,
@@ -198,7 +203,7 @@ def _groups(gaps: Sequence[GroupGap]) -> list[str]:
         key = htmlpage.named(gap.key)
         for role, found in gap.accuracy.items():
             for value, m in found.items():
-                told = f"{key} = {htmlpage.named(value)}"
+                told = f"{key} = {htmlpage.named(value)}: {gap.what}"
                 rows.append(htmlpage.row((told, "text"), (role, ""), (_share(m), "number")))
         for role, m in gap.gap.items():
             said = f"{key}: largest minus smallest (chance alone: {gap.chance:.1%})"
@@ -206,7 +211,7 @@ def _groups(gaps: Sequence[GroupGap]) -> list[str]:
         for role, m in gap.added.items():
             said = f"{key}: added to that of the {role}"
             rows.append(htmlpage.row((said, "text"), ("candidate", ""), (_share(m), "number")))
-    return [htmlpage.table(("group", "model", "share of right answers"), rows, (2,))]
+    return [htmlpage.table(("group", "model", "measured"), rows, (2,))]
 
 
 def _made(report: Report) -> list[str]:

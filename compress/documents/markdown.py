@@ -136,8 +136,8 @@ def _quantitative(m: ModelCard) -> Iterator[str]:
     for gap in q.groups:
         yield ""
         yield (
-            f"Gap between the groups of {_name(gap.key)} (largest minus smallest share of right"
-            f" answers; chance alone would show {gap.chance:.1%}):"
+            f"Gap between the groups of {_name(gap.key)} (largest minus smallest {gap.what};"
+            f" chance alone would show {gap.chance:.1%}):"
         )
         yield ""
         for role, found in gap.accuracy.items():

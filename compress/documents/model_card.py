@@ -31,8 +31,10 @@ __all__ = ["Figure", "ModelCard", "gather", "to_json"]
 DECISION = "the class with the largest score is the answer"
 COSTS = "; mistakes are weighed by the costs of [model] costs"
 UNCERTAINTY = (
-    "Intervals are of 95%: of shares exact (Clopper and Pearson), of the calibration error by a"
-    " bootstrap. They tell how sure a figure is on rows like these, not on others."
+    "Intervals are of 95%: of shares exact (Clopper and Pearson), of the calibration error and of"
+    " gaps between groups by a bootstrap, of a mean cost by its score interval, of a temperature by"
+    " its standard error; bounds of gates are at levels of their own. They tell how sure a figure"
+    " is on rows like these, not on others."
 )
 INTERSECTIONAL = "not measured: slices and groups are looked at one at a time"
 ESTIMATED_ENERGY = "the job's part of the energy, by its share of the machine's CPU time"

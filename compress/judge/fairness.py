@@ -85,8 +85,14 @@ def gaps(
     for key in keys:
         groups = _groups(filled, key)
         if len(groups) > 1:
-            found.append(_gap(key, groups, right, roles, seed))
+            found.append(_gap(key, _what(task), groups, right, roles, seed))
     return tuple(found)
+
+
+def _what(task: Task) -> str:
+    if task.unit == "points":
+        return "share of right answers"
+    return f"1 minus the mean loss ({task.unit})"
 
 
 def _groups(samples: Sequence[Sample], key: str) -> dict[str, NDArray[np.bool_]]:
@@ -103,6 +109,7 @@ def _groups(samples: Sequence[Sample], key: str) -> dict[str, NDArray[np.bool_]]
 
 def _gap(
     key: str,
+    what: str,
     groups: Mapping[str, NDArray[np.bool_]],
     right: Floats,
     roles: Sequence[Role],
@@ -125,6 +132,7 @@ def _gap(
     chance = _chance(float(right[own].mean()), list(sizes.values()), rng)
     return GroupGap(
         key=key,
+        what=what,
         accuracy={
             r: {v: _share(float(means[i, j]), sizes[v]) for j, v in enumerate(groups)}
             for i, r in enumerate(roles)

@@ -11,7 +11,7 @@ from judged_reports import report
 from strict_pages import want_strict
 
 from redistill.compress.documents import gate_report
-from redistill.compress.plan import NeedsPerson, Rejected, Report, Undecidable
+from redistill.compress.plan import Gate, NeedsPerson, Rejected, Report, Undecidable
 
 EVIL = "<script>alert('x')</script>\u202e"
 HEADS = (
@@ -43,6 +43,7 @@ def test_gates_stand_with_value_limit_interval_and_why() -> None:
     assert "512" in text
     assert "waived by ann: known" in text
     assert "Gate trusted was waived: ann: known" in text
+    assert "a gate has bounds at a level of its own (trusted: 95% on each side alone)" in text
 
 
 def test_every_chart_is_there() -> None:
@@ -59,6 +60,26 @@ def test_every_chart_is_there() -> None:
         "Right answers by confidence, trusted rows",
     ):
         assert said in labels
+
+
+def test_limit_of_evidence_is_drawn_for_the_gate_that_asks_for_it_only() -> None:
+    """Gate ``kept`` asks for another e-value: that a candidate is not worse by a margin."""
+    fresh, kept = (
+        Gate(name=name, value=512.0, limit=20.0, passed=True, why="", split="fresh")
+        for name in ("fresh", "kept")
+    )
+    said = "dashed: what its gate asks for, 20"
+    assert said in gate_report.page(report(gates=(fresh,)))
+    assert said not in gate_report.page(report(gates=(kept,)))
+
+
+def test_gaps_say_what_they_are_of() -> None:
+    (gap,) = report().gaps
+    weighed = replace(gap, what="1 minus the mean loss (points of the largest cost)")
+    page = want_strict(gate_report.page(report(gaps=(weighed,)))).text
+    assert "region=EU = m: 1 minus the mean loss (points of the largest cost)" in page
+    assert "share of right answers" not in page.partition("Groups")[2]
+    assert "region=EU = m: share of right answers" in gate_report.page(report())
 
 
 @pytest.mark.parametrize(

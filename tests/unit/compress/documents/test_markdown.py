@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from judged_reports import carded
+from judged_reports import carded, report
 
 from redistill.compress.documents import markdown
 from redistill.compress.plan import CardText
@@ -56,6 +57,13 @@ def test_measured_and_estimated_stand_apart() -> None:
     assert "94.5% [92.5, 96.5] | 500 |" in measured
     assert "about 40 J" in estimated
     assert "about" not in measured.split("### Measured")[1]
+
+
+def test_gaps_say_what_they_are_of() -> None:
+    (gap,) = report().gaps
+    card, _ = carded(gaps=(replace(gap, what="1 minus the mean loss"),))
+    assert "(largest minus smallest 1 minus the mean loss; chance" in markdown.card(card)
+    assert "(largest minus smallest share of right answers; chance" in markdown.card(carded()[0])
 
 
 def test_waived_gates_are_told_with_who_and_why() -> None:

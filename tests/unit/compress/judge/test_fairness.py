@@ -10,6 +10,7 @@ from gate_evidence import TASK, scores
 
 from redistill.compress.judge import fairness
 from redistill.compress.judge.evidence import NOBODY, Role, Sample
+from redistill.compress.judge.task import Classification
 
 
 def sample(seed: int, shares: dict[str, dict[str, float]], n: int = 300) -> Sample:
@@ -48,6 +49,17 @@ def test_a_gap_that_compression_added_is_told_apart_from_its_teachers() -> None:
     narrower = found.added["incumbent"]
     assert narrower.value < added.value
     assert 0.0 < found.chance < 0.05
+
+
+def test_what_is_compared_is_said_where_mistakes_cost_differently() -> None:
+    (plain,) = fairness.gaps([sample(0, SHARES)], ["sex"], TASK, seed=0)
+    assert plain.what == "share of right answers"
+    costs = ((0.0, 1.0), (5.0, 0.0))
+    (weighed,) = fairness.gaps(
+        [sample(0, SHARES)], ["sex"], Classification(classes=2, costs=costs), seed=0
+    )
+    assert weighed.what == "1 minus the mean loss (points of the largest cost)"
+    assert weighed.accuracy["candidate"]["f"].value > plain.accuracy["candidate"]["f"].value + 0.1
 
 
 @pytest.mark.parametrize(
